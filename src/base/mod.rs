@@ -1,0 +1,13 @@
+//! Floor 0: ids, digests, times and text spans. Refuses: anything that knows what a layer is.
+
+mod digest;
+mod ids;
+mod names;
+mod span;
+mod time;
+
+pub use digest::{Digest, DigestError, Hasher};
+pub use ids::{LayerName, LeaseId, RunId};
+pub use names::nearest;
+pub use span::{Place, Span};
+pub use time::{Timestamp, human_bytes, human_duration};

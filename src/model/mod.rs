@@ -1,0 +1,20 @@
+//! Floor 1: plain data that mirrors `schemas/`, and the words in which rooms speak to each other. Refuses: behaviour
+//! beyond reading and writing itself.
+
+mod catalog;
+mod diagnostic;
+mod event;
+mod image;
+mod key;
+mod layer;
+mod lock;
+mod workflow;
+
+pub use catalog::{Catalog, CatalogSettings, Declared};
+pub use diagnostic::{Diagnostic, Label, Severity, Sources};
+pub use event::{BuildEvent, Event, EventBody, Outcome, RunOutcome, StepEnd, VertexState};
+pub use image::{Fault, FaultKind, ImageRef, ImageRefError};
+pub use key::{FileEntry, FileKind, KeyParts, LayerKey, Listing, ParentKey};
+pub use layer::{Base, Kind, Layer, Secret, Tool};
+pub use lock::{Lock, Pin};
+pub use workflow::{ComputeProvider, RegistryProvider, Workflow};

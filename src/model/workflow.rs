@@ -1,0 +1,56 @@
+//! How a catalog is run (`workflows/*.ncl`, contract `Workflow`). Refuses: the caller's own words.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// Where layers are built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ComputeProvider {
+    /// A BuildKit daemon on this machine.
+    #[default]
+    Local,
+}
+
+/// Where images live.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RegistryProvider {
+    /// An OCI image layout, a folder on this machine.
+    #[default]
+    OciLayout,
+}
+
+/// A workflow: a catalog, what to build of it, how wide and where.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Workflow {
+    /// The catalog, relative to the working directory's project; `catalog` where unset.
+    #[serde(default)]
+    pub catalog: Option<PathBuf>,
+    /// The layers to build with their ancestors; all where empty.
+    #[serde(default)]
+    pub targets: Vec<String>,
+    /// How many layers at once; 0 lets lian-build choose.
+    #[serde(default)]
+    pub parallel: usize,
+    /// Where layers are built.
+    #[serde(default)]
+    pub compute_provider: ComputeProvider,
+    /// Where images live.
+    #[serde(default)]
+    pub registry_provider: RegistryProvider,
+    /// Substitutes for external bases: reference to `oci-layout:DIR`.
+    #[serde(default)]
+    pub base_images: BTreeMap<String, String>,
+    /// A CA bundle handed to every build as the secret `ca`.
+    #[serde(default)]
+    pub ca_bundle: Option<PathBuf>,
+    /// `ARG` values for every layer whose Dockerfile declares them; these win over the catalog's.
+    #[serde(default)]
+    pub build_args: BTreeMap<String, String>,
+    /// Overrides of catalog fields, as `--set PATH=VALUE` gives them.
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+}

@@ -1,0 +1,107 @@
+//! Where images live and how their tags move. Refuses: building them.
+
+use std::path::{Path, PathBuf};
+
+use crate::base::Digest;
+use crate::model::{KeyParts, LayerKey};
+
+use super::build::ImageSource;
+
+/// An image that a tag points to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The manifest's (or index's) digest.
+    pub digest: Digest,
+    /// The full layer key in its label, where it has one.
+    pub key: Option<LayerKey>,
+    /// Its platform, e.g. `linux/amd64`, where its config says so.
+    pub platform: Option<String>,
+    /// Bytes of its blobs as stored.
+    pub bytes: u64,
+}
+
+/// A built and verified image that waits to be promoted.
+#[derive(Debug, Clone)]
+pub struct Staged {
+    /// `<namespace>/<layer>`.
+    pub name: String,
+    /// The folder (an OCI layout) that holds the image.
+    pub staging: PathBuf,
+    /// The image in it.
+    pub digest: Digest,
+    /// Its key: becomes the tag `key-…`.
+    pub key: LayerKey,
+    /// Kept beside the image, so that a later plan can say what changed.
+    pub parts: KeyParts,
+    /// The folder and digest of the artifacts image, promoted as `<name>-artifacts` in the same breath.
+    pub artifacts: Option<(PathBuf, Digest)>,
+}
+
+/// A registry or layout failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum ImageStoreError {
+    /// Files could not be read or written.
+    #[error("{what}: {path}")]
+    #[diagnostic(code(lian::registries::io), help("{help}"))]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Where.
+        path: PathBuf,
+        /// The next action.
+        help: String,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A blob or an index is not what its digest or its media type says.
+    #[error("{path} is damaged: {what}")]
+    #[diagnostic(
+        code(lian::registries::corrupt),
+        help("delete the image with `lian-build gc --drop {name}` and build it again")
+    )]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// The image it belongs to.
+        name: String,
+    },
+    /// The registry did not answer, or refused.
+    #[error("{registry} {what}")]
+    #[diagnostic(code(lian::registries::remote), help("{help}"))]
+    Remote {
+        /// The host.
+        registry: String,
+        /// What it said.
+        what: String,
+        /// The next action.
+        help: String,
+    },
+}
+
+/// A private folder that is removed when this is dropped.
+pub trait StagingFolder: Send + Sync {
+    /// The folder.
+    fn path(&self) -> &Path;
+}
+
+/// Where images live. Blocking: implementations do file or short network work; the dispatcher calls them on a
+/// blocking thread.
+pub trait ImageStore: Send + Sync {
+    /// The image that `<name>:<tag>` points to.
+    fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError>;
+
+    /// The key parts kept beside the image that `<name>:<tag>` points to. Damaged or absent parts are `None`.
+    fn parts(&self, name: &str, tag: &str) -> Result<Option<KeyParts>, ImageStoreError>;
+
+    /// A fresh, private, empty folder on the store's own file system.
+    fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError>;
+
+    /// How a builder reaches an image of this store.
+    fn source(&self, name: &str, digest: &Digest) -> ImageSource;
+
+    /// Moves the blobs of a staged image in and its tags `latest` and `key-…` onto it, all or nothing.
+    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError>;
+}

@@ -1,0 +1,13 @@
+//! Floor 2: the traits behind which everything that touches the world lives. Refuses: any implementation.
+
+mod build;
+mod compute;
+mod images;
+mod inputs;
+
+pub use build::{
+    BuildRequest, BuildSink, Builder, Built, ImageSource, NamedContext, SecretSource, SecretValue, VerifyRequest,
+};
+pub use compute::{AcquireRequest, ComputeProvider, Lease, Offer, Size};
+pub use images::{Found, ImageStore, ImageStoreError, Staged, StagingFolder};
+pub use inputs::{ContextError, ContextReader};
