@@ -1,1 +1,21 @@
-//! The room `life`.
+//! Floor 4: the state machine of a run. Inputs go in, effects come out; nothing else happens here. Refuses: clocks,
+//! tasks, files: the dispatcher (`drive`) performs the effects and feeds back what came of them.
+//!
+//! What always holds is written down as properties in `properties.rs`.
+
+mod effect;
+mod input;
+mod lease;
+#[cfg(test)]
+mod properties;
+mod run;
+mod step;
+
+pub use effect::{Effect, Timer};
+pub use input::{Input, StopLevel};
+pub use lease::LeaseState;
+pub use run::{Limits, Run};
+pub use step::{StepSpec, StepState};
+
+/// How often a step may be tried again on a larger runner after it ran out of memory (ADR-039).
+pub const MAX_OOM_RETRIES: u32 = 1;

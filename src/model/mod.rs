@@ -8,6 +8,7 @@ mod image;
 mod key;
 mod layer;
 mod lock;
+mod plan;
 mod workflow;
 
 pub use catalog::{Catalog, CatalogSettings, Declared};
@@ -17,4 +18,5 @@ pub use image::{Fault, FaultKind, ImageRef, ImageRefError};
 pub use key::{FileEntry, FileKind, KeyParts, LayerKey, Listing, ParentKey};
 pub use layer::{Base, Kind, Layer, Secret, Tool};
 pub use lock::{Lock, Pin};
+pub use plan::{Action, Plan, PlannedStep, Size, Why, WhyKind};
 pub use workflow::{ComputeProvider, RegistryProvider, Workflow};

@@ -8,6 +8,6 @@ mod inputs;
 pub use build::{
     BuildRequest, BuildSink, Builder, Built, ImageSource, NamedContext, SecretSource, SecretValue, VerifyRequest,
 };
-pub use compute::{AcquireRequest, ComputeProvider, Lease, Offer, Size};
+pub use compute::{AcquireRequest, ComputeProvider, Lease, Offer};
 pub use images::{Found, ImageStore, ImageStoreError, Staged, StagingFolder};
 pub use inputs::{ContextError, ContextReader};
