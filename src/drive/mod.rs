@@ -1,1 +1,9 @@
-//! The room `drive`.
+//! Floor 5: the dispatcher. It alone mutates a [`crate::life::Run`]: it performs the run's effects through `ports` and
+//! feeds back what came of them. Refuses: deciding anything.
+
+mod dispatch;
+mod job;
+mod tasks;
+
+pub use dispatch::{Finished, World, drive};
+pub use job::Job;

@@ -4,6 +4,7 @@ mod build;
 mod compute;
 mod images;
 mod inputs;
+mod journal;
 
 pub use build::{
     BuildRequest, BuildSink, Builder, Built, ImageSource, NamedContext, SecretSource, SecretValue, VerifyRequest,
@@ -11,3 +12,4 @@ pub use build::{
 pub use compute::{AcquireRequest, ComputeProvider, Lease, Offer};
 pub use images::{Found, ImageStore, ImageStoreError, Staged, StagingFolder};
 pub use inputs::{ContextError, ContextReader};
+pub use journal::{BuildRecord, Journal, JournalError, JournalKind, Observer};

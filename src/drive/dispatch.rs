@@ -1,0 +1,347 @@
+//! The dispatcher's loop: one owner of the run, one queue of messages. Refuses: long work (see `tasks`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::job::Job;
+use super::tasks::{Hands, Message, Staging, bug};
+use crate::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
+use crate::life::{Effect, Input, Run, StopLevel};
+use crate::model::{Event, EventBody, Fault, FaultKind};
+use crate::ports::{
+    AcquireRequest, BuildRecord, Built, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal, JournalKind,
+    Lease, Observer, Staged,
+};
+
+/// What a run is carried out with.
+#[derive(Clone)]
+pub struct World {
+    /// Rents runners.
+    pub provider: Arc<dyn ComputeProvider>,
+    /// Keeps images.
+    pub images: Arc<dyn ImageStore>,
+    /// Reads contexts.
+    pub contexts: Arc<dyn ContextReader>,
+    /// Writes down what happens.
+    pub journal: Arc<dyn Journal>,
+    /// Contexts stay inside it.
+    pub project_root: std::path::PathBuf,
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its last state.
+    pub run: Run,
+    /// The image of each layer that ended well.
+    pub digests: BTreeMap<LayerName, Digest>,
+}
+
+/// Carries a run out. `digests` are the images of layers that are reused. Returns when every lease is gone or stuck.
+pub async fn drive(
+    id: RunId,
+    run: Run,
+    jobs: BTreeMap<LayerName, Job>,
+    digests: BTreeMap<LayerName, Digest>,
+    world: World,
+    observer: &mut dyn Observer,
+    mut stops: UnboundedReceiver<StopLevel>,
+) -> Finished {
+    let (sender, mut messages) = mpsc::unbounded_channel();
+    let jobs = jobs.into_iter().map(|(layer, job)| (layer, Arc::new(job))).collect();
+    let mut dispatcher = Dispatcher::new(id, run, jobs, digests, world, observer, sender);
+    dispatcher.feed(Input::Begin);
+    let mut listening = true;
+    while !dispatcher.run.is_finished() {
+        tokio::select! {
+            biased;
+            stop = stops.recv(), if listening => match stop {
+                Some(level) => dispatcher.feed(Input::Stop { level }),
+                None => listening = false,
+            },
+            Some(message) = messages.recv() => dispatcher.take(message),
+            Some(ended) = dispatcher.tasks.join_next_with_id() => dispatcher.ended(ended),
+        }
+    }
+    // What was reported before the end is shown; timers that nobody waits for are dropped with the set.
+    while let Ok(message) = messages.try_recv() {
+        if let Message::Progress { .. } = message {
+            dispatcher.take(message);
+        }
+    }
+    dispatcher.tasks.shutdown().await;
+    Finished { run: dispatcher.run, digests: dispatcher.digests }
+}
+
+/// What a task was started for: known when it panics or is aborted.
+#[derive(Clone)]
+enum Errand {
+    Work(LayerName),
+    Acquire(LeaseId),
+    Release(LeaseId),
+    Timer,
+}
+
+/// What is known of a layer's image on its way to promotion.
+struct InHand {
+    staged: Staging,
+    built: Built,
+    artifacts: Option<(Staging, Digest)>,
+}
+
+struct Dispatcher<'a> {
+    id: RunId,
+    run: Run,
+    jobs: BTreeMap<LayerName, Arc<Job>>,
+    digests: BTreeMap<LayerName, Digest>,
+    journal: Arc<dyn Journal>,
+    observer: &'a mut dyn Observer,
+    hands: Hands,
+    sender: UnboundedSender<Message>,
+    leases: BTreeMap<LeaseId, Lease>,
+    in_hand: BTreeMap<LayerName, InHand>,
+    runner_types: BTreeMap<LayerName, String>,
+    tasks: JoinSet<Message>,
+    errands: BTreeMap<tokio::task::Id, Errand>,
+    working: BTreeMap<LayerName, AbortHandle>,
+    journal_fault: Option<String>,
+}
+
+impl<'a> Dispatcher<'a> {
+    fn new(
+        id: RunId,
+        run: Run,
+        jobs: BTreeMap<LayerName, Arc<Job>>,
+        digests: BTreeMap<LayerName, Digest>,
+        world: World,
+        observer: &'a mut dyn Observer,
+        sender: UnboundedSender<Message>,
+    ) -> Self {
+        let World { provider, images, contexts, journal, project_root } = world;
+        let hands = Hands { provider, images, contexts, project_root, messages: sender.clone() };
+        Self {
+            id,
+            run,
+            jobs,
+            digests,
+            journal,
+            observer,
+            hands,
+            sender,
+            leases: BTreeMap::new(),
+            in_hand: BTreeMap::new(),
+            runner_types: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            errands: BTreeMap::new(),
+            working: BTreeMap::new(),
+            journal_fault: None,
+        }
+    }
+
+    /// Tells the run what happened and performs what it wants. Inputs are journalled before they count.
+    fn feed(&mut self, input: Input) {
+        let at = now();
+        self.write(at, JournalKind::Input, &input);
+        for effect in self.run.on(at, input) {
+            self.perform(at, effect);
+        }
+    }
+
+    fn write(&mut self, at: Timestamp, kind: JournalKind, value: &impl serde::Serialize) -> bool {
+        let json = serde_json::to_string(value).expect("invariant: journal lines are plain data");
+        match self.journal.append(at, kind, &json) {
+            Ok(()) => true,
+            Err(error) => {
+                if self.journal_fault.is_none() {
+                    tracing::warn!("{error}");
+                    self.journal_fault = Some(error.to_string());
+                }
+                false
+            }
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Input(input) => self.feed(input),
+            Message::Lease(lease) => {
+                let (id, runner_type) = (lease.id.clone(), lease.offer.runner_type.clone());
+                self.leases.insert(id.clone(), lease);
+                self.feed(Input::LeaseGranted { lease: id, runner_type });
+            }
+            Message::Built { layer, staged, built } => {
+                let (digest, steps, cached) = (built.digest.clone(), built.steps, built.cached);
+                self.in_hand.insert(layer.clone(), InHand { staged, built, artifacts: None });
+                self.feed(Input::BuildDone { layer, digest, steps, cached });
+            }
+            Message::Verified { layer, artifacts } => {
+                if let Some(in_hand) = self.in_hand.get_mut(&layer) {
+                    in_hand.artifacts = artifacts;
+                }
+                self.feed(Input::Verified { layer });
+            }
+            Message::Progress { layer, progress } => {
+                self.journal.progress(&layer, &progress);
+                let body = EventBody::StepProgress { layer, progress };
+                self.observer.event(&Event { at: now(), run: self.id.clone(), body });
+            }
+        }
+    }
+
+    /// A task ended: by its message, by an abort that a `Kill` asked for, or by a panic.
+    fn ended(&mut self, ended: Result<(tokio::task::Id, Message), tokio::task::JoinError>) {
+        let error = match ended {
+            Ok((task, message)) => {
+                if let Some(Errand::Work(layer)) = self.errands.remove(&task) {
+                    self.working.remove(&layer);
+                }
+                return self.take(message);
+            }
+            Err(error) => error,
+        };
+        let Some(errand) = self.errands.remove(&error.id()) else { return };
+        let aborted = error.is_cancelled();
+        match errand {
+            Errand::Work(layer) => {
+                self.working.remove(&layer);
+                self.in_hand.remove(&layer);
+                if aborted {
+                    self.feed(Input::Killed { layer });
+                } else {
+                    self.feed(Input::Faulted { layer, fault: bug(&error.to_string()) });
+                }
+            }
+            Errand::Acquire(lease) => self.feed(Input::LeaseRefused { lease, fault: bug(&error.to_string()) }),
+            Errand::Release(lease) => self.feed(Input::ReleaseFailed { lease, message: error.to_string() }),
+            Errand::Timer => {}
+        }
+    }
+
+    fn spawn(&mut self, errand: Errand, work: impl Future<Output = Message> + Send + 'static) {
+        let handle = self.tasks.spawn(work);
+        if let Errand::Work(layer) = &errand {
+            self.working.insert(layer.clone(), handle.clone());
+        }
+        self.errands.insert(handle.id(), errand);
+    }
+
+    fn send(&self, input: Input) {
+        self.sender.send(Message::Input(input)).expect("invariant: the dispatcher holds the receiving end");
+    }
+
+    fn perform(&mut self, at: Timestamp, effect: Effect) {
+        match effect {
+            Effect::Emit(body) => self.emit(at, *body),
+            Effect::Acquire { lease, layer, size } => self.acquire(at, AcquireRequest { lease, layer, size }),
+            // A runner on this host reads the context where it lies.
+            Effect::Sync { layer, .. } => self.send(Input::Synced { layer }),
+            Effect::Build { layer, lease } => self.build(layer, &lease),
+            Effect::Verify { layer, lease } => self.verify(layer, &lease),
+            Effect::Promote { layer } => self.promote(layer),
+            Effect::Record { layer, duration } => self.record(at, layer, duration),
+            Effect::Kill { layer, .. } => match self.working.get(&layer) {
+                // The task's end, as an aborted one, is the answer.
+                Some(task) => task.abort(),
+                None => self.send(Input::Killed { layer }),
+            },
+            Effect::Release { lease } => {
+                self.leases.remove(&lease);
+                let work = self.hands.clone().release(lease.clone());
+                self.spawn(Errand::Release(lease), work);
+            }
+            Effect::Arm { timer, after } => {
+                self.spawn(Errand::Timer, async move {
+                    tokio::time::sleep(after).await;
+                    Message::Input(Input::TimerFired { timer })
+                });
+            }
+            Effect::Finish => {}
+        }
+    }
+
+    fn emit(&mut self, at: Timestamp, body: EventBody) {
+        let event = Event { at, run: self.id.clone(), body };
+        self.write(at, JournalKind::Event, &event);
+        self.observer.event(&event);
+    }
+
+    /// The intent is on disk before anything is asked for; where it cannot be, nothing is.
+    fn acquire(&mut self, at: Timestamp, request: AcquireRequest) {
+        let intent = serde_json::json!({ "effect": "acquire", "lease": request.lease, "layer": request.layer });
+        if self.write(at, JournalKind::Effect, &intent) {
+            let lease = request.lease.clone();
+            let work = self.hands.clone().acquire(request);
+            self.spawn(Errand::Acquire(lease), work);
+        } else {
+            let message = self.journal_fault.clone().unwrap_or_default();
+            let fault = Fault::new(FaultKind::Missing, "lian::store::journal", message)
+                .help("free some disk space below the project's .lian folder, then run it again");
+            self.send(Input::LeaseRefused { lease: request.lease, fault });
+        }
+    }
+
+    fn build(&mut self, layer: LayerName, lease: &LeaseId) {
+        let (Some(job), Some(lease)) = (self.jobs.get(&layer).cloned(), self.leases.get(lease).cloned()) else {
+            return self.send(Input::Faulted { layer, fault: bug("a step without a job or a lease was started") });
+        };
+        self.runner_types.insert(layer.clone(), lease.offer.runner_type.clone());
+        let work = self.hands.clone().build(layer.clone(), job, lease, self.digests.clone());
+        self.spawn(Errand::Work(layer), work);
+    }
+
+    fn verify(&mut self, layer: LayerName, lease: &LeaseId) {
+        let (Some(job), Some(lease), Some(in_hand)) =
+            (self.jobs.get(&layer).cloned(), self.leases.get(lease).cloned(), self.in_hand.get(&layer))
+        else {
+            return self.send(Input::Faulted { layer, fault: bug("a step without an image was verified") });
+        };
+        let image = ImageSource::Layout { dir: in_hand.staged.path().to_owned(), digest: in_hand.built.digest.clone() };
+        let platform = in_hand.built.platform.clone();
+        let work = self.hands.clone().verify(layer.clone(), job, lease, image, platform);
+        self.spawn(Errand::Work(layer), work);
+    }
+
+    fn promote(&mut self, layer: LayerName) {
+        let (Some(job), Some(in_hand)) = (self.jobs.get(&layer), self.in_hand.get(&layer)) else {
+            return self.send(Input::Faulted { layer, fault: bug("a step without an image was promoted") });
+        };
+        let artifacts = in_hand.artifacts.as_ref();
+        let staged = Staged {
+            name: job.image.clone(),
+            staging: in_hand.staged.path().to_owned(),
+            digest: in_hand.built.digest.clone(),
+            key: job.key.clone(),
+            parts: job.parts.clone(),
+            artifacts: artifacts.map(|(folder, digest)| (folder.path().to_owned(), digest.clone())),
+        };
+        let mut keep = vec![Arc::clone(&in_hand.staged)];
+        keep.extend(artifacts.map(|(folder, _)| Arc::clone(folder)));
+        let work = self.hands.clone().promote(layer.clone(), staged, keep);
+        self.spawn(Errand::Work(layer), work);
+    }
+
+    fn record(&mut self, at: Timestamp, layer: LayerName, duration: std::time::Duration) {
+        if let (Some(job), Some(in_hand)) = (self.jobs.get(&layer), self.in_hand.remove(&layer)) {
+            let Built { digest, steps, cached, .. } = in_hand.built;
+            self.digests.insert(layer.clone(), digest.clone());
+            let runner_type = self.runner_types.get(&layer).cloned().unwrap_or_default();
+            let key = job.key.clone();
+            let record = BuildRecord { layer: layer.clone(), key, digest, duration, steps, cached, runner_type, at };
+            if let Err(error) = self.journal.record(&record) {
+                // The image is promoted: a gap in the history does not undo that.
+                tracing::warn!("{error}");
+            }
+        }
+        self.send(Input::Recorded { layer });
+    }
+}
+
+/// The one place where a run's clock is looked at.
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,82 @@
+//! All that is needed to build one layer. Refuses: where the values come from.
+
+use std::collections::BTreeMap;
+
+use crate::base::{Digest, LayerName};
+use crate::model::{Fault, FaultKind, FileEntry, KeyParts, LayerKey, Listing, Tool};
+use crate::ports::{BuildRequest, ImageStore, NamedContext};
+
+/// The label of an image's configuration that holds its full layer key.
+pub const KEY_LABEL: &str = "dev.lian-build.layer-key";
+
+/// One layer's work, ready to be built once its parents are there.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// `<namespace>/<layer>`.
+    pub image: String,
+    /// The build, but for its parents' images and its staging folder.
+    pub request: BuildRequest,
+    /// Parents within the catalog: the name in the Dockerfile, the image's name and the layer.
+    pub parents: Vec<(String, String, LayerName)>,
+    /// The key's parts, kept beside the image.
+    pub parts: KeyParts,
+    /// The key.
+    pub key: LayerKey,
+    /// The context as it was when the plan was made.
+    pub listing: Listing,
+    /// What the image must provide.
+    pub tools: Vec<Tool>,
+    /// What is promoted from it.
+    pub artifact_paths: Vec<String>,
+}
+
+impl Job {
+    /// The build request with its parents at their exact digests.
+    pub fn request_with(
+        &self,
+        images: &dyn ImageStore,
+        digests: &BTreeMap<LayerName, Digest>,
+        staging: &std::path::Path,
+    ) -> Result<BuildRequest, Fault> {
+        let mut request = self.request.clone();
+        staging.clone_into(&mut request.staging);
+        request.labels.insert(KEY_LABEL.to_owned(), self.key.to_string());
+        for (name, image, layer) in &self.parents {
+            let Some(digest) = digests.get(layer) else {
+                let message = format!("the image of its parent {layer} is not known");
+                return Err(Fault::new(FaultKind::Missing, "lian::drive::no_parent", message));
+            };
+            request.named_contexts.push(NamedContext { name: name.clone(), source: images.source(image, digest) });
+        }
+        Ok(request)
+    }
+}
+
+/// The fault of a context that changed while it was built, naming the first files; none where it did not.
+pub fn moved(before: &Listing, after: &Listing) -> Option<Fault> {
+    if before == after {
+        return None;
+    }
+    let changed = changed_files(&before.files, &after.files);
+    let first = changed.first().map_or("its ignore file", String::as_str).to_owned();
+    let more = changed.len().saturating_sub(1);
+    let rest = if more > 0 { format!(", +{more} more") } else { String::new() };
+    let fault = Fault::new(
+        FaultKind::ContextMoved,
+        "lian::drive::context_moved",
+        format!("{first}{rest} changed during the build"),
+    );
+    Some(fault.help("nothing was promoted; run it again when the files rest"))
+}
+
+/// Paths that differ between two contexts, sorted.
+fn changed_files(before: &BTreeMap<String, FileEntry>, after: &BTreeMap<String, FileEntry>) -> Vec<String> {
+    let mut changed: Vec<String> = before
+        .iter()
+        .filter(|(path, entry)| after.get(*path) != Some(entry))
+        .map(|(path, _)| path.clone())
+        .chain(after.keys().filter(|path| !before.contains_key(*path)).cloned())
+        .collect();
+    changed.sort();
+    changed
+}

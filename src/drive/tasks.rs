@@ -1,0 +1,197 @@
+//! The effects that take time, each as one future that ends in one message. Refuses: touching the run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::job::{Job, moved};
+use crate::base::{Digest, LayerName};
+use crate::life::Input;
+use crate::model::{BuildEvent, Fault, FaultKind};
+use crate::ports::{
+    AcquireRequest, Built, ComputeProvider, ContextReader, ImageSource, ImageStore, Lease, Staged, StagingFolder,
+    VerifyRequest,
+};
+
+/// What a task hands to the dispatcher.
+pub enum Message {
+    /// Something for the run.
+    Input(Input),
+    /// A runner came: the run is told, the dispatcher keeps it.
+    Lease(Lease),
+    /// A build ended well: the run is told, the dispatcher keeps the staging folder.
+    Built { layer: LayerName, staged: Staging, built: Built },
+    /// An image holds what it must: the run is told, the dispatcher keeps the artifacts image.
+    Verified { layer: LayerName, artifacts: Option<(Staging, Digest)> },
+    /// A build reports.
+    Progress { layer: LayerName, progress: BuildEvent },
+}
+
+/// A staging folder, shared between a task and the dispatcher.
+pub type Staging = Arc<dyn StagingFolder>;
+
+/// What tasks need of the world.
+#[derive(Clone)]
+pub struct Hands {
+    pub provider: Arc<dyn ComputeProvider>,
+    pub images: Arc<dyn ImageStore>,
+    pub contexts: Arc<dyn ContextReader>,
+    pub project_root: std::path::PathBuf,
+    pub messages: UnboundedSender<Message>,
+}
+
+impl Hands {
+    /// Rents a runner.
+    pub async fn acquire(self, request: AcquireRequest) -> Message {
+        match self.provider.acquire(&request).await {
+            Ok(lease) => Message::Lease(lease),
+            Err(fault) => Message::Input(Input::LeaseRefused { lease: request.lease, fault }),
+        }
+    }
+
+    /// Builds a layer into a fresh staging folder and looks at its context again.
+    pub async fn build(
+        self,
+        layer: LayerName,
+        job: Arc<Job>,
+        lease: Lease,
+        digests: BTreeMap<LayerName, Digest>,
+    ) -> Message {
+        match self.built(&layer, &job, &lease, &digests).await {
+            Ok((staged, built)) => Message::Built { layer, staged, built },
+            Err(fault) => Message::Input(Input::Faulted { layer, fault }),
+        }
+    }
+
+    async fn built(
+        &self,
+        layer: &LayerName,
+        job: &Arc<Job>,
+        lease: &Lease,
+        digests: &BTreeMap<LayerName, Digest>,
+    ) -> Result<(Staging, Built), Fault> {
+        let staged = self.staging().await?;
+        let request = job.request_with(&*self.images, digests, staged.path())?;
+        let built = lease.builder.build(&request, &self.sink(layer)).await?;
+        let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
+        let after = blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile))
+            .await?
+            .map_err(|error| Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", chain(&error)))?;
+        match moved(&job.listing, &after) {
+            Some(fault) => Err(fault),
+            None => Ok((staged, built)),
+        }
+    }
+
+    /// Checks a built image and makes its artifacts image.
+    pub async fn verify(
+        self,
+        layer: LayerName,
+        job: Arc<Job>,
+        lease: Lease,
+        image: ImageSource,
+        platform: String,
+    ) -> Message {
+        match self.verified(&layer, &job, &lease, image, platform).await {
+            Ok(artifacts) => Message::Verified { layer, artifacts },
+            Err(fault) => Message::Input(Input::Faulted { layer, fault }),
+        }
+    }
+
+    async fn verified(
+        &self,
+        layer: &LayerName,
+        job: &Job,
+        lease: &Lease,
+        image: ImageSource,
+        platform: String,
+    ) -> Result<Option<(Staging, Digest)>, Fault> {
+        if job.tools.is_empty() && job.artifact_paths.is_empty() {
+            return Ok(None);
+        }
+        let staged = self.staging().await?;
+        let request = VerifyRequest {
+            image,
+            platform,
+            tools: job.tools.clone(),
+            artifact_paths: job.artifact_paths.clone(),
+            staging: staged.path().to_owned(),
+            labels: BTreeMap::from([(super::job::KEY_LABEL.to_owned(), job.key.to_string())]),
+        };
+        let artifacts = lease.builder.verify(&request, &self.sink(layer)).await?;
+        Ok(artifacts.map(|digest| (staged, digest)))
+    }
+
+    /// Moves the tags.
+    pub async fn promote(self, layer: LayerName, staged: Staged, keep: Vec<Staging>) -> Message {
+        let images = Arc::clone(&self.images);
+        let done = blocking(move || {
+            let done = images.promote(&staged);
+            drop(keep);
+            done
+        });
+        let input = match done.await {
+            Ok(Ok(())) => Input::Promoted { layer },
+            Ok(Err(error)) => {
+                let fault = Fault::new(FaultKind::Infrastructure, "lian::registries::promote", chain(&error));
+                Input::Faulted { layer, fault: with_help(fault, &error) }
+            }
+            Err(fault) => Input::Faulted { layer, fault },
+        };
+        Message::Input(input)
+    }
+
+    /// Gives a runner back.
+    pub async fn release(self, lease: crate::base::LeaseId) -> Message {
+        Message::Input(match self.provider.release(&lease).await {
+            Ok(()) => Input::Released { lease },
+            Err(fault) => Input::ReleaseFailed { lease, message: fault.message },
+        })
+    }
+
+    async fn staging(&self) -> Result<Staging, Fault> {
+        let images = Arc::clone(&self.images);
+        let staged = blocking(move || images.staging()).await?.map_err(|error| {
+            with_help(Fault::new(FaultKind::Infrastructure, "lian::registries::staging", chain(&error)), &error)
+        })?;
+        Ok(Arc::from(staged))
+    }
+
+    fn sink(&self, layer: &LayerName) -> impl Fn(BuildEvent) + Send + Sync + use<> {
+        let (messages, layer) = (self.messages.clone(), layer.clone());
+        move |progress| {
+            // The dispatcher is gone only after the run ended: then nobody listens any more.
+            let _ = messages.send(Message::Progress { layer: layer.clone(), progress });
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| bug(&error.to_string()))
+}
+
+/// A fault that is lian-build's own.
+pub fn bug(message: &str) -> Fault {
+    Fault::new(FaultKind::Build, "lian::drive::bug", format!("lian-build failed: {message}"))
+        .help("this is a bug in lian-build; please report it with the output of `lian-build logs`")
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+fn with_help(fault: Fault, error: &dyn miette::Diagnostic) -> Fault {
+    match error.help() {
+        Some(help) => fault.help(help.to_string()),
+        None => fault,
+    }
+}

@@ -1,0 +1,68 @@
+//! Writing down what happens, and telling whoever listens. Refuses: deciding what is worth writing.
+
+use std::time::Duration;
+
+use crate::base::{Digest, LayerName, Timestamp};
+use crate::model::{BuildEvent, Event, LayerKey};
+
+/// What a journal line holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JournalKind {
+    /// Something that the run was told: replaying these rebuilds its state.
+    Input,
+    /// Something that is about to be done.
+    Effect,
+    /// Something that listeners were told.
+    Event,
+}
+
+/// A finished build, for the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildRecord {
+    /// The layer.
+    pub layer: LayerName,
+    /// Its key.
+    pub key: LayerKey,
+    /// The image.
+    pub digest: Digest,
+    /// From its first lease to the promotion.
+    pub duration: Duration,
+    /// Dockerfile steps.
+    pub steps: u32,
+    /// Of these, cached.
+    pub cached: u32,
+    /// What it ran on.
+    pub runner_type: String,
+    /// When it was promoted.
+    pub at: Timestamp,
+}
+
+/// The journal could not be written.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("the journal cannot be written: {message}")]
+#[diagnostic(
+    code(lian::store::journal),
+    help("free some disk space below the project's .lian folder, then run it again")
+)]
+pub struct JournalError {
+    /// The cause.
+    pub message: String,
+}
+
+/// The journal of one run. Blocking, but short.
+pub trait Journal: Send + Sync {
+    /// Appends a line of JSON; on return it survives a kill of this process.
+    fn append(&self, at: Timestamp, kind: JournalKind, json: &str) -> Result<(), JournalError>;
+
+    /// Keeps what a build reports, for `lian-build logs`.
+    fn progress(&self, layer: &LayerName, progress: &BuildEvent);
+
+    /// Adds a finished build to the history.
+    fn record(&self, build: &BuildRecord) -> Result<(), JournalError>;
+}
+
+/// Somebody who watches a run. Must not block.
+pub trait Observer: Send {
+    /// Something happened.
+    fn event(&mut self, event: &Event);
+}
