@@ -3,6 +3,7 @@
 
 mod catalog;
 mod diagnostic;
+mod dockerfile;
 mod event;
 mod image;
 mod key;
@@ -13,6 +14,9 @@ mod workflow;
 
 pub use catalog::{Catalog, CatalogSettings, Declared};
 pub use diagnostic::{Diagnostic, Label, Severity, Sources};
+pub use dockerfile::{
+    DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, ImageUse, StageName, UseKind,
+};
 pub use event::{BuildEvent, Event, EventBody, Outcome, RunOutcome, StepEnd, VertexState};
 pub use image::{Fault, FaultKind, ImageRef, ImageRefError};
 pub use key::{FileEntry, FileKind, KeyParts, LayerKey, Listing, ParentKey};
