@@ -1,1 +1,10 @@
-//! The room `plan`.
+//! Floor 3: what to build, why, and in which order. Refuses: looking anything up; candidates come with all that is
+//! known of them.
+
+mod candidate;
+mod decide;
+mod why;
+
+pub use candidate::Candidate;
+pub use decide::plan;
+pub use why::differences;
