@@ -1,0 +1,60 @@
+# make demo    builds the catalog's `app` with all its ancestors; again: reuses all of it
+# make test    all that CI runs
+# make catalog the whole catalog        make bench  lian-build against its peers
+# make setup   installs what is missing make recipe renews the service's recipe.json after its dependencies changed
+#
+# Settings: LIAN_FLAGS (flags for apply), TARGET (default app), PROFILE (release), LIAN_SOURCE (upstream or packages: where
+# the layers get their tools from; found out where it is not said), CARGO_TARGET_DIR.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := demo
+MAKEFLAGS += --no-print-directory
+.PHONY: setup demo catalog test bench recipe build base
+
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/lian-build
+PROFILE ?= release
+TARGET ?= app
+LIAN_FLAGS ?=
+
+LIAN = $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lian-build
+BASE = $(CACHE)/base-images/debian-trixie-slim
+SOURCE = $(shell scripts/reach.sh)
+# How the catalog is run here. A recipe sees what setup has installed: these are looked up when used.
+WORKFLOW = $(if $(filter packages,$(SOURCE)),--workflow workflows/packages.ncl --base-image docker.io/library/debian:trixie-slim=oci-layout:$(BASE),--workflow workflows/local.ncl)
+export LIAN_BUILDKIT_BIN = $(shell scripts/setup.sh --bin)
+
+# Everything but the result goes to stderr: `make demo LIAN_FLAGS="--format json"` writes JSON alone to stdout.
+setup:
+	@scripts/setup.sh >&2
+
+build: setup
+	@cargo build --quiet --locked --profile $(PROFILE) --bin lian-build >&2
+
+base: setup
+	@if [ "$(SOURCE)" = packages ]; then scripts/base-image.sh --keep $(BASE) >/dev/null; fi
+
+demo: build base
+	@$(LIAN) check >&2
+	@$(LIAN) plan $(WORKFLOW) --target $(TARGET) >&2
+	@$(LIAN) apply $(WORKFLOW) --target $(TARGET) $(LIAN_FLAGS)
+
+catalog: build base
+	@$(LIAN) apply $(WORKFLOW) $(LIAN_FLAGS)
+
+test:
+	scripts/setup.sh --test
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked
+	cargo run --quiet --locked -- check --strict
+	PATH="$(CACHE)/tools/bin:$$PATH" cargo deny --log-level error --locked check bans licenses sources
+	cd examples/app && CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/examples cargo test --locked
+
+bench: setup
+	@scripts/setup.sh --bench >&2
+	PATH="$$PATH:$(CACHE)/tools/bin" cargo bench --locked
+
+recipe:
+	@scripts/recipe.sh

