@@ -10,6 +10,9 @@ mod key;
 mod layer;
 mod lock;
 mod plan;
+mod plan;
+mod run;
+mod size;
 mod workflow;
 
 pub use catalog::{Catalog, CatalogSettings, Declared};
@@ -22,5 +25,8 @@ pub use image::{Fault, FaultKind, ImageRef, ImageRefError};
 pub use key::{FileEntry, FileKind, KeyParts, LayerKey, Listing, ParentKey};
 pub use layer::{Base, Kind, Layer, Secret, Tool};
 pub use lock::{Lock, Pin};
+pub use plan::{Action, Plan, PlanSummary, PlannedStep, Why, WhyKind};
 pub use plan::{Action, Plan, PlannedStep, Size, Why, WhyKind};
+pub use run::{RunRecord, RunState};
+pub use size::Size;
 pub use workflow::{ComputeProvider, RegistryProvider, Workflow};

@@ -1,26 +1,12 @@
-//! A plan, as people and programs read it: what is built or reused, why, and in which order. Refuses: deciding it.
+//! What a run would do and why: the planner's answer, drawn by `report` and performed by `life`. Refuses: deciding it.
 
 use serde::{Deserialize, Serialize};
 
 use super::key::LayerKey;
+use super::size::Size;
 use crate::base::{Digest, LayerName};
 
-/// A runner's size: what a step asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Size {
-    /// The provider's or the tier's name, e.g. `cax21`.
-    pub runner_type: String,
-    /// Virtual CPUs.
-    pub cpu: u32,
-    /// Memory, GB.
-    pub memory_gb: u32,
-    /// A build over it is cancelled, minutes.
-    pub time_budget_min: u32,
-    /// Which tier decided: `explicit`, `p95` or `language_default`.
-    pub tier: String,
-}
-
-/// What is done about a layer.
+/// What is done with a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
@@ -30,84 +16,98 @@ pub enum Action {
     Reuse,
 }
 
-/// The kind of a reason.
+/// A first cause of a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhyKind {
-    /// No image of it is known.
+    /// No image of this layer is known.
     New,
     /// The Dockerfile changed.
     Dockerfile,
-    /// Files of the context changed.
+    /// Files of the context changed, or the ignore file.
     Context,
-    /// A parent rebuilds.
+    /// A parent is built in this plan.
     Base,
     /// A build argument changed.
     BuildArg,
-    /// The promised tools or artifact paths changed.
+    /// The tools or artifact paths that are promised changed.
     Tools,
-    /// An external image's pin moved.
+    /// An external image means another digest.
     BaseMoved,
-    /// Somebody asked for it.
+    /// The caller said so.
     Forced,
-    /// Target, labels, platform, frontend or the ids of secrets changed.
+    /// Target, labels, platform, frontend or secret ids changed.
     Settings,
 }
 
-/// One reason why a layer is built.
+/// One cause in people's words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Why {
-    /// Its kind.
+    /// Which.
     pub kind: WhyKind,
-    /// In people's words, e.g. `context changed: src/main.rs, +2 more`.
+    /// What exactly: `src/main.rs, +2 more` for a context, the parent's name for a base, the argument's name; may be
+    /// empty.
     pub detail: String,
 }
 
-/// One layer's work.
+/// The work on one layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlannedStep {
     /// The layer.
     pub layer: LayerName,
-    /// What is done about it.
+    /// What is done with it.
     pub action: Action,
-    /// Why it is built; empty where it is reused.
+    /// First causes; empty for a reuse.
     pub why: Vec<Why>,
-    /// Its key.
+    /// Everything that decides its content.
     pub key: LayerKey,
-    /// Its parents in the catalog.
+    /// The layers that it waits for.
     pub parents: Vec<LayerName>,
-    /// When it can start: one more than the highest of its parents, from 1.
+    /// One more than the highest wave of its parents, from 1.
     pub wave: usize,
-    /// What it is built on.
+    /// What it runs on.
     pub size: Size,
     /// The image's name, e.g. `lamina/rust:latest`.
     pub image: String,
-    /// The image to reuse.
+    /// The reused image.
     pub digest: Option<Digest>,
-    /// What earlier builds took, in milliseconds.
+    /// From earlier builds, milliseconds.
     pub estimate_ms: Option<u64>,
 }
 
-/// What would be done, in topological order.
+/// What a run would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
-    /// Every layer asked for, with its ancestors.
+    /// In topological order.
     pub steps: Vec<PlannedStep>,
 }
 
+/// How much of it there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlanSummary {
+    /// Steps to build.
+    pub build: usize,
+    /// Steps to reuse.
+    pub reuse: usize,
+}
+
 impl Plan {
-    /// How many layers this is done about.
-    pub fn count(&self, action: Action) -> usize {
-        self.steps.iter().filter(|step| step.action == action).count()
+    /// How many steps are built and reused.
+    pub fn summary(&self) -> PlanSummary {
+        let build = self.steps.iter().filter(|step| step.action == Action::Build).count();
+        PlanSummary { build, reuse: self.steps.len() - build }
     }
 
-    /// The layers' names by wave.
+    /// The layers of each wave, in the plan's order.
     pub fn waves(&self) -> Vec<Vec<&LayerName>> {
-        let depth = self.steps.iter().map(|step| step.wave).max().unwrap_or(0);
-        let mut waves = vec![Vec::new(); depth];
-        for step in &self.steps {
-            waves[step.wave - 1].push(&step.layer);
-        }
-        waves
+        let last = self.steps.iter().map(|step| step.wave).max().unwrap_or(0);
+        (1..=last)
+            .map(|wave| self.steps.iter().filter(|step| step.wave == wave).map(|step| &step.layer).collect())
+            .collect()
+    }
+
+    /// The step of a layer.
+    pub fn step(&self, layer: &LayerName) -> Option<&PlannedStep> {
+        self.steps.iter().find(|step| step.layer == *layer)
     }
 }
