@@ -1,1 +1,16 @@
-//! The room `graph`.
+//! Floor 2: the sound graph of a catalog's layers, the faults that keep a catalog from having one, and the parts of a
+//! layer's key. Refuses: files, evaluation, and deciding what to build.
+
+mod build;
+mod cycles;
+mod dockerfiles;
+mod key;
+mod layer_graph;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod tools;
+
+pub use build::build;
+pub use key::{KeyInputs, effective_build_args, key_parts, known_build_args};
+pub use layer_graph::{ImageOrigin, LayerGraph, UnknownTarget, UsedImage};

@@ -1,0 +1,334 @@
+//! Whether Dockerfiles and declarations agree: the real edges and the declared ones. Refuses: reading Dockerfiles.
+
+use std::collections::BTreeMap;
+
+use super::layer_graph::{ImageOrigin, UsedImage};
+use super::survey::Survey;
+use crate::base::{LayerName, Place, nearest};
+use crate::model::{
+    Base, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileRead, ImageRef, ImageUse, UseKind,
+};
+
+/// The secret that `ca_bundle` of a workflow hands to every build.
+const CA_SECRET: &str = "ca";
+const MISMATCH: &str = "lian::dockerfile::base_mismatch";
+
+/// Checks one layer against its Dockerfile and returns the images that it uses, by familiar name.
+pub(super) fn check(
+    survey: &Survey<'_>,
+    declared: &Declared,
+    read: Option<&DockerfileRead>,
+    faults: &mut Vec<Diagnostic>,
+) -> Vec<UsedImage> {
+    let Some(read) = read else { return declared_base(declared) };
+    match &read.facts {
+        Err(found) => {
+            faults.extend(found.iter().map(|fault| unreadable(declared, read, fault)));
+            declared_base(declared)
+        }
+        Ok(facts) => {
+            let mut check = Check { survey, declared, read, faults, seen: BTreeMap::new(), used: Vec::new() };
+            for image in &facts.uses {
+                check.image(image);
+            }
+            check.base();
+            check.inputs();
+            check.names(facts);
+            let images = check.seen.into_iter();
+            images.map(|(familiar, origin)| UsedImage { familiar, origin }).collect()
+        }
+    }
+}
+
+fn declared_base(declared: &Declared) -> Vec<UsedImage> {
+    let image = match &declared.layer.build_base {
+        Base::External { image } => image.parse::<ImageRef>().ok(),
+        Base::Layer(_) => None,
+    };
+    image
+        .map(|image| UsedImage { familiar: image.familiar(), origin: ImageOrigin::External(image) })
+        .into_iter()
+        .collect()
+}
+
+fn unreadable(declared: &Declared, read: &DockerfileRead, fault: &DockerfileFault) -> Diagnostic {
+    let (place, text) = match fault.span {
+        Some(span) => (Place { file: read.file.clone(), span }, "here"),
+        None => (declared.place("target"), "no such stage"),
+    };
+    let mut diagnostic =
+        Diagnostic::error(fault.kind.code(), fault.message.clone()).layer(&declared.layer.name).label(place, text);
+    diagnostic.help.clone_from(&fault.help);
+    diagnostic
+}
+
+/// A reference without its digest; a tag that is not there is `latest`, also beside a digest.
+fn tagged(image: &ImageRef) -> (String, &str) {
+    (image.name(), image.tag.as_deref().unwrap_or("latest"))
+}
+
+struct Check<'a, 'b> {
+    survey: &'a Survey<'a>,
+    declared: &'a Declared,
+    read: &'a DockerfileRead,
+    faults: &'b mut Vec<Diagnostic>,
+    /// By familiar name.
+    seen: BTreeMap<String, ImageOrigin>,
+    /// Layers and external images, with the instruction that uses them.
+    used: Vec<(ImageOrigin, UseKind)>,
+}
+
+impl Check<'_, '_> {
+    fn name(&self) -> &LayerName {
+        &self.declared.layer.name
+    }
+
+    fn place(&self, image: &ImageUse) -> Place {
+        Place { file: self.read.file.clone(), span: image.span }
+    }
+
+    /// The part of the reference after the catalog's namespace.
+    fn in_namespace(&self, image: &ImageRef) -> Option<String> {
+        let probe: ImageRef = format!("{}/x", self.survey.catalog.settings.namespace).parse().ok()?;
+        let prefix = probe.name();
+        image.name().strip_prefix(&prefix[..prefix.len() - 1]).filter(|rest| !rest.contains('/')).map(str::to_owned)
+    }
+
+    fn image(&mut self, image: &ImageUse) {
+        // The Dockerfile's reader has refused what is no reference.
+        let Ok(reference) = image.image.parse::<ImageRef>() else { return };
+        let origin = match self.in_namespace(&reference) {
+            None => ImageOrigin::External(reference.clone()),
+            Some(name) => match self.layer(image, &reference, &name) {
+                Some(origin) => origin,
+                None => return,
+            },
+        };
+        self.used.push((origin.clone(), image.kind));
+        self.seen.entry(reference.familiar()).or_insert(origin);
+    }
+
+    /// The layer that a reference in the catalog's namespace means, if the declaration allows it.
+    fn layer(&mut self, image: &ImageUse, reference: &ImageRef, name: &str) -> Option<ImageOrigin> {
+        let exact = self.survey.find(name);
+        let promoted = name.strip_suffix("-artifacts").and_then(|layer| self.survey.find(layer));
+        let (found, origin) = match (exact, promoted) {
+            (Some(found), _) => (found, ImageOrigin::Layer(found.layer.name.clone())),
+            (None, Some(found)) => (found, ImageOrigin::Artifacts(found.layer.name.clone())),
+            (None, None) => {
+                self.unknown(image, name);
+                return None;
+            }
+        };
+        let parent = &found.layer.name;
+        if parent == self.name() {
+            let message = format!("the Dockerfile of `{parent}` uses the image that it builds");
+            self.mismatch(image, message, "this is the layer itself", "name what it stands on".to_owned());
+            return None;
+        }
+        if reference.digest.is_some() || tagged(reference).1 != "latest" {
+            let message = format!("`{}` names a layer with a tag or a digest of its own", image.image);
+            let plain = format!("write `{}/{name}`: lian-build hands over the exact image", self.namespace());
+            self.mismatch(image, message, "a layer of this catalog", plain);
+        } else if matches!(origin, ImageOrigin::Artifacts(_)) && found.layer.artifact_paths.is_empty() {
+            let message = format!("layer `{parent}` promotes no artifacts");
+            self.mismatch(image, message, "there is no such image", format!("give `{parent}` `artifact_paths`"));
+        }
+        if !self.declared.layer.parents().contains(&parent) {
+            let message = format!("the Dockerfile of `{}` uses layer `{parent}`, which is not declared", self.name());
+            let help = match (image.kind, &self.declared.layer.build_base) {
+                (UseKind::From, Base::External { .. }) => {
+                    format!("set `build_base = \"{parent}\"`, or add it to `build_inputs`")
+                }
+                _ => format!("add `\"{parent}\"` to `build_inputs`"),
+            };
+            self.mismatch(image, message, "used here", help);
+        }
+        Some(origin)
+    }
+
+    fn namespace(&self) -> &str {
+        &self.survey.catalog.settings.namespace
+    }
+
+    fn mismatch(&mut self, image: &ImageUse, message: String, label: &str, help: String) {
+        let fault = Diagnostic::error(MISMATCH, message).layer(self.name()).label(self.place(image), label).help(help);
+        self.faults.push(fault);
+    }
+
+    fn unknown(&mut self, image: &ImageUse, name: &str) {
+        let told = self.declared.layer.parents().into_iter().any(|parent| parent.as_str() == name);
+        if told || self.survey.broken.contains(name) {
+            return;
+        }
+        let help = match self.survey.meant(name, self.name()) {
+            Some(meant) => format!("did you mean `{}/{meant}`?", self.namespace()),
+            None => format!("declare the layer, or name an image outside of `{}/`", self.namespace()),
+        };
+        let message =
+            format!("the Dockerfile of `{}` uses `{}`, which is no layer of this catalog", self.name(), image.image);
+        self.faults.push(
+            Diagnostic::error("lian::dockerfile::unknown_layer", message)
+                .layer(self.name())
+                .label(self.place(image), "no such layer")
+                .help(help),
+        );
+    }
+
+    fn base(&mut self) {
+        let layer = &self.declared.layer;
+        let (shown, field, from, any) = match &layer.build_base {
+            Base::Layer(base) => {
+                // An unknown base, or the layer itself, was told already.
+                if base == &layer.name || self.survey.find(base.as_str()).is_none() {
+                    return;
+                }
+                let wanted = ImageOrigin::Layer(base.clone());
+                let shown = format!("{}/{base}", self.namespace());
+                (shown, "build_base", self.uses(UseKind::From, &wanted), self.uses_layer(base))
+            }
+            Base::External { image } => {
+                let Ok(wanted) = image.parse::<ImageRef>() else {
+                    self.faults.push(
+                        Diagnostic::error("lian::graph::bad_image", format!("`{image}` is not an image reference"))
+                            .layer(&layer.name)
+                            .label(self.declared.place("build_base.image"), "the base")
+                            .help("write `[registry/]name[:tag][@digest]`, in lower case"),
+                    );
+                    return;
+                };
+                let same = |(origin, kind): &(ImageOrigin, UseKind), from: bool| match origin {
+                    ImageOrigin::External(used) => (!from || *kind == UseKind::From) && tagged(used) == tagged(&wanted),
+                    ImageOrigin::Layer(_) | ImageOrigin::Artifacts(_) => false,
+                };
+                let from = self.used.iter().any(|used| same(used, true));
+                let any = self.used.iter().any(|used| same(used, false));
+                (image.clone(), "build_base.image", from, any)
+            }
+        };
+        if from {
+            return;
+        }
+        let found = self.froms();
+        let message = match (any, found.as_str()) {
+            (true, _) => {
+                format!("the Dockerfile of `{}` copies from its base `{shown}` and never stands on it", layer.name)
+            }
+            (false, "") => format!("the Dockerfile of `{}` never uses its base `{shown}`", layer.name),
+            (false, found) => {
+                format!("the Dockerfile of `{}` stands on {found}, not on its base `{shown}`", layer.name)
+            }
+        };
+        let fault = Diagnostic::error(MISMATCH, message)
+            .layer(&layer.name)
+            .label(self.declared.place(field), "declared here")
+            .note(format!("read from {}", self.read.file.display()))
+            .help(format!("write `FROM {shown}` there, or correct `build_base`"));
+        self.faults.push(fault);
+    }
+
+    fn uses(&self, kind: UseKind, wanted: &ImageOrigin) -> bool {
+        self.used.iter().any(|(origin, used)| *used == kind && origin == wanted)
+    }
+
+    fn uses_layer(&self, name: &LayerName) -> bool {
+        self.used.iter().any(|(origin, _)| match origin {
+            ImageOrigin::Layer(layer) | ImageOrigin::Artifacts(layer) => layer == name,
+            ImageOrigin::External(_) => false,
+        })
+    }
+
+    /// What the Dockerfile stands on, for people.
+    fn froms(&self) -> String {
+        let mut names: Vec<String> = Vec::new();
+        for (origin, _) in self.used.iter().filter(|(_, kind)| *kind == UseKind::From) {
+            let name = match origin {
+                ImageOrigin::Layer(layer) => format!("`{}/{layer}`", self.namespace()),
+                ImageOrigin::Artifacts(layer) => format!("`{}/{layer}-artifacts`", self.namespace()),
+                ImageOrigin::External(image) => format!("`{}`", image.familiar()),
+            };
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names.join(" and ")
+    }
+
+    fn inputs(&mut self) {
+        let layer = &self.declared.layer;
+        for (at, input) in layer.build_inputs.iter().enumerate() {
+            let told = input == &layer.name || self.survey.find(input.as_str()).is_none();
+            let repeated = layer.build_inputs[..at].contains(input) || layer.build_base == Base::Layer(input.clone());
+            if told || repeated || self.uses_layer(input) {
+                continue;
+            }
+            let message = format!("the Dockerfile of `{}` never uses its input `{input}`", layer.name);
+            let fault = Diagnostic::error(MISMATCH, message)
+                .layer(&layer.name)
+                .label(self.declared.place(&format!("build_inputs.{at}")), "declared here")
+                .note(format!("read from {}", self.read.file.display()))
+                .help(format!(
+                    "write `COPY --from={}/{input} …` there, or take it out of `build_inputs`",
+                    self.namespace()
+                ));
+            self.faults.push(fault);
+        }
+    }
+
+    /// Secrets, sockets and arguments that one side names and the other does not.
+    fn names(&mut self, facts: &DockerfileFacts) {
+        let layer = &self.declared.layer;
+        let secrets = facts
+            .secret_ids
+            .iter()
+            .filter(|(id, _)| *id != CA_SECRET && !layer.secrets.iter().any(|secret| secret.id == **id));
+        let sockets = facts.ssh_ids.iter().filter(|(id, _)| !layer.ssh.contains(id));
+        let undeclared = secrets
+            .map(|(id, span)| {
+                (
+                    "lian::dockerfile::undeclared_secret",
+                    "secret",
+                    id,
+                    *span,
+                    format!("add `{{ id = \"{id}\", env = \"…\" }}` to `secrets`"),
+                )
+            })
+            .chain(sockets.map(|(id, span)| {
+                ("lian::dockerfile::undeclared_ssh", "ssh socket", id, *span, format!("add `\"{id}\"` to `ssh`"))
+            }));
+        let mut found: Vec<Diagnostic> = undeclared
+            .map(|(code, what, id, span, help)| {
+                Diagnostic::warning(
+                    code,
+                    format!("the Dockerfile of `{}` mounts the {what} `{id}`, which is not declared", layer.name),
+                )
+                .layer(&layer.name)
+                .label(Place { file: self.read.file.clone(), span }, "mounted here")
+                .help(help)
+            })
+            .collect();
+        for name in layer.build_args.keys().filter(|name| !facts.declared_args.contains(*name) && !predefined(name)) {
+            let help = match nearest(name, facts.declared_args.iter().map(String::as_str)) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("add `ARG {name}` to the Dockerfile, or take it out"),
+            };
+            found.push(
+                Diagnostic::warning(
+                    "lian::dockerfile::unused_build_arg",
+                    format!("the Dockerfile of `{}` has no `ARG {name}`", layer.name),
+                )
+                .layer(&layer.name)
+                .label(self.declared.place(&format!("build_args.{name}")), "has no effect")
+                .help(help),
+            );
+        }
+        self.faults.append(&mut found);
+    }
+}
+
+/// Arguments that BuildKit knows without an `ARG`.
+fn predefined(name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY", "SOURCE_DATE_EPOCH"].contains(&upper.as_str())
+        || upper.starts_with("BUILDKIT_")
+}

@@ -1,0 +1,1 @@
+//! Properties and pictures of the graph.
