@@ -1,1 +1,12 @@
-//! The room `context`.
+//! Floor 5: reads build contexts from disk as BuildKit would see them: through the ignore file, by content, kind and
+//! mode. Refuses: times, owners, and anything outside the project.
+
+mod files;
+mod hash;
+mod ignore;
+mod pattern;
+mod walk;
+
+pub use files::{Located, check_files, locate};
+pub use ignore::{Ignore, Inherited};
+pub use walk::Reader;

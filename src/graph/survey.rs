@@ -129,11 +129,11 @@ impl<'a> Survey<'a> {
                 .label(place, "not checked")
                 .help(format!("mend the declaration of `{name}` first"));
         }
+        // No layer's name holds these: an image was meant.
+        let image = role == "base" && name.as_str().contains(['/', ':', '.']);
         let help = match self.meant(name.as_str(), layer) {
+            _ if image => format!("an image from outside is written `build_base = {{ image = \"{name}\" }}`"),
             Some(meant) => format!("did you mean `{meant}`?"),
-            None if role == "base" && name.as_str().contains(['/', ':']) => {
-                format!("an image from outside is written `build_base = {{ image = \"{name}\" }}`")
-            }
             None => format!("declare it in `{}`", self.catalog.root.join(name.as_str()).join("workflow.ncl").display()),
         };
         Diagnostic::error(code, format!("the {role} `{name}` of `{layer}` is no layer of this catalog"))

@@ -1,0 +1,229 @@
+//! One pattern of an ignore file, with the meaning that moby/patternmatcher gives it. Refuses: the order of patterns.
+
+/// A pattern, cleaned and compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Pattern {
+    /// The cleaned text, without `!`.
+    pub text: String,
+    /// Whether it began with `!`.
+    pub exception: bool,
+    shape: Shape,
+}
+
+/// How a path is compared. Patterns without wildcards, and those with `**` at one end only, are compared as text; this
+/// is not merely quicker, it differs (`**b` is any path that ends in `b`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Shape {
+    Exact,
+    Prefix,
+    Suffix,
+    Parts(Vec<Part>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Char(char),
+    /// `?`
+    One,
+    /// `*`
+    Some,
+    /// `**` in the middle: nothing, or a [`Part::Folders`], which always follows it.
+    Maybe,
+    /// Anything that ends in a slash.
+    Folders,
+    /// `**` at the end.
+    Rest,
+    /// `[…]`
+    Class {
+        negated: bool,
+        ranges: Vec<(char, char)>,
+    },
+}
+
+impl Pattern {
+    /// Reads one pattern, already trimmed and not empty. The error says what is wrong with it.
+    pub fn new(line: &str) -> Result<Self, String> {
+        let cleaned = clean(line);
+        let (exception, text) = match cleaned.strip_prefix('!') {
+            Some("") => return Err("`!` names nothing".to_owned()),
+            Some(text) => (true, text.to_owned()),
+            None => (false, cleaned),
+        };
+        let shape = compile(&text)?;
+        Ok(Self { text, exception, shape })
+    }
+
+    /// Whether the path itself matches; `/` between the parts. Folders above it are the caller's business.
+    pub fn matches(&self, path: &str) -> bool {
+        match &self.shape {
+            Shape::Exact => path == self.text,
+            Shape::Prefix => path.starts_with(&self.text[..self.text.len() - 2]),
+            Shape::Suffix => {
+                let suffix = &self.text[2..];
+                path.ends_with(suffix) || suffix.strip_prefix('/').is_some_and(|rest| path == rest)
+            }
+            Shape::Parts(parts) => matches(parts, path),
+        }
+    }
+
+    /// The text without `/**` or `/*` at its end.
+    fn stem(&self) -> &str {
+        let text = self.text.strip_suffix("/**").unwrap_or(&self.text);
+        text.strip_suffix("/*").unwrap_or(text)
+    }
+
+    /// Whether everything that it matches lies at or below [`Self::stem`].
+    pub fn is_plain(&self) -> bool {
+        !self.stem().contains(['*', '[', ']', '?', '^', '\\'])
+    }
+
+    /// Whether a plain pattern could match something below the folder.
+    pub fn could_be_below(&self, folder: &str) -> bool {
+        let stem = self.stem();
+        stem == folder || stem.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+    }
+}
+
+/// Go's `filepath.Clean` for slashes.
+pub(super) fn clean(path: &str) -> String {
+    let rooted = path.starts_with('/');
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
+                parts.pop();
+            }
+            ".." if rooted => {}
+            part => parts.push(part),
+        }
+    }
+    let joined = parts.join("/");
+    match (rooted, joined.is_empty()) {
+        (true, _) => format!("/{joined}"),
+        (false, true) => ".".to_owned(),
+        (false, false) => joined,
+    }
+}
+
+fn compile(text: &str) -> Result<Shape, String> {
+    let mut characters = text.chars().peekable();
+    let mut parts = Vec::new();
+    let mut shape = Shape::Exact;
+    let mut first = true;
+    let wild = || Shape::Parts(Vec::new());
+    while let Some(c) = characters.next() {
+        let leading = std::mem::replace(&mut first, false);
+        match c {
+            '*' if characters.next_if_eq(&'*').is_some() => {
+                characters.next_if_eq(&'/');
+                if characters.peek().is_none() {
+                    shape = if shape == Shape::Exact { Shape::Prefix } else { wild() };
+                    parts.push(Part::Rest);
+                } else {
+                    shape = wild();
+                    parts.extend([Part::Maybe, Part::Folders]);
+                }
+                if leading {
+                    shape = Shape::Suffix;
+                }
+            }
+            '*' => {
+                shape = wild();
+                parts.push(Part::Some);
+            }
+            '?' => {
+                shape = wild();
+                parts.push(Part::One);
+            }
+            '\\' => {
+                shape = wild();
+                parts.push(Part::Char(characters.next().ok_or("it ends in `\\`")?));
+            }
+            '[' => {
+                shape = wild();
+                parts.push(class(&mut characters)?);
+            }
+            ']' => {
+                shape = wild();
+                parts.push(Part::Char(']'));
+            }
+            c => parts.push(Part::Char(c)),
+        }
+    }
+    Ok(match shape {
+        Shape::Parts(_) => Shape::Parts(parts),
+        shape => shape,
+    })
+}
+
+/// What stands between `[` and `]`, which is consumed.
+fn class(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Part, String> {
+    const OPEN: &str = "a `[` is not closed";
+    let negated = characters.next_if_eq(&'^').is_some();
+    let mut ranges = Vec::new();
+    let one = |characters: &mut std::iter::Peekable<std::str::Chars<'_>>| match characters.next() {
+        Some('\\') => characters.next().ok_or(OPEN),
+        Some(']' | '-') => Err("a `[…]` is malformed"),
+        Some(c) => Ok(c),
+        None => Err(OPEN),
+    };
+    loop {
+        if !ranges.is_empty() && characters.next_if_eq(&']').is_some() {
+            return Ok(Part::Class { negated, ranges });
+        }
+        let low = one(characters)?;
+        let high = if characters.next_if_eq(&'-').is_some() { one(characters)? } else { low };
+        if high < low {
+            return Err(format!("the range `{low}-{high}` is empty"));
+        }
+        ranges.push((low, high));
+    }
+}
+
+/// Whether the parts match the whole path. All states are carried along at once, so that no pattern is slow.
+fn matches(parts: &[Part], path: &str) -> bool {
+    let mut states = vec![false; parts.len() + 1];
+    states[0] = true;
+    settle(parts, &mut states);
+    for c in path.chars() {
+        let mut next = vec![false; parts.len() + 1];
+        for (at, part) in parts.iter().enumerate().filter(|(at, _)| states[*at]) {
+            match part {
+                Part::Char(wanted) if *wanted == c => next[at + 1] = true,
+                Part::One if c != '/' => next[at + 1] = true,
+                Part::Some if c != '/' => next[at] = true,
+                // A line's end is where Go's `.` stops.
+                Part::Rest if c != '\n' => next[at] = true,
+                Part::Folders if c != '\n' => {
+                    next[at] = true;
+                    next[at + 1] |= c == '/';
+                }
+                Part::Class { negated, ranges } => {
+                    let inside = ranges.iter().any(|(low, high)| (*low..=*high).contains(&c));
+                    next[at + 1] |= inside != *negated;
+                }
+                _ => {}
+            }
+        }
+        settle(parts, &mut next);
+        states = next;
+    }
+    states[parts.len()]
+}
+
+/// Moves past parts that may match nothing.
+fn settle(parts: &[Part], states: &mut [bool]) {
+    for (at, part) in parts.iter().enumerate() {
+        if states[at] {
+            match part {
+                Part::Some | Part::Rest => states[at + 1] = true,
+                Part::Maybe => {
+                    states[at + 1] = true;
+                    states[at + 2] = true;
+                }
+                Part::Char(_) | Part::One | Part::Folders | Part::Class { .. } => {}
+            }
+        }
+    }
+}
