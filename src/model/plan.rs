@@ -92,9 +92,14 @@ pub struct PlanSummary {
 }
 
 impl Plan {
+    /// How many layers this is done about.
+    pub fn count(&self, action: Action) -> usize {
+        self.steps.iter().filter(|step| step.action == action).count()
+    }
+
     /// How many steps are built and reused.
     pub fn summary(&self) -> PlanSummary {
-        let build = self.steps.iter().filter(|step| step.action == Action::Build).count();
+        let build = self.count(Action::Build);
         PlanSummary { build, reuse: self.steps.len() - build }
     }
 
