@@ -1,1 +1,32 @@
-//! The room `buildkit`.
+//! Floor 5: BuildKit. Finds its binaries, keeps one daemon of our own per user, turns requests into `buildctl` runs and
+//! what they report into events and faults. Refuses: deciding what to build, and where an image goes afterwards.
+
+mod argv;
+mod artifacts;
+mod binaries;
+mod buildctl;
+mod classify;
+mod config;
+mod daemon;
+mod disk;
+mod error;
+mod image;
+mod load;
+mod lock;
+mod probe;
+mod progress;
+mod search;
+mod solve;
+mod supervise;
+mod verify;
+mod version;
+
+pub use binaries::Binaries;
+pub use buildctl::Buildctl;
+pub use classify::{Failure, OomEvidence, VertexFailure, classify};
+pub use config::{DaemonConfig, data_folder};
+pub use daemon::{Daemon, Status};
+pub use disk::DiskUse;
+pub use error::BuildkitError;
+pub use load::load;
+pub use supervise::{SUPERVISE_COMMAND, supervise};

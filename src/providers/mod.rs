@@ -1,1 +1,5 @@
-//! The room `providers`.
+//! Floor 5: where runners come from. Refuses: what is done on them.
+
+mod local;
+
+pub use local::Local;

@@ -1,0 +1,132 @@
+//! Where buildctl and buildkitd are. Refuses: installing them (`scripts/setup.sh` does).
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use super::error::BuildkitError;
+
+/// BuildKit's two programs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Binaries {
+    /// The client.
+    pub buildctl: PathBuf,
+    /// The daemon; not needed where one runs already.
+    pub buildkitd: Option<PathBuf>,
+}
+
+impl Binaries {
+    /// Looks in `LIAN_BUILDKIT_BIN`, along `PATH`, and in `~/.cache/lian-build/tools/*/bin` (the newest first).
+    ///
+    /// # Errors
+    /// [`BuildkitError::NotFound`] where there is no buildctl; a missing daemon is not an error yet.
+    pub fn find() -> Result<Self, BuildkitError> {
+        let given = std::env::var_os("LIAN_BUILDKIT_BIN").map(PathBuf::from);
+        let cache = std::env::var_os("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
+        Self::find_in(given.as_deref(), std::env::var_os("PATH"), cache.as_deref())
+    }
+
+    /// [`Binaries::find`] with the environment as arguments. A given folder is the only one that is looked in: whoever
+    /// names one wants no other.
+    pub fn find_in(
+        given: Option<&Path>,
+        path: Option<OsString>,
+        cache: Option<&Path>,
+    ) -> Result<Self, BuildkitError> {
+        let folders = match given {
+            Some(folder) => vec![folder.to_owned()],
+            None => {
+                let mut folders: Vec<PathBuf> =
+                    path.as_ref().map(|path| std::env::split_paths(path).collect()).unwrap_or_default();
+                folders.extend(cache.map(tool_folders).unwrap_or_default());
+                folders
+            }
+        };
+        let find = |name: &str| folders.iter().map(|folder| folder.join(name)).find(|file| is_executable(file));
+        match find("buildctl") {
+            Some(buildctl) => Ok(Self { buildctl, buildkitd: find("buildkitd") }),
+            None => Err(not_found("buildctl", given)),
+        }
+    }
+
+    /// The daemon's program.
+    ///
+    /// # Errors
+    /// [`BuildkitError::NotFound`] where it is nowhere.
+    pub fn daemon(&self) -> Result<&Path, BuildkitError> {
+        self.buildkitd.as_deref().ok_or_else(|| not_found("buildkitd", None))
+    }
+}
+
+fn not_found(name: &'static str, given: Option<&Path>) -> BuildkitError {
+    let searched = match given {
+        Some(folder) => format!("LIAN_BUILDKIT_BIN={}", folder.display()),
+        None => "PATH or ~/.cache/lian-build/tools".to_owned(),
+    };
+    BuildkitError::NotFound { name, searched }
+}
+
+/// The `bin` folders that setup made, the newest first: an upgrade makes a new one beside the old.
+fn tool_folders(cache: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(cache.join("lian-build/tools")) else { return Vec::new() };
+    let mut found: Vec<_> = entries
+        .flatten()
+        .map(|entry| entry.path().join("bin"))
+        .filter_map(|bin| Some((std::fs::metadata(&bin).ok()?.modified().ok()?, bin)))
+        .collect();
+    found.sort_by(|left, right| right.cmp(left));
+    found.into_iter().map(|(_, bin)| bin).collect()
+}
+
+/// Whether this is a file that somebody may execute.
+pub(super) fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
+
+/// The first program of this name along the PATH of this process.
+pub(super) fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| is_executable(file))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn program(folder: &Path, name: &str) -> PathBuf {
+        std::fs::create_dir_all(folder).expect("a folder");
+        let file = folder.join(name);
+        std::fs::write(&file, "#!/bin/sh\n").expect("a file");
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o755)).expect("a mode");
+        file
+    }
+
+    #[test]
+    fn prefers_the_given_folder_then_the_path_then_the_cache() {
+        let root = tempfile::tempdir().expect("a folder");
+        let cache = root.path().join("cache");
+        let cached = program(&cache.join("lian-build/tools/abc/bin"), "buildctl");
+        let daemon = program(&cache.join("lian-build/tools/abc/bin"), "buildkitd");
+        let on_path = program(&root.path().join("path"), "buildctl");
+        let path = || Some(root.path().join("path").into_os_string());
+
+        let found = Binaries::find_in(None, path(), Some(&cache)).expect("found");
+        assert_eq!((found.buildctl, found.buildkitd), (on_path, Some(daemon)));
+        assert_eq!(Binaries::find_in(None, None, Some(&cache)).expect("found").buildctl, cached);
+
+        let nowhere = root.path().join("nowhere");
+        let error = Binaries::find_in(Some(&nowhere), path(), Some(&cache)).expect_err("a given folder is the only one");
+        assert!(error.to_string().contains("LIAN_BUILDKIT_BIN="), "{error}");
+    }
+
+    #[test]
+    fn a_file_without_its_execute_bit_is_no_program() {
+        let root = tempfile::tempdir().expect("a folder");
+        std::fs::write(root.path().join("buildctl"), "").expect("a file");
+        let found = Binaries::find_in(None, Some(root.path().as_os_str().to_owned()), None);
+        assert!(matches!(found, Err(BuildkitError::NotFound { name: "buildctl", .. })));
+    }
+}

@@ -1,0 +1,320 @@
+//! Our own daemon, one per user: found, started where none answers, shared among runs. Refuses: trusting a pid file or
+//! a socket that is merely there: only an answer is proof.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+
+use super::binaries::{Binaries, on_path};
+use super::config::DaemonConfig;
+use super::error::BuildkitError;
+use super::{lock, supervise};
+
+/// A daemon is given so long to answer after its start.
+const READY: Duration = Duration::from_secs(30);
+/// A daemon that is there is given so long to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+/// The log is begun anew when it has grown over this.
+const LOG_BYTES: u64 = 10_000_000;
+
+/// A daemon that answers. Keep it for as long as it is used: our own one stops some time after the last is dropped.
+#[derive(Debug)]
+pub struct Daemon {
+    binaries: Binaries,
+    address: String,
+    platform: String,
+    /// A share of the users' lock; none for a daemon that is not ours.
+    _share: Option<File>,
+}
+
+/// What `doctor` shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Where it is, or would be.
+    pub address: String,
+    /// Whether it is our own.
+    pub own: bool,
+    /// Whether it answers.
+    pub running: bool,
+    /// The supervisor of our own, where it lives.
+    pub supervisor: Option<u32>,
+    /// What it builds for, its own platform first.
+    pub platforms: Vec<String>,
+    /// The log of our own.
+    pub log: PathBuf,
+}
+
+#[derive(Deserialize)]
+struct Worker {
+    #[serde(default)]
+    platforms: Vec<Platform>,
+}
+
+#[derive(Deserialize)]
+struct Platform {
+    os: String,
+    architecture: String,
+    #[serde(default)]
+    variant: String,
+}
+
+impl Daemon {
+    /// The daemon of this configuration, started where it is our own and none answers. Two that start at once start one.
+    ///
+    /// # Errors
+    /// Every [`BuildkitError`] of starting a daemon.
+    pub async fn ensure(config: &DaemonConfig) -> Result<Self, BuildkitError> {
+        let binaries = Binaries::find()?;
+        Self::ensure_with(config, binaries).await
+    }
+
+    /// [`Daemon::ensure`] with these binaries.
+    ///
+    /// # Errors
+    /// As [`Daemon::ensure`].
+    pub async fn ensure_with(config: &DaemonConfig, binaries: Binaries) -> Result<Self, BuildkitError> {
+        if let Some(address) = &config.address {
+            let answer = ask(&binaries, address, ANSWER).await;
+            let platforms =
+                answer.map_err(|what| BuildkitError::Unreachable { address: address.clone(), what })?;
+            return Ok(Self { binaries, address: address.clone(), platform: own_platform(platforms), _share: None });
+        }
+        make_folders(config)?;
+        let share = open_lock(&config.users_lock())?;
+        // Held back only by a supervisor that is stopping its daemon: it ends soon, and so does its lock.
+        until(Instant::now() + READY, || lock::try_shared(&share)).await.map_err(|what| died(config, what))?;
+        let address = format!("unix://{}", config.socket().display());
+        let platforms = match alive(config, &binaries, &address).await {
+            Some(platforms) => platforms,
+            None => start(config, &binaries, &address).await?,
+        };
+        Ok(Self { binaries, address, platform: own_platform(platforms), _share: Some(share) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The platform it builds for where nothing else is said, e.g. `linux/amd64`.
+    pub fn platform(&self) -> &str {
+        &self.platform
+    }
+
+    /// BuildKit's programs.
+    pub fn binaries(&self) -> &Binaries {
+        &self.binaries
+    }
+
+    /// Whether the daemon of this configuration runs. Starts nothing.
+    ///
+    /// # Errors
+    /// [`BuildkitError::NotFound`] where there is no buildctl.
+    pub async fn status(config: &DaemonConfig) -> Result<Status, BuildkitError> {
+        let binaries = Binaries::find()?;
+        let own = config.address.is_none();
+        let address = config.address.clone().unwrap_or_else(|| format!("unix://{}", config.socket().display()));
+        let answer = ask(&binaries, &address, Duration::from_secs(2)).await.ok();
+        Ok(Status {
+            running: answer.is_some(),
+            supervisor: if own { supervisor(config) } else { None },
+            platforms: answer.unwrap_or_default(),
+            log: config.log(),
+            address,
+            own,
+        })
+    }
+
+    /// Stops our own daemon, whoever uses it. Says whether one ran.
+    ///
+    /// # Errors
+    /// [`BuildkitError::DaemonFailed`] where it does not end in time.
+    pub async fn stop(config: &DaemonConfig) -> Result<bool, BuildkitError> {
+        let Some(pid) = supervisor(config).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else {
+            return Ok(false);
+        };
+        // The daemon goes with its supervisor; the lock is free when the supervisor is gone.
+        let _ = kill_process(pid, Signal::TERM);
+        let gone = || Ok(supervisor(config).is_none() && !config.socket().exists());
+        let waited = until(Instant::now() + Duration::from_secs(15), gone).await;
+        waited.map(|()| true).map_err(|_| died(config, "does not stop".to_owned()))
+    }
+}
+
+/// Asks what it builds for: the only proof that a daemon is there and speaks our language.
+async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Vec<String>, String> {
+    let mut command = tokio::process::Command::new(&binaries.buildctl);
+    command.args(["--addr", address, "--timeout", "5", "debug", "workers", "--format", "{{json .}}"]);
+    command.stdin(Stdio::null()).kill_on_drop(true);
+    let output = match tokio::time::timeout(within, command.output()).await {
+        Ok(output) => output.map_err(|error| format!("{}: {error}", binaries.buildctl.display()))?,
+        Err(_) => return Err(format!("no answer within {} s", within.as_secs())),
+    };
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        return Err(text.trim().trim_start_matches("error: ").to_owned());
+    }
+    let workers: Vec<Worker> =
+        serde_json::from_slice(&output.stdout).map_err(|error| format!("its answer is not understood: {error}"))?;
+    let platforms = workers.into_iter().flat_map(|worker| worker.platforms);
+    Ok(platforms
+        .map(|platform| match platform.variant.as_str() {
+            "" => format!("{}/{}", platform.os, platform.architecture),
+            variant => format!("{}/{}/{variant}", platform.os, platform.architecture),
+        })
+        .collect())
+}
+
+fn own_platform(platforms: Vec<String>) -> String {
+    platforms.into_iter().next().unwrap_or_else(|| "linux/amd64".to_owned())
+}
+
+async fn alive(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Option<Vec<String>> {
+    if !config.socket().exists() {
+        return None;
+    }
+    ask(binaries, address, ANSWER).await.ok()
+}
+
+/// Starts a daemon under a supervisor, or waits for the one that somebody else has just started.
+async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Result<Vec<String>, BuildkitError> {
+    let buildkitd = binaries.daemon()?;
+    let uid = rustix::process::geteuid();
+    if !uid.is_root() {
+        return Err(BuildkitError::NotRoot { uid: uid.as_raw() });
+    }
+    if on_path("runc").or_else(|| on_path("buildkit-runc")).is_none() {
+        return Err(BuildkitError::NoRunc);
+    }
+    let deadline = Instant::now() + READY;
+    let starting = open_lock(&config.start_lock())?;
+    until(deadline, || lock::try_exclusive(&starting)).await.map_err(|what| died(config, what))?;
+    if let Some(platforms) = alive(config, binaries, address).await {
+        return Ok(platforms);
+    }
+    let mut child = match supervisor(config) {
+        // It is there and does not answer yet: give it the time that a fresh one gets.
+        Some(_) => None,
+        None => Some(spawn(config, buildkitd)?),
+    };
+    let mut pause = Duration::from_millis(20);
+    loop {
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(Duration::from_millis(250));
+        if let Some(platforms) = alive(config, binaries, address).await {
+            return Ok(platforms);
+        }
+        if let Some(status) = child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            return Err(died(config, format!("ended at its start ({status})")));
+        }
+        if Instant::now() > deadline {
+            if let Some(mut child) = child {
+                let _ = child.kill();
+            }
+            return Err(died(config, format!("did not answer within {} s", READY.as_secs())));
+        }
+    }
+}
+
+/// A supervisor in a session of its own: neither Ctrl-C nor the end of the terminal reaches it.
+fn spawn(config: &DaemonConfig, buildkitd: &Path) -> Result<Child, BuildkitError> {
+    let io = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| BuildkitError::Io { what, path, source }
+    };
+    let (toml, log, socket) = (config.toml_path(), config.log(), config.socket());
+    std::fs::write(&toml, config.toml()).map_err(io("cannot write", &toml))?;
+    // Nobody answered on it: it is a leftover, and BuildKit would not bind over it.
+    let _ = std::fs::remove_file(&socket);
+    if std::fs::metadata(&log).is_ok_and(|meta| meta.len() > LOG_BYTES) {
+        let _ = std::fs::remove_file(&log);
+    }
+    let out = File::options().create(true).append(true).open(&log).map_err(io("cannot write", &log))?;
+    let err = out.try_clone().map_err(io("cannot write", &log))?;
+    let mut command = Command::new(&config.supervisor);
+    command.args(supervise::arguments(&config.folder, buildkitd, config.idle));
+    command.current_dir("/").stdin(Stdio::null()).stdout(out).stderr(err);
+    // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::setsid()?;
+            Ok(())
+        });
+    }
+    command.spawn().map_err(io("cannot start", &config.supervisor))
+}
+
+/// The pid of the supervisor, if it lives: then it holds its lock, and what is written there is its own.
+fn supervisor(config: &DaemonConfig) -> Option<u32> {
+    let mut file = File::options().read(true).write(true).open(config.supervisor_lock()).ok()?;
+    if lock::try_exclusive(&file).ok()? {
+        return None;
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn make_folders(config: &DaemonConfig) -> Result<(), BuildkitError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true).mode(0o700);
+    let socket = config.socket();
+    let socket_folder = socket.parent().unwrap_or(&config.folder);
+    for folder in [config.folder.as_path(), socket_folder] {
+        let io = |source| BuildkitError::Io { what: "cannot make the folder", path: folder.to_owned(), source };
+        builder.create(folder).map_err(io)?;
+        // Who can speak to the daemon can become root: the folder is closed to others even where it was there before.
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(io)?;
+    }
+    Ok(())
+}
+
+fn open_lock(path: &Path) -> Result<File, BuildkitError> {
+    lock::open(path).map_err(|source| BuildkitError::Io { what: "cannot open", path: path.to_owned(), source })
+}
+
+/// Polls until the condition holds.
+async fn until(deadline: Instant, mut holds: impl FnMut() -> std::io::Result<bool>) -> Result<(), String> {
+    loop {
+        match holds() {
+            Ok(true) => return Ok(()),
+            Ok(false) if Instant::now() > deadline => return Err("is held up by another lian-build".to_owned()),
+            Ok(false) => tokio::time::sleep(Duration::from_millis(20)).await,
+            Err(error) => return Err(format!("cannot be locked: {error}")),
+        }
+    }
+}
+
+fn died(config: &DaemonConfig, what: String) -> BuildkitError {
+    let tail = log_tail(&config.log());
+    let help = if tail.contains("no space left") {
+        "free disk space with `lian-build gc`, then try again"
+    } else if tail.contains("could not lock") || tail.contains("resource temporarily unavailable") {
+        "another buildkitd uses this folder: stop it, or set LIAN_DATA_DIR to another one"
+    } else {
+        "`lian-build doctor` checks what a daemon needs on this machine"
+    };
+    BuildkitError::DaemonFailed { what, log: config.log(), tail, help: help.to_owned() }
+}
+
+/// The last ten lines of the log.
+fn log_tail(log: &Path) -> String {
+    let read = || {
+        let mut file = File::open(log).ok()?;
+        let length = file.metadata().ok()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(8192))).ok()?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let text = read().unwrap_or_default();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(10)..].join("\n")
+}

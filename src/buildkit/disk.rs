@@ -1,0 +1,74 @@
+//! What the daemon's cache keeps on disk, and how it is made to keep less. Refuses: images (`registries` owns those).
+
+use std::process::Stdio;
+
+use serde::Deserialize;
+
+use super::daemon::Daemon;
+use super::error::BuildkitError;
+
+/// The daemon's cache in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskUse {
+    /// All of it.
+    pub total: u64,
+    /// What no build holds at the moment.
+    pub reclaimable: u64,
+}
+
+#[derive(Deserialize)]
+struct Record {
+    #[serde(default)]
+    size: u64,
+    #[serde(rename = "inUse", default)]
+    in_use: bool,
+}
+
+impl Daemon {
+    /// What its cache keeps.
+    ///
+    /// # Errors
+    /// [`BuildkitError::Command`].
+    pub async fn disk_use(&self) -> Result<DiskUse, BuildkitError> {
+        let text = self.run(&["du", "--format", "{{json .}}"]).await?;
+        let records: Option<Vec<Record>> = serde_json::from_slice(&text).map_err(|error| BuildkitError::Command {
+            command: "buildctl du".to_owned(),
+            what: format!("its answer is not understood: {error}"),
+            help: "is this BuildKit v0.18 or newer? `lian-build doctor` shows its version".to_owned(),
+        })?;
+        let mut found = DiskUse::default();
+        for record in records.unwrap_or_default() {
+            found.total += record.size;
+            found.reclaimable += if record.in_use { 0 } else { record.size };
+        }
+        Ok(found)
+    }
+
+    /// Shrinks its cache to about this many bytes, the least recently used first. Returns what was freed.
+    ///
+    /// # Errors
+    /// [`BuildkitError::Command`].
+    pub async fn prune(&self, keep_bytes: u64) -> Result<u64, BuildkitError> {
+        let before = self.disk_use().await?.total;
+        // In MB, and 0 would mean "no bound": one megabyte is near enough to nothing.
+        let keep = (keep_bytes / 1_000_000).max(1).to_string();
+        self.run(&["prune", "--all", "--keep-storage", &keep]).await?;
+        Ok(before.saturating_sub(self.disk_use().await?.total))
+    }
+
+    async fn run(&self, args: &[&str]) -> Result<Vec<u8>, BuildkitError> {
+        let failed = |what: String| BuildkitError::Command {
+            command: format!("buildctl {}", args.join(" ")),
+            what,
+            help: "`lian-build doctor` shows whether the daemon is well".to_owned(),
+        };
+        let mut command = tokio::process::Command::new(&self.binaries().buildctl);
+        command.args(["--addr", self.address()]).args(args).stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await.map_err(|error| failed(error.to_string()))?;
+        if output.status.success() {
+            Ok(output.stdout)
+        } else {
+            Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+        }
+    }
+}

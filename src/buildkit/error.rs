@@ -1,0 +1,102 @@
+//! How finding, starting or asking BuildKit goes wrong. Refuses: faults of a build (`classify` has those).
+
+use std::path::PathBuf;
+
+/// BuildKit is not there, or does not do as asked.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum BuildkitError {
+    /// A binary is nowhere.
+    #[error("{name} was not found in {searched}")]
+    #[diagnostic(
+        code(lian::buildkit::not_found),
+        help("run `make setup`, or point LIAN_BUILDKIT_BIN at the folder that holds it; `lian-build doctor` tells more")
+    )]
+    NotFound {
+        /// The binary.
+        name: &'static str,
+        /// Where it was looked for.
+        searched: String,
+    },
+    /// Steps cannot be run without an OCI runtime.
+    #[error("runc is not on the PATH: buildkitd cannot run the steps of a Dockerfile without it")]
+    #[diagnostic(code(lian::buildkit::no_runc), help("run `make setup`, or `apt-get install runc`"))]
+    NoRunc,
+    /// An ordinary user cannot start the daemon.
+    #[error("a BuildKit daemon of our own needs root, and this is user {uid}")]
+    #[diagnostic(
+        code(lian::buildkit::not_root),
+        help(
+            "start a rootless buildkitd (its docs/rootless.md says how), or use a running one, and say \
+             BUILDKIT_HOST=unix:///path/to/buildkitd.sock"
+        )
+    )]
+    NotRoot {
+        /// Who we are.
+        uid: u32,
+    },
+    /// Our own daemon died, or never became ready.
+    #[error("buildkitd {what}; the end of {log}:\n{tail}")]
+    #[diagnostic(code(lian::buildkit::daemon_failed), help("{help}"))]
+    DaemonFailed {
+        /// What happened.
+        what: String,
+        /// Its log.
+        log: PathBuf,
+        /// The last lines of the log.
+        tail: String,
+        /// The next action.
+        help: String,
+    },
+    /// A daemon at a given address does not answer.
+    #[error("no BuildKit daemon answers at {address}: {what}")]
+    #[diagnostic(
+        code(lian::buildkit::unreachable),
+        help("start it, or unset BUILDKIT_HOST to let lian-build start one of its own")
+    )]
+    Unreachable {
+        /// The address.
+        address: String,
+        /// What buildctl said.
+        what: String,
+    },
+    /// A file or folder of the daemon's.
+    #[error("{what}: {path}")]
+    #[diagnostic(
+        code(lian::buildkit::io),
+        help("check the permissions and the free space there, or set LIAN_DATA_DIR to another folder")
+    )]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A program of BuildKit's (or docker, podman) ended with an error.
+    #[error("`{command}` failed: {what}")]
+    #[diagnostic(code(lian::buildkit::command), help("{help}"))]
+    Command {
+        /// What was run, without its secrets.
+        command: String,
+        /// What it said.
+        what: String,
+        /// The next action.
+        help: String,
+    },
+    /// Neither docker nor podman is there to take an image.
+    #[error("neither `docker` nor `podman` is on the PATH")]
+    #[diagnostic(
+        code(lian::buildkit::no_engine),
+        help("install one of them, or read the image from the OCI layout (`skopeo copy oci:DIR:REF …`)")
+    )]
+    NoEngine,
+    /// Time is not written as `600`, `90s`, `10m` or `1h`.
+    #[error("LIAN_DAEMON_IDLE={value} is not a time")]
+    #[diagnostic(code(lian::buildkit::idle), help("write it as `600`, `90s`, `10m` or `1h`"))]
+    Idle {
+        /// As written.
+        value: String,
+    },
+}

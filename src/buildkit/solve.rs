@@ -1,0 +1,81 @@
+//! Runs `buildctl` once and reads what it says. Refuses: knowing what is being built.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+use super::classify::{Failure, OomEvidence};
+use super::progress::Progress;
+use crate::model::{BuildEvent, Fault, FaultKind};
+use crate::ports::BuildSink;
+
+/// Runs solves on one daemon.
+#[derive(Debug, Clone)]
+pub(super) struct Solver {
+    pub(super) buildctl: PathBuf,
+    pub(super) address: String,
+}
+
+/// A solve that did not succeed.
+pub(super) enum Unsolved {
+    /// BuildKit said so.
+    Failed(Failure),
+    /// buildctl could not even be run.
+    Broken(Fault),
+}
+
+impl Solver {
+    /// A `buildctl` command that dies with its future, and with this process: nothing may go on building for nobody.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(&self.buildctl);
+        command.arg("--addr").arg(&self.address).kill_on_drop(true).process_group(0);
+        command.env_remove("BUILDKIT_HOST");
+        #[cfg(target_os = "linux")]
+        // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+                Ok(())
+            });
+        }
+        command
+    }
+
+    /// Runs `buildctl` with these arguments to its end. Dropping the future kills it; the daemon then cancels the solve.
+    pub(super) async fn solve(&self, args: &[String], sink: &BuildSink<'_>) -> Result<Progress, Unsolved> {
+        let broken = |error: &std::io::Error| {
+            let message = format!("{} could not be run: {error}", self.buildctl.display());
+            Unsolved::Broken(
+                Fault::new(FaultKind::Infrastructure, "lian::buildkit::buildctl", message)
+                    .help("`lian-build doctor` shows what is missing"),
+            )
+        };
+        tracing::debug!(address = self.address, ?args, "buildctl");
+        let mut command = self.command();
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| broken(&error))?;
+        let stderr = child.stderr.take().expect("invariant: standard error is piped");
+        let mut progress = Progress::default();
+        let mut reader = BufReader::with_capacity(64 * 1024, stderr);
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            match reader.read_until(b'\n', &mut line).await {
+                Ok(0) => break,
+                Ok(_) => progress.line(String::from_utf8_lossy(&line).trim_end()).into_iter().for_each(sink),
+                Err(error) => return Err(broken(&error)),
+            }
+        }
+        let status = child.wait().await.map_err(|error| broken(&error))?;
+        if status.success() {
+            return Ok(progress);
+        }
+        let (vertices, text) = (progress.failures(), progress.text());
+        Err(Unsolved::Failed(Failure { vertices, text, exit: status.code(), oom: OomEvidence::None }))
+    }
+}
+
+/// A sink for solves whose progress is of no interest.
+pub(super) fn silent(_: BuildEvent) {}

@@ -1,0 +1,117 @@
+//! The process that stands over our own daemon: starts it, waits until nobody uses it, stops it, and takes it along
+//! when it dies. Refuses: serving anybody; it holds no build.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::lock;
+
+/// The hidden command of the binary that ends in [`supervise`].
+pub const SUPERVISE_COMMAND: &str = "__buildkitd";
+
+/// How long a daemon may take to end after it was asked to.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// What the supervisor is started with: `FOLDER BUILDKITD IDLE_MILLISECONDS`.
+struct Orders {
+    folder: PathBuf,
+    buildkitd: PathBuf,
+    idle: Duration,
+}
+
+pub(super) fn arguments(folder: &std::path::Path, buildkitd: &std::path::Path, idle: Duration) -> [PathBuf; 4] {
+    [SUPERVISE_COMMAND.into(), folder.to_owned(), buildkitd.to_owned(), idle.as_millis().to_string().into()]
+}
+
+/// Runs the supervisor: call it when the first argument of the process is [`SUPERVISE_COMMAND`], with the arguments
+/// that follow. Not for people.
+pub fn supervise(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
+    let mut arguments = arguments.into_iter();
+    let orders = (|| {
+        Some(Orders {
+            folder: arguments.next()?.into(),
+            buildkitd: arguments.next()?.into(),
+            idle: Duration::from_millis(arguments.next()?.to_str()?.parse().ok()?),
+        })
+    })();
+    match orders.map(|orders| stand_over(&orders)) {
+        None => ExitCode::from(64),
+        Some(Ok(())) => ExitCode::SUCCESS,
+        Some(Err(error)) => {
+            // Standard error is the daemon's log: whoever waits for the daemon shows its end.
+            let _ = writeln!(std::io::stderr(), "lian-build: the daemon's supervisor stops: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn stand_over(orders: &Orders) -> std::io::Result<()> {
+    let mut own = lock::open(&orders.folder.join("supervisor.lock"))?;
+    if !lock::try_exclusive(&own)? {
+        return Ok(()); // Another one is at work: it is the daemon's.
+    }
+    own.set_len(0)?;
+    write!(own, "{}", std::process::id())?;
+    let users = lock::open(&orders.folder.join("users.lock"))?;
+    let mut daemon = start(orders)?;
+    watch(orders, &users, &mut daemon)?;
+    stop(&mut daemon)
+}
+
+fn start(orders: &Orders) -> std::io::Result<Child> {
+    let mut command = Command::new(&orders.buildkitd);
+    command.arg("--config").arg(orders.folder.join("buildkitd.toml")).stdin(Stdio::null());
+    #[cfg(target_os = "linux")]
+    // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
+    unsafe {
+        command.pre_exec(|| {
+            // No daemon outlives its supervisor, however that ends. The signal is bound to this process's only thread.
+            rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+/// Returns when the daemon has ended by itself, or when nobody has used it for the idle time: then the users' lock is
+/// ours, and whoever comes now waits until the daemon is gone and starts another.
+fn watch(orders: &Orders, users: &File, daemon: &mut Child) -> std::io::Result<()> {
+    let tick = (orders.idle / 10).clamp(Duration::from_millis(20), Duration::from_secs(2));
+    let mut free_since = Instant::now();
+    loop {
+        std::thread::sleep(tick);
+        if daemon.try_wait()?.is_some() {
+            return Ok(());
+        }
+        if !lock::try_exclusive(users)? {
+            free_since = Instant::now();
+        } else if free_since.elapsed() >= orders.idle {
+            return Ok(());
+        } else {
+            lock::unlock(users)?;
+        }
+    }
+}
+
+fn stop(daemon: &mut Child) -> std::io::Result<()> {
+    if daemon.try_wait()?.is_some() {
+        return Ok(());
+    }
+    let _ = kill_process(Pid::from_child(daemon), Signal::TERM);
+    let asked = Instant::now();
+    while daemon.try_wait()?.is_none() {
+        if asked.elapsed() > GRACE {
+            daemon.kill()?;
+            daemon.wait()?;
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

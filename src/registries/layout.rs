@@ -1,0 +1,249 @@
+//! An OCI image layout as an image store: `oci-layout`, `index.json`, `blobs/sha256/`, and of our own `.lock`, `.in-use`
+//! and `staging/`. Refuses: believing an index whose blobs are not there.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use super::descriptor::{ConfigFile, Descriptor, Manifest, PARTS};
+use super::files::{failed, make_folder, open_lock, try_lock, write_whole};
+use super::index::Index;
+use super::{promote, staging};
+use crate::base::{Digest, Timestamp};
+use crate::model::{KeyParts, LayerKey};
+use crate::ports::{Found, ImageSource, ImageStore, ImageStoreError, Staged, StagingFolder};
+
+/// The label of an image that holds the full layer key.
+pub const KEY_LABEL: &str = "dev.lian-build.layer-key";
+
+/// An OCI image layout in a folder.
+#[derive(Debug)]
+pub struct OciLayout {
+    root: PathBuf,
+    /// A plan asks for every layer: the index is read once for as long as the file is the same.
+    cached: Mutex<Option<(Stamp, Arc<Index>)>>,
+}
+
+type Stamp = (u64, u64, Option<SystemTime>);
+
+/// Says that images of the layout are being used: for as long as it is held, nothing is collected.
+#[derive(Debug)]
+pub struct InUse {
+    _share: File,
+}
+
+/// A tag of a layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// `<namespace>/<layer>`.
+    pub name: String,
+    /// `latest`, `key-…`.
+    pub tag: String,
+    /// The image.
+    pub digest: Digest,
+    /// When it was promoted, where it was promoted by lian-build.
+    pub promoted_at: Option<Timestamp>,
+    /// Bytes of its blobs, those that it shares with others included.
+    pub bytes: u64,
+}
+
+impl OciLayout {
+    /// Opens the layout in this folder, and makes it where there is none.
+    ///
+    /// # Errors
+    /// [`ImageStoreError::Io`].
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, ImageStoreError> {
+        let layout = Self { root: root.into(), cached: Mutex::new(None) };
+        make_folder(&layout.blobs())?;
+        let marker = layout.root.join("oci-layout");
+        if !marker.is_file() {
+            write_whole(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        // Two that open at once must not overwrite what one has promoted meanwhile.
+        if !layout.index_path().is_file() {
+            let _lock = super::files::lock(&layout.lock_path())?;
+            if !layout.index_path().is_file() {
+                Index::default().write(&layout.index_path())?;
+            }
+        }
+        Ok(layout)
+    }
+
+    /// Its folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Says that its images are in use. Waits for a collection that is going on.
+    ///
+    /// # Errors
+    /// [`ImageStoreError::Io`].
+    pub fn in_use(&self) -> Result<InUse, ImageStoreError> {
+        let path = self.in_use_path();
+        let file = open_lock(&path)?;
+        while !try_lock(&file, &path, true)? {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        Ok(InUse { _share: file })
+    }
+
+    /// All tags of images, sorted.
+    ///
+    /// # Errors
+    /// [`ImageStoreError`] where the index cannot be read.
+    pub fn list(&self) -> Result<Vec<Listed>, ImageStoreError> {
+        let index = self.index()?;
+        let mut list: Vec<Listed> = index
+            .entries()
+            .filter(|entry| entry.subject.is_none())
+            .filter_map(|entry| {
+                let (name, tag) = entry.name_and_tag()?;
+                let bytes = self.closure(&entry.digest).iter().map(|(_, size)| size).sum();
+                let (name, tag) = (name.to_owned(), tag.to_owned());
+                Some(Listed { name, tag, digest: entry.digest.clone(), promoted_at: entry.promoted_at, bytes })
+            })
+            .collect();
+        list.sort_by(|left, right| (&left.name, &left.tag).cmp(&(&right.name, &right.tag)));
+        Ok(list)
+    }
+
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.root.join("blobs/sha256")
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs().join(digest.hex())
+    }
+
+    pub(super) fn index_path(&self) -> PathBuf {
+        self.root.join("index.json")
+    }
+
+    pub(super) fn lock_path(&self) -> PathBuf {
+        self.root.join(".lock")
+    }
+
+    pub(super) fn in_use_path(&self) -> PathBuf {
+        self.root.join(".in-use")
+    }
+
+    pub(super) fn staging_root(&self) -> PathBuf {
+        self.root.join("staging")
+    }
+
+    pub(super) fn index(&self) -> Result<Arc<Index>, ImageStoreError> {
+        use std::os::unix::fs::MetadataExt as _;
+        let path = self.index_path();
+        let stamp = std::fs::metadata(&path).ok().map(|meta| (meta.ino(), meta.len(), meta.modified().ok()));
+        let mut cached = self.cached.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let (Some(stamp), Some((known, index))) = (stamp, cached.as_ref())
+            && stamp == *known
+        {
+            return Ok(Arc::clone(index));
+        }
+        let index = Arc::new(Index::read(&path)?);
+        *cached = stamp.map(|stamp| (stamp, Arc::clone(&index)));
+        Ok(index)
+    }
+
+    pub(super) fn manifest(&self, digest: &Digest) -> Option<Manifest> {
+        serde_json::from_slice(&std::fs::read(self.blob(digest)).ok()?).ok()
+    }
+
+    /// Every blob that a manifest or index stands on, itself included, with its size. What cannot be read ends there.
+    pub(super) fn closure(&self, digest: &Digest) -> BTreeSet<(Digest, u64)> {
+        let mut found = BTreeSet::new();
+        let mut waiting = vec![digest.clone()];
+        while let Some(digest) = waiting.pop() {
+            let size = std::fs::metadata(self.blob(&digest)).map_or(0, |meta| meta.len());
+            if !found.insert((digest.clone(), size)) {
+                continue;
+            }
+            let Some(manifest) = self.manifest(&digest) else { continue };
+            found.extend(manifest.blobs().map(|blob| (blob.digest.clone(), blob.size)));
+            waiting.extend(manifest.manifests.into_iter().map(|child| child.digest));
+        }
+        found
+    }
+
+    /// The image, if all its blobs are there in full.
+    fn whole(&self, digest: &Digest) -> Option<Found> {
+        let is_there = |blob: &Descriptor| std::fs::metadata(self.blob(&blob.digest)).is_ok_and(|m| m.len() == blob.size);
+        let top = self.manifest(digest)?;
+        let image = match &top.config {
+            Some(_) => top.clone(),
+            None => self.manifest(&runnable(&top)?.digest)?,
+        };
+        let children = top.manifests.iter().all(is_there);
+        if !children || !image.blobs().all(is_there) {
+            return None;
+        }
+        let config: ConfigFile =
+            serde_json::from_slice(&std::fs::read(self.blob(&image.config.as_ref()?.digest)).ok()?).ok()?;
+        let label = config.config.labels.as_ref().and_then(|labels| labels.get(KEY_LABEL));
+        Some(Found {
+            digest: digest.clone(),
+            key: label.and_then(|key| key.parse().ok()).map(LayerKey),
+            platform: config.os.zip(config.architecture).map(|(os, architecture)| format!("{os}/{architecture}")),
+            bytes: self.closure(digest).iter().map(|(_, size)| size).sum(),
+        })
+    }
+}
+
+/// The image of an index: the first that is one (an attestation is for the platform `unknown/unknown`).
+fn runnable(index: &Manifest) -> Option<&Descriptor> {
+    let is_image = |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
+    index.manifests.iter().find(is_image)
+}
+
+impl ImageStore for OciLayout {
+    /// An image whose blobs are not all there is as good as none: it is built again, which mends it.
+    fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError> {
+        let Some(entry) = self.index()?.find(name, tag) else { return Ok(None) };
+        let found = self.whole(&entry.digest);
+        if found.is_none() {
+            tracing::warn!(name, tag, digest = %entry.digest, "the image is damaged: blobs are missing or cut off");
+        }
+        Ok(found)
+    }
+
+    fn parts(&self, name: &str, tag: &str) -> Result<Option<KeyParts>, ImageStoreError> {
+        let index = self.index()?;
+        let Some(image) = index.find(name, tag) else { return Ok(None) };
+        let belongs = |entry: &super::index::Entry| {
+            entry.subject.as_ref() == Some(&image.digest) && entry.name_and_tag().is_some_and(|(of, _)| of == name)
+        };
+        let read = |entry: super::index::Entry| {
+            let artifact = self.manifest(&entry.digest)?;
+            let blob = artifact.layers.iter().find(|layer| layer.media_type == PARTS)?;
+            serde_json::from_slice(&std::fs::read(self.blob(&blob.digest)).ok()?).ok()
+        };
+        Ok(index.entries().find(belongs).and_then(read))
+    }
+
+    fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
+        Ok(Box::new(staging::create(&self.staging_root())?))
+    }
+
+    fn source(&self, _name: &str, digest: &Digest) -> ImageSource {
+        ImageSource::Layout { dir: self.root.clone(), digest: digest.clone() }
+    }
+
+    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        promote::promote(self, staged, Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl OciLayout {
+    /// An error about a blob of an image.
+    pub(super) fn unreadable(&self, digest: &Digest, error: std::io::Error) -> ImageStoreError {
+        failed("cannot read the blob", &self.blob(digest), error)
+    }
+}
+
+#[cfg(test)]
+#[path = "layout_tests.rs"]
+mod tests;
