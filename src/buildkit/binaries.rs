@@ -15,7 +15,7 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Looks in `LIAN_BUILDKIT_BIN`, along `PATH`, and in `~/.cache/lian-build/tools/*/bin` (the newest first).
+    /// Looks in `LIAN_BUILDKIT_BIN`, along `PATH`, and in `~/.cache/lian-build/tools`.
     ///
     /// # Errors
     /// [`BuildkitError::NotFound`] where there is no buildctl; a missing daemon is not an error yet.
@@ -67,16 +67,17 @@ fn not_found(name: &'static str, given: Option<&Path>) -> BuildkitError {
     BuildkitError::NotFound { name, searched }
 }
 
-/// The `bin` folders that setup made, the newest first: an upgrade makes a new one beside the old.
+/// Where setup leaves them: `bin` links to what was installed last; each version has a folder of its own beside it.
 fn tool_folders(cache: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(cache.join("lian-build/tools")) else { return Vec::new() };
-    let mut found: Vec<_> = entries
+    let tools = cache.join("lian-build/tools");
+    let Ok(entries) = std::fs::read_dir(&tools) else { return Vec::new() };
+    let mut versions: Vec<_> = entries
         .flatten()
-        .map(|entry| entry.path().join("bin"))
-        .filter_map(|bin| Some((std::fs::metadata(&bin).ok()?.modified().ok()?, bin)))
+        .flat_map(|entry| [entry.path(), entry.path().join("bin")])
+        .filter_map(|folder| Some((std::fs::metadata(&folder).ok()?.modified().ok()?, folder)))
         .collect();
-    found.sort_by(|left, right| right.cmp(left));
-    found.into_iter().map(|(_, bin)| bin).collect()
+    versions.sort_by(|left, right| right.cmp(left));
+    std::iter::once(tools.join("bin")).chain(versions.into_iter().map(|(_, folder)| folder)).collect()
 }
 
 /// Whether this is a file that somebody may execute.

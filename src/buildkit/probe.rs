@@ -18,13 +18,22 @@ const OUT: &str = "/.lian-verify";
 /// More than this of a probe's output is not read.
 const OUTPUT_BYTES: usize = 16 * 1024;
 
+/// A shell function: the path of a tool. `command -v` would also find the shell's built-ins, which are no binaries.
+const FIND: &str = r#"find_tool() {
+case $1 in */*) [ -f "$1" ] && [ -x "$1" ] && echo "$1"; return;; esac
+IFS=:; for folder in $PATH; do
+if [ -f "${folder:-.}/$1" ] && [ -x "${folder:-.}/$1" ]; then echo "${folder:-.}/$1"; return 0; fi
+done; return 1
+}
+"#;
+
 /// What is wrong with the tools; `None` where the image has no shell to ask.
 pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Option<Vec<Finding>>, Fault> {
     let folder = scratch()?;
     let (context, found) = (folder.path().join("context"), folder.path().join("found"));
     let settings = image::settings(&request.image, &request.platform);
     let dockerfile = format!(
-        "{}RUN --network=none {}\nFROM scratch\nCOPY --from=probe {OUT}/ /\n",
+        "{}COPY Dockerfile {OUT}/\nRUN --network=none {}\nFROM scratch\nCOPY --from=probe {OUT}/ /\n",
         head(&settings),
         serde_json::json!(["/bin/sh", "-c", script(&request.tools)]),
     );
@@ -73,17 +82,10 @@ pub(super) fn command(tool: &Tool) -> Option<String> {
     tool.probe.clone().or_else(|| tool.version.as_ref().map(|_| format!("{} --version", quoted(&tool.name))))
 }
 
-/// One script for all tools, so that every fault is known at once. Plain POSIX shell and nothing but built-ins, except
-/// `mkdir`: the image may hold little else. The PATH is the image's own.
+/// One script for all tools, so that every fault is known at once. Plain POSIX shell and nothing but built-ins: the
+/// image may hold little else (its folder is made by a COPY). The PATH is the image's own.
 fn script(tools: &[Tool]) -> String {
-    let mut text = format!(
-        "mkdir -p {OUT} || exit 1\n\
-         find_tool() {{\n\
-         case $1 in */*) [ -f \"$1\" ] && [ -x \"$1\" ] && echo \"$1\"; return;; esac\n\
-         IFS=:; for folder in $PATH; do\n\
-         if [ -f \"${{folder:-.}}/$1\" ] && [ -x \"${{folder:-.}}/$1\" ]; then echo \"${{folder:-.}}/$1\"; return 0; fi\n\
-         done; return 1\n}}\n"
-    );
+    let mut text = FIND.to_owned();
     for (at, tool) in tools.iter().enumerate() {
         let name = quoted(&tool.name);
         let _ = writeln!(text, "if (find_tool {name}) > {OUT}/{at}.path 2>/dev/null; then :");

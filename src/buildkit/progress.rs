@@ -151,11 +151,15 @@ impl Progress {
         events
     }
 
-    fn vertex(&mut self, record: VertexRecord) -> Option<BuildEvent> {
-        if !self.vertices.contains_key(&record.digest) {
-            self.order.push(record.digest.clone());
+    fn entry(&mut self, digest: &str) -> &mut Vertex {
+        if !self.vertices.contains_key(digest) {
+            self.order.push(digest.to_owned());
         }
-        let vertex = self.vertices.entry(record.digest.clone()).or_default();
+        self.vertices.entry(digest.to_owned()).or_default()
+    }
+
+    fn vertex(&mut self, record: VertexRecord) -> Option<BuildEvent> {
+        let vertex = self.entry(&record.digest);
         if !record.name.is_empty() {
             vertex.name = record.name;
         }
@@ -191,7 +195,7 @@ impl Progress {
 
     fn log(&mut self, log: LogRecord) -> Option<BuildEvent> {
         let bytes = base64::engine::general_purpose::STANDARD.decode(&log.data).ok()?;
-        self.vertices.entry(log.vertex.clone()).or_default().tail.push(&bytes);
+        self.entry(&log.vertex).tail.push(&bytes);
         Some(BuildEvent::Log { vertex: log.vertex, text: String::from_utf8_lossy(&bytes).into_owned() })
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
 use super::descriptor::{ConfigFile, Descriptor, Manifest, PARTS};
-use super::files::{failed, make_folder, open_lock, try_lock, write_whole};
+use super::files::{make_folder, open_lock, try_lock, write_whole};
 use super::index::Index;
 use super::{promote, staging};
 use crate::base::{Digest, Timestamp};
@@ -234,13 +234,6 @@ impl ImageStore for OciLayout {
     fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
         let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
         promote::promote(self, staged, Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)))
-    }
-}
-
-impl OciLayout {
-    /// An error about a blob of an image.
-    pub(super) fn unreadable(&self, digest: &Digest, error: std::io::Error) -> ImageStoreError {
-        failed("cannot read the blob", &self.blob(digest), error)
     }
 }
 
