@@ -3,12 +3,12 @@
 
 use std::fmt::Write as _;
 
+use super::argv;
 use super::buildctl::{digest_in, fault_of, scratch};
 use super::classify::Failure;
 use super::probe::write;
 use super::solve::{Solver, Unsolved, silent};
 use super::verify::Finding;
-use super::argv;
 use crate::base::Digest;
 use crate::model::Fault;
 use crate::ports::VerifyRequest;

@@ -29,11 +29,7 @@ impl Binaries {
 
     /// [`Binaries::find`] with the environment as arguments. A given folder is the only one that is looked in: whoever
     /// names one wants no other.
-    pub fn find_in(
-        given: Option<&Path>,
-        path: Option<OsString>,
-        cache: Option<&Path>,
-    ) -> Result<Self, BuildkitError> {
+    pub fn find_in(given: Option<&Path>, path: Option<OsString>, cache: Option<&Path>) -> Result<Self, BuildkitError> {
         let folders = match given {
             Some(folder) => vec![folder.to_owned()],
             None => {
@@ -119,7 +115,8 @@ mod tests {
         assert_eq!(Binaries::find_in(None, None, Some(&cache)).expect("found").buildctl, cached);
 
         let nowhere = root.path().join("nowhere");
-        let error = Binaries::find_in(Some(&nowhere), path(), Some(&cache)).expect_err("a given folder is the only one");
+        let error =
+            Binaries::find_in(Some(&nowhere), path(), Some(&cache)).expect_err("a given folder is the only one");
         assert!(error.to_string().contains("LIAN_BUILDKIT_BIN="), "{error}");
     }
 

@@ -108,8 +108,7 @@ fn of_process(vertex: &VertexFailure, oom: &OomEvidence) -> Option<Fault> {
 }
 
 fn out_of_memory(evidence: &str) -> Fault {
-    let mut fault =
-        Fault::new(FaultKind::OutOfMemory, "lian::buildkit::out_of_memory", "the step ran out of memory");
+    let mut fault = Fault::new(FaultKind::OutOfMemory, "lian::buildkit::out_of_memory", "the step ran out of memory");
     fault.evidence = Some(evidence.to_owned());
     fault.help("give the layer a larger runner, or lower the parallelism of the step (e.g. CARGO_BUILD_JOBS)")
 }

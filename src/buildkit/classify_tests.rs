@@ -10,7 +10,9 @@ fn step(error: &str, tail: &[&str], oom: OomEvidence) -> Fault {
         error: error.to_owned(),
         log_tail: tail.iter().map(|line| (*line).to_owned()).collect(),
     };
-    let text = format!("Dockerfile:2\n--------------------\n   2 | >>> RUN make\n--------------------\nerror: failed to solve: {error}");
+    let text = format!(
+        "Dockerfile:2\n--------------------\n   2 | >>> RUN make\n--------------------\nerror: failed to solve: {error}"
+    );
     classify(&Failure { vertices: vec![vertex], text, exit: Some(1), oom })
 }
 
@@ -31,7 +33,8 @@ fn out_of_memory_wants_evidence() {
     assert_eq!(step(killed, &[], counter()).kind, FaultKind::OutOfMemory);
     assert_eq!(step(killed, &[], OomEvidence::None).kind, FaultKind::Build);
 
-    let enomem = r#"ResourceExhausted: process "/bin/sh -c make" did not complete successfully: cannot allocate memory"#;
+    let enomem =
+        r#"ResourceExhausted: process "/bin/sh -c make" did not complete successfully: cannot allocate memory"#;
     assert_eq!(step(enomem, &[], OomEvidence::None).kind, FaultKind::OutOfMemory);
 
     let cargo = r#"process "/bin/sh -c cargo b" did not complete successfully: exit code: 101"#;
@@ -58,7 +61,8 @@ fn a_harmless_vertex_error_is_not_the_cause() {
     };
     let cancelled = VertexFailure { name: "[b 2/2] RUN y".into(), error: "context canceled".into(), log_tail: vec![] };
     let text = format!("error: failed to solve: {}", real.error);
-    let fault = classify(&Failure { vertices: vec![real, import, cancelled], text, exit: Some(1), ..Failure::default() });
+    let fault =
+        classify(&Failure { vertices: vec![real, import, cancelled], text, exit: Some(1), ..Failure::default() });
     assert_eq!(fault.step.as_deref(), Some(RUN));
 }
 
@@ -69,11 +73,7 @@ fn names_what_is_missing() {
     assert!(secret.message.contains("`tok`"));
     let ssh = step("no SSH key \"\" forwarded from the client", &[], OomEvidence::None);
     assert_eq!(ssh.code, "lian::buildkit::missing_ssh");
-    let copy = step(
-        "failed to calculate checksum of ref yq5::z84: \"/nofile\": not found",
-        &[],
-        OomEvidence::None,
-    );
+    let copy = step("failed to calculate checksum of ref yq5::z84: \"/nofile\": not found", &[], OomEvidence::None);
     assert!(copy.message.contains("`/nofile`"), "{}", copy.message);
     let from = step("lstat /bin/nofile: no such file or directory", &[], OomEvidence::None);
     assert_eq!(from.code, "lian::buildkit::missing_file");

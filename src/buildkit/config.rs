@@ -148,11 +148,14 @@ impl DaemonConfig {
 pub(super) fn parse_time(text: &str) -> Option<Duration> {
     let text = text.trim();
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
-        Some(number) => (number, match text.as_bytes().last() {
-            Some(b'm') => 60,
-            Some(b'h') => 3600,
-            _ => 1,
-        }),
+        Some(number) => (
+            number,
+            match text.as_bytes().last() {
+                Some(b'm') => 60,
+                Some(b'h') => 3600,
+                _ => 1,
+            },
+        ),
         None => (text, 1),
     };
     Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(unit)?))

@@ -82,8 +82,7 @@ impl Daemon {
     pub async fn ensure_with(config: &DaemonConfig, binaries: Binaries) -> Result<Self, BuildkitError> {
         if let Some(address) = &config.address {
             let answer = ask(&binaries, address, ANSWER).await;
-            let platforms =
-                answer.map_err(|what| BuildkitError::Unreachable { address: address.clone(), what })?;
+            let platforms = answer.map_err(|what| BuildkitError::Unreachable { address: address.clone(), what })?;
             return Ok(Self { binaries, address: address.clone(), platform: own_platform(platforms), _share: None });
         }
         make_folders(config)?;

@@ -9,7 +9,9 @@ pub enum BuildkitError {
     #[error("{name} was not found in {searched}")]
     #[diagnostic(
         code(lian::buildkit::not_found),
-        help("run `make setup`, or point LIAN_BUILDKIT_BIN at the folder that holds it; `lian-build doctor` tells more")
+        help(
+            "run `make setup`, or point LIAN_BUILDKIT_BIN at the folder that holds it; `lian-build doctor` tells more"
+        )
     )]
     NotFound {
         /// The binary.

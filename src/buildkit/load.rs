@@ -39,8 +39,7 @@ pub async fn load(
     args.extend(["--output".to_owned(), output]);
     args[1] = "--progress=plain".to_owned();
 
-    let solver =
-        Solver { buildctl: daemon.binaries().buildctl.clone(), address: daemon.address().to_owned() };
+    let solver = Solver { buildctl: daemon.binaries().buildctl.clone(), address: daemon.address().to_owned() };
     let mut export = solver.command();
     export.args(&args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let doctor = "`lian-build doctor` shows what is missing";

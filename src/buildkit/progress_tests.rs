@@ -60,7 +60,8 @@ fn tells_steps_from_the_rest() {
     for step in ["[1/2] FROM x", "[stage-1 2/3] RUN a", "[linux/arm64 build 10/12] COPY . ."] {
         assert!(is_step(step), "{step}");
     }
-    for other in ["[internal] load .dockerignore", "exporting to oci image format", "[context base] load", "", "[1/]  "] {
+    for other in ["[internal] load .dockerignore", "exporting to oci image format", "[context base] load", "", "[1/]  "]
+    {
         assert!(!is_step(other), "{other}");
     }
 }

@@ -106,7 +106,9 @@ async fn run(
     let output = output.into_inner().unwrap_or_default();
     match solved {
         Ok(_) => Ok(judge(tool, command, "0", &output)),
-        Err(Unsolved::Failed(failure)) if failure.vertices.iter().any(|vertex| vertex.error.contains("exit code: ")) => {
+        Err(Unsolved::Failed(failure))
+            if failure.vertices.iter().any(|vertex| vertex.error.contains("exit code: ")) =>
+        {
             Ok(judge(tool, command, "1", &output))
         }
         Err(unsolved) => Err(fault_of(unsolved)),

@@ -87,9 +87,13 @@ impl Finding {
                 "install it in the Dockerfile, see that its folder is on the image's PATH, or take it out of \
                  `tools_provided`"
             }
-            Self::Version { .. } => "install another version in the Dockerfile, or correct `version` in `tools_provided`",
+            Self::Version { .. } => {
+                "install another version in the Dockerfile, or correct `version` in `tools_provided`"
+            }
             Self::ProbeFailed { .. } => "run the probe in the Dockerfile to see why it fails, or correct `probe`",
-            Self::NeedsShell { .. } => "the image has no /bin/sh: write a probe of plain words, such as `tool --version`",
+            Self::NeedsShell { .. } => {
+                "the image has no /bin/sh: write a probe of plain words, such as `tool --version`"
+            }
             Self::BadRequirement { .. } => "write `version` as in Cargo, e.g. `>=1.80`",
             Self::MissingArtifact { .. } => "make the Dockerfile leave it there, or correct `artifact_paths`",
             Self::OddPath { .. } => "write absolute paths without patterns, variables or `..` in `artifact_paths`",

@@ -36,7 +36,8 @@ impl Local {
 /// The machine's memory, rounded to whole GB.
 fn memory_gb() -> Option<u32> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let kib: u64 = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().split(' ').next()?.parse().ok()?;
+    let kib: u64 =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().split(' ').next()?.parse().ok()?;
     u32::try_from((kib * 1024 + 500_000_000) / 1_000_000_000).ok()
 }
 
@@ -83,13 +84,8 @@ mod tests {
     #[tokio::test]
     async fn grants_whatever_is_asked_under_the_name_it_was_asked() {
         let local = Local::new(Arc::new(Nothing), "linux/arm64");
-        let size = Size {
-            runner_type: "cax41".into(),
-            cpu: 16,
-            memory_gb: 32,
-            time_budget_min: 30,
-            tier: "explicit".into(),
-        };
+        let size =
+            Size { runner_type: "cax41".into(), cpu: 16, memory_gb: 32, time_budget_min: 30, tier: "explicit".into() };
         let request = AcquireRequest { lease: LeaseId::from("l1"), layer: LayerName::from("rust"), size };
         let lease = local.acquire(&request).await.expect("a lease");
         assert_eq!((lease.id.as_str(), lease.offer.platform.as_str()), ("l1", "linux/arm64"));

@@ -99,8 +99,7 @@ impl OciLayout {
         }
         let needed: BTreeMap<Digest, u64> = index.entries().flat_map(|entry| self.closure(&entry.digest)).collect();
         let needed: BTreeSet<&str> = needed.keys().map(Digest::hex).collect();
-        let mut done =
-            Collected { images, leftovers: staging::sweep(&self.staging_root())?, ..Collected::default() };
+        let mut done = Collected { images, leftovers: staging::sweep(&self.staging_root())?, ..Collected::default() };
         let folder = self.blobs();
         let list = std::fs::read_dir(&folder).map_err(|error| failed("cannot read the folder", &folder, error))?;
         for file in list.flatten() {

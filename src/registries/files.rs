@@ -12,7 +12,9 @@ use crate::ports::ImageStoreError;
 pub(super) fn failed(what: &str, path: &Path, source: io::Error) -> ImageStoreError {
     let help = match source.kind() {
         io::ErrorKind::StorageFull => "free disk space with `lian-build gc`, then try again",
-        io::ErrorKind::PermissionDenied => "the layout belongs to another user: change its owner, or use another folder",
+        io::ErrorKind::PermissionDenied => {
+            "the layout belongs to another user: change its owner, or use another folder"
+        }
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only: put the layout on another one",
         _ => "check the layout's folder and the disk under it",
     };

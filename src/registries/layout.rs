@@ -170,7 +170,8 @@ impl OciLayout {
 
     /// The image, if all its blobs are there in full.
     fn whole(&self, digest: &Digest) -> Option<Found> {
-        let is_there = |blob: &Descriptor| std::fs::metadata(self.blob(&blob.digest)).is_ok_and(|m| m.len() == blob.size);
+        let is_there =
+            |blob: &Descriptor| std::fs::metadata(self.blob(&blob.digest)).is_ok_and(|m| m.len() == blob.size);
         let top = self.manifest(digest)?;
         let image = match &top.config {
             Some(_) => top.clone(),

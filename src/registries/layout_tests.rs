@@ -124,7 +124,8 @@ fn artifacts_are_promoted_in_the_same_breath() {
 #[test]
 fn entries_of_others_stay_as_they_are() {
     let (_root, layout) = fixture();
-    let foreign = serde_json::json!({"mediaType":"m","digest":Digest::of("f"),"size":1,"annotations":{"x":"y"},"data":"Zg=="});
+    let foreign =
+        serde_json::json!({"mediaType":"m","digest":Digest::of("f"),"size":1,"annotations":{"x":"y"},"data":"Zg=="});
     let index = serde_json::json!({"schemaVersion":2,"annotations":{"who":"else"},"manifests":[foreign, "odd"]});
     std::fs::write(layout.index_path(), index.to_string()).expect("an index");
     promoted(&layout, "rust", "1");
@@ -218,13 +219,18 @@ fn collects_the_oldest_first_and_never_what_is_latest() {
     assert_eq!((all.images, all.blobs), (0, 0));
     std::fs::write(layout.blob(&Digest::of("nobody's")), "nobody's").expect("a blob");
     // One byte too many: one image goes, the oldest, with its parts, and what the others share stays.
-    let total: u64 = layout.index().expect("an index").entries().filter(|e| e.subject.is_none()).fold(
-        std::collections::BTreeSet::new(),
-        |mut blobs, entry| {
+    let total: u64 = layout
+        .index()
+        .expect("an index")
+        .entries()
+        .filter(|e| e.subject.is_none())
+        .fold(std::collections::BTreeSet::new(), |mut blobs, entry| {
             blobs.extend(layout.closure(&entry.digest));
             blobs
-        },
-    ).iter().map(|(_, size)| size).sum();
+        })
+        .iter()
+        .map(|(_, size)| size)
+        .sum();
     let done = layout.collect(KeepPolicy { bytes: total - 1 }).expect("collected");
     assert_eq!((done.images, done.busy), (1, false));
     assert!(!layout.blob(&Digest::of("nobody's")).exists());
@@ -244,7 +250,10 @@ fn nothing_is_collected_from_under_a_run() {
     promoted(&layout, "rust", "1");
     let run = layout.in_use().expect("in use");
     let other = OciLayout::open(layout.root()).expect("a layout");
-    assert_eq!(other.collect(KeepPolicy { bytes: 0 }).expect("an answer"), Collected { busy: true, ..Collected::default() });
+    assert_eq!(
+        other.collect(KeepPolicy { bytes: 0 }).expect("an answer"),
+        Collected { busy: true, ..Collected::default() }
+    );
     drop(run);
     assert!(!other.collect(KeepPolicy { bytes: 0 }).expect("an answer").busy);
 }

@@ -52,16 +52,10 @@ pub enum ResolveError {
 /// # Errors
 /// [`ResolveError`], after ten seconds at the latest.
 pub async fn resolve(image: &ImageRef) -> Result<Digest, ResolveError> {
-    let refused = |what: String| ResolveError::Refused {
-        registry: image.registry.clone(),
-        image: image.normalised(),
-        what,
-    };
-    let unreachable = |what: String| ResolveError::Unreachable {
-        registry: image.registry.clone(),
-        image: image.normalised(),
-        what,
-    };
+    let refused =
+        |what: String| ResolveError::Refused { registry: image.registry.clone(), image: image.normalised(), what };
+    let unreachable =
+        |what: String| ResolveError::Unreachable { registry: image.registry.clone(), image: image.normalised(), what };
     if let Some(digest) = &image.digest {
         return digest.parse().map_err(|error: crate::base::DigestError| refused(error.to_string()));
     }

@@ -36,7 +36,9 @@ pub enum SubstituteError {
     #[error("{dir} is not an OCI image layout: {what}")]
     #[diagnostic(
         code(lian::registries::no_layout),
-        help("`make demo` makes one with scripts/base-image.sh; `skopeo copy docker://REF oci:DIR` makes one where the Hub is in reach")
+        help(
+            "`make demo` makes one with scripts/base-image.sh; `skopeo copy docker://REF oci:DIR` makes one where the Hub is in reach"
+        )
     )]
     NoLayout {
         /// The folder.
@@ -46,7 +48,10 @@ pub enum SubstituteError {
     },
     /// None of its images is the one.
     #[error("{dir} holds {found} image(s) {wanted}")]
-    #[diagnostic(code(lian::registries::ambiguous), help("name one: `oci-layout:DIR:TAG` or `oci-layout:DIR@sha256:…`; it has {tags}"))]
+    #[diagnostic(
+        code(lian::registries::ambiguous),
+        help("name one: `oci-layout:DIR:TAG` or `oci-layout:DIR@sha256:…`; it has {tags}")
+    )]
     Ambiguous {
         /// The folder.
         dir: PathBuf,
@@ -120,8 +125,7 @@ pub fn layout_digest(substitute: &Substitute, platform: &str) -> Result<Digest, 
     let no_layout = |what: String| SubstituteError::NoLayout { dir: dir.clone(), what };
     let blob = |digest: &Digest| dir.join("blobs/sha256").join(digest.hex());
     let bytes = std::fs::read(dir.join("index.json")).map_err(|error| no_layout(format!("index.json: {error}")))?;
-    let index: IndexFile =
-        serde_json::from_slice(&bytes).map_err(|error| no_layout(format!("index.json: {error}")))?;
+    let index: IndexFile = serde_json::from_slice(&bytes).map_err(|error| no_layout(format!("index.json: {error}")))?;
     let digest = match &substitute.digest {
         Some(digest) => digest.clone(),
         None => choose(substitute, platform, index.manifests)?,
