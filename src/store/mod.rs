@@ -1,1 +1,14 @@
-//! The room `store`.
+//! Floor 5: what a project remembers: runs, their journals and logs, how long builds took, and the pins of `lian.lock`.
+//! Refuses: deciding anything from it: whether a layer is reused is the image store's word (ADR-003).
+
+mod database;
+mod error;
+mod lock_file;
+mod logs;
+mod runs;
+mod session;
+
+pub use error::StoreError;
+pub use lock_file::{read_lock, write_lock};
+pub use runs::Store;
+pub use session::{Session, Tally};

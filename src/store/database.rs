@@ -1,0 +1,68 @@
+//! The SQLite file: opening, migrating. Refuses: knowing what the rows mean.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::error::StoreError;
+
+/// Raised with each migration.
+const VERSION: u32 = 1;
+
+const SCHEMA: &str = "
+create table runs (
+  id text primary key, started integer not null, ended integer, state text not null, command text not null,
+  built integer not null default 0, reused integer not null default 0, failed integer not null default 0,
+  skipped integer not null default 0
+) strict;
+create index runs_started on runs (started);
+create table journal (
+  run text not null references runs (id) on delete cascade, seq integer not null, at integer not null,
+  kind text not null, json text not null, primary key (run, seq)
+) strict, without rowid;
+create table builds (
+  id integer primary key, layer text not null, key text not null, digest text not null, duration_ms integer not null,
+  steps integer not null, cached integer not null, runner_type text not null, at integer not null
+) strict;
+create index builds_layer on builds (layer, at);
+";
+
+/// Opens the history of a project, making its folder and tables where they are missing.
+pub fn open(folder: &Path) -> Result<(Connection, PathBuf), StoreError> {
+    std::fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
+    let ignore = folder.join(".gitignore");
+    if !ignore.exists() {
+        std::fs::write(&ignore, "*\n").map_err(StoreError::io("write", &ignore))?;
+    }
+    let path = folder.join("lian.db");
+    let database = |source| StoreError::Database { path: path.clone(), source };
+    let connection = Connection::open(&path).map_err(database)?;
+    connection.busy_timeout(Duration::from_secs(10)).map_err(database)?;
+    // WAL with NORMAL: a commit survives a kill of this process; a power cut may lose the last ones, never the file.
+    connection.pragma_update(None, "journal_mode", "wal").map_err(database)?;
+    connection.pragma_update(None, "synchronous", "normal").map_err(database)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(database)?;
+    migrate(&connection, &path)?;
+    Ok((connection, path))
+}
+
+fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let database = |source| StoreError::Database { path: path.to_owned(), source };
+    let version = |connection: &Connection| connection.query_row("pragma user_version", [], |row| row.get::<_, u32>(0));
+    let found = version(connection).map_err(database)?;
+    if found > VERSION {
+        return Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION });
+    }
+    if found == VERSION {
+        return Ok(());
+    }
+    // Two processes may come first at once: the second one finds the work done.
+    connection.execute_batch("begin immediate").map_err(database)?;
+    let done = version(connection).and_then(|found| match found {
+        0 => connection.execute_batch(&format!("{SCHEMA} pragma user_version = {VERSION};")),
+        _ => Ok(()),
+    });
+    connection.execute_batch(if done.is_ok() { "commit" } else { "rollback" }).map_err(database)?;
+    done.map_err(database)
+}
