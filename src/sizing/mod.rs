@@ -1,1 +1,8 @@
-//! The room `sizing`.
+//! Floor 2: which runner a step asks for. The first tier that has an answer decides: what was said explicitly, then the
+//! language's default; measured history will stand between the two. Refuses: reading files, asking providers.
+
+mod resolve;
+mod tables;
+
+pub use resolve::{Explicit, SizingError, resolve};
+pub use tables::{Defaults, LANGUAGES, OTHER_LANGUAGES, TIERS, Tier, language_default, smallest_fitting, tier};

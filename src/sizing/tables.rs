@@ -1,0 +1,61 @@
+//! The size tiers and the languages' defaults, as `defaults/size_tiers.ncl` and `defaults/languages.ncl` have them.
+//! Refuses: prices (providers know them).
+
+/// A named size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tier {
+    /// Its name, whatever the provider; others map it by CPU and memory.
+    pub name: &'static str,
+    /// Virtual CPUs.
+    pub cpu: u32,
+    /// Memory, GB.
+    pub memory_gb: u32,
+}
+
+/// What a build in some language needs where nothing better is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defaults {
+    /// The language; empty for all others.
+    pub language: &'static str,
+    /// Virtual CPUs.
+    pub cpu: u32,
+    /// Memory, GB.
+    pub memory_gb: u32,
+    /// Minutes.
+    pub time_budget_min: u32,
+}
+
+/// The tiers, smallest first.
+pub const TIERS: [Tier; 4] = [
+    Tier { name: "cax11", cpu: 2, memory_gb: 4 },
+    Tier { name: "cax21", cpu: 4, memory_gb: 8 },
+    Tier { name: "cax31", cpu: 8, memory_gb: 16 },
+    Tier { name: "cax41", cpu: 16, memory_gb: 32 },
+];
+
+/// Languages with needs of their own.
+pub const LANGUAGES: [Defaults; 3] = [
+    Defaults { language: "rust", cpu: 4, memory_gb: 8, time_budget_min: 60 },
+    Defaults { language: "go", cpu: 2, memory_gb: 4, time_budget_min: 30 },
+    Defaults { language: "java", cpu: 4, memory_gb: 8, time_budget_min: 45 },
+];
+
+/// Every other language, and none.
+pub const OTHER_LANGUAGES: Defaults = Defaults { language: "", cpu: 2, memory_gb: 4, time_budget_min: 30 };
+
+/// The tier of this name.
+pub fn tier(name: &str) -> Option<&'static Tier> {
+    TIERS.iter().find(|tier| tier.name == name)
+}
+
+/// The smallest tier with at least this much.
+pub fn smallest_fitting(cpu: u32, memory_gb: u32) -> Option<&'static Tier> {
+    TIERS.iter().find(|tier| tier.cpu >= cpu && tier.memory_gb >= memory_gb)
+}
+
+/// What a language needs; its name's case does not matter.
+pub fn language_default(language: Option<&str>) -> &'static Defaults {
+    language
+        .and_then(|name| LANGUAGES.iter().find(|entry| entry.language.eq_ignore_ascii_case(name)))
+        .unwrap_or(&OTHER_LANGUAGES)
+}
