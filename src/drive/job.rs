@@ -9,6 +9,19 @@ use crate::ports::{BuildRequest, ImageStore, NamedContext};
 /// The label of an image's configuration that holds its full layer key.
 pub const KEY_LABEL: &str = "dev.lian-build.layer-key";
 
+/// An image of the same catalog that a Dockerfile uses.
+#[derive(Debug, Clone)]
+pub struct ParentImage {
+    /// The name in the Dockerfile, familiar form.
+    pub context: String,
+    /// `<namespace>/<layer>`, or `<namespace>/<layer>-artifacts`.
+    pub image: String,
+    /// The layer that it is made from.
+    pub layer: LayerName,
+    /// The tag of the artifacts image, where that is what is used.
+    pub artifacts: Option<String>,
+}
+
 /// One layer's work, ready to be built once its parents are there.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -16,8 +29,8 @@ pub struct Job {
     pub image: String,
     /// The build, but for its parents' images and its staging folder.
     pub request: BuildRequest,
-    /// Parents within the catalog: the name in the Dockerfile, the image's name and the layer.
-    pub parents: Vec<(String, String, LayerName)>,
+    /// Parents within the catalog, by the names that the Dockerfile uses.
+    pub parents: Vec<ParentImage>,
     /// The key's parts, kept beside the image.
     pub parts: KeyParts,
     /// The key.
@@ -41,12 +54,18 @@ impl Job {
         let mut request = self.request.clone();
         staging.clone_into(&mut request.staging);
         request.labels.insert(KEY_LABEL.to_owned(), self.key.to_string());
-        for (name, image, layer) in &self.parents {
-            let Some(digest) = digests.get(layer) else {
-                let message = format!("the image of its parent {layer} is not known");
-                return Err(Fault::new(FaultKind::Missing, "lian::drive::no_parent", message));
+        for parent in &self.parents {
+            let digest = match &parent.artifacts {
+                None => digests.get(&parent.layer).cloned(),
+                Some(tag) => images.find(&parent.image, tag).ok().flatten().map(|found| found.digest),
             };
-            request.named_contexts.push(NamedContext { name: name.clone(), source: images.source(image, digest) });
+            let Some(digest) = digest else {
+                let message = format!("the image {} of its parent {} is not there", parent.image, parent.layer);
+                return Err(Fault::new(FaultKind::Missing, "lian::drive::no_parent", message)
+                    .help(format!("build it again: lian-build apply --force {}", parent.layer)));
+            };
+            let source = images.source(&parent.image, &digest);
+            request.named_contexts.push(NamedContext { name: parent.context.clone(), source });
         }
         Ok(request)
     }

@@ -1,0 +1,23 @@
+//! Events for programs: one a line on standard output. Refuses: anything else on that stream.
+
+use std::io::Write as _;
+
+use crate::model::Event;
+use crate::ports::Observer;
+
+struct Json;
+
+/// Writes each event as a line of JSON, at once.
+pub fn json_events() -> Box<dyn Observer> {
+    Box::new(Json)
+}
+
+impl Observer for Json {
+    fn event(&mut self, event: &Event) {
+        let mut line = serde_json::to_string(event).expect("invariant: events are plain data");
+        line.push('\n');
+        let mut stdout = std::io::stdout().lock();
+        // A reader that went away does not stop a build: its end is told by the exit code.
+        let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
+    }
+}

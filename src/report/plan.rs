@@ -1,0 +1,178 @@
+//! A plan as a table and as JSON. Refuses: deciding it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::style::{Style, count, cut};
+use crate::base::human_duration;
+use crate::model::{Action, Plan, PlannedStep};
+
+/// What `plan --format json` prints.
+pub fn plan_json(plan: &Plan) -> Value {
+    let layers: Vec<Value> = plan
+        .steps
+        .iter()
+        .map(|step| {
+            json!({
+                "name": step.layer, "action": step.action, "why": step.why, "key": step.key, "parents": step.parents,
+                "wave": step.wave, "size": step.size, "image": step.image, "digest": step.digest,
+                "estimate_ms": step.estimate_ms,
+            })
+        })
+        .collect();
+    let summary = plan.summary();
+    json!({
+        "schema": 1,
+        "layers": layers,
+        "waves": plan.waves(),
+        "summary": { "build": summary.build, "reuse": summary.reuse },
+    })
+}
+
+/// The plan as an aligned table with a summary below it; one line where nothing is to be built.
+pub fn plan_table(plan: &Plan, command: &str, style: Style) -> String {
+    let summary = plan.summary();
+    if summary.build == 0 {
+        let layers = count(plan.steps.len(), "layer");
+        return format!("nothing to build: {layers} up to date\n");
+    }
+    let header = ["wave", "layer", "action", "why", "runner", "about"].map(str::to_owned);
+    let mut rows = vec![header];
+    rows.extend(plan.steps.iter().map(row));
+    let mut widths = [0; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    // The reason gives way where the terminal is narrow.
+    let others: usize = widths.iter().sum::<usize>() - widths[3] + 10;
+    widths[3] = widths[3].min(style.width.saturating_sub(others).max(20));
+    let mut text = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        let cells = [
+            format!("{:>width$}", row[0], width = widths[0]),
+            format!("{:<width$}", row[1], width = widths[1]),
+            format!("{:<width$}", row[2], width = widths[2]),
+            format!("{:<width$}", cut(&row[3], widths[3]), width = widths[3]),
+            format!("{:<width$}", row[4], width = widths[4]),
+            format!("{:>width$}", row[5], width = widths[5]),
+        ];
+        let line = cells.join("  ");
+        let line = line.trim_end();
+        text.push_str(&match (index, row[2].as_str()) {
+            (0, _) => style.dim(line),
+            (_, "build") => line.replacen("build", &style.notable("build"), 1),
+            _ => style.dim(line),
+        });
+        text.push('\n');
+    }
+    text.push('\n');
+    text.push_str(&footer(plan, command));
+    text.push('\n');
+    text
+}
+
+fn row(step: &PlannedStep) -> [String; 6] {
+    let build = step.action == Action::Build;
+    let action = if build { "build" } else { "reuse" };
+    let why = match step.action {
+        Action::Reuse => format!("key {} unchanged", &step.key.0.hex()[..6]),
+        Action::Build => step.why.iter().map(|why| why.detail.as_str()).collect::<Vec<_>>().join("; "),
+    };
+    let tier = match step.size.tier.as_str() {
+        "language_default" => "lang",
+        "explicit" => "spec",
+        other => other,
+    };
+    let runner = if build { format!("{} ({tier})", step.size.runner_type) } else { String::new() };
+    let about = match step.estimate_ms {
+        Some(ms) if build => human_duration(Duration::from_millis(ms)),
+        _ => String::new(),
+    };
+    [step.wave.to_string(), step.layer.to_string(), action.to_owned(), why, runner, about]
+}
+
+fn footer(plan: &Plan, command: &str) -> String {
+    let summary = plan.summary();
+    let mut parts = vec![format!("{} to build, {} to reuse", summary.build, summary.reuse)];
+    let estimates: Vec<Option<u64>> =
+        plan.steps.iter().filter(|step| step.action == Action::Build).map(|step| step.estimate_ms).collect();
+    let known: u64 = estimates.iter().flatten().sum();
+    if known > 0 {
+        let unknown = estimates.iter().filter(|estimate| estimate.is_none()).count();
+        let more = if unknown > 0 { format!(" and {unknown} not built before") } else { String::new() };
+        parts.push(format!("about {} of building{more}", human_duration(Duration::from_millis(known))));
+    }
+    parts.push(command.to_owned());
+    parts.join(" · ")
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::base::Digest;
+    use crate::model::{LayerKey, Size, Why, WhyKind};
+
+    fn step(wave: usize, layer: &str, why: &[(WhyKind, &str)], estimate_ms: Option<u64>) -> PlannedStep {
+        PlannedStep {
+            layer: layer.into(),
+            action: if why.is_empty() { Action::Reuse } else { Action::Build },
+            why: why.iter().map(|(kind, detail)| Why { kind: *kind, detail: (*detail).into() }).collect(),
+            key: LayerKey(Digest::of(layer)),
+            parents: if wave > 1 { vec!["debian".into()] } else { Vec::new() },
+            wave,
+            size: Size {
+                runner_type: "cax21".into(),
+                cpu: 4,
+                memory_gb: 8,
+                time_budget_min: 60,
+                tier: "language_default".into(),
+            },
+            image: format!("lamina/{layer}:latest"),
+            digest: why.is_empty().then(|| Digest::of("image")),
+            estimate_ms,
+        }
+    }
+
+    pub fn example() -> Plan {
+        Plan {
+            steps: vec![
+                step(1, "debian", &[], Some(20_000)),
+                step(2, "nushell", &[], None),
+                step(2, "rust", &[(WhyKind::Dockerfile, "dockerfile changed")], Some(130_000)),
+                step(
+                    3,
+                    "rust-deps",
+                    &[
+                        (WhyKind::Base, "base rust rebuilds"),
+                        (WhyKind::Context, "context changed: src/main.rs, +2 more"),
+                    ],
+                    None,
+                ),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_plan_reads_like_a_table() {
+        insta::assert_snapshot!(plan_table(&example(), "lian-build apply", Style::PLAIN));
+    }
+
+    #[test]
+    fn nothing_to_do_is_one_line() {
+        let plan = Plan { steps: vec![step(1, "debian", &[], None)] };
+        assert_eq!(plan_table(&plan, "lian-build apply", Style::PLAIN), "nothing to build: 1 layer up to date\n");
+    }
+
+    #[test]
+    fn programs_get_what_the_contract_says() {
+        insta::assert_json_snapshot!(plan_json(&example()));
+    }
+
+    #[test]
+    fn graphs_name_every_layer_and_edge() {
+        insta::assert_snapshot!(format!("{}\n{}", super::super::dot(&example()), super::super::mermaid(&example())));
+    }
+}
