@@ -2,8 +2,12 @@
 
 /// Runs the command line of this process.
 pub fn run() -> std::process::ExitCode {
+    // Before anything else: this binary is also its own evaluator of Nickel and its own supervisor of the daemon, which
+    // want neither settings nor logs.
+    if crate::nickel::is_child() {
+        return crate::nickel::child_main();
+    }
     let mut arguments = std::env::args_os().skip(1).peekable();
-    // Before anything else: the supervisor of the daemon is this binary too, and wants neither settings nor logs.
     if arguments.next_if(|first| first == crate::buildkit::SUPERVISE_COMMAND).is_some() {
         return crate::buildkit::supervise(arguments);
     }

@@ -1,0 +1,79 @@
+//! The evaluating process: binds itself to its limits, reads a request, evaluates file after file and answers line by
+//! line. Refuses: surviving what a file does to it (its parent starts another one).
+
+use std::io::{self, BufWriter, Read as _, Write as _};
+use std::process::ExitCode;
+use std::thread;
+
+use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::interpreter::Interpreter;
+use super::protocol::{Line, Request};
+
+/// The hidden subcommand under which lian-build runs itself.
+pub(super) const SUBCOMMAND: &str = "__evaluate";
+
+/// Ends a child that could not read its request.
+const MISUSED: u8 = 64;
+
+/// Whether this process is an evaluating child.
+pub fn is_child() -> bool {
+    std::env::args_os().nth(1).is_some_and(|argument| argument == SUBCOMMAND)
+}
+
+/// The whole life of an evaluating child: a request on stdin, answers on stdout.
+pub fn child_main() -> ExitCode {
+    let mut text = Vec::new();
+    if io::stdin().lock().read_to_end(&mut text).is_err() {
+        return ExitCode::from(MISUSED);
+    }
+    let Ok(request) = serde_json::from_slice::<Request>(&text) else {
+        return ExitCode::from(MISUSED);
+    };
+    drop(text);
+    bind(&request);
+    let work = thread::Builder::new().name("nickel".to_owned()).stack_size(request.stack_bytes);
+    let outcome = work.spawn(move || serve(&request)).map(thread::JoinHandle::join);
+    match outcome {
+        Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
+        // A panic was already told on stderr; a parent that is gone wants no answer.
+        _ => ExitCode::from(101),
+    }
+}
+
+/// Limits that hold for the whole process. None of them may fail for want of rights: all only lower what is allowed.
+fn bind(request: &Request) {
+    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    let bytes = Some(request.memory_bytes);
+    let _ = setrlimit(Resource::As, Rlimit { current: bytes, maximum: bytes });
+}
+
+/// Lets the process use so many more seconds of processor time: the kernel ends it after that.
+fn grant(seconds: u64) {
+    let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec.unsigned_abs();
+    let _ = setrlimit(Resource::Cpu, Rlimit { current: Some(used + seconds + 1), maximum: None });
+}
+
+fn serve(request: &Request) -> io::Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    grant(request.cpu_seconds);
+    let mut interpreter = Interpreter::new(request);
+    for item in &request.items {
+        say(&mut out, &Line::Started(item.index))?;
+        grant(request.cpu_seconds);
+        let finished = interpreter.evaluate(item);
+        say(&mut out, &Line::Finished(Box::new(finished)))?;
+    }
+    // Freeing a large context takes as long as a few evaluations; the process ends anyway.
+    out.flush()?;
+    std::mem::forget(interpreter);
+    Ok(())
+}
+
+fn say(out: &mut impl io::Write, line: &Line) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, line)?;
+    out.write_all(b"\n")?;
+    out.flush()
+}

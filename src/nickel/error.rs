@@ -1,0 +1,56 @@
+//! What keeps the whole catalog from being read. Refuses: faults inside its files (those are diagnostics).
+
+use std::io;
+use std::path::PathBuf;
+
+/// The catalog, or the interpreter's process, is out of reach.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum NickelError {
+    /// The catalog's folder is not there.
+    #[error("there is no catalog at {path}")]
+    #[diagnostic(
+        code(lian::nickel::no_catalog),
+        help("name the folder that holds the layers, or create a folder with a workflow.ncl in it for each layer")
+    )]
+    NoCatalog {
+        /// The folder, as given.
+        path: PathBuf,
+    },
+    /// The workflow's file is not there.
+    #[error("there is no workflow at {path}")]
+    #[diagnostic(code(lian::nickel::no_workflow), help("name a file such as workflows/local.ncl"))]
+    NoWorkflow {
+        /// The file, as given.
+        path: PathBuf,
+    },
+    /// A folder could not be read.
+    #[error("cannot read {path}")]
+    #[diagnostic(code(lian::nickel::unreadable), help("check that it exists and that you may read it"))]
+    Unreadable {
+        /// The folder or file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A path is not UTF-8: Nickel's imports cannot name it.
+    #[error("the path {path} is not UTF-8")]
+    #[diagnostic(code(lian::nickel::path), help("rename the folder"))]
+    NotUtf8 {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The evaluating process could not be started, or spoken with.
+    #[error("cannot evaluate Nickel in {program}")]
+    #[diagnostic(
+        code(lian::nickel::process),
+        help("lian-build runs itself for this: check that the program exists and may be executed")
+    )]
+    Process {
+        /// The program that was started.
+        program: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+}

@@ -1,0 +1,296 @@
+//! Runs batches of files through evaluating children, names the file that killed one and goes on with the others.
+//! Refuses: judging what the files say.
+
+use std::collections::VecDeque;
+use std::io::{self, BufRead as _, BufReader, Read, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::child::SUBCOMMAND;
+use super::protocol::{Finished, Item, Line, Request};
+
+/// What an evaluation may use.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Address space of one child, bytes, its stack included.
+    pub memory_bytes: u64,
+    /// The interpreter's stack, bytes.
+    pub stack_bytes: usize,
+    /// Processor time for one file.
+    pub cpu: Duration,
+    /// For all files together, on the wall's clock; what is not evaluated by then is refused.
+    pub wall: Duration,
+    /// At most so many files for one child.
+    pub batch: usize,
+    /// Children at once.
+    pub jobs: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory_bytes: 2 << 30,
+            stack_bytes: 256 << 20,
+            cpu: Duration::from_secs(5),
+            wall: Duration::from_secs(60),
+            batch: 1000,
+            jobs: thread::available_parallelism().map_or(2, usize::from).min(8),
+        }
+    }
+}
+
+/// Below this many files a second child costs more than it brings.
+const SMALL: usize = 24;
+/// After so many deaths the catalog is hostile rather than unlucky: files get less time.
+const PATIENCE: usize = 3;
+/// An answer longer than this is no answer.
+const ANSWER_BYTES: u64 = 256 << 20;
+/// What a child may say on stderr.
+const STDERR_BYTES: u64 = 16 << 10;
+
+/// Why a file has no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Death {
+    /// It nests too deeply for the stack.
+    Stack,
+    /// It asked for more memory than allowed.
+    Memory,
+    /// It used its processor time up.
+    Time,
+    /// Others used the time of the whole load up.
+    Starved,
+    /// The interpreter failed inside.
+    Crash(String),
+}
+
+/// What came of an item.
+pub(super) enum Outcome {
+    Finished(Box<Finished>),
+    Died(Item, Death),
+}
+
+struct Pool<'a> {
+    program: &'a Path,
+    request: &'a Request,
+    limits: &'a Limits,
+    queue: Mutex<VecDeque<Batch>>,
+    deaths: AtomicUsize,
+    deadline: Instant,
+}
+
+#[derive(Clone)]
+struct Batch {
+    items: Vec<Item>,
+}
+
+/// Evaluates all items of a request, whatever single ones do.
+pub(super) fn run(program: &Path, request: &Request, limits: &Limits) -> io::Result<Vec<Outcome>> {
+    let items = &request.items;
+    let jobs = if items.len() < SMALL { 1 } else { limits.jobs.max(1) };
+    let size = items.len().div_ceil(jobs).clamp(1, limits.batch.max(1));
+    let queue = items.chunks(size).map(|items| Batch { items: items.to_vec() }).collect();
+    let deadline = Instant::now() + limits.wall;
+    let pool = Pool { program, request, limits, queue: Mutex::new(queue), deaths: AtomicUsize::new(0), deadline };
+    let results = thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(|| pool.work())).collect();
+        workers.into_iter().map(|worker| worker.join().expect("invariant: workers do not panic")).collect::<Vec<_>>()
+    });
+    let mut outcomes = Vec::with_capacity(items.len());
+    for result in results {
+        outcomes.extend(result?);
+    }
+    Ok(outcomes)
+}
+
+impl Pool<'_> {
+    fn work(&self) -> io::Result<Vec<Outcome>> {
+        let mut outcomes = Vec::new();
+        while let Some(batch) = self.next() {
+            if Instant::now() >= self.deadline {
+                outcomes.extend(batch.items.into_iter().map(|item| Outcome::Died(item, Death::Starved)));
+                continue;
+            }
+            self.serve(batch, &mut outcomes)?;
+        }
+        Ok(outcomes)
+    }
+
+    fn next(&self) -> Option<Batch> {
+        self.queue().pop_front()
+    }
+
+    fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<Batch>> {
+        self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Runs one batch in one child. What a child did not come to goes back into the queue.
+    fn serve(&self, batch: Batch, outcomes: &mut Vec<Outcome>) -> io::Result<()> {
+        let seconds =
+            if self.deaths.load(Ordering::Relaxed) >= PATIENCE { 1 } else { self.limits.cpu.as_secs().max(1) };
+        let request = Request { items: batch.items, cpu_seconds: seconds, ..self.request.clone() };
+        let ran = self.converse(&request, Duration::from_secs(seconds * 4 + 5))?;
+        let mut rest: Vec<Item> = request.items;
+        let done: std::collections::HashSet<usize> = ran.finished.iter().map(|finished| finished.index).collect();
+        let count = rest.len();
+        rest.retain(|item| !done.contains(&item.index));
+        outcomes.extend(ran.finished.into_iter().map(|finished| Outcome::Finished(Box::new(finished))));
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let Some(at) = ran.started.and_then(|index| rest.iter().position(|item| item.index == index)) else {
+            // It died before its first file: whatever was wrong is not in the files.
+            let what = ran.stderr.lines().next().unwrap_or("no answer").to_owned();
+            return Err(io::Error::other(format!("the evaluating process ended with {}: {what}", ran.status)));
+        };
+        let guilty = rest.remove(at);
+        let death = ran.death;
+        // Memory adds up over a batch, so only a file that dies alone is guilty of it.
+        if death == Death::Memory && count > 1 {
+            self.queue().push_front(Batch { items: vec![guilty] });
+        } else {
+            self.deaths.fetch_add(1, Ordering::Relaxed);
+            outcomes.push(Outcome::Died(guilty, death));
+        }
+        if !rest.is_empty() {
+            self.queue().push_front(Batch { items: rest });
+        }
+        Ok(())
+    }
+
+    fn converse(&self, request: &Request, silence: Duration) -> io::Result<Ran> {
+        let mut child = Reaped(self.spawn()?);
+        let (Some(mut input), Some(output), Some(errors)) =
+            (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take())
+        else {
+            return Err(io::Error::other("the evaluating process has no pipes"));
+        };
+        let text = serde_json::to_vec(request)?;
+        thread::scope(|scope| {
+            // A child that dies early closes its end: that is told by its status, not here.
+            scope.spawn(move || input.write_all(&text).map(|()| drop(input)));
+            let errors = scope.spawn(move || tail(errors));
+            let (sender, lines) = mpsc::channel();
+            scope.spawn(move || {
+                for line in BufReader::new(output.take(ANSWER_BYTES)).lines() {
+                    let parsed = line.ok().and_then(|line| serde_json::from_str::<Line>(&line).ok());
+                    let end = parsed.is_none();
+                    if sender.send(parsed).is_err() || end {
+                        break;
+                    }
+                }
+            });
+            let mut ran = Conversation { started: None, finished: Vec::new(), late: false, starved: false };
+            ran.listen(&lines, silence, self.deadline);
+            if ran.late || ran.starved || ran.finished.len() < request.items.len() {
+                // Its pipe is closed or it does not answer: either way nothing more is wanted of it.
+                child.end_if_alive(ran.late || ran.starved);
+            }
+            drop(lines);
+            let status = child.0.wait()?;
+            let stderr = errors.join().unwrap_or_default();
+            let death = if ran.starved { Death::Starved } else { cause(status, ran.late, &stderr) };
+            Ok(Ran { started: ran.started, finished: ran.finished, status, stderr, death })
+        })
+    }
+
+    fn spawn(&self) -> io::Result<Child> {
+        // Nothing of the environment is needed, and a catalog has no business with it.
+        Command::new(self.program)
+            .arg(SUBCOMMAND)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+    }
+}
+
+struct Ran {
+    started: Option<usize>,
+    finished: Vec<Finished>,
+    status: ExitStatus,
+    stderr: String,
+    death: Death,
+}
+
+struct Conversation {
+    started: Option<usize>,
+    finished: Vec<Finished>,
+    late: bool,
+    starved: bool,
+}
+
+impl Conversation {
+    fn listen(&mut self, lines: &mpsc::Receiver<Option<Line>>, silence: Duration, deadline: Instant) {
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match lines.recv_timeout(silence.min(left)) {
+                Ok(Some(Line::Started(index))) => self.started = Some(index),
+                Ok(Some(Line::Finished(finished))) => {
+                    self.started = None;
+                    self.finished.push(*finished);
+                }
+                Ok(None) | Err(mpsc::RecvTimeoutError::Disconnected) => return,
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    self.starved = left <= silence;
+                    self.late = !self.starved;
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// A child that never outlives its owner.
+struct Reaped(Child);
+
+impl Reaped {
+    fn end_if_alive(&mut self, at_once: bool) {
+        let patience = Instant::now() + Duration::from_millis(if at_once { 0 } else { 2000 });
+        while let Ok(None) = self.0.try_wait() {
+            if Instant::now() >= patience {
+                let _ = self.0.kill();
+                return;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Reaped {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// What a child said on stderr, up to a bound; the rest is read and dropped, so that it never blocks.
+fn tail(mut errors: impl Read) -> String {
+    let mut kept = Vec::new();
+    let _ = errors.by_ref().take(STDERR_BYTES).read_to_end(&mut kept);
+    let _ = io::copy(&mut errors, &mut io::sink());
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+fn cause(status: ExitStatus, late: bool, stderr: &str) -> Death {
+    const SIGKILL: i32 = 9;
+    const SIGXCPU: i32 = 24;
+    if late || status.signal() == Some(SIGXCPU) {
+        Death::Time
+    } else if stderr.contains("overflowed its stack") || status.signal() == Some(11) {
+        Death::Stack
+    } else if stderr.contains("memory allocation of")
+        || stderr.contains("out of memory")
+        || status.signal() == Some(SIGKILL)
+    {
+        Death::Memory
+    } else {
+        let line = stderr.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it ended without a word");
+        Death::Crash(line.chars().take(300).collect())
+    }
+}

@@ -1,0 +1,133 @@
+//! What the syntax tree says without evaluating: the layer's name, where its fields' values stand, and what is imported.
+//! Refuses: evaluating.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use nickel_lang_core::ast::{Ast, Import, InputFormat, Node, primop::PrimOp, record::FieldPathElem};
+use nickel_lang_core::position::RawSpan;
+use nickel_lang_core::traverse::{TraverseAlloc, TraverseControl};
+
+/// What a file says about itself.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Outline {
+    /// `name`, where it is a plain string.
+    pub name: Option<String>,
+    /// Where the values of fields and of array elements stand, by dotted path.
+    pub values: BTreeMap<String, RawSpan>,
+    /// Where the names of fields stand, by dotted path.
+    pub names: BTreeMap<String, RawSpan>,
+    /// Where the record itself stands.
+    pub record: Option<RawSpan>,
+}
+
+/// An `import` expression.
+#[derive(Debug, Clone)]
+pub(super) enum Wanted {
+    /// Of a file.
+    File { path: PathBuf, format: InputFormat, span: Option<RawSpan> },
+    /// Of a package: lian-build has none.
+    Package { name: String, span: Option<RawSpan> },
+}
+
+/// Reads the outline of the record that a file ends in.
+pub(super) fn outline(ast: &Ast<'_>) -> Outline {
+    let mut outline = Outline::default();
+    visit(ast, "", &mut outline);
+    outline
+}
+
+fn visit(ast: &Ast<'_>, prefix: &str, outline: &mut Outline) {
+    match &ast.node {
+        Node::Let { body, .. } => visit(body, prefix, outline),
+        Node::Annotated { inner, .. } => visit(inner, prefix, outline),
+        Node::PrimOpApp { op: PrimOp::Merge(_), args } => args.iter().for_each(|arg| visit(arg, prefix, outline)),
+        Node::Array(elements) => {
+            for (index, element) in elements.iter().enumerate() {
+                let path = joined(prefix, &index.to_string());
+                note(element, &path, outline);
+                visit(element, &path, outline);
+            }
+        }
+        Node::Record(record) => {
+            if prefix.is_empty() {
+                outline.record = ast.pos.into_opt();
+            }
+            for field in record.field_defs {
+                let mut path = prefix.to_owned();
+                for element in field.path {
+                    let FieldPathElem::Ident(ident) = element else { break };
+                    path = joined(&path, ident.label());
+                    if let Some(span) = ident.pos.into_opt() {
+                        outline.names.entry(path.clone()).or_insert(span);
+                    }
+                }
+                let named = field.path.iter().all(|element| matches!(element, FieldPathElem::Ident(_)));
+                if let (true, Some(value)) = (named, &field.value) {
+                    if path == "name" {
+                        outline.name = text(value);
+                    }
+                    note(value, &path, outline);
+                    visit(value, &path, outline);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn note(value: &Ast<'_>, path: &str, outline: &mut Outline) {
+    if let Some(span) = value.pos.into_opt() {
+        outline.values.insert(path.to_owned(), span);
+    }
+}
+
+/// The string that this literal is.
+pub(super) fn text(ast: &Ast<'_>) -> Option<String> {
+    match &ast.node {
+        Node::String(text) => Some((*text).to_owned()),
+        node => node.try_str_chunk_as_static_str(),
+    }
+}
+
+/// Whether this is a value that needs no evaluating: what `--set` takes as Nickel.
+pub(super) fn is_literal(ast: &Ast<'_>) -> bool {
+    match &ast.node {
+        Node::Null | Node::Bool(_) | Node::Number(_) | Node::String(_) => true,
+        Node::EnumVariant { arg, .. } => arg.is_none_or(is_literal),
+        Node::Array(elements) => elements.iter().all(is_literal),
+        Node::Record(record) => {
+            record.includes.is_empty()
+                && record.field_defs.iter().all(|field| {
+                    field.metadata.is_empty()
+                        && field.path.iter().all(|element| matches!(element, FieldPathElem::Ident(_)))
+                        && field.value.as_ref().is_some_and(is_literal)
+                })
+        }
+        _ => text(ast).is_some(),
+    }
+}
+
+/// `outer.inner`, or `inner` at the top.
+pub(super) fn joined(outer: &str, inner: &str) -> String {
+    if outer.is_empty() { inner.to_owned() } else { format!("{outer}.{inner}") }
+}
+
+/// Every import of a file, in order.
+pub(super) fn imports<'ast>(ast: &'ast Ast<'ast>) -> Vec<Wanted> {
+    let mut found = Vec::new();
+    let _: Option<()> = ast.traverse_ref(
+        &mut |node: &'ast Ast<'ast>, (): &()| {
+            if let Node::Import(import) = &node.node {
+                let span = node.pos.into_opt();
+                found.push(match import {
+                    Import::Path { path, format } => Wanted::File { path: PathBuf::from(path), format: *format, span },
+                    Import::Package { id } => Wanted::Package { name: id.label().to_owned(), span },
+                });
+            }
+            TraverseControl::Continue
+        },
+        &(),
+    );
+    found
+}
