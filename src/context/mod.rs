@@ -5,6 +5,8 @@ mod files;
 mod hash;
 mod ignore;
 mod pattern;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use files::{Located, check_files, locate};

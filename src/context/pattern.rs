@@ -138,7 +138,7 @@ fn compile(text: &str) -> Result<Shape, String> {
             }
             '\\' => {
                 shape = wild();
-                parts.push(Part::Char(characters.next().ok_or("it ends in `\\`")?));
+                parts.push(escaped(characters.next().ok_or("it ends in `\\`")?)?);
             }
             '[' => {
                 shape = wild();
@@ -157,13 +157,38 @@ fn compile(text: &str) -> Result<Shape, String> {
     })
 }
 
+/// What `\` makes of a character. BuildKit hands it to Go's regular expressions, where letters mean something else.
+fn escaped(c: char) -> Result<Part, String> {
+    let class = |negated: bool, ranges: &[(char, char)]| Part::Class { negated, ranges: ranges.to_vec() };
+    const DIGIT: &[(char, char)] = &[('0', '9')];
+    const WORD: &[(char, char)] = &[('0', '9'), ('A', 'Z'), ('_', '_'), ('a', 'z')];
+    const SPACE: &[(char, char)] = &[('\t', '\n'), ('\x0c', '\r'), (' ', ' ')];
+    Ok(match c {
+        'd' | 'D' => class(c == 'D', DIGIT),
+        'w' | 'W' => class(c == 'W', WORD),
+        's' | 'S' => class(c == 'S', SPACE),
+        'a' => Part::Char('\x07'),
+        'f' => Part::Char('\x0c'),
+        'n' => Part::Char('\n'),
+        'r' => Part::Char('\r'),
+        't' => Part::Char('\t'),
+        'v' => Part::Char('\x0b'),
+        c if c.is_ascii() && !c.is_ascii_alphanumeric() => Part::Char(c),
+        c => return Err(format!("`\\{c}` means nothing to BuildKit: write `{c}`")),
+    })
+}
+
 /// What stands between `[` and `]`, which is consumed.
 fn class(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Part, String> {
     const OPEN: &str = "a `[` is not closed";
     let negated = characters.next_if_eq(&'^').is_some();
     let mut ranges = Vec::new();
     let one = |characters: &mut std::iter::Peekable<std::str::Chars<'_>>| match characters.next() {
-        Some('\\') => characters.next().ok_or(OPEN),
+        Some('\\') => match characters.next() {
+            Some(c) if c.is_ascii() && !c.is_ascii_alphanumeric() => Ok(c),
+            Some(_) => Err("a `[…]` escapes a letter or a digit"),
+            None => Err(OPEN),
+        },
         Some(']' | '-') => Err("a `[…]` is malformed"),
         Some(c) => Ok(c),
         None => Err(OPEN),
