@@ -1,6 +1,7 @@
 //! Layers that wait for each other. Refuses: layers that name themselves (the survey tells those).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::hash_map::{Entry, HashMap};
+use std::collections::{HashSet, VecDeque};
 
 use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
@@ -55,8 +56,8 @@ fn shortest(survey: &Survey<'_>, knot: &HashSet<usize>, start: usize) -> Vec<usi
                 cycle.reverse();
                 return cycle;
             }
-            if !came_from.contains_key(&parent) {
-                came_from.insert(parent, at);
+            if let Entry::Vacant(first) = came_from.entry(parent) {
+                first.insert(at);
                 waiting.push_back(parent);
             }
         }

@@ -5,6 +5,8 @@ mod build;
 mod cycles;
 mod dockerfiles;
 mod key;
+#[cfg(test)]
+mod key_tests;
 mod layer_graph;
 mod survey;
 #[cfg(test)]
