@@ -13,8 +13,15 @@ const INNER_FIELDS: &[&str] = &["name", "version", "probe", "image", "id", "env"
 /// Gives a diagnostic of Nickel's its help line.
 pub(super) fn complete(diagnostic: &mut Diagnostic, contract: Contract, missing: Option<&str>) {
     let help = match diagnostic.code.as_ref() {
+        "lian::nickel::parse" if diagnostic.message == "unexpected token" => {
+            "a comma is missing before this, or a quote or bracket is not closed".to_owned()
+        }
         "lian::nickel::parse" => {
             "correct the syntax here; fields are parted by commas, strings stand in quotes".to_owned()
+        }
+        _ if diagnostic.message == "infinite recursion" => "a field cannot be defined by itself: rename one".to_owned(),
+        _ if diagnostic.message == "non mergeable terms" => {
+            "remove one of the two, or say which wins: `field | default = …`, `field | force = …`".to_owned()
         }
         "lian::nickel::missing_field" => missing_help(missing.unwrap_or("…")),
         "lian::nickel::unknown_field" => unknown_help(diagnostic, contract),
@@ -59,8 +66,9 @@ pub(super) fn message(raw: &str) -> String {
 }
 
 /// Nickel's word for a marked place, in ours.
-pub(super) fn label(raw: &str) -> Option<String> {
+pub(super) fn label(raw: &str, code: &str, covered: &str) -> Option<String> {
     match raw {
+        "" if code == "lian::nickel::parse" && !covered.trim().is_empty() => Some("unexpected".to_owned()),
         "" => None,
         _ if is_value(raw) => Some("this value".to_owned()),
         other => Some(other.to_owned()),

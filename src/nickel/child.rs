@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Read as _, Write as _};
 use std::process::ExitCode;
 use std::thread;
 
-use rustix::process::{Resource, Rlimit, Signal, setrlimit};
+use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::interpreter::Interpreter;
@@ -53,7 +53,10 @@ fn bind(request: &Request) {
 /// Lets the process use so many more seconds of processor time: the kernel ends it after that.
 fn grant(seconds: u64) {
     let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec.unsigned_abs();
-    let _ = setrlimit(Resource::Cpu, Rlimit { current: Some(used + seconds + 1), maximum: None });
+    let maximum = getrlimit(Resource::Cpu).maximum;
+    let wanted = used + seconds + 1;
+    let current = Some(maximum.map_or(wanted, |most| wanted.min(most)));
+    let _ = setrlimit(Resource::Cpu, Rlimit { current, maximum });
 }
 
 fn serve(request: &Request) -> io::Result<()> {

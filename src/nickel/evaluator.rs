@@ -9,7 +9,7 @@ use super::error::NickelError;
 use super::locate;
 use super::pool::{self, Death, Limits, Outcome};
 use super::protocol::{Contract, Finished, Item, Request, Setting, Shown, Value};
-use super::settings;
+use super::{settings, syntax};
 use crate::base::{LayerName, Place, Span, nearest};
 use crate::model::{Catalog, CatalogSettings, Declared, Diagnostic, Sources, Workflow};
 
@@ -248,18 +248,20 @@ fn buried(item: &Item, death: &Death, shown: &[Shown], limits: &Limits) -> Finis
         }
     };
     let mut fault = fault.label(Place { file: file.clone(), span: Span::default() }, "");
-    fault.layer = (item.contract == Contract::Layer).then(|| LayerName::new(item.folder.as_str()));
     // Only the start of the text: the file may be anything.
-    let text = item.file.as_deref().and_then(start_of);
-    let files = text.map(|text| (file, text.into())).into_iter().collect();
-    Finished { index: item.index, value: None, name: Some(item.folder.clone()), diagnostics: vec![fault], files }
+    let text = item.file.as_deref().and_then(start_of).unwrap_or_default();
+    let name = syntax::name_in(&text).unwrap_or_else(|| item.folder.clone());
+    fault.layer = (item.contract == Contract::Layer).then(|| LayerName::new(name.as_str()));
+    let first: String = text.lines().next().unwrap_or_default().chars().take(400).collect();
+    let files = vec![(file, first.into())];
+    Finished { index: item.index, value: None, name: Some(name), diagnostics: vec![fault], files }
 }
 
 fn start_of(file: &Path) -> Option<String> {
     use std::io::Read as _;
     let mut bytes = Vec::new();
     fs::File::open(file).ok()?.take(4096).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).lines().next().unwrap_or_default().chars().take(400).collect())
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Overrides of layers that do not exist.

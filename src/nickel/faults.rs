@@ -117,7 +117,7 @@ impl Drawer<'_> {
                     let secondary = label.style == LabelStyle::Secondary;
                     let source = hub.sources.source(label.file_id);
                     let span = first_line(source, Span::new(label.range.start, label.range.end));
-                    let text = advice::label(&label.message);
+                    let text = advice::label(&label.message, code, text);
                     labels.push(((own, secondary), Label { place: Place { file, span }, text }));
                 }
                 Some(SourcePath::Generated(_)) if advice::is_value(&label.message) && !text.contains("import \"") => {
@@ -178,6 +178,15 @@ impl Drawer<'_> {
                 vec![self.at(hub, found, span, "imported here")]
             }
         }
+    }
+
+    /// A file that is a link to somewhere else.
+    pub(super) fn leads_outside(&self, path: &Path) -> Diagnostic {
+        let file = self.shown(path);
+        let message = format!("{} is a link that leads outside the project", file.display());
+        Diagnostic::error("lian::nickel::import_outside", message)
+            .help("put the file itself there, or allow its folder with `--allow-import DIR`")
+            .label(Place { file, span: Span::default() }, "")
     }
 
     /// An import that only the interpreter saw.

@@ -45,6 +45,15 @@ impl Guard {
         Self { scope, known: HashMap::new(), approved: HashSet::new() }
     }
 
+    /// Whether a file lies, links followed, below the folders of the scope. One that is not there lies nowhere else.
+    pub(super) fn allows(&self, path: &Path) -> bool {
+        fs::canonicalize(path).map_or(true, |actual| self.holds(&actual))
+    }
+
+    fn holds(&self, actual: &Path) -> bool {
+        self.scope.iter().any(|folder| actual.starts_with(folder))
+    }
+
     /// Takes a file as approved without looking at it.
     pub(super) fn approve(&mut self, file: FileId) {
         self.known.insert(file, Vec::new());
@@ -135,7 +144,7 @@ impl Guard {
             let Ok(candidate) = normalize_path(folder.join(import)) else { continue };
             if !candidate.starts_with(embedded::FOLDER) {
                 let Ok(actual) = fs::canonicalize(&candidate) else { continue };
-                if !self.scope.iter().any(|folder| actual.starts_with(folder)) {
+                if !self.holds(&actual) {
                     return Err(ImportFault::Outside { path: import.to_owned(), target: actual, span });
                 }
                 let kind = fs::metadata(&actual).map(|data| data.file_type());

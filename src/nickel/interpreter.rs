@@ -63,6 +63,9 @@ impl Session {
     }
 
     fn open(&mut self, path: &Path, drawer: &Drawer<'_>, contract: Contract) -> Result<Opened, Vec<Diagnostic>> {
+        if !self.guard.allows(path) {
+            return Err(vec![drawer.leads_outside(path)]);
+        }
         let file = readable(path)
             .and_then(|()| self.hub().sources.get_or_add_file(path, InputFormat::Nickel))
             .map_err(|error| vec![drawer.unreadable(path, &error)])?
@@ -143,8 +146,12 @@ impl<'a> Interpreter<'a> {
                 let file = item.file.as_ref().and_then(|path| {
                     self.strict.hub().sources.id_of(&SourcePath::Path(path.clone(), InputFormat::Nickel))
                 });
-                let outline = file.and_then(|file| self.strict.hub().asts.get(file).map(syntax::outline));
-                (outline.and_then(|outline| outline.name).unwrap_or_else(|| item.folder.clone()), Err(diagnostics))
+                let name = file.and_then(|file| {
+                    let hub = self.strict.hub();
+                    let outline = hub.asts.get(file).map(syntax::outline);
+                    outline.map_or_else(|| syntax::name_in(hub.sources.source(file)), |outline| outline.name)
+                });
+                (name.unwrap_or_else(|| item.folder.clone()), Err(diagnostics))
             }
         };
         let (value, mut diagnostics) = match result {

@@ -59,6 +59,7 @@ pub(super) fn layers(
                     .help("correct the link, or remove it")
                     .layer(&layer),
             ),
+            // What it points to could be anybody's: its text is not read, not even to draw the fault.
             Ok(target) if !scope.iter().any(|folder| target.starts_with(folder)) => faults.push(
                 Diagnostic::error(
                     "lian::nickel::import_outside",

@@ -90,6 +90,15 @@ pub(super) fn text(ast: &Ast<'_>) -> Option<String> {
     }
 }
 
+/// The layer's name in a text that does not parse, as far as a line says `name = "…"`.
+pub(super) fn name_in(text: &str) -> Option<String> {
+    text.lines().find_map(|line| {
+        let value = line.trim_start().trim_start_matches('{').trim_start().strip_prefix("name")?.trim_start();
+        let quoted = value.strip_prefix('=')?.trim_start().strip_prefix('"')?;
+        quoted.split_once('"').map(|(name, _)| name.to_owned())
+    })
+}
+
 /// Whether this is a value that needs no evaluating: what `--set` takes as Nickel.
 pub(super) fn is_literal(ast: &Ast<'_>) -> bool {
     match &ast.node {

@@ -66,5 +66,10 @@ fn drawn(diagnostics: &[Diagnostic], sources: &Sources) -> String {
 }
 
 fn tight() -> Limits {
-    Limits { cpu: std::time::Duration::from_secs(1), memory_bytes: 1 << 30, ..Limits::default() }
+    Limits {
+        cpu: std::time::Duration::from_secs(1),
+        memory_bytes: 512 << 20,
+        stack_bytes: 64 << 20,
+        ..Limits::default()
+    }
 }

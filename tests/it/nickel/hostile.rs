@@ -67,7 +67,7 @@ fn a_catalog_full_of_endless_files_ends_in_bounded_time() {
         std::fs::create_dir(&folder).expect("a folder");
         std::fs::write(folder.join("workflow.ncl"), "let rec f = fun x => f x in f 1").expect("a file");
     }
-    let limits = Limits { wall: Duration::from_secs(6), ..tight() };
+    let limits = Limits { wall: Duration::from_secs(3), ..tight() };
     let began = Instant::now();
     let loaded = evaluator().with_limits(limits).load(&request(project.path())).expect("a catalog");
     assert!(began.elapsed() < Duration::from_secs(12), "it took {:?}", began.elapsed());
@@ -83,14 +83,16 @@ fn a_link_out_of_the_project_is_refused_unless_allowed() {
     let layer =
         "let shared = import \"../../link/shared.ncl\" in { name = \"a\", kind = 'app, build_base = shared.base }";
     let project = catalog(&[("catalog/a/workflow.ncl", layer)]);
+    std::os::unix::fs::symlink("/etc/passwd", project.path().join("catalog/catalog.ncl")).expect("a link");
     std::os::unix::fs::symlink(outside.path(), project.path().join("link")).expect("a link");
     std::os::unix::fs::symlink(outside.path(), project.path().join("catalog/z")).expect("a link");
     let loaded = load(project.path());
     let codes: Vec<_> = loaded.diagnostics.iter().map(|fault| fault.code.as_ref()).collect();
-    assert_eq!(codes, ["lian::nickel::import_outside", "lian::nickel::import_outside"]);
+    assert_eq!(codes, ["lian::nickel::import_outside"; 3]);
     assert!(loaded.catalog.layers.is_empty());
 
     std::fs::remove_file(project.path().join("catalog/z")).expect("the link");
+    std::fs::remove_file(project.path().join("catalog/catalog.ncl")).expect("the link");
     let mut request = request(project.path());
     request.allow_imports = vec![outside.path().to_owned()];
     let loaded = evaluator().load(&request).expect("a catalog");

@@ -53,7 +53,7 @@ fn settings_override_what_files_say() {
         ("rust.tools_required", "[\"ld\"]"),
         ("rust.tools_provided", "[]"),
         ("bare.kind", "deps"),
-        ("bare.labels.\"org.x\"", "y"),
+        ("bare.labels.\"org.x\"", "%{y} 50% \\ \"z\""),
         ("catalog.namespace", "theirs"),
     ]
     .map(|(path, value)| (path.to_owned(), value.to_owned()))
@@ -66,7 +66,7 @@ fn settings_override_what_files_say() {
     assert_eq!(serde_json::to_value(&rust.build_base).expect("json"), "bare");
     assert_eq!((rust.tools_required.as_slice(), rust.tools_provided.len()), (["ld".to_owned()].as_slice(), 0));
     let bare = &loaded.catalog.layers[0].layer;
-    assert_eq!((bare.kind, bare.labels["org.x"].as_str()), (lian_build::model::Kind::Deps, "y"));
+    assert_eq!((bare.kind, bare.labels["org.x"].as_str()), (lian_build::model::Kind::Deps, "%{y} 50% \\ \"z\""));
 }
 
 #[test]
@@ -92,4 +92,23 @@ fn a_missing_catalog_is_an_error_and_an_empty_one_is_not() {
     let empty = super::catalog(&[]);
     let loaded = load(empty.path());
     assert!(loaded.catalog.layers.is_empty() && loaded.diagnostics.is_empty());
+}
+
+#[test]
+fn the_projects_own_catalog_and_workflows_are_sound() {
+    let loaded = load(std::path::Path::new("."));
+    assert_eq!(drawn(&loaded.diagnostics, &loaded.sources), "");
+    assert!(loaded.catalog.layers.len() >= 8);
+    let mut workflows = 0;
+    for entry in std::fs::read_dir("workflows").expect("the workflows") {
+        let file = entry.expect("a file").path();
+        if file.extension().is_some_and(|extension| extension == "ncl") {
+            let loaded = evaluator().workflow(&file, &[]).expect("a workflow");
+            assert_eq!(drawn(&loaded.diagnostics, &loaded.sources), "");
+            let workflow = loaded.workflow.expect("it evaluated");
+            assert_eq!(workflow.catalog.as_deref(), Some(std::path::Path::new("catalog")));
+            workflows += 1;
+        }
+    }
+    assert!(workflows >= 2);
 }

@@ -1,11 +1,12 @@
 //! The schemas and the model agree, and the defaults keep to their contracts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{catalog, drawn, evaluator, load};
 use lian_build::nickel::embedded;
+use lian_build::sizing::{LANGUAGES, OTHER_LANGUAGES, TIERS};
 
 /// Every field of each contract, said once, none left at its default.
 const LAYER: &str = r#"{
@@ -57,7 +58,7 @@ fn keys(value: &Value) -> BTreeSet<String> {
 
 fn nothing_is_default(value: &Value) {
     for (field, value) in value.as_object().expect("a record") {
-        let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value == &serde_json::json!({});
+        let empty = value.is_null() || value.as_array().is_some_and(Vec::is_empty) || value == &json!({});
         assert!(!empty, "{field} is {value}");
     }
 }
@@ -86,10 +87,10 @@ fn schemas_and_model_have_the_same_fields() {
     let secrets = serde_json::to_value(&loaded.catalog.layers[0].layer.secrets).expect("json");
     assert_eq!(
         secrets,
-        serde_json::json!([{ "id": "ca", "env": "CA", "required": true }, { "id": "key", "file": "key.pem", "required": false }])
+        json!([{ "id": "ca", "env": "CA", "required": true }, { "id": "key", "file": "key.pem", "required": false }])
     );
     let tools = serde_json::to_value(&loaded.catalog.layers[0].layer.tools_provided).expect("json");
-    assert_eq!(tools, serde_json::json!([{ "name": "cargo", "version": ">=1.80", "probe": "cargo --version" }]));
+    assert_eq!(tools, json!([{ "name": "cargo", "version": ">=1.80", "probe": "cargo --version" }]));
 }
 
 #[test]
@@ -138,25 +139,15 @@ fn exported(file: &str) -> Value {
 }
 
 #[test]
-fn defaults_keep_to_their_contracts() {
-    assert_eq!(
-        exported("defaults/size_tiers.ncl"),
-        serde_json::json!({
-            "cax11": { "cpu": 2, "memory_gb": 4 },
-            "cax21": { "cpu": 4, "memory_gb": 8 },
-            "cax31": { "cpu": 8, "memory_gb": 16 },
-            "cax41": { "cpu": 16, "memory_gb": 32 },
-        })
-    );
-    assert_eq!(
-        exported("defaults/languages.ncl"),
-        serde_json::json!({
-            "rust": { "cpu": 4, "memory_gb": 8, "time_budget_min": 60 },
-            "go": { "cpu": 2, "memory_gb": 4, "time_budget_min": 30 },
-            "java": { "cpu": 4, "memory_gb": 8, "time_budget_min": 45 },
-            "other": { "cpu": 2, "memory_gb": 4, "time_budget_min": 30 },
-        })
-    );
+fn defaults_are_what_the_binary_counts_with() {
+    let tiers = TIERS.iter().map(|tier| (tier.name, json!({ "cpu": tier.cpu, "memory_gb": tier.memory_gb })));
+    assert_eq!(exported("defaults/size_tiers.ncl"), json!(BTreeMap::from_iter(tiers)));
+    let languages = LANGUAGES.iter().chain([&OTHER_LANGUAGES]).map(|one| {
+        let name = if one.language.is_empty() { "other" } else { one.language };
+        let size = json!({ "cpu": one.cpu, "memory_gb": one.memory_gb, "time_budget_min": one.time_budget_min });
+        (name, size)
+    });
+    assert_eq!(exported("defaults/languages.ncl"), json!(BTreeMap::from_iter(languages)));
 }
 
 #[test]
