@@ -34,12 +34,12 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            memory_bytes: 2 << 30,
+            memory_bytes: 1 << 30,
             stack_bytes: 256 << 20,
             cpu: Duration::from_secs(5),
             wall: Duration::from_secs(60),
             batch: 1000,
-            jobs: thread::available_parallelism().map_or(2, usize::from).min(8),
+            jobs: thread::available_parallelism().map_or(2, usize::from).min(4),
         }
     }
 }

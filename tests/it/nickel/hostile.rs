@@ -118,7 +118,7 @@ fn imports_in_hidden_places_are_refused_too() {
     let project = catalog(&files);
     let loaded = load(project.path());
     assert_eq!(loaded.broken.len(), places.len());
-    for at in 0..places.len() {
+    for (at, place) in places.iter().enumerate() {
         let layer = format!("l{at}");
         let said: Vec<_> = loaded
             .diagnostics
@@ -129,7 +129,7 @@ fn imports_in_hidden_places_are_refused_too() {
         assert!(
             said.contains(&"lian::nickel::import_outside") || said.contains(&"lian::nickel::parse"),
             "{}: {:?}",
-            places[at],
+            place,
             drawn(&loaded.diagnostics, &loaded.sources)
         );
     }
