@@ -1,7 +1,29 @@
-//! Floor 6: arguments, settings, wiring and exit codes.
+//! Floor 6: arguments, settings, wiring and exit codes. A file a command. Refuses: everything that a room below owns.
+
+mod apply;
+mod args;
+mod blueprint;
+mod check;
+mod doctor;
+mod exit;
+mod housekeeping;
+mod pins;
+mod plan_command;
+mod settings;
+mod show;
+mod signals;
+mod survey;
+mod update;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+
+use args::{Cli, Command, Format};
+use exit::{Exit, Failure, Outcome, UsageError};
 
 /// Runs the command line of this process.
-pub fn run() -> std::process::ExitCode {
+pub fn run() -> ExitCode {
     // Before anything else: this binary is also its own evaluator of Nickel and its own supervisor of the daemon, which
     // want neither settings nor logs.
     if crate::nickel::is_child() {
@@ -11,5 +33,92 @@ pub fn run() -> std::process::ExitCode {
     if arguments.next_if(|first| first == crate::buildkit::SUPERVISE_COMMAND).is_some() {
         return crate::buildkit::supervise(arguments);
     }
-    std::process::ExitCode::SUCCESS
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are results; everything else is wrong usage.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let _ = error.print();
+            return exit.into();
+        }
+    };
+    start_tracing(cli.global.verbose);
+    std::panic::set_hook(Box::new(|panic| {
+        eprintln!("lian::bug\n\n  × lian-build failed: {panic}\n  help: this is a bug in lian-build; please report it");
+    }));
+    let format = cli.global.format;
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| perform(cli)));
+    match ended {
+        Ok(Ok(exit)) => exit.into(),
+        Ok(Err(failure)) => show::failure(format, failure).into(),
+        Err(_) => Exit::Bug.into(),
+    }
+}
+
+fn perform(cli: Cli) -> Outcome {
+    let global = cli.global;
+    let graph = matches!(global.format, Format::Dot | Format::Mermaid);
+    if graph && !matches!(cli.command, Command::Plan { .. }) {
+        let format = if global.format == Format::Dot { "dot" } else { "mermaid" };
+        return Err(Failure::usage(UsageError::Format { format: format.to_owned() }));
+    }
+    match cli.command {
+        Command::Check { source, strict } => check::check(&global, &source, strict),
+        Command::Plan { selection, detailed_exitcode } => plan_command::plan(&global, &selection, detailed_exitcode),
+        Command::Apply { selection, parallel, keep_going: _, fail_fast } => {
+            apply::apply(&global, &selection, apply::Wishes { parallel, fail_fast })
+        }
+        Command::Update { source, dry_run } => update::update(&global, &source, dry_run),
+        Command::Runs { project, limit } => housekeeping::runs(&global, &project, limit),
+        Command::Logs { project, run, layer } => housekeeping::logs(&global, &project, &run, layer.as_deref()),
+        Command::Load { source, layer, tag } => housekeeping::load(&global, &source, &layer, tag.as_deref()),
+        Command::Gc { project, keep_bytes, drop } => housekeeping::gc(&global, &project, keep_bytes, &drop),
+        Command::Schemas { export } => housekeeping::schemas(&global, &export),
+        Command::Doctor { project } => doctor::doctor(&global, &project),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "lian-build", &mut script);
+            show::out(&String::from_utf8_lossy(&script));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+/// Details go to standard error; `RUST_LOG` wins over `-v`.
+fn start_tracing(verbose: u8) {
+    let default = match verbose {
+        0 => "warn",
+        1 => "lian_build=info,warn",
+        _ => "lian_build=debug,info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let colour = report_colour();
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).without_time();
+    // Only the first subscriber of a process counts: tests may have one.
+    let _ = subscriber.try_init();
+}
+
+fn report_colour() -> bool {
+    crate::report::Style::stderr().colour
+}
+
+/// The command line without the program's name, as `runs` lists it: values of `--set` and `--build-arg` are left out,
+/// for they may be nobody's business.
+pub(crate) fn command_line() -> String {
+    let mut shown = Vec::new();
+    let mut hide = false;
+    for argument in std::env::args().skip(1) {
+        let private = ["--set", "--build-arg"];
+        if hide {
+            shown.push(argument.split('=').next().unwrap_or("").to_owned() + "=…");
+        } else if let Some(flag) = private.iter().find(|flag| argument.starts_with(&format!("{flag}="))) {
+            shown.push(format!("{flag}=…"));
+        } else {
+            shown.push(argument.clone());
+        }
+        hide = !hide && private.contains(&argument.as_str());
+    }
+    shown.join(" ")
 }

@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::base::{Digest, LayerName};
-use crate::model::{Fault, FaultKind, FileEntry, KeyParts, LayerKey, Listing, Tool};
+use crate::model::{Fault, FaultKind, FileEntry, KEY_LABEL, KeyParts, LayerKey, Listing, Tool};
 use crate::ports::{BuildRequest, ImageStore, NamedContext};
-
-/// The label of an image's configuration that holds its full layer key.
-pub const KEY_LABEL: &str = "dev.lian-build.layer-key";
 
 /// An image of the same catalog that a Dockerfile uses.
 #[derive(Debug, Clone)]

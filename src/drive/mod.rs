@@ -6,4 +6,4 @@ mod job;
 mod tasks;
 
 pub use dispatch::{Finished, World, drive};
-pub use job::{Job, KEY_LABEL, ParentImage};
+pub use job::{Job, ParentImage};

@@ -117,7 +117,7 @@ impl Hands {
             tools: job.tools.clone(),
             artifact_paths: job.artifact_paths.clone(),
             staging: staged.path().to_owned(),
-            labels: BTreeMap::from([(super::job::KEY_LABEL.to_owned(), job.key.to_string())]),
+            labels: BTreeMap::from([(crate::model::KEY_LABEL.to_owned(), job.key.to_string())]),
         };
         let artifacts = lease.builder.verify(&request, &self.sink(layer)).await?;
         Ok(artifacts.map(|digest| (staged, digest)))

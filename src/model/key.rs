@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::layer::Tool;
 use crate::base::{Digest, LayerName};
 
+/// The label of an image's configuration that holds its full layer key.
+pub const KEY_LABEL: &str = "dev.lian-build.layer-key";
+
 /// The digest of everything that decides a layer's content.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -12,11 +12,8 @@ use super::files::{make_folder, open_lock, try_lock, write_whole};
 use super::index::Index;
 use super::{promote, staging};
 use crate::base::{Digest, Timestamp};
-use crate::model::{KeyParts, LayerKey};
+use crate::model::{KEY_LABEL, KeyParts, LayerKey};
 use crate::ports::{Found, ImageSource, ImageStore, ImageStoreError, Staged, StagingFolder};
-
-/// The label of an image that holds the full layer key.
-pub const KEY_LABEL: &str = "dev.lian-build.layer-key";
 
 /// An OCI image layout in a folder.
 #[derive(Debug)]

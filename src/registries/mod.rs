@@ -13,6 +13,6 @@ mod staging;
 mod substitute;
 
 pub use collect::{Collected, KeepPolicy};
-pub use layout::{InUse, KEY_LABEL, Listed, OciLayout};
+pub use layout::{InUse, Listed, OciLayout};
 pub use resolve::{ResolveError, resolve};
 pub use substitute::{Substitute, SubstituteError, layout_digest};

@@ -12,10 +12,10 @@ mod progress;
 mod runs;
 mod style;
 
-pub use diagnostics::{check_json, draw_diagnostics, draw_error, error_json, summary_line};
+pub use diagnostics::{at_the_edges, check_json, draw_diagnostics, draw_error, error_json, summary_line};
 pub use graphs::{dot, mermaid};
 pub use json::json_events;
 pub use plan::{plan_json, plan_table};
 pub use progress::{Look, observer};
 pub use runs::{runs_json, runs_table};
-pub use style::Style;
+pub use style::{Style, count};

@@ -1,0 +1,212 @@
+//! `lian-build apply`: draws the plan and carries it out. Refuses: deciding how (see `life`) and doing it (see `drive`).
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use async_trait::async_trait;
+
+use super::args::{Format, Global, Selection};
+use super::blueprint::{self, Blueprint};
+use super::exit::{Exit, Failure, Outcome};
+use super::settings::Settings;
+use super::show;
+use super::signals;
+use super::survey::{Survey, host_platform};
+use crate::base::{Digest, Timestamp};
+use crate::buildkit::{Buildctl, Daemon, DaemonConfig};
+use crate::context::Reader;
+use crate::drive::{self, World};
+use crate::life::{Limits, Run, StepSpec};
+use crate::model::{Fault, FaultKind, Outcome as StepOutcome, RunOutcome, RunState};
+use crate::ports::{BuildRequest, BuildSink, Builder, Built, Journal, Observer, VerifyRequest};
+use crate::providers::Local;
+use crate::registries::{KeepPolicy, OciLayout};
+use crate::report::{self, Look, Style};
+use crate::store::{Session, Store, Tally};
+
+/// What was asked for, beside the selection.
+#[derive(Debug, Clone, Copy)]
+pub struct Wishes {
+    /// Layers at once.
+    pub parallel: Option<usize>,
+    /// Start nothing more after a failure.
+    pub fail_fast: bool,
+}
+
+/// Runs the command.
+pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome {
+    let started = Instant::now();
+    let settings = Settings::of_selection(selection)?;
+    let survey = Survey::take(&settings)?;
+    let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
+    show::warnings(global, &survey);
+    let store = Store::open(&settings.project_root)?;
+    for run in store.recover(now())? {
+        eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
+    }
+    let images = OciLayout::open(&settings.layout)?;
+    // Whatever the plan reuses stays until the run is over.
+    let in_use = images.in_use()?;
+    let blueprint = blueprint::draw(&settings, &survey, graph, Some(&images), Some(&store))?;
+    super::pins::add_missing(&settings, &blueprint.pins)?;
+    let session = Arc::new(store.begin(&super::command_line(), now())?);
+    let images = Arc::new(images);
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(show::io)?;
+    let run = runtime.block_on(carry_out(global, &settings, blueprint, Arc::clone(&images), &session, wishes));
+    // Work that nobody waits for any more must not hold the process.
+    runtime.shutdown_background();
+    let run = match run {
+        Ok(run) => run,
+        Err(failure) => {
+            session.end(now(), Tally { state: RunState::Failure, counts: [0; 4] })?;
+            return Err(failure);
+        }
+    };
+    session.end(now(), tally(&run))?;
+    drop(in_use);
+    tidy(&store, &images, run.count(StepOutcome::Built) > 0);
+    Ok(exit_of(&run))
+}
+
+/// The default bounds hold without being asked for.
+fn tidy(store: &Store, images: &OciLayout, grew: bool) {
+    let pruned = store.prune().map(|_| ());
+    let collected = if grew { images.collect(KeepPolicy::default()).map(|_| ()) } else { Ok(()) };
+    for error in [pruned.err().map(|e| e.to_string()), collected.err().map(|e| e.to_string())].into_iter().flatten() {
+        tracing::warn!("tidying up: {error}");
+    }
+}
+
+fn exit_of(run: &Run) -> Exit {
+    match run.outcome() {
+        _ if run.stuck().next().is_some() => Exit::Stuck,
+        RunOutcome::Success => Exit::Done,
+        RunOutcome::Failure => Exit::Failed,
+        RunOutcome::Cancelled => Exit::Interrupted,
+    }
+}
+
+fn tally(run: &Run) -> Tally {
+    let count = |outcome| run.count(outcome);
+    let skipped = count(StepOutcome::Skipped) + count(StepOutcome::Cancelled);
+    let state = match run.outcome() {
+        RunOutcome::Success => RunState::Success,
+        RunOutcome::Failure => RunState::Failure,
+        RunOutcome::Cancelled => RunState::Cancelled,
+    };
+    let counts = [count(StepOutcome::Built), count(StepOutcome::Reused), count(StepOutcome::Failed), skipped];
+    Tally { state, counts }
+}
+
+async fn carry_out(
+    global: &Global,
+    settings: &Settings,
+    blueprint: Blueprint,
+    images: Arc<OciLayout>,
+    session: &Arc<Session>,
+    wishes: Wishes,
+) -> Result<Run, Failure> {
+    let stops = signals::stops().map_err(show::io)?;
+    let said = wishes.parallel.filter(|width| *width > 0).or(Some(settings.workflow.parallel));
+    let width = said.filter(|width| *width > 0).unwrap_or_else(processors);
+    let limits = Limits { width, keep_going: !wishes.fail_fast, ..Limits::default() };
+    let specs = blueprint
+        .plan
+        .steps
+        .iter()
+        .map(|step| StepSpec {
+            layer: step.layer.clone(),
+            parents: step.parents.clone(),
+            reuse: step.digest.clone(),
+            // This host is as large as it is: there is no larger one to go to.
+            sizes: vec![step.size.clone()],
+        })
+        .collect();
+    let mut observer: Box<dyn Observer> = if global.format == Format::Json {
+        report::json_events()
+    } else {
+        let look = Look { style: Style::stderr(), quiet: global.quiet, verbose: global.verbose > 0 };
+        report::observer(&blueprint.plan, look)
+    };
+    let id = session.id().clone();
+    let world = World {
+        provider: Arc::new(Local::new(Arc::new(OnDemand::default()), host_platform())),
+        images,
+        contexts: Arc::new(Reader),
+        journal: Arc::clone(session) as Arc<dyn Journal>,
+        project_root: settings.project_root.clone(),
+    };
+    let run = Run::new(id.clone(), specs, limits);
+    let Blueprint { jobs, digests, .. } = blueprint;
+    Ok(drive::drive(id, run, jobs, digests, world, &mut *observer, stops).await.run)
+}
+
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2)
+}
+
+/// A builder that looks for its daemon when it is first needed, and again where that one is gone: a run that builds
+/// nothing touches none.
+#[derive(Default)]
+struct OnDemand {
+    daemon: tokio::sync::Mutex<Option<Arc<(Daemon, Buildctl)>>>,
+}
+
+impl OnDemand {
+    async fn builder(&self) -> Result<Arc<(Daemon, Buildctl)>, Fault> {
+        let mut held = self.daemon.lock().await;
+        if let Some(daemon) = &*held {
+            return Ok(Arc::clone(daemon));
+        }
+        let config = DaemonConfig::from_env().map_err(|error| unavailable(&error))?;
+        let daemon = Daemon::ensure(&config).await.map_err(|error| unavailable(&error))?;
+        let builder = Buildctl::on(&daemon);
+        let ready = Arc::new((daemon, builder));
+        *held = Some(Arc::clone(&ready));
+        Ok(ready)
+    }
+
+    /// After an infrastructure fault the daemon is looked for anew.
+    async fn forget<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+        if let Err(Fault { kind: FaultKind::Infrastructure, .. }) = &result {
+            *self.daemon.lock().await = None;
+        }
+        result
+    }
+}
+
+/// No daemon, and none to be had: trying again would not help.
+fn unavailable(error: &crate::buildkit::BuildkitError) -> Fault {
+    let mut message = error.to_string();
+    if let Some(cause) = std::error::Error::source(error) {
+        message = format!("{message}: {cause}");
+    }
+    let code = miette::Diagnostic::code(error).map_or_else(|| "lian::buildkit::daemon".to_owned(), |c| c.to_string());
+    let fault = Fault::new(FaultKind::Missing, &code, message);
+    match miette::Diagnostic::help(error) {
+        Some(help) => fault.help(help.to_string()),
+        None => fault,
+    }
+}
+
+#[async_trait]
+impl Builder for OnDemand {
+    async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
+        let ready = self.builder().await?;
+        let result = ready.1.build(request, sink).await;
+        self.forget(result).await
+    }
+
+    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
+        let ready = self.builder().await?;
+        let result = ready.1.verify(request, sink).await;
+        self.forget(result).await
+    }
+}
+
+/// The clock of the command line.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

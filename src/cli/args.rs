@@ -1,0 +1,274 @@
+//! The command line's words. Refuses: acting on them.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// Builds a catalog of container-image layers with BuildKit: checks that they fit together, says what must be rebuilt
+/// and why, and builds it.
+#[derive(Debug, Parser)]
+#[command(name = "lian-build", version, propagate_version = true, disable_help_subcommand = true)]
+#[command(after_help = "Examples:
+  lian-build check                      is the catalog sound?
+  lian-build plan                       what would be built, and why
+  lian-build apply --target app         build `app` and what it stands on
+  lian-build logs latest app            what the last build of `app` wrote
+  lian-build doctor                     what is missing on this machine
+
+Exit codes: 0 done · 1 a layer failed or the catalog is invalid · 2 changes (--detailed-exitcode) · 3 stale plan ·
+4 no runner or outside service · 5 a lease could not be given back · 64 wrong usage · 70 a bug · 130 interrupted")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub global: Global,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// For a person or for a program
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+    /// Says more; twice for the details of every step (RUST_LOG is honoured too)
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+    /// Says nothing where all is well
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// How results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned text, coloured on a terminal
+    Text,
+    /// JSON on standard output
+    Json,
+    /// The graph in Graphviz' language (`plan` only)
+    Dot,
+    /// The graph as a Mermaid flowchart (`plan` only)
+    Mermaid,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Proves that a catalog is sound; needs neither lock, network nor daemon
+    #[command(after_help = "Examples:
+  lian-build check
+  lian-build check images/ --strict
+  lian-build check --format json | jq '.diagnostics[].code'")]
+    Check {
+        #[command(flatten)]
+        source: Source,
+        /// Warnings fail too
+        #[arg(long)]
+        strict: bool,
+    },
+    /// Says what would be built, in which order, on what, and why; writes nothing
+    #[command(after_help = "Examples:
+  lian-build plan
+  lian-build plan --target app --detailed-exitcode
+  lian-build plan --format mermaid > graph.mmd")]
+    Plan {
+        #[command(flatten)]
+        selection: Selection,
+        /// Exit with 2 where something would be built
+        #[arg(long)]
+        detailed_exitcode: bool,
+    },
+    /// Builds what must be built, verifies it and moves the tags
+    #[command(after_help = "Examples:
+  lian-build apply
+  lian-build apply --target app --parallel 4
+  lian-build apply --force rust --fail-fast
+  lian-build apply --base-image docker.io/library/debian:trixie-slim=oci-layout:./debian")]
+    Apply {
+        #[command(flatten)]
+        selection: Selection,
+        /// How many layers at once
+        #[arg(long, value_name = "N")]
+        parallel: Option<usize>,
+        /// Build what does not depend on a failed layer (the default)
+        #[arg(long, conflicts_with = "fail_fast")]
+        keep_going: bool,
+        /// Start nothing more after a failure
+        #[arg(long)]
+        fail_fast: bool,
+    },
+    /// Moves the pins of external images in `lian.lock` to what their tags mean now
+    #[command(after_help = "Examples:
+  lian-build update
+  lian-build update --dry-run")]
+    Update {
+        #[command(flatten)]
+        source: Source,
+        /// Only show what would move
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Lists runs, newest first
+    Runs {
+        #[command(flatten)]
+        project: Project,
+        /// At most this many
+        #[arg(long, default_value_t = 20)]
+        limit: usize,
+    },
+    /// Shows what the builds of a run wrote
+    #[command(after_help = "Examples:
+  lian-build logs latest
+  lian-build logs 7f3 rust-deps")]
+    Logs {
+        #[command(flatten)]
+        project: Project,
+        /// A run's id, the beginning of one, or `latest`
+        run: String,
+        /// Only this layer
+        layer: Option<String>,
+    },
+    /// Puts a layer's image into Docker or podman
+    #[command(after_help = "Examples:
+  lian-build load app
+  lian-build load app --tag registry.example/app:dev")]
+    Load {
+        #[command(flatten)]
+        source: Source,
+        /// The layer
+        layer: String,
+        /// The name it gets there; `<namespace>/<layer>:latest` where unset
+        #[arg(long)]
+        tag: Option<String>,
+    },
+    /// Removes what nothing needs any more: old images, logs, the daemon's cache
+    #[command(after_help = "Examples:
+  lian-build gc
+  lian-build gc --keep-bytes 5GB
+  lian-build gc --drop lamina/leptos")]
+    Gc {
+        #[command(flatten)]
+        project: Project,
+        /// What images may keep on disk, e.g. 5GB
+        #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+        keep_bytes: Option<u64>,
+        /// Removes every tag of an image
+        #[arg(long, value_name = "IMAGE")]
+        drop: Vec<String>,
+    },
+    /// Writes the embedded schemas out, for editors and the Nickel language server
+    Schemas {
+        /// The folder to write to
+        #[arg(long, value_name = "DIR")]
+        export: PathBuf,
+    },
+    /// Says what is missing on this machine, and the command that mends it
+    Doctor {
+        #[command(flatten)]
+        project: Project,
+    },
+    /// Prints shell completions
+    #[command(after_help = "Example:
+  lian-build completions bash > /etc/bash_completion.d/lian-build")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which catalog.
+#[derive(Debug, Clone, Args)]
+pub struct Source {
+    /// The catalog's folder [default: catalog]
+    pub catalog: Option<PathBuf>,
+    /// A workflow that says how the catalog is run [default: workflows/local.ncl, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub workflow: Option<PathBuf>,
+    /// Overrides a field: `rust.build_args.VERSION=1.85`, `catalog.namespace=acme`
+    #[arg(long, value_name = "PATH=VALUE", value_parser = parse_pair)]
+    pub set: Vec<(String, String)>,
+    /// Lets Nickel files import from a folder outside the project
+    #[arg(long, value_name = "DIR")]
+    pub allow_import: Vec<PathBuf>,
+}
+
+/// What of it, and with what.
+#[derive(Debug, Clone, Args)]
+pub struct Selection {
+    #[command(flatten)]
+    pub source: Source,
+    /// Only this layer and what it stands on; may be repeated
+    #[arg(long, value_name = "LAYER")]
+    pub target: Vec<String>,
+    /// Builds a layer, and what stands on it, though nothing changed; may be repeated
+    #[arg(long, value_name = "LAYER")]
+    pub force: Vec<String>,
+    /// Uses another image for an external base: `REF=oci-layout:DIR`
+    #[arg(long, value_name = "REF=oci-layout:DIR", value_parser = parse_pair)]
+    pub base_image: Vec<(String, String)>,
+    /// A CA bundle, handed to every build as the secret `ca`; never part of a layer
+    #[arg(long, value_name = "FILE")]
+    pub ca_bundle: Option<PathBuf>,
+    /// An `ARG` value for every layer whose Dockerfile declares it
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
+    pub build_arg: Vec<(String, String)>,
+    /// The OCI layout folder that holds the images
+    #[arg(long, value_name = "DIR", env = "LIAN_LAYOUT")]
+    pub layout: Option<PathBuf>,
+}
+
+/// Which project.
+#[derive(Debug, Clone, Args)]
+pub struct Project {
+    /// A folder of the project
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub project: PathBuf,
+}
+
+fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` has no `=`: write NAME=VALUE")),
+    }
+}
+
+/// Bytes, with an optional decimal (kB, MB, GB, TB) or binary (KiB, MiB, GiB, TiB) unit.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit: u64 = match text[digits..].trim() {
+        "" | "B" => 1,
+        "kB" | "KB" | "k" | "K" => 1_000,
+        "MB" | "M" => 1_000_000,
+        "GB" | "G" => 1_000_000_000,
+        "TB" | "T" => 1_000_000_000_000,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        other => return Err(format!("`{other}` is not a unit: use kB, MB, GB, TB, KiB, MiB, GiB or TiB")),
+    };
+    let number: u64 = text[..digits].parse().map_err(|_| format!("`{text}` is not a size such as 5GB"))?;
+    number.checked_mul(unit).ok_or_else(|| format!("`{text}` is too large"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn reads_sizes() {
+        assert_eq!(parse_size("5GB"), Ok(5_000_000_000));
+        assert_eq!(parse_size("512 MiB"), Ok(512 << 20));
+        assert_eq!(parse_size("42"), Ok(42));
+        for text in ["", "GB", "5 bananas", "99999999999999TB"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}

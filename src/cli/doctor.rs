@@ -1,0 +1,164 @@
+//! `lian-build doctor`: what is missing on this machine, and the command that mends it. Refuses: mending it.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use super::args::{Format, Global, Project};
+use super::exit::{Exit, Failure, Outcome};
+use super::housekeeping::project_root;
+use super::show;
+use crate::base::human_bytes;
+use crate::buildkit::{Binaries, Daemon, DaemonConfig, data_folder};
+use crate::report::Style;
+
+/// Free space below which builds are likely to fail.
+const LOW_BYTES: u64 = 5_000_000_000;
+
+/// One thing that was looked at.
+struct Finding {
+    name: &'static str,
+    state: State,
+    told: String,
+    mend: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Well,
+    Advice,
+    Missing,
+}
+
+/// Runs the command.
+pub fn doctor(global: &Global, project: &Project) -> Outcome {
+    let findings = [buildkit(), runc(), daemon()?, privileges(), space(&project_root(project)), git(), engine()];
+    let missing = findings.iter().any(|finding| finding.state == State::Missing);
+    if global.format == Format::Json {
+        let rows: Vec<_> = findings
+            .iter()
+            .map(|finding| {
+                let state = match finding.state {
+                    State::Well => "well",
+                    State::Advice => "advice",
+                    State::Missing => "missing",
+                };
+                serde_json::json!({ "name": finding.name, "state": state, "detail": finding.told, "mend": finding.mend })
+            })
+            .collect();
+        show::json(&serde_json::json!({ "schema": 1, "ok": !missing, "findings": rows }));
+    } else {
+        let style = Style::stdout();
+        for finding in &findings {
+            let mark = match finding.state {
+                State::Well => style.good("✓"),
+                State::Advice => style.notable("·"),
+                State::Missing => style.bad("✗"),
+            };
+            show::out(&format!("{mark} {:<12} {}\n", finding.name, finding.told));
+            if let Some(mend) = &finding.mend {
+                show::out(&format!("               {mend}\n"));
+            }
+        }
+    }
+    Ok(if missing { Exit::Unavailable } else { Exit::Done })
+}
+
+fn finding(name: &'static str, state: State, told: impl Into<String>, mend: Option<&str>) -> Finding {
+    Finding { name, state, told: told.into(), mend: mend.map(str::to_owned) }
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// The first line that a program says about its version.
+fn version(program: &std::path::Path, flag: &str) -> Option<String> {
+    let output = Command::new(program).arg(flag).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
+}
+
+fn buildkit() -> Finding {
+    match Binaries::find() {
+        Ok(found) => {
+            let told = version(&found.buildctl, "--version").unwrap_or_else(|| found.buildctl.display().to_string());
+            finding("BuildKit", State::Well, told, None)
+        }
+        Err(error) => finding(
+            "BuildKit",
+            State::Missing,
+            error.to_string(),
+            Some("make setup, or name a folder with buildkitd and buildctl in LIAN_BUILDKIT_BIN"),
+        ),
+    }
+}
+
+fn runc() -> Finding {
+    let found = ["runc", "buildkit-runc", "crun"].into_iter().find_map(on_path);
+    match found {
+        Some(path) => {
+            let told = version(&path, "--version").unwrap_or_else(|| path.display().to_string());
+            finding("runc", State::Well, told, None)
+        }
+        None => finding("runc", State::Missing, "no OCI runtime on the PATH", Some("apt-get install runc")),
+    }
+}
+
+fn daemon() -> Result<Finding, Failure> {
+    let config = match DaemonConfig::from_env() {
+        Ok(config) => config,
+        Err(error) => return Ok(finding("daemon", State::Missing, error.to_string(), None)),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(show::io)?;
+    Ok(match runtime.block_on(Daemon::status(&config)) {
+        Ok(status) if status.running => finding("daemon", State::Well, format!("answers at {}", status.address), None),
+        Ok(status) if status.own => {
+            let told = format!("not running; `apply` starts it (log: {})", status.log.display());
+            finding("daemon", State::Well, told, None)
+        }
+        Ok(status) => {
+            let told = format!("nothing answers at {}", status.address);
+            finding("daemon", State::Missing, told, Some("start it, or unset BUILDKIT_HOST"))
+        }
+        Err(error) => finding("daemon", State::Missing, error.to_string(), Some("make setup")),
+    })
+}
+
+fn privileges() -> Finding {
+    if rustix::process::geteuid().is_root() {
+        return finding("privileges", State::Well, "root: buildkitd can run steps", None);
+    }
+    if std::env::var_os("BUILDKIT_HOST").is_some() {
+        return finding("privileges", State::Well, "the daemon of BUILDKIT_HOST runs the steps", None);
+    }
+    let mend = "run as root, or point BUILDKIT_HOST at a daemon that you may use";
+    finding("privileges", State::Missing, "not root: a buildkitd of one's own needs root", Some(mend))
+}
+
+fn space(project: &std::path::Path) -> Finding {
+    let data = data_folder();
+    let existing = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(std::path::Path::new("/"));
+    let free = |folder: &std::path::Path| {
+        rustix::fs::statvfs(folder).map(|found| found.f_bavail.saturating_mul(found.f_frsize)).unwrap_or(0)
+    };
+    let least = free(existing).min(free(project));
+    let told = format!("{} free", human_bytes(least));
+    if least < LOW_BYTES {
+        return finding("disk", State::Missing, told, Some("lian-build gc --keep-bytes 1GB"));
+    }
+    finding("disk", State::Well, told, None)
+}
+
+fn git() -> Finding {
+    match on_path("git") {
+        Some(path) => finding("git", State::Well, version(&path, "--version").unwrap_or_default(), None),
+        None => finding("git", State::Advice, "not found: only `lian-build check` as a pre-commit hook needs it", None),
+    }
+}
+
+fn engine() -> Finding {
+    match ["docker", "podman"].into_iter().find(|name| on_path(name).is_some()) {
+        Some(name) => finding("engine", State::Well, format!("{name} is there for `lian-build load`"), None),
+        None => finding("engine", State::Advice, "neither Docker nor podman: only `lian-build load` needs one", None),
+    }
+}

@@ -1,0 +1,121 @@
+//! Exit codes, and errors that carry theirs. Refuses: drawing them.
+
+use std::process::ExitCode;
+
+use crate::model::{Diagnostic, Sources};
+
+/// What programs may rely on (see `docs/exit-codes.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// A layer failed or the catalog is invalid.
+    Failed = 1,
+    /// With `--detailed-exitcode`: there are changes.
+    Changes = 2,
+    /// No runner or outside service.
+    Unavailable = 4,
+    /// A lease could not be given back; outranks the others.
+    Stuck = 5,
+    /// Wrong usage.
+    Usage = 64,
+    /// A bug.
+    Bug = 70,
+    /// Interrupted.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// A command that could not do its work.
+#[derive(Debug)]
+pub struct Failure {
+    /// What is drawn.
+    pub what: What,
+    /// How the process ends.
+    pub exit: Exit,
+}
+
+/// What a failure has to show.
+#[derive(Debug)]
+pub enum What {
+    /// A room's error.
+    Error(miette::Report),
+    /// Faults in the user's files.
+    Faults(Vec<Diagnostic>, Sources),
+}
+
+impl Failure {
+    /// Wrong usage.
+    pub fn usage(error: impl Into<miette::Report>) -> Self {
+        Self { what: What::Error(error.into()), exit: Exit::Usage }
+    }
+
+    /// An outside service or this machine is at fault.
+    pub fn unavailable(error: impl Into<miette::Report>) -> Self {
+        Self { what: What::Error(error.into()), exit: Exit::Unavailable }
+    }
+}
+
+impl<E: miette::Diagnostic + Send + Sync + 'static> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { what: What::Error(error.into()), exit: Exit::Failed }
+    }
+}
+
+/// What a command comes to.
+pub type Outcome = Result<Exit, Failure>;
+
+/// What the command line itself gets wrong.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum UsageError {
+    /// A substitute is not of the form `oci-layout:DIR`, or its reference is none.
+    #[error("`--base-image {given}`: {what}")]
+    #[diagnostic(
+        code(lian::cli::base_image),
+        help("write --base-image docker.io/library/debian:trixie-slim=oci-layout:DIR")
+    )]
+    BaseImage {
+        /// As typed.
+        given: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file that was named is not there.
+    #[error("{what} {path} cannot be read: {cause}")]
+    #[diagnostic(code(lian::cli::unreadable), help("{help}"))]
+    Unreadable {
+        /// What it is for.
+        what: String,
+        /// The file.
+        path: String,
+        /// The system's answer.
+        cause: String,
+        /// The next action.
+        help: String,
+    },
+    /// A required secret has no value.
+    #[error("the secret `{id}` of layer `{layer}` has no value: {what}")]
+    #[diagnostic(code(lian::cli::missing_secret), help("{help}"))]
+    MissingSecret {
+        /// Its id.
+        id: String,
+        /// Whose.
+        layer: String,
+        /// What is missing.
+        what: String,
+        /// The next action.
+        help: String,
+    },
+    /// Output of this form makes no sense for the command.
+    #[error("`--format {format}` is for `lian-build plan` only")]
+    #[diagnostic(code(lian::cli::format), help("use --format text or --format json"))]
+    Format {
+        /// As typed.
+        format: String,
+    },
+}

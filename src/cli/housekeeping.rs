@@ -1,0 +1,203 @@
+//! `runs`, `logs`, `load`, `gc` and `schemas`: looking back and tidying up. Refuses: building.
+
+use std::path::{Path, PathBuf};
+
+use super::args::{Format, Global, Project, Source};
+use super::exit::{Exit, Failure, Outcome, UsageError};
+use super::settings::Settings;
+use super::show;
+use super::survey::host_platform;
+use crate::base::human_bytes;
+use crate::buildkit::{self, Daemon, DaemonConfig};
+use crate::nickel;
+use crate::ports::ImageStore as _;
+use crate::registries::{Collected, KeepPolicy, OciLayout};
+use crate::report::{self, Style};
+use crate::store::Store;
+
+/// The project that a folder belongs to: the nearest ancestor with a `.git`, else the folder itself.
+pub fn project_root(project: &Project) -> PathBuf {
+    let folder = std::fs::canonicalize(&project.project).unwrap_or_else(|_| project.project.clone());
+    let found = folder.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned);
+    found.unwrap_or(folder)
+}
+
+/// Lists runs.
+pub fn runs(global: &Global, project: &Project, limit: usize) -> Outcome {
+    let store = Store::open_existing(&project_root(project))?;
+    let runs = store.map(|store| store.runs(limit)).transpose()?.unwrap_or_default();
+    match global.format {
+        Format::Json => show::json(&report::runs_json(&runs)),
+        _ => show::out(&report::runs_table(&runs, Style::stdout())),
+    }
+    Ok(Exit::Done)
+}
+
+/// Shows the logs of a run.
+pub fn logs(global: &Global, project: &Project, run: &str, layer: Option<&str>) -> Outcome {
+    let unknown = || crate::store::StoreError::UnknownRun { wanted: run.to_owned() };
+    let store = Store::open_existing(&project_root(project))?.ok_or_else(unknown)?;
+    let record = store.find(run)?;
+    let logs = store.logs(&record.id, layer)?;
+    if global.format == Format::Json {
+        let rows: Vec<_> =
+            logs.iter().map(|(layer, text)| serde_json::json!({ "layer": layer, "log": text })).collect();
+        show::json(&serde_json::json!({ "schema": 1, "run": record.id, "logs": rows }));
+        return Ok(Exit::Done);
+    }
+    let style = Style::stdout();
+    if logs.is_empty() {
+        show::out(&format!("run {} built nothing\n", record.id));
+    }
+    for (name, text) in &logs {
+        if layer.is_none() {
+            show::out(&format!("{}\n", style.strong(name)));
+        }
+        show::out(text);
+    }
+    Ok(Exit::Done)
+}
+
+/// Puts an image into Docker or podman.
+pub fn load(global: &Global, source: &Source, layer: &str, tag: Option<&str>) -> Outcome {
+    let settings = Settings::of_source(source)?;
+    let evaluated = super::survey::Survey::take(&settings)?;
+    let namespace = &evaluated.catalog.settings.namespace;
+    let name = format!("{namespace}/{layer}");
+    let images = OciLayout::open(&settings.layout)?;
+    let _in_use = images.in_use()?;
+    let Some(found) = images.find(&name, "latest")? else {
+        let built: Vec<String> =
+            images.list()?.into_iter().filter(|image| image.tag == "latest").map(|image| image.name).collect();
+        let help = match crate::base::nearest(&name, built.iter().map(String::as_str)) {
+            Some(near) => format!("did you mean `{}`?", near.rsplit('/').next().unwrap_or(near)),
+            None => format!("build it first: lian-build apply --target {layer}"),
+        };
+        let (what, path) = ("the image".to_owned(), name);
+        return Err(Failure::usage(UsageError::Unreadable { what, path, cause: "it is not built".to_owned(), help }));
+    };
+    let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
+    let platform = found.platform.clone().unwrap_or_else(host_platform);
+    let runtime = runtime()?;
+    let engine = runtime.block_on(async {
+        let daemon = Daemon::ensure(&DaemonConfig::from_env()?).await?;
+        buildkit::load(&daemon, &images.source(&name, &found.digest), &platform, &reference).await
+    });
+    let engine = engine.map_err(Failure::unavailable)?;
+    match global.format {
+        Format::Json => show::json(&serde_json::json!({ "schema": 1, "image": reference, "engine": engine })),
+        _ => show::out(&format!("{reference} is in {engine}\n")),
+    }
+    Ok(Exit::Done)
+}
+
+/// Removes what nothing needs any more.
+pub fn gc(global: &Global, project: &Project, keep_bytes: Option<u64>, drop: &[String]) -> Outcome {
+    let root = project_root(project);
+    let mut total = Collected::default();
+    let layout = root.join(".lian").join("images");
+    if layout.join("index.json").is_file() {
+        let images = OciLayout::open(&layout)?;
+        for name in drop {
+            if images.find(name, "latest")?.is_none() {
+                let names: Vec<String> = images.list()?.into_iter().map(|image| image.name).collect();
+                let help = crate::base::nearest(name, names.iter().map(String::as_str)).map_or_else(
+                    || "images are named <namespace>/<layer>".to_owned(),
+                    |near| format!("did you mean `{near}`?"),
+                );
+                let (what, path, cause) = ("the image".to_owned(), name.clone(), "there is none".to_owned());
+                return Err(Failure::usage(UsageError::Unreadable { what, path, cause, help }));
+            }
+            add(&mut total, images.drop_image(name)?);
+        }
+        let policy = keep_bytes.map_or_else(KeepPolicy::default, |bytes| KeepPolicy { bytes });
+        add(&mut total, images.collect(policy)?);
+    }
+    let logs = match Store::open_existing(&root)? {
+        Some(store) => store.prune()?,
+        None => 0,
+    };
+    let cache = prune_daemon(keep_bytes)?;
+    if global.format == Format::Json {
+        show::json(&serde_json::json!({
+            "schema": 1, "busy": total.busy, "images": total.images, "blobs": total.blobs,
+            "freed_bytes": total.freed, "kept_bytes": total.kept, "logs_freed_bytes": logs, "cache_freed_bytes": cache,
+        }));
+        return Ok(Exit::Done);
+    }
+    if total.busy {
+        show::out("images: a run uses them; nothing was removed\n");
+    } else {
+        let went = report::count(total.images, "image");
+        show::out(&format!(
+            "images: {went} went, {} freed, {} kept\n",
+            human_bytes(total.freed),
+            human_bytes(total.kept)
+        ));
+    }
+    show::out(&format!("logs:   {} freed\n", human_bytes(logs)));
+    match cache {
+        Some(freed) => show::out(&format!("cache:  {} freed in the BuildKit daemon\n", human_bytes(freed))),
+        None => show::out("cache:  no BuildKit daemon runs; it keeps itself below its bound\n"),
+    }
+    Ok(Exit::Done)
+}
+
+fn add(total: &mut Collected, more: Collected) {
+    total.busy |= more.busy;
+    total.images += more.images;
+    total.blobs += more.blobs;
+    total.freed += more.freed;
+    total.kept = more.kept;
+    total.leftovers += more.leftovers;
+}
+
+/// Shrinks the cache of our daemon, where one runs and a bound was named.
+fn prune_daemon(keep_bytes: Option<u64>) -> Result<Option<u64>, Failure> {
+    let Ok(config) = DaemonConfig::from_env() else { return Ok(None) };
+    runtime()?.block_on(async {
+        match Daemon::status(&config).await {
+            Ok(status) if status.running => {
+                let daemon = Daemon::ensure(&config).await?;
+                Ok(Some(daemon.prune(keep_bytes.unwrap_or(DaemonConfig::KEEP_BYTES)).await?))
+            }
+            _ => Ok(None),
+        }
+    })
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(show::io)
+}
+
+/// Writes the embedded schemas out.
+pub fn schemas(global: &Global, folder: &Path) -> Outcome {
+    let mut written = Vec::new();
+    for (name, text) in nickel::embedded() {
+        let path = folder.join(name);
+        let write = || -> std::io::Result<()> {
+            if let Some(parent) = path.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            std::fs::write(&path, text)
+        };
+        write().map_err(|error| {
+            Failure::usage(UsageError::Unreadable {
+                what: "the file".to_owned(),
+                path: path.display().to_string(),
+                cause: error.to_string(),
+                help: "name a folder that can be written to".to_owned(),
+            })
+        })?;
+        written.push(path.display().to_string());
+    }
+    match global.format {
+        Format::Json => show::json(&serde_json::json!({ "schema": 1, "files": written })),
+        _ if global.quiet => {}
+        _ => {
+            show::out(&format!("{} files below {}\n", written.len(), folder.display()));
+            show::out(&format!("for the Nickel language server: export NICKEL_IMPORT_PATH={}\n", folder.display()));
+        }
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,90 @@
+//! What each external image means: a substitute, a pin of `lian.lock`, or what its tag means now. Refuses: moving a pin
+//! (only `update` does).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::exit::{Failure, UsageError};
+use super::settings::Settings;
+use super::show;
+use super::survey::host_platform;
+use crate::base::Digest;
+use crate::model::{ImageRef, Lock, Pin};
+use crate::ports::ImageSource;
+use crate::registries;
+use crate::store;
+
+/// External images at their exact digests.
+#[derive(Debug, Clone, Default)]
+pub struct Pins {
+    /// By the reference in full, its digest included where it has one.
+    pub sources: BTreeMap<String, ImageSource>,
+    /// Pins that the lock lacks: `apply` adds them, `plan` does not.
+    pub missing: BTreeMap<String, Pin>,
+}
+
+impl Pins {
+    /// The digest of an image.
+    pub fn digest(&self, image: &ImageRef) -> Option<&Digest> {
+        self.sources.get(&image.to_string()).map(|source| match source {
+            ImageSource::Layout { digest, .. } | ImageSource::Registry { digest, .. } => digest,
+        })
+    }
+}
+
+/// Where a catalog's lock lies.
+pub fn lock_path(settings: &Settings) -> PathBuf {
+    settings.catalog.join("lian.lock")
+}
+
+/// Finds every image's digest; asks a registry only for those that neither a substitute nor the lock knows.
+pub fn find(settings: &Settings, images: &BTreeSet<ImageRef>) -> Result<Pins, Failure> {
+    let lock = store::read_lock(&lock_path(settings))?.unwrap_or_default();
+    let mut pins = Pins::default();
+    let mut unknown = Vec::new();
+    for image in images {
+        let name = image.normalised();
+        let full = image.to_string();
+        if let Some(substitute) = settings.base_images.get(&name) {
+            let source = substitute.source(&host_platform()).map_err(Failure::usage)?;
+            pins.sources.insert(full, source);
+        } else if let Some(digest) = &image.digest {
+            let digest = digest.parse().map_err(|error| {
+                Failure::usage(UsageError::BaseImage { given: image.to_string(), what: format!("{error}") })
+            })?;
+            pins.sources.insert(full, ImageSource::Registry { name: image.name(), digest });
+        } else if let Some(pin) = lock.images.get(&name) {
+            let source = ImageSource::Registry { name: image.name(), digest: pin.digest.clone() };
+            pins.sources.insert(full, source);
+        } else {
+            unknown.push(image);
+        }
+    }
+    for image in unknown {
+        let digest = resolve(image)?;
+        let source = ImageSource::Registry { name: image.name(), digest: digest.clone() };
+        pins.sources.insert(image.to_string(), source);
+        pins.missing.insert(image.normalised(), Pin { digest });
+    }
+    Ok(pins)
+}
+
+/// Adds the pins that the lock lacks.
+pub fn add_missing(settings: &Settings, pins: &Pins) -> Result<(), Failure> {
+    if pins.missing.is_empty() {
+        return Ok(());
+    }
+    let path = lock_path(settings);
+    let mut lock: Lock = store::read_lock(&path)?.unwrap_or_default();
+    for (name, pin) in &pins.missing {
+        lock.images.entry(name.clone()).or_insert_with(|| pin.clone());
+    }
+    store::write_lock(&path, &lock)?;
+    Ok(())
+}
+
+/// What an image's tag means now.
+pub fn resolve(image: &ImageRef) -> Result<Digest, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(show::io)?;
+    runtime.block_on(registries::resolve(image)).map_err(Failure::unavailable)
+}

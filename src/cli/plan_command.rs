@@ -1,0 +1,37 @@
+//! `lian-build plan`: what would be built, and why. Refuses: writing anything.
+
+use std::time::Instant;
+
+use super::args::{Format, Global, Selection};
+use super::blueprint;
+use super::exit::{Exit, Outcome};
+use super::settings::Settings;
+use super::show;
+use super::survey::Survey;
+use crate::registries::OciLayout;
+use crate::report::{self, Style};
+use crate::store::Store;
+
+/// Runs the command.
+pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> Outcome {
+    let started = Instant::now();
+    let settings = Settings::of_selection(selection)?;
+    let survey = Survey::take(&settings)?;
+    let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
+    show::warnings(global, &survey);
+    let images = match settings.layout.join("index.json").is_file() {
+        true => Some(OciLayout::open(&settings.layout)?),
+        false => None,
+    };
+    let store = Store::open_existing(&settings.project_root)?;
+    let plan = blueprint::draw(&settings, &survey, graph, images.as_ref(), store.as_ref())?.plan;
+    let changes = plan.summary().build > 0;
+    match global.format {
+        Format::Json => show::json(&report::plan_json(&plan)),
+        Format::Dot => show::out(&report::dot(&plan)),
+        Format::Mermaid => show::out(&report::mermaid(&plan)),
+        Format::Text if global.quiet && !changes => {}
+        Format::Text => show::out(&report::plan_table(&plan, "lian-build apply", Style::stdout())),
+    }
+    Ok(if detailed_exitcode && changes { Exit::Changes } else { Exit::Done })
+}

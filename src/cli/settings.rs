@@ -1,0 +1,141 @@
+//! What a command works with: the workflow, overridden by the command line. Refuses: reading the catalog.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::args::{Selection, Source};
+use super::exit::{Exit, Failure, UsageError, What};
+use crate::model::{ImageRef, Workflow};
+use crate::nickel::{self, Evaluator};
+use crate::registries::Substitute;
+
+/// The workflow that is used where none is named.
+const DEFAULT_WORKFLOW: &str = "workflows/local.ncl";
+
+/// Everything that was said about a command, by flag or workflow.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The catalog's folder, as displayed.
+    pub catalog: PathBuf,
+    /// Absolute.
+    pub project_root: PathBuf,
+    /// Overrides of fields, in order.
+    pub set: Vec<(String, String)>,
+    /// Folders outside the project that may be imported from.
+    pub allow_imports: Vec<PathBuf>,
+    /// The workflow's own words.
+    pub workflow: Workflow,
+    /// Layers to build; all where empty.
+    pub targets: Vec<String>,
+    /// Layers to build though nothing changed.
+    pub forced: Vec<String>,
+    /// Substitutes of external images, by normalised reference.
+    pub base_images: BTreeMap<String, Substitute>,
+    /// The source of the secret `ca`.
+    pub ca_bundle: Option<PathBuf>,
+    /// `ARG` values for all layers that declare them.
+    pub build_args: BTreeMap<String, String>,
+    /// The OCI layout folder.
+    pub layout: PathBuf,
+}
+
+/// The binary itself: Nickel is evaluated in children of it.
+pub fn evaluator() -> Result<Evaluator, Failure> {
+    let exe = std::env::current_exe().map_err(|error| {
+        Failure::unavailable(UsageError::Unreadable {
+            what: "lian-build's own binary".to_owned(),
+            path: String::new(),
+            cause: error.to_string(),
+            help: "install lian-build again".to_owned(),
+        })
+    })?;
+    Ok(Evaluator::new(exe))
+}
+
+impl Settings {
+    /// From the flags that name a catalog.
+    pub fn of_source(source: &Source) -> Result<Self, Failure> {
+        let (workflow, named) = load_workflow(source)?;
+        let catalog = source.catalog.clone().or_else(|| workflow.catalog.clone()).unwrap_or_else(|| "catalog".into());
+        let project_root = nickel::project_root(&catalog);
+        let mut set: Vec<(String, String)> =
+            workflow.set.iter().map(|(path, value)| (path.clone(), value.clone())).collect();
+        set.extend(source.set.iter().cloned());
+        let base_images = substitutes(workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone())))?;
+        tracing::debug!(workflow = ?named, catalog = %catalog.display(), root = %project_root.display(), "settings");
+        Ok(Self {
+            layout: project_root.join(".lian").join("images"),
+            catalog,
+            project_root,
+            set,
+            allow_imports: source.allow_import.clone(),
+            targets: workflow.targets.clone(),
+            forced: Vec::new(),
+            base_images,
+            ca_bundle: workflow.ca_bundle.clone(),
+            build_args: workflow.build_args.clone(),
+            workflow,
+        })
+    }
+
+    /// From the flags that select layers: they win over the workflow.
+    pub fn of_selection(selection: &Selection) -> Result<Self, Failure> {
+        let mut settings = Self::of_source(&selection.source)?;
+        if !selection.target.is_empty() {
+            settings.targets.clone_from(&selection.target);
+        }
+        settings.forced.clone_from(&selection.force);
+        settings.base_images.extend(substitutes(selection.base_image.iter().cloned())?);
+        settings.build_args.extend(selection.build_arg.iter().cloned());
+        if let Some(layout) = &selection.layout {
+            settings.layout.clone_from(layout);
+        }
+        if let Some(file) = selection.ca_bundle.as_ref().or(settings.ca_bundle.as_ref()) {
+            settings.ca_bundle = Some(readable(file)?);
+        }
+        Ok(settings)
+    }
+}
+
+fn readable(file: &Path) -> Result<PathBuf, Failure> {
+    std::fs::File::open(file).map_err(|error| {
+        Failure::usage(UsageError::Unreadable {
+            what: "the CA bundle".to_owned(),
+            path: file.display().to_string(),
+            cause: error.to_string(),
+            help: "name an existing PEM file with --ca-bundle".to_owned(),
+        })
+    })?;
+    Ok(file.to_owned())
+}
+
+fn load_workflow(source: &Source) -> Result<(Workflow, Option<PathBuf>), Failure> {
+    let file = match &source.workflow {
+        Some(file) => file.clone(),
+        None => {
+            let catalog = source.catalog.clone().unwrap_or_else(|| "catalog".into());
+            let beside = catalog.parent().map(|parent| parent.join(DEFAULT_WORKFLOW)).unwrap_or_default();
+            if !beside.is_file() {
+                return Ok((Workflow::default(), None));
+            }
+            beside
+        }
+    };
+    let loaded = evaluator()?.workflow(&file, &source.allow_import)?;
+    match loaded.workflow {
+        Some(workflow) => Ok((workflow, Some(file))),
+        None => Err(Failure { what: What::Faults(loaded.diagnostics, loaded.sources), exit: Exit::Failed }),
+    }
+}
+
+/// Substitutes by normalised reference.
+fn substitutes(pairs: impl Iterator<Item = (String, String)>) -> Result<BTreeMap<String, Substitute>, Failure> {
+    pairs
+        .map(|(name, to)| {
+            let reference: ImageRef = name.parse().map_err(|error| {
+                Failure::usage(UsageError::BaseImage { given: format!("{name}={to}"), what: format!("{error}") })
+            })?;
+            Ok((reference.normalised(), to.parse().map_err(Failure::usage)?))
+        })
+        .collect()
+}

@@ -1,0 +1,67 @@
+//! Putting results and failures where they belong: results on standard output, everything else on standard error.
+//! Refuses: how they look (see `report`).
+
+use std::io::Write as _;
+use std::time::Instant;
+
+use super::args::{Format, Global};
+use super::exit::{Exit, Failure, What};
+use super::survey::Survey;
+use crate::model::Diagnostic;
+use crate::report::{self, Style};
+
+/// Writes a result. A reader that went away is no failure.
+pub fn out(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}
+
+/// Writes a JSON result.
+pub fn json(value: &serde_json::Value) {
+    out(&format!("{value}\n"));
+}
+
+/// Draws a command's failure and gives its exit code.
+pub fn failure(format: Format, failure: Failure) -> Exit {
+    let style = Style::stderr();
+    match (format, &failure.what) {
+        (Format::Json, What::Error(error)) => json(&report::error_json(error)),
+        (Format::Json, What::Faults(faults, sources)) => json(&report::check_json(0, faults, sources, false)),
+        (_, What::Error(error)) => eprint!("{}", report::draw_error(error, style)),
+        (_, What::Faults(faults, sources)) => eprint!("{}", report::draw_diagnostics(faults, sources, style)),
+    }
+    failure.exit
+}
+
+/// Draws why a catalog cannot be planned.
+pub fn unsound(global: &Global, survey: &Survey, started: Instant) -> Exit {
+    let layers = survey.count();
+    if global.format == Format::Json {
+        json(&report::check_json(layers, &survey.diagnostics, &survey.sources, false));
+    } else {
+        let style = Style::stderr();
+        eprint!("{}", report::draw_diagnostics(&survey.diagnostics, &survey.sources, style));
+        eprintln!("{}", report::summary_line(layers, &survey.diagnostics, started.elapsed(), style));
+    }
+    Exit::Failed
+}
+
+/// Draws the warnings of a sound catalog, for a person.
+pub fn warnings(global: &Global, survey: &Survey) {
+    let warnings: Vec<Diagnostic> =
+        survey.diagnostics.iter().filter(|diagnostic| !diagnostic.is_error()).cloned().collect();
+    if global.format == Format::Text && !global.quiet && !warnings.is_empty() {
+        eprint!("{}", report::draw_diagnostics(&warnings, &survey.sources, Style::stderr()));
+    }
+}
+
+/// This machine is at fault.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("this machine refuses: {0}")]
+#[diagnostic(code(lian::cli::machine), help("`lian-build doctor` shows what is missing"))]
+pub struct MachineError(std::io::Error);
+
+/// An I/O error that has nothing to do with a file of the user's.
+pub fn io(error: std::io::Error) -> Failure {
+    Failure::unavailable(MachineError(error))
+}

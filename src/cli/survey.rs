@@ -1,0 +1,102 @@
+//! From a catalog's files to a sound graph with keys: what `check`, `plan` and `apply` share. Refuses: building.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::exit::Failure;
+use super::settings::{Settings, evaluator};
+use crate::base::{Digest, LayerName};
+use crate::context;
+use crate::dockerfile;
+use crate::graph::{self, LayerGraph};
+use crate::model::{Catalog, Declared, Diagnostic, DockerfileRead, Sources};
+use crate::nickel::LoadRequest;
+
+/// A catalog as far as it could be read, with everything that is wrong with it.
+pub struct Survey {
+    /// The layers that evaluated.
+    pub catalog: Catalog,
+    /// The graph, where there are no errors.
+    pub graph: Option<LayerGraph>,
+    /// Faults and warnings, in the order of files.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The texts that they point into.
+    pub sources: Sources,
+    /// Each layer's Dockerfile as read.
+    pub dockerfiles: BTreeMap<LayerName, DockerfileRead>,
+    /// The digest of each Dockerfile's text.
+    pub texts: BTreeMap<LayerName, Digest>,
+    /// How many layers did not evaluate.
+    broken: usize,
+}
+
+impl Survey {
+    /// Reads the whole catalog. Needs neither lock, network nor daemon.
+    pub fn take(settings: &Settings) -> Result<Self, Failure> {
+        let loaded = evaluator()?.load(&LoadRequest {
+            root: settings.catalog.clone(),
+            settings: settings.set.clone(),
+            allow_imports: settings.allow_imports.clone(),
+            project_root: settings.project_root.clone(),
+        })?;
+        let mut survey = Self {
+            catalog: loaded.catalog,
+            graph: None,
+            diagnostics: loaded.diagnostics,
+            sources: loaded.sources,
+            dockerfiles: BTreeMap::new(),
+            texts: BTreeMap::new(),
+            broken: loaded.broken.len(),
+        };
+        survey.read_dockerfiles(settings);
+        let broken: BTreeSet<LayerName> = loaded.broken.into_iter().collect();
+        let (graph, faults) = graph::build(&survey.catalog, &survey.dockerfiles, &broken);
+        survey.diagnostics.extend(faults);
+        let sound = !survey.diagnostics.iter().any(Diagnostic::is_error);
+        survey.graph = graph.filter(|_| sound);
+        Ok(survey)
+    }
+
+    /// How many layers were declared, well or badly.
+    pub fn count(&self) -> usize {
+        self.catalog.layers.len() + self.broken
+    }
+
+    fn read_dockerfiles(&mut self, settings: &Settings) {
+        for declared in &self.catalog.layers {
+            let located = match context::check_files(declared, &self.catalog.project_root) {
+                Ok(located) => located,
+                Err(faults) => {
+                    self.diagnostics.extend(faults);
+                    continue;
+                }
+            };
+            let given = graph::known_build_args(&self.catalog.settings, &settings.build_args, &declared.layer);
+            let target = declared.layer.target.as_deref();
+            let facts = dockerfile::read(&located.text, target, &given, &platform(declared));
+            let name = declared.layer.name.clone();
+            self.texts.insert(name.clone(), Digest::of(&located.text));
+            self.sources.add(located.dockerfile.clone(), located.text);
+            self.dockerfiles.insert(name, DockerfileRead { file: located.dockerfile, facts });
+        }
+    }
+}
+
+/// The platform a layer is built for: its own, or this machine's.
+pub fn platform(declared: &Declared) -> String {
+    if declared.layer.platforms.is_empty() {
+        return host_platform();
+    }
+    declared.layer.platforms.join(",")
+}
+
+/// This machine's platform as OCI writes it.
+pub fn host_platform() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "arm" => "arm/v7",
+        "powerpc64" => "ppc64le",
+        other => other,
+    };
+    format!("linux/{arch}")
+}

@@ -1,0 +1,63 @@
+//! `lian-build update`: moves the pins of `lian.lock` to what tags mean now. Refuses: touching substituted images.
+
+use std::collections::BTreeMap;
+
+use super::args::{Format, Global, Source};
+use super::exit::{Exit, Outcome};
+use super::pins;
+use super::settings::Settings;
+use super::show;
+use super::survey::Survey;
+use crate::model::{Lock, Pin};
+use crate::store;
+
+/// Runs the command.
+pub fn update(global: &Global, source: &Source, dry_run: bool) -> Outcome {
+    let started = std::time::Instant::now();
+    let settings = Settings::of_source(source)?;
+    let survey = Survey::take(&settings)?;
+    let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
+    let path = pins::lock_path(&settings);
+    let old = store::read_lock(&path)?.unwrap_or_default();
+    let mut images = BTreeMap::new();
+    for layer in graph.layers() {
+        for image in graph.externals(layer) {
+            images.insert(image.normalised(), image);
+        }
+    }
+    for declared in &survey.catalog.layers {
+        if let Some(image) = super::blueprint::frontend(declared)? {
+            images.insert(image.normalised(), image);
+        }
+    }
+    let mut new = Lock::default();
+    let mut lines = Vec::new();
+    let mut moves = Vec::new();
+    for (name, image) in images.iter().filter(|(_, image)| image.digest.is_none()) {
+        let digest = pins::resolve(image)?;
+        let before = old.images.get(name).map(|pin| pin.digest.clone());
+        if before.as_ref() != Some(&digest) {
+            let was = before.as_ref().map_or("new", |digest| digest.short());
+            lines.push(format!("{name}  {was} → {}", digest.short()));
+            moves.push(serde_json::json!({ "image": name, "from": before, "to": digest }));
+        }
+        new.images.insert(name.clone(), Pin { digest });
+    }
+    for name in old.images.keys().filter(|name| !new.images.contains_key(*name)) {
+        lines.push(format!("{name}  no longer used"));
+        moves.push(serde_json::json!({ "image": name, "from": old.images[name].digest, "to": null }));
+    }
+    if !dry_run && new != old {
+        store::write_lock(&path, &new)?;
+    }
+    if global.format == Format::Json {
+        show::json(&serde_json::json!({ "schema": 1, "moves": moves, "written": !dry_run && new != old }));
+    } else if lines.is_empty() {
+        if !global.quiet {
+            show::out(&format!("{}: every pin is what its tag means now\n", path.display()));
+        }
+    } else {
+        show::out(&format!("{}\n", lines.join("\n")));
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,207 @@
+//! `apply` on a real buildkitd with tiny busybox layers: reuse, reasons, failures, verification, artifacts.
+
+use serde_json::Value;
+
+use crate::support::buildkitd;
+use crate::support::project::{Project, Ran, text};
+
+const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
+
+/// base ← tool ← app, and other beside them.
+fn family() -> Project {
+    let project = Project::with_base(buildkitd::busybox());
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN echo base > /base\n");
+    project.layer(
+        "tool",
+        "  build_base = \"base\",\n  tools_provided = [\"greet\"],\n  artifact_paths = [\"/usr/bin/greet\"],",
+        "FROM lamina/base\nCOPY greet /usr/bin/greet\nRUN chmod 755 /usr/bin/greet\n",
+    );
+    project.write("catalog/tool/greet", "#!/bin/sh\necho greetings 1.2.3\n");
+    project.layer(
+        "app",
+        "  build_base = \"base\",\n  build_inputs = [\"tool\"],\n  tools_required = [\"greet\"],",
+        "FROM lamina/base\nCOPY --from=lamina/tool /usr/bin/greet /bin/greet\nCOPY src /src\nRUN greet > /said\n",
+    );
+    project.write("catalog/app/src/main.txt", "one");
+    project.layer("other", BASE, "FROM base.example/busybox:1\nRUN echo other > /other\n");
+    project
+}
+
+fn lian(project: &Project, arguments: &[&str]) -> Ran {
+    buildkitd::with(project.command(arguments)).output().expect("the binary starts").into()
+}
+
+fn apply(project: &Project, more: &[&str]) -> Ran {
+    let mut arguments = vec!["apply", "--format", "json"];
+    arguments.extend(more);
+    lian(project, &arguments)
+}
+
+fn plan(project: &Project) -> Value {
+    lian(project, &["plan", "--format", "json"]).exits(0).json()
+}
+
+/// `layer: action kind,kind`.
+fn reasons(plan: &Value) -> Vec<String> {
+    let step = |layer: &Value| {
+        let kinds: Vec<&str> =
+            layer["why"].as_array().expect("reasons").iter().map(|why| text(&why["kind"])).collect();
+        format!("{}: {} {}", text(&layer["name"]), text(&layer["action"]), kinds.join(",")).trim_end().to_owned()
+    };
+    plan["layers"].as_array().expect("layers").iter().map(step).collect()
+}
+
+#[test]
+fn the_second_apply_reuses_everything() {
+    let project = family();
+    let first = apply(&project, &[]).exits(0);
+    assert_eq!(first.outcomes(), ["app=built", "base=built", "other=built", "tool=built"]);
+    let last = first.events().pop().expect("events");
+    assert_eq!((text(&last["type"]), text(&last["outcome"])), ("run.finished", "success"));
+    assert_eq!((last["built"].as_u64(), last["reused"].as_u64()), (Some(4), Some(0)));
+    let names = project.references();
+    for layer in ["app", "base", "other", "tool", "tool-artifacts"] {
+        assert!(names.contains(&format!("lamina/{layer}:latest")), "{names:?}");
+    }
+    let before = project.digest("lamina/app:latest");
+    let second = apply(&project, &[]).exits(0);
+    assert_eq!(second.outcomes(), ["app=reused", "base=reused", "other=reused", "tool=reused"]);
+    assert_eq!(project.digest("lamina/app:latest"), before);
+    assert!(!project.path().join("catalog/lian.lock").exists(), "a substituted base touched the lock");
+}
+
+#[test]
+fn only_what_changed_is_built_and_the_plan_says_why() {
+    let project = family();
+    assert_eq!(
+        reasons(&plan(&project)),
+        ["base: build new", "other: build new", "tool: build new,base", "app: build new,base,base"]
+    );
+    apply(&project, &[]).exits(0);
+    project.write("catalog/app/src/main.txt", "two");
+    let planned = plan(&project);
+    assert_eq!(reasons(&planned), ["base: reuse", "other: reuse", "tool: reuse", "app: build context"]);
+    assert!(planned["layers"][3]["why"][0]["detail"].as_str().expect("text").contains("src/main.txt"), "{planned}");
+    assert_eq!(apply(&project, &[]).exits(0).outcomes(), ["app=built", "base=reused", "other=reused", "tool=reused"]);
+    project.write("catalog/base/Dockerfile", "FROM base.example/busybox:1\nRUN echo again > /base\n");
+    assert_eq!(
+        reasons(&plan(&project)),
+        ["base: build dockerfile", "other: reuse", "tool: build base", "app: build base,base"]
+    );
+}
+
+#[test]
+fn plan_tells_changes_by_its_exit_code_and_writes_nothing() {
+    let project = family();
+    lian(&project, &["plan", "--detailed-exitcode"]).exits(2);
+    assert!(!project.path().join(".lian").exists(), "plan wrote something");
+    apply(&project, &[]).exits(0);
+    lian(&project, &["plan", "--detailed-exitcode"]).exits(0);
+}
+
+#[test]
+fn forcing_rebuilds_what_stands_on_it() {
+    let project = family();
+    apply(&project, &[]).exits(0);
+    let forced = apply(&project, &["--force", "tool"]).exits(0);
+    assert_eq!(forced.outcomes(), ["app=built", "base=reused", "other=reused", "tool=built"]);
+    apply(&project, &["--force", "nobody"]).exits(64);
+}
+
+#[test]
+fn a_target_builds_what_it_stands_on_and_nothing_else() {
+    let project = family();
+    assert_eq!(apply(&project, &["--target", "tool"]).exits(0).outcomes(), ["base=built", "tool=built"]);
+}
+
+#[test]
+fn a_tool_that_is_not_there_fails_the_layer_and_moves_no_tag() {
+    let project = family();
+    project.layer(
+        "tool",
+        "  build_base = \"base\",\n  tools_provided = [\"greet\", \"absent\", { name = \"greet2\", version = \">=2\", probe = \"greet\" }],",
+        "FROM lamina/base\nCOPY greet /usr/bin/greet\nRUN chmod 755 /usr/bin/greet && cp /usr/bin/greet /usr/bin/greet2\n",
+    );
+    let ran = apply(&project, &[]).exits(1);
+    assert_eq!(ran.outcomes(), ["app=skipped", "base=built", "other=built", "tool=failed"]);
+    let events = ran.events();
+    let end = events.iter().find(|event| event["layer"] == "tool" && event["type"] == "step.finished").expect("an end");
+    let message = text(&end["fault"]["message"]);
+    assert!(message.contains("absent") && message.contains("greet2"), "all that is missing is named: {message}");
+    assert_eq!(end["fault"]["kind"], "verification");
+    let names = project.references();
+    assert!(!names.iter().any(|name| name.starts_with("lamina/tool")), "{names:?}");
+}
+
+#[test]
+fn a_path_that_is_not_there_fails_the_layer() {
+    let project = Project::with_base(buildkitd::busybox());
+    let fields = format!("{BASE}\n  artifact_paths = [\"/made\", \"/absent\", \"/gone/too\"],");
+    project.layer("base", &fields, "FROM base.example/busybox:1\nRUN echo x > /made\n");
+    let ran = apply(&project, &[]).exits(1);
+    let end = ran.events().into_iter().find(|event| event["type"] == "step.finished").expect("an end");
+    let message = text(&end["fault"]["message"]);
+    assert!(message.contains("/absent") && message.contains("/gone/too") && !message.contains("/made"), "{message}");
+}
+
+#[test]
+fn a_failed_layer_skips_its_descendants_and_the_others_go_on() {
+    let project = family();
+    project.write("catalog/tool/Dockerfile", "FROM lamina/base\nRUN echo about to fail && exit 3\n");
+    let ran = apply(&project, &[]).exits(1);
+    assert_eq!(ran.outcomes(), ["app=skipped", "base=built", "other=built", "tool=failed"]);
+    let events = ran.events();
+    let end = events.iter().find(|event| event["layer"] == "tool" && event["type"] == "step.finished").expect("an end");
+    assert!(text(&end["fault"]["step"]).contains("RUN echo about to fail"), "{end}");
+    assert!(end["fault"]["log_tail"].to_string().contains("about to fail"), "{end}");
+    let shown = lian(&project, &["apply"]).exits(1);
+    let all = format!("{}{}", shown.stdout, shown.stderr);
+    assert!(all.contains("tool") && all.contains("app") && all.contains("lian-build logs"), "{all}");
+    let logs = lian(&project, &["logs", "latest", "tool"]).exits(0);
+    assert!(logs.stdout.contains("about to fail"), "{}", logs.both());
+    let runs = lian(&project, &["runs", "--format", "json"]).exits(0);
+    assert!(runs.stdout.contains("failure"), "{}", runs.both());
+}
+
+#[test]
+fn an_image_without_a_shell_is_searched_all_the_same() {
+    let project = Project::with_base(buildkitd::busybox());
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN cp /bin/busybox /hello\n");
+    let bare = "FROM lamina/base AS made\nFROM scratch\nENV PATH=/opt/bin\nCOPY --from=made /hello /opt/bin/hello\n";
+    project.layer("bare", "  build_base = \"base\",\n  tools_provided = [\"hello\"],", bare);
+    apply(&project, &[]).exits(0);
+    project.layer("bare", "  build_base = \"base\",\n  tools_provided = [\"hello\", \"absent\"],", bare);
+    let ran = apply(&project, &[]).exits(1);
+    let events = ran.events();
+    let end = events.iter().find(|event| event["layer"] == "bare" && event["type"] == "step.finished").expect("an end");
+    assert!(text(&end["fault"]["message"]).contains("absent"), "{end}");
+}
+
+#[test]
+fn artifacts_are_an_image_of_their_own() {
+    let project = family();
+    project.layer(
+        "app",
+        "  build_base = \"base\",\n  build_inputs = [\"tool\"],",
+        "FROM lamina/base\nCOPY --from=lamina/tool-artifacts / /\nRUN greet > /said\n",
+    );
+    apply(&project, &[]).exits(0);
+}
+
+#[test]
+fn a_context_that_moves_during_the_build_is_not_promoted() {
+    let project = family();
+    // The build itself waits for the change, by way of the project's folder as a second look at the same file: a slow
+    // step gives the test the time between `step.started` and its end.
+    project.write("catalog/app/Dockerfile", "FROM lamina/base\nCOPY --from=lamina/tool /usr/bin/greet /bin/greet\nCOPY src /src\nRUN sleep 3\n");
+    let mut child = buildkitd::with(project.command(&["apply", "--format", "json"]))
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let output = crate::support::lines::read_until(&mut child, |line| line.contains("RUN sleep 3") && line.contains("started"));
+    project.write("catalog/app/src/main.txt", "moved");
+    let (code, rest) = output.to_the_end();
+    assert_eq!(code, 1, "{rest}");
+    assert!(rest.contains("context_moved") && rest.contains("src/main.txt"), "{rest}");
+    assert!(!project.references().iter().any(|name| name.starts_with("lamina/app")), "it was promoted");
+}

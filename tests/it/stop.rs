@@ -1,0 +1,97 @@
+//! SIGINT and SIGKILL in the middle of an apply, then a clean second run.
+
+use std::process::{Command, Stdio};
+
+use crate::support::buildkitd;
+use crate::support::lines::read_until;
+use crate::support::project::Project;
+
+/// A quick layer, and a slow one that stands on it.
+fn slow() -> Project {
+    let project = Project::with_base(buildkitd::busybox());
+    let base = "  build_base = { image = \"base.example/busybox:1\" },";
+    project.layer("quick", base, "FROM base.example/busybox:1\nRUN echo quick > /quick\n");
+    // The mark makes its process findable among all others of this machine.
+    let mark = project.path().file_name().expect("named").to_string_lossy().into_owned();
+    project.layer(
+        "slow",
+        "  build_base = \"quick\",",
+        &format!("FROM lamina/quick\nRUN sh -c 'if [ ! -e /fast ]; then sleep 60; fi' {mark}\n"),
+    );
+    project
+}
+
+fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().expect("kill");
+    assert!(status.success());
+}
+
+/// Command lines of this machine's processes that contain a text.
+fn processes(wanted: &str) -> Vec<String> {
+    std::fs::read_dir("/proc")
+        .expect("proc")
+        .filter_map(Result::ok)
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(wanted))
+        .collect()
+}
+
+/// Waits until no process has the text in its command line: the daemon kills a cancelled step by itself.
+fn wait_for_none(wanted: &str) {
+    let started = std::time::Instant::now();
+    while !processes(wanted).is_empty() {
+        assert!(started.elapsed().as_secs() < 20, "still running: {:?}", processes(wanted));
+        std::thread::yield_now();
+    }
+}
+
+fn stagings(project: &Project) -> usize {
+    std::fs::read_dir(project.path().join(".lian/images/staging")).map_or(0, Iterator::count)
+}
+
+#[test]
+fn interrupting_cancels_cleanly_and_the_next_run_goes_on() {
+    let project = slow();
+    let mark = project.path().file_name().expect("named").to_string_lossy().into_owned();
+    let mut child = buildkitd::with(project.command(&["apply", "--format", "json"]))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let reading = read_until(&mut child, |line| line.contains("sleep 60") && line.contains("\"started\""));
+    signal(reading.id(), "INT");
+    let (code, output) = reading.to_the_end();
+    assert_eq!(code, 130, "{output}");
+    let last = output.lines().last().expect("events");
+    assert!(last.contains("run.finished") && last.contains("cancelled"), "{last}");
+    assert_eq!(stagings(&project), 0, "staging folders are left");
+    wait_for_none(&format!("{mark} apply"));
+    wait_for_none(&format!("sleep 60; fi {mark}"));
+    goes_on(&project);
+}
+
+#[test]
+fn killing_leaves_nothing_corrupt_and_the_next_run_goes_on() {
+    let project = slow();
+    let mut child = buildkitd::with(project.command(&["apply", "--format", "json"]))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let reading = read_until(&mut child, |line| line.contains("sleep 60") && line.contains("\"started\""));
+    signal(reading.id(), "KILL");
+    let (code, _) = reading.to_the_end();
+    assert_eq!(code, -1);
+    goes_on(&project);
+    assert_eq!(stagings(&project), 0, "the dead run's staging folders are left");
+    let runs = project.lian(&["runs", "--format", "json"]).exits(0);
+    assert!(runs.stdout.contains("interrupted") && runs.stdout.contains("success"), "{}", runs.both());
+}
+
+/// The quick layer is reused; the slow one, made quick, is built.
+fn goes_on(project: &Project) {
+    project.write("catalog/slow/Dockerfile", "FROM lamina/quick\nRUN echo now quick\n");
+    let again: crate::support::project::Ran =
+        buildkitd::with(project.command(&["apply", "--format", "json"])).output().expect("it starts").into();
+    let again = again.exits(0);
+    assert_eq!(again.outcomes(), ["quick=reused", "slow=built"]);
+}
