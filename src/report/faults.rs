@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::style::Style;
+use super::style::{Style, clean};
 use crate::base::{LayerName, RunId, human_duration};
 use crate::model::{FaultKind, Outcome, StepEnd};
 
@@ -31,19 +31,23 @@ pub fn failure_block(run: &RunId, end: &StepEnd, skipped: &[LayerName], style: S
     let Some(fault) = &end.fault else { return text };
     let head = match (&fault.step, fault.kind) {
         (Some(step), FaultKind::Build | FaultKind::OutOfMemory | FaultKind::Timeout) => {
-            format!("{} in {step}", if fault.kind == FaultKind::OutOfMemory { "out of memory" } else { "failed" })
+            format!(
+                "{} in {}",
+                if fault.kind == FaultKind::OutOfMemory { "out of memory" } else { "failed" },
+                clean(step)
+            )
         }
-        _ => fault.message.clone(),
+        _ => clean(&fault.message),
     };
     let _ = writeln!(text, "{} {}   {head}", style.bad("✗"), style.strong(end.layer.as_str()));
-    if fault.step.is_some() && head != fault.message {
-        let _ = writeln!(text, "   {}", fault.message);
+    if fault.step.is_some() && head != clean(&fault.message) {
+        let _ = writeln!(text, "   {}", clean(&fault.message));
     }
     if let Some(evidence) = &fault.evidence {
-        let _ = writeln!(text, "   {evidence}");
+        let _ = writeln!(text, "   {}", clean(evidence));
     }
     for line in &fault.log_tail {
-        let _ = writeln!(text, "   {} {line}", style.dim("│"));
+        let _ = writeln!(text, "   {} {}", style.dim("│"), clean(line));
     }
     if !fault.log_tail.is_empty() {
         let shown = fault.log_tail.len();
@@ -108,5 +112,13 @@ pub(super) mod tests {
         ];
         insta::assert_snapshot!(lines.join("\n"));
         assert_eq!(step_line(&end("rust", Outcome::Reused), 9, Style::PLAIN), None);
+    }
+
+    #[test]
+    fn what_a_build_wrote_cannot_move_the_cursor() {
+        let mut end = failed();
+        end.fault.as_mut().expect("a fault").log_tail = vec!["\u{1b}]0;title\u{7}\u{1b}[2Jgone".into()];
+        let block = failure_block(&RunId::from("7f3"), &end, &[], Style::PLAIN);
+        assert!(!block.contains('\u{1b}'), "{block:?}");
     }
 }

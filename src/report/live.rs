@@ -7,7 +7,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::progress::Progress;
-use super::style::cut;
+use super::style::{cut, say};
 use crate::base::LayerName;
 use crate::model::{Event, EventBody};
 use crate::ports::Observer;
@@ -55,7 +55,7 @@ impl Observer for Live {
             }
             self.status.finish_and_clear();
             for line in lines {
-                println!("{line}");
+                say(&line);
             }
             return;
         }

@@ -1,6 +1,7 @@
 //! Progress where nobody looks on: a line for what begins and ends. Refuses: moving the cursor.
 
 use super::progress::{Look, Progress};
+use super::style::{clean, say, whisper};
 use crate::model::{BuildEvent, Event, EventBody, Outcome, RunOutcome, VertexState};
 use crate::ports::Observer;
 
@@ -23,7 +24,7 @@ impl Observer for Plain {
         if let EventBody::RunFinished { outcome, .. } = &event.body {
             if !self.look.quiet || *outcome != RunOutcome::Success {
                 for line in lines {
-                    println!("{line}");
+                    say(&line);
                 }
             }
             return;
@@ -33,16 +34,20 @@ impl Observer for Plain {
             return;
         }
         for line in lines {
-            eprintln!("{line}");
+            whisper(&line);
         }
         match &event.body {
-            EventBody::StepStarted { layer, .. } => eprintln!("· {layer}"),
+            EventBody::StepStarted { layer, .. } => whisper(&format!("· {layer}")),
             EventBody::StepProgress { layer, progress } if self.look.verbose => match progress {
-                BuildEvent::Vertex { name, state: VertexState::Started, .. } => eprintln!("  {layer}  {name}"),
-                BuildEvent::Vertex { name, state: VertexState::Cached, .. } => eprintln!("  {layer}  {name} (cached)"),
+                BuildEvent::Vertex { name, state: VertexState::Started, .. } => {
+                    whisper(&format!("  {layer}  {}", clean(name)))
+                }
+                BuildEvent::Vertex { name, state: VertexState::Cached, .. } => {
+                    whisper(&format!("  {layer}  {} (cached)", clean(name)))
+                }
                 BuildEvent::Log { text, .. } => {
                     for line in text.lines() {
-                        eprintln!("  {layer}  | {line}");
+                        whisper(&format!("  {layer}  | {}", clean(line)));
                     }
                 }
                 _ => {}

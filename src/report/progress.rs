@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::faults::{failure_block, step_line};
 use super::live::Live;
 use super::plain::Plain;
-use super::style::{Style, count};
+use super::style::{Style, clean, count};
 use crate::base::{LayerName, RunId, Timestamp, human_duration};
 use crate::model::{Action, BuildEvent, Event, EventBody, Outcome, Plan, StepEnd, VertexState};
 use crate::ports::Observer;
@@ -112,10 +112,12 @@ impl Progress {
         let Some(running) = self.running.get_mut(layer) else { return Vec::new() };
         match progress {
             BuildEvent::Vertex { name, state: VertexState::Started, .. } => {
-                running.step = Some(name.clone());
+                running.step = Some(clean(name));
                 Vec::new()
             }
-            BuildEvent::Warning { message } => vec![format!("{} {layer}   {message}", self.style.notable("!"))],
+            BuildEvent::Warning { message } => {
+                vec![format!("{} {layer}   {}", self.style.notable("!"), clean(message))]
+            }
             _ => Vec::new(),
         }
     }

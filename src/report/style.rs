@@ -1,6 +1,6 @@
 //! Colour and width. Refuses: looking at the terminal more than once.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 
 use owo_colors::{OwoColorize as _, Style as Paint};
 
@@ -82,4 +82,60 @@ pub fn cut(text: &str, columns: usize) -> String {
 /// `1 layer`, `2 layers`.
 pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}
+
+/// A line for standard output. A reader that went away is no reason to stop a build, so nothing panics as `println!` does.
+pub fn say(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// A line for standard error; see [`say`].
+pub fn whisper(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// One line that a build wrote, fit for a terminal: no escape sequences (they could rewrite the screen or its title), no
+/// control characters, tabs as blanks; of a line that was rewritten with `\r`, the last version.
+pub fn clean(line: &str) -> String {
+    let line = line.trim_end_matches(['\r', '\n']);
+    let line = line.rsplit('\r').next().unwrap_or(line);
+    let mut text = String::with_capacity(line.len());
+    let mut chars = line.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '\u{1b}' => skip_escape(&mut chars),
+            '\t' => text.push_str("    "),
+            c if c.is_control() => {}
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
+    match chars.next() {
+        Some('[') => {
+            let _ = chars.find(|c| ('@'..='~').contains(c));
+        }
+        Some(']') => {
+            while let Some(c) = chars.next() {
+                if c == '\u{7}' || (c == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {
+                    return;
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn foreign_text_cannot_move_the_cursor() {
+        assert_eq!(clean("\u{1b}[31mred\u{1b}[0m\ttab\u{1b}]0;title\u{7}!\r\n"), "red    tab!");
+        assert_eq!(clean("10%\r50%\r100%"), "100%");
+        assert_eq!(clean("\u{1b}[2J\u{1b}["), "");
+    }
 }
