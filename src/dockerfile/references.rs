@@ -46,7 +46,11 @@ pub fn references(
         declared_args: file.args.iter().map(|arg| arg.name.clone()).collect(),
         ..DockerfileFacts::default()
     };
-    for (index, stage) in file.stages.iter().enumerate().filter(|(index, _)| reached.contains(index)) {
+    for (index, stage) in file.stages.iter().enumerate() {
+        if !reached.contains(&index) {
+            facts.unreached.extend(resolved[index].images.iter().cloned());
+            continue;
+        }
         facts.declared_args.extend(stage.args.iter().map(|arg| arg.name.clone()));
         facts.uses.extend(resolved[index].images.iter().cloned());
         for word in &stage.secrets {

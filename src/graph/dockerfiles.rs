@@ -238,6 +238,17 @@ impl Check<'_, '_> {
         })
     }
 
+    /// Whether a stage that only other build arguments or targets reach uses a layer: its edge is declared for them.
+    fn may_use(&self, name: &LayerName) -> bool {
+        let (layer, artifacts) =
+            (format!("{}/{name}", self.namespace()), format!("{}/{name}-artifacts", self.namespace()));
+        let Ok(facts) = &self.read.facts else { return false };
+        facts.unreached.iter().any(|used| {
+            let familiar = used.image.parse::<ImageRef>().map(|image| image.familiar()).unwrap_or_default();
+            familiar == layer || familiar == artifacts
+        })
+    }
+
     /// What the Dockerfile stands on, for people.
     fn froms(&self) -> String {
         let mut names: Vec<String> = Vec::new();
@@ -259,7 +270,7 @@ impl Check<'_, '_> {
         for (at, input) in layer.build_inputs.iter().enumerate() {
             let told = input == &layer.name || self.survey.find(input.as_str()).is_none();
             let repeated = layer.build_inputs[..at].contains(input) || layer.build_base == Base::Layer(input.clone());
-            if told || repeated || self.uses_layer(input) {
+            if told || repeated || self.uses_layer(input) || self.may_use(input) {
                 continue;
             }
             let message = format!("the Dockerfile of `{}` never uses its input `{input}`", layer.name);

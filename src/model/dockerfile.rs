@@ -46,6 +46,8 @@ pub struct StageName {
 pub struct DockerfileFacts {
     /// Images, in the order of the file.
     pub uses: Vec<ImageUse>,
+    /// Images of stages that this build does not reach, and that another build argument or target may.
+    pub unreached: Vec<ImageUse>,
     /// Names of every `ARG`, global or in a reached stage.
     pub declared_args: BTreeSet<String>,
     /// Ids of secret mounts, each with its first place.
