@@ -8,8 +8,8 @@ use crate::ports::{BuildRequest, ImageSource, NamedContext, SecretSource, Secret
 /// would fetch an unpinned frontend.
 const BUILT_IN: &str = "dockerfile.v0";
 
-/// Layers as they are exported. Measured in `docs/measurements.md`: on a local disk, zstd at its quickest level costs
-/// about what is saved by writing less.
+/// Layers as they are exported. Measured on 956 MB of libraries, two busy cores: uncompressed 19.9 s (956 MB), zstd at its
+/// quickest level 13.5 s (345 MB), gzip 72.5 s (341 MB): writing less pays for compressing.
 const COMPRESSION: &str = "compression=zstd,compression-level=1,oci-mediatypes=true";
 
 /// Arguments after `buildctl --addr …`.

@@ -198,13 +198,14 @@ async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Res
     if let Some(platforms) = alive(config, binaries, address).await {
         return Ok(platforms);
     }
-    let mut child = match supervisor(config) {
-        // It is there and does not answer yet: give it the time that a fresh one gets.
-        Some(_) => None,
-        None => Some(spawn(config, buildkitd)?),
-    };
+    let mut child: Option<Child> = None;
     let mut pause = Duration::from_millis(20);
     loop {
+        // A supervisor that is there may have a daemon that is about to answer, or be about to end because its daemon
+        // has: in the end one answers, or there is none and it is for us to start.
+        if child.is_none() && supervisor(config).is_none() {
+            child = Some(spawn(config, buildkitd)?);
+        }
         tokio::time::sleep(pause).await;
         pause = (pause * 3 / 2).min(Duration::from_millis(250));
         if let Some(platforms) = alive(config, binaries, address).await {
@@ -303,7 +304,7 @@ fn died(config: &DaemonConfig, what: String) -> BuildkitError {
     BuildkitError::DaemonFailed { what, log: config.log(), tail, help: help.to_owned() }
 }
 
-/// The last ten lines of the log.
+/// The last ten lines of the log, without the stack traces of Go, which bury what was said before them.
 fn log_tail(log: &Path) -> String {
     let read = || {
         let mut file = File::open(log).ok()?;
@@ -314,6 +315,7 @@ fn log_tail(log: &Path) -> String {
         Some(String::from_utf8_lossy(&bytes).into_owned())
     };
     let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
+    let says = |line: &&str| line.contains(' ') && !line.starts_with(['\t', ' ']);
+    let lines: Vec<&str> = text.lines().filter(says).collect();
     lines[lines.len().saturating_sub(10)..].join("\n")
 }

@@ -1,5 +1,6 @@
 //! Puts an image into Docker or podman. Refuses: choosing the image.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use super::binaries::on_path;
@@ -10,21 +11,38 @@ use super::solve::Solver;
 use super::{argv, probe};
 use crate::ports::ImageSource;
 
-/// Streams an image of this platform into Docker, or podman where there is no Docker, under the name `reference`.
-/// Returns which one took it.
+/// A container engine that takes images.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engine {
+    /// `docker` or `podman`.
+    pub name: &'static str,
+    /// Its program.
+    pub program: PathBuf,
+}
+
+impl Engine {
+    /// Docker, or podman where there is no Docker.
+    ///
+    /// # Errors
+    /// [`BuildkitError::NoEngine`] where neither is on the PATH.
+    pub fn find() -> Result<Self, BuildkitError> {
+        let found = ["docker", "podman"].into_iter().find_map(|name| Some(Self { name, program: on_path(name)? }));
+        found.ok_or(BuildkitError::NoEngine)
+    }
+}
+
+/// Streams an image of this platform into an engine, under the name `reference`.
 ///
 /// # Errors
-/// [`BuildkitError::NoEngine`], or [`BuildkitError::Command`] with what went wrong on either side of the stream.
+/// [`BuildkitError::Command`] with what went wrong on either side of the stream.
 pub async fn load(
     daemon: &Daemon,
     image: &ImageSource,
     platform: &str,
     reference: &str,
-) -> Result<&'static str, BuildkitError> {
-    let (engine, program) = ["docker", "podman"]
-        .into_iter()
-        .find_map(|name| Some((name, on_path(name)?)))
-        .ok_or(BuildkitError::NoEngine)?;
+    engine: &Engine,
+) -> Result<(), BuildkitError> {
+    let Engine { name: engine, program } = engine;
     let failed = |command: &str, what: String, help: &str| BuildkitError::Command {
         command: command.to_owned(),
         what,
@@ -52,6 +70,8 @@ pub async fn load(
     let running = format!("is {engine} running, and may this user speak to it?");
     let command = format!("{engine} load");
     let importing = import.spawn().map_err(|error| failed(&command, error.to_string(), &running))?;
+    // It holds our end of the pipe: buildctl must notice when the engine has stopped reading.
+    drop(import);
     let (exported, imported) = tokio::join!(exporting.wait_with_output(), importing.wait_with_output());
     let (exported, imported) = (exported.map_err(spawned)?, imported.map_err(spawned)?);
     if !imported.status.success() {
@@ -60,7 +80,7 @@ pub async fn load(
     if !exported.status.success() {
         return Err(failed("buildctl build", last_line(&exported.stderr), doctor));
     }
-    Ok(engine)
+    Ok(())
 }
 
 fn last_line(text: &[u8]) -> String {

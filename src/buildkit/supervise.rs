@@ -82,7 +82,7 @@ fn start(orders: &Orders) -> std::io::Result<Child> {
 /// Returns when the daemon has ended by itself, or when nobody has used it for the idle time: then the users' lock is
 /// ours, and whoever comes now waits until the daemon is gone and starts another.
 fn watch(orders: &Orders, users: &File, daemon: &mut Child) -> std::io::Result<()> {
-    let tick = (orders.idle / 10).clamp(Duration::from_millis(20), Duration::from_secs(2));
+    let tick = (orders.idle / 10).clamp(Duration::from_millis(20), Duration::from_millis(500));
     let mut free_since = Instant::now();
     loop {
         std::thread::sleep(tick);

@@ -1,0 +1,3 @@
+//! What tests share: one real thing of each kind. A missing one fails the test; nothing is skipped.
+
+pub mod buildkitd;
