@@ -51,13 +51,14 @@ async fn an_image_with_all_it_promises_passes() {
     let digest = verdict.expect("verified").expect("an artifacts image");
 
     // The artifacts image holds just these paths, at their places, and others can copy from it.
-    let mut request = stage().request(folder.path(), "FROM base\nCOPY --from=art / /art\nRUN cat /art/out/sub/b && /art/bin/mytool && ls /art | (! grep -v -e out -e bin)");
+    let copying = "FROM base\nCOPY --from=art / /art\n\
+        RUN cat /art/out/sub/b && /art/bin/mytool && [ \"$(ls /art | tr '\\n' ' ')\" = 'bin out ' ]";
+    let mut request = stage().request(folder.path(), copying);
     request.named_contexts.push(lian_build::ports::NamedContext {
         name: "art".into(),
         source: ImageSource::Layout { dir: folder.path().join("artifacts"), digest },
     });
     let fault = stage().builder().build(&request, &|_| ()).await.err();
-    // busybox here has no grep: 127 in a negated pipe is a pass, anything else a real failure.
     assert_eq!(fault, None);
 }
 
