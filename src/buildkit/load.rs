@@ -31,16 +31,31 @@ impl Engine {
     }
 }
 
-/// Streams an image of this platform into an engine, under the name `reference`.
+/// Streams an image of this platform into Docker, or podman where there is no Docker, under the name `reference`.
+/// Returns which one took it.
 ///
 /// # Errors
-/// [`BuildkitError::Command`] with what went wrong on either side of the stream.
+/// As [`Engine::find`] and [`load_into`].
 pub async fn load(
     daemon: &Daemon,
     image: &ImageSource,
     platform: &str,
     reference: &str,
+) -> Result<&'static str, BuildkitError> {
+    let engine = Engine::find()?;
+    load_into(&engine, daemon, image, platform, reference).await.map(|()| engine.name)
+}
+
+/// [`load`] into this engine.
+///
+/// # Errors
+/// [`BuildkitError::Command`] with what went wrong on either side of the stream.
+pub async fn load_into(
     engine: &Engine,
+    daemon: &Daemon,
+    image: &ImageSource,
+    platform: &str,
+    reference: &str,
 ) -> Result<(), BuildkitError> {
     let Engine { name: engine, program } = engine;
     let failed = |command: &str, what: String, help: &str| BuildkitError::Command {

@@ -28,5 +28,5 @@ pub use config::{DaemonConfig, data_folder};
 pub use daemon::{Daemon, Status};
 pub use disk::DiskUse;
 pub use error::BuildkitError;
-pub use load::{Engine, load};
+pub use load::{Engine, load, load_into};
 pub use supervise::{SUPERVISE_COMMAND, supervise};

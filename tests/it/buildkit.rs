@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use lian_build::base::{Digest, LayerName};
-use lian_build::buildkit::{Engine, load};
+use lian_build::buildkit::{Engine, load_into};
 use lian_build::model::{BuildEvent, FaultKind, KeyParts, VertexState};
 use lian_build::ports::{
     BuildRequest, Builder as _, ImageSource, ImageStore as _, NamedContext, SecretSource, SecretValue, Staged,
@@ -199,12 +199,12 @@ async fn an_image_is_streamed_into_an_engine() {
     let taken = folder.path().join("taken.tar");
     let taking = engine(&format!("cat > {}", taken.display()));
     let (daemon, base) = (&stage().daemon, &stage().base);
-    load(daemon, base, daemon.platform(), "lamina/tiny:latest", &taking).await.expect("loaded");
+    load_into(&taking, daemon, base, daemon.platform(), "lamina/tiny:latest").await.expect("loaded");
     let list = std::process::Command::new("tar").arg("-xOf").arg(&taken).arg("manifest.json").output().expect("tar");
     let manifest = String::from_utf8_lossy(&list.stdout).into_owned();
     assert!(manifest.contains("lamina/tiny:latest"), "{manifest}");
 
     let refusing = engine("echo 'no room here' >&2; exit 1");
-    let error = load(daemon, base, daemon.platform(), "x:y", &refusing).await.expect_err("refused");
+    let error = load_into(&refusing, daemon, base, daemon.platform(), "x:y").await.expect_err("refused");
     assert!(error.to_string().contains("no room here"), "{error}");
 }
