@@ -132,10 +132,10 @@ pub enum Command {
   lian-build load app
   lian-build load app --tag registry.example/app:dev")]
     Load {
-        #[command(flatten)]
-        source: Source,
         /// The layer
         layer: String,
+        #[command(flatten)]
+        source: Source,
         /// The name it gets there; `<namespace>/<layer>:latest` where unset
         #[arg(long)]
         tag: Option<String>,

@@ -95,7 +95,7 @@ fn read_contexts<'a>(
     survey: &'a Survey,
     chosen: &[LayerName],
 ) -> Result<BTreeMap<LayerName, Inputs<'a>>, Failure> {
-    let reader = Reader::default();
+    let reader = Reader;
     let by_name: BTreeMap<&LayerName, &Declared> =
         survey.catalog.layers.iter().map(|declared| (&declared.layer.name, declared)).collect();
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(chosen.len().max(1));

@@ -17,7 +17,7 @@ pub fn differences(old: &KeyParts, new: &KeyParts) -> Vec<Why> {
     if old.dockerfile != new.dockerfile {
         say(WhyKind::Dockerfile, "dockerfile changed".to_owned());
     }
-    if let Some(files) = changed_files(&old.files, &new.files) {
+    if let Some(files) = changed_files(&without_dockerfile(old, new), &without_dockerfile(new, old)) {
         say(WhyKind::Context, format!("context changed: {files}"));
     } else if old.ignore != new.ignore {
         say(WhyKind::Context, "context changed: its ignore file".to_owned());
@@ -46,6 +46,19 @@ pub fn differences(old: &KeyParts, new: &KeyParts) -> Vec<Why> {
         }
     }
     why
+}
+
+/// The files of a context but for the Dockerfile that lies in it: its change is a reason of its own.
+fn without_dockerfile(parts: &KeyParts, other: &KeyParts) -> BTreeMap<String, FileEntry> {
+    let is_dockerfile = |path: &String, entry: &FileEntry| {
+        entry.digest == parts.dockerfile && other.files.get(path).is_some_and(|entry| entry.digest == other.dockerfile)
+    };
+    parts
+        .files
+        .iter()
+        .filter(|(path, entry)| !is_dockerfile(path, entry))
+        .map(|(p, e)| (p.clone(), e.clone()))
+        .collect()
 }
 
 fn changed_settings(old: &KeyParts, new: &KeyParts) -> Vec<&'static str> {

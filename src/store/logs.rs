@@ -66,7 +66,7 @@ impl LayerLog {
 
     fn rest(&mut self, vertex: &str) -> std::io::Result<()> {
         match self.partial.remove(vertex) {
-            Some(_) if self.names.get(vertex).is_none() => Ok(()),
+            Some(_) if !self.names.contains_key(vertex) => Ok(()),
             Some(line) => writeln!(self.file, "{}{line}", step_of(&self.names[vertex])),
             None => Ok(()),
         }

@@ -2,25 +2,24 @@
 
 use serde_json::Value;
 
-use crate::support::buildkitd;
 use crate::support::project::{Project, Ran, text};
 
 const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
 
 /// base ← tool ← app, and other beside them.
 fn family() -> Project {
-    let project = Project::with_base(buildkitd::busybox());
+    let project = Project::with_base();
     project.layer("base", BASE, "FROM base.example/busybox:1\nRUN echo base > /base\n");
     project.layer(
         "tool",
-        "  build_base = \"base\",\n  tools_provided = [\"greet\"],\n  artifact_paths = [\"/usr/bin/greet\"],",
-        "FROM lamina/base\nCOPY greet /usr/bin/greet\nRUN chmod 755 /usr/bin/greet\n",
+        "  build_base = \"base\",\n  tools_provided = [\"greet\"],\n  artifact_paths = [\"/bin/greet\"],",
+        "FROM lamina/base\nCOPY greet /bin/greet\nRUN chmod 755 /bin/greet\n",
     );
     project.write("catalog/tool/greet", "#!/bin/sh\necho greetings 1.2.3\n");
     project.layer(
         "app",
         "  build_base = \"base\",\n  build_inputs = [\"tool\"],\n  tools_required = [\"greet\"],",
-        "FROM lamina/base\nCOPY --from=lamina/tool /usr/bin/greet /bin/greet\nCOPY src /src\nRUN greet > /said\n",
+        "FROM lamina/base\nCOPY --from=lamina/tool /bin/greet /bin/greet\nCOPY src /src\nRUN greet > /said\n",
     );
     project.write("catalog/app/src/main.txt", "one");
     project.layer("other", BASE, "FROM base.example/busybox:1\nRUN echo other > /other\n");
@@ -28,7 +27,7 @@ fn family() -> Project {
 }
 
 fn lian(project: &Project, arguments: &[&str]) -> Ran {
-    buildkitd::with(project.command(arguments)).output().expect("the binary starts").into()
+    project.lian(arguments)
 }
 
 fn apply(project: &Project, more: &[&str]) -> Ran {
@@ -44,8 +43,7 @@ fn plan(project: &Project) -> Value {
 /// `layer: action kind,kind`.
 fn reasons(plan: &Value) -> Vec<String> {
     let step = |layer: &Value| {
-        let kinds: Vec<&str> =
-            layer["why"].as_array().expect("reasons").iter().map(|why| text(&why["kind"])).collect();
+        let kinds: Vec<&str> = layer["why"].as_array().expect("reasons").iter().map(|why| text(&why["kind"])).collect();
         format!("{}: {} {}", text(&layer["name"]), text(&layer["action"]), kinds.join(",")).trim_end().to_owned()
     };
     plan["layers"].as_array().expect("layers").iter().map(step).collect()
@@ -120,7 +118,7 @@ fn a_tool_that_is_not_there_fails_the_layer_and_moves_no_tag() {
     project.layer(
         "tool",
         "  build_base = \"base\",\n  tools_provided = [\"greet\", \"absent\", { name = \"greet2\", version = \">=2\", probe = \"greet\" }],",
-        "FROM lamina/base\nCOPY greet /usr/bin/greet\nRUN chmod 755 /usr/bin/greet && cp /usr/bin/greet /usr/bin/greet2\n",
+        "FROM lamina/base\nCOPY greet /bin/greet\nRUN chmod 755 /bin/greet && cp /bin/greet /bin/greet2\n",
     );
     let ran = apply(&project, &[]).exits(1);
     assert_eq!(ran.outcomes(), ["app=skipped", "base=built", "other=built", "tool=failed"]);
@@ -135,7 +133,7 @@ fn a_tool_that_is_not_there_fails_the_layer_and_moves_no_tag() {
 
 #[test]
 fn a_path_that_is_not_there_fails_the_layer() {
-    let project = Project::with_base(buildkitd::busybox());
+    let project = Project::with_base();
     let fields = format!("{BASE}\n  artifact_paths = [\"/made\", \"/absent\", \"/gone/too\"],");
     project.layer("base", &fields, "FROM base.example/busybox:1\nRUN echo x > /made\n");
     let ran = apply(&project, &[]).exits(1);
@@ -165,7 +163,7 @@ fn a_failed_layer_skips_its_descendants_and_the_others_go_on() {
 
 #[test]
 fn an_image_without_a_shell_is_searched_all_the_same() {
-    let project = Project::with_base(buildkitd::busybox());
+    let project = Project::with_base();
     project.layer("base", BASE, "FROM base.example/busybox:1\nRUN cp /bin/busybox /hello\n");
     let bare = "FROM lamina/base AS made\nFROM scratch\nENV PATH=/opt/bin\nCOPY --from=made /hello /opt/bin/hello\n";
     project.layer("bare", "  build_base = \"base\",\n  tools_provided = [\"hello\"],", bare);
@@ -193,14 +191,19 @@ fn a_context_that_moves_during_the_build_is_not_promoted() {
     let project = family();
     // The build itself waits for the change, by way of the project's folder as a second look at the same file: a slow
     // step gives the test the time between `step.started` and its end.
-    project.write("catalog/app/Dockerfile", "FROM lamina/base\nCOPY --from=lamina/tool /usr/bin/greet /bin/greet\nCOPY src /src\nRUN sleep 3\n");
-    let mut child = buildkitd::with(project.command(&["apply", "--format", "json"]))
+    project.write(
+        "catalog/app/Dockerfile",
+        "FROM lamina/base\nCOPY --from=lamina/tool /bin/greet /bin/greet\nCOPY src /src\nRUN sleep 3\n",
+    );
+    let mut child = project
+        .command(&["apply", "--format", "json"])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .expect("the binary starts");
-    let output = crate::support::lines::read_until(&mut child, |line| line.contains("RUN sleep 3") && line.contains("started"));
+    let output =
+        crate::support::lines::read_until(&mut child, |line| line.contains("RUN sleep 3") && line.contains("started"));
     project.write("catalog/app/src/main.txt", "moved");
-    let (code, rest) = output.to_the_end();
+    let (code, rest) = output.drain();
     assert_eq!(code, 1, "{rest}");
     assert!(rest.contains("context_moved") && rest.contains("src/main.txt"), "{rest}");
     assert!(!project.references().iter().any(|name| name.starts_with("lamina/app")), "it was promoted");

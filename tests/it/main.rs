@@ -1,7 +1,11 @@
 //! The one integration binary: it links once.
 
+mod apply;
 mod buildkit;
 mod buildkit_daemon;
 mod buildkit_verify;
+mod commands;
+mod house;
 mod nickel;
+mod stop;
 mod support;

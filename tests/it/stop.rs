@@ -2,13 +2,12 @@
 
 use std::process::{Command, Stdio};
 
-use crate::support::buildkitd;
 use crate::support::lines::read_until;
 use crate::support::project::Project;
 
 /// A quick layer, and a slow one that stands on it.
 fn slow() -> Project {
-    let project = Project::with_base(buildkitd::busybox());
+    let project = Project::with_base();
     let base = "  build_base = { image = \"base.example/busybox:1\" },";
     project.layer("quick", base, "FROM base.example/busybox:1\nRUN echo quick > /quick\n");
     // The mark makes its process findable among all others of this machine.
@@ -46,21 +45,21 @@ fn wait_for_none(wanted: &str) {
     }
 }
 
+/// Staging folders and their locks; the guard of all of them stays.
 fn stagings(project: &Project) -> usize {
-    std::fs::read_dir(project.path().join(".lian/images/staging")).map_or(0, Iterator::count)
+    let entries = std::fs::read_dir(project.path().join(".lian/images/staging")).into_iter().flatten();
+    entries.filter_map(Result::ok).filter(|entry| entry.file_name() != ".guard").count()
 }
 
 #[test]
 fn interrupting_cancels_cleanly_and_the_next_run_goes_on() {
     let project = slow();
     let mark = project.path().file_name().expect("named").to_string_lossy().into_owned();
-    let mut child = buildkitd::with(project.command(&["apply", "--format", "json"]))
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+    let mut child =
+        project.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
     let reading = read_until(&mut child, |line| line.contains("sleep 60") && line.contains("\"started\""));
     signal(reading.id(), "INT");
-    let (code, output) = reading.to_the_end();
+    let (code, output) = reading.drain();
     assert_eq!(code, 130, "{output}");
     let last = output.lines().last().expect("events");
     assert!(last.contains("run.finished") && last.contains("cancelled"), "{last}");
@@ -73,13 +72,11 @@ fn interrupting_cancels_cleanly_and_the_next_run_goes_on() {
 #[test]
 fn killing_leaves_nothing_corrupt_and_the_next_run_goes_on() {
     let project = slow();
-    let mut child = buildkitd::with(project.command(&["apply", "--format", "json"]))
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
+    let mut child =
+        project.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
     let reading = read_until(&mut child, |line| line.contains("sleep 60") && line.contains("\"started\""));
     signal(reading.id(), "KILL");
-    let (code, _) = reading.to_the_end();
+    let (code, _) = reading.drain();
     assert_eq!(code, -1);
     goes_on(&project);
     assert_eq!(stagings(&project), 0, "the dead run's staging folders are left");
@@ -91,7 +88,7 @@ fn killing_leaves_nothing_corrupt_and_the_next_run_goes_on() {
 fn goes_on(project: &Project) {
     project.write("catalog/slow/Dockerfile", "FROM lamina/quick\nRUN echo now quick\n");
     let again: crate::support::project::Ran =
-        buildkitd::with(project.command(&["apply", "--format", "json"])).output().expect("it starts").into();
+        project.command(&["apply", "--format", "json"]).output().expect("it starts").into();
     let again = again.exits(0);
     assert_eq!(again.outcomes(), ["quick=reused", "slow=built"]);
 }

@@ -12,6 +12,7 @@ fn said(case: &str) {
     settings.set_prepend_module_to_snapshot(false);
     settings.set_omit_expression(true);
     settings.remove_info();
+    settings.add_filter(env!("CARGO_MANIFEST_DIR"), "[repository]");
     settings.bind(|| insta::assert_snapshot!("expected", text));
 }
 

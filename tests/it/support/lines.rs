@@ -33,7 +33,7 @@ impl Reading<'_> {
     }
 
     /// Reads on to the end: the exit code (-1 where a signal ended it) and all that was written.
-    pub fn to_the_end(mut self) -> (i32, String) {
+    pub fn drain(mut self) -> (i32, String) {
         std::io::Read::read_to_string(&mut self.output, &mut self.read).expect("readable");
         let status = self.child.wait().expect("waited for");
         (status.code().unwrap_or(-1), self.read)

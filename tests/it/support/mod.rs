@@ -1,3 +1,5 @@
 //! What tests share: one real thing of each kind. A missing one fails the test; nothing is skipped.
 
 pub mod buildkitd;
+pub mod lines;
+pub mod project;

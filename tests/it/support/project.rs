@@ -1,9 +1,12 @@
 //! A project in a folder of its own, and the binary run in it. Refuses: knowing what a test wants.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
+use lian_build::ports::ImageSource;
 use serde_json::Value;
+
+use super::buildkitd;
 
 /// The binary under test.
 pub const LIAN: &str = env!("CARGO_BIN_EXE_lian-build");
@@ -46,9 +49,8 @@ impl Ran {
     /// Standard output as one JSON value a line.
     #[track_caller]
     pub fn events(&self) -> Vec<Value> {
-        let parse = |line: &str| {
-            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}\n{}", self.both()))
-        };
+        let parse =
+            |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}\n{}", self.both()));
         self.stdout.lines().map(parse).collect()
     }
 
@@ -89,9 +91,10 @@ impl Project {
         Self { dir, base: None }
     }
 
-    /// A project whose layers may stand on `base.example/busybox:1`, a substitute from a layout on this machine.
-    pub fn with_base(layout: &Path) -> Self {
-        Self { base: Some(layout.to_owned()), ..Self::new() }
+    /// A project whose layers may stand on `base.example/busybox:1` (a substitute), on the shared daemon.
+    pub fn with_base() -> Self {
+        let ImageSource::Layout { dir, .. } = &buildkitd::stage().base else { panic!("the base is a layout") };
+        Self { base: Some(dir.clone()), ..Self::new() }
     }
 
     /// The folder.
@@ -120,8 +123,10 @@ impl Project {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(LIAN);
         command.args(arguments).current_dir(self.path()).env("NO_COLOR", "1").stdin(Stdio::null());
-        if let (Some(base), Some("plan" | "apply")) = (&self.base, arguments.first()) {
+        if let (Some(base), Some("plan" | "apply")) = (&self.base, arguments.first().copied()) {
             command.arg(format!("--base-image=base.example/busybox:1=oci-layout:{}", base.display()));
+            command.env("BUILDKIT_HOST", buildkitd::stage().daemon.address());
+            command.env("LIAN_BUILDKIT_BIN", buildkitd::binaries().buildctl.parent().expect("a folder"));
         }
         command
     }
@@ -132,21 +137,13 @@ impl Project {
         self.command(arguments).output().expect("the binary starts").into()
     }
 
-    /// Starts the binary, its output to be read.
-    pub fn start(&self, arguments: &[&str]) -> Child {
-        let mut command = self.command(arguments);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
-    }
-
     /// The references in the project's image layout, sorted: `lamina/app:latest`.
     pub fn references(&self) -> Vec<String> {
         let Ok(text) = std::fs::read_to_string(self.path().join(".lian/images/index.json")) else { return Vec::new() };
         let index: Value = serde_json::from_str(&text).expect("an index");
         let manifests = index["manifests"].as_array().expect("manifests");
-        let mut names: Vec<String> = manifests
-            .iter()
-            .map(|entry| text_of(&entry["annotations"]["org.opencontainers.image.ref.name"]))
-            .collect();
+        let mut names: Vec<String> =
+            manifests.iter().map(|entry| text_of(&entry["annotations"]["org.opencontainers.image.ref.name"])).collect();
         names.sort();
         names
     }
@@ -155,9 +152,10 @@ impl Project {
     pub fn digest(&self, reference: &str) -> Option<String> {
         let text = std::fs::read_to_string(self.path().join(".lian/images/index.json")).ok()?;
         let index: Value = serde_json::from_str(&text).ok()?;
-        let found = index["manifests"].as_array()?.iter().find(|entry| {
-            entry["annotations"]["org.opencontainers.image.ref.name"] == reference
-        })?;
+        let found = index["manifests"]
+            .as_array()?
+            .iter()
+            .find(|entry| entry["annotations"]["org.opencontainers.image.ref.name"] == reference)?;
         Some(text_of(&found["digest"]))
     }
 }

@@ -1,0 +1,127 @@
+//! The commands around a build: usage, schemas, completions, logs and locks, without a daemon.
+
+use crate::support::project::{Project, text};
+
+fn one_layer() -> Project {
+    let project = Project::new();
+    project.layer(
+        "base",
+        "  build_base = { image = \"base.example/busybox:1\" },",
+        "FROM base.example/busybox:1\nRUN echo hello\n",
+    );
+    project
+}
+
+#[test]
+fn check_needs_nothing_and_leaves_nothing() {
+    let project = one_layer();
+    let ran = project.lian(&["check", "--format", "json"]).exits(0);
+    let json = ran.json();
+    assert_eq!(
+        (json["ok"].as_bool(), json["layers"].as_u64(), json["schema"].as_u64()),
+        (Some(true), Some(1), Some(1))
+    );
+    assert!(!project.path().join(".lian").exists(), "check wrote something");
+    assert!(!project.path().join("catalog/lian.lock").exists(), "check wrote something");
+}
+
+#[test]
+fn all_faults_are_told_at_once_and_each_has_its_place() {
+    let project = one_layer();
+    project.write("catalog/torn/workflow.ncl", "{ name = \n");
+    project.layer("app", "  build_base = \"bsae\",", "FROM lamina/bsae\n");
+    project.layer("poor", "  build_base = \"base\",\n  tools_required = [\"nothing\"],", "FROM lamina/base\n");
+    let json = project.lian(&["check", "--format", "json"]).exits(1).json();
+    let rows = json["diagnostics"].as_array().expect("diagnostics");
+    let codes: Vec<&str> = rows.iter().map(|row| text(&row["code"])).collect();
+    for code in ["lian::nickel::parse", "lian::graph::unknown_base", "lian::graph::missing_tool"] {
+        assert!(codes.contains(&code), "{code} is not among {codes:?}");
+    }
+    for row in rows {
+        assert!(row["line"].is_u64() && row["column"].is_u64() && row["help"].is_string(), "{row}");
+    }
+    let typo = rows.iter().find(|row| row["code"] == "lian::graph::unknown_base").expect("told");
+    assert!(typo.to_string().contains("did you mean `base`"), "{typo}");
+}
+
+#[test]
+fn an_empty_catalog_is_sound() {
+    let project = Project::new();
+    std::fs::create_dir(project.path().join("catalog")).expect("writable");
+    assert_eq!(project.lian(&["check", "--format", "json"]).exits(0).json()["layers"], 0);
+    project.lian(&["plan"]).exits(0);
+}
+
+#[test]
+fn warnings_fail_only_when_asked() {
+    let project = one_layer();
+    project.layer("app", "  build_base = \"base\",\n  build_args = { UNUSED = \"1\" },", "FROM lamina/base\n");
+    project.lian(&["check"]).exits(0);
+    project.lian(&["check", "--strict"]).exits(1);
+}
+
+#[test]
+fn wrong_usage_has_a_code_of_its_own() {
+    let project = one_layer();
+    project.lian(&["no-such-command"]).exits(64);
+    project.lian(&["check", "--format", "dot"]).exits(64);
+    project.lian(&["plan", "--base-image", "nonsense"]).exits(64);
+    let ran =
+        project.lian(&["plan", "--target", "bsae", "--base-image", "base.example/busybox:1=oci-layout:."]).exits(64);
+    assert!(ran.stderr.contains("did you mean `base`"), "{}", ran.both());
+}
+
+#[test]
+fn an_image_that_cannot_be_resolved_names_the_way_out() {
+    let project = one_layer();
+    // Port 1 of this machine refuses at once: nothing listens there.
+    let base = "  build_base = { image = \"127.0.0.1:1/busybox:1\" },";
+    project.layer("base", base, "FROM 127.0.0.1:1/busybox:1\n");
+    let ran = project.lian(&["plan"]).exits(4);
+    assert!(
+        ran.stderr.contains("lian::registries::unreachable") && ran.stderr.contains("--base-image"),
+        "{}",
+        ran.both()
+    );
+}
+
+#[test]
+fn a_pin_is_used_and_a_damaged_lock_is_shown() {
+    let project = one_layer();
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let lock = format!("{{\"version\":1,\"images\":{{\"base.example/busybox:1\":{{\"digest\":\"{digest}\"}}}}}}\n");
+    project.write("catalog/lian.lock", &lock);
+    let json = project.lian(&["plan", "--format", "json"]).exits(0).json();
+    assert_eq!(json["summary"]["build"], 1, "{json}");
+    project.write("catalog/lian.lock", "{\"version\": 1,\n \"images\": [}\n");
+    let ran = project.lian(&["plan"]).exits(1);
+    assert!(ran.stderr.contains("lian::lock::parse") && ran.stderr.contains("lian.lock:2:"), "{}", ran.both());
+}
+
+#[test]
+fn schemas_and_completions_are_written() {
+    let project = Project::new();
+    project.lian(&["schemas", "--export", "out"]).exits(0);
+    assert!(project.path().join("out/schemas/workflow.ncl").is_file());
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(project.lian(&["completions", shell]).exits(0).stdout.contains("lian-build"));
+    }
+}
+
+#[test]
+fn runs_and_logs_of_a_project_without_any_say_so() {
+    let project = one_layer();
+    assert!(project.lian(&["runs"]).exits(0).stdout.contains("no runs yet"));
+    let ran = project.lian(&["logs", "latest"]).exits(1);
+    assert!(ran.stderr.contains("lian::store::unknown_run"), "{}", ran.both());
+}
+
+#[test]
+fn every_command_has_help_with_a_line_of_its_own() {
+    let project = Project::new();
+    let all = ["check", "plan", "apply", "update", "runs", "logs", "load", "gc", "schemas", "doctor", "completions"];
+    for command in all {
+        let help = project.lian(&[command, "--help"]).exits(0).stdout;
+        assert!(help.contains("Usage: lian-build"), "{command}: {help}");
+    }
+}
