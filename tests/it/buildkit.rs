@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use lian_build::base::{Digest, LayerName};
 use lian_build::buildkit::{Engine, load_into};
-use lian_build::model::{BuildEvent, FaultKind, KeyParts, VertexState};
+use lian_build::model::{BuildEvent, FaultKind, KEY_LABEL, KeyParts, VertexState};
 use lian_build::ports::{
     BuildRequest, Builder as _, ImageSource, ImageStore as _, NamedContext, SecretSource, SecretValue, Staged,
 };
-use lian_build::registries::{KEY_LABEL, OciLayout};
+use lian_build::registries::OciLayout;
 
 use crate::support::buildkitd::{scratch, stage};
 
