@@ -109,7 +109,7 @@ fn folder(name: &str) -> PathBuf {
             let name = entry.file_name().to_string_lossy().into_owned();
             let pid = name.strip_prefix("lian-build-it-");
             if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
-                let _ = std::fs::remove_dir_all(entry.path());
+                remove_with_mounts(&entry.path());
             }
         }
         parent.join(format!("lian-build-it-{}", std::process::id()))
@@ -117,6 +117,16 @@ fn folder(name: &str) -> PathBuf {
     let folder = root.join(name);
     std::fs::create_dir_all(&folder).expect("a folder");
     folder
+}
+
+/// Removes a folder and what is mounted below it: a buildkitd that was killed leaves its steps' file systems mounted.
+fn remove_with_mounts(folder: &Path) {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for place in mounts.lines().filter_map(|line| line.split(' ').nth(1)).filter(|at| Path::new(at).starts_with(folder))
+    {
+        let _ = Command::new("umount").args(["-l", place]).status();
+    }
+    let _ = std::fs::remove_dir_all(folder);
 }
 
 fn busybox() -> PathBuf {
