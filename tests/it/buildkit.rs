@@ -103,7 +103,8 @@ async fn an_unchanged_build_is_cached_and_gives_the_same_digest() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_step_is_named_with_its_last_lines() {
     // One stream: BuildKit promises no order between standard output and standard error.
-    let fault = failure("FROM base\nRUN true\nRUN for i in 1 2 3; do echo line $i >&2; done; echo boom >&2; exit 3").await;
+    let fault =
+        failure("FROM base\nRUN true\nRUN for i in 1 2 3; do echo line $i >&2; done; echo boom >&2; exit 3").await;
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Build, "lian::buildkit::step_failed"));
     assert!(fault.step.as_deref().is_some_and(|step| step.contains("/3] RUN for i")), "{fault:?}");
     assert_eq!(fault.log_tail, ["line 1", "line 2", "line 3", "boom"]);
