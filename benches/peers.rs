@@ -8,6 +8,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lian_build::ports::ImageSource;
+
+#[path = "../tests/it/support/buildkitd.rs"]
+#[allow(dead_code, reason = "the tests use more of it")]
+mod buildkitd;
+
 const LIAN: &str = env!("CARGO_BIN_EXE_lian-build");
 const RUNS: usize = 5;
 
@@ -157,16 +163,17 @@ fn write_tree(dir: &Path, salt: usize) {
     write(&dir.join("docker-bake.hcl"), &bake);
 }
 
-/// A layout with a busybox image, as the tests make it.
+/// The busybox image that the tests build upon.
 fn busybox() -> PathBuf {
-    PathBuf::from(
-        std::env::var_os("LIAN_BENCH_BUSYBOX").expect("LIAN_BENCH_BUSYBOX names an OCI layout; `make bench` sets it"),
-    )
+    match &buildkitd::stage().base {
+        ImageSource::Layout { dir, .. } => dir.clone(),
+        ImageSource::Registry { .. } => unreachable!("the tests' base is a layout"),
+    }
 }
 
 fn tree() {
     let dir = folder();
-    let socket = std::env::var("BUILDKIT_HOST").expect("BUILDKIT_HOST names the daemon; `make bench` sets it");
+    let socket = buildkitd::stage().daemon.address();
     let buildx = |arguments: &[&str]| {
         let mut command = Command::new(find("buildx").expect("found before"));
         command
@@ -177,11 +184,12 @@ fn tree() {
             .env("BUILDX_CONFIG", dir.path().join("buildx"));
         command
     };
-    time(&mut buildx(&["create", "--name", "peer", "--driver", "remote", &socket]));
+    time(&mut buildx(&["create", "--name", "peer", "--driver", "remote", socket]));
     let substitute = format!("base.example/busybox:1=oci-layout:{}", busybox().display());
     let ours = || {
         let mut command = Command::new(LIAN);
         command.args(["apply", "--quiet", "--parallel", "4", "--base-image", &substitute]).current_dir(dir.path());
+        command.env("BUILDKIT_HOST", socket);
         time(&mut command)
     };
     let theirs = || time(&mut buildx(&["bake", "--builder", "peer", "--progress", "quiet"]));

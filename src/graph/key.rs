@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::base::Digest;
 use crate::model::{CatalogSettings, Declared, KeyParts, Layer, Listing, ParentKey};
 
-/// Build arguments that a Dockerfile may see before it is known which it declares: the workflow's win over the
-/// catalog's, the layer's own over both.
+/// Build arguments that a Dockerfile may see before it is known which it declares: the layer's own win over the
+/// catalog's, the caller's (workflow and command line) over both.
 pub fn known_build_args(
     settings: &CatalogSettings,
     workflow: &BTreeMap<String, String>,
     layer: &Layer,
 ) -> BTreeMap<String, String> {
     let mut args = settings.build_args.clone();
-    args.extend(workflow.clone());
     args.extend(layer.build_args.clone());
+    args.extend(workflow.clone());
     args
 }
 

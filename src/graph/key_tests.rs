@@ -157,8 +157,8 @@ fn build_arguments_are_handed_over_where_they_are_declared() {
     };
     let mut layer: Layer =
         serde_json::from_value(serde_json::json!({ "name": "a", "kind": "app", "build_base": "b" })).expect("a layer");
-    layer.build_args = map(&[("C", "layer"), ("OWN", "layer")]);
+    layer.build_args = map(&[("C", "workflow"), ("OWN", "layer")]);
     let declared: BTreeSet<String> = ["A", "B", "C"].map(str::to_owned).into();
     let args = effective_build_args(&settings, &map(&[("B", "workflow"), ("C", "workflow")]), &layer, &declared);
-    assert_eq!(args, map(&[("A", "catalog"), ("B", "workflow"), ("C", "layer"), ("OWN", "layer")]));
+    assert_eq!(args, map(&[("A", "catalog"), ("B", "workflow"), ("C", "workflow"), ("OWN", "layer")]));
 }
