@@ -34,6 +34,13 @@ pub fn update(global: &Global, source: &Source, dry_run: bool) -> Outcome {
     let mut lines = Vec::new();
     let mut moves = Vec::new();
     for (name, image) in images.iter().filter(|(_, image)| image.digest.is_none()) {
+        if settings.base_images.contains_key(name) {
+            // What a substitute stands in for keeps the pin it has.
+            if let Some(pin) = old.images.get(name) {
+                new.images.insert(name.clone(), pin.clone());
+            }
+            continue;
+        }
         let digest = pins::resolve(image)?;
         let before = old.images.get(name).map(|pin| pin.digest.clone());
         if before.as_ref() != Some(&digest) {
