@@ -26,7 +26,8 @@ pub enum RegistryProvider {
 /// A workflow: a catalog, what to build of it, how wide and where.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Workflow {
-    /// The catalog, relative to the working directory's project; `catalog` where unset.
+    /// The catalog; `catalog` in the working directory where unset. The file's own paths are relative to its folder; here
+    /// they are resolved.
     #[serde(default)]
     pub catalog: Option<PathBuf>,
     /// The layers to build with their ancestors; all where empty.
