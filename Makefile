@@ -47,10 +47,10 @@ test:
 	scripts/setup.sh --test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
-	cargo test --locked
-	cargo run --quiet --locked -- check --strict
 	PATH="$(CACHE)/tools/bin:$$PATH" cargo deny --log-level error --locked check bans licenses sources
 	cd examples/app && CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/examples cargo test --locked
+	cargo run --quiet --locked -- check --strict
+	cargo test --locked --lib --tests
 
 bench: setup
 	@scripts/setup.sh --bench >&2
