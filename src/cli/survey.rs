@@ -70,6 +70,7 @@ impl Survey {
                     continue;
                 }
             };
+            self.diagnostics.extend(context::stale_recipe(declared, &self.catalog.project_root));
             let given = graph::known_build_args(&self.catalog.settings, &settings.build_args, &declared.layer);
             let target = declared.layer.target.as_deref();
             let facts = dockerfile::read(&located.text, target, &given, &platform(declared));

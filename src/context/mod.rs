@@ -5,10 +5,16 @@ mod files;
 mod hash;
 mod ignore;
 mod pattern;
+mod recipe;
+mod recipe_lock;
+mod recipe_manifest;
+#[cfg(test)]
+mod recipe_tests;
 #[cfg(test)]
 mod tests;
 mod walk;
 
 pub use files::{Located, check_files, locate};
 pub use ignore::{Ignore, Inherited};
+pub use recipe::stale_recipe;
 pub use walk::Reader;

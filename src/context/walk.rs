@@ -31,7 +31,7 @@ impl ContextReader for Reader {
 }
 
 /// `<Dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the context.
-fn ignore_file(context: &Path, dockerfile: &Path) -> Result<(Ignore, Option<Digest>), ContextError> {
+pub(super) fn ignore_file(context: &Path, dockerfile: &Path) -> Result<(Ignore, Option<Digest>), ContextError> {
     let mut beside = dockerfile.as_os_str().to_owned();
     beside.push(".dockerignore");
     for path in [PathBuf::from(beside), context.join(".dockerignore")] {
