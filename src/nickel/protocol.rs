@@ -1,7 +1,7 @@
 //! What the evaluating child is asked and what it answers: one JSON request on stdin, one JSON line an event on stdout.
 //! Refuses: doing either.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -71,12 +71,12 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// How a path is shown: by the first folder that holds it.
+    /// How a path is shown: by the first folder that holds it. `./a` is `a`, as other rooms show what lies beside it.
     pub(super) fn path(folders: &[Self], path: &Path) -> PathBuf {
-        folders
-            .iter()
-            .find_map(|folder| path.strip_prefix(&folder.actual).ok().map(|rest| folder.shown.join(rest)))
-            .unwrap_or_else(|| path.to_owned())
+        let held = |folder: &Self| path.strip_prefix(&folder.actual).ok().map(|rest| folder.shown.join(rest));
+        let shown = folders.iter().find_map(held).unwrap_or_else(|| path.to_owned());
+        let tidied: PathBuf = shown.components().filter(|part| *part != Component::CurDir).collect();
+        if tidied.as_os_str().is_empty() { shown } else { tidied }
     }
 }
 

@@ -6,6 +6,7 @@ mod buildkit_daemon;
 mod buildkit_verify;
 mod commands;
 mod context;
+mod hooks;
 mod house;
 mod nickel;
 mod recipe;
