@@ -42,7 +42,9 @@ pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome 
     show::warnings(global, &survey);
     let store = Store::open(&settings.project_root)?;
     for run in store.recover(now())? {
-        eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
+        if !global.quiet {
+            eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
+        }
     }
     let images = OciLayout::open(&settings.layout)?;
     // Whatever the plan reuses stays until the run is over.
@@ -126,7 +128,7 @@ async fn carry_out(
     let mut observer: Box<dyn Observer> = if global.format == Format::Json {
         report::json_events()
     } else {
-        let look = Look { style: Style::stderr(), quiet: global.quiet, verbose: global.verbose > 0 };
+        let look = Look { style: Style::stderr(), quiet: global.quiet, verbose: global.verbose, width };
         report::observer(&blueprint.plan, look)
     };
     let id = session.id().clone();

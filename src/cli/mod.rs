@@ -95,9 +95,23 @@ fn start_tracing(verbose: u8) {
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let colour = report_colour();
     let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colour).without_time();
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Aside).with_ansi(colour).without_time();
     // Only the first subscriber of a process counts: tests may have one.
     let _ = subscriber.try_init();
+}
+
+/// Standard error, but above the picture of a running apply. Each remark is one write.
+struct Aside;
+
+impl std::io::Write for Aside {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        crate::report::aside(String::from_utf8_lossy(bytes).trim_end());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn report_colour() -> bool {

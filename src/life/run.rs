@@ -318,6 +318,7 @@ impl Run {
             return;
         }
         self.stop = Some(level);
+        effects.push(emit(EventBody::RunStopping { hard: level == StopLevel::Kill }));
         for layer in self.order.clone() {
             let step = self.step(&layer);
             match step.state {

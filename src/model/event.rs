@@ -140,6 +140,12 @@ pub enum EventBody {
         /// Steps to reuse.
         reuse: usize,
     },
+    /// Somebody wants the run to stop.
+    #[serde(rename = "run.stopping")]
+    RunStopping {
+        /// Whether what still runs is killed rather than cancelled: a second wish.
+        hard: bool,
+    },
     /// A lease was granted to a step.
     #[serde(rename = "lease.granted")]
     LeaseGranted {

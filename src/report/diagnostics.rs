@@ -7,7 +7,8 @@ use std::time::Duration;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde_json::{Value, json};
 
-use super::style::{Style, count};
+use super::style::Style;
+use super::text::{clean, clean_lines, clean_source, count, tame, width};
 use crate::base::human_duration;
 use crate::model::{Diagnostic, Label, Severity, Sources};
 
@@ -37,10 +38,10 @@ impl Drawn {
         let mut drawn = parts.next().unwrap_or_else(|| Self::bare(diagnostic));
         drawn.related = parts.collect();
         drawn.code = Some(diagnostic.code.to_string());
-        drawn.message.clone_from(&diagnostic.message);
+        drawn.message = clean_lines(&diagnostic.message);
         let mut words = diagnostic.notes.clone();
         words.extend(diagnostic.help.clone());
-        drawn.help = (!words.is_empty()).then(|| words.join("\n"));
+        drawn.help = (!words.is_empty()).then(|| clean_lines(&words.join("\n")));
         drawn
     }
 
@@ -62,19 +63,19 @@ impl Drawn {
         labels: impl Iterator<Item = &'a Label>,
         sources: &Sources,
     ) -> Self {
-        let text = sources.get(file).map(|text| text.to_string());
+        let text = sources.get(file).map(|text| clean_source(text));
         let length = text.as_ref().map_or(0, String::len);
         let spans = labels.map(|label| {
             let start = label.place.span.start.min(length);
             let end = label.place.span.end.clamp(start, length);
-            LabeledSpan::new(label.text.clone(), start, end - start)
+            LabeledSpan::new(label.text.as_deref().map(clean), start, end - start)
         });
         let labels = if text.is_some() { spans.collect() } else { Vec::new() };
         let message = match text {
             Some(_) => String::new(),
-            None => format!("in {}", file.display()),
+            None => clean(&format!("in {}", file.display())),
         };
-        let source = text.map(|text| NamedSource::new(file.display().to_string(), text));
+        let source = text.map(|text| NamedSource::new(clean(&file.display().to_string()), text));
         Self { message, source, labels, ..Self::bare(diagnostic) }
     }
 }
@@ -146,7 +147,7 @@ pub fn draw_diagnostics(diagnostics: &[Diagnostic], sources: &Sources, style: St
         }
         text.push('\n');
     }
-    text
+    tame(&text, style.colour)
 }
 
 /// Only the snippet of a related file: its head would repeat the message.
@@ -167,7 +168,7 @@ pub fn draw_error(report: &miette::Report, style: Style) -> String {
     let handler = handler(style).with_cause_chain();
     let mut text = String::new();
     let _ = handler.render_report(&mut text, report.as_ref());
-    text
+    tame(&text, style.colour)
 }
 
 /// A room's error as JSON, in the form of `check`'s diagnostics.
@@ -227,8 +228,7 @@ pub fn summary_line(layers: usize, diagnostics: &[Diagnostic], took: Duration, s
 
 /// Two texts at the two edges of the line, at most 100 columns apart.
 pub fn at_the_edges(left: &str, right: &str, style: Style) -> String {
-    let shown = left.chars().count();
-    let gap = style.width.min(100).saturating_sub(shown + right.chars().count()).max(2);
+    let gap = style.width.min(100).saturating_sub(width(left) + width(right)).max(2);
     format!("{left}{}{}", " ".repeat(gap), style.dim(right))
 }
 
@@ -270,6 +270,31 @@ mod tests {
             .label(place("catalog/rust/workflow.ncl", 11, 17), "waits for app")
             .help("remove one of them");
         insta::assert_snapshot!(draw_diagnostics(&[fault], &sources(), Style::PLAIN));
+    }
+
+    #[test]
+    fn what_a_file_holds_cannot_move_the_cursor() {
+        let mut sources = Sources::default();
+        sources.add("catalog/\u{1b}[2Japp.ncl", "{ name = \"\u{1b}]0;title\u{7}app\u{9b}2J\" }\n");
+        let evil = "\u{1b}[2J\u{202e}evil";
+        let fault = Diagnostic::error("lian::nickel::contract", evil)
+            .label(place("catalog/\u{1b}[2Japp.ncl", 9, 27), evil)
+            .help(evil);
+        for colour in [false, true] {
+            let text = draw_diagnostics(std::slice::from_ref(&fault), &sources, Style { colour, ..Style::PLAIN });
+            for bad in ["\u{1b}]", "\u{1b}[2J", "\u{7}", "\u{9b}", "\u{202e}"] {
+                assert!(!text.contains(bad), "{text:?}");
+            }
+            assert!(text.contains("app") && text.contains("evil"), "{text}");
+            assert_eq!(text.contains('\u{1b}'), colour, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn colours_take_no_columns() {
+        let coloured = Style { colour: true, ..Style::PLAIN };
+        let line = at_the_edges(&coloured.bad("1 error"), "41 ms", coloured);
+        assert_eq!(width(&line), 100, "{line:?}");
     }
 
     #[test]

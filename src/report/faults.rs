@@ -1,50 +1,43 @@
-//! How a step's end reads: one line where it is well, a block where it is not. Refuses: colour codes of its own.
+//! What a person needs to know about a failed step. Refuses: guessing the cause beyond the evidence, colour codes of its
+//! own.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
-use super::style::{Style, clean};
-use crate::base::{LayerName, RunId, human_duration};
-use crate::model::{FaultKind, Outcome, StepEnd};
+use super::board::{Board, Earlier};
+use super::style::Style;
+use super::text::{clean, list};
+use crate::base::RunId;
+use crate::model::{Fault, FaultKind, StepEnd};
 
-/// `✓ rust        2m 04s   12 steps, 5 cached        sha256:9c1e…`; nothing for reused ones.
-pub fn step_line(end: &StepEnd, name_width: usize, style: Style) -> Option<String> {
-    let name = format!("{:<name_width$}", end.layer.as_str());
-    let took = human_duration(Duration::from_millis(end.duration_ms));
-    match end.outcome {
-        Outcome::Built => {
-            let steps = match end.cached {
-                0 => format!("{} steps", end.steps),
-                cached => format!("{} steps, {cached} cached", end.steps),
-            };
-            let digest = end.digest.as_ref().map_or(String::new(), |digest| format!("sha256:{}…", &digest.hex()[..12]));
-            Some(format!("{} {name}  {took:>7}   {steps:<22}  {}", style.good("✓"), style.dim(&digest)))
-        }
-        Outcome::Cancelled if end.attempts > 0 => Some(format!("{} {name}  {took:>7}   cancelled", style.notable("–"))),
-        Outcome::Reused | Outcome::Failed | Outcome::Skipped | Outcome::Cancelled => None,
-    }
-}
-
-/// The block of a failed step: where it failed, the end of its log, what follows, and the next command to type.
-pub fn failure_block(run: &RunId, end: &StepEnd, skipped: &[LayerName], style: Style) -> String {
+/// The block of a failed step: where it failed, the end of its log, what follows, and what to do next.
+pub fn failure_block(run: &RunId, end: &StepEnd, board: &Board, style: Style) -> String {
     let mut text = String::new();
-    let Some(fault) = &end.fault else { return text };
-    let head = match (&fault.step, fault.kind) {
-        (Some(step), FaultKind::Build | FaultKind::OutOfMemory | FaultKind::Timeout) => {
-            format!(
-                "{} in {}",
-                if fault.kind == FaultKind::OutOfMemory { "out of memory" } else { "failed" },
-                clean(step)
-            )
-        }
-        _ => clean(&fault.message),
+    let layer = end.layer.as_str();
+    let Some(fault) = &end.fault else {
+        let _ = writeln!(text, "{} {}   failed", style.bad("✗"), style.strong(layer));
+        let _ = writeln!(text, "   {}", help_line(&format!("read `lian-build logs {run} {layer}`"), style));
+        return text;
     };
-    let _ = writeln!(text, "{} {}   {head}", style.bad("✗"), style.strong(end.layer.as_str()));
-    if fault.step.is_some() && head != clean(&fault.message) {
-        let _ = writeln!(text, "   {}", clean(&fault.message));
-    }
-    if let Some(evidence) = &fault.evidence {
-        let _ = writeln!(text, "   {}", clean(evidence));
+    let exhausted = exhausted(fault, board.earlier(&end.layer));
+    let head = head(fault, !exhausted.is_empty());
+    let _ = writeln!(text, "{} {}   {head}", style.bad("✗"), style.strong(layer));
+    let message = clean(&fault.message);
+    if exhausted.is_empty() {
+        // Out of memory is what the head says.
+        let told = fault.kind == FaultKind::OutOfMemory && fault.evidence.is_some();
+        if message != head && !told {
+            let _ = writeln!(text, "   {message}");
+        }
+        // Evidence that the message ends in says nothing new.
+        for evidence in fault.evidence.iter().map(|evidence| clean(evidence)).filter(|text| !message.contains(text)) {
+            let _ = writeln!(text, "   {evidence}");
+        }
+    } else {
+        let runner = end.runner_type.as_deref();
+        for (fault, runner) in exhausted.into_iter().chain([(fault, runner)]) {
+            let place = runner.map_or(String::new(), |runner| format!("on {}: ", clean(runner)));
+            let _ = writeln!(text, "   {place}{}", clean(fault.evidence.as_deref().unwrap_or(&fault.message)));
+        }
     }
     for line in &fault.log_tail {
         let _ = writeln!(text, "   {} {}", style.dim("│"), clean(line));
@@ -52,32 +45,76 @@ pub fn failure_block(run: &RunId, end: &StepEnd, skipped: &[LayerName], style: S
     if !fault.log_tail.is_empty() {
         let shown = fault.log_tail.len();
         let lines = if shown == 1 { "the last line".to_owned() } else { format!("the last {shown} lines") };
-        let _ =
-            writeln!(text, "   {}", style.dim(&format!("({lines}; the rest: lian-build logs {run} {})", end.layer)));
+        let _ = writeln!(text, "   {}", style.dim(&format!("({lines}; the rest: lian-build logs {run} {layer})")));
     }
-    let mut follows = String::new();
-    match skipped {
-        [] => {}
-        [one] => {
-            let _ = write!(follows, "{one} was skipped: it stands on {}. ", end.layer);
-        }
-        many => {
-            let names: Vec<&str> = many.iter().map(LayerName::as_str).collect();
-            let _ = write!(follows, "{} were skipped: they stand on {}. ", names.join(", "), end.layer);
-        }
-    }
-    let _ = writeln!(text, "   {follows}No tag of {} moved.", end.layer);
-    if let Some(help) = &fault.help {
-        let _ = writeln!(text, "   help: {help}");
-    }
+    let follows = match board.skipped_for(&end.layer).as_slice() {
+        [] => String::new(),
+        [one] => format!("{one} was skipped: it stands on {layer}. "),
+        many => format!("{} were skipped: they stand on {layer}. ", list(many)),
+    };
+    let _ = writeln!(text, "   {follows}No tag of {layer} moved.");
+    let fallback = what_to_do(fault.kind, run, layer);
+    let _ = writeln!(text, "   {}", help_line(fault.help.as_deref().unwrap_or(&fallback), style));
     text
+}
+
+/// Earlier tries that ran out of memory, where the last one did so too.
+fn exhausted<'a>(last: &Fault, earlier: &'a [Earlier]) -> Vec<(&'a Fault, Option<&'a str>)> {
+    if last.kind != FaultKind::OutOfMemory {
+        return Vec::new();
+    }
+    let out = earlier.iter().filter(|earlier| earlier.fault.kind == FaultKind::OutOfMemory);
+    out.map(|earlier| (&earlier.fault, earlier.runner.as_deref())).collect()
+}
+
+fn head(fault: &Fault, again: bool) -> String {
+    let place = fault.step.as_deref().map(clean);
+    match (fault.kind, place) {
+        (FaultKind::OutOfMemory, place) => {
+            let twice = if again { " twice" } else { "" };
+            place.map_or(format!("out of memory{twice}"), |step| format!("out of memory{twice} in {step}"))
+        }
+        (FaultKind::Timeout, Some(step)) => format!("over its time budget in {step}"),
+        (FaultKind::Build | FaultKind::Missing | FaultKind::Infrastructure, Some(step)) => format!("failed in {step}"),
+        _ => clean(&fault.message),
+    }
+}
+
+/// The next action where the fault names none.
+fn what_to_do(kind: FaultKind, run: &RunId, layer: &str) -> String {
+    match kind {
+        FaultKind::Build => {
+            format!("read `lian-build logs {run} {layer}`, mend the step, then `lian-build apply` again")
+        }
+        FaultKind::OutOfMemory => {
+            "give the layer a larger runner, or lower the parallelism of the step (e.g. CARGO_BUILD_JOBS)".to_owned()
+        }
+        FaultKind::Verification => {
+            "let the Dockerfile install it, or take it out of the layer's `tools_provided` and `artifact_paths`"
+                .to_owned()
+        }
+        FaultKind::ContextMoved => "run `lian-build apply` again when the files rest".to_owned(),
+        FaultKind::Infrastructure => {
+            "`lian-build doctor` says what this machine lacks; then run `lian-build apply` again".to_owned()
+        }
+        FaultKind::Missing => format!("provide what is missing, then `lian-build apply --target {layer}`"),
+        FaultKind::Timeout => {
+            format!("`lian-build logs {run} {layer}` shows where the time went; or raise its time budget")
+        }
+    }
+}
+
+/// `help: …`, further lines below the first.
+fn help_line(help: &str, style: Style) -> String {
+    let lines: Vec<String> = help.lines().map(clean).collect();
+    format!("{} {}", style.strong("help:"), lines.join("\n         "))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::base::Digest;
-    use crate::model::Fault;
+    use crate::model::{Outcome, Plan};
 
     pub fn end(layer: &str, outcome: Outcome) -> StepEnd {
         StepEnd {
@@ -102,23 +139,42 @@ pub(super) mod tests {
         StepEnd { fault: Some(fault), ..end("rust-deps", Outcome::Failed) }
     }
 
+    pub fn out_of_memory(evidence: &str) -> Fault {
+        let mut fault =
+            Fault::new(FaultKind::OutOfMemory, "lian::buildkit::out_of_memory", "the step ran out of memory");
+        fault.step = Some("[5/6] RUN cargo build".into());
+        fault.evidence = Some(evidence.into());
+        fault
+    }
+
+    fn block(end: &StepEnd) -> String {
+        failure_block(&RunId::from("7f3a9c21"), end, &Board::new(Plan::default(), 1), Style::PLAIN)
+    }
+
     #[test]
-    fn ends_read_well() {
-        let run = RunId::from("7f3a9c21");
-        let lines = [
-            step_line(&end("rust", Outcome::Built), 9, Style::PLAIN).expect("a line"),
-            failure_block(&run, &failed(), &["app".into()], Style::PLAIN),
-            failure_block(&run, &failed(), &["app".into(), "site".into()], Style::PLAIN),
-        ];
-        insta::assert_snapshot!(lines.join("\n"));
-        assert_eq!(step_line(&end("rust", Outcome::Reused), 9, Style::PLAIN), None);
+    fn a_failure_of_any_kind_ends_with_what_to_do() {
+        use FaultKind::{Build, ContextMoved, Infrastructure, Missing, OutOfMemory, Timeout, Verification};
+        let mut all = String::new();
+        for kind in [Build, OutOfMemory, Verification, ContextMoved, Infrastructure, Missing, Timeout] {
+            let fault = Fault::new(kind, "lian::x::y", format!("{kind:?} went wrong"));
+            let text = block(&StepEnd { fault: Some(fault), ..end("app", Outcome::Failed) });
+            let last = text.trim_end().lines().last().expect("lines");
+            assert!(last.trim_start().starts_with("help: "), "{text}");
+            all.push_str(&text);
+        }
+        assert!(block(&end("app", Outcome::Failed)).contains("help: "));
+        insta::assert_snapshot!(all);
     }
 
     #[test]
     fn what_a_build_wrote_cannot_move_the_cursor() {
         let mut end = failed();
-        end.fault.as_mut().expect("a fault").log_tail = vec!["\u{1b}]0;title\u{7}\u{1b}[2Jgone".into()];
-        let block = failure_block(&RunId::from("7f3"), &end, &[], Style::PLAIN);
-        assert!(!block.contains('\u{1b}'), "{block:?}");
+        let evil = "\u{1b}]0;title\u{7}\u{1b}[2Jgone";
+        let fault = end.fault.as_mut().expect("a fault");
+        fault.log_tail = vec![evil.into()];
+        (fault.step, fault.evidence, fault.help) = (Some(evil.into()), Some(evil.into()), Some(evil.into()));
+        fault.message = evil.into();
+        let text = block(&end);
+        assert!(!text.contains('\u{1b}') && !text.contains('\u{7}'), "{text:?}");
     }
 }

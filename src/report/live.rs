@@ -1,80 +1,164 @@
-//! Progress for somebody who looks on: a line for each running layer, finished ones above. Refuses: streams that are no
-//! terminal.
+//! The picture on a terminal. A thread redraws it; events only change the board. Refuses: what to show (see `lines`),
+//! streams that are no terminal.
+//!
+//! Drawn by hand: the crates for this fill each line with blanks up to the edge, where the `^C` that a terminal echoes
+//! wraps and a narrowed window breaks the picture.
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-
+use super::lines::{Window, picture};
 use super::progress::Progress;
-use super::style::{cut, say};
-use crate::base::LayerName;
-use crate::model::{Event, EventBody};
+use super::style::{say, whisper, window};
+use super::text::width;
+use crate::base::Timestamp;
+use crate::model::Event;
 use crate::ports::Observer;
 
 /// How often spinners turn.
 const TICK: Duration = Duration::from_millis(120);
 
+/// The lines that are on the terminal now: what else is written must go above them.
+static SHOWN: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Writes a remark to standard error, above the picture where there is one.
+pub fn aside(text: &str) {
+    match &mut *held(&SHOWN) {
+        Some(shown) => {
+            let same = shown.clone();
+            repaint(shown, &[text.to_owned()], same);
+        }
+        None => whisper(text),
+    }
+}
+
+/// Replaces the picture, with lines that stay above it, in one write: nothing flickers.
+fn repaint(shown: &mut Vec<String>, above: &[String], lines: Vec<String>) {
+    let text = frame(shown, above, &lines, window().0);
+    // A terminal that went away is no reason to stop building.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    *shown = lines;
+}
+
+/// What to write so that `lines` stand where `shown` stood. The cursor rests behind the last line.
+fn frame(shown: &[String], above: &[String], lines: &[String], columns: usize) -> String {
+    // A window that became narrower has wrapped what was drawn before.
+    let rows: usize = shown.iter().map(|line| width(line).div_ceil(columns.max(1)).max(1)).sum();
+    let mut text = String::from("\r");
+    if rows > 1 {
+        let _ = write!(text, "\u{1b}[{}A", rows - 1);
+    }
+    text.push_str("\u{1b}[J");
+    for line in above {
+        let _ = writeln!(text, "{line}");
+    }
+    text.push_str(&lines.join("\n"));
+    text
+}
+
+struct Screen {
+    progress: Progress,
+    turns: usize,
+    over: bool,
+}
+
+impl Screen {
+    fn picture(&self) -> Vec<String> {
+        let (columns, rows) = window();
+        let window = Window { style: self.progress.look.style, columns, rows };
+        picture(&self.progress.board, now(), self.turns, window)
+    }
+}
+
 /// Draws on the terminal of standard error; the result goes to standard output.
 pub struct Live {
-    state: Progress,
-    screen: MultiProgress,
-    bars: BTreeMap<LayerName, ProgressBar>,
-    status: ProgressBar,
+    screen: Arc<(Mutex<Screen>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Live {
-    /// Over a fresh state.
-    pub fn new(state: Progress) -> Self {
-        let screen = MultiProgress::new();
-        let status = screen.add(ProgressBar::new_spinner());
-        status.set_style(ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        Self { state, screen, bars: BTreeMap::new(), status }
+    /// Begins to draw.
+    pub fn start(progress: Progress) -> Self {
+        *held(&SHOWN) = Some(Vec::new());
+        let screen = Arc::new((Mutex::new(Screen { progress, turns: 0, over: false }), Condvar::new()));
+        let shared = Arc::clone(&screen);
+        // Without a thread the picture only changes with what is said above it.
+        let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || turn(&shared)).ok();
+        Self { screen, thread }
     }
 
-    fn bar(&mut self, layer: &LayerName) -> &ProgressBar {
-        let (screen, status, width) = (&self.screen, &self.status, self.state.name_width);
-        self.bars.entry(layer.clone()).or_insert_with(|| {
-            let bar = screen.insert_before(status, ProgressBar::new_spinner());
-            let template = format!("{{spinner}} {{prefix:<{width}}}  {{elapsed:>6}}   {{wide_msg}}");
-            let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_spinner());
-            bar.set_style(style.tick_chars("⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ "));
-            bar.set_prefix(layer.to_string());
-            bar.enable_steady_tick(TICK);
-            bar
-        })
+    /// Takes the picture off the terminal.
+    fn stop(&mut self) {
+        held(&self.screen.0).over = true;
+        self.screen.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        if let Some(mut shown) = held(&SHOWN).take() {
+            repaint(&mut shown, &[], Vec::new());
+        }
+    }
+}
+
+/// Redraws until it is over. The screen is locked before the picture, here and in `event`.
+fn turn((screen, changed): &(Mutex<Screen>, Condvar)) {
+    let mut screen = held(screen);
+    while !screen.over {
+        screen.turns += 1;
+        if let Some(shown) = &mut *held(&SHOWN) {
+            repaint(shown, &[], screen.picture());
+        }
+        screen = changed.wait_timeout(screen, TICK).unwrap_or_else(PoisonError::into_inner).0;
     }
 }
 
 impl Observer for Live {
     fn event(&mut self, event: &Event) {
-        let lines = self.state.take(event);
-        if let EventBody::RunFinished { .. } = &event.body {
-            for bar in std::mem::take(&mut self.bars).into_values() {
-                bar.finish_and_clear();
+        let result = {
+            let mut screen = held(&self.screen.0);
+            let said = screen.progress.take(event);
+            if let (false, Some(shown)) = (said.aside.is_empty(), &mut *held(&SHOWN)) {
+                repaint(shown, &said.aside, screen.picture());
             }
-            self.status.finish_and_clear();
-            for line in lines {
-                say(&line);
-            }
-            return;
+            said.result
+        };
+        if !result.is_empty() {
+            self.stop();
+            result.iter().for_each(|line| say(line));
         }
-        if let EventBody::StepFinished(end) = &event.body
-            && let Some(bar) = self.bars.remove(&end.layer)
-        {
-            bar.finish_and_clear();
-        }
-        for line in lines {
-            // A terminal that went away is nobody's loss: the build goes on.
-            let _ = self.screen.println(line);
-        }
-        if let EventBody::StepPhase { layer, .. } | EventBody::StepProgress { layer, .. } = &event.body
-            && let Some(running) = self.state.running.get(layer)
-        {
-            let message = running.step.clone().unwrap_or_else(|| running.phase.clone());
-            let columns = self.state.style.width.saturating_sub(self.state.name_width + 14);
-            self.bar(&layer.clone()).set_message(cut(&message, columns));
-        }
-        self.status.set_message(self.state.status(event.at));
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::frame;
+
+    #[test]
+    fn a_picture_replaces_the_one_before() {
+        let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>();
+        assert_eq!(frame(&[], &[], &lines(&["one", "two"]), 80), "\r\u{1b}[Jone\ntwo");
+        let shown = lines(&["one", "two"]);
+        assert_eq!(frame(&shown, &lines(&["done"]), &lines(&["two"]), 80), "\r\u{1b}[1A\u{1b}[Jdone\ntwo");
+        assert_eq!(frame(&shown, &[], &[], 80), "\r\u{1b}[1A\u{1b}[J");
+        // Both lines take two rows of a window of two columns.
+        assert_eq!(frame(&shown, &[], &[], 2), "\r\u{1b}[3A\u{1b}[J");
     }
 }

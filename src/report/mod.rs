@@ -1,21 +1,27 @@
 //! Floor 5: what people and programs see: diagnostics, plans, progress, results. Refuses: writing anywhere by itself but
 //! in the observers of a running apply; everything else is text handed back.
 
+mod board;
 mod diagnostics;
 mod faults;
 mod graphs;
 mod json;
+mod lines;
 mod live;
 mod plain;
 mod plan;
 mod progress;
 mod runs;
+mod schedule;
 mod style;
+mod text;
 
 pub use diagnostics::{at_the_edges, check_json, draw_diagnostics, draw_error, error_json, summary_line};
 pub use graphs::{dot, mermaid};
 pub use json::json_events;
+pub use live::aside;
 pub use plan::{plan_json, plan_table};
 pub use progress::{Look, observer};
 pub use runs::{runs_json, runs_table};
-pub use style::{Style, count};
+pub use style::Style;
+pub use text::{clean, count};

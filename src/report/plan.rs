@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::style::{Style, count, cut};
+use super::style::Style;
+use super::text::{clean, count, cut, pad, pad_left, width};
 use crate::base::human_duration;
 use crate::model::{Action, Plan, PlannedStep};
 
@@ -42,8 +43,8 @@ pub fn plan_table(plan: &Plan, command: &str, style: Style) -> String {
     rows.extend(plan.steps.iter().map(row));
     let mut widths = [0; 6];
     for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+        for (widest, cell) in widths.iter_mut().zip(row) {
+            *widest = (*widest).max(width(cell));
         }
     }
     // The reason gives way where the terminal is narrow.
@@ -52,12 +53,12 @@ pub fn plan_table(plan: &Plan, command: &str, style: Style) -> String {
     let mut text = String::new();
     for (index, row) in rows.iter().enumerate() {
         let cells = [
-            format!("{:>width$}", row[0], width = widths[0]),
-            format!("{:<width$}", row[1], width = widths[1]),
-            format!("{:<width$}", row[2], width = widths[2]),
-            format!("{:<width$}", cut(&row[3], widths[3]), width = widths[3]),
-            format!("{:<width$}", row[4], width = widths[4]),
-            format!("{:>width$}", row[5], width = widths[5]),
+            pad_left(&row[0], widths[0]),
+            pad(&row[1], widths[1]),
+            pad(&row[2], widths[2]),
+            pad(&cut(&row[3], widths[3]), widths[3]),
+            pad(&row[4], widths[4]),
+            pad_left(&row[5], widths[5]),
         ];
         let line = cells.join("  ");
         let line = line.trim_end();
@@ -79,7 +80,7 @@ fn row(step: &PlannedStep) -> [String; 6] {
     let action = if build { "build" } else { "reuse" };
     let why = match step.action {
         Action::Reuse => format!("key {} unchanged", &step.key.0.hex()[..6]),
-        Action::Build => step.why.iter().map(|why| why.detail.as_str()).collect::<Vec<_>>().join("; "),
+        Action::Build => step.why.iter().map(|why| clean(&why.detail)).collect::<Vec<_>>().join("; "),
     };
     let tier = match step.size.tier.as_str() {
         "language_default" => "lang",

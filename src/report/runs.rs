@@ -2,7 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::style::{Style, cut};
+use super::style::Style;
+use super::text::{clean, cut};
 use crate::base::{Timestamp, human_duration};
 use crate::model::{RunRecord, RunState};
 
@@ -40,7 +41,7 @@ pub fn runs_table(runs: &[RunRecord], style: Style) -> String {
             run.built,
             run.reused,
             run.failed,
-            cut(&run.command, 60)
+            cut(&clean(&run.command), 60)
         );
         text.push_str(&line);
         text.push('\n');

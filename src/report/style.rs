@@ -30,9 +30,10 @@ impl Style {
     }
 
     fn of(terminal: bool, width: Option<usize>) -> Self {
-        let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-            || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        Self { colour: terminal && !plain, width: width.unwrap_or(Self::PLAIN.width).clamp(40, 160), live: terminal }
+        let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+        let plain = dumb || std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let width = width.unwrap_or(Self::PLAIN.width).clamp(40, 160);
+        Self { colour: terminal && !plain, width, live: terminal && !dumb }
     }
 
     fn paint(self, text: &str, paint: Paint) -> String {
@@ -65,23 +66,15 @@ impl Style {
     }
 }
 
+/// Columns and rows of the terminal of standard error, as they are now.
+pub fn window() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).ok();
+    let known = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
+    known.map_or((80, 24), |size| (usize::from(size.ws_col), usize::from(size.ws_row)))
+}
+
 fn console_width(stream: rustix::fd::BorrowedFd<'_>) -> Option<usize> {
     rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
-}
-
-/// The text cut to so many columns, with an ellipsis where something is missing.
-pub fn cut(text: &str, columns: usize) -> String {
-    if text.chars().count() <= columns {
-        return text.to_owned();
-    }
-    let mut short: String = text.chars().take(columns.saturating_sub(1)).collect();
-    short.push('…');
-    short
-}
-
-/// `1 layer`, `2 layers`.
-pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// A line for standard output. A reader that went away is no reason to stop a build, so nothing panics as `println!` does.
@@ -92,50 +85,4 @@ pub fn say(line: &str) {
 /// A line for standard error; see [`say`].
 pub fn whisper(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
-}
-
-/// One line that a build wrote, fit for a terminal: no escape sequences (they could rewrite the screen or its title), no
-/// control characters, tabs as blanks; of a line that was rewritten with `\r`, the last version.
-pub fn clean(line: &str) -> String {
-    let line = line.trim_end_matches(['\r', '\n']);
-    let line = line.rsplit('\r').next().unwrap_or(line);
-    let mut text = String::with_capacity(line.len());
-    let mut chars = line.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '\u{1b}' => skip_escape(&mut chars),
-            '\t' => text.push_str("    "),
-            c if c.is_control() => {}
-            c => text.push(c),
-        }
-    }
-    text
-}
-
-fn skip_escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) {
-    match chars.next() {
-        Some('[') => {
-            let _ = chars.find(|c| ('@'..='~').contains(c));
-        }
-        Some(']') => {
-            while let Some(c) = chars.next() {
-                if c == '\u{7}' || (c == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {
-                    return;
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::clean;
-
-    #[test]
-    fn foreign_text_cannot_move_the_cursor() {
-        assert_eq!(clean("\u{1b}[31mred\u{1b}[0m\ttab\u{1b}]0;title\u{7}!\r\n"), "red    tab!");
-        assert_eq!(clean("10%\r50%\r100%"), "100%");
-        assert_eq!(clean("\u{1b}[2J\u{1b}["), "");
-    }
 }

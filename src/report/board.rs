@@ -1,0 +1,252 @@
+//! Where every step of a run stands, as its events tell it. Refuses: drawing, clocks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::schedule::{Todo, makespan};
+use crate::base::{LayerName, Timestamp};
+use crate::model::{Action, BuildEvent, Event, EventBody, Fault, Outcome, Plan, PlannedStep, StepEnd, VertexState};
+
+/// A step of the plan.
+#[derive(Debug, Clone)]
+pub enum Standing {
+    /// Its parents are not done, or there is no place for it.
+    Waiting,
+    /// Something is done about it.
+    Running(Running),
+    /// It is over.
+    Ended(StepEnd),
+}
+
+/// A step at work.
+#[derive(Debug, Clone)]
+pub struct Running {
+    /// Since when.
+    pub since: Timestamp,
+    /// `leasing`, `syncing`, `building`, `verifying`, `recording`.
+    pub phase: String,
+    /// What it runs on, once that is known.
+    pub runner: Option<String>,
+    /// Dockerfile steps that run now, the latest last: identity and name.
+    vertices: Vec<(String, String)>,
+    /// What `current` said last: between two steps nothing flickers.
+    last: Option<String>,
+}
+
+impl Running {
+    /// The Dockerfile step that says most: the latest numbered one, else the latest.
+    pub fn current(&self) -> Option<&str> {
+        self.told().or(self.last.as_deref())
+    }
+
+    fn told(&self) -> Option<&str> {
+        let numbered = self.vertices.iter().rev().find(|(_, name)| is_numbered(name));
+        numbered.or(self.vertices.last()).map(|(_, name)| name.as_str())
+    }
+
+    fn vertex(&mut self, vertex: &str, name: &str, state: VertexState) {
+        let before = self.told().map(str::to_owned);
+        self.vertices.retain(|(known, _)| known != vertex);
+        if state == VertexState::Started {
+            self.vertices.push((vertex.to_owned(), name.to_owned()));
+        }
+        if self.vertices.is_empty() {
+            self.last = before.or(self.last.take());
+        }
+    }
+}
+
+/// A try that was not the last one.
+#[derive(Debug, Clone)]
+pub struct Earlier {
+    /// Why it failed.
+    pub fault: Fault,
+    /// What it ran on.
+    pub runner: Option<String>,
+}
+
+/// A run as its watchers see it.
+#[derive(Debug, Clone)]
+pub struct Board {
+    pub plan: Plan,
+    pub started: Option<Timestamp>,
+    standings: Vec<Standing>,
+    places: BTreeMap<LayerName, usize>,
+    parents: Vec<Vec<usize>>,
+    earlier: BTreeMap<LayerName, Vec<Earlier>>,
+    failed: Vec<usize>,
+    width: usize,
+}
+
+impl Board {
+    /// Of a plan that is about to be carried out, so many layers at once.
+    pub fn new(plan: Plan, width: usize) -> Self {
+        let places: BTreeMap<LayerName, usize> =
+            plan.steps.iter().enumerate().map(|(at, step)| (step.layer.clone(), at)).collect();
+        let parents = plan.steps.iter();
+        let parents = parents
+            .map(|step| step.parents.iter().filter_map(|parent| places.get(parent).copied()).collect())
+            .collect();
+        Self {
+            started: None,
+            standings: vec![Standing::Waiting; plan.steps.len()],
+            places,
+            parents,
+            earlier: BTreeMap::new(),
+            failed: Vec::new(),
+            width,
+            plan,
+        }
+    }
+
+    fn run_step(&mut self, layer: &LayerName, at: Timestamp) -> Option<&mut Running> {
+        let standing = self.standings.get_mut(*self.places.get(layer)?)?;
+        if matches!(standing, Standing::Waiting) {
+            let phase = "building".to_owned();
+            let running = Running { since: at, phase, runner: None, vertices: Vec::new(), last: None };
+            *standing = Standing::Running(running);
+        }
+        match standing {
+            Standing::Running(running) => Some(running),
+            Standing::Waiting | Standing::Ended(_) => None,
+        }
+    }
+
+    /// Takes in what happened.
+    pub fn take(&mut self, event: &Event) {
+        match &event.body {
+            EventBody::RunStarted { .. } => self.started = Some(event.at),
+            EventBody::LeaseGranted { layer, runner_type, .. } => {
+                if let Some(running) = self.run_step(layer, event.at) {
+                    running.runner = Some(runner_type.clone());
+                }
+            }
+            EventBody::StepPhase { layer, phase } => {
+                if let Some(running) = self.run_step(layer, event.at) {
+                    running.phase.clone_from(phase);
+                    running.vertices.clear();
+                    running.last = None;
+                }
+            }
+            EventBody::StepProgress { layer, progress: BuildEvent::Vertex { vertex, name, state, .. } } => {
+                if let Some(running) = self.run_step(layer, event.at) {
+                    running.vertex(vertex, name, *state);
+                }
+            }
+            EventBody::StepRetried { layer, fault, .. } => {
+                let runner = self.running_of(layer).and_then(|running| running.runner.clone());
+                let earlier = Earlier { fault: fault.clone(), runner };
+                self.earlier.entry(layer.clone()).or_default().push(earlier);
+            }
+            EventBody::StepFinished(end) => {
+                if let Some(at) = self.places.get(&end.layer).copied() {
+                    if end.outcome == Outcome::Failed {
+                        self.failed.push(at);
+                    }
+                    self.standings[at] = Standing::Ended(end.clone());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn running_of(&self, layer: &LayerName) -> Option<&Running> {
+        match self.places.get(layer).and_then(|at| self.standings.get(*at)) {
+            Some(Standing::Running(running)) => Some(running),
+            _ => None,
+        }
+    }
+
+    fn standings(&self) -> impl Iterator<Item = (&PlannedStep, &Standing)> {
+        self.plan.steps.iter().zip(&self.standings)
+    }
+
+    /// Steps at work, in the plan's order.
+    pub fn running(&self) -> impl Iterator<Item = (&PlannedStep, &Running)> {
+        self.standings().filter_map(|(step, standing)| match standing {
+            Standing::Running(running) => Some((step, running)),
+            Standing::Waiting | Standing::Ended(_) => None,
+        })
+    }
+
+    /// Steps to build that wait, each with the parents that it waits for.
+    pub fn waiting(&self) -> impl Iterator<Item = (&PlannedStep, Vec<&str>)> {
+        let waits = self
+            .standings()
+            .zip(&self.parents)
+            .filter(|((step, standing), _)| step.action == Action::Build && matches!(standing, Standing::Waiting));
+        waits.map(|((step, _), parents)| {
+            let open = parents.iter().filter(|parent| !matches!(self.standings[**parent], Standing::Ended(_)));
+            (step, open.map(|parent| self.plan.steps[*parent].layer.as_str()).collect())
+        })
+    }
+
+    /// Steps that are over.
+    pub fn ends(&self) -> impl Iterator<Item = &StepEnd> {
+        self.standings.iter().filter_map(|standing| match standing {
+            Standing::Ended(end) => Some(end),
+            Standing::Waiting | Standing::Running(_) => None,
+        })
+    }
+
+    /// Failed steps, in the order in which they failed.
+    pub fn failed(&self) -> impl Iterator<Item = &StepEnd> {
+        self.failed.iter().filter_map(|at| match &self.standings[*at] {
+            Standing::Ended(end) => Some(end),
+            Standing::Waiting | Standing::Running(_) => None,
+        })
+    }
+
+    /// Tries of a layer before its last one.
+    pub fn earlier(&self, layer: &LayerName) -> &[Earlier] {
+        self.earlier.get(layer).map_or(&[], Vec::as_slice)
+    }
+
+    /// Layers that were skipped for this one's sake, in the plan's order.
+    pub fn skipped_for(&self, layer: &LayerName) -> Vec<&str> {
+        let skipped = self.ends().filter(|end| end.outcome == Outcome::Skipped && end.because.as_ref() == Some(layer));
+        skipped.map(|end| end.layer.as_str()).collect()
+    }
+
+    /// The time that is left, by what earlier builds took, and how many steps nobody has built before: they are not in
+    /// it.
+    pub fn left(&self, now: Timestamp) -> (Duration, usize) {
+        let mut unknown = 0;
+        let todos: Vec<Todo> = self
+            .standings()
+            .map(|(step, standing)| {
+                let takes = match (step.action, standing) {
+                    (Action::Reuse, _) | (_, Standing::Ended(_)) => return Todo::Done,
+                    (Action::Build, _) => step.estimate_ms,
+                };
+                unknown += usize::from(takes.is_none());
+                match standing {
+                    Standing::Running(running) => {
+                        // A build that takes longer than it used to is about to end, as far as anyone knows.
+                        let spent = u64::try_from(now.since(running.since).as_millis()).unwrap_or(u64::MAX);
+                        Todo::Running(takes.unwrap_or(0).saturating_sub(spent))
+                    }
+                    _ => Todo::Waiting(takes.unwrap_or(0)),
+                }
+            })
+            .collect();
+        (Duration::from_millis(makespan(&todos, &self.parents, self.width)), unknown)
+    }
+
+    /// What the layers that were reused took when they were built, as far as that is known.
+    pub fn saved(&self) -> Duration {
+        let reused = self
+            .standings()
+            .filter(|(_, standing)| matches!(standing, Standing::Ended(end) if end.outcome == Outcome::Reused));
+        Duration::from_millis(reused.filter_map(|(step, _)| step.estimate_ms).sum())
+    }
+}
+
+/// Whether a vertex is a step of the Dockerfile: `[4/6] RUN …`, `[stage 2/3] COPY …`.
+pub fn is_numbered(name: &str) -> bool {
+    let inside = name.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    inside
+        .and_then(|(inside, _)| inside.rsplit(' ').next()?.split_once('/'))
+        .is_some_and(|(at, of)| number(at) && number(of))
+}

@@ -1,0 +1,223 @@
+//! The lines of a run, from its board. Refuses: writing them.
+
+use std::time::Duration;
+
+use super::board::{Board, Running, is_numbered};
+use super::faults::failure_block;
+use super::style::Style;
+use super::text::{clean, count, cut, list, pad, pad_left, width};
+use crate::base::{RunId, Timestamp, human_duration};
+use crate::model::{Action, Outcome, RunOutcome, StepEnd};
+
+/// Waiting layers that are named.
+const WAITING: usize = 4;
+const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
+
+/// What the person looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    pub style: Style,
+    pub columns: usize,
+    pub rows: usize,
+}
+
+/// Columns of the layers' names: as many as the widest of those to build has, within reason.
+pub fn name_width(board: &Board, columns: usize) -> usize {
+    let steps = board.plan.steps.iter().filter(|step| step.action == Action::Build);
+    steps.map(|step| width(step.layer.as_str())).max().unwrap_or(0).min(columns / 3)
+}
+
+fn name(layer: &str, columns: usize) -> String {
+    pad(&cut(layer, columns), columns)
+}
+
+/// A step's name without what every RUN says: `[4/6] cargo chef cook --release`.
+pub fn brief(name: &str) -> String {
+    let name = clean(name);
+    let (number, rest) = match name.split_once("] ") {
+        Some((_, rest)) if name.starts_with("[internal]") => (String::new(), rest),
+        // A stage without a name says nothing by its number.
+        Some((number, rest)) if is_numbered(&name) => match number.split_once(' ') {
+            Some((stage, number)) if stage.starts_with("[stage-") => (format!("[{number}] "), rest),
+            _ => (format!("{number}] "), rest),
+        },
+        _ => (String::new(), name.as_str()),
+    };
+    let Some(command) = rest.strip_prefix("RUN ") else { return format!("{number}{rest}") };
+    let flag = |word: &&str| ["--mount=", "--network=", "--security="].iter().any(|flag| word.starts_with(flag));
+    let words = command.split_whitespace().skip_while(flag);
+    format!("{number}{}", words.collect::<Vec<_>>().join(" "))
+}
+
+fn doing(running: &Running) -> String {
+    let phase = match running.phase.as_str() {
+        "leasing" => "waits for a runner",
+        "pausing" => "pauses before another try",
+        "syncing" => "sends its context",
+        "verifying" => "verifying what it provides",
+        "recording" => "moving its tags",
+        "building" => return running.current().map_or_else(|| "building".to_owned(), brief),
+        other => other,
+    };
+    phase.to_owned()
+}
+
+/// The picture below the finished lines: running layers, a few of those that wait, and how far it is.
+pub fn picture(board: &Board, now: Timestamp, frame: usize, window: Window) -> Vec<String> {
+    let Window { style, rows, .. } = window;
+    // The last column stays free: a terminal may wrap there.
+    let columns = window.columns.saturating_sub(1);
+    let names = name_width(board, columns);
+    let mut lines = Vec::new();
+    let running: Vec<_> = board.running().collect();
+    let room = rows.saturating_sub(2).max(1);
+    let shown = if running.len() > room { room - 1 } else { running.len() };
+    for (step, at_work) in &running[..shown] {
+        let elapsed = pad_left(&ticking(now.since(at_work.since)), 7);
+        let line = format!(" {}  {elapsed}   {}", name(step.layer.as_str(), names), doing(at_work));
+        let spinner = style.good(SPINNER[frame % SPINNER.len()]);
+        let runner = at_work.runner.as_deref().filter(|runner| *runner != "local" && columns >= 60);
+        let runner = runner.unwrap_or("");
+        let room = columns.saturating_sub(1 + if runner.is_empty() { 0 } else { width(runner) + 3 });
+        let line = cut(&line, room);
+        lines.push(match runner {
+            "" => format!("{spinner}{line}"),
+            runner => format!("{spinner}{}   {}", pad(&line, room), style.dim(runner)),
+        });
+    }
+    if shown < running.len() {
+        lines.push(style.dim(&cut(&format!("  and {} more run", running.len() - shown), columns)));
+    }
+    let waiting: Vec<_> = board.waiting().collect();
+    let room = rows.saturating_sub(lines.len() + 2).min(WAITING);
+    let shown = if waiting.len() > room { room.saturating_sub(1) } else { waiting.len() };
+    for (step, parents) in &waiting[..shown] {
+        let reason =
+            if parents.is_empty() { "waits its turn".to_owned() } else { format!("waits for {}", list(parents)) };
+        lines.push(style.dim(&cut(&format!("· {}  {reason}", name(step.layer.as_str(), names)), columns)));
+    }
+    if shown < waiting.len() && room > 0 {
+        let more = waiting.len() - shown;
+        let verb = if more == 1 { "waits" } else { "wait" };
+        lines.push(style.dim(&cut(&format!("· {more} more {verb}"), columns)));
+    }
+    lines.push(cut(&status(board, now), columns));
+    lines
+}
+
+/// `3 of 5 · about 3m left`.
+pub fn status(board: &Board, now: Timestamp) -> String {
+    let mut parts = vec![format!("{} of {}", board.ends().count(), board.plan.steps.len())];
+    let failed = board.failed().count();
+    if failed > 0 {
+        parts.push(format!("{failed} failed"));
+    }
+    match board.left(now) {
+        (left, _) if left.is_zero() => {}
+        (left, 0) => parts.push(format!("about {} left", roughly(left))),
+        (left, _) => parts.push(format!("at least {} left", roughly(left))),
+    }
+    parts.join(" · ")
+}
+
+/// Whole seconds: a digit that changes with each frame cannot be read.
+fn ticking(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    if seconds < 60 { format!("{seconds}s") } else { human_duration(Duration::from_secs(seconds)) }
+}
+
+/// No more precise than an estimate is: `20s`, `3m`, `1h 05m`.
+pub fn roughly(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..=9 => format!("{}s", seconds + 1),
+        10..=56 => format!("{}s", seconds.div_ceil(5) * 5),
+        57..=3569 => format!("{}m", (seconds + 30) / 60),
+        _ => human_duration(Duration::from_secs((seconds + 30) / 60 * 60)),
+    }
+}
+
+/// `✓ rust        2m 04s   12 steps, 5 cached        sha256:9c1e…`; nothing for reused and skipped ones.
+pub fn end_line(end: &StepEnd, names: usize, style: Style) -> Option<String> {
+    let name = name(end.layer.as_str(), names);
+    let took = pad_left(&human_duration(Duration::from_millis(end.duration_ms)), 7);
+    match end.outcome {
+        Outcome::Built => {
+            let mut steps = count(end.steps as usize, "step");
+            if end.cached > 0 {
+                steps.push_str(&format!(", {} cached", end.cached));
+            }
+            let digest = end.digest.as_ref().map_or(String::new(), |digest| format!("sha256:{}…", &digest.hex()[..12]));
+            let rest = format!(" {name}  {took}   {}", pad(&steps, 22));
+            // The digest is the first to go where there is no room.
+            let fits = 1 + width(&rest) + 2 + width(&digest) < style.width;
+            let digest = if fits { format!("  {}", style.dim(&digest)) } else { String::new() };
+            Some(format!("{}{}", style.good("✓"), format!("{rest}{digest}").trim_end()))
+        }
+        Outcome::Failed => {
+            let step = end.fault.as_ref().and_then(|fault| fault.step.as_deref());
+            let place = step.map_or(String::new(), |step| format!(" in {}", brief(step)));
+            let rest = cut(&format!(" {name}  {took}   failed{place}"), style.width.saturating_sub(2));
+            Some(format!("{}{rest}", style.bad("✗")))
+        }
+        Outcome::Cancelled if end.attempts > 0 => Some(format!("{} {name}  {took}   cancelled", style.notable("–"))),
+        Outcome::Reused | Outcome::Skipped | Outcome::Cancelled => None,
+    }
+}
+
+/// What a person reads when a signal stops a run.
+pub fn stop_line(hard: bool, style: Style) -> String {
+    let text = match hard {
+        false => "stopping: nothing new starts, running builds are cancelled · Ctrl-C again kills them",
+        true => "killing what still runs",
+    };
+    format!("{} {text}", style.notable("!"))
+}
+
+/// The last lines of a run: a block for each failure, then what it came to.
+pub fn summary(
+    board: &Board,
+    run: &RunId,
+    at: Timestamp,
+    outcome: RunOutcome,
+    [built, reused, failed, skipped]: [usize; 4],
+    style: Style,
+) -> Vec<String> {
+    let mut lines: Vec<String> =
+        board.failed().map(|end| format!("\n{}", failure_block(run, end, board, style).trim_end())).collect();
+    let took = human_duration(board.started.map_or(Duration::ZERO, |started| at.since(started)));
+    let layers = count(built + reused + failed + skipped, "layer");
+    let saved = match board.saved() {
+        saved if saved.as_secs() == 0 => None,
+        saved => Some(format!("about {} saved", roughly(saved))),
+    };
+    if outcome == RunOutcome::Success && built == 0 {
+        let saved = saved.map_or(String::new(), |saved| format!(" · {saved}"));
+        lines.push(format!("{layers}: all reused, nothing to build{saved} · {took}"));
+        return lines;
+    }
+    let stopped = outcome == RunOutcome::Cancelled;
+    let open = if stopped { "not built" } else { "skipped" };
+    let named = [(built, "built"), (reused, "reused"), (failed, "failed"), (skipped, open)];
+    let counts: Vec<String> =
+        named.iter().filter(|(number, _)| *number > 0).map(|(number, word)| format!("{number} {word}")).collect();
+    let mut parts = vec![format!("{layers}: {}", counts.join(", "))];
+    let (steps, cached) = board
+        .ends()
+        .filter(|end| end.outcome == Outcome::Built)
+        .fold((0, 0), |(steps, cached), end| (steps + end.steps, cached + end.cached));
+    if cached > 0 {
+        parts.push(format!("{cached} of {steps} steps cached"));
+    }
+    parts.extend(saved);
+    parts.extend([took, format!("run {run}")]);
+    if cached > 0 && width(&parts.join(" · ")) > style.width {
+        parts.remove(1);
+    }
+    let line = parts.join(" · ");
+    lines.push(match stopped {
+        true => format!("\nstopped · {line}\nwhat was built is kept: `lian-build apply` goes on from here"),
+        false => format!("\n{line}"),
+    });
+    lines
+}
