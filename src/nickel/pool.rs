@@ -142,6 +142,11 @@ impl Pool<'_> {
         if rest.is_empty() {
             return Ok(());
         }
+        if ran.started.is_none() && ran.death == Death::Starved {
+            // The whole load's time ran out before it came to its first file: that says nothing of this one process.
+            outcomes.extend(rest.into_iter().map(|item| Outcome::Died(item, Death::Starved)));
+            return Ok(());
+        }
         let Some(at) = ran.started.and_then(|index| rest.iter().position(|item| item.index == index)) else {
             // It died before its first file: whatever was wrong is not in the files.
             let what = ran.stderr.lines().next().unwrap_or("no answer").to_owned();
