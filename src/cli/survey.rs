@@ -8,7 +8,9 @@ use crate::base::{Digest, LayerName};
 use crate::context;
 use crate::dockerfile;
 use crate::graph::{self, LayerGraph};
-use crate::model::{Catalog, Declared, Diagnostic, DockerfileRead, Sources};
+use crate::model::{
+    Catalog, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, Sources,
+};
 use crate::nickel::LoadRequest;
 
 /// A catalog as far as it could be read, with everything that is wrong with it.
@@ -47,7 +49,7 @@ impl Survey {
             texts: BTreeMap::new(),
             broken: loaded.broken.len(),
         };
-        survey.read_dockerfiles(settings);
+        survey.read_dockerfiles(settings, loaded.unsettled);
         let broken: BTreeSet<LayerName> = loaded.broken.into_iter().collect();
         let (graph, faults) = graph::build(&survey.catalog, &survey.dockerfiles, &broken);
         survey.diagnostics.extend(faults);
@@ -61,7 +63,9 @@ impl Survey {
         self.catalog.layers.len() + self.broken
     }
 
-    fn read_dockerfiles(&mut self, settings: &Settings) {
+    /// Where the catalog's own settings did not evaluate its namespace is not known, so Dockerfiles are judged by
+    /// themselves only.
+    fn read_dockerfiles(&mut self, settings: &Settings, unsettled: bool) {
         for declared in &self.catalog.layers {
             let located = match context::check_files(declared, &self.catalog.project_root) {
                 Ok(located) => located,
@@ -75,11 +79,22 @@ impl Survey {
             let target = declared.layer.target.as_deref();
             let facts = dockerfile::read(&located.text, target, &given, &platform(declared));
             let name = declared.layer.name.clone();
-            self.texts.insert(name.clone(), Digest::of(&located.text));
+            let known = self.dockerfiles.contains_key(&name) || (unsettled && !torn(&facts));
+            if !known {
+                self.texts.insert(name.clone(), Digest::of(&located.text));
+            }
             self.sources.add(located.dockerfile.clone(), located.text);
-            self.dockerfiles.insert(name, DockerfileRead { file: located.dockerfile, facts });
+            // Of two layers with one name the first counts.
+            if !known {
+                self.dockerfiles.insert(name, DockerfileRead { file: located.dockerfile, facts });
+            }
         }
     }
+}
+
+/// Whether a Dockerfile cannot be read whatever the catalog says.
+fn torn(facts: &Result<DockerfileFacts, Vec<DockerfileFault>>) -> bool {
+    facts.as_ref().is_err_and(|faults| faults.iter().all(|fault| fault.kind == DockerfileFaultKind::Parse))
 }
 
 /// The platform a layer is built for: its own, or this machine's.

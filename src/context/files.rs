@@ -46,20 +46,11 @@ fn leaves(root: &Path, path: &Path) -> bool {
 /// The path as a person would write it: `catalog/rust/../../lamina/rust` is `lamina/rust`, unless a link makes that
 /// another place.
 pub(super) fn tidy(path: &Path) -> PathBuf {
-    let mut tidied = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            Component::ParentDir if matches!(tidied.components().next_back(), Some(Component::Normal(_))) => {
-                tidied.pop();
-            }
-            part => tidied.push(part),
-        }
-    }
+    let mut tidied = tidy_words(path);
     if tidied.as_os_str().is_empty() {
         tidied.push(".");
     }
-    let folder = |path: &Path| path.parent().and_then(|folder| folder.canonicalize().ok());
+    let folder = |path: &Path| path.parent().and_then(|folder| resolve(folder).ok());
     let same = match (path.canonicalize(), tidied.canonicalize()) {
         (Ok(path), Ok(tidied)) => path == tidied,
         (Err(_), Err(_)) => folder(path) == folder(&tidied),
@@ -127,8 +118,11 @@ fn told(error: &ContextError) -> String {
     }
 }
 
+/// At the field, or at the layer's name where the field is left to its default.
 fn at(declared: &Declared, field: &str, code: &'static str, message: String) -> Diagnostic {
-    Diagnostic::error(code, message).layer(&declared.layer.name).label(declared.place(field), "declared here")
+    let (field, text) =
+        if declared.places.contains_key(field) { (field, "declared here") } else { ("name", "this layer") };
+    Diagnostic::error(code, message).layer(&declared.layer.name).label(declared.place(field), text)
 }
 
 fn context_fault(declared: &Declared, project_root: &Path, context: &Path) -> Option<Diagnostic> {
@@ -142,8 +136,10 @@ fn context_fault(declared: &Declared, project_root: &Path, context: &Path) -> Op
         }
         Err(ContextError::Missing { path }) => {
             let message = format!("the context of `{layer}`, {}, does not exist", path.display());
-            let help =
-                neighbour(&path, Path::is_dir).unwrap_or_else(|| "create the folder, or correct `context`".into());
+            let help = neighbour(&path, Path::is_dir).map_or_else(
+                || "create the folder, or correct `context`".to_owned(),
+                |near| format!("did you mean `{}`?", Path::new(&declared.layer.context).with_file_name(near).display()),
+            );
             at(declared, "context", "lian::context::missing", message).help(help)
         }
         Err(error) => outside(declared, "context", &format!("the context of `{layer}`"), &error),
@@ -158,8 +154,16 @@ fn dockerfile_fault(declared: &Declared, project_root: &Path, dockerfile: &Path)
         Ok(resolved) => resolved,
         Err(ContextError::Missing { path }) => {
             let message = format!("the Dockerfile of `{layer}`, {}, does not exist", path.display());
-            let help =
-                neighbour(&path, Path::is_file).unwrap_or_else(|| "write it, or name another with `dockerfile`".into());
+            let help = match (neighbour(&path, Path::is_file), &declared.layer.dockerfile) {
+                (Some(near), Some(given)) => {
+                    format!("did you mean `{}`?", Path::new(given).with_file_name(near).display())
+                }
+                (Some(near), None) => format!(
+                    "there is a `{near}`: name it with `dockerfile = \"{}\"`",
+                    tidy_words(&Path::new(&declared.layer.context).join(&near)).display()
+                ),
+                (None, _) => "write it, or name another with `dockerfile`".to_owned(),
+            };
             return Some(at(declared, field, "lian::dockerfile::missing", message).help(help));
         }
         Err(error) => return Some(outside(declared, field, &format!("the Dockerfile of `{layer}`"), &error)),
@@ -167,7 +171,11 @@ fn dockerfile_fault(declared: &Declared, project_root: &Path, dockerfile: &Path)
     let shown = tidy(dockerfile);
     if !resolved.is_file() {
         let message = format!("the Dockerfile of `{layer}`, {}, is not a file", shown.display());
-        return Some(at(declared, field, "lian::dockerfile::missing", message).help("name the file itself"));
+        let help = match &declared.layer.dockerfile {
+            Some(given) if resolved.join("Dockerfile").is_file() => format!("did you mean `{given}/Dockerfile`?"),
+            _ => "name the file itself".to_owned(),
+        };
+        return Some(at(declared, field, "lian::dockerfile::missing", message).help(help));
     }
     match fs::metadata(&resolved).and_then(|m| if m.len() > LONGEST { Ok(None) } else { fs::read(&resolved).map(Some) })
     {
@@ -198,16 +206,44 @@ fn dockerfile_fault(declared: &Declared, project_root: &Path, dockerfile: &Path)
 fn outside(declared: &Declared, field: &str, what: &str, error: &ContextError) -> Diagnostic {
     match error {
         ContextError::Outside { path, root } => {
-            let message = format!("{what}, {}, leads outside the project {}", path.display(), root.display());
-            at(declared, field, "lian::context::outside", message)
-                .help("keep contexts and Dockerfiles below the project's root; copy in what is needed")
+            let shown = path.display();
+            let message = match resolve(path) {
+                Ok(target) if lies_inside(root, path) => {
+                    format!("{what}, {shown}, leads outside the project through a link, to {}", target.display())
+                }
+                _ => format!("{what}, {shown}, lies outside the project"),
+            };
+            at(declared, field, "lian::context::outside", message).help(
+                "copy in what is needed: a project is the nearest folder with a `.git`, else the one around the catalog",
+            )
         }
         error => at(declared, field, "lian::context::unreadable", format!("{what}: {}", told(error)))
             .help("check its permissions"),
     }
 }
 
-/// A sibling of a path that is not there whose name is near, or that is known to be used instead.
+/// Whether a path lies inside the root as far as words go: then only a link can lead it out.
+fn lies_inside(root: &Path, path: &Path) -> bool {
+    let absolute = std::env::current_dir().and_then(|here| here.canonicalize()).map(|here| here.join(path));
+    absolute.is_ok_and(|absolute| tidy_words(&absolute).starts_with(root))
+}
+
+/// The path without `.` and `..`, whatever links there are.
+fn tidy_words(path: &Path) -> PathBuf {
+    let mut tidied = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if matches!(tidied.components().next_back(), Some(Component::Normal(_))) => {
+                tidied.pop();
+            }
+            part => tidied.push(part),
+        }
+    }
+    tidied
+}
+
+/// The name of a sibling of a path that is not there: one that is near, or that is known to be used instead.
 fn neighbour(path: &Path, fits: impl Fn(&Path) -> bool) -> Option<String> {
     let wanted = path.file_name()?.to_str()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -216,7 +252,7 @@ fn neighbour(path: &Path, fits: impl Fn(&Path) -> bool) -> Option<String> {
         entries.filter(|e| fits(&e.path())).filter_map(|e| e.file_name().into_string().ok()).collect();
     names.sort();
     if wanted == "Dockerfile" && names.iter().any(|name| name == "Containerfile") {
-        return Some("there is a `Containerfile`: name it with `dockerfile`".to_owned());
+        return Some("Containerfile".to_owned());
     }
-    nearest(wanted, names.iter().map(String::as_str)).map(|meant| format!("did you mean `{meant}`?"))
+    nearest(wanted, names.iter().map(String::as_str)).map(str::to_owned)
 }

@@ -220,7 +220,7 @@ fn parser_fault(text: &str, error: &parse_dockerfile::Error) -> DockerfileFault 
     ];
     let message = format!("{error:#}");
     if error.line() == 0 {
-        return fault(Span::new(0, 0), "it has no FROM").help("begin with `FROM image`");
+        return fault(Span::new(0, 0), "the Dockerfile has no FROM").help("begin with `FROM image`");
     }
     let mut start = 0;
     let line = text.split_inclusive('\n').nth(error.line() - 1).unwrap_or_default();
@@ -231,7 +231,15 @@ fn parser_fault(text: &str, error: &parse_dockerfile::Error) -> DockerfileFault 
     let line = line.trim();
     let first = line.split_whitespace().next().unwrap_or_default();
     if !message.starts_with("unknown instruction") {
-        return fault(Span::new(start, start + line.len()), message);
+        let help = match first.to_ascii_uppercase().as_str() {
+            _ if message.contains("expected FROM") => {
+                "begin with `FROM image`; only `ARG` may stand before it".to_owned()
+            }
+            "FROM" => "write `FROM image`, or `FROM image AS name`".to_owned(),
+            "COPY" | "ADD" => format!("write `{first} source target`"),
+            _ => "correct the instruction that is marked".to_owned(),
+        };
+        return fault(Span::new(start, start + line.len()), message).help(help);
     }
     let fault = fault(Span::new(start, start + first.len()), format!("`{first}` is not an instruction"));
     match nearest(&first.to_uppercase(), KEYWORDS) {

@@ -136,7 +136,8 @@ impl<'a> Resolver<'a> {
     }
 
     fn fault(&mut self, kind: DockerfileFaultKind, span: Span, message: String) {
-        self.faults.push(DockerfileFault { kind, message, span: Some(span), help: None });
+        let help = Some("correct what is marked: variables are `$NAME`, `${NAME}` or `${NAME:-default}`".to_owned());
+        self.faults.push(DockerfileFault { kind, message, span: Some(span), help });
     }
 
     fn target(&mut self, target: Option<&str>) -> Option<usize> {

@@ -10,7 +10,7 @@ use crate::model::{Catalog, Diagnostic, DockerfileRead};
 
 /// Checks that the layers fit together and with their Dockerfiles. `dockerfiles` holds what was read for each layer;
 /// a layer whose file could not be found has no entry (`context::check_files` tells) and its Dockerfile is not judged.
-/// `broken` names layers whose declaration did not evaluate: what refers to them is not called unknown.
+/// `broken` names layers whose declaration did not evaluate: nothing is said of what refers to them.
 ///
 /// The graph is there only where no fault of severity error was found and all parents are known. All faults come
 /// sorted by place.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::layer_graph::{ImageOrigin, UsedImage};
 use super::survey::Survey;
-use crate::base::{LayerName, Place, nearest};
+use crate::base::{LayerName, Place, Span, nearest};
 use crate::model::{
     Base, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileRead, ImageRef, ImageUse, UseKind,
 };
@@ -27,11 +27,20 @@ pub(super) fn check(
             declared_base(declared)
         }
         Ok(facts) => {
-            let mut check = Check { survey, declared, read, faults, seen: BTreeMap::new(), used: Vec::new() };
+            let mut check = Check {
+                survey,
+                declared,
+                read,
+                faults,
+                seen: BTreeMap::new(),
+                used: Vec::new(),
+                strangers: Vec::new(),
+            };
             for image in &facts.uses {
                 check.image(image);
             }
             check.base();
+            check.faults.append(&mut check.strangers);
             check.inputs();
             check.names(facts);
             let images = check.seen.into_iter();
@@ -75,7 +84,9 @@ struct Check<'a, 'b> {
     /// By familiar name.
     seen: BTreeMap<String, ImageOrigin>,
     /// Layers and external images, with the instruction that uses them.
-    used: Vec<(ImageOrigin, UseKind)>,
+    used: Vec<(ImageOrigin, UseKind, Span)>,
+    /// Layers that FROM names and the declaration does not: the same fault as a base that differs, or one of its own.
+    strangers: Vec<Diagnostic>,
 }
 
 impl Check<'_, '_> {
@@ -104,7 +115,7 @@ impl Check<'_, '_> {
                 None => return,
             },
         };
-        self.used.push((origin.clone(), image.kind));
+        self.used.push((origin.clone(), image.kind, image.span));
         self.seen.entry(reference.familiar()).or_insert(origin);
     }
 
@@ -122,6 +133,10 @@ impl Check<'_, '_> {
         };
         let parent = &found.layer.name;
         if parent == self.name() {
+            // A base or an input of its own name was told already.
+            if self.declared.layer.parents().contains(&parent) {
+                return None;
+            }
             let message = format!("the Dockerfile of `{parent}` uses the image that it builds");
             self.mismatch(image, message, "this is the layer itself", "name what it stands on".to_owned());
             return None;
@@ -142,7 +157,11 @@ impl Check<'_, '_> {
                 }
                 _ => format!("add `\"{parent}\"` to `build_inputs`"),
             };
-            self.mismatch(image, message, "used here", help);
+            let fault = self.fault(image, message, "used here", help);
+            match image.kind {
+                UseKind::From => self.strangers.push(fault),
+                UseKind::Copy | UseKind::Mount => self.faults.push(fault),
+            }
         }
         Some(origin)
     }
@@ -152,18 +171,29 @@ impl Check<'_, '_> {
     }
 
     fn mismatch(&mut self, image: &ImageUse, message: String, label: &str, help: String) {
-        let fault = Diagnostic::error(MISMATCH, message).layer(self.name()).label(self.place(image), label).help(help);
+        let fault = self.fault(image, message, label, help);
         self.faults.push(fault);
     }
 
+    fn fault(&self, image: &ImageUse, message: String, label: &str, help: String) -> Diagnostic {
+        Diagnostic::error(MISMATCH, message).layer(self.name()).label(self.place(image), label).help(help)
+    }
+
     fn unknown(&mut self, image: &ImageUse, name: &str) {
-        let told = self.declared.layer.parents().into_iter().any(|parent| parent.as_str() == name);
-        if told || self.survey.broken.contains(name) {
+        let told = |name: &str| {
+            let declared = self.declared.layer.parents().into_iter().any(|parent| parent.as_str() == name);
+            declared || self.survey.broken.contains(name)
+        };
+        if told(name) || name.strip_suffix("-artifacts").is_some_and(told) {
             return;
         }
         let help = match self.survey.meant(name, self.name()) {
             Some(meant) => format!("did you mean `{}/{meant}`?", self.namespace()),
-            None => format!("declare the layer, or name an image outside of `{}/`", self.namespace()),
+            None => format!(
+                "declare it in `{}`, or name an image outside of `{}/`",
+                self.survey.catalog.root.join(name).join("workflow.ncl").display(),
+                self.namespace()
+            ),
         };
         let message =
             format!("the Dockerfile of `{}` uses `{}`, which is no layer of this catalog", self.name(), image.image);
@@ -177,15 +207,17 @@ impl Check<'_, '_> {
 
     fn base(&mut self) {
         let layer = &self.declared.layer;
-        let (shown, field, from, any) = match &layer.build_base {
+        let (shown, field, use_of_base) = match &layer.build_base {
             Base::Layer(base) => {
                 // An unknown base, or the layer itself, was told already.
                 if base == &layer.name || self.survey.find(base.as_str()).is_none() {
                     return;
                 }
-                let wanted = ImageOrigin::Layer(base.clone());
-                let shown = format!("{}/{base}", self.namespace());
-                (shown, "build_base", self.uses(UseKind::From, &wanted), self.uses_layer(base))
+                let is_base = |origin: &ImageOrigin| match origin {
+                    ImageOrigin::Layer(layer) => layer == base,
+                    ImageOrigin::Artifacts(_) | ImageOrigin::External(_) => false,
+                };
+                (format!("{}/{base}", self.namespace()), "build_base", self.place_of(is_base))
             }
             Base::External { image } => {
                 let Ok(wanted) = image.parse::<ImageRef>() else {
@@ -197,45 +229,78 @@ impl Check<'_, '_> {
                     );
                     return;
                 };
-                let same = |(origin, kind): &(ImageOrigin, UseKind), from: bool| match origin {
-                    ImageOrigin::External(used) => (!from || *kind == UseKind::From) && tagged(used) == tagged(&wanted),
+                let is_base = |origin: &ImageOrigin| match origin {
+                    ImageOrigin::External(used) => tagged(used) == tagged(&wanted),
                     ImageOrigin::Layer(_) | ImageOrigin::Artifacts(_) => false,
                 };
-                let from = self.used.iter().any(|used| same(used, true));
-                let any = self.used.iter().any(|used| same(used, false));
-                (image.clone(), "build_base.image", from, any)
+                (wanted.familiar(), "build_base.image", self.place_of(is_base))
             }
         };
-        if from {
-            return;
+        match use_of_base {
+            Some((UseKind::From, _)) => {}
+            used => self.other_base(&shown, field, used.map(|(_, place)| place)),
         }
-        let found = self.froms();
-        let message = match (any, found.as_str()) {
-            (true, _) => {
-                format!("the Dockerfile of `{}` copies from its base `{shown}` and never stands on it", layer.name)
-            }
-            (false, "") => format!("the Dockerfile of `{}` never uses its base `{shown}`", layer.name),
-            (false, found) => {
-                format!("the Dockerfile of `{}` stands on {found}, not on its base `{shown}`", layer.name)
-            }
+    }
+
+    /// The Dockerfile does not stand on the declared base; it may still copy from it at `copied`.
+    fn other_base(&mut self, shown: &str, field: &str, copied: Option<Place>) {
+        let layer = &self.declared.layer;
+        let stands = format!("the Dockerfile of `{}`", layer.name);
+        let froms = self.froms();
+        let names = froms.iter().map(|(name, ..)| format!("`{name}`")).collect::<Vec<_>>().join(" and ");
+        let unreached = self.unreached(shown);
+        let message = match (&copied, &unreached) {
+            (Some(_), _) => format!("{stands} copies from its base `{shown}` and never stands on it"),
+            (None, _) if !names.is_empty() => format!("{stands} stands on {names}, not on its base `{shown}`"),
+            (None, Some(_)) => format!("{stands} uses its base `{shown}` only in stages that are not built"),
+            (None, None) => format!("{stands} never uses its base `{shown}`"),
         };
-        let fault = Diagnostic::error(MISMATCH, message)
+        let help = match froms.as_slice() {
+            [(_, _, Some(written))] => format!("write `FROM {shown}` there, or set `build_base = {written}` here"),
+            _ => format!("write `FROM {shown}` there, or correct `build_base`"),
+        };
+        let mut fault = Diagnostic::error(MISMATCH, message)
             .layer(&layer.name)
             .label(self.declared.place(field), "declared here")
-            .note(format!("read from {}", self.read.file.display()))
-            .help(format!("write `FROM {shown}` there, or correct `build_base`"));
+            .help(help);
+        for (name, place, _) in &froms {
+            fault = fault.label(place.clone(), format!("stands on `{name}`"));
+        }
+        if let Some(place) = copied {
+            fault = fault.label(place, "only copied from");
+        } else if let Some(place) = unreached.filter(|_| froms.is_empty()) {
+            fault = fault.label(place, "the target does not need this stage");
+        } else if froms.is_empty() {
+            fault = fault.note(format!("read from {}", self.read.file.display()));
+        }
+        // The one layer that it stands on instead is this same fault.
+        if froms.len() == 1 {
+            self.strangers.clear();
+        }
         self.faults.push(fault);
     }
 
-    fn uses(&self, kind: UseKind, wanted: &ImageOrigin) -> bool {
-        self.used.iter().any(|(origin, used)| *used == kind && origin == wanted)
+    /// Where the Dockerfile uses an image, FROM before all others.
+    fn place_of(&self, wanted: impl Fn(&ImageOrigin) -> bool) -> Option<(UseKind, Place)> {
+        let found = self.used.iter().filter(|(origin, ..)| wanted(origin)).min_by_key(|(_, kind, _)| *kind);
+        found.map(|(_, kind, span)| (*kind, Place { file: self.read.file.clone(), span: *span }))
     }
 
     fn uses_layer(&self, name: &LayerName) -> bool {
-        self.used.iter().any(|(origin, _)| match origin {
+        let is_it = |origin: &ImageOrigin| match origin {
             ImageOrigin::Layer(layer) | ImageOrigin::Artifacts(layer) => layer == name,
             ImageOrigin::External(_) => false,
-        })
+        };
+        self.place_of(is_it).is_some()
+    }
+
+    /// Where a stage that the target does not need stands on this image.
+    fn unreached(&self, familiar: &str) -> Option<Place> {
+        let facts = self.read.facts.as_ref().ok()?;
+        let is_it = |used: &&ImageUse| {
+            used.kind == UseKind::From && used.image.parse::<ImageRef>().is_ok_and(|image| image.familiar() == familiar)
+        };
+        facts.unreached.iter().find(is_it).map(|used| self.place(used))
     }
 
     /// Whether a stage that only other build arguments or targets reach uses a layer: its edge is declared for them.
@@ -249,20 +314,22 @@ impl Check<'_, '_> {
         })
     }
 
-    /// What the Dockerfile stands on, for people.
-    fn froms(&self) -> String {
-        let mut names: Vec<String> = Vec::new();
-        for (origin, _) in self.used.iter().filter(|(_, kind)| *kind == UseKind::From) {
-            let name = match origin {
-                ImageOrigin::Layer(layer) => format!("`{}/{layer}`", self.namespace()),
-                ImageOrigin::Artifacts(layer) => format!("`{}/{layer}-artifacts`", self.namespace()),
-                ImageOrigin::External(image) => format!("`{}`", image.familiar()),
+    /// What the Dockerfile stands on: its name, the first place, and how `build_base` would say it.
+    fn froms(&self) -> Vec<(String, Place, Option<String>)> {
+        let mut found: Vec<(String, Place, Option<String>)> = Vec::new();
+        for (origin, _, span) in self.used.iter().filter(|(_, kind, _)| *kind == UseKind::From) {
+            let (name, written) = match origin {
+                ImageOrigin::Layer(layer) => (format!("{}/{layer}", self.namespace()), Some(format!("\"{layer}\""))),
+                ImageOrigin::Artifacts(layer) => (format!("{}/{layer}-artifacts", self.namespace()), None),
+                ImageOrigin::External(image) => {
+                    (image.familiar(), Some(format!("{{ image = \"{}\" }}", image.familiar())))
+                }
             };
-            if !names.contains(&name) {
-                names.push(name);
+            if found.iter().all(|(known, ..)| *known != name) {
+                found.push((name, Place { file: self.read.file.clone(), span: *span }, written));
             }
         }
-        names.join(" and ")
+        found
     }
 
     fn inputs(&mut self) {

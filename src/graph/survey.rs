@@ -109,7 +109,10 @@ impl<'a> Survey<'a> {
                 edges.push(Edge { parent: *parent, field: field.clone() });
             } else {
                 lost = true;
-                faults.push(self.unknown(declared, name, &field, place));
+                // What follows from a declaration that did not evaluate is no fault of its own.
+                if !self.broken.contains(name) {
+                    faults.push(self.unknown(declared, name, &field, place));
+                }
             }
             seen.insert(name, field);
         }
@@ -123,12 +126,6 @@ impl<'a> Survey<'a> {
             "build_base" => ("lian::graph::unknown_base", "base"),
             _ => ("lian::graph::unknown_input", "input"),
         };
-        if self.broken.contains(name) {
-            return Diagnostic::warning(code, format!("the {role} `{name}` of `{layer}` could not be evaluated"))
-                .layer(layer)
-                .label(place, "not checked")
-                .help(format!("mend the declaration of `{name}` first"));
-        }
         // No layer's name holds these: an image was meant.
         let image = role == "base" && name.as_str().contains(['/', ':', '.']);
         let help = match self.meant(name.as_str(), layer) {

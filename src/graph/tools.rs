@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::survey::Survey;
 use crate::base::nearest;
-use crate::model::{Base, Declared, Diagnostic};
+use crate::model::{Base, Declared, Diagnostic, Kind};
 
 /// `order` holds the layers that stand on no cycle, parents first. What stands on a cycle, or on a layer that is not
 /// known, is not judged: its ancestors cannot be told.
@@ -104,7 +104,7 @@ fn missing_fault(
                 let by = survey.layers[providers[meant][0]].layer.name.as_str();
                 format!("did you mean `{meant}`, which `{by}` provides?")
             }
-            None => format!("no layer provides it: add `{tool}` to `tools_provided` of the layer that installs it"),
+            None => nobody(survey, declared, tool),
         };
         return fault.help(help);
     };
@@ -134,6 +134,30 @@ fn missing_fault(
         },
     };
     fault.help(help)
+}
+
+/// No layer provides the tool: which ancestor could.
+fn nobody(survey: &Survey<'_>, declared: &Declared, tool: &str) -> String {
+    let mut below = base_of(survey, declared).map(|base| survey.layers[base]);
+    let Some(base) = below else {
+        return format!(
+            "no layer provides it: stand `{}` on one that installs `{tool}` and lists it in `tools_provided`",
+            declared.layer.name
+        );
+    };
+    let mut could = base;
+    // The tools of a build are the business of its toolchain, where it has one.
+    while let Some(ancestor) = below {
+        if ancestor.layer.kind == Kind::Toolchain {
+            could = ancestor;
+            break;
+        }
+        below = base_of(survey, ancestor).map(|base| survey.layers[base]);
+    }
+    format!(
+        "no layer provides it: its ancestor `{}` could; install `{tool}` there and add it to its `tools_provided`",
+        could.layer.name
+    )
 }
 
 /// The inputs as they would be written with one more.

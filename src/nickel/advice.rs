@@ -7,6 +7,9 @@ use super::syntax::Outline;
 use crate::base::nearest;
 use crate::model::Diagnostic;
 
+/// What Nickel says of a file that ends too early.
+const END: &str = "unexpected end of file";
+
 /// Fields of the records inside a declaration.
 const INNER_FIELDS: &[&str] = &["name", "version", "probe", "image", "id", "env", "file", "required"];
 
@@ -16,18 +19,29 @@ pub(super) fn complete(diagnostic: &mut Diagnostic, contract: Contract, missing:
         "lian::nickel::parse" if diagnostic.message == "unexpected token" => {
             "a comma is missing before this, or a quote or bracket is not closed".to_owned()
         }
+        "lian::nickel::parse" if diagnostic.message == END => {
+            "close what is open: a quote, a bracket or a brace; or say what should follow".to_owned()
+        }
         "lian::nickel::parse" => {
             "correct the syntax here; fields are parted by commas, strings stand in quotes".to_owned()
         }
-        _ if diagnostic.message == "infinite recursion" => "a field cannot be defined by itself: rename one".to_owned(),
+        _ if diagnostic.message == "infinite recursion" => {
+            "inside a record a name means the record's own field: give the value meant from outside another name"
+                .to_owned()
+        }
         _ if diagnostic.message == "non mergeable terms" => {
             "remove one of the two, or say which wins: `field | default = …`, `field | force = …`".to_owned()
         }
         "lian::nickel::missing_field" => missing_help(missing.unwrap_or("…")),
-        "lian::nickel::unknown_field" => unknown_help(diagnostic, contract),
+        "lian::nickel::unknown_field" => {
+            diagnostic.notes.retain(|note| note != "Have you misspelled a field?");
+            unknown_help(diagnostic, contract)
+        }
         "lian::nickel::type" if diagnostic.message.starts_with("unbound identifier") => unbound_help(diagnostic),
         "lian::nickel::type" => "correct the expression, or its type annotation".to_owned(),
-        "lian::nickel::contract" if diagnostic.message.ends_with("expected a Record") => {
+        "lian::nickel::contract"
+            if ["expected a Record", "not a record"].iter().any(|end| diagnostic.message.ends_with(end)) =>
+        {
             "write a record: `{ field = value, … }`".to_owned()
         }
         "lian::nickel::contract" if diagnostic.message.ends_with("expected an array") => {
@@ -57,7 +71,8 @@ pub(super) fn message(raw: &str) -> String {
     let mut lines = raw.lines().map(str::trim).filter(|line| !line.is_empty());
     let head = lines.next().unwrap_or_default();
     let head = head.split_once(" when parsing /").map_or(head, |(head, _)| head).trim_end_matches('.');
-    let rest = lines.collect::<Vec<_>>().join(": ");
+    let rest =
+        lines.collect::<Vec<_>>().join(": ").replace("tag not in the enum type", "this is none of the allowed tags");
     match head.strip_prefix("contract broken by the value of ") {
         _ if rest.is_empty() => head.to_owned(),
         Some(field) => format!("{field}: {rest}"),
@@ -68,6 +83,7 @@ pub(super) fn message(raw: &str) -> String {
 /// Nickel's word for a marked place, in ours.
 pub(super) fn label(raw: &str, code: &str, covered: &str) -> Option<String> {
     match raw {
+        "" if code == "lian::nickel::parse" && covered.is_empty() => Some("the file ends here".to_owned()),
         "" if code == "lian::nickel::parse" && !covered.trim().is_empty() => Some("unexpected".to_owned()),
         "" => None,
         _ if is_value(raw) => Some("this value".to_owned()),

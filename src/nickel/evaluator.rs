@@ -38,6 +38,8 @@ pub struct Loaded {
     /// The layers that did not evaluate, by name, or by folder where the file does not tell its name: to say of another
     /// layer that it stands on an unknown one would be wrong.
     pub broken: Vec<LayerName>,
+    /// Whether the catalog's own settings did not evaluate: those of `catalog` are the defaults.
+    pub unsettled: bool,
 }
 
 /// A workflow as far as it could be read.
@@ -100,7 +102,9 @@ impl Evaluator {
             let index = items.len();
             items.push(Item { index, contract: Contract::Layer, file: Some(found.file), folder: found.folder });
         }
+        let expected = items.first().is_some_and(|item| item.contract == Contract::Catalog);
         let gathered = self.evaluate(items, settings.clone(), scope, shown)?;
+        let unsettled = expected && gathered.settings.is_none();
         diagnostics.extend(gathered.diagnostics);
         broken.extend(gathered.broken);
         diagnostics.extend(unmet(&settings, &gathered.layers, &broken));
@@ -110,7 +114,7 @@ impl Evaluator {
             settings: gathered.settings.unwrap_or_default(),
             layers: gathered.layers,
         };
-        Ok(Loaded { catalog, diagnostics, sources: gathered.sources, broken })
+        Ok(Loaded { catalog, diagnostics, sources: gathered.sources, broken, unsettled })
     }
 
     /// Loads a workflow's file.

@@ -117,6 +117,7 @@ impl Drawer<'_> {
                     let secondary = label.style == LabelStyle::Secondary;
                     let source = hub.sources.source(label.file_id);
                     let span = first_line(source, Span::new(label.range.start, label.range.end));
+                    let span = if span.start >= source.len() { last_line_end(source) } else { span };
                     let text = advice::label(&label.message, code, text);
                     labels.push(((own, secondary), Label { place: Place { file, span }, text }));
                 }
@@ -156,17 +157,26 @@ impl Drawer<'_> {
                 vec![self.at(hub, found, span, "imported here")]
             }
             ImportFault::Outside { path, target, span } => {
-                let message = format!("`{}` lies outside the project", path.display());
+                let message = if path == target {
+                    format!("`{}` lies outside the project", path.display())
+                } else {
+                    format!("`{}` leads outside the project, to {}", path.display(), target.display())
+                };
                 let folder = target.parent().unwrap_or(&target).display().to_string();
                 let found = Diagnostic::error("lian::nickel::import_outside", message)
                     .help(format!("move the file into the project, or allow it with `--allow-import {folder}`"));
-                vec![self.at(hub, found, span, "leads outside")]
+                vec![self.at(hub, found, span, "imported here")]
             }
             ImportFault::Cycle { files, span } => {
                 let trail: Vec<_> = files.iter().map(|file| self.shown(file).display().to_string()).collect();
-                let message = format!("{}: each imports the next", trail.join(" → "));
-                let found = Diagnostic::error("lian::nickel::import_cycle", message)
-                    .help("move what they share into a file of its own that imports neither");
+                let (message, help) = match trail.as_slice() {
+                    [one, again] if one == again => (format!("{one} imports itself"), "take this import out"),
+                    _ => (
+                        format!("{}: each imports the next", trail.join(" → ")),
+                        "move what they share into a file of its own that imports none of them",
+                    ),
+                };
+                let found = Diagnostic::error("lian::nickel::import_cycle", message).help(help);
                 vec![self.at(hub, found, span, "leads back")]
             }
             ImportFault::Package { name, span } => {
@@ -243,6 +253,17 @@ impl Drawer<'_> {
         {
             place.span = first_line(hub.sources.source(span.src_id), place.span);
             diagnostic.labels.insert(0, Label { place, text: Some("in this record".to_owned()) });
+        }
+        // Message and help say what the schemas want; their text need not be read for it.
+        if !diagnostic.labels.iter().all(embedded) {
+            diagnostic.labels.retain(|label| !embedded(label));
+        }
+        // A place around the guilty one, or within it, says no more and blurs the picture.
+        if let Some(guilty) = diagnostic.labels.first().map(|label| label.place.clone()) {
+            let within =
+                |a: &Place, b: &Place| a.file == b.file && a.span.start >= b.span.start && a.span.end <= b.span.end;
+            let apart = |place: &Place| *place == guilty || !(within(place, &guilty) || within(&guilty, place));
+            diagnostic.labels.retain(|label| apart(&label.place));
         }
     }
 
@@ -324,6 +345,12 @@ fn first_line(source: &str, span: Span) -> Span {
         Some((line, _)) => Span::new(span.start, span.start + line.trim_end().len().max(1)),
         None => span,
     }
+}
+
+/// Where the text of a source ends, before its last newlines.
+fn last_line_end(source: &str) -> Span {
+    let end = source.trim_end().len();
+    Span::new(end, end)
 }
 
 fn one_line(text: &str) -> String {
