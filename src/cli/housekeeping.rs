@@ -114,7 +114,7 @@ pub fn gc(global: &Global, project: &Project, keep_bytes: Option<u64>, drop: &[S
         add(&mut total, images.collect(policy)?);
     }
     let logs = match Store::open_existing(&root)? {
-        Some(store) => store.prune()?,
+        Some(_) => Store::open(&root)?.prune()?,
         None => 0,
     };
     let cache = prune_daemon(keep_bytes)?;

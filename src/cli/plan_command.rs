@@ -23,7 +23,11 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
         true => Some(OciLayout::open(&settings.layout)?),
         false => None,
     };
-    let store = Store::open_existing(&settings.project_root)?;
+    // Without a history there are no estimates: no reason not to plan.
+    let store = Store::open_existing(&settings.project_root).unwrap_or_else(|error| {
+        tracing::warn!("{error}: no estimates");
+        None
+    });
     let plan = blueprint::draw(&settings, &survey, graph, images.as_ref(), store.as_ref())?.plan;
     let changes = plan.summary().build > 0;
     match global.format {

@@ -13,8 +13,8 @@ use crate::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
 use crate::life::{Effect, Input, Run, StopLevel};
 use crate::model::{Event, EventBody, Fault, FaultKind};
 use crate::ports::{
-    AcquireRequest, BuildRecord, Built, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal, JournalKind,
-    Lease, Observer, Staged,
+    AcquireRequest, BuildRecord, Built, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal, JournalError,
+    JournalKind, Lease, Observer, Staged,
 };
 
 /// What a run is carried out with.
@@ -108,7 +108,7 @@ struct Dispatcher<'a> {
     tasks: JoinSet<Message>,
     errands: BTreeMap<tokio::task::Id, Errand>,
     working: BTreeMap<LayerName, AbortHandle>,
-    journal_fault: Option<String>,
+    journal_fault: Option<JournalError>,
 }
 
 impl<'a> Dispatcher<'a> {
@@ -158,7 +158,7 @@ impl<'a> Dispatcher<'a> {
             Err(error) => {
                 if self.journal_fault.is_none() {
                     tracing::warn!("{error}");
-                    self.journal_fault = Some(error.to_string());
+                    self.journal_fault = Some(error);
                 }
                 false
             }
@@ -277,9 +277,10 @@ impl<'a> Dispatcher<'a> {
             let work = self.hands.clone().acquire(request);
             self.spawn(Errand::Acquire(lease), work);
         } else {
-            let message = self.journal_fault.clone().unwrap_or_default();
-            let fault = Fault::new(FaultKind::Missing, "lian::store::journal", message)
-                .help("free some disk space below the project's .lian folder, then run it again");
+            let error = self.journal_fault.as_ref();
+            let message = error.map_or_else(String::new, ToString::to_string);
+            let help = error.map_or_else(String::new, |error| error.help.clone());
+            let fault = Fault::new(FaultKind::Missing, "lian::store::journal", message).help(help);
             self.send(Input::LeaseRefused { lease: request.lease, fault });
         }
     }

@@ -38,15 +38,14 @@ pub struct BuildRecord {
 }
 
 /// The journal could not be written.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[derive(Debug, Clone, thiserror::Error, miette::Diagnostic)]
 #[error("the journal cannot be written: {message}")]
-#[diagnostic(
-    code(lian::store::journal),
-    help("free some disk space below the project's .lian folder, then run it again")
-)]
+#[diagnostic(code(lian::store::journal), help("{help}"))]
 pub struct JournalError {
     /// The cause.
     pub message: String,
+    /// The next action.
+    pub help: String,
 }
 
 /// The journal of one run. Blocking, but short.

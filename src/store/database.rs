@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 
 use super::error::StoreError;
 
+/// The history's name in its folder.
+const FILE: &str = "lian.db";
 /// Raised with each migration.
 const VERSION: u32 = 1;
 
@@ -35,22 +37,53 @@ pub fn open(folder: &Path) -> Result<(Connection, PathBuf), StoreError> {
     if !ignore.exists() {
         std::fs::write(&ignore, "*\n").map_err(StoreError::io("write", &ignore))?;
     }
-    let path = folder.join("lian.db");
-    let database = |source| StoreError::Database { path: path.clone(), source };
-    let connection = Connection::open(&path).map_err(database)?;
-    connection.busy_timeout(Duration::from_secs(10)).map_err(database)?;
+    let path = folder.join(FILE);
+    let database = StoreError::database(&path);
+    let connection = Connection::open(&path).map_err(&database)?;
+    connection.busy_timeout(Duration::from_secs(10)).map_err(&database)?;
     // WAL with NORMAL: a commit survives a kill of this process; a power cut may lose the last ones, never the file.
-    connection.pragma_update(None, "journal_mode", "wal").map_err(database)?;
-    connection.pragma_update(None, "synchronous", "normal").map_err(database)?;
-    connection.pragma_update(None, "foreign_keys", true).map_err(database)?;
+    connection.pragma_update(None, "journal_mode", "wal").map_err(&database)?;
+    connection.pragma_update(None, "synchronous", "normal").map_err(&database)?;
+    connection.pragma_update(None, "foreign_keys", true).map_err(&database)?;
     migrate(&connection, &path)?;
     Ok((connection, path))
 }
 
+/// Opens the history of a project to read it; none where there is none yet. Neither makes nor changes a file.
+pub fn open_existing(folder: &Path) -> Result<Option<(Connection, PathBuf)>, StoreError> {
+    let path = folder.join(FILE);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let database = StoreError::database(&path);
+    // Where a log of recent writes lies beside the file, somebody writes or was killed at it: SQLite reads both. Where
+    // there is none, even a reader would make one, unless it takes the file for unchangeable.
+    let log = |ending: &str| folder.join(format!("{FILE}{ending}")).exists();
+    let immutable = !(log("-wal") && log("-shm"));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let address = format!("file:{}?{}", escaped(&path), if immutable { "immutable=1" } else { "mode=ro" });
+    let connection = Connection::open_with_flags(address, flags).map_err(&database)?;
+    connection.busy_timeout(Duration::from_secs(10)).map_err(&database)?;
+    let found = version(&connection).map_err(&database)?;
+    if found > VERSION {
+        return Err(StoreError::Newer { path, found, known: VERSION });
+    }
+    // An older one is read once a run has brought it up to date.
+    Ok((found == VERSION).then_some((connection, path)))
+}
+
+/// A path as the address of SQLite wants it.
+fn escaped(path: &Path) -> String {
+    path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+}
+
+fn version(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("pragma user_version", [], |row| row.get(0))
+}
+
 fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let database = |source| StoreError::Database { path: path.to_owned(), source };
-    let version = |connection: &Connection| connection.query_row("pragma user_version", [], |row| row.get::<_, u32>(0));
-    let found = version(connection).map_err(database)?;
+    let database = StoreError::database(path);
+    let found = version(connection).map_err(&database)?;
     if found > VERSION {
         return Err(StoreError::Newer { path: path.to_owned(), found, known: VERSION });
     }
@@ -58,11 +91,11 @@ fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
         return Ok(());
     }
     // Two processes may come first at once: the second one finds the work done.
-    connection.execute_batch("begin immediate").map_err(database)?;
+    connection.execute_batch("begin immediate").map_err(&database)?;
     let done = version(connection).and_then(|found| match found {
         0 => connection.execute_batch(&format!("{SCHEMA} pragma user_version = {VERSION};")),
         _ => Ok(()),
     });
-    connection.execute_batch(if done.is_ok() { "commit" } else { "rollback" }).map_err(database)?;
-    done.map_err(database)
+    connection.execute_batch(if done.is_ok() { "commit" } else { "rollback" }).map_err(&database)?;
+    done.map_err(&database)
 }

@@ -19,6 +19,8 @@ use crate::model::{RunRecord, RunState};
 const KEEP_RUNS: usize = 50;
 /// Bytes of logs that are kept.
 const KEEP_LOG_BYTES: u64 = 200_000_000;
+/// Builds of a layer that are kept.
+const KEEP_BUILDS: i64 = 50;
 /// Builds of a layer that an estimate looks at.
 const ESTIMATE_FROM: usize = 5;
 
@@ -37,9 +39,11 @@ impl Store {
         Ok(Self { folder, path, connection })
     }
 
-    /// Opens the memory of a project that has one; makes nothing.
+    /// Opens the memory of a project that has one, to read it: makes and changes nothing.
     pub fn open_existing(project_root: &Path) -> Result<Option<Self>, StoreError> {
-        if project_root.join(".lian").join("lian.db").is_file() { Self::open(project_root).map(Some) } else { Ok(None) }
+        let folder = project_root.join(".lian");
+        let opened = database::open_existing(&folder)?;
+        Ok(opened.map(|(connection, path)| Self { folder, path, connection }))
     }
 
     /// Begins a run: from now on it is listed, and alive as long as the session is.
@@ -177,6 +181,10 @@ impl Store {
                 self.connection.execute("delete from runs where id = ?1", [run.id.as_str()]).map_err(self.fault())?;
             }
         }
+        let sql = "delete from builds where id in (select id from (
+                     select id, row_number() over (partition by layer order by at desc, id desc) as place from builds
+                   ) where place > ?1)";
+        self.connection.execute(sql, [KEEP_BUILDS]).map_err(self.fault())?;
         Ok(freed)
     }
 
@@ -195,8 +203,7 @@ impl Store {
     }
 
     fn fault(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
-        let path = self.path.clone();
-        move |source| StoreError::Database { path: path.clone(), source }
+        StoreError::database(&self.path)
     }
 }
 
@@ -329,6 +336,70 @@ mod tests {
         std::fs::write(dir.path().join(".lian/lian.db"), "no database at all, but long enough to be read")
             .expect("writable");
         let error = Store::open(dir.path()).map(|_| ()).expect_err("it was opened");
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
         assert!(miette::Diagnostic::help(&error).expect("help").to_string().contains("may be deleted"));
+        let error = Store::open_existing(dir.path()).map(|_| ()).expect_err("it was opened");
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_full_disk_says_so() {
+        let (_dir, store) = store();
+        let pages: i64 = store.connection.query_row("pragma page_count", [], |row| row.get(0)).expect("a number");
+        store.connection.pragma_update(None, "max_page_count", pages).expect("set");
+        let sql = "insert into runs (id, started, state, command) values ('a', 1, 'success', ?1)";
+        let full = store.connection.execute(sql, ["x".repeat(100_000)]).map_err(store.fault()).expect_err("it fitted");
+        assert!(matches!(full, StoreError::DiskFull { .. }), "{full:?}");
+        store.connection.pragma_update(None, "query_only", true).expect("set");
+        let refused = store.connection.execute(sql, ["x"]).map_err(store.fault()).expect_err("it was written");
+        assert!(matches!(refused, StoreError::ReadOnly { .. }), "{refused:?}");
+    }
+
+    /// Every file below a folder with its content and the time of its last change.
+    fn files(folder: &Path) -> std::collections::BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+        let entries = walkdir::WalkDir::new(folder).into_iter().map(|entry| entry.expect("readable"));
+        let look = |entry: walkdir::DirEntry| {
+            let changed = entry.metadata().expect("readable").modified().expect("a time");
+            (entry.path().to_owned(), (std::fs::read(entry.path()).unwrap_or_default(), changed))
+        };
+        entries.map(look).collect()
+    }
+
+    #[test]
+    fn reading_makes_and_changes_nothing() {
+        let dir = tempfile::Builder::new().prefix("50%#? ").tempdir().expect("a folder");
+        assert!(Store::open_existing(dir.path()).expect("nothing").is_none());
+        assert_eq!(files(dir.path()).len(), 1, "something was made");
+        let store = Store::open(dir.path()).expect("a store");
+        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        let alive = Store::open_existing(dir.path()).expect("readable").expect("a store");
+        assert_eq!(alive.find("latest").expect("a run").state, RunState::Running, "a run that goes on is not seen");
+        drop(alive);
+        session.end(Timestamp(9), Tally { state: RunState::Success, counts: [1, 0, 0, 0] }).expect("ended");
+        drop((session, store));
+        let before = files(dir.path());
+        let reader = Store::open_existing(dir.path()).expect("readable").expect("a store");
+        assert_eq!(reader.find("latest").expect("a run").state, RunState::Success);
+        assert_eq!(reader.estimate(&"app".into()), None);
+        assert!(reader.connection.execute("delete from runs", []).is_err(), "it can be written");
+        drop(reader);
+        assert_eq!(files(dir.path()), before);
+    }
+
+    #[test]
+    fn old_builds_are_forgotten_layer_by_layer() {
+        let (_dir, store) = store();
+        let insert = "insert into builds (layer, key, digest, duration_ms, steps, cached, runner_type, at)
+                      values (?1, 'k', 'd', 1, 1, 0, 'local', ?2)";
+        for at in 0..KEEP_BUILDS + 7 {
+            store.connection.execute(insert, params!["app", at]).expect("written");
+        }
+        store.connection.execute(insert, params!["rare", 0]).expect("written");
+        store.prune().expect("pruned");
+        let count = |layer: &str| -> (i64, i64) {
+            let sql = "select count(*), min(at) from builds where layer = ?1";
+            store.connection.query_row(sql, [layer], |row| Ok((row.get(0)?, row.get(1)?))).expect("a number")
+        };
+        assert_eq!((count("app"), count("rare")), ((KEEP_BUILDS, 7), (1, 0)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 
 use rusqlite::{Connection, params};
@@ -52,10 +52,7 @@ impl Session {
         let sql =
             "update runs set ended = ?2, state = ?3, built = ?4, reused = ?5, failed = ?6, skipped = ?7 where id = ?1";
         let values = params![self.id.as_str(), millis(at), state_word(tally.state), built, reused, failed, skipped];
-        state
-            .connection
-            .execute(sql, values)
-            .map_err(|source| StoreError::Database { path: self.database.clone(), source })?;
+        state.connection.execute(sql, values).map_err(StoreError::database(&self.database))?;
         // The name goes first: whoever opens it afterwards finds a free lock or none.
         let _ = std::fs::remove_file(&self.lock_path);
         let _ = rustix::fs::flock(&self.lock, rustix::fs::FlockOperation::Unlock);
@@ -77,8 +74,8 @@ impl Journal for Session {
         };
         let seq = state.seq;
         let sql = "insert into journal (run, seq, at, kind, json) values (?1, ?2, ?3, ?4, ?5)";
-        let mut statement = state.connection.prepare_cached(sql).map_err(journal)?;
-        statement.execute(params![self.id.as_str(), seq, millis(at), kind, json]).map_err(journal)?;
+        let mut statement = state.connection.prepare_cached(sql).map_err(journal(&self.database))?;
+        statement.execute(params![self.id.as_str(), seq, millis(at), kind, json]).map_err(journal(&self.database))?;
         drop(statement);
         state.seq += 1;
         Ok(())
@@ -113,14 +110,20 @@ impl Journal for Session {
             build.runner_type,
             millis(build.at),
         ];
-        self.state().connection.execute(sql, values).map_err(journal)?;
+        self.state().connection.execute(sql, values).map_err(journal(&self.database))?;
         Ok(())
     }
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
-fn journal(error: rusqlite::Error) -> JournalError {
-    JournalError { message: error.to_string() }
+/// What a journal that cannot be written means, and what to do about it.
+fn journal(path: &Path) -> impl Fn(rusqlite::Error) -> JournalError {
+    let wrap = StoreError::database(path);
+    move |source| {
+        let cause = source.to_string();
+        let error = wrap(source);
+        let help = miette::Diagnostic::help(&error).map_or_else(String::new, |help| help.to_string());
+        JournalError { message: format!("{error}: {cause}"), help }
+    }
 }
 
 /// SQLite's integers are signed.
