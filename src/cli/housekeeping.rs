@@ -1,4 +1,4 @@
-//! `runs`, `logs`, `load`, `gc` and `schemas`: looking back and tidying up. Refuses: building.
+//! `runs`, `load`, `gc` and `schemas`: looking back and tidying up. Refuses: building.
 
 use std::path::{Path, PathBuf};
 
@@ -29,31 +29,6 @@ pub fn runs(global: &Global, project: &Project, limit: usize) -> Outcome {
     match global.format {
         Format::Json => show::json(&report::runs_json(&runs)),
         _ => show::out(&report::runs_table(&runs, Style::stdout())),
-    }
-    Ok(Exit::Done)
-}
-
-/// Shows the logs of a run.
-pub fn logs(global: &Global, project: &Project, run: &str, layer: Option<&str>) -> Outcome {
-    let unknown = || crate::store::StoreError::UnknownRun { wanted: run.to_owned() };
-    let store = Store::open_existing(&project_root(project))?.ok_or_else(unknown)?;
-    let record = store.find(run)?;
-    let logs = store.logs(&record.id, layer)?;
-    if global.format == Format::Json {
-        let rows: Vec<_> =
-            logs.iter().map(|(layer, text)| serde_json::json!({ "layer": layer, "log": text })).collect();
-        show::json(&serde_json::json!({ "schema": 1, "run": record.id, "logs": rows }));
-        return Ok(Exit::Done);
-    }
-    let style = Style::stdout();
-    if logs.is_empty() {
-        show::out(&format!("run {} built nothing\n", record.id));
-    }
-    for (name, text) in &logs {
-        if layer.is_none() {
-            show::out(&format!("{}\n", style.strong(name)));
-        }
-        show::out(text);
     }
     Ok(Exit::Done)
 }

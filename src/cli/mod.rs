@@ -7,6 +7,7 @@ mod check;
 mod doctor;
 mod exit;
 mod housekeeping;
+mod logs;
 mod pins;
 mod plan_command;
 mod settings;
@@ -70,7 +71,7 @@ fn perform(cli: Cli) -> Outcome {
         }
         Command::Update { source, dry_run } => update::update(&global, &source, dry_run),
         Command::Runs { project, limit } => housekeeping::runs(&global, &project, limit),
-        Command::Logs { project, run, layer } => housekeeping::logs(&global, &project, &run, layer.as_deref()),
+        Command::Logs { project, run, layer } => logs::logs(&global, &project, &run, layer.as_deref()),
         Command::Load { source, layer, tag } => housekeeping::load(&global, &source, &layer, tag.as_deref()),
         Command::Gc { project, keep_bytes, drop } => housekeeping::gc(&global, &project, keep_bytes, &drop),
         Command::Schemas { export } => housekeeping::schemas(&global, &export),

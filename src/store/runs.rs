@@ -132,8 +132,8 @@ impl Store {
         durations.get(durations.len() / 2).and_then(|middle| u64::try_from(*middle).ok())
     }
 
-    /// The logs of a run: each layer with its text, sorted; only one layer's where it is named.
-    pub fn logs(&self, run: &RunId, layer: Option<&str>) -> Result<Vec<(String, String)>, StoreError> {
+    /// The logs of a run: each layer with its file, sorted; only one layer's where it is named.
+    pub fn logs(&self, run: &RunId, layer: Option<&str>) -> Result<Vec<(String, PathBuf)>, StoreError> {
         let folder = self.log_folder(run);
         let mut layers: Vec<String> = std::fs::read_dir(&folder)
             .map(|entries| {
@@ -153,14 +153,11 @@ impl Store {
             }
             layers.retain(|layer| layer == wanted);
         }
-        layers
-            .into_iter()
-            .map(|layer| {
-                let path = logs::path(&folder, &layer);
-                let bytes = std::fs::read(&path).map_err(StoreError::io("read", &path))?;
-                Ok((layer, String::from_utf8_lossy(&bytes).into_owned()))
-            })
-            .collect()
+        let with_path = |layer: String| {
+            let path = logs::path(&folder, &layer);
+            (layer, path)
+        };
+        Ok(layers.into_iter().map(with_path).collect())
     }
 
     /// Forgets the oldest runs and logs beyond the bounds; the bytes of logs that went.
