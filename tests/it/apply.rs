@@ -94,7 +94,30 @@ fn plan_tells_changes_by_its_exit_code_and_writes_nothing() {
     lian(&project, &["plan", "--detailed-exitcode"]).exits(2);
     assert!(!project.path().join(".lian").exists(), "plan wrote something");
     apply(&project, &[]).exits(0);
+    let files = || -> Vec<_> {
+        let entries = walkdir::WalkDir::new(project.path()).sort_by_file_name().into_iter();
+        let entries = entries.map(|entry| entry.expect("readable"));
+        entries.map(|entry| (entry.path().to_owned(), entry.metadata().expect("readable").modified().ok())).collect()
+    };
+    let before = files();
     lian(&project, &["plan", "--detailed-exitcode"]).exits(0);
+    assert_eq!(files(), before, "plan made or changed a file");
+    std::fs::write(project.path().join(".lian/lian.db"), "no database, but long enough to be read").expect("writable");
+    lian(&project, &["plan", "--detailed-exitcode"]).exits(0);
+    let damaged = lian(&project, &["apply"]).exits(1);
+    assert!(damaged.stderr.contains("lian::store::corrupt") && damaged.stderr.contains("help:"), "{}", damaged.both());
+}
+
+#[test]
+fn quiet_is_silent_where_all_is_well_and_only_there() {
+    let project = family();
+    for arguments in [&["apply", "--quiet"][..], &["apply", "-q", "--force", "other"], &["apply", "-q"], &["plan", "-q"]] {
+        let ran = lian(&project, arguments).exits(0);
+        assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{arguments:?}");
+    }
+    project.write("catalog/tool/Dockerfile", "FROM lamina/base\nRUN echo about to fail && exit 3\n");
+    let failed = lian(&project, &["apply", "-q"]).exits(1);
+    assert!(failed.stdout.contains("about to fail") && failed.stdout.contains("help:"), "{}", failed.both());
 }
 
 #[test]

@@ -70,6 +70,28 @@ fn interrupting_cancels_cleanly_and_the_next_run_goes_on() {
 }
 
 #[test]
+fn a_person_is_told_at_once_that_it_stops_and_what_a_second_time_does() {
+    let project = slow();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = project.command(&["apply", "-v"]);
+    command.stderr(writer.try_clone().expect("a pipe")).stdout(writer);
+    let mut child = command.spawn().expect("the binary starts");
+    // The command holds the writing end: with it open the output would never end.
+    drop(command);
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(reader)).map(|line| line.expect("readable"));
+    let before: Vec<String> = lines.by_ref().take_while(|line| !line.contains("sleep 60")).collect();
+    signal(child.id(), "INT");
+    let after: Vec<String> = lines.collect();
+    let code = child.wait().expect("waited for").code();
+    let all = format!("{}\n---\n{}", before.join("\n"), after.join("\n"));
+    assert_eq!(code, Some(130), "{all}");
+    assert!(before.iter().any(|line| line.contains("quick") && line.contains("[1/2]")), "-v shows no steps: {all}");
+    let first = after.iter().find(|line| !line.is_empty()).expect("lines");
+    assert!(first.contains("cancelled") && first.contains("Ctrl-C again kills"), "{all}");
+    assert!(after.last().is_some_and(|line| line.contains("lian-build apply")), "no word of what to do next: {all}");
+}
+
+#[test]
 fn killing_leaves_nothing_corrupt_and_the_next_run_goes_on() {
     let project = slow();
     let mut child =
