@@ -110,8 +110,7 @@ async fn carry_out(
     wishes: Wishes,
 ) -> Result<Run, Failure> {
     let stops = signals::stops().map_err(show::io)?;
-    let said = wishes.parallel.filter(|width| *width > 0).or(Some(settings.workflow.parallel));
-    let width = said.filter(|width| *width > 0).unwrap_or_else(processors);
+    let width = width(settings, wishes.parallel);
     let limits = Limits { width, keep_going: !wishes.fail_fast, ..Limits::default() };
     let specs = blueprint
         .plan
@@ -144,8 +143,11 @@ async fn carry_out(
     Ok(drive::drive(id, run, jobs, digests, world, &mut *observer, stops).await.run)
 }
 
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2)
+/// Layers at once: as said, else as the workflow says, else as many as there are processors.
+pub fn width(settings: &Settings, said: Option<usize>) -> usize {
+    let processors = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
+    let said = said.filter(|width| *width > 0).or(Some(settings.workflow.parallel));
+    said.filter(|width| *width > 0).unwrap_or_else(processors)
 }
 
 /// A builder that looks for its daemon when it is first needed, and again where that one is gone: a run that builds

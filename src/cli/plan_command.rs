@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use super::apply;
 use super::args::{Format, Global, Selection};
 use super::blueprint;
 use super::exit::{Exit, Outcome};
@@ -35,7 +36,9 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
         Format::Dot => show::out(&report::dot(&plan)),
         Format::Mermaid => show::out(&report::mermaid(&plan)),
         Format::Text if global.quiet && !changes => {}
-        Format::Text => show::out(&report::plan_table(&plan, "lian-build apply", Style::stdout())),
+        Format::Text => {
+            show::out(&report::plan_table(&plan, apply::width(&settings, None), "lian-build apply", Style::stdout()))
+        }
     }
     Ok(if detailed_exitcode && changes { Exit::Changes } else { Exit::Done })
 }

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::board::Board;
+use super::lines::roughly;
 use super::style::Style;
-use super::text::{clean, count, cut, pad, pad_left, width};
-use crate::base::human_duration;
+use super::text::{self, clean, count, cut, pad, pad_left};
+use crate::base::{Timestamp, human_duration};
 use crate::model::{Action, Plan, PlannedStep};
 
 /// What `plan --format json` prints.
@@ -31,8 +33,9 @@ pub fn plan_json(plan: &Plan) -> Value {
     })
 }
 
-/// The plan as an aligned table with a summary below it; one line where nothing is to be built.
-pub fn plan_table(plan: &Plan, command: &str, style: Style) -> String {
+/// The plan as an aligned table with a summary below it, for so many layers at once; one line where nothing is to be
+/// built.
+pub fn plan_table(plan: &Plan, width: usize, command: &str, style: Style) -> String {
     let summary = plan.summary();
     if summary.build == 0 {
         let layers = count(plan.steps.len(), "layer");
@@ -44,13 +47,13 @@ pub fn plan_table(plan: &Plan, command: &str, style: Style) -> String {
     let mut widths = [0; 6];
     for row in &rows {
         for (widest, cell) in widths.iter_mut().zip(row) {
-            *widest = (*widest).max(width(cell));
+            *widest = (*widest).max(text::width(cell));
         }
     }
     // The reason gives way where the terminal is narrow.
     let others: usize = widths.iter().sum::<usize>() - widths[3] + 10;
     widths[3] = widths[3].min(style.width.saturating_sub(others).max(20));
-    let mut text = String::new();
+    let mut table = String::new();
     for (index, row) in rows.iter().enumerate() {
         let cells = [
             pad_left(&row[0], widths[0]),
@@ -62,17 +65,17 @@ pub fn plan_table(plan: &Plan, command: &str, style: Style) -> String {
         ];
         let line = cells.join("  ");
         let line = line.trim_end();
-        text.push_str(&match (index, row[2].as_str()) {
+        table.push_str(&match (index, row[2].as_str()) {
             (0, _) => style.dim(line),
             (_, "build") => line.replacen("build", &style.notable("build"), 1),
             _ => style.dim(line),
         });
-        text.push('\n');
+        table.push('\n');
     }
-    text.push('\n');
-    text.push_str(&footer(plan, command));
-    text.push('\n');
-    text
+    table.push('\n');
+    table.push_str(&footer(plan, width, command));
+    table.push('\n');
+    table
 }
 
 fn row(step: &PlannedStep) -> [String; 6] {
@@ -95,16 +98,13 @@ fn row(step: &PlannedStep) -> [String; 6] {
     [step.wave.to_string(), step.layer.to_string(), action.to_owned(), why, runner, about]
 }
 
-fn footer(plan: &Plan, command: &str) -> String {
+fn footer(plan: &Plan, width: usize, command: &str) -> String {
     let summary = plan.summary();
     let mut parts = vec![format!("{} to build, {} to reuse", summary.build, summary.reuse)];
-    let estimates: Vec<Option<u64>> =
-        plan.steps.iter().filter(|step| step.action == Action::Build).map(|step| step.estimate_ms).collect();
-    let known: u64 = estimates.iter().flatten().sum();
-    if known > 0 {
-        let unknown = estimates.iter().filter(|estimate| estimate.is_none()).count();
+    let (time, unknown) = Board::new(plan.clone(), width).left(Timestamp(0));
+    if !time.is_zero() {
         let more = if unknown > 0 { format!(" and {unknown} not built before") } else { String::new() };
-        parts.push(format!("about {} of building{more}", human_duration(Duration::from_millis(known))));
+        parts.push(format!("about {}{more}, {width} at once", roughly(time)));
     }
     parts.push(command.to_owned());
     parts.join(" · ")
@@ -158,13 +158,13 @@ pub(super) mod tests {
 
     #[test]
     fn a_plan_reads_like_a_table() {
-        insta::assert_snapshot!(plan_table(&example(), "lian-build apply", Style::PLAIN));
+        insta::assert_snapshot!(plan_table(&example(), 2, "lian-build apply", Style::PLAIN));
     }
 
     #[test]
     fn nothing_to_do_is_one_line() {
         let plan = Plan { steps: vec![step(1, "debian", &[], None)] };
-        assert_eq!(plan_table(&plan, "lian-build apply", Style::PLAIN), "nothing to build: 1 layer up to date\n");
+        assert_eq!(plan_table(&plan, 2, "lian-build apply", Style::PLAIN), "nothing to build: 1 layer up to date\n");
     }
 
     #[test]
