@@ -18,7 +18,7 @@ use crate::context::Reader;
 use crate::drive::{self, World};
 use crate::life::{Limits, Run, StepSpec};
 use crate::model::{Fault, FaultKind, Outcome as StepOutcome, RunOutcome, RunState};
-use crate::ports::{BuildRequest, BuildSink, Builder, Built, Journal, Observer, VerifyRequest};
+use crate::ports::{BuildRequest, BuildSink, Builder, Built, ImageStore as _, Journal, Observer, VerifyRequest};
 use crate::providers::Local;
 use crate::registries::{KeepPolicy, OciLayout};
 use crate::report::{self, Look, Style};
@@ -49,8 +49,13 @@ pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome 
     let images = OciLayout::open(&settings.layout)?;
     // Whatever the plan reuses stays until the run is over.
     let in_use = images.in_use()?;
-    let blueprint = blueprint::draw(&settings, &survey, graph, Some(&images), Some(&store))?;
+    let mut blueprint = blueprint::draw(&settings, &survey, graph, Some(&images), Some(&store))?;
+    blueprint::give_secrets(&settings, &survey, &mut blueprint.jobs)?;
     super::pins::add_missing(&settings, &blueprint.pins)?;
+    // An image that is reused is what the catalog says now, whatever was built in between.
+    for step in blueprint.plan.steps.iter().filter(|step| step.digest.is_some()) {
+        images.make_latest(step.image.trim_end_matches(":latest"), &step.key)?;
+    }
     let session = Arc::new(store.begin(&super::command_line(), now())?);
     let images = Arc::new(images);
     let runtime =
@@ -84,6 +89,7 @@ fn exit_of(run: &Run) -> Exit {
     match run.outcome() {
         _ if run.stuck().next().is_some() => Exit::Stuck,
         RunOutcome::Success => Exit::Done,
+        RunOutcome::Failure if run.faults().all(|kind| kind == FaultKind::Unavailable) => Exit::Unavailable,
         RunOutcome::Failure => Exit::Failed,
         RunOutcome::Cancelled => Exit::Interrupted,
     }
@@ -124,12 +130,13 @@ async fn carry_out(
             sizes: vec![step.size.clone()],
         })
         .collect();
-    let mut observer: Box<dyn Observer> = if global.format == Format::Json {
+    let observer: Box<dyn Observer> = if global.format == Format::Json {
         report::json_events()
     } else {
         let look = Look { style: Style::stderr(), quiet: global.quiet, verbose: global.verbose, width };
         report::observer(&blueprint.plan, look)
     };
+    let mut observer = report::detached(observer);
     let id = session.id().clone();
     let world = World {
         provider: Arc::new(Local::new(Arc::new(OnDemand::default()), host_platform())),
@@ -187,7 +194,7 @@ fn unavailable(error: &crate::buildkit::BuildkitError) -> Fault {
         message = format!("{message}: {cause}");
     }
     let code = miette::Diagnostic::code(error).map_or_else(|| "lian::buildkit::daemon".to_owned(), |c| c.to_string());
-    let fault = Fault::new(FaultKind::Missing, &code, message);
+    let fault = Fault::new(FaultKind::Unavailable, &code, message);
     match miette::Diagnostic::help(error) {
         Some(help) => fault.help(help.to_string()),
         None => fault,

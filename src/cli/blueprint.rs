@@ -11,7 +11,7 @@ use crate::base::{Digest, LayerName};
 use crate::context::Reader;
 use crate::drive::{Job, ParentImage};
 use crate::graph::{self, ImageOrigin, LayerGraph};
-use crate::model::{Declared, DockerfileFacts, ImageRef, KeyParts, LayerKey, Listing, ParentKey, Plan, Secret};
+use crate::model::{Action, Declared, DockerfileFacts, ImageRef, KeyParts, LayerKey, Listing, ParentKey, Plan, Secret};
 use crate::plan::{self, Candidate};
 use crate::ports::{BuildRequest, ContextError, ContextReader, ImageStore, NamedContext, SecretSource, SecretValue};
 use crate::registries::OciLayout;
@@ -64,19 +64,28 @@ pub fn draw(
     let mut keys: BTreeMap<LayerName, LayerKey> = BTreeMap::new();
     let mut candidates = Vec::with_capacity(chosen.len());
     let mut jobs = BTreeMap::new();
+    let mut current: BTreeMap<LayerName, Option<Digest>> = BTreeMap::new();
     for layer in &chosen {
         let input = &inputs[layer];
         let job = job(settings, survey, graph, &pins, &keys, input)?;
         keys.insert(layer.clone(), job.key.clone());
-        let found = images.map(|images| images.find(&job.image, &job.key.tag())).transpose()?.flatten();
-        let existing = found.filter(|found| found.key.as_ref() == Some(&job.key)).map(|found| found.digest);
-        let latest = images.map(|images| images.parts(&job.image, "latest")).transpose()?.flatten();
+        let (existing, rebased) = match images {
+            Some(images) => existing(images, &job, &current)?,
+            None => (None, None),
+        };
+        // What an image that is reused was made of is nobody's question.
+        let latest = match (images, existing.is_some() && forced.is_empty()) {
+            (Some(images), false) => images.record(&job.image, "latest")?.map(|record| record.parts),
+            _ => None,
+        };
+        current.insert(layer.clone(), existing.clone());
         candidates.push(Candidate {
             parts: job.parts.clone(),
             key: job.key.clone(),
             parents: graph.parents(layer).into_iter().cloned().collect(),
             image: job.image.clone(),
             existing,
+            rebased,
             latest,
             size: sizing::resolve(None, input.declared.layer.language.as_deref()),
             estimate_ms: history.and_then(|store| store.estimate(layer)),
@@ -84,9 +93,50 @@ pub fn draw(
         jobs.insert(layer.clone(), job);
     }
     let plan = plan::plan(candidates, &forced);
-    let digests = plan.steps.iter().filter_map(|step| Some((step.layer.clone(), step.digest.clone()?))).collect();
-    jobs.retain(|layer, _| plan.steps.iter().any(|step| step.layer == *layer && step.digest.is_none()));
+    let digests: BTreeMap<LayerName, Digest> =
+        plan.steps.iter().filter_map(|step| Some((step.layer.clone(), step.digest.clone()?))).collect();
+    let reused = |layer: &LayerName| BTreeMap::<LayerName, Digest>::contains_key(&digests, layer);
+    jobs.retain(|layer, _| !reused(layer));
+    for step in plan.steps.iter().filter(|step| step.action == Action::Build) {
+        if let Some(job) = jobs.get_mut(&step.layer) {
+            job.forced = swept(&plan, &forced, &step.layer);
+        }
+    }
     Ok(Blueprint { plan, jobs, digests, pins })
+}
+
+/// The verified image of a layer's key, if it stands on the images that its parents have now; else the parent that was
+/// rebuilt: one that was forced has another image under the same key.
+fn existing(
+    images: &OciLayout,
+    job: &Job,
+    current: &BTreeMap<LayerName, Option<Digest>>,
+) -> Result<(Option<Digest>, Option<LayerName>), Failure> {
+    let Some(found) = images.find(&job.image, &job.key.tag())?.filter(|found| found.key.as_ref() == Some(&job.key))
+    else {
+        return Ok((None, None));
+    };
+    let Some(record) = images.record(&job.image, &job.key.tag())? else { return Ok((None, None)) };
+    let rebuilt =
+        |(parent, was): &(&LayerName, &Digest)| matches!(current.get(*parent), Some(Some(now)) if now != *was);
+    Ok(match record.built_on.iter().find(rebuilt) {
+        Some((parent, _)) => (None, Some(parent.clone())),
+        None => (Some(found.digest), None),
+    })
+}
+
+/// Gives every job that is carried out its secrets; all that lack a value are told at once.
+pub fn give_secrets(settings: &Settings, survey: &Survey, jobs: &mut BTreeMap<LayerName, Job>) -> Result<(), Failure> {
+    let mut missing = Vec::new();
+    for declared in &survey.catalog.layers {
+        if let Some(job) = jobs.get_mut(&declared.layer.name) {
+            job.request.secrets = secrets(settings, declared, &mut missing);
+        }
+    }
+    match missing.len() {
+        0 => Ok(()),
+        _ => Err(Failure::usage(UsageError::MissingSecrets { missing: missing.join("; ") })),
+    }
 }
 
 /// Reads every context, each once, on as many threads as there are processors.
@@ -165,7 +215,7 @@ fn job(
     let parts: KeyParts = graph::key_parts(
         declared,
         &graph::KeyInputs {
-            dockerfile: &survey.texts[&layer.name],
+            dockerfile: &input.listing.dockerfile,
             listing: &input.listing,
             build_args: &build_args,
             platform: &platform,
@@ -182,7 +232,7 @@ fn job(
         build_args,
         platform,
         labels,
-        secrets: secrets(settings, declared)?,
+        secrets: Vec::new(),
         ssh: layer.ssh.clone(),
         named_contexts,
         frontend: frontend_pin.map(|(digest, image)| format!("{}@{digest}", image.name())),
@@ -194,6 +244,7 @@ fn job(
         parents: parent_images,
         key: parts.key(),
         parts,
+        forced: false,
         listing: input.listing.clone(),
         tools: layer.tools_provided.clone(),
         artifact_paths: layer.artifact_paths.clone(),
@@ -212,33 +263,29 @@ pub fn frontend(declared: &Declared) -> Result<Option<ImageRef>, Failure> {
     Ok(Some(image))
 }
 
-/// The secrets that have a value. The caller's CA bundle is the value of `ca`.
-fn secrets(settings: &Settings, declared: &Declared) -> Result<Vec<SecretSource>, Failure> {
+/// The secrets that have a value; what a required one lacks is added to `missing`. The caller's CA bundle is the value
+/// of `ca`.
+fn secrets(settings: &Settings, declared: &Declared, missing: &mut Vec<String>) -> Vec<SecretSource> {
     let mut sources = Vec::new();
     for secret in &declared.layer.secrets {
         match value_of(settings, declared, secret) {
             Ok(Some(value)) => sources.push(SecretSource { id: secret.id.clone(), value }),
-            Ok(None) => {}
             Err(what) if secret.required => {
-                let help = match (&secret.env, &secret.file) {
-                    (Some(name), _) => format!("set the environment variable {name}"),
-                    (_, Some(file)) => format!("write the value to {file}"),
-                    _ => "give it `env` or `file` in the layer's `secrets`".to_owned(),
-                };
-                let (id, layer) = (secret.id.clone(), declared.layer.name.to_string());
-                return Err(Failure::usage(UsageError::MissingSecret { id, layer, what, help }));
+                missing.push(format!("`{}` of layer `{}`: {what}", secret.id, declared.layer.name));
             }
-            Err(_) => {}
+            Ok(None) | Err(_) => {}
         }
     }
-    Ok(sources)
+    sources
 }
 
 fn value_of(settings: &Settings, declared: &Declared, secret: &Secret) -> Result<Option<SecretValue>, String> {
     match (&secret.env, &secret.file, &settings.ca_bundle) {
         (_, _, Some(bundle)) if secret.id == "ca" => Ok(Some(SecretValue::File(bundle.clone()))),
-        (Some(name), _, _) if std::env::var_os(name).is_some() => Ok(Some(SecretValue::Env(name.clone()))),
-        (Some(name), None, _) => Err(format!("{name} is not set")),
+        (Some(name), _, _) if std::env::var_os(name).is_some_and(|value| !value.is_empty()) => {
+            Ok(Some(SecretValue::Env(name.clone())))
+        }
+        (Some(name), None, _) => Err(format!("the environment variable {name} is not set")),
         (_, Some(file), _) => {
             let path = declared.folder().join(file);
             if path.is_file() {
@@ -247,7 +294,22 @@ fn value_of(settings: &Settings, declared: &Declared, secret: &Secret) -> Result
                 Err(format!("{} is not there", path.display()))
             }
         }
-        (None, None, _) if secret.required => Err("no source is declared".to_owned()),
-        (None, None, _) => Ok(None),
+        (None, None, _) => Err("its declaration names neither `env` nor `file`".to_owned()),
     }
+}
+
+/// Whether a layer is built because it, or something that it stands on, was forced: an image of its key does not do.
+fn swept(plan: &Plan, forced: &BTreeSet<LayerName>, layer: &LayerName) -> bool {
+    let mut waiting = vec![layer];
+    let mut seen = BTreeSet::new();
+    while let Some(layer) = waiting.pop() {
+        if forced.contains(layer) {
+            return true;
+        }
+        if seen.insert(layer) {
+            waiting
+                .extend(plan.steps.iter().find(|step| step.layer == *layer).into_iter().flat_map(|step| &step.parents));
+        }
+    }
+    false
 }

@@ -98,18 +98,15 @@ pub enum UsageError {
         /// The next action.
         help: String,
     },
-    /// A required secret has no value.
-    #[error("the secret `{id}` of layer `{layer}` has no value: {what}")]
-    #[diagnostic(code(lian::cli::missing_secret), help("{help}"))]
-    MissingSecret {
-        /// Its id.
-        id: String,
-        /// Whose.
-        layer: String,
-        /// What is missing.
-        what: String,
-        /// The next action.
-        help: String,
+    /// Required secrets have no value.
+    #[error("secrets without a value: {missing}")]
+    #[diagnostic(
+        code(lian::cli::missing_secret),
+        help("give each its value, by the variable or the file that its layer's `secrets` names")
+    )]
+    MissingSecrets {
+        /// Each with its layer and what is missing.
+        missing: String,
     },
     /// Output of this form makes no sense for the command.
     #[error("`--format {format}` is for `lian-build plan` only")]

@@ -1,5 +1,6 @@
 //! The walk over a context. Refuses: entering folders that the ignore file leaves out for good.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::{Error, ErrorKind};
@@ -26,7 +27,8 @@ impl ContextReader for Reader {
         let (ignore, digest) = ignore_file(&folder, dockerfile)?;
         let mut walk = Walk { ignore, entries: Vec::new() };
         walk.run(folder)?;
-        walk.listing(digest)
+        let text = fs::read(dockerfile).map_err(|source| unreadable(dockerfile, source))?;
+        walk.listing(Digest::of(text), digest)
     }
 }
 
@@ -137,7 +139,7 @@ impl Walk {
         }
     }
 
-    fn listing(self, ignore: Option<Digest>) -> Result<Listing, ContextError> {
+    fn listing(self, dockerfile: Digest, ignore: Option<Digest>) -> Result<Listing, ContextError> {
         let mut entries = self.entries;
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         entries.dedup_by(|a, b| a.name == b.name);
@@ -147,7 +149,7 @@ impl Walk {
         let bytes = hashed.iter().map(|(_, length)| length).sum();
         let mut hashed = hashed.into_iter().map(|(digest, _)| digest);
         let nothing = Digest::of("");
-        let mut listing = Listing { bytes, ignore, ..Listing::default() };
+        let mut listing = Listing { files: BTreeMap::new(), bytes, dockerfile, ignore };
         for Entry { name, path, kind, mode } in entries {
             let digest = match kind {
                 FileKind::File => hashed.next().expect("invariant: each file was hashed"),

@@ -1,20 +1,20 @@
 //! The dispatcher's loop: one owner of the run, one queue of messages. Refuses: long work (see `tasks`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, JoinSet};
 
-use super::job::Job;
+use super::job::{Job, ParentImage};
 use super::tasks::{Hands, Message, Staging, bug};
 use crate::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
 use crate::life::{Effect, Input, Run, StopLevel};
-use crate::model::{Event, EventBody, Fault, FaultKind};
+use crate::model::{Event, EventBody, Fault, FaultKind, ImageRecord};
 use crate::ports::{
-    AcquireRequest, BuildRecord, Built, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal, JournalError,
-    JournalKind, Lease, Observer, Staged,
+    AcquireRequest, BuildRecord, Built, Claim, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal,
+    JournalError, JournalKind, Lease, Observer, Staged,
 };
 
 /// What a run is carried out with.
@@ -91,6 +91,9 @@ struct InHand {
     staged: Staging,
     built: Built,
     artifacts: Option<(Staging, Digest)>,
+    built_on: BTreeMap<LayerName, Digest>,
+    /// Nobody else builds the key until its image is promoted or given up.
+    _claim: Box<dyn Claim>,
 }
 
 struct Dispatcher<'a> {
@@ -108,6 +111,7 @@ struct Dispatcher<'a> {
     tasks: JoinSet<Message>,
     errands: BTreeMap<tokio::task::Id, Errand>,
     working: BTreeMap<LayerName, AbortHandle>,
+    killing: BTreeSet<LayerName>,
     journal_fault: Option<JournalError>,
 }
 
@@ -138,6 +142,7 @@ impl<'a> Dispatcher<'a> {
             tasks: JoinSet::new(),
             errands: BTreeMap::new(),
             working: BTreeMap::new(),
+            killing: BTreeSet::new(),
             journal_fault: None,
         }
     }
@@ -167,15 +172,27 @@ impl<'a> Dispatcher<'a> {
 
     fn take(&mut self, message: Message) {
         match message {
-            Message::Input(input) => self.feed(input),
+            Message::Input(input) => {
+                if let Input::Faulted { layer, .. } = &input {
+                    // What it had built is worth nothing any more, and may be gigabytes.
+                    self.in_hand.remove(layer);
+                }
+                self.feed(input);
+            }
             Message::Lease(lease) => {
                 let (id, runner_type) = (lease.id.clone(), lease.offer.runner_type.clone());
                 self.leases.insert(id.clone(), lease);
                 self.feed(Input::LeaseGranted { lease: id, runner_type });
             }
-            Message::Built { layer, staged, built } => {
+            Message::Found { layer, digest } => {
+                self.digests.insert(layer.clone(), digest.clone());
+                self.feed(Input::Found { layer, digest });
+            }
+            Message::Built { layer, staged, built, claim } => {
                 let (digest, steps, cached) = (built.digest.clone(), built.steps, built.cached);
-                self.in_hand.insert(layer.clone(), InHand { staged, built, artifacts: None });
+                let built_on = self.parents_of(&layer);
+                let in_hand = InHand { staged, built, artifacts: None, built_on, _claim: claim };
+                self.in_hand.insert(layer.clone(), in_hand);
                 self.feed(Input::BuildDone { layer, digest, steps, cached });
             }
             Message::Verified { layer, artifacts } => {
@@ -198,6 +215,12 @@ impl<'a> Dispatcher<'a> {
             Ok((task, message)) => {
                 if let Some(Errand::Work(layer)) = self.errands.remove(&task) {
                     self.working.remove(&layer);
+                    if self.killing.remove(&layer) {
+                        // It ended by itself before the kill reached it: what came of it is not wanted any more.
+                        drop(message);
+                        self.in_hand.remove(&layer);
+                        return self.feed(Input::Killed { layer });
+                    }
                 }
                 return self.take(message);
             }
@@ -209,7 +232,7 @@ impl<'a> Dispatcher<'a> {
             Errand::Work(layer) => {
                 self.working.remove(&layer);
                 self.in_hand.remove(&layer);
-                if aborted {
+                if self.killing.remove(&layer) || aborted {
                     self.feed(Input::Killed { layer });
                 } else {
                     self.feed(Input::Faulted { layer, fault: bug(&error.to_string()) });
@@ -244,8 +267,11 @@ impl<'a> Dispatcher<'a> {
             Effect::Promote { layer } => self.promote(layer),
             Effect::Record { layer, duration } => self.record(at, layer, duration),
             Effect::Kill { layer, .. } => match self.working.get(&layer) {
-                // The task's end, as an aborted one, is the answer.
-                Some(task) => task.abort(),
+                // The task's end, however it comes, is the answer.
+                Some(task) => {
+                    task.abort();
+                    self.killing.insert(layer);
+                }
                 None => self.send(Input::Killed { layer }),
             },
             Effect::Release { lease } => {
@@ -294,6 +320,13 @@ impl<'a> Dispatcher<'a> {
         self.spawn(Errand::Work(layer), work);
     }
 
+    /// The images that a layer is built on at this moment.
+    fn parents_of(&self, layer: &LayerName) -> BTreeMap<LayerName, Digest> {
+        let parents = self.jobs.get(layer).map(|job| job.parents.as_slice()).unwrap_or_default();
+        let digest = |parent: &ParentImage| Some((parent.layer.clone(), self.digests.get(&parent.layer)?.clone()));
+        parents.iter().filter_map(digest).collect()
+    }
+
     fn verify(&mut self, layer: LayerName, lease: &LeaseId) {
         let (Some(job), Some(lease), Some(in_hand)) =
             (self.jobs.get(&layer).cloned(), self.leases.get(lease).cloned(), self.in_hand.get(&layer))
@@ -316,7 +349,7 @@ impl<'a> Dispatcher<'a> {
             staging: in_hand.staged.path().to_owned(),
             digest: in_hand.built.digest.clone(),
             key: job.key.clone(),
-            parts: job.parts.clone(),
+            record: ImageRecord { parts: job.parts.clone(), built_on: in_hand.built_on.clone() },
             artifacts: artifacts.map(|(folder, digest)| (folder.path().to_owned(), digest.clone())),
         };
         let mut keep = vec![Arc::clone(&in_hand.staged)];

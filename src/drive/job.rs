@@ -30,6 +30,8 @@ pub struct Job {
     pub parents: Vec<ParentImage>,
     /// The key's parts, kept beside the image.
     pub parts: KeyParts,
+    /// Built though an image of its key may be there.
+    pub forced: bool,
     /// The key.
     pub key: LayerKey,
     /// The context as it was when the plan was made.
@@ -68,12 +70,15 @@ impl Job {
     }
 }
 
-/// The fault of a context that changed while it was built, naming the first files; none where it did not.
+/// The fault of inputs that changed while they were built, naming the first files; none where they did not.
 pub fn moved(before: &Listing, after: &Listing) -> Option<Fault> {
     if before == after {
         return None;
     }
-    let changed = changed_files(&before.files, &after.files);
+    let mut changed = changed_files(&before.files, &after.files);
+    if before.dockerfile != after.dockerfile {
+        changed.insert(0, "its Dockerfile".to_owned());
+    }
     let first = changed.first().map_or("its ignore file", String::as_str).to_owned();
     let more = changed.len().saturating_sub(1);
     let rest = if more > 0 { format!(", +{more} more") } else { String::new() };

@@ -3,6 +3,7 @@
 
 mod dispatch;
 mod job;
+mod mask;
 mod tasks;
 
 pub use dispatch::{Finished, World, drive};

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::job::{Job, moved};
+use super::mask::Mask;
 use crate::base::{Digest, LayerName};
 use crate::life::Input;
 use crate::model::{BuildEvent, Fault, FaultKind};
 use crate::ports::{
-    AcquireRequest, Built, ComputeProvider, ContextReader, ImageSource, ImageStore, Lease, Staged, StagingFolder,
-    VerifyRequest,
+    AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageSource, ImageStore, ImageStoreError, Lease,
+    Staged, StagingFolder, VerifyRequest,
 };
 
 /// What a task hands to the dispatcher.
@@ -21,12 +22,23 @@ pub enum Message {
     /// A runner came: the run is told, the dispatcher keeps it.
     Lease(Lease),
     /// A build ended well: the run is told, the dispatcher keeps the staging folder.
-    Built { layer: LayerName, staged: Staging, built: Built },
+    Built { layer: LayerName, staged: Staging, built: Built, claim: Box<dyn Claim> },
+    /// Another run built the same key meanwhile: its image is taken.
+    Found { layer: LayerName, digest: Digest },
     /// An image holds what it must: the run is told, the dispatcher keeps the artifacts image.
     Verified { layer: LayerName, artifacts: Option<(Staging, Digest)> },
     /// A build reports.
     Progress { layer: LayerName, progress: BuildEvent },
 }
+
+/// How a build ended well.
+enum Done {
+    Built(Staging, Built, Box<dyn Claim>),
+    Found(Digest),
+}
+
+/// How often a claimed key is looked at again.
+const CLAIM_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// A staging folder, shared between a task and the dispatcher.
 pub type Staging = Arc<dyn StagingFolder>;
@@ -58,9 +70,11 @@ impl Hands {
         lease: Lease,
         digests: BTreeMap<LayerName, Digest>,
     ) -> Message {
-        match self.built(&layer, &job, &lease, &digests).await {
-            Ok((staged, built)) => Message::Built { layer, staged, built },
-            Err(fault) => Message::Input(Input::Faulted { layer, fault }),
+        let mask = Mask::of(&job.request.secrets);
+        match self.built(&layer, &job, &lease, &digests, &mask).await {
+            Ok(Done::Built(staged, built, claim)) => Message::Built { layer, staged, built, claim },
+            Ok(Done::Found(digest)) => Message::Found { layer, digest },
+            Err(fault) => Message::Input(Input::Faulted { layer, fault: mask.fault(fault) }),
         }
     }
 
@@ -70,18 +84,50 @@ impl Hands {
         job: &Arc<Job>,
         lease: &Lease,
         digests: &BTreeMap<LayerName, Digest>,
-    ) -> Result<(Staging, Built), Fault> {
+        mask: &Mask,
+    ) -> Result<Done, Fault> {
+        let claim = self.claim(job).await?;
+        if let Some(digest) = self.built_meanwhile(job, digests).await? {
+            return Ok(Done::Found(digest));
+        }
         let staged = self.staging().await?;
         let request = job.request_with(&*self.images, digests, staged.path())?;
-        let built = lease.builder.build(&request, &self.sink(layer)).await?;
+        let built = lease.builder.build(&request, &self.sink(layer, mask)).await?;
         let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
         let after = blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile))
             .await?
             .map_err(|error| Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", chain(&error)))?;
         match moved(&job.listing, &after) {
             Some(fault) => Err(fault),
-            None => Ok((staged, built)),
+            None => Ok(Done::Built(staged, built, claim)),
         }
+    }
+
+    /// The right to build a key, waited for while another run builds it.
+    async fn claim(&self, job: &Job) -> Result<Box<dyn Claim>, Fault> {
+        loop {
+            let (images, key) = (Arc::clone(&self.images), job.key.clone());
+            match blocking(move || images.claim(&key)).await?.map_err(|error| store_fault("staging", &error))? {
+                Some(claim) => return Ok(claim),
+                None => tokio::time::sleep(CLAIM_PAUSE).await,
+            }
+        }
+    }
+
+    /// The image of this key that another run promoted since the plan was made, if it stands on the same parents.
+    async fn built_meanwhile(&self, job: &Job, digests: &BTreeMap<LayerName, Digest>) -> Result<Option<Digest>, Fault> {
+        if job.forced {
+            return Ok(None);
+        }
+        let (images, image, key) = (Arc::clone(&self.images), job.image.clone(), job.key.clone());
+        let looked = blocking(move || {
+            let found = images.find(&image, &key.tag())?.filter(|found| found.key.as_ref() == Some(&key));
+            let record = images.record(&image, &key.tag())?;
+            Ok::<_, ImageStoreError>(found.zip(record))
+        });
+        let found = looked.await?.map_err(|error| store_fault("find", &error))?;
+        let same = |(layer, digest): (&LayerName, &Digest)| digests.get(layer) == Some(digest);
+        Ok(found.filter(|(_, record)| record.built_on.iter().all(same)).map(|(found, _)| found.digest))
     }
 
     /// Checks a built image and makes its artifacts image.
@@ -119,7 +165,7 @@ impl Hands {
             staging: staged.path().to_owned(),
             labels: BTreeMap::from([(crate::model::KEY_LABEL.to_owned(), job.key.to_string())]),
         };
-        let artifacts = lease.builder.verify(&request, &self.sink(layer)).await?;
+        let artifacts = lease.builder.verify(&request, &self.sink(layer, &Mask::default())).await?;
         Ok(artifacts.map(|digest| (staged, digest)))
     }
 
@@ -133,10 +179,7 @@ impl Hands {
         });
         let input = match done.await {
             Ok(Ok(())) => Input::Promoted { layer },
-            Ok(Err(error)) => {
-                let fault = Fault::new(FaultKind::Infrastructure, "lian::registries::promote", chain(&error));
-                Input::Faulted { layer, fault: with_help(fault, &error) }
-            }
+            Ok(Err(error)) => Input::Faulted { layer, fault: store_fault("promote", &error) },
             Err(fault) => Input::Faulted { layer, fault },
         };
         Message::Input(input)
@@ -152,15 +195,14 @@ impl Hands {
 
     async fn staging(&self) -> Result<Staging, Fault> {
         let images = Arc::clone(&self.images);
-        let staged = blocking(move || images.staging()).await?.map_err(|error| {
-            with_help(Fault::new(FaultKind::Infrastructure, "lian::registries::staging", chain(&error)), &error)
-        })?;
+        let staged = blocking(move || images.staging()).await?.map_err(|error| store_fault("staging", &error))?;
         Ok(Arc::from(staged))
     }
 
-    fn sink(&self, layer: &LayerName) -> impl Fn(BuildEvent) + Send + Sync + use<> {
-        let (messages, layer) = (self.messages.clone(), layer.clone());
+    fn sink(&self, layer: &LayerName, mask: &Mask) -> impl Fn(BuildEvent) + Send + Sync + use<> {
+        let (messages, layer, mask) = (self.messages.clone(), layer.clone(), mask.clone());
         move |progress| {
+            let progress = mask.event(progress);
             // The dispatcher is gone only after the run ended: then nobody listens any more.
             let _ = messages.send(Message::Progress { layer: layer.clone(), progress });
         }
@@ -189,8 +231,10 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-fn with_help(fault: Fault, error: &dyn miette::Diagnostic) -> Fault {
-    match error.help() {
+/// The image store's failure as a step's: the disk's matter, and the same the next time.
+fn store_fault(what: &str, error: &ImageStoreError) -> Fault {
+    let fault = Fault::new(FaultKind::Unavailable, &format!("lian::registries::{what}"), chain(error));
+    match miette::Diagnostic::help(error) {
         Some(help) => fault.help(help.to_string()),
         None => fault,
     }

@@ -55,7 +55,7 @@ fn given() -> impl Strategy<Value = Given> {
             Given {
                 layer,
                 dockerfile: Digest::of("FROM lamina/debian"),
-                listing: Listing { files, bytes: 1, ignore: None },
+                listing: Listing { files, bytes: 1, dockerfile: Digest::of("FROM lamina/debian"), ignore: None },
                 build_args: args,
                 platform: "linux/amd64".into(),
                 frontend: None,

@@ -52,6 +52,13 @@ pub enum Input {
         /// Of these, cached.
         cached: u32,
     },
+    /// Another run built the same key meanwhile: its image is there, verified.
+    Found {
+        /// The layer.
+        layer: LayerName,
+        /// The image.
+        digest: Digest,
+    },
     /// The image holds what it must.
     Verified {
         /// The layer.

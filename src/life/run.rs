@@ -106,6 +106,11 @@ impl Run {
         self.steps.values().filter(|step| step.outcome == Some(wanted)).count()
     }
 
+    /// The kinds of the faults that steps failed with.
+    pub fn faults(&self) -> impl Iterator<Item = FaultKind> {
+        self.steps.values().filter_map(|step| step.fault)
+    }
+
     /// The run's outcome, as far as it is known.
     pub fn outcome(&self) -> RunOutcome {
         if self.count(Outcome::Cancelled) > 0 {
@@ -127,6 +132,12 @@ impl Run {
                 if let Some(step) = self.in_state(&layer, StepState::Building) {
                     (step.digest, step.steps, step.cached) = (Some(digest), steps, cached);
                     self.move_on(&layer, StepState::Building, StepState::Verifying, effects);
+                }
+            }
+            Input::Found { layer, digest } => {
+                if let Some(step) = self.in_state(&layer, StepState::Building) {
+                    step.digest = Some(digest);
+                    self.end(at, &layer, Outcome::Reused, None, None, effects);
                 }
             }
             Input::Verified { layer } => self.move_on(&layer, StepState::Verifying, StepState::Recording, effects),
@@ -257,7 +268,7 @@ impl Run {
     }
 
     fn killed(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) {
-        let Some(step) = self.steps.get(layer) else { return };
+        let Some(step) = self.steps.get(layer).filter(|step| step.state != StepState::Ended) else { return };
         match step.doom {
             Some(Doom::Stopped) => self.end(at, layer, Outcome::Cancelled, None, None, effects),
             Some(Doom::OverBudget) => {
@@ -347,6 +358,7 @@ impl Run {
         let step = self.step(layer);
         step.state = StepState::Ended;
         step.outcome = Some(outcome);
+        step.fault = fault.as_ref().map(|fault| fault.kind).filter(|_| outcome == Outcome::Failed);
         effects.push(emit(EventBody::StepFinished(step.end(at, outcome, fault, because))));
         self.drop_lease(layer, effects);
         if outcome != Outcome::Failed {

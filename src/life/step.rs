@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Digest, LayerName, LeaseId, Timestamp};
-use crate::model::{Fault, Outcome, Size, StepEnd};
+use crate::model::{Fault, FaultKind, Outcome, Size, StepEnd};
 
 /// What a run needs to know of a step before it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +94,7 @@ pub(super) struct Step {
     pub steps: u32,
     pub cached: u32,
     pub doom: Option<Doom>,
+    pub fault: Option<FaultKind>,
 }
 
 impl Step {
@@ -113,6 +114,7 @@ impl Step {
             steps: 0,
             cached: 0,
             doom: None,
+            fault: None,
         }
     }
 

@@ -133,6 +133,8 @@ pub enum FaultKind {
     Missing,
     /// Over its time budget.
     Timeout,
+    /// No daemon, runner or outside service is to be had; trying again would not help.
+    Unavailable,
 }
 
 /// A step's failure.

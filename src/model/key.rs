@@ -54,12 +54,14 @@ pub struct FileEntry {
 }
 
 /// A build context as the build sees it, by path relative to the context with `/` between the parts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
     /// Every entry that the ignore file lets through.
     pub files: BTreeMap<String, FileEntry>,
     /// Bytes of all regular files.
     pub bytes: u64,
+    /// The Dockerfile's content, wherever it lies.
+    pub dockerfile: Digest,
     /// The ignore file that held (`.dockerignore` or `<Dockerfile>.dockerignore`), by its content.
     pub ignore: Option<Digest>,
 }
@@ -108,6 +110,16 @@ pub struct KeyParts {
     pub artifact_paths: Vec<String>,
     /// Layers and external images that it builds on, by the name that the Dockerfile uses (familiar form).
     pub parents: BTreeMap<String, ParentKey>,
+}
+
+/// What is kept beside an image: the parts of its key, and what its parents were when it was built.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageRecord {
+    /// What decided its content.
+    pub parts: KeyParts,
+    /// The images of its parents in the catalog. A parent that was forced has another image under the same key, and
+    /// what stands on the old one is built again.
+    pub built_on: BTreeMap<LayerName, Digest>,
 }
 
 impl KeyParts {

@@ -21,7 +21,7 @@ pub use dockerfile::{
 };
 pub use event::{BuildEvent, Event, EventBody, Outcome, RunOutcome, StepEnd, VertexState};
 pub use image::{Fault, FaultKind, ImageRef, ImageRefError};
-pub use key::{FileEntry, FileKind, KEY_LABEL, KeyParts, LayerKey, Listing, ParentKey};
+pub use key::{FileEntry, FileKind, ImageRecord, KEY_LABEL, KeyParts, LayerKey, Listing, ParentKey};
 pub use layer::{Base, Kind, Layer, Secret, Tool};
 pub use lock::{Lock, Pin};
 pub use plan::{Action, Plan, PlanSummary, PlannedStep, Why, WhyKind};

@@ -16,6 +16,8 @@ pub struct Candidate {
     pub image: String,
     /// The verified image with this key, where there is one.
     pub existing: Option<Digest>,
+    /// The parent that was built again since the image with this key was built, so that this one is none.
+    pub rebased: Option<LayerName>,
     /// The parts of the image that `latest` points to, where they are known.
     pub latest: Option<KeyParts>,
     /// What it is built on.

@@ -51,6 +51,9 @@ pub fn plan(candidates: Vec<Candidate>, forced: &BTreeSet<LayerName>) -> Plan {
 fn reasons(candidate: &Candidate, building: &BTreeSet<LayerName>) -> Vec<Why> {
     let mut why: Vec<Why> =
         candidate.parents.iter().filter(|parent| building.contains(*parent)).map(rebuilds).collect();
+    if let Some(parent) = candidate.rebased.as_ref().filter(|parent| !building.contains(*parent)) {
+        why.push(Why { kind: WhyKind::Base, detail: format!("base {parent} was built again") });
+    }
     match &candidate.latest {
         Some(latest) => {
             // A parent's key that changed is said once, as the parent's rebuild.
@@ -107,6 +110,7 @@ mod tests {
             parents: parents.iter().map(|name| (*name).into()).collect(),
             image: format!("lamina/{}", parts.layer),
             existing: built.then(|| Digest::of("image")),
+            rebased: None,
             latest,
             size,
             estimate_ms: None,

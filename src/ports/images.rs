@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::base::Digest;
-use crate::model::{KeyParts, LayerKey};
+use crate::model::{ImageRecord, LayerKey};
 
 use super::build::ImageSource;
 
@@ -32,7 +32,7 @@ pub struct Staged {
     /// Its key: becomes the tag `key-…`.
     pub key: LayerKey,
     /// Kept beside the image, so that a later plan can say what changed.
-    pub parts: KeyParts,
+    pub record: ImageRecord,
     /// The folder and digest of the artifacts image, promoted as `<name>-artifacts` in the same breath.
     pub artifacts: Option<(PathBuf, Digest)>,
 }
@@ -87,14 +87,24 @@ pub trait StagingFolder: Send + Sync {
     fn path(&self) -> &Path;
 }
 
+/// The right to build a key, given up when dropped.
+pub trait Claim: Send + Sync {}
+
 /// Where images live. Blocking: implementations do file or short network work; the dispatcher calls them on a
 /// blocking thread.
 pub trait ImageStore: Send + Sync {
     /// The image that `<name>:<tag>` points to.
     fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError>;
 
-    /// The key parts kept beside the image that `<name>:<tag>` points to. Damaged or absent parts are `None`.
-    fn parts(&self, name: &str, tag: &str) -> Result<Option<KeyParts>, ImageStoreError>;
+    /// What is kept beside the image that `<name>:<tag>` points to. A damaged or absent record is `None`.
+    fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError>;
+
+    /// Points `latest` to the image of this key, its artifacts image too; says whether anything moved. An image that is
+    /// not there moves nothing.
+    fn make_latest(&self, name: &str, key: &LayerKey) -> Result<bool, ImageStoreError>;
+
+    /// Claims the building of a key: none where another run builds it at this moment. A claim ends with its holder.
+    fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError>;
 
     /// A fresh, private, empty folder on the store's own file system.
     fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError>;

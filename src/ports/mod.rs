@@ -10,6 +10,6 @@ pub use build::{
     BuildRequest, BuildSink, Builder, Built, ImageSource, NamedContext, SecretSource, SecretValue, VerifyRequest,
 };
 pub use compute::{AcquireRequest, ComputeProvider, Lease, Offer};
-pub use images::{Found, ImageStore, ImageStoreError, Staged, StagingFolder};
+pub use images::{Claim, Found, ImageStore, ImageStoreError, Staged, StagingFolder};
 pub use inputs::{ContextError, ContextReader};
 pub use journal::{BuildRecord, Journal, JournalError, JournalKind, Observer};

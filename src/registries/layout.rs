@@ -12,8 +12,8 @@ use super::files::{make_folder, open_lock, try_lock, write_whole};
 use super::index::Index;
 use super::{promote, staging};
 use crate::base::{Digest, Timestamp};
-use crate::model::{KEY_LABEL, KeyParts, LayerKey};
-use crate::ports::{Found, ImageSource, ImageStore, ImageStoreError, Staged, StagingFolder};
+use crate::model::{ImageRecord, KEY_LABEL, LayerKey};
+use crate::ports::{Claim, Found, ImageSource, ImageStore, ImageStoreError, Staged, StagingFolder};
 
 /// An OCI image layout in a folder.
 #[derive(Debug)]
@@ -149,6 +149,15 @@ impl OciLayout {
         serde_json::from_slice(&std::fs::read(self.blob(digest)).ok()?).ok()
     }
 
+    /// How an index names a manifest of this layout.
+    pub(super) fn descriptor(&self, digest: &Digest) -> Option<Descriptor> {
+        let bytes = std::fs::read(self.blob(digest)).ok()?;
+        let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
+        let media_type = manifest.media_type.unwrap_or_else(|| super::descriptor::MANIFEST.to_owned());
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        Some(Descriptor { media_type, digest: digest.clone(), size, platform: None })
+    }
+
     /// Every blob that a manifest or index stands on, itself included, with its size. What cannot be read ends there.
     pub(super) fn closure(&self, digest: &Digest) -> BTreeSet<(Digest, u64)> {
         let mut found = BTreeSet::new();
@@ -207,7 +216,7 @@ impl ImageStore for OciLayout {
         Ok(found)
     }
 
-    fn parts(&self, name: &str, tag: &str) -> Result<Option<KeyParts>, ImageStoreError> {
+    fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
         let index = self.index()?;
         let Some(image) = index.find(name, tag) else { return Ok(None) };
         let belongs = |entry: &super::index::Entry| {
@@ -229,10 +238,34 @@ impl ImageStore for OciLayout {
         ImageSource::Layout { dir: self.root.clone(), digest: digest.clone() }
     }
 
-    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
-        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-        promote::promote(self, staged, Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX)))
+    fn make_latest(&self, name: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
+        promote::make_latest(self, name, key, now())
     }
+
+    fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
+        let folder = self.root.join("claims");
+        make_folder(&folder)?;
+        let path = folder.join(key.tag());
+        let file = open_lock(&path)?;
+        // The file stays, empty: removing it would let two hold the lock of one name.
+        Ok(if try_lock(&file, &path, false)? { Some(Box::new(Held { _lock: file })) } else { None })
+    }
+
+    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
+        promote::promote(self, staged, now())
+    }
+}
+
+/// A claim, held as a lock on its file.
+struct Held {
+    _lock: File,
+}
+
+impl Claim for Held {}
+
+fn now() -> Timestamp {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

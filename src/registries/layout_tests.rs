@@ -48,14 +48,45 @@ fn image(folder: &Path, key: &LayerKey, layers: &[&str]) -> Digest {
     put(folder, manifest.to_string().as_bytes())["digest"].as_str().expect("a digest").parse().expect("a digest")
 }
 
+fn record(parts: KeyParts) -> ImageRecord {
+    ImageRecord { parts, built_on: std::collections::BTreeMap::new() }
+}
+
 fn staged(layout: &OciLayout, layer: &str, version: &str) -> (Box<dyn StagingFolder>, Staged) {
     let staging = layout.staging().expect("staging");
     let parts = parts(layer, version);
     let key = parts.key();
     let digest = image(staging.path(), &key, &["shared base", &format!("{layer} {version}")]);
     let name = format!("lamina/{layer}");
-    let staged = Staged { name, staging: staging.path().to_owned(), digest, key, parts, artifacts: None };
+    let staged =
+        Staged { name, staging: staging.path().to_owned(), digest, key, record: record(parts), artifacts: None };
     (staging, staged)
+}
+
+#[test]
+fn latest_goes_back_to_an_older_key_with_its_record() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let layout = OciLayout::open(folder.path()).expect("a layout");
+    let (old, new) = (promoted(&layout, "rust", "1"), promoted(&layout, "rust", "2"));
+    assert!(!layout.make_latest("lamina/rust", &new.key).expect("an answer"), "it was the latest already");
+    assert!(layout.make_latest("lamina/rust", &old.key).expect("an answer"));
+    let found = layout.find("lamina/rust", "latest").expect("an answer").expect("found");
+    assert_eq!((found.digest, found.key), (old.digest.clone(), Some(old.key.clone())));
+    assert_eq!(layout.record("lamina/rust", "latest").expect("an answer"), Some(old.record));
+    assert!(!layout.make_latest("lamina/absent", &new.key).expect("an answer"));
+    assert_sound(&layout);
+}
+
+#[test]
+fn a_key_is_claimed_once_at_a_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (one, two) = (OciLayout::open(folder.path()).expect("one"), OciLayout::open(folder.path()).expect("two"));
+    let key = parts("rust", "1").key();
+    let claim = one.claim(&key).expect("an answer").expect("free");
+    assert!(two.claim(&key).expect("an answer").is_none(), "claimed twice");
+    assert!(two.claim(&parts("rust", "2").key()).expect("an answer").is_some(), "another key is free");
+    drop(claim);
+    assert!(two.claim(&key).expect("an answer").is_some(), "a claim outlives its holder");
 }
 
 fn promoted(layout: &OciLayout, layer: &str, version: &str) -> Staged {
@@ -91,7 +122,7 @@ fn finds_what_was_promoted_under_both_tags() {
         assert_eq!((&found.digest, found.key.as_ref()), (&staged.digest, Some(&staged.key)));
         assert_eq!(found.platform.as_deref(), Some("linux/amd64"));
         assert!(found.bytes > 20);
-        assert_eq!(layout.parts("lamina/rust", tag).expect("an answer"), Some(staged.parts.clone()));
+        assert_eq!(layout.record("lamina/rust", tag).expect("an answer"), Some(staged.record.clone()));
     }
     assert_eq!(layout.find("lamina/rus", "latest").expect("an answer"), None);
     assert_eq!(std::fs::read_dir(layout.staging_root()).expect("a folder").count(), 1, "only the guard is left");
@@ -104,8 +135,8 @@ fn a_second_promotion_moves_latest_and_keeps_the_older_key() {
     let (old, new) = (promoted(&layout, "rust", "1"), promoted(&layout, "rust", "2"));
     let digest = |tag: &str| layout.find("lamina/rust", tag).expect("an answer").expect("found").digest;
     assert_eq!((digest("latest"), digest(&old.key.tag())), (new.digest, old.digest));
-    assert_eq!(layout.parts("lamina/rust", "latest").expect("an answer"), Some(new.parts));
-    assert_eq!(layout.parts("lamina/rust", &old.key.tag()).expect("an answer"), Some(old.parts));
+    assert_eq!(layout.record("lamina/rust", "latest").expect("an answer"), Some(new.record));
+    assert_eq!(layout.record("lamina/rust", &old.key.tag()).expect("an answer"), Some(old.record));
 }
 
 #[test]

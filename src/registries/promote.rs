@@ -9,6 +9,7 @@ use super::files::{failed, lock, sync_folder, write_whole};
 use super::index::{Index, NewTag};
 use super::layout::OciLayout;
 use crate::base::{Digest, Timestamp};
+use crate::model::LayerKey;
 use crate::ports::{ImageStoreError, Staged};
 
 pub(super) fn promote(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Result<(), ImageStoreError> {
@@ -41,6 +42,31 @@ pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Res
     }
     set(&staged.name, &format!("{key_tag}.parts"), &parts, Some(&staged.digest));
     Ok(index)
+}
+
+/// Points `latest` of an image, and of its artifacts, to what its key points to; one write, or none.
+pub(super) fn make_latest(
+    layout: &OciLayout,
+    name: &str,
+    key: &LayerKey,
+    at: Timestamp,
+) -> Result<bool, ImageStoreError> {
+    let _lock = lock(&layout.lock_path())?;
+    let mut index = Index::read(&layout.index_path())?;
+    let mut moved = false;
+    for name in [name.to_owned(), format!("{name}-artifacts")] {
+        let Some(wanted) = index.find(&name, &key.tag()) else { continue };
+        if index.find(&name, "latest").is_some_and(|latest| latest.digest == wanted.digest) {
+            continue;
+        }
+        let Some(target) = layout.descriptor(&wanted.digest) else { continue };
+        index.set(&NewTag { name: &name, tag: "latest", target: &target, at, subject: None });
+        moved = true;
+    }
+    if moved {
+        index.write(&layout.index_path())?;
+    }
+    Ok(moved)
 }
 
 /// Moves an image's blobs in, and returns its descriptor.
@@ -100,7 +126,7 @@ fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
 
 /// The key parts as an artifact whose subject is the image: other tools understand it, and registries keep it too.
 fn write_parts(layout: &OciLayout, staged: &Staged, image: &Descriptor) -> Result<Descriptor, ImageStoreError> {
-    let json = serde_json::to_vec(&staged.parts).expect("invariant: key parts are plain data and serialise");
+    let json = serde_json::to_vec(&staged.record).expect("invariant: key parts are plain data and serialise");
     let config = write_blob(layout, EMPTY, EMPTY_BYTES)?;
     let parts = write_blob(layout, PARTS, &json)?;
     let manifest = Manifest {

@@ -75,7 +75,9 @@ fn head(fault: &Fault, again: bool) -> String {
             place.map_or(format!("out of memory{twice}"), |step| format!("out of memory{twice} in {step}"))
         }
         (FaultKind::Timeout, Some(step)) => format!("over its time budget in {step}"),
-        (FaultKind::Build | FaultKind::Missing | FaultKind::Infrastructure, Some(step)) => format!("failed in {step}"),
+        (FaultKind::Build | FaultKind::Missing | FaultKind::Infrastructure | FaultKind::Unavailable, Some(step)) => {
+            format!("failed in {step}")
+        }
         _ => clean(&fault.message),
     }
 }
@@ -94,7 +96,7 @@ fn what_to_do(kind: FaultKind, run: &RunId, layer: &str) -> String {
                 .to_owned()
         }
         FaultKind::ContextMoved => "run `lian-build apply` again when the files rest".to_owned(),
-        FaultKind::Infrastructure => {
+        FaultKind::Infrastructure | FaultKind::Unavailable => {
             "`lian-build doctor` says what this machine lacks; then run `lian-build apply` again".to_owned()
         }
         FaultKind::Missing => format!("provide what is missing, then `lian-build apply --target {layer}`"),

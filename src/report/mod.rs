@@ -2,6 +2,7 @@
 //! in the observers of a running apply; everything else is text handed back.
 
 mod board;
+mod detached;
 mod diagnostics;
 mod faults;
 mod graphs;
@@ -16,6 +17,7 @@ mod schedule;
 mod style;
 mod text;
 
+pub use detached::detached;
 pub use diagnostics::{at_the_edges, check_json, draw_diagnostics, draw_error, error_json, summary_line};
 pub use graphs::{dot, mermaid};
 pub use json::json_events;

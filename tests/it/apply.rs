@@ -111,7 +111,9 @@ fn plan_tells_changes_by_its_exit_code_and_writes_nothing() {
 #[test]
 fn quiet_is_silent_where_all_is_well_and_only_there() {
     let project = family();
-    for arguments in [&["apply", "--quiet"][..], &["apply", "-q", "--force", "other"], &["apply", "-q"], &["plan", "-q"]] {
+    for arguments in
+        [&["apply", "--quiet"][..], &["apply", "-q", "--force", "other"], &["apply", "-q"], &["plan", "-q"]]
+    {
         let ran = lian(&project, arguments).exits(0);
         assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{arguments:?}");
     }
@@ -230,4 +232,98 @@ fn a_context_that_moves_during_the_build_is_not_promoted() {
     assert_eq!(code, 1, "{rest}");
     assert!(rest.contains("context_moved") && rest.contains("src/main.txt"), "{rest}");
     assert!(!project.references().iter().any(|name| name.starts_with("lamina/app")), "it was promoted");
+}
+
+#[test]
+fn a_dockerfile_that_changes_during_the_build_is_not_promoted_though_it_is_ignored() {
+    let project = family();
+    project.write("catalog/other/.dockerignore", "Dockerfile\n");
+    project.write("catalog/other/Dockerfile", "FROM base.example/busybox:1\nRUN sleep 3\n");
+    let mut child = project
+        .command(&["apply", "--format", "json", "--target", "other"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let output =
+        crate::support::lines::read_until(&mut child, |line| line.contains("RUN sleep 3") && line.contains("started"));
+    project.write("catalog/other/Dockerfile", "FROM base.example/busybox:1\nRUN echo changed\n");
+    let (code, rest) = output.drain();
+    assert_eq!(code, 1, "{rest}");
+    assert!(rest.contains("its Dockerfile changed during the build"), "{rest}");
+    assert!(project.references().is_empty(), "{:?}", project.references());
+}
+
+#[test]
+fn going_back_to_what_was_built_before_moves_latest_back() {
+    let project = family();
+    apply(&project, &[]).exits(0);
+    let first = project.digest("lamina/app:latest").expect("built");
+    project.write("catalog/app/src/main.txt", "two");
+    apply(&project, &[]).exits(0);
+    assert_ne!(project.digest("lamina/app:latest").expect("built"), first);
+    project.write("catalog/app/src/main.txt", "one");
+    assert_eq!(apply(&project, &[]).exits(0).outcomes(), ["app=reused", "base=reused", "other=reused", "tool=reused"]);
+    assert_eq!(project.digest("lamina/app:latest").expect("built"), first, "latest is not what the catalog says");
+}
+
+#[test]
+fn what_stands_on_a_forced_layer_is_built_by_a_later_apply_too() {
+    let project = family();
+    project.write("catalog/base/Dockerfile", "FROM base.example/busybox:1\nRUN cat /proc/uptime > /base\n");
+    apply(&project, &[]).exits(0);
+    let forced = apply(&project, &["--target", "base", "--force", "base"]).exits(0);
+    assert_eq!(forced.outcomes(), ["base=built"]);
+    let after = plan(&project);
+    // The daemon may have had the step in its cache: then the image is the same, and so is what stands on it.
+    if forced.events().iter().any(|event| event["cached"] == 1) {
+        assert_eq!(reasons(&after), ["base: reuse", "other: reuse", "tool: reuse", "app: reuse"]);
+    } else {
+        assert_eq!(reasons(&after), ["base: reuse", "other: reuse", "tool: build base", "app: build base,base"]);
+    }
+}
+
+#[test]
+fn two_applies_at_once_build_each_layer_once() {
+    let project = family();
+    project.write("catalog/base/Dockerfile", "FROM base.example/busybox:1\nRUN sleep 1; echo base > /base\n");
+    let ran: Vec<Ran> = std::thread::scope(|scope| {
+        let runs: Vec<_> = (0..2).map(|_| scope.spawn(|| apply(&project, &[]))).collect();
+        runs.into_iter().map(|run| run.join().expect("it ran").exits(0)).collect()
+    });
+    for layer in ["app", "base", "other", "tool"] {
+        let built = ran.iter().filter(|ran| ran.outcomes().contains(&format!("{layer}=built"))).count();
+        assert_eq!(built, 1, "{layer}: {:?} {:?}", ran[0].outcomes(), ran[1].outcomes());
+    }
+    assert_eq!(apply(&project, &[]).exits(0).outcomes(), ["app=reused", "base=reused", "other=reused", "tool=reused"]);
+}
+
+#[test]
+fn no_daemon_is_an_outside_fault() {
+    let project = family();
+    let mut command = project.command(&["apply", "--format", "json"]);
+    let ran: Ran = command.env("BUILDKIT_HOST", "tcp://127.0.0.1:1").output().expect("it starts").into();
+    let last = ran.exits(4).events().pop().expect("events");
+    assert_eq!((text(&last["type"]), text(&last["outcome"])), ("run.finished", "failure"));
+}
+
+#[test]
+fn a_secret_without_a_value_stops_only_what_is_built() {
+    let project = Project::with_base();
+    let fields = format!("{BASE}\n  secrets = [{{ id = \"token\", env = \"LIAN_TEST_TOKEN\", required = true }}],");
+    let dockerfile = "FROM base.example/busybox:1\nRUN --mount=type=secret,id=token cat /run/secrets/token > /dev/null && echo \"was $(cat /run/secrets/token)\" && echo made > /made\n";
+    project.layer("base", &fields, dockerfile);
+    lian(&project, &["plan"]).exits(0);
+    let ran = apply(&project, &[]).exits(64);
+    assert!(ran.both().contains("LIAN_TEST_TOKEN"), "{}", ran.both());
+    let mut command = project.command(&["apply", "--format", "json"]);
+    let ran: Ran = command.env("LIAN_TEST_TOKEN", "planted-secret-value").output().expect("it starts").into();
+    let ran = ran.exits(0);
+    assert!(!ran.stdout.contains("planted-secret-value") && ran.stdout.contains("was ***"), "{}", ran.both());
+    let found = std::process::Command::new("grep")
+        .args(["-rl", "planted-secret-value", ".lian"])
+        .current_dir(project.path())
+        .output()
+        .expect("grep");
+    assert!(found.stdout.is_empty(), "planted in {}", String::from_utf8_lossy(&found.stdout));
+    apply(&project, &[]).exits(0);
 }

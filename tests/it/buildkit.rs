@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use lian_build::base::{Digest, LayerName};
 use lian_build::buildkit::{Engine, load_into};
-use lian_build::model::{BuildEvent, FaultKind, KEY_LABEL, KeyParts, VertexState};
+use lian_build::model::{BuildEvent, FaultKind, ImageRecord, KEY_LABEL, KeyParts, VertexState};
 use lian_build::ports::{
     BuildRequest, Builder as _, ImageSource, ImageStore as _, NamedContext, SecretSource, SecretValue, Staged,
 };
@@ -75,8 +75,9 @@ async fn a_layer_is_built_promoted_found_and_built_upon() {
     assert!(shared, "the export wrote the base's layer again");
 
     let name = "lamina/tiny".to_owned();
+    let record = ImageRecord { parts, built_on: std::collections::BTreeMap::new() };
     let staged =
-        Staged { name, staging: request.staging, digest: built.digest, key: key.clone(), parts, artifacts: None };
+        Staged { name, staging: request.staging, digest: built.digest, key: key.clone(), record, artifacts: None };
     layout.promote(&staged).expect("promoted");
     let found = layout.find("lamina/tiny", &key.tag()).expect("an answer").expect("found");
     assert_eq!((&found.digest, found.key), (&staged.digest, Some(key)));
