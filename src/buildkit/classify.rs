@@ -134,7 +134,8 @@ fn of_world(error: &str, text: &str) -> Option<Fault> {
             .map(|fault| fault.help("start one: `eval $(ssh-agent); ssh-add`"));
     }
     if error.contains("no space left on device") || text.contains("no space left on device") {
-        return fault(FaultKind::Infrastructure, "lian::buildkit::disk_full", "no space left on the device".to_owned())
+        // The same the next time: not an infrastructure fault, which is tried again.
+        return fault(FaultKind::Unavailable, "lian::buildkit::disk_full", "no space left on the device".to_owned())
             .map(|fault| fault.help("free disk space with `lian-build gc`, then run `lian-build apply` again"));
     }
     of_image(error, text).or_else(|| of_file(error)).or_else(|| of_daemon(error, text))

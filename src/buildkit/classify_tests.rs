@@ -96,7 +96,7 @@ fn the_world_is_not_the_layers_fault() {
     assert!(pull.help.is_some_and(|help| help.contains("--base-image h/library/nosuch:latest=oci-layout:DIR")));
 
     let full = step("write /x: no space left on device", &[], OomEvidence::None);
-    assert_eq!((full.kind, full.code.as_str()), (FaultKind::Infrastructure, "lian::buildkit::disk_full"));
+    assert_eq!((full.kind, full.code.as_str()), (FaultKind::Unavailable, "lian::buildkit::disk_full"));
     let killed = classify(&Failure { exit: None, ..Failure::default() });
     assert_eq!(killed.code, "lian::buildkit::buildctl_killed");
 }

@@ -35,12 +35,14 @@ pub struct DaemonConfig {
 /// `~/.local/share`.
 pub fn data_folder() -> PathBuf {
     let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    given("LIAN_DATA_DIR").unwrap_or_else(|| {
+    let folder = given("LIAN_DATA_DIR").unwrap_or_else(|| {
         given("XDG_DATA_HOME")
             .or_else(|| given("HOME").map(|home| home.join(".local/share")))
             .unwrap_or_else(|| PathBuf::from("/var/lib"))
             .join("lian-build")
-    })
+    });
+    // The daemon works from another folder.
+    std::path::absolute(&folder).unwrap_or(folder)
 }
 
 impl DaemonConfig {

@@ -73,7 +73,11 @@ pub(super) fn write(context: &Path, dockerfile: &str) -> Result<(), Fault> {
 }
 
 fn no_shell(failure: &super::classify::Failure) -> bool {
-    let says = |line: &String| line.contains("exec: \"/bin/sh\"") && line.contains("no such file or directory");
+    // A shell for another machine is as good as none.
+    let says = |line: &String| {
+        line.contains("exec: \"/bin/sh\"") && line.contains("no such file or directory")
+            || line.contains("exec format error")
+    };
     failure.vertices.iter().any(|vertex| vertex.log_tail.iter().any(says))
 }
 

@@ -36,12 +36,7 @@ pub(super) async fn verify(
     request: &VerifyRequest,
     _sink: &BuildSink<'_>,
 ) -> Result<Option<Digest>, Fault> {
-    let both = async { tokio::try_join!(tools(solver, request), promoted(solver, request)) };
-    let (mut findings, artifacts) = tokio::time::timeout(LIMIT, both).await.unwrap_or_else(|_| {
-        let message = format!("the probes of the image did not end within {} s", LIMIT.as_secs());
-        let fault = Fault::new(FaultKind::Verification, "lian::verify::timeout", message);
-        Err(fault.help("a probe waits for something: correct `probe` in the layer's `tools_provided`"))
-    })?;
+    let (mut findings, artifacts) = tokio::try_join!(bounded(solver, request), promoted(solver, request))?;
     match artifacts {
         Ok(digest) if findings.is_empty() => Ok(digest),
         Ok(_) => Err(fault(&findings)),
@@ -52,14 +47,34 @@ pub(super) async fn verify(
     }
 }
 
+/// The probes, within their limit. The artifacts image has none: it may be large.
+async fn bounded(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding>, Fault> {
+    tokio::time::timeout(LIMIT, tools(solver, request)).await.unwrap_or_else(|_| {
+        let message = format!("the probes of the image did not end within {} s", LIMIT.as_secs());
+        let fault = Fault::new(FaultKind::Verification, "lian::verify::timeout", message);
+        Err(fault.help("a probe waits for something: correct `probe` in the layer's `tools_provided`"))
+    })
+}
+
+/// Each platform's image is looked at by itself; what several lack is told once.
 async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding>, Fault> {
+    let mut findings = Vec::new();
     if request.tools.is_empty() {
-        return Ok(Vec::new());
+        return Ok(findings);
     }
-    match probe::tools(solver, request).await? {
-        Some(findings) => Ok(findings),
-        None => search::tools(solver, request).await,
+    for platform in request.platform.split(',') {
+        let one = VerifyRequest { platform: platform.to_owned(), ..request.clone() };
+        let found = match probe::tools(solver, &one).await? {
+            Some(found) => found,
+            None => search::tools(solver, &one).await?,
+        };
+        for finding in found {
+            if !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
     }
+    Ok(findings)
 }
 
 async fn promoted(solver: &Solver, request: &VerifyRequest) -> Result<Result<Option<Digest>, Vec<Finding>>, Fault> {

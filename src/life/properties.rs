@@ -151,7 +151,9 @@ impl World {
             }
             Effect::Promote { layer } if bad => Input::Faulted { layer, fault },
             Effect::Sync { layer, .. } => Input::Synced { layer },
-            Effect::Build { layer, .. } if dice.is_multiple_of(16) => Input::Found { layer, digest: Digest::of([dice]) },
+            Effect::Build { layer, .. } if dice.is_multiple_of(16) => {
+                Input::Found { layer, digest: Digest::of([dice]) }
+            }
             Effect::Build { layer, .. } => Input::BuildDone { layer, digest: Digest::of([dice]), steps: 3, cached: 1 },
             Effect::Verify { layer, .. } => Input::Verified { layer },
             Effect::Promote { layer } => Input::Promoted { layer },

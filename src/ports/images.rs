@@ -56,10 +56,7 @@ pub enum ImageStoreError {
     },
     /// A blob or an index is not what its digest or its media type says.
     #[error("{path} is damaged: {what}")]
-    #[diagnostic(
-        code(lian::registries::corrupt),
-        help("delete the image with `lian-build gc --drop {name}` and build it again")
-    )]
+    #[diagnostic(code(lian::registries::corrupt), help("{}", mend(name, path)))]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -79,6 +76,15 @@ pub enum ImageStoreError {
         /// The next action.
         help: String,
     },
+}
+
+/// The way out of damage: an index is moved away and written anew, an image is dropped and built again.
+fn mend(name: &str, path: &Path) -> String {
+    if path.ends_with("index.json") {
+        format!("move {} away: images are built again, mostly from BuildKit's cache", path.display())
+    } else {
+        format!("delete the image with `lian-build gc --drop {name}` and build it again")
+    }
 }
 
 /// A private folder that is removed when this is dropped.

@@ -1,7 +1,9 @@
 //! `index.json`: which tags there are and what they point to. Entries and fields of others are kept as they are.
 //! Refuses: blobs.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
@@ -18,9 +20,19 @@ pub(super) const PROMOTED_AT: &str = "dev.lian-build.promoted-at";
 pub(super) const SUBJECT: &str = "dev.lian-build.subject";
 
 /// The content of `index.json`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct Index {
     value: Map<String, Value>,
+    /// Made at the first question, gone with every change: a plan asks for each layer.
+    places: OnceLock<Places>,
+}
+
+/// Where entries stand in the list.
+#[derive(Debug, Clone, Default)]
+struct Places {
+    by_reference: HashMap<String, usize>,
+    /// By the subject's digest and the image's name.
+    by_subject: HashMap<(String, String), usize>,
 }
 
 /// One entry that can be read.
@@ -47,7 +59,7 @@ impl Default for Index {
         value.insert("schemaVersion".to_owned(), 2.into());
         value.insert("mediaType".to_owned(), "application/vnd.oci.image.index.v1+json".into());
         value.insert("manifests".to_owned(), Value::Array(Vec::new()));
-        Self { value }
+        Self { value, places: OnceLock::new() }
     }
 }
 
@@ -63,7 +75,7 @@ impl Index {
         let mut value: Map<String, Value> =
             serde_json::from_slice(&bytes).map_err(|error| damaged(format!("it is not JSON: {error}")))?;
         match value.entry("manifests").or_insert_with(|| Value::Array(Vec::new())) {
-            Value::Array(_) => Ok(Self { value }),
+            Value::Array(_) => Ok(Self { value, places: OnceLock::new() }),
             _ => Err(damaged("`manifests` is not a list".to_owned())),
         }
     }
@@ -79,6 +91,7 @@ impl Index {
     }
 
     fn list_mut(&mut self) -> &mut Vec<Value> {
+        self.places = OnceLock::new();
         let list = self.value.get_mut("manifests").and_then(Value::as_array_mut);
         list.expect("invariant: `manifests` is a list since it was read")
     }
@@ -90,9 +103,28 @@ impl Index {
 
     /// The entry that this tag points to; the last one counts where others wrote it twice.
     pub(super) fn find(&self, name: &str, tag: &str) -> Option<Entry> {
-        let reference = format!("{name}:{tag}");
-        let list = self.list().iter().rev();
-        list.filter(|value| annotation(value, REF_NAME) == Some(&reference)).find_map(entry)
+        self.list().get(*self.places().by_reference.get(&format!("{name}:{tag}"))?).and_then(entry)
+    }
+
+    /// The entry of an image that belongs to another manifest: its parts.
+    pub(super) fn belonging(&self, subject: &Digest, name: &str) -> Option<Entry> {
+        let key = (subject.as_str().to_owned(), name.to_owned());
+        self.list().get(*self.places().by_subject.get(&key)?).and_then(entry)
+    }
+
+    fn places(&self) -> &Places {
+        self.places.get_or_init(|| {
+            let mut places = Places::default();
+            for (at, value) in self.list().iter().enumerate().filter(|(_, value)| entry(value).is_some()) {
+                let Some(reference) = annotation(value, REF_NAME) else { continue };
+                places.by_reference.insert(reference.to_owned(), at);
+                let name = reference.rsplit_once(':').map_or(reference, |(name, _)| name);
+                if let Some(subject) = annotation(value, SUBJECT) {
+                    places.by_subject.insert((subject.to_owned(), name.to_owned()), at);
+                }
+            }
+            places
+        })
     }
 
     /// Makes a tag point to a manifest.

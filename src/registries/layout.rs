@@ -219,15 +219,12 @@ impl ImageStore for OciLayout {
     fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
         let index = self.index()?;
         let Some(image) = index.find(name, tag) else { return Ok(None) };
-        let belongs = |entry: &super::index::Entry| {
-            entry.subject.as_ref() == Some(&image.digest) && entry.name_and_tag().is_some_and(|(of, _)| of == name)
-        };
         let read = |entry: super::index::Entry| {
             let artifact = self.manifest(&entry.digest)?;
             let blob = artifact.layers.iter().find(|layer| layer.media_type == PARTS)?;
             serde_json::from_slice(&std::fs::read(self.blob(&blob.digest)).ok()?).ok()
         };
-        Ok(index.entries().find(belongs).and_then(read))
+        Ok(index.belonging(&image.digest, name).and_then(read))
     }
 
     fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {

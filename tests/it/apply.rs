@@ -327,3 +327,21 @@ fn a_secret_without_a_value_stops_only_what_is_built() {
     assert!(found.stdout.is_empty(), "planted in {}", String::from_utf8_lossy(&found.stdout));
     apply(&project, &[]).exits(0);
 }
+
+#[test]
+fn an_image_for_two_platforms_is_verified_on_both() {
+    let project = Project::with_base();
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN echo base > /base\n");
+    let dockerfile = "FROM --platform=$BUILDPLATFORM lamina/base AS made\nFROM scratch\nENV PATH=/bin\nCOPY --from=made /bin/busybox /bin/sh\n";
+    let fields = |tool: &str| {
+        format!(
+            "  build_base = \"base\",\n  platforms = [\"linux/amd64\", \"linux/386\"],\n  tools_provided = [\"{tool}\"],\n  artifact_paths = [\"/bin/sh\"],"
+        )
+    };
+    project.layer("both", &fields("sh"), dockerfile);
+    assert_eq!(apply(&project, &[]).exits(0).outcomes(), ["base=built", "both=built"]);
+    assert_eq!(apply(&project, &[]).exits(0).outcomes(), ["base=reused", "both=reused"]);
+    project.layer("both", &fields("absent"), dockerfile);
+    let ran = apply(&project, &[]).exits(1);
+    assert!(ran.stdout.contains("the image lacks `absent`"), "{}", ran.both());
+}
