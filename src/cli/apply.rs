@@ -17,7 +17,7 @@ use crate::buildkit::{Buildctl, Daemon, DaemonConfig};
 use crate::context::Reader;
 use crate::drive::{self, World};
 use crate::life::{Limits, Run, StepSpec};
-use crate::model::{Fault, FaultKind, Outcome as StepOutcome, RunOutcome, RunState};
+use crate::model::{EventBody, Fault, FaultKind, Outcome as StepOutcome, RunOutcome, RunState};
 use crate::ports::{BuildRequest, BuildSink, Builder, Built, ImageStore as _, Journal, Observer, VerifyRequest};
 use crate::providers::Local;
 use crate::registries::{KeepPolicy, OciLayout};
@@ -33,8 +33,22 @@ pub struct Wishes {
     pub fail_fast: bool,
 }
 
-/// Runs the command.
+/// Runs the command. Whatever happens, a program's last line is `run.finished`.
 pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome {
+    let mut told = false;
+    let outcome = run(global, selection, wishes, &mut told);
+    if told || global.format != Format::Json {
+        return outcome;
+    }
+    let exit = outcome.unwrap_or_else(|failure| show::failure(global.format, failure));
+    let (outcome, none) = (RunOutcome::Failure, 0);
+    let last = EventBody::RunFinished { outcome, built: none, reused: none, failed: none, skipped: none };
+    show::json(&serde_json::to_value(last).expect("invariant: events are plain data"));
+    Ok(exit)
+}
+
+/// `told` says whether the run began, and so tells its end by itself.
+fn run(global: &Global, selection: &Selection, wishes: Wishes, told: &mut bool) -> Outcome {
     let started = Instant::now();
     let settings = Settings::of_selection(selection)?;
     let survey = Survey::take(&settings)?;
@@ -64,7 +78,10 @@ pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome 
     // Work that nobody waits for any more must not hold the process.
     runtime.shutdown_background();
     let run = match run {
-        Ok(run) => run,
+        Ok(run) => {
+            *told = true;
+            run
+        }
         Err(failure) => {
             session.end(now(), Tally { state: RunState::Failure, counts: [0; 4] })?;
             return Err(failure);
@@ -89,7 +106,9 @@ fn exit_of(run: &Run) -> Exit {
     match run.outcome() {
         _ if run.stuck().next().is_some() => Exit::Stuck,
         RunOutcome::Success => Exit::Done,
-        RunOutcome::Failure if run.faults().all(|kind| kind == FaultKind::Unavailable) => Exit::Unavailable,
+        RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(|kind| kind == FaultKind::Unavailable) => {
+            Exit::Unavailable
+        }
         RunOutcome::Failure => Exit::Failed,
         RunOutcome::Cancelled => Exit::Interrupted,
     }

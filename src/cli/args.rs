@@ -117,12 +117,13 @@ pub enum Command {
     },
     /// Shows what the builds of a run wrote
     #[command(after_help = "Examples:
-  lian-build logs latest
+  lian-build logs
   lian-build logs 7f3 rust-deps")]
     Logs {
         #[command(flatten)]
         project: Project,
         /// A run's id, the beginning of one, or `latest`
+        #[arg(default_value = "latest")]
         run: String,
         /// Only this layer
         layer: Option<String>,
@@ -136,6 +137,8 @@ pub enum Command {
         layer: String,
         #[command(flatten)]
         source: Source,
+        #[command(flatten)]
+        layout: Layout,
         /// The name it gets there; `<namespace>/<layer>:latest` where unset
         #[arg(long)]
         tag: Option<String>,
@@ -148,6 +151,8 @@ pub enum Command {
     Gc {
         #[command(flatten)]
         project: Project,
+        #[command(flatten)]
+        layout: Layout,
         /// What images may keep on disk, e.g. 5GB
         #[arg(long, value_name = "SIZE", value_parser = parse_size)]
         keep_bytes: Option<u64>,
@@ -211,7 +216,14 @@ pub struct Selection {
     /// An `ARG` value for every layer whose Dockerfile declares it
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub build_arg: Vec<(String, String)>,
-    /// The OCI layout folder that holds the images
+    #[command(flatten)]
+    pub layout: Layout,
+}
+
+/// Where images live.
+#[derive(Debug, Clone, Args)]
+pub struct Layout {
+    /// The OCI layout folder that holds the images [default: .lian/images in the project]
     #[arg(long, value_name = "DIR", env = "LIAN_LAYOUT")]
     pub layout: Option<PathBuf>,
 }

@@ -8,7 +8,7 @@ use super::exit::{Exit, Failure, Outcome};
 use super::housekeeping::project_root;
 use super::show;
 use crate::base::human_bytes;
-use crate::buildkit::{Binaries, Daemon, DaemonConfig, data_folder};
+use crate::buildkit::{Binaries, Daemon, DaemonConfig, Status, data_folder};
 use crate::report::Style;
 
 /// Free space below which builds are likely to fail.
@@ -111,7 +111,7 @@ fn daemon() -> Result<Finding, Failure> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(show::io)?;
     Ok(match runtime.block_on(Daemon::status(&config)) {
-        Ok(status) if status.running => finding("daemon", State::Well, format!("answers at {}", status.address), None),
+        Ok(status) if status.running => finding("daemon", State::Well, told_of(&status), None),
         Ok(status) if status.own => {
             let told = format!("not running; `apply` starts it (log: {})", status.log.display());
             finding("daemon", State::Well, told, None)
@@ -122,6 +122,11 @@ fn daemon() -> Result<Finding, Failure> {
         }
         Err(error) => finding("daemon", State::Missing, error.to_string(), Some("make setup")),
     })
+}
+
+fn told_of(status: &Status) -> String {
+    let log = if status.own { format!(" (log: {})", status.log.display()) } else { String::new() };
+    format!("answers at {}{log}", status.address)
 }
 
 fn privileges() -> Finding {

@@ -63,9 +63,25 @@ impl Failure {
 
 impl<E: miette::Diagnostic + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { what: What::Error(error.into()), exit: Exit::Failed }
+        let code = error.code().map(|code| code.to_string()).unwrap_or_default();
+        let exit = if MACHINE.contains(&code.as_str()) { Exit::Unavailable } else { Exit::Failed };
+        Self { what: What::Error(error.into()), exit }
     }
 }
+
+/// Faults of this machine rather than of a catalog.
+const MACHINE: &[&str] = &[
+    "lian::store::io",
+    "lian::store::database",
+    "lian::store::disk_full",
+    "lian::store::read_only",
+    "lian::store::corrupt",
+    "lian::store::busy",
+    "lian::registries::io",
+    "lian::registries::corrupt",
+    "lian::registries::remote",
+    "lian::nickel::process",
+];
 
 /// What a command comes to.
 pub type Outcome = Result<Exit, Failure>;

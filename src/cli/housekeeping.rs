@@ -15,11 +15,11 @@ use crate::registries::{Collected, KeepPolicy, OciLayout};
 use crate::report::{self, Style};
 use crate::store::Store;
 
-/// The project that a folder belongs to: the nearest ancestor with a `.git`, else the folder itself.
+/// The project that a folder belongs to: the nearest ancestor with a `.lian`, or with a `.git`, else the folder itself.
 pub fn project_root(project: &Project) -> PathBuf {
     let folder = std::fs::canonicalize(&project.project).unwrap_or_else(|_| project.project.clone());
-    let found = folder.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned);
-    found.unwrap_or(folder)
+    let with = |name: &str| folder.ancestors().find(|folder| folder.join(name).exists()).map(Path::to_owned);
+    with(".lian/lian.db").or_else(|| with(".git")).unwrap_or_else(|| folder.clone())
 }
 
 /// Lists runs.
@@ -34,12 +34,12 @@ pub fn runs(global: &Global, project: &Project, limit: usize) -> Outcome {
 }
 
 /// Puts an image into Docker or podman.
-pub fn load(global: &Global, source: &Source, layer: &str, tag: Option<&str>) -> Outcome {
+pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &str, tag: Option<&str>) -> Outcome {
     let settings = Settings::of_source(source)?;
     let evaluated = super::survey::Survey::take(&settings)?;
     let namespace = &evaluated.catalog.settings.namespace;
     let name = format!("{namespace}/{layer}");
-    let images = OciLayout::open(&settings.layout)?;
+    let images = OciLayout::open(layout.unwrap_or(settings.layout))?;
     let _in_use = images.in_use()?;
     let Some(found) = images.find(&name, "latest")? else {
         let built: Vec<String> =
@@ -67,10 +67,16 @@ pub fn load(global: &Global, source: &Source, layer: &str, tag: Option<&str>) ->
 }
 
 /// Removes what nothing needs any more.
-pub fn gc(global: &Global, project: &Project, keep_bytes: Option<u64>, drop: &[String]) -> Outcome {
+pub fn gc(
+    global: &Global,
+    project: &Project,
+    layout: Option<&Path>,
+    keep_bytes: Option<u64>,
+    drop: &[String],
+) -> Outcome {
     let root = project_root(project);
     let mut total = Collected::default();
-    let layout = root.join(".lian").join("images");
+    let layout = layout.map_or_else(|| root.join(".lian").join("images"), Path::to_owned);
     if layout.join("index.json").is_file() {
         let images = OciLayout::open(&layout)?;
         for name in drop {
@@ -113,6 +119,9 @@ pub fn gc(global: &Global, project: &Project, keep_bytes: Option<u64>, drop: &[S
     show::out(&format!("logs:   {} freed\n", human_bytes(logs)));
     match cache {
         Some(freed) => show::out(&format!("cache:  {} freed in the BuildKit daemon\n", human_bytes(freed))),
+        None if DaemonConfig::from_env().is_ok_and(|config| config.address.is_some()) => {
+            show::out("cache:  the daemon of BUILDKIT_HOST is left alone\n");
+        }
         None => show::out("cache:  no BuildKit daemon runs; it keeps itself below its bound\n"),
     }
     Ok(Exit::Done)
@@ -132,7 +141,8 @@ fn prune_daemon(keep_bytes: Option<u64>) -> Result<Option<u64>, Failure> {
     let Ok(config) = DaemonConfig::from_env() else { return Ok(None) };
     runtime()?.block_on(async {
         match Daemon::status(&config).await {
-            Ok(status) if status.running => {
+            // A daemon that is not our own serves others: what it keeps is theirs to decide.
+            Ok(status) if status.running && status.own => {
                 let daemon = Daemon::ensure(&config).await?;
                 Ok(Some(daemon.prune(keep_bytes.unwrap_or(DaemonConfig::KEEP_BYTES)).await?))
             }

@@ -50,6 +50,7 @@ pub fn run() -> ExitCode {
     let format = cli.global.format;
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| perform(cli)));
     match ended {
+        Ok(Ok(Exit::Done | Exit::Changes)) if show::lost() => Exit::Unavailable.into(),
         Ok(Ok(exit)) => exit.into(),
         Ok(Err(failure)) => show::failure(format, failure).into(),
         Err(_) => Exit::Bug.into(),
@@ -72,8 +73,12 @@ fn perform(cli: Cli) -> Outcome {
         Command::Update { source, dry_run } => update::update(&global, &source, dry_run),
         Command::Runs { project, limit } => housekeeping::runs(&global, &project, limit),
         Command::Logs { project, run, layer } => logs::logs(&global, &project, &run, layer.as_deref()),
-        Command::Load { source, layer, tag } => housekeeping::load(&global, &source, &layer, tag.as_deref()),
-        Command::Gc { project, keep_bytes, drop } => housekeeping::gc(&global, &project, keep_bytes, &drop),
+        Command::Load { layer, source, layout, tag } => {
+            housekeeping::load(&global, &source, layout.layout, &layer, tag.as_deref())
+        }
+        Command::Gc { project, layout, keep_bytes, drop } => {
+            housekeeping::gc(&global, &project, layout.layout.as_deref(), keep_bytes, &drop)
+        }
         Command::Schemas { export } => housekeeping::schemas(&global, &export),
         Command::Doctor { project } => doctor::doctor(&global, &project),
         Command::Completions { shell } => {
@@ -124,7 +129,7 @@ fn report_colour() -> bool {
 pub(crate) fn command_line() -> String {
     let mut shown = Vec::new();
     let mut hide = false;
-    for argument in std::env::args().skip(1) {
+    for argument in std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()) {
         let private = ["--set", "--build-arg"];
         if hide {
             shown.push(argument.split('=').next().unwrap_or("").to_owned() + "=…");

@@ -87,7 +87,7 @@ impl Settings {
         settings.forced.clone_from(&selection.force);
         settings.base_images.extend(substitutes(selection.base_image.iter().cloned())?);
         settings.build_args.extend(selection.build_arg.iter().cloned());
-        if let Some(layout) = &selection.layout {
+        if let Some(layout) = &selection.layout.layout {
             settings.layout.clone_from(layout);
         }
         if let Some(file) = selection.ca_bundle.as_ref().or(settings.ca_bundle.as_ref()) {
@@ -114,11 +114,14 @@ fn load_workflow(source: &Source) -> Result<(Workflow, Option<PathBuf>), Failure
         Some(file) => file.clone(),
         None => {
             let catalog = source.catalog.clone().unwrap_or_else(|| "catalog".into());
-            let beside = catalog.parent().map(|parent| parent.join(DEFAULT_WORKFLOW)).unwrap_or_default();
-            if !beside.is_file() {
-                return Ok((Workflow::default(), None));
+            // Beside the catalog as it was named, or as it is: `.` and links have other parents than names.
+            let named = catalog.file_name().and_then(|_| catalog.parent()).map(|parent| parent.join(DEFAULT_WORKFLOW));
+            let actual = std::fs::canonicalize(&catalog).ok();
+            let actual = actual.as_deref().and_then(Path::parent).map(|parent| parent.join(DEFAULT_WORKFLOW));
+            match named.into_iter().chain(actual).find(|file| file.is_file()) {
+                Some(file) => file,
+                None => return Ok((Workflow::default(), None)),
             }
-            beside
         }
     };
     let loaded = evaluator()?.workflow(&file, &source.allow_import)?;

@@ -2,6 +2,7 @@
 //! Refuses: how they look (see `report`).
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::args::{Format, Global};
@@ -10,10 +11,23 @@ use super::survey::Survey;
 use crate::model::Diagnostic;
 use crate::report::{self, Style};
 
-/// Writes a result. A reader that went away is no failure.
+/// Whether a result could not be written.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Writes a result. A reader that went away is no failure; a full disk is.
 pub fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+        && !LOST.swap(true, Ordering::Relaxed)
+    {
+        eprintln!("lian::cli::output: the result cannot be written: {error}");
+    }
+}
+
+/// Whether a result was lost on its way.
+pub fn lost() -> bool {
+    LOST.load(Ordering::Relaxed)
 }
 
 /// Writes a JSON result.

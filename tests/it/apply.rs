@@ -104,7 +104,7 @@ fn plan_tells_changes_by_its_exit_code_and_writes_nothing() {
     assert_eq!(files(), before, "plan made or changed a file");
     std::fs::write(project.path().join(".lian/lian.db"), "no database, but long enough to be read").expect("writable");
     lian(&project, &["plan", "--detailed-exitcode"]).exits(0);
-    let damaged = lian(&project, &["apply"]).exits(1);
+    let damaged = lian(&project, &["apply"]).exits(4);
     assert!(damaged.stderr.contains("lian::store::corrupt") && damaged.stderr.contains("help:"), "{}", damaged.both());
 }
 

@@ -125,3 +125,33 @@ fn every_command_has_help_with_a_line_of_its_own() {
         assert!(help.contains("Usage: lian-build"), "{command}: {help}");
     }
 }
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure() {
+    let project = one_layer();
+    let full = std::fs::File::options().write(true).open("/dev/full").expect("/dev/full");
+    let output = project.command(&["check"]).stdout(full).output().expect("it starts");
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn a_workflow_beside_the_catalog_is_found_from_inside_it() {
+    let project = one_layer();
+    project.write("workflows/local.ncl", "{ base_images.\"base.example/busybox:1\" = \"oci-layout:../nowhere\" }\n");
+    for (folder, catalog) in [(".", "catalog"), ("catalog", "."), (".", "./catalog/"), ("catalog/base", "..")] {
+        let mut command = project.command(&["plan", catalog]);
+        let output = command.current_dir(project.path().join(folder)).output().expect("it starts");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains("nowhere"), "{folder} {catalog}: the workflow was not used: {stderr}");
+    }
+}
+
+#[test]
+fn a_programs_last_line_is_the_end_of_the_run_whatever_happens() {
+    let project = one_layer();
+    project.write("catalog/base/Dockerfile", "FROM elsewhere\n");
+    let events = project.lian(&["apply", "--format", "json"]).exits(1).events();
+    let last = events.last().expect("a last line");
+    assert_eq!((text(&last["type"]), text(&last["outcome"])), ("run.finished", "failure"));
+    assert_eq!(events[0]["ok"], false, "what is wrong comes first");
+}
