@@ -66,14 +66,10 @@ impl DaemonConfig {
     /// From `BUILDKIT_HOST`, `LIAN_DATA_DIR` and `LIAN_DAEMON_IDLE`; the supervisor is this program.
     ///
     /// # Errors
-    /// [`BuildkitError::Idle`], or [`BuildkitError::Io`] where this program cannot be named.
+    /// [`BuildkitError::Idle`].
     pub fn from_env() -> Result<Self, BuildkitError> {
-        let supervisor = std::env::current_exe().map_err(|source| BuildkitError::Io {
-            what: "the path of this program is unknown",
-            path: "/proc/self/exe".into(),
-            source,
-        })?;
-        let mut config = Self::in_folder(&data_folder(), supervisor);
+        // Not its path: the file there may be another one by now, or none.
+        let mut config = Self::in_folder(&data_folder(), "/proc/self/exe".into());
         config.address = std::env::var("BUILDKIT_HOST").ok().filter(|address| !address.is_empty());
         if let Ok(value) = std::env::var("LIAN_DAEMON_IDLE") {
             config.idle = parse_time(&value).ok_or(BuildkitError::Idle { value })?;

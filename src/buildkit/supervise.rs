@@ -59,9 +59,54 @@ fn stand_over(orders: &Orders) -> std::io::Result<()> {
     own.set_len(0)?;
     write!(own, "{}", std::process::id())?;
     let users = lock::open(&orders.folder.join("users.lock"))?;
+    // Steps of a daemon that is killed become children of ours rather than of nobody.
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    unmount_leftovers(&orders.folder);
     let mut daemon = start(orders)?;
     watch(orders, &users, &mut daemon)?;
-    stop(&mut daemon)
+    stop(&mut daemon)?;
+    end_orphans();
+    unmount_leftovers(&orders.folder);
+    Ok(())
+}
+
+/// Kills what the daemon left behind, and whatever that leaves behind, until there is nothing.
+fn end_orphans() {
+    let began = Instant::now();
+    loop {
+        while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}
+        let orphans = children();
+        if orphans.is_empty() || began.elapsed() > GRACE {
+            return;
+        }
+        for orphan in orphans {
+            let _ = kill_process(orphan, Signal::KILL);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The processes whose parent is this one.
+fn children() -> Vec<Pid> {
+    let own = std::process::id().to_string();
+    let child = |entry: std::fs::DirEntry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        // The name in parentheses may hold anything; state and parent follow the last one.
+        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned();
+        if parent == own { Pid::from_raw(pid) } else { None }
+    };
+    std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok).filter_map(child).collect()
+}
+
+/// Takes away the mounts of steps that a dead daemon did not clean up.
+fn unmount_leftovers(folder: &std::path::Path) {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    let ours = |point: &&str| std::path::Path::new(point).starts_with(folder) && point.contains("/executor/");
+    for point in points.filter(ours) {
+        let _ = Command::new("umount").args(["-l", point]).stderr(Stdio::null()).status();
+    }
 }
 
 fn start(orders: &Orders) -> std::io::Result<Child> {

@@ -39,17 +39,9 @@ pub struct Settings {
     pub layout: PathBuf,
 }
 
-/// The binary itself: Nickel is evaluated in children of it.
-pub fn evaluator() -> Result<Evaluator, Failure> {
-    let exe = std::env::current_exe().map_err(|error| {
-        Failure::unavailable(UsageError::Unreadable {
-            what: "lian-build's own binary".to_owned(),
-            path: String::new(),
-            cause: error.to_string(),
-            help: "install lian-build again".to_owned(),
-        })
-    })?;
-    Ok(Evaluator::new(exe))
+/// The binary itself: Nickel is evaluated in children of it. Not by its path: the file there may be another one by now.
+pub fn evaluator() -> Evaluator {
+    Evaluator::new("/proc/self/exe".into())
 }
 
 impl Settings {
@@ -124,7 +116,7 @@ fn load_workflow(source: &Source) -> Result<(Workflow, Option<PathBuf>), Failure
             }
         }
     };
-    let loaded = evaluator()?.workflow(&file, &source.allow_import)?;
+    let loaded = evaluator().workflow(&file, &source.allow_import)?;
     match loaded.workflow {
         Some(workflow) => Ok((workflow, Some(file))),
         None => Err(Failure { what: What::Faults(loaded.diagnostics, loaded.sources), exit: Exit::Failed }),

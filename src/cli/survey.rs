@@ -34,7 +34,7 @@ pub struct Survey {
 impl Survey {
     /// Reads the whole catalog. Needs neither lock, network nor daemon.
     pub fn take(settings: &Settings) -> Result<Self, Failure> {
-        let loaded = evaluator()?.load(&LoadRequest {
+        let loaded = evaluator().load(&LoadRequest {
             root: settings.catalog.clone(),
             settings: settings.set.clone(),
             allow_imports: settings.allow_imports.clone(),

@@ -102,8 +102,12 @@ async fn a_daemon_that_dies_under_a_build_is_not_the_layers_fault() {
     kill(daemons(folder.path())[0], rustix::process::Signal::KILL);
     let fault = build.await.expect("an end").expect_err("it fails");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::buildkit::daemon_gone"));
-    // A daemon that is killed leaves its steps behind.
-    running().into_iter().for_each(|pid| kill(pid, rustix::process::Signal::KILL));
+    // A daemon that is killed leaves its steps and their mounts behind; its supervisor takes them along.
+    becomes("its step went with it", || running().is_empty()).await;
+    let mounts = || std::fs::read_to_string("/proc/self/mountinfo").expect("/proc");
+    let left =
+        || mounts().lines().any(|line| line.contains(&*folder.path().to_string_lossy()) && line.contains("/executor/"));
+    becomes("its mounts went with it", || !left()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
