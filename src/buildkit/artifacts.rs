@@ -4,10 +4,10 @@
 use std::fmt::Write as _;
 
 use super::argv;
-use super::buildctl::{digest_in, fault_of, scratch};
 use super::classify::Failure;
 use super::probe::write;
-use super::solve::{Solver, Unsolved, silent};
+use super::scratch::scratch;
+use super::solve::{Solver, Unsolved, digest_in, fault_of, silent};
 use super::verify::Finding;
 use crate::base::Digest;
 use crate::model::Fault;

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::process::Stdio;
 
 use super::binaries::on_path;
-use super::buildctl::scratch;
 use super::daemon::Daemon;
 use super::error::BuildkitError;
+use super::scratch::scratch;
 use super::solve::Solver;
 use super::{argv, probe};
 use crate::ports::ImageSource;

@@ -15,6 +15,7 @@ mod load;
 mod lock;
 mod probe;
 mod progress;
+mod scratch;
 mod search;
 mod solve;
 mod supervise;

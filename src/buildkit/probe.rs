@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::argv;
-use super::buildctl::{fault_of, scratch};
 use super::image::{self, Settings};
-use super::solve::{Solver, Unsolved, silent};
+use super::scratch::scratch;
+use super::solve::{Solver, Unsolved, fault_of, silent};
 use super::verify::Finding;
 use super::version;
 use crate::model::{Fault, FaultKind, Tool};

@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::binaries::is_executable;
-use super::buildctl::{fault_of, scratch};
 use super::image::{self, Settings};
 use super::probe::{command, head, judge, write};
-use super::solve::{Solver, Unsolved, silent};
+use super::scratch::scratch;
+use super::solve::{Solver, Unsolved, fault_of, silent};
 use super::verify::Finding;
 use super::{argv, artifacts};
 use crate::model::{BuildEvent, Fault, Tool};

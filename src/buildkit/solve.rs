@@ -1,13 +1,14 @@
 //! Runs `buildctl` once and reads what it says. Refuses: knowing what is being built.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Command;
 
-use super::classify::{Failure, OomEvidence};
+use super::classify::{Failure, OomEvidence, classify};
 use super::progress::Progress;
+use crate::base::Digest;
 use crate::model::{BuildEvent, Fault, FaultKind};
 use crate::ports::BuildSink;
 
@@ -79,3 +80,27 @@ impl Solver {
 
 /// A sink for solves whose progress is of no interest.
 pub(super) fn silent(_: BuildEvent) {}
+
+/// The fault of a solve, its step named.
+pub(super) fn fault_of(unsolved: Unsolved) -> Fault {
+    match unsolved {
+        Unsolved::Failed(failure) => classify(&failure),
+        Unsolved::Broken(fault) => fault,
+    }
+}
+
+/// What `--metadata-file` holds.
+#[derive(serde::Deserialize)]
+struct Metadata {
+    #[serde(rename = "containerimage.digest")]
+    digest: Digest,
+}
+
+/// The digest that buildctl wrote.
+pub(super) fn digest_in(metadata: &Path) -> Result<Digest, Fault> {
+    let read = || serde_json::from_slice::<Metadata>(&std::fs::read(metadata).ok()?).ok();
+    read().map(|metadata| metadata.digest).ok_or_else(|| {
+        Fault::new(FaultKind::Infrastructure, "lian::buildkit::no_digest", "buildctl told no digest of what it built")
+            .help("is this BuildKit v0.13 or newer? `lian-build doctor` shows its version")
+    })
+}
