@@ -1,6 +1,5 @@
 //! The builder on a BuildKit daemon: one `buildctl` a build. Refuses: starting the daemon (`daemon` does).
 
-
 use async_trait::async_trait;
 
 use super::argv;

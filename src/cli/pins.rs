@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::show;
 use super::survey::host_platform;
 use crate::base::Digest;
-use crate::model::{ImageRef, Lock, Pin};
+use crate::model::{ImageRef, Pin};
 use crate::ports::ImageSource;
 use crate::registries;
 use crate::store;
@@ -74,12 +74,11 @@ pub fn add_missing(settings: &Settings, pins: &Pins) -> Result<(), Failure> {
     if pins.missing.is_empty() {
         return Ok(());
     }
-    let path = lock_path(settings);
-    let mut lock: Lock = store::read_lock(&path)?.unwrap_or_default();
-    for (name, pin) in &pins.missing {
-        lock.images.entry(name.clone()).or_insert_with(|| pin.clone());
-    }
-    store::write_lock(&path, &lock)?;
+    store::change_lock(&lock_path(settings), |lock| {
+        for (name, pin) in &pins.missing {
+            lock.images.entry(name.clone()).or_insert_with(|| pin.clone());
+        }
+    })?;
     Ok(())
 }
 

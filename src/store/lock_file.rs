@@ -30,6 +30,18 @@ pub fn read_lock(path: &Path) -> Result<Option<Lock>, StoreError> {
     Ok(Some(lock))
 }
 
+/// Changes the pins. Two that do so at once wait for each other: none is lost.
+pub fn change_lock(path: &Path, change: impl FnOnce(&mut Lock)) -> Result<(), StoreError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The folder itself is locked: the file is replaced by each write.
+    let guard = std::fs::File::open(folder).map_err(StoreError::io("open", folder))?;
+    rustix::fs::flock(&guard, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|error| StoreError::io("lock", folder)(error.into()))?;
+    let mut lock = read_lock(path)?.unwrap_or_default();
+    change(&mut lock);
+    write_lock(path, &lock)
+}
+
 /// Writes the pins, whole or not at all.
 pub fn write_lock(path: &Path, lock: &Lock) -> Result<(), StoreError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -64,6 +76,22 @@ mod tests {
         write_lock(&path, &lock).expect("writable");
         assert_eq!(read_lock(&path).expect("readable"), Some(lock));
         assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1, "a temporary file is left");
+    }
+
+    #[test]
+    fn pins_added_at_once_are_all_kept() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("lian.lock");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let path = &path;
+                let pin = Pin { digest: Digest::of([number]) };
+                scope.spawn(move || {
+                    change_lock(path, |lock| drop(lock.images.insert(number.to_string(), pin))).expect("changed");
+                });
+            }
+        });
+        assert_eq!(read_lock(&path).expect("readable").expect("a lock").images.len(), 8);
     }
 
     #[test]

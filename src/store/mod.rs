@@ -9,6 +9,6 @@ mod runs;
 mod session;
 
 pub use error::StoreError;
-pub use lock_file::{read_lock, write_lock};
+pub use lock_file::{change_lock, read_lock, write_lock};
 pub use runs::Store;
 pub use session::{Session, Tally};
