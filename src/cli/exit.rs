@@ -114,6 +114,18 @@ pub enum UsageError {
         /// The next action.
         help: String,
     },
+    /// Several external images cannot be resolved.
+    #[error("{what}")]
+    #[diagnostic(
+        code(lian::registries::unreachable),
+        help(
+            "check the network and the names, or substitute local copies: `--base-image REF=oci-layout:DIR` for each"
+        )
+    )]
+    Unresolved {
+        /// Each with its reason.
+        what: String,
+    },
     /// Required secrets have no value.
     #[error("secrets without a value: {missing}")]
     #[diagnostic(

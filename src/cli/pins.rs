@@ -60,8 +60,7 @@ pub fn find(settings: &Settings, images: &BTreeSet<ImageRef>) -> Result<Pins, Fa
             unknown.push(image);
         }
     }
-    for image in unknown {
-        let digest = resolve(image)?;
+    for (image, digest) in resolve_all(&unknown)? {
         let source = ImageSource::Registry { name: image.name(), digest: digest.clone() };
         pins.sources.insert(image.to_string(), source);
         pins.missing.insert(image.normalised(), Pin { digest });
@@ -84,6 +83,43 @@ pub fn add_missing(settings: &Settings, pins: &Pins) -> Result<(), Failure> {
 
 /// What an image's tag means now.
 pub fn resolve(image: &ImageRef) -> Result<Digest, Failure> {
+    let mut found = resolve_all(&[image])?;
+    Ok(found.pop().expect("invariant: one image was asked for").1)
+}
+
+/// What the tags of several images mean now, asked for at once; all that cannot be told are told together.
+fn resolve_all(images: &[&ImageRef]) -> Result<Vec<(ImageRef, Digest)>, Failure> {
+    if images.is_empty() {
+        return Ok(Vec::new());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(show::io)?;
-    runtime.block_on(registries::resolve(image)).map_err(Failure::unavailable)
+    let answers = runtime.block_on(async {
+        let asked: Vec<_> = images.iter().map(|image| (*image).clone()).collect();
+        let tasks = asked.into_iter().map(|image| {
+            tokio::spawn(async move {
+                let answer = registries::resolve(&image).await;
+                (image, answer)
+            })
+        });
+        let mut answers = Vec::new();
+        for task in tasks.collect::<Vec<_>>() {
+            answers.push(task.await.expect("invariant: asking a registry does not panic"));
+        }
+        answers
+    });
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for (image, answer) in answers {
+        match answer {
+            Ok(digest) => found.push((image, digest)),
+            Err(error) => failed.push(error),
+        }
+    }
+    match failed.len() {
+        0 => Ok(found),
+        1 => Err(Failure::unavailable(failed.remove(0))),
+        _ => {
+            let what = failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            Err(Failure::unavailable(UsageError::Unresolved { what }))
+        }
+    }
 }

@@ -86,6 +86,17 @@ fn an_image_that_cannot_be_resolved_names_the_way_out() {
 }
 
 #[test]
+fn images_that_cannot_be_resolved_are_told_together() {
+    let project = Project::new();
+    for (name, port) in [("one", 1), ("two", 2)] {
+        let base = format!("  build_base = {{ image = \"127.0.0.1:{port}/busybox:1\" }},");
+        project.layer(name, &base, &format!("FROM 127.0.0.1:{port}/busybox:1\n"));
+    }
+    let ran = project.lian(&["plan"]).exits(4);
+    assert!(ran.stderr.contains("127.0.0.1:1") && ran.stderr.contains("127.0.0.1:2"), "{}", ran.both());
+}
+
+#[test]
 fn a_pin_is_used_and_a_damaged_lock_is_shown() {
     let project = one_layer();
     let digest = format!("sha256:{}", "a".repeat(64));
