@@ -41,7 +41,7 @@ fn wait_for_none(wanted: &str) {
     let started = std::time::Instant::now();
     while !processes(wanted).is_empty() {
         assert!(started.elapsed().as_secs() < 20, "still running: {:?}", processes(wanted));
-        std::thread::yield_now();
+        std::thread::sleep(std::time::Duration::from_millis(50));
     }
 }
 
@@ -113,33 +113,4 @@ fn goes_on(project: &Project) {
         project.command(&["apply", "--format", "json"]).output().expect("it starts").into();
     let again = again.exits(0);
     assert_eq!(again.outcomes(), ["quick=reused", "slow=built"]);
-}
-
-#[test]
-fn a_reader_that_never_reads_holds_up_neither_the_run_nor_its_end() {
-    let project = Project::with_base();
-    let mark = project.path().file_name().expect("named").to_string_lossy().into_owned();
-    let base = "  build_base = { image = \"base.example/busybox:1\" },";
-    // More than any pipe holds, then a step that would go on for long.
-    let dockerfile = format!(
-        "FROM base.example/busybox:1\nRUN for i in 1 2 3 4 5 6 7 8; do head -c 50000 /dev/zero | tr '\\0' a; echo; done\nRUN sh -c 'sleep 60' {mark}\n"
-    );
-    project.layer("loud", base, &dockerfile);
-    let mut child =
-        project.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
-    let started = std::time::Instant::now();
-    while processes(&format!("sleep 60 {mark}")).is_empty() {
-        assert!(started.elapsed().as_secs() < 30, "the run is held up by a reader that does not read");
-        std::thread::yield_now();
-    }
-    signal(child.id(), "INT");
-    let asked = std::time::Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().expect("waited for") {
-            break status;
-        }
-        assert!(asked.elapsed().as_secs() < 20, "the end is held up by a reader that does not read");
-        std::thread::yield_now();
-    };
-    assert_eq!(status.code(), Some(130));
 }
