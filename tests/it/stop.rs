@@ -10,12 +10,13 @@ fn slow() -> Project {
     let project = Project::with_base();
     let base = "  build_base = { image = \"base.example/busybox:1\" },";
     project.layer("quick", base, "FROM base.example/busybox:1\nRUN echo quick > /quick\n");
-    // The mark makes its process findable among all others of this machine.
+    // The mark makes its process findable among all others of this machine. A command after the long one keeps the shell,
+    // and with it the mark: of a last command nothing but the command itself would be left.
     let mark = project.path().file_name().expect("named").to_string_lossy().into_owned();
     project.layer(
         "slow",
         "  build_base = \"quick\",",
-        &format!("FROM lamina/quick\nRUN sh -c 'if [ ! -e /fast ]; then sleep 60; fi' {mark}\n"),
+        &format!("FROM lamina/quick\nRUN sh -c 'sleep 60; true' {mark}\n"),
     );
     project
 }
@@ -34,6 +35,15 @@ fn processes(wanted: &str) -> Vec<String> {
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
         .filter(|line| line.contains(wanted))
         .collect()
+}
+
+/// Waits until a process has the text in its command line.
+fn wait_for_some(wanted: &str) {
+    let started = std::time::Instant::now();
+    while processes(wanted).is_empty() {
+        assert!(started.elapsed().as_secs() < 60, "no process has `{wanted}` in its command line");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
 }
 
 /// Waits until no process has the text in its command line: the daemon kills a cancelled step by itself.
@@ -58,6 +68,8 @@ fn interrupting_cancels_cleanly_and_the_next_run_goes_on() {
     let mut child =
         project.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
     let reading = read_until(&mut child, |line| line.contains("sleep 60") && line.contains("\"started\""));
+    let step = format!("sleep 60; true {mark}");
+    wait_for_some(&step);
     signal(reading.id(), "INT");
     let (code, output) = reading.drain();
     assert_eq!(code, 130, "{output}");
@@ -65,7 +77,7 @@ fn interrupting_cancels_cleanly_and_the_next_run_goes_on() {
     assert!(last.contains("run.finished") && last.contains("cancelled"), "{last}");
     assert_eq!(stagings(&project), 0, "staging folders are left");
     wait_for_none(&format!("{mark} apply"));
-    wait_for_none(&format!("sleep 60; fi {mark}"));
+    wait_for_none(&step);
     goes_on(&project);
 }
 
@@ -113,4 +125,31 @@ fn goes_on(project: &Project) {
         project.command(&["apply", "--format", "json"]).output().expect("it starts").into();
     let again = again.exits(0);
     assert_eq!(again.outcomes(), ["quick=reused", "slow=built"]);
+}
+
+#[test]
+fn a_reader_that_never_reads_holds_up_neither_the_run_nor_its_end() {
+    let project = Project::with_base();
+    let mark = project.path().file_name().expect("named").to_string_lossy().into_owned();
+    let base = "  build_base = { image = \"base.example/busybox:1\" },";
+    // More than any pipe holds, then a step that would go on for long.
+    let loud = "for i in 1 2 3 4 5 6 7 8; do head -c 50000 /dev/zero | tr '\\0' a; echo; done";
+    project.layer(
+        "loud",
+        base,
+        &format!("FROM base.example/busybox:1\nRUN {loud}\nRUN sh -c 'sleep 60; true' {mark}\n"),
+    );
+    let mut child =
+        project.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    wait_for_some(&format!("sleep 60; true {mark}"));
+    signal(child.id(), "INT");
+    let asked = std::time::Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("waited for") {
+            break status;
+        }
+        assert!(asked.elapsed().as_secs() < 20, "the end is held up by a reader that does not read");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    assert_eq!(status.code(), Some(130));
 }
