@@ -3,23 +3,20 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use async_trait::async_trait;
-
 use super::args::{Format, Global, Selection};
 use super::blueprint::{self, Blueprint};
 use super::exit::{Exit, Failure, Outcome};
+use super::rent::Renting;
 use super::settings::Settings;
 use super::show;
 use super::signals;
-use super::survey::{Survey, host_platform};
-use crate::base::{Digest, Timestamp};
-use crate::buildkit::{Buildctl, Daemon, DaemonConfig};
+use super::survey::Survey;
+use crate::base::Timestamp;
 use crate::context::Reader;
 use crate::drive::{self, World};
 use crate::life::{Limits, Run, StepSpec};
-use crate::model::{EventBody, Fault, FaultKind, Outcome as StepOutcome, RunOutcome, RunState};
-use crate::ports::{BuildRequest, BuildSink, Builder, Built, ImageStore as _, Journal, Observer, VerifyRequest};
-use crate::providers::Local;
+use crate::model::{EventBody, FaultKind, Outcome as StepOutcome, RunOutcome, RunState};
+use crate::ports::{ImageStore as _, Journal, Observer};
 use crate::registries::{KeepPolicy, OciLayout};
 use crate::report::{self, Look, Style};
 use crate::store::{Session, Store, Tally};
@@ -135,6 +132,7 @@ async fn carry_out(
     wishes: Wishes,
 ) -> Result<Run, Failure> {
     let stops = signals::stops().map_err(show::io)?;
+    let renting = Renting::of(settings, session)?;
     let width = width(settings, wishes.parallel);
     let limits = Limits { width, keep_going: !wishes.fail_fast, ..Limits::default() };
     let specs = blueprint
@@ -158,11 +156,13 @@ async fn carry_out(
     let mut observer = report::detached(observer);
     let id = session.id().clone();
     let world = World {
-        provider: Arc::new(Local::new(Arc::new(OnDemand::default()), host_platform())),
+        provider: renting.provider,
+        runners: renting.runners,
         images,
         contexts: Arc::new(Reader),
         journal: Arc::clone(session) as Arc<dyn Journal>,
         project_root: settings.project_root.clone(),
+        max_lifetime: renting.max_lifetime,
     };
     let run = Run::new(id.clone(), specs, limits);
     let Blueprint { jobs, digests, .. } = blueprint;
@@ -174,65 +174,6 @@ pub fn width(settings: &Settings, said: Option<usize>) -> usize {
     let processors = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
     let said = said.filter(|width| *width > 0).or(Some(settings.workflow.parallel));
     said.filter(|width| *width > 0).unwrap_or_else(processors)
-}
-
-/// A builder that looks for its daemon when it is first needed, and again where that one is gone: a run that builds
-/// nothing touches none.
-#[derive(Default)]
-struct OnDemand {
-    daemon: tokio::sync::Mutex<Option<Arc<(Daemon, Buildctl)>>>,
-}
-
-impl OnDemand {
-    async fn builder(&self) -> Result<Arc<(Daemon, Buildctl)>, Fault> {
-        let mut held = self.daemon.lock().await;
-        if let Some(daemon) = &*held {
-            return Ok(Arc::clone(daemon));
-        }
-        let config = DaemonConfig::from_env().map_err(|error| unavailable(&error))?;
-        let daemon = Daemon::ensure(&config).await.map_err(|error| unavailable(&error))?;
-        let builder = Buildctl::on(&daemon);
-        let ready = Arc::new((daemon, builder));
-        *held = Some(Arc::clone(&ready));
-        Ok(ready)
-    }
-
-    /// After an infrastructure fault the daemon is looked for anew.
-    async fn forget<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
-        if let Err(Fault { kind: FaultKind::Infrastructure, .. }) = &result {
-            *self.daemon.lock().await = None;
-        }
-        result
-    }
-}
-
-/// No daemon, and none to be had: trying again would not help.
-fn unavailable(error: &crate::buildkit::BuildkitError) -> Fault {
-    let mut message = error.to_string();
-    if let Some(cause) = std::error::Error::source(error) {
-        message = format!("{message}: {cause}");
-    }
-    let code = miette::Diagnostic::code(error).map_or_else(|| "lian::buildkit::daemon".to_owned(), |c| c.to_string());
-    let fault = Fault::new(FaultKind::Unavailable, &code, message);
-    match miette::Diagnostic::help(error) {
-        Some(help) => fault.help(help.to_string()),
-        None => fault,
-    }
-}
-
-#[async_trait]
-impl Builder for OnDemand {
-    async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
-        let ready = self.builder().await?;
-        let result = ready.1.build(request, sink).await;
-        self.forget(result).await
-    }
-
-    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
-        let ready = self.builder().await?;
-        let result = ready.1.verify(request, sink).await;
-        self.forget(result).await
-    }
 }
 
 /// The clock of the command line.

@@ -11,10 +11,10 @@ use super::job::{Job, ParentImage};
 use super::tasks::{Hands, Message, Staging, bug};
 use crate::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
 use crate::life::{Effect, Input, Run, StopLevel};
-use crate::model::{Event, EventBody, Fault, FaultKind, ImageRecord};
+use crate::model::{Event, EventBody, Fault, FaultKind, ImageRecord, Size};
 use crate::ports::{
     AcquireRequest, BuildRecord, Built, Claim, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal,
-    JournalError, JournalKind, Lease, Observer, Staged,
+    JournalError, JournalKind, Lease, LeaseMark, Observer, Runner, Runners, Staged,
 };
 
 /// What a run is carried out with.
@@ -22,6 +22,8 @@ use crate::ports::{
 pub struct World {
     /// Rents runners.
     pub provider: Arc<dyn ComputeProvider>,
+    /// Reaches them.
+    pub runners: Arc<dyn Runners>,
     /// Keeps images.
     pub images: Arc<dyn ImageStore>,
     /// Reads contexts.
@@ -30,6 +32,8 @@ pub struct World {
     pub journal: Arc<dyn Journal>,
     /// Contexts stay inside it.
     pub project_root: std::path::PathBuf,
+    /// No lease lives longer.
+    pub max_lifetime: std::time::Duration,
 }
 
 /// A run that is over.
@@ -105,7 +109,7 @@ struct Dispatcher<'a> {
     observer: &'a mut dyn Observer,
     hands: Hands,
     sender: UnboundedSender<Message>,
-    leases: BTreeMap<LeaseId, Lease>,
+    leases: BTreeMap<LeaseId, (Lease, Arc<dyn Runner>)>,
     in_hand: BTreeMap<LayerName, InHand>,
     runner_types: BTreeMap<LayerName, String>,
     tasks: JoinSet<Message>,
@@ -113,6 +117,7 @@ struct Dispatcher<'a> {
     working: BTreeMap<LayerName, AbortHandle>,
     killing: BTreeSet<LayerName>,
     journal_fault: Option<JournalError>,
+    max_lifetime: std::time::Duration,
 }
 
 impl<'a> Dispatcher<'a> {
@@ -125,8 +130,8 @@ impl<'a> Dispatcher<'a> {
         observer: &'a mut dyn Observer,
         sender: UnboundedSender<Message>,
     ) -> Self {
-        let World { provider, images, contexts, journal, project_root } = world;
-        let hands = Hands { provider, images, contexts, project_root, messages: sender.clone() };
+        let World { provider, runners, images, contexts, journal, project_root, max_lifetime } = world;
+        let hands = Hands { provider, runners, images, contexts, project_root, messages: sender.clone() };
         Self {
             id,
             run,
@@ -144,6 +149,7 @@ impl<'a> Dispatcher<'a> {
             working: BTreeMap::new(),
             killing: BTreeSet::new(),
             journal_fault: None,
+            max_lifetime,
         }
     }
 
@@ -179,9 +185,10 @@ impl<'a> Dispatcher<'a> {
                 }
                 self.feed(input);
             }
-            Message::Lease(lease) => {
+            Message::Lease(lease, runner) => {
                 let (id, runner_type) = (lease.id.clone(), lease.offer.runner_type.clone());
-                self.leases.insert(id.clone(), lease);
+                self.mark(now(), &id, LeaseMark::Held, Some(&runner_type));
+                self.leases.insert(id.clone(), (lease, runner));
                 self.feed(Input::LeaseGranted { lease: id, runner_type });
             }
             Message::Found { layer, digest } => {
@@ -259,9 +266,8 @@ impl<'a> Dispatcher<'a> {
     fn perform(&mut self, at: Timestamp, effect: Effect) {
         match effect {
             Effect::Emit(body) => self.emit(at, *body),
-            Effect::Acquire { lease, layer, size } => self.acquire(at, AcquireRequest { lease, layer, size }),
-            // A runner on this host reads the context where it lies.
-            Effect::Sync { layer, .. } => self.send(Input::Synced { layer }),
+            Effect::Acquire { lease, layer, size } => self.acquire(at, lease, layer, size),
+            Effect::Sync { layer, lease } => self.sync(layer, &lease),
             Effect::Build { layer, lease } => self.build(layer, &lease),
             Effect::Verify { layer, lease } => self.verify(layer, &lease),
             Effect::Promote { layer } => self.promote(layer),
@@ -290,15 +296,26 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn emit(&mut self, at: Timestamp, body: EventBody) {
+        match &body {
+            EventBody::LeaseReleased { lease } => self.mark(at, lease, LeaseMark::Gone, None),
+            EventBody::LeaseStuck { lease, .. } => self.mark(at, lease, LeaseMark::Stuck, None),
+            _ => true,
+        };
         let event = Event { at, run: self.id.clone(), body };
         self.write(at, JournalKind::Event, &event);
         self.observer.event(&event);
     }
 
     /// The intent is on disk before anything is asked for; where it cannot be, nothing is.
-    fn acquire(&mut self, at: Timestamp, request: AcquireRequest) {
+    fn acquire(&mut self, at: Timestamp, lease: LeaseId, layer: LayerName, size: Size) {
+        let platform = self.jobs.get(&layer).map(|job| job.request.platform.clone()).unwrap_or_default();
+        let expires = at.plus(self.max_lifetime);
+        let run = self.id.clone();
+        let request = AcquireRequest { lease, run, layer, size, platform, expires };
         let intent = serde_json::json!({ "effect": "acquire", "lease": request.lease, "layer": request.layer });
-        if self.write(at, JournalKind::Effect, &intent) {
+        let written = self.write(at, JournalKind::Effect, &intent)
+            && self.mark(at, &request.lease, LeaseMark::Asked, Some(&request.size.runner_type));
+        if written {
             let lease = request.lease.clone();
             let work = self.hands.clone().acquire(request);
             self.spawn(Errand::Acquire(lease), work);
@@ -311,12 +328,33 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
+    /// Writes into the ledger how a lease stands; says whether that was possible.
+    fn mark(&mut self, at: Timestamp, lease: &LeaseId, mark: LeaseMark, runner_type: Option<&str>) -> bool {
+        match self.journal.lease(at, lease, mark, runner_type) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!("{error}");
+                self.journal_fault.get_or_insert(error);
+                false
+            }
+        }
+    }
+
+    fn sync(&mut self, layer: LayerName, lease: &LeaseId) {
+        let (Some(job), Some((_, runner))) = (self.jobs.get(&layer).cloned(), self.leases.get(lease).cloned()) else {
+            return self.send(Input::Faulted { layer, fault: bug("a step without a job or a lease was synced") });
+        };
+        let work = self.hands.clone().sync(layer.clone(), job, runner);
+        self.spawn(Errand::Work(layer), work);
+    }
+
     fn build(&mut self, layer: LayerName, lease: &LeaseId) {
-        let (Some(job), Some(lease)) = (self.jobs.get(&layer).cloned(), self.leases.get(lease).cloned()) else {
+        let (Some(job), Some((lease, runner))) = (self.jobs.get(&layer).cloned(), self.leases.get(lease).cloned())
+        else {
             return self.send(Input::Faulted { layer, fault: bug("a step without a job or a lease was started") });
         };
         self.runner_types.insert(layer.clone(), lease.offer.runner_type.clone());
-        let work = self.hands.clone().build(layer.clone(), job, lease, self.digests.clone());
+        let work = self.hands.clone().build(layer.clone(), job, runner, self.digests.clone());
         self.spawn(Errand::Work(layer), work);
     }
 
@@ -328,14 +366,14 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn verify(&mut self, layer: LayerName, lease: &LeaseId) {
-        let (Some(job), Some(lease), Some(in_hand)) =
+        let (Some(job), Some((_, runner)), Some(in_hand)) =
             (self.jobs.get(&layer).cloned(), self.leases.get(lease).cloned(), self.in_hand.get(&layer))
         else {
             return self.send(Input::Faulted { layer, fault: bug("a step without an image was verified") });
         };
         let image = ImageSource::Layout { dir: in_hand.staged.path().to_owned(), digest: in_hand.built.digest.clone() };
         let platform = in_hand.built.platform.clone();
-        let work = self.hands.clone().verify(layer.clone(), job, lease, image, platform);
+        let work = self.hands.clone().verify(layer.clone(), job, runner, image, platform);
         self.spawn(Errand::Work(layer), work);
     }
 

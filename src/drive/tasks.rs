@@ -12,7 +12,7 @@ use crate::life::Input;
 use crate::model::{BuildEvent, Fault, FaultKind};
 use crate::ports::{
     AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageSource, ImageStore, ImageStoreError, Lease,
-    Staged, StagingFolder, VerifyRequest,
+    Runner, Runners, Staged, StagingFolder, VerifyRequest,
 };
 
 /// What a task hands to the dispatcher.
@@ -20,7 +20,7 @@ pub enum Message {
     /// Something for the run.
     Input(Input),
     /// A runner came: the run is told, the dispatcher keeps it.
-    Lease(Lease),
+    Lease(Lease, Arc<dyn Runner>),
     /// A build ended well: the run is told, the dispatcher keeps the staging folder.
     Built { layer: LayerName, staged: Staging, built: Built, claim: Box<dyn Claim> },
     /// Another run built the same key meanwhile: its image is taken.
@@ -47,6 +47,7 @@ pub type Staging = Arc<dyn StagingFolder>;
 #[derive(Clone)]
 pub struct Hands {
     pub provider: Arc<dyn ComputeProvider>,
+    pub runners: Arc<dyn Runners>,
     pub images: Arc<dyn ImageStore>,
     pub contexts: Arc<dyn ContextReader>,
     pub project_root: std::path::PathBuf,
@@ -54,12 +55,26 @@ pub struct Hands {
 }
 
 impl Hands {
-    /// Rents a runner.
+    /// Rents a runner and connects to it.
     pub async fn acquire(self, request: AcquireRequest) -> Message {
-        match self.provider.acquire(&request).await {
-            Ok(lease) => Message::Lease(lease),
+        let reached = async {
+            let lease = self.provider.acquire(&request).await?;
+            let runner = self.runners.reach(&lease).await?;
+            Ok((lease, runner))
+        };
+        match reached.await {
+            Ok((lease, runner)) => Message::Lease(lease, runner),
             Err(fault) => Message::Input(Input::LeaseRefused { lease: request.lease, fault }),
         }
+    }
+
+    /// Brings a layer's context.
+    pub async fn sync(self, layer: LayerName, job: Arc<Job>, runner: Arc<dyn Runner>) -> Message {
+        let mask = Mask::of(&job.request.secrets);
+        Message::Input(match runner.sync(&job.request, &self.sink(&layer, &mask)).await {
+            Ok(()) => Input::Synced { layer },
+            Err(fault) => Input::Faulted { layer, fault },
+        })
     }
 
     /// Builds a layer into a fresh staging folder and looks at its context again.
@@ -67,11 +82,11 @@ impl Hands {
         self,
         layer: LayerName,
         job: Arc<Job>,
-        lease: Lease,
+        runner: Arc<dyn Runner>,
         digests: BTreeMap<LayerName, Digest>,
     ) -> Message {
         let mask = Mask::of(&job.request.secrets);
-        match self.built(&layer, &job, &lease, &digests, &mask).await {
+        match self.built(&layer, &job, &runner, &digests, &mask).await {
             Ok(Done::Built(staged, built, claim)) => Message::Built { layer, staged, built, claim },
             Ok(Done::Found(digest)) => Message::Found { layer, digest },
             Err(fault) => Message::Input(Input::Faulted { layer, fault: mask.fault(fault) }),
@@ -82,7 +97,7 @@ impl Hands {
         &self,
         layer: &LayerName,
         job: &Arc<Job>,
-        lease: &Lease,
+        runner: &Arc<dyn Runner>,
         digests: &BTreeMap<LayerName, Digest>,
         mask: &Mask,
     ) -> Result<Done, Fault> {
@@ -92,7 +107,7 @@ impl Hands {
         }
         let staged = self.staging().await?;
         let request = job.request_with(&*self.images, digests, staged.path())?;
-        let built = lease.builder.build(&request, &self.sink(layer, mask)).await?;
+        let built = runner.builder().build(&request, &self.sink(layer, mask)).await?;
         let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
         let after = blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile))
             .await?
@@ -135,11 +150,11 @@ impl Hands {
         self,
         layer: LayerName,
         job: Arc<Job>,
-        lease: Lease,
+        runner: Arc<dyn Runner>,
         image: ImageSource,
         platform: String,
     ) -> Message {
-        match self.verified(&layer, &job, &lease, image, platform).await {
+        match self.verified(&layer, &job, &runner, image, platform).await {
             Ok(artifacts) => Message::Verified { layer, artifacts },
             Err(fault) => Message::Input(Input::Faulted { layer, fault }),
         }
@@ -149,7 +164,7 @@ impl Hands {
         &self,
         layer: &LayerName,
         job: &Job,
-        lease: &Lease,
+        runner: &Arc<dyn Runner>,
         image: ImageSource,
         platform: String,
     ) -> Result<Option<(Staging, Digest)>, Fault> {
@@ -165,7 +180,7 @@ impl Hands {
             staging: staged.path().to_owned(),
             labels: BTreeMap::from([(crate::model::KEY_LABEL.to_owned(), job.key.to_string())]),
         };
-        let artifacts = lease.builder.verify(&request, &self.sink(layer, &Mask::default())).await?;
+        let artifacts = runner.builder().verify(&request, &self.sink(layer, &Mask::default())).await?;
         Ok(artifacts.map(|digest| (staged, digest)))
     }
 

@@ -13,6 +13,8 @@ pub enum LeaseState {
     },
     /// In use.
     Held,
+    /// Kept for the next step that it fits.
+    Idle,
     /// On its way back.
     Releasing {
         /// How often that failed.

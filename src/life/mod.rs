@@ -6,6 +6,7 @@
 mod effect;
 mod input;
 mod lease;
+mod leasing;
 #[cfg(test)]
 mod properties;
 mod run;

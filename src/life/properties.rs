@@ -55,6 +55,12 @@ struct World {
     oom_retries: BTreeMap<LayerName, u32>,
     attempts: BTreeMap<LayerName, Vec<String>>,
     active: BTreeSet<LayerName>,
+    /// Leases that a step is on, and which.
+    busy: BTreeSet<LeaseId>,
+    on: BTreeMap<LayerName, LeaseId>,
+    max_leases: usize,
+    /// A lease that could not be given back does not count any more.
+    stuck: bool,
     finished: bool,
     patient: bool,
     journal: Vec<(Timestamp, Input)>,
@@ -68,13 +74,25 @@ impl World {
                 Effect::Emit(body) => self.hear(specs, body),
                 Effect::Acquire { lease, layer, size } => {
                     assert!(self.acquired.insert(lease.clone()), "{lease} is asked for twice");
+                    let open = self.acquired.len() - self.given_back.len();
+                    assert!(self.max_leases == 0 || open <= self.max_leases || self.stuck, "{open} leases at once");
                     self.attempts.entry(layer.clone()).or_default().push(size.runner_type.clone());
                     self.active.insert(layer.clone());
                     assert!(self.active.len() <= width, "wider than {width}: {:?}", self.active);
                     self.parents_ended_well(specs, layer);
                     self.owed.push(effect);
                 }
+                Effect::Sync { layer, lease } => {
+                    assert!(self.held.contains(lease), "{layer} is on {lease}, which is not held");
+                    assert!(self.busy.insert(lease.clone()), "two steps at once are on {lease}");
+                    self.active.insert(layer.clone());
+                    assert!(self.active.len() <= width, "wider than {width}: {:?}", self.active);
+                    self.parents_ended_well(specs, layer);
+                    self.on.insert(layer.clone(), lease.clone());
+                    self.owed.push(effect);
+                }
                 Effect::Release { lease } => {
+                    self.busy.remove(lease);
                     assert!(self.held.contains(lease), "{lease} is released but not held");
                     self.owed.push(effect);
                 }
@@ -99,7 +117,7 @@ impl World {
         match body {
             EventBody::StepFinished(end) => {
                 assert!(self.ended.insert(end.layer.clone(), end.outcome).is_none(), "{} ends twice", end.layer);
-                self.active.remove(&end.layer);
+                self.leave(&end.layer);
                 if end.outcome == Outcome::Skipped && end.because.is_some() {
                     let spec = specs.iter().find(|spec| spec.layer == end.layer).expect("known");
                     assert!(!spec.parents.is_empty(), "{} is skipped but has no parent", end.layer);
@@ -111,9 +129,17 @@ impl World {
                     *count += 1;
                     assert!(*count <= MAX_OOM_RETRIES, "{layer}: more than one OOM retry");
                 }
-                self.active.remove(layer);
+                self.leave(layer);
             }
+            EventBody::LeaseStuck { .. } => self.stuck = true,
             _ => {}
+        }
+    }
+
+    fn leave(&mut self, layer: &LayerName) {
+        self.active.remove(layer);
+        if let Some(lease) = self.on.remove(layer) {
+            self.busy.remove(&lease);
         }
     }
 
@@ -133,7 +159,11 @@ impl World {
         let fault = Fault::new(kind, "lian::test", "dice");
         let bad = dice >= 190;
         Some(match effect {
-            Effect::Acquire { lease, .. } if bad => Input::LeaseRefused { lease, fault },
+            // What was refused may exist all the same: a request whose answer was lost.
+            Effect::Acquire { lease, .. } if bad => {
+                self.held.insert(lease.clone());
+                Input::LeaseRefused { lease, fault }
+            }
             Effect::Acquire { lease, size, .. } => {
                 self.held.insert(lease.clone());
                 Input::LeaseGranted { lease, runner_type: size.runner_type }
@@ -181,10 +211,11 @@ fn stray(dice: u8) -> Input {
     }
 }
 
-fn simulate(specs: &[StepSpec], width: usize, keep_going: bool, dice: &[(u16, u8, u8)]) -> (World, Run) {
-    let limits = Limits { width, keep_going, ..Limits::default() };
+fn simulate(specs: &[StepSpec], limits: Limits, dice: &[(u16, u8, u8)]) -> (World, Run) {
+    let width = limits.width;
+    let max_leases = limits.max_leases;
     let mut run = Run::new(RunId::from("r"), specs.to_vec(), limits);
-    let mut world = World::default();
+    let mut world = World { max_leases, ..World::default() };
     let mut at = Timestamp(1_000);
     let feed = |run: &mut Run, world: &mut World, at: Timestamp, input: Input| {
         world.journal.push((at, input.clone()));
@@ -224,9 +255,12 @@ proptest! {
         specs in specs(),
         width in 1..4usize,
         keep_going: bool,
+        packed: bool,
+        max_leases in 0..4usize,
         dice in prop::collection::vec((any::<u16>(), any::<u8>(), any::<u8>()), 0..400),
     ) {
-        let (world, run) = simulate(&specs, width, keep_going, &dice);
+        let limits = Limits { width, keep_going, packed, max_leases, ..Limits::default() };
+        let (world, run) = simulate(&specs, limits, &dice);
         prop_assert!(world.finished && run.is_finished());
         let stuck: BTreeSet<_> = run.stuck().cloned().collect();
         prop_assert_eq!(&world.held, &stuck, "held at the end and not reported stuck");
@@ -242,10 +276,11 @@ proptest! {
         specs in specs(),
         dice in prop::collection::vec((any::<u16>(), any::<u8>(), any::<u8>()), 0..200),
     ) {
-        let (world, run) = simulate(&specs, 2, true, &dice);
+        let limits = Limits { width: 2, packed: true, ..Limits::default() };
+        let (world, run) = simulate(&specs, limits.clone(), &dice);
         let json = serde_json::to_string(&world.journal).expect("plain data");
         let journal: Vec<(Timestamp, Input)> = serde_json::from_str(&json).expect("plain data");
-        let mut again = Run::new(RunId::from("r"), specs, Limits { width: 2, ..Limits::default() });
+        let mut again = Run::new(RunId::from("r"), specs, limits);
         for (at, input) in journal {
             again.on(at, input);
         }
@@ -253,8 +288,9 @@ proptest! {
     }
 
     #[test]
-    fn without_faults_or_stops_everything_is_built(specs in specs(), width in 1..4usize) {
-        let (world, run) = simulate(&specs, width, true, &[]);
+    fn without_faults_or_stops_everything_is_built(specs in specs(), width in 1..4usize, max_leases in 0..3usize) {
+        let limits = Limits { width, packed: true, max_leases, ..Limits::default() };
+        let (world, run) = simulate(&specs, limits, &[]);
         prop_assert_eq!(run.outcome(), crate::model::RunOutcome::Success);
         prop_assert!(world.ended.values().all(|outcome| matches!(outcome, Outcome::Built | Outcome::Reused)));
     }

@@ -10,7 +10,7 @@ use super::input::{Input, StopLevel};
 use super::lease::LeaseState;
 use super::step::{Doom, Step, StepSpec, StepState};
 use crate::base::{LayerName, LeaseId, RunId, Timestamp};
-use crate::model::{EventBody, Fault, FaultKind, Outcome, RunOutcome};
+use crate::model::{EventBody, Fault, FaultKind, Outcome, RunOutcome, Size};
 
 /// What bounds a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,10 @@ pub struct Limits {
     pub release_tries: u32,
     /// Whether steps have time budgets.
     pub budgets: bool,
+    /// Whether a lease that is still good takes the next layer that fits.
+    pub packed: bool,
+    /// Leases at once; 0 is no bound.
+    pub max_leases: usize,
 }
 
 impl Default for Limits {
@@ -38,6 +42,8 @@ impl Default for Limits {
             retry_pause: Duration::from_secs(1),
             release_tries: 5,
             budgets: true,
+            packed: false,
+            max_leases: 0,
         }
     }
 }
@@ -51,6 +57,10 @@ pub struct Run {
     pub(super) order: Vec<LayerName>,
     pub(super) steps: BTreeMap<LayerName, Step>,
     pub(super) leases: BTreeMap<LeaseId, LeaseState>,
+    /// What each lease was asked to be at least.
+    pub(super) sizes: BTreeMap<LeaseId, Size>,
+    /// What was granted.
+    pub(super) runner_types: BTreeMap<LeaseId, String>,
     pub(super) begun: bool,
     pub(super) stop: Option<StopLevel>,
     pub(super) closed: bool,
@@ -68,6 +78,8 @@ impl Run {
             order,
             steps,
             leases: BTreeMap::new(),
+            sizes: BTreeMap::new(),
+            runner_types: BTreeMap::new(),
             begun: false,
             stop: None,
             closed: false,
@@ -173,34 +185,6 @@ impl Run {
         }
     }
 
-    fn granted(&mut self, lease: LeaseId, runner_type: String, effects: &mut Vec<Effect>) {
-        let Some(LeaseState::Asked { unwanted }) = self.leases.get(&lease) else { return };
-        if *unwanted {
-            self.leases.insert(lease.clone(), LeaseState::Releasing { failures: 0 });
-            effects.push(Effect::Release { lease });
-            return;
-        }
-        self.leases.insert(lease.clone(), LeaseState::Held);
-        let Some(layer) = self.holder(&lease) else { return };
-        let step = self.step(&layer);
-        step.runner_type = Some(runner_type.clone());
-        step.state = StepState::Syncing;
-        effects.push(emit(EventBody::LeaseGranted { lease: lease.clone(), layer: layer.clone(), runner_type }));
-        effects.push(phase(&layer, StepState::Syncing));
-        effects.push(Effect::Sync { layer, lease });
-    }
-
-    fn refused(&mut self, at: Timestamp, lease: &LeaseId, fault: Fault, effects: &mut Vec<Effect>) {
-        if !matches!(self.leases.get(lease), Some(LeaseState::Asked { .. })) {
-            return;
-        }
-        self.leases.insert(lease.clone(), LeaseState::Gone);
-        if let Some(layer) = self.holder(lease) {
-            self.step(&layer).lease = None;
-            self.retry_or_fail(at, &layer, fault, effects);
-        }
-    }
-
     /// Moves a step that is not doomed from one state to the next and asks for the work of the new one.
     fn move_on(&mut self, layer: &LayerName, from: StepState, to: StepState, effects: &mut Vec<Effect>) {
         let Some(step) = self.in_state(layer, from) else { return };
@@ -240,7 +224,7 @@ impl Run {
         }
     }
 
-    fn retry_or_fail(&mut self, at: Timestamp, layer: &LayerName, fault: Fault, effects: &mut Vec<Effect>) {
+    pub(super) fn retry_or_fail(&mut self, at: Timestamp, layer: &LayerName, fault: Fault, effects: &mut Vec<Effect>) {
         let (stop, limits) = (self.stop, self.limits.clone());
         let step = self.step(layer);
         let larger = step.size_index + 1 < step.spec.sizes.len();
@@ -263,7 +247,7 @@ impl Run {
         step.state = StepState::Pausing;
         let runner_type = step.size().runner_type.clone();
         effects.push(emit(EventBody::StepRetried { layer: layer.clone(), fault, runner_type }));
-        self.drop_lease(layer, effects);
+        self.drop_lease(layer, false, effects);
         effects.push(Effect::Arm { timer: Timer::Retry { layer: layer.clone() }, after: pause });
     }
 
@@ -279,26 +263,6 @@ impl Run {
                 self.end(at, layer, Outcome::Failed, Some(fault), None, effects);
             }
             None => {}
-        }
-    }
-
-    fn released(&mut self, lease: LeaseId, effects: &mut Vec<Effect>) {
-        if let Some(LeaseState::Releasing { .. }) = self.leases.get(&lease) {
-            self.leases.insert(lease.clone(), LeaseState::Gone);
-            effects.push(emit(EventBody::LeaseReleased { lease }));
-        }
-    }
-
-    fn release_failed(&mut self, lease: LeaseId, message: String, effects: &mut Vec<Effect>) {
-        let Some(LeaseState::Releasing { failures }) = self.leases.get(&lease) else { return };
-        let failures = failures + 1;
-        if failures >= self.limits.release_tries {
-            self.leases.insert(lease.clone(), LeaseState::Stuck);
-            effects.push(emit(EventBody::LeaseStuck { lease, message }));
-        } else {
-            self.leases.insert(lease.clone(), LeaseState::Releasing { failures });
-            let after = self.limits.retry_pause.saturating_mul(1 << failures.min(16));
-            effects.push(Effect::Arm { timer: Timer::Release { lease }, after });
         }
     }
 
@@ -359,8 +323,14 @@ impl Run {
         step.state = StepState::Ended;
         step.outcome = Some(outcome);
         step.fault = fault.as_ref().map(|fault| fault.kind).filter(|_| outcome == Outcome::Failed);
+        // A runner on which a build failed by its own fault is as good as before.
+        let good = match outcome {
+            Outcome::Built => true,
+            Outcome::Failed => matches!(step.fault, Some(FaultKind::Build | FaultKind::Verification)),
+            _ => false,
+        };
         effects.push(emit(EventBody::StepFinished(step.end(at, outcome, fault, because))));
-        self.drop_lease(layer, effects);
+        self.drop_lease(layer, good, effects);
         if outcome != Outcome::Failed {
             return;
         }
@@ -383,19 +353,6 @@ impl Run {
         }
     }
 
-    /// Gives a step's lease back, at once or as soon as it comes.
-    fn drop_lease(&mut self, layer: &LayerName, effects: &mut Vec<Effect>) {
-        let Some(lease) = self.step(layer).lease.take() else { return };
-        match self.leases.get_mut(&lease) {
-            Some(LeaseState::Asked { unwanted }) => *unwanted = true,
-            Some(state @ LeaseState::Held) => {
-                *state = LeaseState::Releasing { failures: 0 };
-                effects.push(Effect::Release { lease });
-            }
-            _ => {}
-        }
-    }
-
     /// Starts what may start and finishes when nothing is left.
     fn advance(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
         if !self.begun && self.stop.is_none() {
@@ -413,13 +370,13 @@ impl Run {
             }
             if self.closed {
                 self.end(at, layer, Outcome::Skipped, None, None, effects);
-            } else if active < self.limits.width.max(1) {
-                self.start(at, layer, effects);
+            } else if active < self.limits.width.max(1) && self.start(at, layer, effects) {
                 active += 1;
             }
         }
         self.order = order;
         self.close_waiting(at, effects);
+        self.release_useless(effects);
         self.finish(effects);
     }
 
@@ -439,18 +396,15 @@ impl Run {
         self.steps.get(parent).is_none_or(Step::ended_well)
     }
 
-    fn start(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) {
-        let run = self.id.clone();
-        let step = self.step(layer);
-        step.attempts += 1;
-        step.started.get_or_insert(at);
-        step.state = StepState::Leasing;
-        let lease = LeaseId::new(format!("{run}-{layer}-{}", step.attempts));
-        step.lease = Some(lease.clone());
-        let size = step.size().clone();
-        self.leases.insert(lease.clone(), LeaseState::Asked { unwanted: false });
-        effects.push(phase(layer, StepState::Leasing));
-        effects.push(Effect::Acquire { lease, layer: layer.clone(), size });
+    /// Starts a ready step, if there is a lease for it.
+    fn start(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) -> bool {
+        let started = self.lease_for(layer, effects);
+        if started {
+            let step = self.step(layer);
+            step.attempts += 1;
+            step.started.get_or_insert(at);
+        }
+        started
     }
 
     fn finish(&mut self, effects: &mut Vec<Effect>) {
@@ -469,7 +423,7 @@ impl Run {
         effects.push(Effect::Finish);
     }
 
-    fn step(&mut self, layer: &LayerName) -> &mut Step {
+    pub(super) fn step(&mut self, layer: &LayerName) -> &mut Step {
         self.steps.get_mut(layer).expect("invariant: a run only speaks of its own steps")
     }
 
@@ -477,16 +431,12 @@ impl Run {
     fn in_state(&mut self, layer: &LayerName, state: StepState) -> Option<&mut Step> {
         self.steps.get_mut(layer).filter(|step| step.state == state && step.doom.is_none())
     }
-
-    fn holder(&self, lease: &LeaseId) -> Option<LayerName> {
-        self.steps.iter().find(|(_, step)| step.lease.as_ref() == Some(lease)).map(|(layer, _)| layer.clone())
-    }
 }
 
-fn emit(body: EventBody) -> Effect {
+pub(super) fn emit(body: EventBody) -> Effect {
     Effect::Emit(Box::new(body))
 }
 
-fn phase(layer: &LayerName, state: StepState) -> Effect {
+pub(super) fn phase(layer: &LayerName, state: StepState) -> Effect {
     emit(EventBody::StepPhase { layer: layer.clone(), phase: state.phase().to_owned() })
 }

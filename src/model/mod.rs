@@ -10,6 +10,7 @@ mod key;
 mod layer;
 mod lock;
 mod plan;
+mod provider;
 mod run;
 mod size;
 mod workflow;
@@ -25,6 +26,10 @@ pub use key::{FileEntry, FileKind, ImageRecord, KEY_LABEL, KeyParts, LayerKey, L
 pub use layer::{Base, Kind, Layer, Secret, Tool};
 pub use lock::{Lock, Pin};
 pub use plan::{Action, Plan, PlanSummary, PlannedStep, Why, WhyKind};
+pub use provider::{
+    BuildkitRelease, ComputeProvider, ContextTransfer, DockerLocalSettings, HcloudSettings, Providers, ProxmoxSettings,
+    RegistrySettings, RunnerReuse, Runners, SshHost, SshSettings, VmPoolSettings,
+};
 pub use run::{RunRecord, RunState};
 pub use size::Size;
-pub use workflow::{ComputeProvider, RegistryProvider, Workflow};
+pub use workflow::{RegistryProvider, Workflow};

@@ -5,14 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Where layers are built.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ComputeProvider {
-    /// A BuildKit daemon on this machine.
-    #[default]
-    Local,
-}
+use super::provider::{ComputeProvider, Providers, RegistrySettings, Runners};
 
 /// Where images live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,10 +14,12 @@ pub enum RegistryProvider {
     /// An OCI image layout, a folder on this machine.
     #[default]
     OciLayout,
+    /// An OCI registry, by address.
+    Registry,
 }
 
 /// A workflow: a catalog, what to build of it, how wide and where.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Workflow {
     /// The catalog; `catalog` in the working directory where unset. The file's own paths are relative to its folder; here
     /// they are resolved.
@@ -39,9 +34,18 @@ pub struct Workflow {
     /// Where layers are built.
     #[serde(default)]
     pub compute_provider: ComputeProvider,
+    /// What each provider needs to know.
+    #[serde(default)]
+    pub providers: Providers,
+    /// How runners are used.
+    #[serde(default)]
+    pub runners: Runners,
     /// Where images live.
     #[serde(default)]
     pub registry_provider: RegistryProvider,
+    /// Which registry.
+    #[serde(default)]
+    pub registry: Option<RegistrySettings>,
     /// Substitutes for external bases: reference to `oci-layout:DIR`.
     #[serde(default)]
     pub base_images: BTreeMap<String, String>,

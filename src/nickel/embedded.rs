@@ -7,6 +7,7 @@ pub(super) const FOLDER: &str = "/__lian-build__";
 
 const FILES: &[(&str, &str)] = &[
     ("schemas/workflow.ncl", include_str!("../../schemas/workflow.ncl")),
+    ("schemas/runners.ncl", include_str!("../../schemas/runners.ncl")),
     ("schemas/build_spec.ncl", include_str!("../../schemas/build_spec.ncl")),
     ("schemas/size_tiers.ncl", include_str!("../../schemas/size_tiers.ncl")),
     ("defaults/size_tiers.ncl", include_str!("../../defaults/size_tiers.ncl")),
@@ -53,7 +54,10 @@ pub(super) const WORKFLOW_FIELDS: &[&str] = &[
     "targets",
     "parallel",
     "compute_provider",
+    "providers",
+    "runners",
     "registry_provider",
+    "registry",
     "base_images",
     "ca_bundle",
     "build_args",

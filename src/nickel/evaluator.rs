@@ -290,6 +290,12 @@ fn resolved(mut workflow: Workflow, folder: &Path) -> Workflow {
     let joined = |path: &Path| tidy(&folder.join(path));
     workflow.catalog = workflow.catalog.map(|path| joined(&path));
     workflow.ca_bundle = workflow.ca_bundle.map(|path| joined(&path));
+    for host in &mut workflow.providers.ssh.hosts {
+        host.identity = host.identity.take().map(|path| joined(&path));
+    }
+    if let Some(proxmox) = &mut workflow.providers.proxmox {
+        proxmox.ca = proxmox.ca.take().map(|path| joined(&path));
+    }
     for substitute in workflow.base_images.values_mut() {
         if let Some(dir) = substitute.strip_prefix("oci-layout:") {
             *substitute = format!("oci-layout:{}", joined(Path::new(dir)).display());

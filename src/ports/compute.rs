@@ -1,13 +1,23 @@
-//! Renting a machine. Refuses: what is done on it.
+//! Renting a machine, and working on it. Refuses: who pays, and what is built.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::build::Builder;
-use crate::base::{LayerName, LeaseId};
+use super::build::{BuildRequest, BuildSink, Builder};
+use crate::base::{LayerName, LeaseId, RunId, Timestamp};
 use crate::model::{Fault, Size};
+
+/// What a started hour costs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Price {
+    /// ISO 4217, e.g. `EUR`.
+    pub currency: String,
+    /// Millionths of the currency's unit.
+    pub hourly_micros: u64,
+}
 
 /// A rentable size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +30,8 @@ pub struct Offer {
     pub memory_gb: u32,
     /// `linux/arm64` and the like.
     pub platform: String,
+    /// What it costs, where it costs anything and the provider says so.
+    pub price: Option<Price>,
 }
 
 /// A wish for a runner.
@@ -28,35 +40,120 @@ pub struct AcquireRequest {
     /// Chosen by the caller before anything is asked of the provider: the name under which an unanswered request is
     /// found again.
     pub lease: LeaseId,
+    /// The run that asks.
+    pub run: RunId,
     /// For this layer.
     pub layer: LayerName,
     /// At least this size.
     pub size: Size,
+    /// For this platform, e.g. `linux/arm64`.
+    pub platform: String,
+    /// It must not live longer.
+    pub expires: Timestamp,
+}
+
+/// Where a runner's sshd is, and how it proves that it is the one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SshTarget {
+    /// IPv4, IPv6 (without brackets) or a name.
+    pub address: String,
+    /// sshd's port.
+    pub port: u16,
+    /// Who logs in.
+    pub user: String,
+    /// The host's public key, `ssh-ed25519 AAAA…`: the only one that is accepted.
+    pub host_key: String,
+    /// The private key to log in with; the agent's keys where there is none.
+    pub identity: Option<PathBuf>,
+}
+
+/// How a runner is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// This machine's own BuildKit daemon.
+    Here,
+    /// A BuildKit daemon at an address that buildctl knows, e.g. `docker-container://NAME`.
+    Buildkit {
+        /// The address.
+        address: String,
+    },
+    /// A host with sshd and buildkitd.
+    Ssh(SshTarget),
 }
 
 /// A rented runner.
-#[derive(Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
     /// Its id, as asked for.
     pub id: LeaseId,
-    /// What was granted.
+    /// What was granted: may be larger than what was asked for.
     pub offer: Offer,
-    /// Builds on it.
-    pub builder: Arc<dyn Builder>,
+    /// How it is reached.
+    pub reach: Reach,
 }
 
-/// Rents machines and takes them back.
+/// A lease that exists at a provider, whoever asked for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnedLease {
+    /// Its id.
+    pub lease: LeaseId,
+    /// The run that asked, where the provider knows it.
+    pub run: Option<RunId>,
+    /// What it is, for people: `server 42, cax21 in fsn1`.
+    pub what: String,
+    /// When it was made.
+    pub created: Option<Timestamp>,
+    /// When it must be gone.
+    pub expires: Option<Timestamp>,
+}
+
+/// Rents machines and takes them back. Dropping a returned future may leave its request half-done: the lease's id finds
+/// whatever it made, and `release` takes it back.
 #[async_trait]
 pub trait ComputeProvider: Send + Sync {
     /// The sizes it has, smallest first.
     async fn offers(&self) -> Result<Vec<Offer>, Fault>;
 
-    /// Rents one. Idempotent by the lease's id.
+    /// Rents one. Idempotent by the lease's id. After an error something may exist: the caller releases it.
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault>;
 
-    /// Gives one back. Idempotent: what is gone already is given back.
+    /// Gives one back, with everything that was made for it (servers, keys, addresses). Idempotent: what is gone already,
+    /// or never was, is given back.
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault>;
 
-    /// The leases that exist and are this project's.
-    async fn owned(&self) -> Result<Vec<LeaseId>, Fault>;
+    /// The leases that exist and carry lian-build's mark, of every run and machine that shares the account.
+    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault>;
+}
+
+/// What a runner's kernel counted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Processes of the builds that the kernel killed, or allocations it refused, for want of memory; ever growing.
+    pub oom_kills: u64,
+    /// Bytes of memory that builds have used at most.
+    pub memory_peak: u64,
+    /// Bytes of memory that builds may use.
+    pub memory_limit: u64,
+    /// How often buildkitd was started.
+    pub daemon_starts: u64,
+}
+
+/// A runner that was reached.
+#[async_trait]
+pub trait Runner: Send + Sync {
+    /// Brings what a build needs; nothing where it is read from here.
+    async fn sync(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<(), Fault>;
+
+    /// Builds on it.
+    fn builder(&self) -> Arc<dyn Builder>;
+
+    /// What its kernel counted.
+    async fn usage(&self) -> Result<Usage, Fault>;
+}
+
+/// Reaches runners. Dropping the runner ends the connection.
+#[async_trait]
+pub trait Runners: Send + Sync {
+    /// Waits until the runner is ready, at most for its boot timeout, and connects to it.
+    async fn reach(&self, lease: &Lease) -> Result<Arc<dyn Runner>, Fault>;
 }

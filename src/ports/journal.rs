@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::{Digest, LayerName, Timestamp};
+use crate::base::{Digest, LayerName, LeaseId, Timestamp};
 use crate::model::{BuildEvent, Event, LayerKey};
 
 /// What a journal line holds.
@@ -37,6 +37,19 @@ pub struct BuildRecord {
     pub at: Timestamp,
 }
 
+/// What the ledger knows of a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseMark {
+    /// It is about to be asked for.
+    Asked,
+    /// It was granted.
+    Held,
+    /// It is given back.
+    Gone,
+    /// It could not be given back in its own run.
+    Stuck,
+}
+
 /// The journal could not be written.
 #[derive(Debug, Clone, thiserror::Error, miette::Diagnostic)]
 #[error("the journal cannot be written: {message}")]
@@ -52,6 +65,16 @@ pub struct JournalError {
 pub trait Journal: Send + Sync {
     /// Appends a line of JSON; on return it survives a kill of this process.
     fn append(&self, at: Timestamp, kind: JournalKind, json: &str) -> Result<(), JournalError>;
+
+    /// Writes into the ledger how a lease stands; on return it survives a power cut. `runner_type` is what was asked for or
+    /// granted.
+    fn lease(
+        &self,
+        at: Timestamp,
+        lease: &LeaseId,
+        mark: LeaseMark,
+        runner_type: Option<&str>,
+    ) -> Result<(), JournalError>;
 
     /// Keeps what a build reports, for `lian-build logs`.
     fn progress(&self, layer: &LayerName, progress: &BuildEvent);

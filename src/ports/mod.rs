@@ -9,7 +9,9 @@ mod journal;
 pub use build::{
     BuildRequest, BuildSink, Builder, Built, ImageSource, NamedContext, SecretSource, SecretValue, VerifyRequest,
 };
-pub use compute::{AcquireRequest, ComputeProvider, Lease, Offer};
+pub use compute::{
+    AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease, Price, Reach, Runner, Runners, SshTarget, Usage,
+};
 pub use images::{Claim, Found, ImageStore, ImageStoreError, Staged, StagingFolder};
 pub use inputs::{ContextError, ContextReader};
-pub use journal::{BuildRecord, Journal, JournalError, JournalKind, Observer};
+pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark, Observer};

@@ -2,4 +2,4 @@
 
 mod local;
 
-pub use local::Local;
+pub use local::{Local, machine};

@@ -10,7 +10,7 @@ use super::error::StoreError;
 /// The history's name in its folder.
 const FILE: &str = "lian.db";
 /// Raised with each migration.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const SCHEMA: &str = "
 create table runs (
@@ -28,6 +28,14 @@ create table builds (
   steps integer not null, cached integer not null, runner_type text not null, at integer not null
 ) strict;
 create index builds_layer on builds (layer, at);
+";
+
+/// Since version 2: every runner that was asked for, until it is given back. `provider` says where, without secrets.
+const LEASES: &str = "
+create table leases (
+  id text primary key, run text not null, provider text not null, runner_type text, state text not null,
+  asked integer not null, changed integer not null
+) strict;
 ";
 
 /// Opens the history of a project, making its folder and tables where they are missing.
@@ -93,7 +101,8 @@ fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     // Two processes may come first at once: the second one finds the work done.
     connection.execute_batch("begin immediate").map_err(&database)?;
     let done = version(connection).and_then(|found| match found {
-        0 => connection.execute_batch(&format!("{SCHEMA} pragma user_version = {VERSION};")),
+        0 => connection.execute_batch(&format!("{SCHEMA} {LEASES} pragma user_version = {VERSION};")),
+        1 => connection.execute_batch(&format!("{LEASES} pragma user_version = {VERSION};")),
         _ => Ok(()),
     });
     connection.execute_batch(if done.is_ok() { "commit" } else { "rollback" }).map_err(&database)?;

@@ -3,12 +3,14 @@
 
 mod database;
 mod error;
+mod leases;
 mod lock_file;
 mod logs;
 mod runs;
 mod session;
 
 pub use error::StoreError;
+pub use leases::OpenLease;
 pub use lock_file::{change_lock, read_lock, write_lock};
 pub use runs::Store;
 pub use session::{Session, Tally};

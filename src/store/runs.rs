@@ -26,9 +26,9 @@ const ESTIMATE_FROM: usize = 5;
 
 /// A project's memory, below its `.lian` folder.
 pub struct Store {
-    folder: PathBuf,
-    path: PathBuf,
-    connection: Connection,
+    pub(super) folder: PathBuf,
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
 }
 
 impl Store {
@@ -65,7 +65,12 @@ impl Store {
         let sql = "insert into runs (id, started, state, command) values (?1, ?2, 'running', ?3)";
         connection.execute(sql, params![id.as_str(), millis(at), command]).map_err(self.fault())?;
         let logs = self.log_folder(&id);
-        let state = std::sync::Mutex::new(State { connection, seq: 0, logs: std::collections::BTreeMap::new() });
+        let state = std::sync::Mutex::new(State {
+            connection,
+            seq: 0,
+            provider: None,
+            logs: std::collections::BTreeMap::new(),
+        });
         Ok(Session { id, state, database, logs, lock, lock_path })
     }
 
@@ -185,7 +190,7 @@ impl Store {
         Ok(freed)
     }
 
-    fn is_alive(&self, id: &RunId) -> bool {
+    pub(super) fn is_alive(&self, id: &RunId) -> bool {
         let Ok(file) = File::open(self.lock_file(id)) else { return false };
         // The lock is only tried: whoever holds it is alive.
         rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
@@ -199,7 +204,7 @@ impl Store {
         self.folder.join("logs").join(id.as_str())
     }
 
-    fn fault(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+    pub(super) fn fault(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
         StoreError::database(&self.path)
     }
 }

@@ -9,9 +9,9 @@ use rusqlite::{Connection, params};
 
 use super::error::StoreError;
 use super::logs::LayerLog;
-use crate::base::{LayerName, RunId, Timestamp};
+use crate::base::{LayerName, LeaseId, RunId, Timestamp};
 use crate::model::{BuildEvent, RunState};
-use crate::ports::{BuildRecord, Journal, JournalError, JournalKind};
+use crate::ports::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
 
 /// A run that is going on. Its lock file is held as long as this lives: a run counts as dead only when the lock is free.
 pub struct Session {
@@ -26,6 +26,8 @@ pub struct Session {
 pub(super) struct State {
     pub connection: Connection,
     pub seq: i64,
+    /// Where leases come from, as JSON without secrets; leases of none are not kept.
+    pub provider: Option<String>,
     pub logs: BTreeMap<LayerName, LayerLog>,
 }
 
@@ -42,6 +44,12 @@ impl Session {
     /// The run.
     pub fn id(&self) -> &RunId {
         &self.id
+    }
+
+    /// Says where this run's leases come from: settings as JSON, without secrets. From now on the ledger keeps them, so
+    /// that a later command can give back what a dead run left.
+    pub fn rents_from(&self, provider: String) {
+        self.state().provider = Some(provider);
     }
 
     /// Writes down how the run ended and frees its lock.
@@ -79,6 +87,19 @@ impl Journal for Session {
         drop(statement);
         state.seq += 1;
         Ok(())
+    }
+
+    fn lease(
+        &self,
+        at: Timestamp,
+        lease: &LeaseId,
+        mark: LeaseMark,
+        runner_type: Option<&str>,
+    ) -> Result<(), JournalError> {
+        let state = self.state();
+        let Some(provider) = &state.provider else { return Ok(()) };
+        super::leases::mark(&state.connection, (&self.id, provider), at, (lease, runner_type), mark)
+            .map_err(journal(&self.database))
     }
 
     fn progress(&self, layer: &LayerName, progress: &BuildEvent) {
