@@ -17,6 +17,7 @@ pub mod plan;
 pub mod ports;
 pub mod providers;
 pub mod registries;
+pub mod remote;
 pub mod report;
 pub mod sizing;
 pub mod store;

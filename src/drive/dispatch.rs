@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, JoinSet};
 
@@ -110,6 +111,8 @@ struct Dispatcher<'a> {
     hands: Hands,
     sender: UnboundedSender<Message>,
     leases: BTreeMap<LeaseId, (Lease, Arc<dyn Runner>)>,
+    /// Runners that are asked for, and how to say that they are not wanted any more.
+    coming: BTreeMap<LeaseId, Arc<Notify>>,
     in_hand: BTreeMap<LayerName, InHand>,
     runner_types: BTreeMap<LayerName, String>,
     tasks: JoinSet<Message>,
@@ -142,6 +145,7 @@ impl<'a> Dispatcher<'a> {
             hands,
             sender,
             leases: BTreeMap::new(),
+            coming: BTreeMap::new(),
             in_hand: BTreeMap::new(),
             runner_types: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -267,6 +271,11 @@ impl<'a> Dispatcher<'a> {
         match effect {
             Effect::Emit(body) => self.emit(at, *body),
             Effect::Acquire { lease, layer, size } => self.acquire(at, lease, layer, size),
+            Effect::Abandon { lease } => {
+                if let Some(abandoned) = self.coming.remove(&lease) {
+                    abandoned.notify_one();
+                }
+            }
             Effect::Sync { layer, lease } => self.sync(layer, &lease),
             Effect::Build { layer, lease } => self.build(layer, &lease),
             Effect::Verify { layer, lease } => self.verify(layer, &lease),
@@ -282,6 +291,7 @@ impl<'a> Dispatcher<'a> {
             },
             Effect::Release { lease } => {
                 self.leases.remove(&lease);
+                self.coming.remove(&lease);
                 let work = self.hands.clone().release(lease.clone());
                 self.spawn(Errand::Release(lease), work);
             }
@@ -311,13 +321,15 @@ impl<'a> Dispatcher<'a> {
         let platform = self.jobs.get(&layer).map(|job| job.request.platform.clone()).unwrap_or_default();
         let expires = at.plus(self.max_lifetime);
         let run = self.id.clone();
-        let request = AcquireRequest { lease, run, layer, size, platform, expires };
+        let request = AcquireRequest { lease, run, layer, size, platform, expires, authorized_key: None };
         let intent = serde_json::json!({ "effect": "acquire", "lease": request.lease, "layer": request.layer });
         let written = self.write(at, JournalKind::Effect, &intent)
             && self.mark(at, &request.lease, LeaseMark::Asked, Some(&request.size.runner_type));
         if written {
             let lease = request.lease.clone();
-            let work = self.hands.clone().acquire(request);
+            let abandoned = Arc::new(Notify::new());
+            self.coming.insert(lease.clone(), Arc::clone(&abandoned));
+            let work = self.hands.clone().acquire(request, abandoned);
             self.spawn(Errand::Acquire(lease), work);
         } else {
             let error = self.journal_fault.as_ref();

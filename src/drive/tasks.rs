@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::job::{Job, moved};
@@ -55,11 +56,27 @@ pub struct Hands {
 }
 
 impl Hands {
-    /// Rents a runner and connects to it.
-    pub async fn acquire(self, request: AcquireRequest) -> Message {
+    /// Rents a runner and connects to it. Once it is not wanted any more, it is not waited for.
+    pub async fn acquire(self, request: AcquireRequest, abandoned: Arc<Notify>) -> Message {
+        let unwanted = || {
+            let message = "the runner is not wanted any more";
+            Fault::new(FaultKind::Infrastructure, "lian::drive::abandoned", message)
+        };
         let reached = async {
-            let lease = self.provider.acquire(&request).await?;
-            let runner = self.runners.reach(&lease).await?;
+            let rented = async {
+                if !self.provider.is_abandonable() {
+                    return self.provider.acquire(&request).await;
+                }
+                tokio::select! {
+                    rented = self.provider.acquire(&request) => rented,
+                    () = abandoned.notified() => Err(unwanted()),
+                }
+            };
+            let lease = rented.await?;
+            let runner = tokio::select! {
+                runner = self.runners.reach(&lease) => runner?,
+                () = abandoned.notified() => return Err(unwanted()),
+            };
             Ok((lease, runner))
         };
         match reached.await {

@@ -30,7 +30,7 @@ pub enum Timer {
     },
 }
 
-/// Something to do. The dispatcher answers each but `Emit`, `Arm` and `Finish` with exactly one input.
+/// Something to do. The dispatcher answers each but `Emit`, `Abandon` and `Finish` with exactly one input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// Tell whoever listens. Never answered, never waited for.
@@ -43,6 +43,12 @@ pub enum Effect {
         layer: LayerName,
         /// At least this size.
         size: Size,
+    },
+    /// The runner that was asked for is not wanted any more: what can be cut short of its coming is. Not answered: the
+    /// `Acquire` is.
+    Abandon {
+        /// The lease.
+        lease: LeaseId,
     },
     /// Bring the context.
     Sync {

@@ -1,13 +1,11 @@
 //! Leases within a run: asked for, taken over by the next step, given back exactly once. Refuses: which step goes when.
 
-use super::effect::Effect;
+use super::effect::{Effect, Timer};
 use super::lease::LeaseState;
 use super::run::{Run, emit, phase};
 use super::step::StepState;
 use crate::base::{LayerName, LeaseId, Timestamp};
 use crate::model::{EventBody, Fault, Size};
-
-use super::effect::Timer;
 
 impl Run {
     /// Gives a step a runner: an idle one that is large enough, or a new one. Says whether there was room for it.
@@ -126,7 +124,10 @@ impl Run {
     pub(super) fn drop_lease(&mut self, layer: &LayerName, good: bool, effects: &mut Vec<Effect>) {
         let Some(lease) = self.step(layer).lease.take() else { return };
         match self.leases.get_mut(&lease) {
-            Some(LeaseState::Asked { unwanted }) => *unwanted = true,
+            Some(LeaseState::Asked { unwanted }) => {
+                *unwanted = true;
+                effects.push(Effect::Abandon { lease });
+            }
             Some(state @ LeaseState::Held) if good && self.limits.packed => *state = LeaseState::Idle,
             Some(LeaseState::Held) => self.release(lease, effects),
             _ => {}

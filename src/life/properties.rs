@@ -96,6 +96,7 @@ impl World {
                     assert!(self.held.contains(lease), "{lease} is released but not held");
                     self.owed.push(effect);
                 }
+                Effect::Abandon { lease } => assert!(!self.given_back.contains_key(lease), "{lease} is gone"),
                 Effect::Finish => {
                     self.finished = true;
                     assert_eq!(self.ended.len(), specs.len(), "a step is left at Finish");
@@ -188,7 +189,7 @@ impl World {
             Effect::Verify { layer, .. } => Input::Verified { layer },
             Effect::Promote { layer } => Input::Promoted { layer },
             Effect::Record { layer, .. } => Input::Recorded { layer },
-            Effect::Emit(_) | Effect::Finish => return None,
+            Effect::Emit(_) | Effect::Abandon { .. } | Effect::Finish => return None,
         })
     }
 }

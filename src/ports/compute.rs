@@ -50,6 +50,9 @@ pub struct AcquireRequest {
     pub platform: String,
     /// It must not live longer.
     pub expires: Timestamp,
+    /// The public key that may log in (`ssh-ed25519 AAAA…`): a service leases for others. Where there is none, the
+    /// provider makes a pair and keeps it for as long as the lease lives.
+    pub authorized_key: Option<String>,
 }
 
 /// Where a runner's sshd is, and how it proves that it is the one.
@@ -113,6 +116,11 @@ pub struct OwnedLease {
 pub trait ComputeProvider: Send + Sync {
     /// The sizes it has, smallest first.
     async fn offers(&self) -> Result<Vec<Offer>, Fault>;
+
+    /// Whether dropping the future of `acquire` leaves nothing behind.
+    fn is_abandonable(&self) -> bool {
+        false
+    }
 
     /// Rents one. Idempotent by the lease's id. After an error something may exist: the caller releases it.
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault>;

@@ -76,6 +76,7 @@ mod tests {
             size,
             platform: "linux/arm64".into(),
             expires: Timestamp(1),
+            authorized_key: None,
         };
         let lease = local.acquire(&request).await.expect("a lease");
         assert_eq!((lease.id.as_str(), lease.offer.platform.as_str()), ("l1", "linux/arm64"));

@@ -20,6 +20,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("nickel", 5),
     ("providers", 5),
     ("registries", 5),
+    ("remote", 5),
     ("report", 5),
     ("store", 5),
     ("cli", 6),

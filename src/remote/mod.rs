@@ -1,0 +1,10 @@
+//! Floor 5: a runner over SSH. One master connection a runner, as a child that dies with this process: no link outlives
+//! its run. Refuses: renting runners, and knowing what is built on them.
+
+mod link;
+mod master;
+mod ready;
+mod usage;
+
+pub use link::{Link, Ran};
+pub use ready::{DAEMON_SOCKET, READY_FILE};
