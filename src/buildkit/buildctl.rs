@@ -1,28 +1,55 @@
 //! The builder on a BuildKit daemon: one `buildctl` a build. Refuses: starting the daemon (`daemon` does).
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use super::argv;
 use super::binaries::Binaries;
+use super::classify::OomEvidence;
 use super::daemon::Daemon;
 use super::image;
 use super::scratch::scratch;
-use super::solve::{Solver, digest_in, fault_of};
+use super::solve::{Solver, Unsolved, digest_in, fault_of};
 use super::verify;
 use crate::base::Digest;
 use crate::model::{BuildEvent, Fault, FaultKind};
-use crate::ports::{BuildRequest, BuildSink, Builder, Built, ImageSource, SecretValue, VerifyRequest};
+use crate::ports::{BuildRequest, BuildSink, Builder, Built, Counters, ImageSource, SecretValue, Usage, VerifyRequest};
 
 /// Builds with `buildctl` on one daemon.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Buildctl {
     solver: Solver,
+    counters: Option<Arc<dyn Counters>>,
 }
 
 impl Buildctl {
     /// On the daemon at this address (`unix:///…`, `tcp://…`).
     pub fn new(binaries: &Binaries, address: impl Into<String>) -> Self {
-        Self { solver: Solver { buildctl: binaries.buildctl.clone(), address: address.into() } }
+        let solver = Solver { buildctl: binaries.buildctl.clone(), address: address.into() };
+        Self { solver, counters: None }
+    }
+
+    /// The kernel's counters of the machine that builds: without them nothing that was killed counts as out of memory.
+    #[must_use]
+    pub fn with_counters(mut self, counters: Arc<dyn Counters>) -> Self {
+        self.counters = Some(counters);
+        self
+    }
+
+    async fn look(&self) -> Option<Usage> {
+        let looked = self.counters.as_ref()?.usage().await;
+        looked.inspect_err(|fault| tracing::debug!("{}", fault.message)).ok()
+    }
+
+    /// The fault of a build, with what the counters say.
+    async fn judged(&self, mut unsolved: Unsolved, before: Option<Usage>) -> Fault {
+        if let (Unsolved::Failed(failure), Some(before)) = (&mut unsolved, before)
+            && let Some(after) = self.look().await
+        {
+            failure.oom = OomEvidence::between(&before, &after);
+        }
+        fault_of(unsolved)
     }
 
     /// On this daemon. The daemon must be kept for as long as it is built on: it stops when idle.
@@ -80,7 +107,11 @@ impl Builder for Buildctl {
                 sink(event);
             }
         };
-        let progress = self.solver.solve(&args, &relay).await.map_err(fault_of)?;
+        let before = self.look().await;
+        let progress = match self.solver.solve(&args, &relay).await {
+            Ok(progress) => progress,
+            Err(unsolved) => return Err(self.judged(unsolved, before).await),
+        };
         let (steps, cached) = progress.steps();
         Ok(Built { digest: digest_in(&metadata)?, steps, cached, platform: request.platform.clone() })
     }

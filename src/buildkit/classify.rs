@@ -2,6 +2,7 @@
 //! the evidence does not show is a failed build, not more (ADR-039).
 
 use crate::model::{Fault, FaultKind};
+use crate::ports::Usage;
 
 /// A vertex that ended with an error.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,17 +15,37 @@ pub struct VertexFailure {
     pub log_tail: Vec<String>,
 }
 
-/// What the runner's own counters say about memory: the hook for whoever can read them (ADR-039).
+/// What the runner's own counters say about memory (ADR-039).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum OomEvidence {
     /// Nobody looked, or nothing moved.
     #[default]
     None,
-    /// A kernel counter of the steps' cgroup moved while the build ran.
+    /// The kernel killed a process of the steps' cgroup while the build ran.
     Counter {
-        /// For people, e.g. `memory.events:oom_kill went from 0 to 1`.
+        /// For people, e.g. `killed at 7.8 of 8.0 GB`.
         text: String,
     },
+    /// The kernel killed something for want of memory, but nothing of the steps' cgroup.
+    Elsewhere,
+}
+
+impl OomEvidence {
+    /// What two looks at a runner's counters say.
+    pub fn between(before: &Usage, after: &Usage) -> Self {
+        if after.oom_kills > before.oom_kills {
+            return Self::Counter { text: format!("killed at {}", share(after.memory_peak, after.memory_limit)) };
+        }
+        if after.kernel_kills > before.kernel_kills { Self::Elsewhere } else { Self::None }
+    }
+}
+
+/// `7.8 of 8.0 GB`.
+fn share(part: u64, whole: u64) -> String {
+    let (unit, bytes) = if whole >= 1_000_000_000 { ("GB", 1e9) } else { ("MB", 1e6) };
+    #[allow(clippy::cast_precision_loss, reason = "a tenth of a unit is all that is shown")]
+    let of = |count: u64| count as f64 / bytes;
+    format!("{:.1} of {:.1} {unit}", of(part), of(whole))
 }
 
 /// A failed solve.
@@ -49,7 +70,7 @@ pub fn classify(failure: &Failure) -> Fault {
     let error = vertex.map_or(cause.as_str(), |vertex| vertex.error.as_str());
     let mut fault = vertex
         .and_then(|vertex| of_process(vertex, &failure.oom))
-        .or_else(|| of_world(error, &failure.text))
+        .or_else(|| of_world(error, failure))
         .unwrap_or_else(|| of_nothing_known(error, failure));
     if let Some(vertex) = vertex {
         fault.step = Some(vertex.name.clone());
@@ -78,7 +99,10 @@ fn of_process(vertex: &VertexFailure, oom: &OomEvidence) -> Option<Fault> {
     // Only the end is BuildKit's: what stands before it is the step's own text, which may hold any of these words.
     let (_, end) = vertex.error.rsplit_once(PROCESS)?;
     if end == "cannot allocate memory" {
-        return Some(out_of_memory("the kernel refused memory to the step: cannot allocate memory"));
+        return Some(out_of_memory(match oom {
+            OomEvidence::Counter { text } => text,
+            _ => "the kernel refused memory to the step: cannot allocate memory",
+        }));
     }
     let code: u32 = end.strip_prefix("exit code: ")?.parse().ok()?;
     let killed = code == 137 || vertex.log_tail.iter().any(|line| line.contains("(signal: 9, SIGKILL: kill)"));
@@ -114,7 +138,8 @@ fn out_of_memory(evidence: &str) -> Fault {
 }
 
 /// A secret, a file, an image, the disk or the daemon.
-fn of_world(error: &str, text: &str) -> Option<Fault> {
+fn of_world(error: &str, failure: &Failure) -> Option<Fault> {
+    let text = failure.text.as_str();
     let fault = |kind, code: &str, message: String| Some(Fault::new(kind, code, message));
     if let Some(id) = between(error, "secret ", ": not found") {
         let message = format!("the step needs the secret `{id}`, and no value was given");
@@ -138,7 +163,7 @@ fn of_world(error: &str, text: &str) -> Option<Fault> {
         return fault(FaultKind::Unavailable, "lian::buildkit::disk_full", "no space left on the device".to_owned())
             .map(|fault| fault.help("free disk space with `lian-build gc`, then run `lian-build apply` again"));
     }
-    of_image(error, text).or_else(|| of_file(error)).or_else(|| of_daemon(error, text))
+    of_image(error, text).or_else(|| of_file(error)).or_else(|| of_daemon(error, failure))
 }
 
 fn of_image(error: &str, text: &str) -> Option<Fault> {
@@ -172,7 +197,8 @@ fn of_file(error: &str) -> Option<Fault> {
     Some(fault.help("correct the path, or see whether .dockerignore leaves the file out"))
 }
 
-fn of_daemon(error: &str, text: &str) -> Option<Fault> {
+fn of_daemon(error: &str, failure: &Failure) -> Option<Fault> {
+    let text = failure.text.as_str();
     const GONE: [&str; 5] = [
         "error reading from server: EOF",
         "error reading from server: read",
@@ -182,6 +208,9 @@ fn of_daemon(error: &str, text: &str) -> Option<Fault> {
     ];
     if !GONE.iter().any(|sign| error.contains(sign) || text.contains(sign)) {
         return None;
+    }
+    if failure.oom != OomEvidence::None {
+        return Some(out_of_memory("the kernel killed the BuildKit daemon for want of memory"));
     }
     let mut fault =
         Fault::new(FaultKind::Infrastructure, "lian::buildkit::daemon_gone", "the BuildKit daemon went away");

@@ -4,22 +4,18 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::args::{Format, Global, Selection};
-use super::blueprint::{self, Blueprint};
-use super::exit::{Exit, Failure, Outcome};
+use super::blueprint;
+use super::carry::{self, Pace};
+use super::exit::Outcome;
 use super::rent::Renting;
 use super::settings::Settings;
 use super::show;
-use super::signals;
 use super::survey::Survey;
 use crate::base::Timestamp;
-use crate::context::Reader;
-use crate::drive::{self, World};
-use crate::life::{Limits, Run, StepSpec};
-use crate::model::{EventBody, FaultKind, Outcome as StepOutcome, RunOutcome, RunState};
-use crate::ports::{ImageStore as _, Journal, Observer};
+use crate::model::{EventBody, Outcome as StepOutcome, RunOutcome, RunState};
+use crate::ports::ImageStore;
 use crate::registries::{KeepPolicy, OciLayout};
-use crate::report::{self, Look, Style};
-use crate::store::{Session, Store, Tally};
+use crate::store::{Store, Tally};
 
 /// What was asked for, beside the selection.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +43,11 @@ pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome 
 /// `told` says whether the run began, and so tells its end by itself.
 fn run(global: &Global, selection: &Selection, wishes: Wishes, told: &mut bool) -> Outcome {
     let started = Instant::now();
-    let settings = Settings::of_selection(selection)?;
+    let mut settings = Settings::of_selection(selection)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(show::io)?;
+    let renting = runtime.block_on(Renting::of(&settings))?;
+    settings.platform = renting.platform();
     let survey = Survey::take(&settings)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
@@ -60,7 +60,7 @@ fn run(global: &Global, selection: &Selection, wishes: Wishes, told: &mut bool) 
     let images = OciLayout::open(&settings.layout)?;
     // Whatever the plan reuses stays until the run is over.
     let in_use = images.in_use()?;
-    let mut blueprint = blueprint::draw(&settings, &survey, graph, Some(&images), Some(&store))?;
+    let mut blueprint = blueprint::draw(&settings, &survey, graph, Some(&images), Some(&store), &renting)?;
     blueprint::give_secrets(&settings, &survey, &mut blueprint.jobs)?;
     super::pins::add_missing(&settings, &blueprint.pins)?;
     // An image that is reused is what the catalog says now, whatever was built in between.
@@ -69,9 +69,10 @@ fn run(global: &Global, selection: &Selection, wishes: Wishes, told: &mut bool) 
     }
     let session = Arc::new(store.begin(&super::command_line(), now())?);
     let images = Arc::new(images);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(show::io)?;
-    let run = runtime.block_on(carry_out(global, &settings, blueprint, Arc::clone(&images), &session, wishes));
+    let pace = Pace { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
+    let store_of_images = Arc::clone(&images) as Arc<dyn ImageStore>;
+    let drawn = (blueprint, renting);
+    let run = runtime.block_on(carry::carry_out(global, &settings, drawn, store_of_images, &session, pace));
     // Work that nobody waits for any more must not hold the process.
     runtime.shutdown_background();
     let run = match run {
@@ -84,10 +85,10 @@ fn run(global: &Global, selection: &Selection, wishes: Wishes, told: &mut bool) 
             return Err(failure);
         }
     };
-    session.end(now(), tally(&run))?;
+    session.end(now(), carry::tally(&run))?;
     drop(in_use);
     tidy(&store, &images, run.count(StepOutcome::Built) > 0);
-    Ok(exit_of(&run))
+    Ok(carry::exit_of(&run))
 }
 
 /// The default bounds hold without being asked for.
@@ -97,76 +98,6 @@ fn tidy(store: &Store, images: &OciLayout, grew: bool) {
     for error in [pruned.err().map(|e| e.to_string()), collected.err().map(|e| e.to_string())].into_iter().flatten() {
         tracing::warn!("tidying up: {error}");
     }
-}
-
-fn exit_of(run: &Run) -> Exit {
-    match run.outcome() {
-        _ if run.stuck().next().is_some() => Exit::Stuck,
-        RunOutcome::Success => Exit::Done,
-        RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(|kind| kind == FaultKind::Unavailable) => {
-            Exit::Unavailable
-        }
-        RunOutcome::Failure => Exit::Failed,
-        RunOutcome::Cancelled => Exit::Interrupted,
-    }
-}
-
-fn tally(run: &Run) -> Tally {
-    let count = |outcome| run.count(outcome);
-    let skipped = count(StepOutcome::Skipped) + count(StepOutcome::Cancelled);
-    let state = match run.outcome() {
-        RunOutcome::Success => RunState::Success,
-        RunOutcome::Failure => RunState::Failure,
-        RunOutcome::Cancelled => RunState::Cancelled,
-    };
-    let counts = [count(StepOutcome::Built), count(StepOutcome::Reused), count(StepOutcome::Failed), skipped];
-    Tally { state, counts }
-}
-
-async fn carry_out(
-    global: &Global,
-    settings: &Settings,
-    blueprint: Blueprint,
-    images: Arc<OciLayout>,
-    session: &Arc<Session>,
-    wishes: Wishes,
-) -> Result<Run, Failure> {
-    let stops = signals::stops().map_err(show::io)?;
-    let renting = Renting::of(settings, session)?;
-    let width = width(settings, wishes.parallel);
-    let limits = Limits { width, keep_going: !wishes.fail_fast, ..Limits::default() };
-    let specs = blueprint
-        .plan
-        .steps
-        .iter()
-        .map(|step| StepSpec {
-            layer: step.layer.clone(),
-            parents: step.parents.clone(),
-            reuse: step.digest.clone(),
-            // This host is as large as it is: there is no larger one to go to.
-            sizes: vec![step.size.clone()],
-        })
-        .collect();
-    let observer: Box<dyn Observer> = if global.format == Format::Json {
-        report::json_events()
-    } else {
-        let look = Look { style: Style::stderr(), quiet: global.quiet, verbose: global.verbose, width };
-        report::observer(&blueprint.plan, look)
-    };
-    let mut observer = report::detached(observer);
-    let id = session.id().clone();
-    let world = World {
-        provider: renting.provider,
-        runners: renting.runners,
-        images,
-        contexts: Arc::new(Reader),
-        journal: Arc::clone(session) as Arc<dyn Journal>,
-        project_root: settings.project_root.clone(),
-        max_lifetime: renting.max_lifetime,
-    };
-    let run = Run::new(id.clone(), specs, limits);
-    let Blueprint { jobs, digests, .. } = blueprint;
-    Ok(drive::drive(id, run, jobs, digests, world, &mut *observer, stops).await.run)
 }
 
 /// Layers at once: as said, else as the workflow says, else as many as there are processors.

@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::exit::{Failure, UsageError};
 use super::pins::{self, Pins};
+use super::rent::Renting;
 use super::settings::Settings;
+use super::specs;
 use super::survey::{self, Survey};
 use crate::base::{Digest, LayerName};
 use crate::context::Reader;
 use crate::drive::{Job, ParentImage};
 use crate::graph::{self, ImageOrigin, LayerGraph};
-use crate::model::{Action, Declared, DockerfileFacts, ImageRef, KeyParts, LayerKey, Listing, ParentKey, Plan, Secret};
+use crate::model::{
+    Action, Declared, DockerfileFacts, ImageRef, KeyParts, LayerKey, Listing, ParentKey, Plan, Secret, Size,
+};
 use crate::plan::{self, Candidate};
 use crate::ports::{BuildRequest, ContextError, ContextReader, ImageStore, NamedContext, SecretSource, SecretValue};
 use crate::registries::OciLayout;
-use crate::sizing;
 use crate::store::Store;
 
 /// A plan with everything that is needed to carry it out.
@@ -28,6 +31,8 @@ pub struct Blueprint {
     pub digests: BTreeMap<LayerName, Digest>,
     /// External images.
     pub pins: Pins,
+    /// What each layer runs on: the size to begin with, then those above it.
+    pub sizes: BTreeMap<LayerName, Vec<Size>>,
 }
 
 /// What is known of one layer before it is planned.
@@ -44,6 +49,7 @@ pub fn draw(
     graph: &LayerGraph,
     images: Option<&OciLayout>,
     history: Option<&Store>,
+    renting: &Renting,
 ) -> Result<Blueprint, Failure> {
     let forced: BTreeSet<LayerName> = names(&settings.forced).into_iter().collect();
     if let Some(unknown) = forced.iter().find(|layer| !graph.contains(layer)) {
@@ -61,10 +67,12 @@ pub fn draw(
         externals.extend(frontend(inputs[layer].declared)?);
     }
     let pins = pins::find(settings, &externals)?;
+    let specs = specs::read(settings, chosen.iter().map(|layer| inputs[layer].declared))?;
     let mut keys: BTreeMap<LayerName, LayerKey> = BTreeMap::new();
     let mut candidates = Vec::with_capacity(chosen.len());
     let mut jobs = BTreeMap::new();
     let mut current: BTreeMap<LayerName, Option<Digest>> = BTreeMap::new();
+    let mut sizes = BTreeMap::new();
     for layer in &chosen {
         let input = &inputs[layer];
         let job = job(settings, survey, graph, &pins, &keys, input)?;
@@ -79,6 +87,9 @@ pub fn draw(
             _ => None,
         };
         current.insert(layer.clone(), existing.clone());
+        let ladder = renting.sizes(settings, input.declared, specs.get(layer), &job.request.platform)?;
+        let size = ladder[0].clone();
+        sizes.insert(layer.clone(), ladder);
         candidates.push(Candidate {
             parts: job.parts.clone(),
             key: job.key.clone(),
@@ -87,7 +98,7 @@ pub fn draw(
             existing,
             rebased,
             latest,
-            size: sizing::resolve(None, input.declared.layer.language.as_deref()),
+            size,
             estimate_ms: history.and_then(|store| store.estimate(layer)),
         });
         jobs.insert(layer.clone(), job);
@@ -102,7 +113,7 @@ pub fn draw(
             job.forced = swept(&plan, &forced, &step.layer);
         }
     }
-    Ok(Blueprint { plan, jobs, digests, pins })
+    Ok(Blueprint { plan, jobs, digests, pins, sizes })
 }
 
 /// The verified image of a layer's key, if it stands on the images that its parents have now; else the parent that was
@@ -211,7 +222,7 @@ fn job(
     let frontend_pin = frontend(declared)?.and_then(|image| Some((pins.digest(&image)?.clone(), image)));
     let (catalog, facts) = (&survey.catalog.settings, input.facts);
     let build_args = graph::effective_build_args(catalog, &settings.build_args, layer, &facts.declared_args);
-    let platform = survey::platform(declared);
+    let platform = survey::platform(settings, declared);
     let parts: KeyParts = graph::key_parts(
         declared,
         &graph::KeyInputs {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::model::{Diagnostic, Sources};
+use crate::model::{Diagnostic, Fault, Sources};
 
 /// What programs may rely on (see `docs/exit-codes.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,34 @@ pub enum What {
     Faults(Vec<Diagnostic>, Sources),
 }
 
+/// A fault of the outside world that ends a command rather than a step.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", text(.0))]
+pub struct Outside(pub Fault);
+
+fn text(fault: &Fault) -> String {
+    match &fault.evidence {
+        Some(evidence) if !fault.message.contains(evidence.as_str()) => format!("{}: {evidence}", fault.message),
+        _ => fault.message.clone(),
+    }
+}
+
+impl miette::Diagnostic for Outside {
+    fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        Some(Box::new(&self.0.code))
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
+        self.0.help.as_ref().map(|help| Box::new(help) as Box<dyn std::fmt::Display>)
+    }
+}
+
 impl Failure {
+    /// A provider's or a service's fault.
+    pub fn outside(fault: Fault) -> Self {
+        Self::unavailable(Outside(fault))
+    }
+
     /// Wrong usage.
     pub fn usage(error: impl Into<miette::Report>) -> Self {
         Self { what: What::Error(error.into()), exit: Exit::Usage }
@@ -114,6 +141,30 @@ pub enum UsageError {
         /// The next action.
         help: String,
     },
+    /// The workflow names a provider and not what it needs.
+    #[error("the workflow lacks `{field}`")]
+    #[diagnostic(
+        code(lian::cli::missing_setting),
+        help(
+            "set it in the workflow (docs/providers/ has a snippet for each provider), or choose another `compute_provider`"
+        )
+    )]
+    MissingSetting {
+        /// The field.
+        field: String,
+    },
+    /// Images would have to come back from a runner that keeps nothing.
+    #[error(
+        "runners that build by themselves (`context_transfer = 'rsync`) need a registry to push to, and images go to an OCI layout here"
+    )]
+    #[diagnostic(
+        code(lian::cli::needs_registry),
+        help(
+            "set `runners.context_transfer = 'session` (buildctl runs here, images come back over the connection), or \
+             `registry_provider = 'registry` with `registry.address`"
+        )
+    )]
+    NeedsRegistry,
     /// Several external images cannot be resolved.
     #[error("{what}")]
     #[diagnostic(

@@ -53,7 +53,7 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     };
     let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
     let platform = found.platform.clone().unwrap_or_else(host_platform);
-    let runtime = runtime()?;
+    let runtime = show::runtime()?;
     let engine = runtime.block_on(async {
         let daemon = Daemon::ensure(&DaemonConfig::from_env()?).await?;
         buildkit::load(&daemon, &images.source(&name, &found.digest), &platform, &reference).await
@@ -139,7 +139,7 @@ fn add(total: &mut Collected, more: Collected) {
 /// Shrinks the cache of our daemon, where one runs and a bound was named.
 fn prune_daemon(keep_bytes: Option<u64>) -> Result<Option<u64>, Failure> {
     let Ok(config) = DaemonConfig::from_env() else { return Ok(None) };
-    runtime()?.block_on(async {
+    show::runtime()?.block_on(async {
         match Daemon::status(&config).await {
             // A daemon that is not our own serves others: what it keeps is theirs to decide.
             Ok(status) if status.running && status.own => {
@@ -149,10 +149,6 @@ fn prune_daemon(keep_bytes: Option<u64>) -> Result<Option<u64>, Failure> {
             _ => Ok(None),
         }
     })
-}
-
-fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(show::io)
 }
 
 /// Writes the embedded schemas out.

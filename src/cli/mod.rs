@@ -3,6 +3,7 @@
 mod apply;
 mod args;
 mod blueprint;
+mod carry;
 mod check;
 mod doctor;
 mod exit;
@@ -11,10 +12,12 @@ mod logs;
 mod on_demand;
 mod pins;
 mod plan_command;
+mod reach;
 mod rent;
 mod settings;
 mod show;
 mod signals;
+mod specs;
 mod survey;
 mod update;
 

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use super::exit::{Failure, UsageError};
 use super::settings::Settings;
 use super::show;
-use super::survey::host_platform;
 use crate::base::Digest;
 use crate::model::{ImageRef, Pin};
 use crate::ports::ImageSource;
@@ -46,7 +45,7 @@ pub fn find(settings: &Settings, images: &BTreeSet<ImageRef>) -> Result<Pins, Fa
         let name = image.normalised();
         let full = image.to_string();
         if let Some(substitute) = settings.base_images.get(&name) {
-            let source = substitute.source(&host_platform()).map_err(Failure::usage)?;
+            let source = substitute.source(&settings.platform).map_err(Failure::usage)?;
             pins.sources.insert(full, source);
         } else if let Some(digest) = &image.digest {
             let digest = digest.parse().map_err(|error| {

@@ -6,6 +6,7 @@ use super::apply;
 use super::args::{Format, Global, Selection};
 use super::blueprint;
 use super::exit::{Exit, Outcome};
+use super::rent::Renting;
 use super::settings::Settings;
 use super::show;
 use super::survey::Survey;
@@ -16,7 +17,9 @@ use crate::store::Store;
 /// Runs the command.
 pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> Outcome {
     let started = Instant::now();
-    let settings = Settings::of_selection(selection)?;
+    let mut settings = Settings::of_selection(selection)?;
+    let renting = show::runtime()?.block_on(Renting::of(&settings))?;
+    settings.platform = renting.platform();
     let survey = Survey::take(&settings)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
@@ -29,7 +32,7 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
         tracing::warn!("{error}: no estimates");
         None
     });
-    let plan = blueprint::draw(&settings, &survey, graph, images.as_ref(), store.as_ref())?.plan;
+    let plan = blueprint::draw(&settings, &survey, graph, images.as_ref(), store.as_ref(), &renting)?.plan;
     let changes = plan.summary().build > 0;
     match global.format {
         Format::Json => show::json(&report::plan_json(&plan)),

@@ -1,73 +1,89 @@
-//! Wires a run's provider and its way to reach runners. Refuses: both of their insides.
+//! Wires a run's provider: which one, with what, and what it offers. Refuses: the insides of any, and reaching runners (see
+//! `reach`).
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use async_trait::async_trait;
-
-use super::exit::Failure;
-use super::on_demand::OnDemand;
+use super::exit::{Failure, UsageError};
 use super::settings::Settings;
 use super::survey::host_platform;
-use crate::model::{ComputeProvider as Kind, Fault, FaultKind};
-use crate::ports::{BuildRequest, BuildSink, Builder, ComputeProvider, Lease, Reach, Runner, Runners, Usage};
-use crate::providers::Local;
-use crate::store::Session;
+use crate::buildkit::data_folder;
+use crate::model::{BuildSpec, ComputeProvider as Kind, ContextTransfer, Declared, Offer, RegistryProvider, Size};
+use crate::ports::ComputeProvider;
+use crate::providers::{Local, Ssh};
+use crate::sizing;
 
-/// Where a run's runners come from and how they are reached.
+/// Where a run's runners come from.
+#[derive(Clone)]
 pub struct Renting {
     /// Rents them.
     pub provider: Arc<dyn ComputeProvider>,
-    /// Reaches them.
-    pub runners: Arc<dyn Runners>,
-    /// None lives longer.
-    pub max_lifetime: Duration,
+    /// What it has.
+    pub offers: Vec<Offer>,
+    /// Which it is, with its settings: enough to give back later what a dead run left. None where nothing is left.
+    pub memo: Option<String>,
 }
 
 impl Renting {
-    /// As the settings say.
-    pub fn of(settings: &Settings, _session: &Session) -> Result<Self, Failure> {
-        let bounds = &settings.workflow.runners;
-        let provider: Arc<dyn ComputeProvider> = match settings.workflow.compute_provider {
-            Kind::Local => Arc::new(Local::new(host_platform())),
-            _ => unreachable!(),
-        };
-        let here: Arc<dyn Builder> = Arc::new(OnDemand::default());
-        let max_lifetime = Duration::from_secs(bounds.max_lifetime_min * 60);
-        Ok(Self { provider, runners: Arc::new(Reached { here }), max_lifetime })
-    }
-}
-
-struct Reached {
-    here: Arc<dyn Builder>,
-}
-
-#[async_trait]
-impl Runners for Reached {
-    async fn reach(&self, lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
-        match &lease.reach {
-            Reach::Here => Ok(Arc::new(InPlace { builder: Arc::clone(&self.here) })),
-            other => Err(Fault::new(FaultKind::Unavailable, "lian::cli::reach", format!("{other:?}"))),
+    /// As the settings say. Asks the provider what it offers.
+    pub async fn of(settings: &Settings) -> Result<Self, Failure> {
+        let workflow = &settings.workflow;
+        let remote = !matches!(workflow.compute_provider, Kind::Local | Kind::DockerLocal);
+        let travels = workflow.runners.context_transfer == ContextTransfer::Rsync;
+        if remote && travels && workflow.registry_provider == RegistryProvider::OciLayout {
+            return Err(Failure::usage(UsageError::NeedsRegistry));
         }
+        let provider = provider(settings)?;
+        let offers = provider.offers().await.map_err(Failure::outside)?;
+        Ok(Self { provider, offers, memo: memo(settings) })
+    }
+
+    /// The size a layer begins with, then those it goes on to when memory runs out. This host is as large as it is.
+    pub fn sizes(
+        &self,
+        settings: &Settings,
+        declared: &Declared,
+        spec: Option<&BuildSpec>,
+        platform: &str,
+    ) -> Result<Vec<Size>, Failure> {
+        let size = sizing::wanted(spec, declared.layer.language.as_deref(), &self.offers).map_err(Failure::usage)?;
+        if settings.workflow.compute_provider == Kind::Local {
+            return Ok(vec![size]);
+        }
+        // One runner builds for all its platforms: its own is among them, or the first of them.
+        let own = platform.split(',').find(|one| self.offers.iter().any(|offer| offer.platform == *one));
+        let platform = own.unwrap_or_else(|| platform.split(',').next().unwrap_or(platform));
+        sizing::ladder(&size, &self.offers, platform).map_err(Failure::unavailable)
+    }
+
+    /// What layers that name no platform are built for.
+    pub fn platform(&self) -> String {
+        self.offers.first().map_or_else(host_platform, |offer| offer.platform.clone())
     }
 }
 
-/// A runner to which buildctl on this machine brings everything.
-struct InPlace {
-    builder: Arc<dyn Builder>,
+/// The provider that the workflow names.
+pub fn provider(settings: &Settings) -> Result<Arc<dyn ComputeProvider>, Failure> {
+    let providers = &settings.workflow.providers;
+    Ok(match settings.workflow.compute_provider {
+        Kind::Local => Arc::new(Local::new(host_platform())),
+        Kind::Ssh => {
+            if providers.ssh.hosts.is_empty() {
+                return Err(missing("providers.ssh.hosts"));
+            }
+            Arc::new(Ssh::new(providers.ssh.clone(), data_folder().join("hosts")))
+        }
+        other => return Err(missing(&format!("a provider for {other:?}"))),
+    })
 }
 
-#[async_trait]
-impl Runner for InPlace {
-    async fn sync(&self, _request: &BuildRequest, _sink: &BuildSink<'_>) -> Result<(), Fault> {
-        Ok(())
-    }
+/// Provider and settings as JSON, without secrets; none where leases end with their process.
+fn memo(settings: &Settings) -> Option<String> {
+    let kind = settings.workflow.compute_provider;
+    let remembered = !matches!(kind, Kind::Local | Kind::Ssh);
+    remembered
+        .then(|| serde_json::json!({ "compute_provider": kind, "providers": settings.workflow.providers }).to_string())
+}
 
-    fn builder(&self) -> Arc<dyn Builder> {
-        Arc::clone(&self.builder)
-    }
-
-    async fn usage(&self) -> Result<Usage, Fault> {
-        Ok(Usage::default())
-    }
+fn missing(field: &str) -> Failure {
+    Failure::usage(UsageError::MissingSetting { field: field.to_owned() })
 }

@@ -37,6 +37,8 @@ pub struct Settings {
     pub build_args: BTreeMap<String, String>,
     /// The OCI layout folder.
     pub layout: PathBuf,
+    /// What layers that name no platform are built for.
+    pub platform: String,
 }
 
 /// The binary itself: Nickel is evaluated in children of it. Not by its path: the file there may be another one by now.
@@ -66,6 +68,7 @@ impl Settings {
             base_images,
             ca_bundle: workflow.ca_bundle.clone(),
             build_args: workflow.build_args.clone(),
+            platform: super::survey::host_platform(),
             workflow,
         })
     }

@@ -79,3 +79,8 @@ pub struct MachineError(std::io::Error);
 pub fn io(error: std::io::Error) -> Failure {
     Failure::unavailable(MachineError(error))
 }
+
+/// A runtime for a command's few questions.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)
+}

@@ -77,7 +77,7 @@ impl Survey {
             self.diagnostics.extend(context::stale_recipe(declared, &self.catalog.project_root));
             let given = graph::known_build_args(&self.catalog.settings, &settings.build_args, &declared.layer);
             let target = declared.layer.target.as_deref();
-            let facts = dockerfile::read(&located.text, target, &given, &platform(declared));
+            let facts = dockerfile::read(&located.text, target, &given, &platform(settings, declared));
             let name = declared.layer.name.clone();
             let known = self.dockerfiles.contains_key(&name) || (unsettled && !torn(&facts));
             if !known {
@@ -97,10 +97,10 @@ fn torn(facts: &Result<DockerfileFacts, Vec<DockerfileFault>>) -> bool {
     facts.as_ref().is_err_and(|faults| faults.iter().all(|fault| fault.kind == DockerfileFaultKind::Parse))
 }
 
-/// The platform a layer is built for: its own, or this machine's.
-pub fn platform(declared: &Declared) -> String {
+/// The platform a layer is built for: its own, or that of the first runner on offer.
+pub fn platform(settings: &Settings, declared: &Declared) -> String {
     if declared.layer.platforms.is_empty() {
-        return host_platform();
+        return settings.platform.clone();
     }
     declared.layer.platforms.join(",")
 }

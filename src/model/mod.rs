@@ -31,5 +31,5 @@ pub use provider::{
     RegistrySettings, RunnerReuse, Runners, SshHost, SshSettings, VmPoolSettings,
 };
 pub use run::{RunRecord, RunState};
-pub use size::Size;
+pub use size::{BuildSpec, Offer, Price, Size};
 pub use workflow::{RegistryProvider, Workflow};

@@ -64,6 +64,9 @@ pub(super) const WORKFLOW_FIELDS: &[&str] = &[
     "set",
 ];
 
+/// The fields of the contract `BuildSpec`.
+pub(super) const BUILD_SPEC_FIELDS: &[&str] = &["language", "runner_type", "cpu", "memory_gb", "time_budget_min"];
+
 /// The text with its closed contracts opened, at the same length so that spans stay right: extra fields then no longer
 /// hide the other faults of a record, and are looked for separately.
 pub(super) fn opened(text: &str) -> String {

@@ -11,7 +11,7 @@ use super::pool::{self, Death, Limits, Outcome};
 use super::protocol::{Contract, Finished, Item, Request, Setting, Shown, Value};
 use super::{settings, syntax};
 use crate::base::{LayerName, Place, Span, nearest};
-use crate::model::{Catalog, CatalogSettings, Declared, Diagnostic, Sources, Workflow};
+use crate::model::{BuildSpec, Catalog, CatalogSettings, Declared, Diagnostic, Sources, Workflow};
 
 /// What is to be loaded.
 #[derive(Debug, Clone)]
@@ -49,6 +49,17 @@ pub struct LoadedWorkflow {
     /// relative to the workflow's own folder.
     pub workflow: Option<Workflow>,
     /// What is wrong with it.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The texts that places point into.
+    pub sources: Sources,
+}
+
+/// Build specifications as far as they could be read.
+#[derive(Debug, Clone)]
+pub struct LoadedSpecs {
+    /// In the order of the files; none where one did not evaluate.
+    pub specs: Vec<Option<BuildSpec>>,
+    /// What is wrong with them.
     pub diagnostics: Vec<Diagnostic>,
     /// The texts that places point into.
     pub sources: Sources,
@@ -130,6 +141,25 @@ impl Evaluator {
         Ok(LoadedWorkflow { workflow, diagnostics: gathered.diagnostics, sources: gathered.sources })
     }
 
+    /// Loads `.build-spec.ncl` files; what did not evaluate is none.
+    pub fn build_specs(&self, files: &[PathBuf], project_root: &Path) -> Result<LoadedSpecs, NickelError> {
+        let item = |(index, file): (usize, &PathBuf)| {
+            let file = Some(fs::canonicalize(file).unwrap_or_else(|_| file.clone()));
+            Item { index, contract: Contract::BuildSpec, file, folder: String::new() }
+        };
+        let items: Vec<Item> = files.iter().enumerate().map(item).collect();
+        let shown = items.iter().zip(files).filter_map(|(item, file)| {
+            Some(Shown { actual: item.file.as_deref()?.parent()?.to_owned(), shown: file.parent()?.to_owned() })
+        });
+        let (shown, scope) = (shown.collect(), locate::scope(project_root, &[]));
+        let gathered = self.evaluate(items, Vec::new(), scope, shown)?;
+        let mut specs = vec![None; files.len()];
+        for (index, spec) in gathered.specs {
+            specs[index] = Some(spec);
+        }
+        Ok(LoadedSpecs { specs, diagnostics: gathered.diagnostics, sources: gathered.sources })
+    }
+
     fn evaluate(
         &self,
         items: Vec<Item>,
@@ -166,6 +196,7 @@ struct Gathered {
     layers: Vec<Declared>,
     settings: Option<CatalogSettings>,
     workflow: Option<Workflow>,
+    specs: Vec<(usize, BuildSpec)>,
     diagnostics: Vec<Diagnostic>,
     sources: Sources,
     broken: Vec<LayerName>,
@@ -189,6 +220,7 @@ impl Gathered {
                 Some(Value::Layer(declared)) => gathered.layers.push(*declared),
                 Some(Value::Catalog(settings)) => gathered.settings = Some(settings),
                 Some(Value::Workflow(workflow)) => gathered.workflow = Some(*workflow),
+                Some(Value::BuildSpec(spec)) => gathered.specs.push((one.index, spec)),
                 None => {}
             }
             for (file, text) in one.files {

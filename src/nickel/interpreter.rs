@@ -23,7 +23,7 @@ use super::protocol::{Contract, Finished, Item, Request, Setting, Value};
 use super::settings;
 use super::syntax::{self, Outline};
 use crate::base::LayerName;
-use crate::model::{CatalogSettings, Declared, Diagnostic, Layer, Workflow};
+use crate::model::{BuildSpec, CatalogSettings, Declared, Diagnostic, Layer, Workflow};
 
 /// A lenient context is renewed after this many files: each error carries a copy of all positions met so far.
 const LENIENT_FILES: usize = 16;
@@ -85,7 +85,7 @@ impl Session {
             Some(path) => format!("(import {})", settings::quoted(&path.to_string_lossy())),
             None => "{}".to_owned(),
         };
-        let schema = settings::quoted(&embedded::path_of("schemas/workflow.ncl").to_string_lossy());
+        let schema = settings::quoted(&embedded::path_of(item.contract.schema()).to_string_lossy());
         let name = item.contract.name();
         let overrides: String = settings.iter().map(|setting| settings::merged(setting)).collect();
         let text = format!("let {{ {name}, .. }} = import {schema} in\n({base}{overrides}) | {name}");
@@ -189,7 +189,7 @@ impl<'a> Interpreter<'a> {
         let wanted = match contract {
             Contract::Layer => Some(name),
             Contract::Catalog => None,
-            Contract::Workflow => return Vec::new(),
+            Contract::Workflow | Contract::BuildSpec => return Vec::new(),
         };
         self.request.settings.iter().filter(|setting| setting.layer.as_deref() == wanted).collect()
     }
@@ -241,6 +241,7 @@ impl<'a> Interpreter<'a> {
                 .map(|layer| Value::Layer(Box::new(Declared { layer, file: file.clone(), places }))),
             Contract::Catalog => CatalogSettings::deserialize(value).map(Value::Catalog),
             Contract::Workflow => Workflow::deserialize(value).map(|workflow| Value::Workflow(Box::new(workflow))),
+            Contract::BuildSpec => BuildSpec::deserialize(value).map(Value::BuildSpec),
         };
         let value = result.map_err(|error| vec![Drawer::misfit(&file, item.contract, &error.to_string())])?;
         let bytes = serde_json::to_vec(&value).map_or(usize::MAX, |json| json.len());

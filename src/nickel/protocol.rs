@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{CatalogSettings, Declared, Diagnostic, Workflow};
+use crate::model::{BuildSpec, CatalogSettings, Declared, Diagnostic, Workflow};
 
 /// Which contract a file is held to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,15 +15,25 @@ pub(super) enum Contract {
     Layer,
     Catalog,
     Workflow,
+    BuildSpec,
 }
 
 impl Contract {
-    /// Its name in `schemas/workflow.ncl`.
+    /// The schema that it is in.
+    pub(super) fn schema(self) -> &'static str {
+        match self {
+            Self::BuildSpec => "schemas/build_spec.ncl",
+            _ => "schemas/workflow.ncl",
+        }
+    }
+
+    /// Its name there.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Layer => "Layer",
             Self::Catalog => "Catalog",
             Self::Workflow => "Workflow",
+            Self::BuildSpec => "BuildSpec",
         }
     }
 
@@ -33,6 +43,7 @@ impl Contract {
             Self::Layer => super::embedded::LAYER_FIELDS,
             Self::Catalog => super::embedded::CATALOG_FIELDS,
             Self::Workflow => super::embedded::WORKFLOW_FIELDS,
+            Self::BuildSpec => super::embedded::BUILD_SPEC_FIELDS,
         }
     }
 }
@@ -106,6 +117,7 @@ pub(super) enum Value {
     Layer(Box<Declared>),
     Catalog(CatalogSettings),
     Workflow(Box<Workflow>),
+    BuildSpec(BuildSpec),
 }
 
 /// What came of one file.

@@ -8,31 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::{BuildRequest, BuildSink, Builder};
 use crate::base::{LayerName, LeaseId, RunId, Timestamp};
-use crate::model::{Fault, Size};
-
-/// What a started hour costs.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Price {
-    /// ISO 4217, e.g. `EUR`.
-    pub currency: String,
-    /// Millionths of the currency's unit.
-    pub hourly_micros: u64,
-}
-
-/// A rentable size.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Offer {
-    /// The provider's name for it.
-    pub runner_type: String,
-    /// Virtual CPUs.
-    pub cpu: u32,
-    /// Memory, GB.
-    pub memory_gb: u32,
-    /// `linux/arm64` and the like.
-    pub platform: String,
-    /// What it costs, where it costs anything and the provider says so.
-    pub price: Option<Price>,
-}
+use crate::model::{Fault, Offer, Size};
 
 /// A wish for a runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,6 +114,8 @@ pub trait ComputeProvider: Send + Sync {
 pub struct Usage {
     /// Processes of the builds that the kernel killed, or allocations it refused, for want of memory; ever growing.
     pub oom_kills: u64,
+    /// Processes that the kernel of the whole machine killed for want of memory; ever growing.
+    pub kernel_kills: u64,
     /// Bytes of memory that builds have used at most.
     pub memory_peak: u64,
     /// Bytes of memory that builds may use.
@@ -146,17 +124,21 @@ pub struct Usage {
     pub daemon_starts: u64,
 }
 
+/// Something whose kernel counts.
+#[async_trait]
+pub trait Counters: Send + Sync {
+    /// What the kernel counted so far.
+    async fn usage(&self) -> Result<Usage, Fault>;
+}
+
 /// A runner that was reached.
 #[async_trait]
-pub trait Runner: Send + Sync {
+pub trait Runner: Counters {
     /// Brings what a build needs; nothing where it is read from here.
     async fn sync(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<(), Fault>;
 
     /// Builds on it.
     fn builder(&self) -> Arc<dyn Builder>;
-
-    /// What its kernel counted.
-    async fn usage(&self) -> Result<Usage, Fault>;
 }
 
 /// Reaches runners. Dropping the runner ends the connection.

@@ -6,11 +6,12 @@ mod images;
 mod inputs;
 mod journal;
 
+pub use crate::model::{Offer, Price};
 pub use build::{
     BuildRequest, BuildSink, Builder, Built, ImageSource, NamedContext, SecretSource, SecretValue, VerifyRequest,
 };
 pub use compute::{
-    AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease, Price, Reach, Runner, Runners, SshTarget, Usage,
+    AcquireRequest, ComputeProvider, Counters, Lease, OwnedLease, Reach, Runner, Runners, SshTarget, Usage,
 };
 pub use images::{Claim, Found, ImageStore, ImageStoreError, Staged, StagingFolder};
 pub use inputs::{ContextError, ContextReader};

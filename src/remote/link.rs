@@ -137,12 +137,17 @@ impl Link {
     }
 
     fn lost(&self, error: &openssh::Error) -> Fault {
+        self.gone(&error.to_string())
+    }
+
+    /// The fault of a connection that ended, with what showed it.
+    pub fn gone(&self, evidence: &str) -> Fault {
         let mut fault = Fault::new(
             FaultKind::Infrastructure,
             "lian::remote::link_lost",
             format!("the connection to {} was lost", self.name),
         );
-        fault.evidence = Some(error.to_string());
+        fault.evidence = Some(evidence.to_owned());
         fault.help("it is tried again on a new runner; should it go on, look at the network between here and there")
     }
 }

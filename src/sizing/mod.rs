@@ -1,8 +1,10 @@
 //! Floor 2: which runner a step asks for. The first tier that has an answer decides: what was said explicitly, then the
 //! language's default; measured history will stand between the two. Refuses: reading files, asking providers.
 
+mod ladder;
 mod resolve;
 mod tables;
 
-pub use resolve::{Explicit, SizingError, resolve};
+pub use ladder::{LadderError, ladder};
+pub use resolve::{Explicit, SizingError, resolve, wanted};
 pub use tables::{Defaults, LANGUAGES, OTHER_LANGUAGES, TIERS, Tier, language_default, smallest_fitting, tier};

@@ -2,7 +2,7 @@
 
 use super::tables::{TIERS, Tier, language_default, smallest_fitting, tier};
 use crate::base::nearest;
-use crate::model::Size;
+use crate::model::{BuildSpec, Offer, Size};
 
 /// What somebody said about a size: always one that exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +84,39 @@ pub fn resolve(explicit: Option<&Explicit>, language: Option<&str>) -> Size {
         memory_gb: defaults.memory_gb,
         time_budget_min: defaults.time_budget_min,
         tier: "language_default".to_owned(),
+    }
+}
+
+/// The size that a build specification, or else the language, asks for. A runner type is one on offer, or a tier.
+///
+/// # Errors
+/// [`SizingError`] where it names what is neither, or more than the largest tier has.
+pub fn wanted(spec: Option<&BuildSpec>, language: Option<&str>, offers: &[Offer]) -> Result<Size, SizingError> {
+    let Some(spec) = spec else { return Ok(resolve(None, language)) };
+    let language = spec.language.as_deref().or(language);
+    let defaults = language_default(language);
+    let budget = spec.time_budget_min;
+    let named = |name: &String| match offers.iter().find(|offer| offer.runner_type == *name) {
+        Some(offer) => Ok(Size {
+            runner_type: name.clone(),
+            cpu: offer.cpu,
+            memory_gb: offer.memory_gb,
+            time_budget_min: budget.unwrap_or(defaults.time_budget_min),
+            tier: "explicit".to_owned(),
+        }),
+        None => Explicit::named(name, budget).map(|said| resolve(Some(&said), language)),
+    };
+    match (&spec.runner_type, spec.cpu.or(spec.memory_gb)) {
+        (Some(name), _) => named(name),
+        (None, Some(_)) => {
+            let (cpu, memory_gb) = (spec.cpu.unwrap_or(defaults.cpu), spec.memory_gb.unwrap_or(defaults.memory_gb));
+            Explicit::raw(cpu, memory_gb, budget).map(|said| resolve(Some(&said), language))
+        }
+        (None, None) => {
+            let size = resolve(None, language);
+            let time_budget_min = budget.unwrap_or(size.time_budget_min);
+            Ok(Size { time_budget_min, ..size })
+        }
     }
 }
 

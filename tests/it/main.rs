@@ -11,5 +11,6 @@ mod hooks;
 mod house;
 mod nickel;
 mod recipe;
+mod runners;
 mod stop;
 mod support;

@@ -32,6 +32,20 @@ impl Reading<'_> {
         self.child.id()
     }
 
+    /// Reads on until another line comes, and says which.
+    #[track_caller]
+    pub fn read_on(mut self, wanted: impl Fn(&str) -> bool) -> (Self, String) {
+        loop {
+            let mut line = String::new();
+            let count = self.output.read_line(&mut line).expect("readable");
+            assert!(count > 0, "it ended before the line came:\n{}", self.read);
+            self.read.push_str(&line);
+            if wanted(&line) {
+                return (self, line);
+            }
+        }
+    }
+
     /// Reads on to the end: the exit code (-1 where a signal ended it) and all that was written.
     pub fn drain(mut self) -> (i32, String) {
         std::io::Read::read_to_string(&mut self.output, &mut self.read).expect("readable");

@@ -2,4 +2,6 @@
 
 pub mod buildkitd;
 pub mod lines;
+pub mod machines;
 pub mod project;
+pub mod sandbox;

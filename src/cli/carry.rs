@@ -1,0 +1,108 @@
+//! Carries a plan out: what `apply` and `dispatch` share. Refuses: drawing the plan.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::args::{Format, Global};
+use super::blueprint::Blueprint;
+use super::exit::{Exit, Failure};
+use super::reach::Reached;
+use super::rent::Renting;
+use super::settings::Settings;
+use super::show;
+use super::signals;
+use crate::context::Reader;
+use crate::drive::{self, World};
+use crate::life::{Limits, Run, StepSpec};
+use crate::model::{FaultKind, Outcome as StepOutcome, RunOutcome, RunState, RunnerReuse};
+use crate::ports::{ImageStore, Journal, Observer};
+use crate::report::{self, Look, Style};
+use crate::store::{Session, Tally};
+
+/// How wide, and what a failure means for the rest.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// Layers at once.
+    pub width: usize,
+    /// Build what does not depend on a failed layer.
+    pub keep_going: bool,
+}
+
+/// The exit code of a run.
+pub fn exit_of(run: &Run) -> Exit {
+    match run.outcome() {
+        _ if run.stuck().next().is_some() => Exit::Stuck,
+        RunOutcome::Success => Exit::Done,
+        RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(|kind| kind == FaultKind::Unavailable) => {
+            Exit::Unavailable
+        }
+        RunOutcome::Failure => Exit::Failed,
+        RunOutcome::Cancelled => Exit::Interrupted,
+    }
+}
+
+/// What a run came to, for the history.
+pub fn tally(run: &Run) -> Tally {
+    let count = |outcome| run.count(outcome);
+    let skipped = count(StepOutcome::Skipped) + count(StepOutcome::Cancelled);
+    let state = match run.outcome() {
+        RunOutcome::Success => RunState::Success,
+        RunOutcome::Failure => RunState::Failure,
+        RunOutcome::Cancelled => RunState::Cancelled,
+    };
+    let counts = [count(StepOutcome::Built), count(StepOutcome::Reused), count(StepOutcome::Failed), skipped];
+    Tally { state, counts }
+}
+
+/// Runs the plan to its end, every lease given back or told as stuck.
+pub async fn carry_out(
+    global: &Global,
+    settings: &Settings,
+    (blueprint, renting): (Blueprint, Renting),
+    images: Arc<dyn ImageStore>,
+    session: &Arc<Session>,
+    pace: Pace,
+) -> Result<Run, Failure> {
+    let stops = signals::stops().map_err(show::io)?;
+    let Blueprint { plan, jobs, digests, mut sizes, .. } = blueprint;
+    let specs = plan
+        .steps
+        .iter()
+        .map(|step| StepSpec {
+            layer: step.layer.clone(),
+            parents: step.parents.clone(),
+            reuse: step.digest.clone(),
+            sizes: sizes.remove(&step.layer).unwrap_or_else(|| vec![step.size.clone()]),
+        })
+        .collect();
+    let observer: Box<dyn Observer> = if global.format == Format::Json {
+        report::json_events()
+    } else {
+        let look = Look { style: Style::stderr(), quiet: global.quiet, verbose: global.verbose, width: pace.width };
+        report::observer(&plan, look)
+    };
+    let mut observer = report::detached(observer);
+    let id = session.id().clone();
+    let bounds = &settings.workflow.runners;
+    if let Some(memo) = &renting.memo {
+        session.rents_from(memo.clone());
+    }
+    let world = World {
+        provider: renting.provider,
+        runners: Arc::new(Reached::new(Duration::from_secs(bounds.boot_timeout_s))),
+        images,
+        contexts: Arc::new(Reader),
+        journal: Arc::clone(session) as Arc<dyn Journal>,
+        project_root: settings.project_root.clone(),
+        max_lifetime: Duration::from_secs(bounds.max_lifetime_min * 60),
+    };
+    let limits = Limits {
+        width: pace.width,
+        keep_going: pace.keep_going,
+        packed: bounds.runner_reuse == RunnerReuse::Packed,
+        max_leases: bounds.max_leases,
+        ..Limits::default()
+    };
+    let run = Run::new(id.clone(), specs, limits);
+    Ok(drive::drive(id, run, jobs, digests, world, &mut *observer, stops).await.run)
+}

@@ -1,0 +1,138 @@
+//! Reaches runners: this host's daemon, a daemon at an address, a host over SSH. Refuses: renting them (see `rent`).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use super::on_demand::{OnDemand, unavailable};
+use crate::base::Digest;
+use crate::buildkit::{Binaries, Buildctl};
+use crate::model::{Fault, FaultKind};
+use crate::ports::{
+    BuildRequest, BuildSink, Builder, Built, Counters, Lease, Reach, Runner, Runners, SshTarget, Usage, VerifyRequest,
+};
+use crate::remote::{DAEMON_SOCKET, Link};
+
+/// Reaches whatever a provider grants.
+pub struct Reached {
+    here: Arc<dyn Builder>,
+    boot_timeout: Duration,
+    binaries: OnceCell<Binaries>,
+}
+
+impl Reached {
+    /// Waits at most so long for a runner to be ready.
+    pub fn new(boot_timeout: Duration) -> Self {
+        Self { here: Arc::new(OnDemand::default()), boot_timeout, binaries: OnceCell::new() }
+    }
+
+    async fn binaries(&self) -> Result<&Binaries, Fault> {
+        self.binaries.get_or_try_init(|| async { Binaries::find().map_err(|error| unavailable(&error)) }).await
+    }
+
+    async fn over_ssh(&self, lease: &Lease, target: &SshTarget) -> Result<Arc<dyn Runner>, Fault> {
+        let deadline = Instant::now() + self.boot_timeout;
+        let link = Arc::new(Link::connect(target, lease.id.as_str(), self.boot_timeout).await?);
+        link.ready(deadline.saturating_duration_since(Instant::now())).await?;
+        link.take().await?;
+        let socket = link.forward(DAEMON_SOCKET).await?;
+        let counters: Arc<dyn Counters> = Arc::clone(&link) as Arc<dyn Counters>;
+        let buildctl = Buildctl::new(self.binaries().await?, format!("unix://{}", socket.display()));
+        let builder = Arc::new(OverLink { inner: buildctl.with_counters(counters), link: Arc::clone(&link) });
+        Ok(Arc::new(Remote { link, builder }))
+    }
+}
+
+#[async_trait]
+impl Runners for Reached {
+    async fn reach(&self, lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
+        match &lease.reach {
+            Reach::Here => Ok(Arc::new(InPlace { builder: Arc::clone(&self.here) })),
+            Reach::Buildkit { address } => {
+                let builder = Arc::new(Buildctl::new(self.binaries().await?, address.clone()));
+                Ok(Arc::new(InPlace { builder }))
+            }
+            Reach::Ssh(target) => self.over_ssh(lease, target).await,
+        }
+    }
+}
+
+/// A runner to which buildctl on this machine brings everything.
+struct InPlace {
+    builder: Arc<dyn Builder>,
+}
+
+#[async_trait]
+impl Runner for InPlace {
+    async fn sync(&self, _request: &BuildRequest, _sink: &BuildSink<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn builder(&self) -> Arc<dyn Builder> {
+        Arc::clone(&self.builder)
+    }
+}
+
+#[async_trait]
+impl Counters for InPlace {
+    async fn usage(&self) -> Result<Usage, Fault> {
+        Ok(Usage::default())
+    }
+}
+
+/// A host whose daemon's socket is forwarded here.
+struct Remote {
+    link: Arc<Link>,
+    builder: Arc<dyn Builder>,
+}
+
+#[async_trait]
+impl Runner for Remote {
+    async fn sync(&self, _request: &BuildRequest, _sink: &BuildSink<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn builder(&self) -> Arc<dyn Builder> {
+        Arc::clone(&self.builder)
+    }
+}
+
+#[async_trait]
+impl Counters for Remote {
+    async fn usage(&self) -> Result<Usage, Fault> {
+        self.link.usage().await
+    }
+}
+
+/// A builder whose failures are looked at twice: what fails while the connection is gone, fails for that.
+struct OverLink {
+    inner: Buildctl,
+    link: Arc<Link>,
+}
+
+impl OverLink {
+    async fn judged<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+        match result {
+            Err(fault) if fault.kind != FaultKind::OutOfMemory && !self.link.stands().await => {
+                Err(self.link.gone(&fault.message))
+            }
+            other => other,
+        }
+    }
+}
+
+#[async_trait]
+impl Builder for OverLink {
+    async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
+        let result = self.inner.build(request, sink).await;
+        self.judged(result).await
+    }
+
+    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
+        let result = self.inner.verify(request, sink).await;
+        self.judged(result).await
+    }
+}

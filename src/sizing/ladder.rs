@@ -1,0 +1,104 @@
+//! From the size a step asks for to the offers it may get. Refuses: asking providers what they offer.
+
+use crate::model::{Offer, Size};
+
+/// No offer is as large as what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
+pub enum LadderError {
+    /// Nothing fits.
+    #[error("no runner has {cpu} CPUs and {memory_gb} GB for {platform}")]
+    #[diagnostic(
+        code(lian::sizing::no_offer),
+        help("there are: {offers}; ask for less in .build-spec.ncl, or configure more")
+    )]
+    NoOffer {
+        /// Virtual CPUs asked for.
+        cpu: u32,
+        /// GB asked for.
+        memory_gb: u32,
+        /// As OCI writes it.
+        platform: String,
+        /// All offers.
+        offers: String,
+    },
+}
+
+/// The offer to begin with, then each with more memory than the one before, smallest first; what runs out of memory on
+/// one goes on to the next. What a language asks for by default is a wish: the largest offer does where none fits.
+///
+/// # Errors
+/// [`LadderError::NoOffer`] where something was said explicitly and nothing fits, or where there is no offer at all.
+pub fn ladder(size: &Size, offers: &[Offer], platform: &str) -> Result<Vec<Size>, LadderError> {
+    let mut fitting: Vec<&Offer> = offers.iter().filter(|offer| offer.platform == platform).collect();
+    fitting.sort_by_key(|offer| (offer.memory_gb, offer.cpu, offer.price.as_ref().map(|price| price.hourly_micros)));
+    let explicit = size.tier == "explicit";
+    let named = fitting.iter().position(|offer| explicit && offer.runner_type == size.runner_type);
+    let large = |offer: &&Offer| offer.cpu >= size.cpu && offer.memory_gb >= size.memory_gb;
+    let last = if explicit { None } else { fitting.len().checked_sub(1) };
+    let Some(first) = named.or_else(|| fitting.iter().position(large)).or(last) else {
+        let shown: Vec<String> = offers.iter().map(show).collect();
+        let offers = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
+        let (cpu, memory_gb, platform) = (size.cpu, size.memory_gb, platform.to_owned());
+        return Err(LadderError::NoOffer { cpu, memory_gb, platform, offers });
+    };
+    let mut rungs: Vec<&Offer> = vec![fitting[first]];
+    for offer in &fitting[first + 1..] {
+        let below = rungs[rungs.len() - 1];
+        if offer.memory_gb > below.memory_gb && offer.cpu >= below.cpu {
+            rungs.push(offer);
+        }
+    }
+    let rung = |offer: &&Offer| Size {
+        runner_type: offer.runner_type.clone(),
+        cpu: offer.cpu,
+        memory_gb: offer.memory_gb,
+        ..size.clone()
+    };
+    Ok(rungs.iter().map(rung).collect())
+}
+
+fn show(offer: &Offer) -> String {
+    format!("{} ({} CPUs, {} GB, {})", offer.runner_type, offer.cpu, offer.memory_gb, offer.platform)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sizing::{Explicit, resolve};
+
+    fn offers() -> Vec<Offer> {
+        let offer = |name: &str, cpu, memory_gb, platform: &str| Offer {
+            runner_type: name.into(),
+            cpu,
+            memory_gb,
+            platform: platform.into(),
+            price: None,
+        };
+        vec![
+            offer("cpx11", 2, 2, "linux/amd64"),
+            offer("cax41", 16, 32, "linux/arm64"),
+            offer("cax11", 2, 4, "linux/arm64"),
+            offer("cax21", 4, 8, "linux/arm64"),
+        ]
+    }
+
+    fn names(size: &Size, platform: &str) -> Result<Vec<String>, LadderError> {
+        ladder(size, &offers(), platform).map(|sizes| sizes.into_iter().map(|size| size.runner_type).collect())
+    }
+
+    #[test]
+    fn begins_with_the_smallest_that_fits_and_goes_up_on_the_same_platform() {
+        assert_eq!(names(&resolve(None, Some("rust")), "linux/arm64").expect("sizes"), ["cax21", "cax41"]);
+        assert_eq!(names(&resolve(None, None), "linux/arm64").expect("sizes"), ["cax11", "cax21", "cax41"]);
+    }
+
+    #[test]
+    fn a_default_takes_what_there_is_and_a_word_does_not() {
+        assert_eq!(names(&resolve(None, Some("rust")), "linux/amd64").expect("sizes"), ["cpx11"]);
+        let said = Explicit::named("cax31", None).expect("a tier");
+        assert_eq!(names(&resolve(Some(&said), None), "linux/arm64").expect("sizes"), ["cax41"]);
+        let error = names(&resolve(Some(&said), None), "linux/amd64").expect_err("none");
+        assert_eq!(error.to_string(), "no runner has 8 CPUs and 16 GB for linux/amd64");
+        assert!(names(&resolve(None, None), "linux/riscv64").is_err());
+    }
+}

@@ -1,0 +1,163 @@
+//! Builds on hosts over SSH: reached, built on, out of memory, lost, and left clean.
+
+use std::process::Stdio;
+
+use crate::support::lines::read_until;
+use crate::support::project::{Project, text};
+use crate::support::sandbox::{Sandbox, key_pair};
+
+const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
+/// Dies in 32 MB, lives in 128.
+const HUNGRY: &str = "RUN x=$(head -c 50000000 /dev/zero | tr '\\0' a); echo ${#x}";
+
+/// A project that builds on these hosts, with what goes into the workflow beside them.
+fn project_on(hosts: &[(&Sandbox, u32, u32)], key: &std::path::Path, more: &str) -> Project {
+    let project = Project::with_base();
+    let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let list: Vec<String> = hosts
+        .iter()
+        .map(|(host, cpu, memory)| {
+            format!(
+                "{{ address = \"{}\", host_key = \"{}\", identity = \"{}\", cpu = {cpu}, memory_gb = {memory}, \
+                 platform = \"linux/{arch}\" }}",
+                host.address,
+                host.host_key,
+                key.display()
+            )
+        })
+        .collect();
+    project.write(
+        "workflows/local.ncl",
+        &format!(
+            "let {{ Workflow, .. }} = import \"schemas/workflow.ncl\" in\n{{ catalog = \"../catalog\", \
+             compute_provider = 'ssh, providers.ssh.hosts = [{}], {more} }} | Workflow\n",
+            list.join(", ")
+        ),
+    );
+    project
+}
+
+const SESSION: &str = "runners = { context_transfer = 'session, boot_timeout_s = 30 }";
+
+#[test]
+fn layers_are_built_on_a_host_and_come_back() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN cat /proc/sys/kernel/hostname > /where\n");
+    project.layer("app", "  build_base = \"base\",\n  tools_provided = [\"busybox\"],", "FROM lamina/base\nRUN true\n");
+    let ran = project.lian(&["apply", "--format", "json"]).exits(0);
+    assert_eq!(ran.outcomes(), ["app=built", "base=built"]);
+    let leases: Vec<_> =
+        ran.events().iter().filter(|event| event["type"] == "lease.granted").map(|e| e["lease"].clone()).collect();
+    assert_eq!(leases.len(), 1, "one host is leased once and packed: {leases:?}");
+    assert!(ran.events().iter().any(|event| event["type"] == "lease.released"));
+    let again = project.lian(&["apply", "--format", "json"]).exits(0);
+    assert_eq!(again.outcomes(), ["app=reused", "base=reused"]);
+    assert_eq!(host.run("pgrep -c buildctl || true").trim(), "0");
+}
+
+#[test]
+fn memory_that_runs_out_is_told_by_the_counters_and_tried_once_on_the_next_size() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let (small, large) = (Sandbox::with(&public, 2, 2), Sandbox::with(&public, 4, 16));
+    let project = project_on(&[(&small, 2, 2), (&large, 4, 16)], &key, SESSION);
+    project.layer(
+        "hungry",
+        &format!("{BASE}\n  language = \"go\","),
+        &format!("FROM base.example/busybox:1\n{HUNGRY}\n"),
+    );
+    project.write("catalog/hungry/.build-spec.ncl", "{ cpu = 2, memory_gb = 2 }");
+    let ran = project.lian(&["apply", "--format", "json"]).exits(0);
+    let events = ran.events();
+    let retried = events.iter().find(|event| event["type"] == "step.retried").expect("a second try");
+    assert_eq!(retried["fault"]["kind"], "out_of_memory", "{retried}");
+    let evidence = text(&retried["fault"]["evidence"]);
+    assert!(evidence.starts_with("killed at 3") && evidence.ends_with(" of 33.6 MB"), "{evidence}");
+    let end = events.iter().find(|event| event["type"] == "step.finished").expect("an end");
+    assert_eq!((text(&end["outcome"]), end["attempts"].as_u64()), ("built", Some(2)), "{end}");
+}
+
+#[test]
+fn a_plain_kill_is_no_lack_of_memory() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    project.layer("killed", BASE, "FROM base.example/busybox:1\nRUN sh -c 'kill -9 $$'; exit $?\n");
+    project.layer("chosen", BASE, "FROM base.example/busybox:1\nRUN exit 137\n");
+    let ran = project.lian(&["apply", "--format", "json"]).exits(1);
+    let events = ran.events();
+    for end in events.iter().filter(|event| event["type"] == "step.finished") {
+        assert_eq!((text(&end["fault"]["kind"]), end["attempts"].as_u64()), ("build", Some(1)), "{end}");
+    }
+}
+
+#[test]
+fn a_host_with_another_key_is_sent_nothing() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let (host, other) = (Sandbox::with(&public, 4, 8), tempfile::tempdir().expect("a folder"));
+    let (_, wrong) = key_pair(other.path());
+    let wrong: Vec<&str> = wrong.split(' ').take(2).collect();
+    let impostor = Impostor { host: &host, key: wrong.join(" ") };
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    let workflow = std::fs::read_to_string(project.path().join("workflows/local.ncl")).expect("a workflow");
+    project.write("workflows/local.ncl", &workflow.replace(&impostor.host.host_key, &impostor.key));
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    let ran = project.lian(&["apply", "--format", "json"]).exits(4);
+    assert!(ran.stdout.contains("lian::remote::host_key"), "{}", ran.both());
+}
+
+struct Impostor<'a> {
+    host: &'a Sandbox,
+    key: String,
+}
+
+#[test]
+fn a_runner_that_builds_by_itself_needs_a_registry() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, "");
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    let refused = project.lian(&["plan"]).exits(64);
+    assert!(refused.stderr.contains("'session") && refused.stderr.contains("registry"), "{}", refused.both());
+}
+
+#[test]
+fn a_killed_daemon_is_an_infrastructure_fault_and_tried_again() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    project.write("catalog/once/marker", "x");
+    project.layer("once", BASE, "FROM base.example/busybox:1\nRUN sleep 3\n");
+    let mut child =
+        project.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    let reading = read_until(&mut child, |line| line.contains("RUN sleep 3") && line.contains("started"));
+    host.run("pkill -9 buildkitd");
+    let (code, output) = reading.drain();
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("step.retried") && output.contains("lian::buildkit::daemon_gone"), "{output}");
+}
+
+#[test]
+fn a_link_that_is_cut_is_noticed_and_tried_again() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    project.layer("long", BASE, "FROM base.example/busybox:1\nRUN sleep 2\n");
+    let mut child =
+        project.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    let reading = read_until(&mut child, |line| line.contains("RUN sleep 2") && line.contains("started"));
+    host.cut(true);
+    let (reading, cut) = reading.read_on(|line| line.contains("step.retried"));
+    host.cut(false);
+    assert!(cut.contains("lian::remote::link_lost"), "{cut}");
+    let (code, output) = reading.drain();
+    assert_eq!(code, 0, "{output}");
+}

@@ -1,0 +1,326 @@
+//! A host as a runner is one: a network namespace with its own address, sshd with its own host key, rsync, buildkitd, and
+//! a memory limit on the builds. It ends with this process, however that ends. Refuses: knowing who asked for it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, OnceLock, mpsc};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Signal, set_parent_process_death_signal};
+
+use super::buildkitd;
+use super::machines::{Booted, Machines, Order};
+
+/// Bytes of a sandbox's memory for each GB that its size has: builds of tests are small.
+pub const BYTES_A_GB: u64 = 16 << 20;
+
+/// What the first process of a host does: files of its own over the machine's, a daemon, and sshd.
+const FIRST_PROCESS: &str = r#"
+set -e
+mount --bind "$BIN" /usr/local/bin
+cp -r "$FILES" /dev/shm/.files-$NAME
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -p /run/buildkit /run/sshd /run/lian /workspace
+mv /dev/shm/.files-$NAME /run/files
+mount -t tmpfs -o mode=700 tmpfs /root
+mount -t tmpfs tmpfs /tmp
+mount -t tmpfs tmpfs /workspace
+mkdir -m 700 /root/.ssh
+cp /run/files/authorized_keys /root/.ssh/authorized_keys
+echo "$CGROUP" >/run/lian/cgroup
+(while :; do buildkitd --config /run/files/buildkitd.toml >>/run/buildkitd.log 2>&1 || true
+  [ -e /run/lian/no-restart ] && exit 0; sleep 0.2; done) </dev/null >/dev/null 2>&1 &
+(while ! [ -S /run/buildkit/buildkitd.sock ]; do sleep 0.02; done; : >/run/lian/ready) </dev/null >/dev/null 2>&1 &
+exec /usr/sbin/sshd -D -e -f /run/files/sshd_config </dev/null >/run/sshd.log 2>&1
+"#;
+
+/// One host.
+pub struct Sandbox {
+    name: String,
+    first: Child,
+    /// Of its sshd, port 22.
+    pub address: IpAddr,
+    /// sshd's public key, `ssh-ed25519 AAAA…`.
+    pub host_key: String,
+    files: tempfile::TempDir,
+    _number: File,
+}
+
+/// Hosts by the name that a cloud gave them.
+#[derive(Default)]
+pub struct Sandboxes {
+    hosts: Mutex<BTreeMap<String, Sandbox>>,
+}
+
+impl Machines for Sandboxes {
+    fn boot(&self, order: &Order) -> Booted {
+        let sandbox = Sandbox::boot(order);
+        let booted = Booted { address: sandbox.address, host_key: sandbox.host_key.clone() };
+        self.hosts.lock().expect("whole").insert(order.name.clone(), sandbox);
+        booted
+    }
+
+    fn kill(&self, name: &str) {
+        // Dropped outside the lock: an end takes its time.
+        let gone = self.hosts.lock().expect("whole").remove(name);
+        drop(gone);
+    }
+}
+
+impl Sandbox {
+    /// Boots one; on return its sshd may not listen yet, as with a real one.
+    pub fn boot(order: &Order) -> Self {
+        sweep();
+        let (number, lock) = take_number();
+        let name = format!("lian{number}x{}", std::process::id());
+        let (outside, inside) = addresses(number);
+        let files = tempfile::tempdir().expect("a folder");
+        let host_key = write_files(files.path(), &name, order);
+        let setup = format!(
+            "set -e; ip netns add {name}; ip link add v{name:.13} type veth peer name eth0 netns {name}; \
+             ip addr add {outside}/30 dev v{name:.13}; ip link set v{name:.13} up; \
+             ip -n {name} addr add {inside}/30 dev eth0; ip -n {name} link set lo up; ip -n {name} link set eth0 up; \
+             ip -n {name} route add default via {outside}",
+        );
+        sh(&setup);
+        let (cpu, memory) = (order.cpu.max(1), order.memory_gb.max(1));
+        let cgroup = limit_memory(&name, u64::from(memory) * BYTES_A_GB);
+        let mut command = Command::new("nsenter");
+        command.arg(format!("--net=/run/netns/{name}"));
+        command.args([
+            "unshare",
+            "-m",
+            "-p",
+            "-f",
+            "--kill-child=KILL",
+            "--mount-proc",
+            "/bin/sh",
+            "-c",
+            FIRST_PROCESS,
+        ]);
+        command.env("NAME", &name).env("FILES", files.path()).env("CGROUP", cgroup).env("CPUS", cpu.to_string());
+        command.env("BIN", buildkitd::binaries().buildctl.parent().expect("a folder"));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
+        let first = spawn(command);
+        Self { name, first, address: inside.into(), host_key, files, _number: lock }
+    }
+
+    /// One with these keys and this size, for tests that need no cloud.
+    pub fn with(authorized_key: &str, cpu: u32, memory_gb: u32) -> Self {
+        let authorized_keys = vec![authorized_key.to_owned()];
+        Self::boot(&Order { name: "sandbox".to_owned(), cpu, memory_gb, authorized_keys, host_key: None })
+    }
+
+    /// Runs a shell command on it, as root, and waits for its end; says what it printed.
+    pub fn run(&self, script: &str) -> String {
+        let Some(inside) = self.init() else { return String::new() };
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &inside.to_string(), "-m", "-p", "-n", "/bin/sh", "-c", script]);
+        let output = command.stdin(Stdio::null()).output().expect("nsenter runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Cuts its network off, or mends it.
+    pub fn cut(&self, cut: bool) {
+        let state = if cut { "down" } else { "up" };
+        sh(&format!("ip link set v{:.13} {state}", self.name));
+    }
+
+    /// Its first process, which is `unshare`'s child.
+    fn init(&self) -> Option<u32> {
+        let children = format!("/proc/{0}/task/{0}/children", self.first.id());
+        std::fs::read_to_string(children).ok()?.split_whitespace().next()?.parse().ok()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let _ = self.first.kill();
+        let _ = self.first.wait();
+        remove(&self.name);
+        let _ = self.files.path();
+    }
+}
+
+/// A key pair; the folder holds `id` and `id.pub`.
+pub fn key_pair(folder: &Path) -> (PathBuf, String) {
+    let path = folder.join("id");
+    let mut command = Command::new("ssh-keygen");
+    command.args(["-q", "-t", "ed25519", "-N", "", "-C", "test", "-f"]).arg(&path);
+    assert!(command.status().expect("ssh-keygen runs").success());
+    let public = std::fs::read_to_string(folder.join("id.pub")).expect("a key");
+    (path, public.trim().to_owned())
+}
+
+fn write_files(folder: &Path, name: &str, order: &Order) -> String {
+    let write = |file: &str, text: &str| std::fs::write(folder.join(file), text).expect("writable");
+    write("authorized_keys", &(order.authorized_keys.join("\n") + "\n"));
+    let key = folder.join("host_key");
+    if let Some(private) = &order.host_key {
+        std::fs::write(&key, private).expect("writable");
+        sh(&format!("chmod 600 '{0}' && ssh-keygen -y -f '{0}' > '{0}.pub'", key.display()));
+    } else {
+        sh(&format!("ssh-keygen -q -t ed25519 -N '' -C '' -f '{}'", key.display()));
+    }
+    let public = std::fs::read_to_string(folder.join("host_key.pub")).expect("a key");
+    write(
+        "sshd_config",
+        "Port 22\nHostKey /run/files/host_key\nPidFile none\nUsePAM no\nStrictModes no\nMaxSessions 64\nMaxStartups 64\n\
+         PasswordAuthentication no\nPermitRootLogin prohibit-password\nAllowStreamLocalForwarding yes\n\
+         AuthorizedKeysFile /root/.ssh/authorized_keys\nSubsystem sftp internal-sftp\n",
+    );
+    write(
+        "buildkitd.toml",
+        &format!(
+            "root = \"/run/buildkit-root\"\n[grpc]\naddress = [\"unix:///run/buildkit/buildkitd.sock\"]\n\
+             [worker.containerd]\nenabled = false\n[worker.oci]\nenabled = true\ndefaultCgroupParent = \"{name}\"\n{}",
+            http_registries()
+        ),
+    );
+    let mut parts = public.split_whitespace();
+    format!("{} {}", parts.next().expect("a type"), parts.next().expect("a key"))
+}
+
+/// Registries of tests speak plain HTTP on an address that every host reaches.
+fn http_registries() -> String {
+    let ports = registry_ports().lock().expect("whole");
+    ports.iter().map(|host| format!("[registry.\"{host}\"]\nhttp = true\n")).collect()
+}
+
+/// `host:port` of registries that later hosts may speak plain HTTP with.
+pub fn registry_ports() -> &'static Mutex<Vec<String>> {
+    static PORTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    &PORTS
+}
+
+/// A number that no other host on this machine has, for as long as the file is held.
+fn take_number() -> (u32, File) {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let folder = std::env::temp_dir().join("lian-sandbox-numbers");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    loop {
+        let number = (std::process::id() + NEXT.fetch_add(1, Ordering::Relaxed)) % 16_000;
+        let file = File::options().create(true).truncate(false).write(true).open(folder.join(number.to_string()));
+        let file = file.expect("a lock file");
+        if rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok() {
+            return (number, file);
+        }
+    }
+}
+
+/// The two ends of a host's own network: outside, inside.
+fn addresses(number: u32) -> (Ipv4Addr, Ipv4Addr) {
+    let first = u32::from(Ipv4Addr::new(10, 213, 0, 0)) + number * 4;
+    (Ipv4Addr::from(first + 1), Ipv4Addr::from(first + 2))
+}
+
+/// A cgroup for the builds' steps; the folder that its counters are in.
+fn limit_memory(name: &str, bytes: u64) -> PathBuf {
+    let old = Path::new("/sys/fs/cgroup/memory").is_dir();
+    let folder = if old { format!("/sys/fs/cgroup/memory/{name}") } else { format!("/sys/fs/cgroup/{name}") };
+    std::fs::create_dir_all(&folder).expect("a cgroup");
+    let folder = PathBuf::from(folder);
+    if old {
+        std::fs::write(folder.join("memory.limit_in_bytes"), bytes.to_string()).expect("a limit");
+        // Where swap is counted: there is none for builds.
+        let _ = std::fs::write(folder.join("memory.memsw.limit_in_bytes"), bytes.to_string());
+    } else {
+        for controller in ["memory", "cpu", "pids"] {
+            let _ = std::fs::write("/sys/fs/cgroup/cgroup.subtree_control", format!("+{controller}"));
+            let _ = std::fs::write(folder.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
+        std::fs::write(folder.join("memory.max"), bytes.to_string()).expect("a limit");
+        let _ = std::fs::write(folder.join("memory.swap.max"), "0");
+    }
+    folder
+}
+
+/// Starts a process that ends with this one. The signal is bound to the thread that starts it: one thread that stays.
+fn spawn(mut command: Command) -> Child {
+    type Job = (Command, mpsc::Sender<Child>);
+    static STARTER: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
+    let starter = STARTER.get_or_init(|| {
+        let (sender, jobs) = mpsc::channel::<Job>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in jobs {
+                let _ = answer.send(command.spawn().expect("a host starts"));
+            }
+        });
+        Mutex::new(sender)
+    });
+    // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
+    unsafe {
+        std::os::unix::process::CommandExt::pre_exec(&mut command, || {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            Ok(())
+        });
+    }
+    let (answer, child) = mpsc::channel();
+    starter.lock().expect("whole").send((command, answer)).expect("the starter lives");
+    child.recv().expect("a host starts")
+}
+
+/// Takes away what hosts of dead test processes left.
+fn sweep() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let owner = name.strip_prefix("lian").and_then(|rest| rest.split_once('x')).map(|(_, pid)| pid.to_owned());
+            if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                remove(&name);
+            }
+        }
+    });
+}
+
+fn remove(name: &str) {
+    let quiet = |program: &str, arguments: &[&str]| {
+        let _ = Command::new(program).args(arguments).stderr(Stdio::null()).stdout(Stdio::null()).status();
+    };
+    quiet("ip", &["link", "delete", &format!("v{name:.13}")]);
+    quiet("ip", &["netns", "delete", name]);
+    let started = Instant::now();
+    loop {
+        let mut left = false;
+        for folder in cgroups(name) {
+            quiet("find", &[folder.to_str().expect("plain"), "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
+            left |= folder.exists();
+        }
+        if !left || started.elapsed() > Duration::from_secs(5) {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The cgroups of a host, in every hierarchy.
+fn cgroups(name: &str) -> Vec<PathBuf> {
+    let root = Path::new("/sys/fs/cgroup");
+    let below = std::fs::read_dir(root).into_iter().flatten().flatten().map(|entry| entry.path().join(name));
+    below.chain([root.join(name)]).filter(|folder| folder.is_dir()).collect()
+}
+
+#[test]
+fn a_host_that_ends_leaves_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_, public) = key_pair(folder.path());
+    let hosts = Sandboxes::default();
+    let order = Order { name: "one".into(), cpu: 1, memory_gb: 2, authorized_keys: vec![public], host_key: None };
+    let booted = hosts.boot(&order);
+    assert!(booted.host_key.starts_with("ssh-ed25519 ") && booted.address.is_ipv4());
+    let name = hosts.hosts.lock().expect("whole")["one"].name.clone();
+    assert!(!cgroups(&name).is_empty() && Path::new("/run/netns").join(&name).exists());
+    hosts.kill("one");
+    hosts.kill("one");
+    assert!(cgroups(&name).is_empty() && !Path::new("/run/netns").join(&name).exists(), "{name} is still there");
+}
+
+fn sh(script: &str) {
+    let output = Command::new("sh").args(["-c", script]).output().expect("sh runs");
+    assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+}
