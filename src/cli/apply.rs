@@ -6,7 +6,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::args::{Format, Global, Selection};
 use super::blueprint;
 use super::carry::{self, Pace};
-use super::exit::Outcome;
+use super::exit::{Exit, Outcome};
+use super::recover::{self, Recovered};
 use super::rent::Renting;
 use super::settings::Settings;
 use super::show;
@@ -57,6 +58,8 @@ fn run(global: &Global, selection: &Selection, wishes: Wishes, told: &mut bool) 
             eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
         }
     }
+    let left = runtime.block_on(recover::recover(&store, &settings.project_root))?;
+    recover::tell(global, &left);
     let images = OciLayout::open(&settings.layout)?;
     // Whatever the plan reuses stays until the run is over.
     let in_use = images.in_use()?;
@@ -88,7 +91,17 @@ fn run(global: &Global, selection: &Selection, wishes: Wishes, told: &mut bool) 
     session.end(now(), carry::tally(&run))?;
     drop(in_use);
     tidy(&store, &images, run.count(StepOutcome::Built) > 0);
-    Ok(carry::exit_of(&run))
+    let stuck = recover_rest(&store, &settings, &left);
+    Ok(if stuck { Exit::Stuck } else { carry::exit_of(&run) })
+}
+
+/// What had to settle is looked for once more; says whether anything is stuck.
+fn recover_rest(store: &Store, settings: &Settings, left: &Recovered) -> bool {
+    if left.settling.is_empty() {
+        return !left.stuck.is_empty();
+    }
+    let again = show::runtime().and_then(|runtime| runtime.block_on(recover::recover(store, &settings.project_root)));
+    again.is_ok_and(|again| !again.stuck.is_empty())
 }
 
 /// The default bounds hold without being asked for.

@@ -160,6 +160,20 @@ pub enum Command {
         #[arg(long, value_name = "IMAGE")]
         drop: Vec<String>,
     },
+    /// Lists leased runners: this project's, and all that its provider knows
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  lian-build leases
+  lian-build leases gc
+  lian-build leases gc --lease 7f3a9c21-1"
+    )]
+    Leases {
+        #[command(subcommand)]
+        command: Option<LeasesCommand>,
+        #[command(flatten)]
+        source: Source,
+    },
     /// Writes the embedded schemas out, for editors and the Nickel language server
     Schemas {
         /// The folder to write to
@@ -177,6 +191,18 @@ pub enum Command {
     Completions {
         /// The shell
         shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum LeasesCommand {
+    /// Gives back what dead runs left and whatever is expired, from any machine
+    Gc {
+        #[command(flatten)]
+        source: Source,
+        /// Also this lease, though it is not expired; may be repeated
+        #[arg(long, value_name = "LEASE")]
+        lease: Vec<String>,
     },
 }
 

@@ -14,7 +14,7 @@ use super::signals;
 use crate::context::Reader;
 use crate::drive::{self, World};
 use crate::life::{Limits, Run, StepSpec};
-use crate::model::{FaultKind, Outcome as StepOutcome, RunOutcome, RunState, RunnerReuse};
+use crate::model::{FaultKind, Outcome as StepOutcome, PlannedStep, RunOutcome, RunState, RunnerReuse};
 use crate::ports::{ImageStore, Journal, Observer};
 use crate::report::{self, Look, Style};
 use crate::store::{Session, Tally};
@@ -54,6 +54,38 @@ pub fn tally(run: &Run) -> Tally {
     Tally { state, counts }
 }
 
+/// Millionths; a fraction of one is nobody's money.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a price is positive and small")]
+fn micros(units: f64) -> u64 {
+    (units * 1e6).round().max(0.0) as u64
+}
+
+/// The plan's steps as a run needs them.
+pub fn specs(blueprint: &Blueprint) -> Vec<StepSpec> {
+    let spec = |step: &PlannedStep| StepSpec {
+        layer: step.layer.clone(),
+        parents: step.parents.clone(),
+        reuse: step.digest.clone(),
+        sizes: blueprint.sizes.get(&step.layer).cloned().unwrap_or_else(|| vec![step.size.clone()]),
+    };
+    blueprint.plan.steps.iter().map(spec).collect()
+}
+
+/// What bounds a run.
+pub fn limits(settings: &Settings, renting: &Renting, pace: Pace) -> Limits {
+    let bounds = &settings.workflow.runners;
+    Limits {
+        width: pace.width,
+        keep_going: pace.keep_going,
+        packed: bounds.runner_reuse == RunnerReuse::Packed,
+        max_leases: bounds.max_leases,
+        prices: renting.prices(),
+        currency: renting.currency(),
+        max_cost_micros: bounds.max_cost.map(micros),
+        ..Limits::default()
+    }
+}
+
 /// Runs the plan to its end, every lease given back or told as stuck.
 pub async fn carry_out(
     global: &Global,
@@ -64,17 +96,9 @@ pub async fn carry_out(
     pace: Pace,
 ) -> Result<Run, Failure> {
     let stops = signals::stops().map_err(show::io)?;
-    let Blueprint { plan, jobs, digests, mut sizes, .. } = blueprint;
-    let specs = plan
-        .steps
-        .iter()
-        .map(|step| StepSpec {
-            layer: step.layer.clone(),
-            parents: step.parents.clone(),
-            reuse: step.digest.clone(),
-            sizes: sizes.remove(&step.layer).unwrap_or_else(|| vec![step.size.clone()]),
-        })
-        .collect();
+    let specs = specs(&blueprint);
+    let limits = limits(settings, &renting, pace);
+    let Blueprint { plan, jobs, digests, .. } = blueprint;
     let observer: Box<dyn Observer> = if global.format == Format::Json {
         report::json_events()
     } else {
@@ -95,13 +119,6 @@ pub async fn carry_out(
         journal: Arc::clone(session) as Arc<dyn Journal>,
         project_root: settings.project_root.clone(),
         max_lifetime: Duration::from_secs(bounds.max_lifetime_min * 60),
-    };
-    let limits = Limits {
-        width: pace.width,
-        keep_going: pace.keep_going,
-        packed: bounds.runner_reuse == RunnerReuse::Packed,
-        max_leases: bounds.max_leases,
-        ..Limits::default()
     };
     let run = Run::new(id.clone(), specs, limits);
     Ok(drive::drive(id, run, jobs, digests, world, &mut *observer, stops).await.run)

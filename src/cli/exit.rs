@@ -71,6 +71,15 @@ impl miette::Diagnostic for Outside {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.what {
+            What::Error(error) => error.fmt(f),
+            What::Faults(faults, _) => f.write_str(faults.first().map_or("faults", |fault| fault.message.as_str())),
+        }
+    }
+}
+
 impl Failure {
     /// A provider's or a service's fault.
     pub fn outside(fault: Fault) -> Self {

@@ -7,12 +7,15 @@ mod carry;
 mod check;
 mod doctor;
 mod exit;
+mod forecast;
 mod housekeeping;
+mod leases;
 mod logs;
 mod on_demand;
 mod pins;
 mod plan_command;
 mod reach;
+mod recover;
 mod rent;
 mod settings;
 mod show;
@@ -69,6 +72,9 @@ fn perform(cli: Cli) -> Outcome {
         let format = if global.format == Format::Dot { "dot" } else { "mermaid" };
         return Err(Failure::usage(UsageError::Format { format: format.to_owned() }));
     }
+    if !matches!(cli.command, Command::Apply { .. } | Command::Leases { .. } | Command::Completions { .. }) {
+        recover::remind(&housekeeping::project_root(&args::Project { project: ".".into() }));
+    }
     match cli.command {
         Command::Check { source, strict } => check::check(&global, &source, strict),
         Command::Plan { selection, detailed_exitcode } => plan_command::plan(&global, &selection, detailed_exitcode),
@@ -83,6 +89,10 @@ fn perform(cli: Cli) -> Outcome {
         }
         Command::Gc { project, layout, keep_bytes, drop } => {
             housekeeping::gc(&global, &project, layout.layout.as_deref(), keep_bytes, &drop)
+        }
+        Command::Leases { command: None, source } => leases::list(&global, &source),
+        Command::Leases { command: Some(args::LeasesCommand::Gc { source, lease }), .. } => {
+            leases::gc(&global, &source, &lease)
         }
         Command::Schemas { export } => housekeeping::schemas(&global, &export),
         Command::Doctor { project } => doctor::doctor(&global, &project),

@@ -5,11 +5,14 @@ use std::time::Instant;
 use super::apply;
 use super::args::{Format, Global, Selection};
 use super::blueprint;
+use super::carry::{self, Pace};
 use super::exit::{Exit, Outcome};
+use super::forecast;
 use super::rent::Renting;
 use super::settings::Settings;
 use super::show;
 use super::survey::Survey;
+use crate::model::ComputeProvider;
 use crate::registries::OciLayout;
 use crate::report::{self, Style};
 use crate::store::Store;
@@ -32,15 +35,22 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
         tracing::warn!("{error}: no estimates");
         None
     });
-    let plan = blueprint::draw(&settings, &survey, graph, images.as_ref(), store.as_ref(), &renting)?.plan;
+    let blueprint = blueprint::draw(&settings, &survey, graph, images.as_ref(), store.as_ref(), &renting)?;
+    let width = apply::width(&settings, None);
+    let leased = settings.workflow.compute_provider != ComputeProvider::Local;
+    let pace = Pace { width, keep_going: true };
+    let limits = carry::limits(&settings, &renting, pace);
+    let forecast = leased.then(|| forecast::forecast(&blueprint.plan, carry::specs(&blueprint), limits));
+    let plan = blueprint.plan;
     let changes = plan.summary().build > 0;
     match global.format {
-        Format::Json => show::json(&report::plan_json(&plan)),
+        Format::Json => show::json(&report::plan_json(&plan, forecast.as_ref())),
         Format::Dot => show::out(&report::dot(&plan)),
         Format::Mermaid => show::out(&report::mermaid(&plan)),
         Format::Text if global.quiet && !changes => {}
         Format::Text => {
-            show::out(&report::plan_table(&plan, apply::width(&settings, None), "lian-build apply", Style::stdout()))
+            let forecast = forecast.as_ref();
+            show::out(&report::plan_table(&plan, (width, forecast), "lian-build apply", Style::stdout()));
         }
     }
     Ok(if detailed_exitcode && changes { Exit::Changes } else { Exit::Done })

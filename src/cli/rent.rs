@@ -1,13 +1,17 @@
 //! Wires a run's provider: which one, with what, and what it offers. Refuses: the insides of any, and reaching runners (see
 //! `reach`).
 
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::exit::{Failure, UsageError};
 use super::settings::Settings;
 use super::survey::host_platform;
 use crate::buildkit::data_folder;
-use crate::model::{BuildSpec, ComputeProvider as Kind, ContextTransfer, Declared, Offer, RegistryProvider, Size};
+use crate::model::{
+    BuildSpec, ComputeProvider as Kind, ContextTransfer, Declared, Offer, Providers, RegistryProvider, Size,
+};
 use crate::ports::ComputeProvider;
 use crate::providers::{Local, Ssh};
 use crate::sizing;
@@ -55,6 +59,18 @@ impl Renting {
         sizing::ladder(&size, &self.offers, platform).map_err(Failure::unavailable)
     }
 
+    /// What a started hour of each runner type costs, millionths.
+    pub fn prices(&self) -> BTreeMap<String, u64> {
+        let price = |offer: &Offer| Some((offer.runner_type.clone(), offer.price.as_ref()?.hourly_micros));
+        self.offers.iter().filter_map(price).collect()
+    }
+
+    /// Of the prices.
+    pub fn currency(&self) -> String {
+        let price = self.offers.iter().find_map(|offer| offer.price.as_ref());
+        price.map_or_else(String::new, |price| price.currency.clone())
+    }
+
     /// What layers that name no platform are built for.
     pub fn platform(&self) -> String {
         self.offers.first().map_or_else(host_platform, |offer| offer.platform.clone())
@@ -63,8 +79,23 @@ impl Renting {
 
 /// The provider that the workflow names.
 pub fn provider(settings: &Settings) -> Result<Arc<dyn ComputeProvider>, Failure> {
-    let providers = &settings.workflow.providers;
-    Ok(match settings.workflow.compute_provider {
+    let workflow = &settings.workflow;
+    provider_of(workflow.compute_provider, &workflow.providers)
+}
+
+/// The provider that a run remembered (see [`Renting::memo`]).
+pub fn remembered(memo: &str, _project_root: &Path) -> Result<Arc<dyn ComputeProvider>, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Memo {
+        compute_provider: Kind,
+        providers: Providers,
+    }
+    let memo: Memo = serde_json::from_str(memo).map_err(|error| missing(&format!("a readable provider: {error}")))?;
+    provider_of(memo.compute_provider, &memo.providers)
+}
+
+fn provider_of(kind: Kind, providers: &Providers) -> Result<Arc<dyn ComputeProvider>, Failure> {
+    Ok(match kind {
         Kind::Local => Arc::new(Local::new(host_platform())),
         Kind::Ssh => {
             if providers.ssh.hosts.is_empty() {

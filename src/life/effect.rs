@@ -23,6 +23,11 @@ pub enum Timer {
         /// The layer.
         layer: LayerName,
     },
+    /// The hour of an idle lease turns.
+    Turn {
+        /// The lease.
+        lease: LeaseId,
+    },
     /// The pause before another release.
     Release {
         /// The lease.

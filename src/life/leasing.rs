@@ -5,11 +5,11 @@ use super::lease::LeaseState;
 use super::run::{Run, emit, phase};
 use super::step::StepState;
 use crate::base::{LayerName, LeaseId, Timestamp};
-use crate::model::{EventBody, Fault, Size};
+use crate::model::{EventBody, Fault, FaultKind, Outcome, Size};
 
 impl Run {
     /// Gives a step a runner: an idle one that is large enough, or a new one. Says whether there was room for it.
-    pub(super) fn lease_for(&mut self, layer: &LayerName, effects: &mut Vec<Effect>) -> bool {
+    pub(super) fn lease_for(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) -> bool {
         let size = self.step(layer).size().clone();
         if let Some(lease) = self.idle(&size) {
             self.leases.insert(lease.clone(), LeaseState::Held);
@@ -23,6 +23,17 @@ impl Run {
             self.release_idle(1, effects);
             return false;
         }
+        if let Some(fault) = self.too_dear(at, &size) {
+            // A lease that is in use may come free for it; the last one that could will not.
+            let coming = |(lease, state): (&LeaseId, &LeaseState)| {
+                let coming = matches!(state, LeaseState::Held | LeaseState::Asked { unwanted: false });
+                self.limits.packed && coming && fits(&self.sizes[lease], &size)
+            };
+            if !self.leases.iter().any(coming) {
+                self.end(at, layer, Outcome::Failed, Some(fault), None, effects);
+            }
+            return false;
+        }
         let lease = LeaseId::new(format!("{}-{}", self.id, self.leases.len() + 1));
         let step = self.step(layer);
         step.lease = Some(lease.clone());
@@ -32,6 +43,26 @@ impl Run {
         effects.push(phase(layer, StepState::Leasing));
         effects.push(Effect::Acquire { lease, layer: layer.clone(), size });
         true
+    }
+
+    /// Why a new lease of this size is more than the run may cost.
+    fn too_dear(&self, at: Timestamp, size: &Size) -> Option<Fault> {
+        let most = self.limits.max_cost_micros?;
+        let price = self.limits.prices.get(&size.runner_type).copied().unwrap_or(0);
+        let open = |(lease, state): (&LeaseId, &LeaseState)| match state {
+            // Not on the bill before it is granted.
+            LeaseState::Asked { .. } => self.limits.prices.get(&self.sizes[lease].runner_type).copied().unwrap_or(0),
+            _ => 0,
+        };
+        let asked: u64 = self.leases.iter().map(open).sum();
+        if self.bill.micros(at).saturating_add(asked).saturating_add(price) <= most {
+            return None;
+        }
+        let message = format!("another {} would cost more than the run may: `max_cost` is reached", size.runner_type);
+        Some(
+            Fault::new(FaultKind::Unavailable, "lian::life::max_cost", message)
+                .help("raise `runners.max_cost` in the workflow, or build less at once"),
+        )
     }
 
     /// The smallest idle lease that is large enough.
@@ -67,8 +98,11 @@ impl Run {
         }
     }
 
-    pub(super) fn granted(&mut self, lease: LeaseId, runner_type: String, effects: &mut Vec<Effect>) {
+    pub(super) fn granted(&mut self, at: Timestamp, lease: LeaseId, runner_type: String, effects: &mut Vec<Effect>) {
         let Some(LeaseState::Asked { unwanted }) = self.leases.get(&lease) else { return };
+        if let Some(price) = self.limits.prices.get(&runner_type) {
+            self.bill.begin(&lease, at, *price);
+        }
         if *unwanted {
             return self.release(lease, effects);
         }
@@ -99,8 +133,9 @@ impl Run {
         }
     }
 
-    pub(super) fn released(&mut self, lease: LeaseId, effects: &mut Vec<Effect>) {
+    pub(super) fn released(&mut self, at: Timestamp, lease: LeaseId, effects: &mut Vec<Effect>) {
         if let Some(LeaseState::Releasing { .. }) = self.leases.get(&lease) {
+            self.bill.end(&lease, at);
             self.leases.insert(lease.clone(), LeaseState::Gone);
             effects.push(emit(EventBody::LeaseReleased { lease }));
         }
@@ -121,16 +156,28 @@ impl Run {
 
     /// A step needs its lease no more: it idles for the next one where it is still good, and goes back, at once or as soon
     /// as it comes, where it is not.
-    pub(super) fn drop_lease(&mut self, layer: &LayerName, good: bool, effects: &mut Vec<Effect>) {
+    pub(super) fn drop_lease(&mut self, at: Timestamp, layer: &LayerName, good: bool, effects: &mut Vec<Effect>) {
         let Some(lease) = self.step(layer).lease.take() else { return };
         match self.leases.get_mut(&lease) {
             Some(LeaseState::Asked { unwanted }) => {
                 *unwanted = true;
                 effects.push(Effect::Abandon { lease });
             }
-            Some(state @ LeaseState::Held) if good && self.limits.packed => *state = LeaseState::Idle,
+            Some(state @ LeaseState::Held) if good && self.limits.packed => {
+                *state = LeaseState::Idle;
+                if let Some(after) = self.bill.until_turn(&lease, at) {
+                    effects.push(Effect::Arm { timer: Timer::Turn { lease }, after });
+                }
+            }
             Some(LeaseState::Held) => self.release(lease, effects),
             _ => {}
+        }
+    }
+
+    /// The hour of a lease turns: where it idles it would be paid for nothing.
+    pub(super) fn turned(&mut self, lease: LeaseId, effects: &mut Vec<Effect>) {
+        if self.leases.get(&lease) == Some(&LeaseState::Idle) {
+            self.release(lease, effects);
         }
     }
 

@@ -3,6 +3,7 @@
 //!
 //! What always holds is written down as properties in `properties.rs`.
 
+mod bill;
 mod effect;
 mod input;
 mod lease;

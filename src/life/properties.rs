@@ -20,6 +20,10 @@ fn size(index: usize) -> Size {
     }
 }
 
+fn price(size: &Size) -> u64 {
+    u64::from(size.cpu)
+}
+
 fn layer(index: usize) -> LayerName {
     LayerName::new(format!("l{index:02}"))
 }
@@ -59,6 +63,7 @@ struct World {
     busy: BTreeSet<LeaseId>,
     on: BTreeMap<LayerName, LeaseId>,
     max_leases: usize,
+    spent: u64,
     /// A lease that could not be given back does not count any more.
     stuck: bool,
     finished: bool,
@@ -67,6 +72,13 @@ struct World {
 }
 
 impl World {
+    /// What has been granted may not cost more than the run may: no run here lasts an hour.
+    fn within(&self, limits: &Limits) {
+        if let Some(most) = limits.max_cost_micros {
+            assert!(self.spent <= most, "{} spent of {most}", self.spent);
+        }
+    }
+
     fn perform(&mut self, specs: &[StepSpec], width: usize, effects: Vec<Effect>) {
         for effect in effects {
             assert!(!self.finished, "an effect follows Finish: {effect:?}");
@@ -167,6 +179,7 @@ impl World {
             }
             Effect::Acquire { lease, size, .. } => {
                 self.held.insert(lease.clone());
+                self.spent += price(&size);
                 Input::LeaseGranted { lease, runner_type: size.runner_type }
             }
             Effect::Release { lease } if bad => Input::ReleaseFailed { lease, message: "dice".into() },
@@ -214,7 +227,7 @@ fn stray(dice: u8) -> Input {
 
 fn simulate(specs: &[StepSpec], limits: Limits, dice: &[(u16, u8, u8)]) -> (World, Run) {
     let width = limits.width;
-    let max_leases = limits.max_leases;
+    let (max_leases, bounds) = (limits.max_leases, limits.clone());
     let mut run = Run::new(RunId::from("r"), specs.to_vec(), limits);
     let mut world = World { max_leases, ..World::default() };
     let mut at = Timestamp(1_000);
@@ -222,6 +235,7 @@ fn simulate(specs: &[StepSpec], limits: Limits, dice: &[(u16, u8, u8)]) -> (Worl
         world.journal.push((at, input.clone()));
         let effects = run.on(at, input);
         world.perform(specs, width, effects);
+        world.within(&bounds);
     };
     feed(&mut run, &mut world, at, Input::Begin);
     for (pick, good, odd) in dice {
@@ -258,9 +272,11 @@ proptest! {
         keep_going: bool,
         packed: bool,
         max_leases in 0..4usize,
+        max_cost_micros in prop::option::of(1..40u64),
         dice in prop::collection::vec((any::<u16>(), any::<u8>(), any::<u8>()), 0..400),
     ) {
-        let limits = Limits { width, keep_going, packed, max_leases, ..Limits::default() };
+        let prices = (0..4).map(|index| (size(index).runner_type, price(&size(index)))).collect();
+        let limits = Limits { width, keep_going, packed, max_leases, prices, max_cost_micros, ..Limits::default() };
         let (world, run) = simulate(&specs, limits, &dice);
         prop_assert!(world.finished && run.is_finished());
         let stuck: BTreeSet<_> = run.stuck().cloned().collect();

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::bill::Bill;
 use super::effect::{Effect, Timer};
 use super::input::{Input, StopLevel};
 use super::lease::LeaseState;
@@ -31,6 +32,12 @@ pub struct Limits {
     pub packed: bool,
     /// Leases at once; 0 is no bound.
     pub max_leases: usize,
+    /// What a started hour of a runner type costs, millionths of the currency's unit.
+    pub prices: BTreeMap<String, u64>,
+    /// Of the prices, ISO 4217.
+    pub currency: String,
+    /// What the run may cost, millionths.
+    pub max_cost_micros: Option<u64>,
 }
 
 impl Default for Limits {
@@ -44,6 +51,9 @@ impl Default for Limits {
             budgets: true,
             packed: false,
             max_leases: 0,
+            prices: BTreeMap::new(),
+            currency: String::new(),
+            max_cost_micros: None,
         }
     }
 }
@@ -61,6 +71,7 @@ pub struct Run {
     pub(super) sizes: BTreeMap<LeaseId, Size>,
     /// What was granted.
     pub(super) runner_types: BTreeMap<LeaseId, String>,
+    pub(super) bill: Bill,
     pub(super) begun: bool,
     pub(super) stop: Option<StopLevel>,
     pub(super) closed: bool,
@@ -80,6 +91,7 @@ impl Run {
             leases: BTreeMap::new(),
             sizes: BTreeMap::new(),
             runner_types: BTreeMap::new(),
+            bill: Bill::default(),
             begun: false,
             stop: None,
             closed: false,
@@ -137,7 +149,7 @@ impl Run {
     fn take(&mut self, at: Timestamp, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::Begin => self.begin(at, effects),
-            Input::LeaseGranted { lease, runner_type } => self.granted(lease, runner_type, effects),
+            Input::LeaseGranted { lease, runner_type } => self.granted(at, lease, runner_type, effects),
             Input::LeaseRefused { lease, fault } => self.refused(at, &lease, fault, effects),
             Input::Synced { layer } => self.move_on(&layer, StepState::Syncing, StepState::Building, effects),
             Input::BuildDone { layer, digest, steps, cached } => {
@@ -161,7 +173,7 @@ impl Run {
             }
             Input::Faulted { layer, fault } => self.faulted(at, &layer, fault, effects),
             Input::Killed { layer } => self.killed(at, &layer, effects),
-            Input::Released { lease } => self.released(lease, effects),
+            Input::Released { lease } => self.released(at, lease, effects),
             Input::ReleaseFailed { lease, message } => self.release_failed(lease, message, effects),
             Input::TimerFired { timer } => self.timer(timer, effects),
             Input::Stop { level } => self.stopped(at, level, effects),
@@ -247,7 +259,7 @@ impl Run {
         step.state = StepState::Pausing;
         let runner_type = step.size().runner_type.clone();
         effects.push(emit(EventBody::StepRetried { layer: layer.clone(), fault, runner_type }));
-        self.drop_lease(layer, false, effects);
+        self.drop_lease(at, layer, false, effects);
         effects.push(Effect::Arm { timer: Timer::Retry { layer: layer.clone() }, after: pause });
     }
 
@@ -280,6 +292,7 @@ impl Run {
                     step.state = StepState::Ready;
                 }
             }
+            Timer::Turn { lease } => self.turned(lease, effects),
             Timer::Release { lease } => {
                 if let Some(LeaseState::Releasing { .. }) = self.leases.get(&lease) {
                     effects.push(Effect::Release { lease });
@@ -310,7 +323,7 @@ impl Run {
     }
 
     /// Ends a step: says so, gives its lease back, and skips its descendants where it did not end well.
-    fn end(
+    pub(super) fn end(
         &mut self,
         at: Timestamp,
         layer: &LayerName,
@@ -330,7 +343,7 @@ impl Run {
             _ => false,
         };
         effects.push(emit(EventBody::StepFinished(step.end(at, outcome, fault, because))));
-        self.drop_lease(layer, good, effects);
+        self.drop_lease(at, layer, good, effects);
         if outcome != Outcome::Failed {
             return;
         }
@@ -359,8 +372,7 @@ impl Run {
             return;
         }
         let mut active = self.steps.values().filter(|step| step.state.is_active()).count();
-        let order = std::mem::take(&mut self.order);
-        for layer in &order {
+        for layer in &self.order.clone() {
             let step = &self.steps[layer];
             if step.state == StepState::Waiting && step.spec.parents.iter().all(|parent| self.parent_done(parent)) {
                 self.step(layer).state = StepState::Ready;
@@ -374,10 +386,9 @@ impl Run {
                 active += 1;
             }
         }
-        self.order = order;
         self.close_waiting(at, effects);
         self.release_useless(effects);
-        self.finish(effects);
+        self.finish(at, effects);
     }
 
     /// After a failure with `--fail-fast`, what waits for something that will not come is skipped.
@@ -398,7 +409,7 @@ impl Run {
 
     /// Starts a ready step, if there is a lease for it.
     fn start(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) -> bool {
-        let started = self.lease_for(layer, effects);
+        let started = self.lease_for(at, layer, effects);
         if started {
             let step = self.step(layer);
             step.attempts += 1;
@@ -407,12 +418,17 @@ impl Run {
         started
     }
 
-    fn finish(&mut self, effects: &mut Vec<Effect>) {
+    fn finish(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
         let steps_over = self.steps.values().all(|step| step.state == StepState::Ended);
         if !steps_over || !self.leases.values().all(LeaseState::is_over) {
             return;
         }
         self.finished = true;
+        let (started_hours, leases) = self.bill.hours(at);
+        if leases > 0 {
+            let (currency, micros) = (self.limits.currency.clone(), self.bill.micros(at));
+            effects.push(emit(EventBody::RunCost { currency, micros, leases, started_hours }));
+        }
         effects.push(emit(EventBody::RunFinished {
             outcome: self.outcome(),
             built: self.count(Outcome::Built),

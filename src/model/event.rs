@@ -207,6 +207,18 @@ pub enum EventBody {
     /// A step ended.
     #[serde(rename = "step.finished")]
     StepFinished(StepEnd),
+    /// What the run's leases came to, where they cost anything.
+    #[serde(rename = "run.cost")]
+    RunCost {
+        /// ISO 4217.
+        currency: String,
+        /// Millionths of its unit.
+        micros: u64,
+        /// Leases that were granted.
+        leases: usize,
+        /// Hours that were started.
+        started_hours: u64,
+    },
     /// The run ended; always the last.
     #[serde(rename = "run.finished")]
     RunFinished {

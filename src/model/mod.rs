@@ -25,7 +25,7 @@ pub use image::{Fault, FaultKind, ImageRef, ImageRefError};
 pub use key::{FileEntry, FileKind, ImageRecord, KEY_LABEL, KeyParts, LayerKey, Listing, ParentKey};
 pub use layer::{Base, Kind, Layer, Secret, Tool};
 pub use lock::{Lock, Pin};
-pub use plan::{Action, Plan, PlanSummary, PlannedStep, Why, WhyKind};
+pub use plan::{Action, Forecast, Plan, PlanSummary, PlannedStep, Why, WhyKind};
 pub use provider::{
     BuildkitRelease, ComputeProvider, ContextTransfer, DockerLocalSettings, HcloudSettings, Providers, ProxmoxSettings,
     RegistrySettings, RunnerReuse, Runners, SshHost, SshSettings, VmPoolSettings,

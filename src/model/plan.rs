@@ -82,6 +82,23 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
 }
 
+/// What carrying a plan out on leased runners is expected to come to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forecast {
+    /// Runners leased in all.
+    pub leases: usize,
+    /// Hours started, of all of them.
+    pub started_hours: u64,
+    /// From the first lease to the last image, milliseconds; layers that were never built count as nothing.
+    pub wall_ms: u64,
+    /// ISO 4217; empty where nothing has a price.
+    pub currency: String,
+    /// Millionths of its unit.
+    pub micros: u64,
+    /// Layers that were never built before: all numbers are at least what is said.
+    pub unknown: usize,
+}
+
 /// How much of it there is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanSummary {

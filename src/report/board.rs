@@ -76,6 +76,8 @@ pub struct Board {
     earlier: BTreeMap<LayerName, Vec<Earlier>>,
     failed: Vec<usize>,
     width: usize,
+    /// What the leases came to: currency, millionths, leases, started hours.
+    pub cost: Option<(String, u64, usize, u64)>,
 }
 
 impl Board {
@@ -89,6 +91,7 @@ impl Board {
             .collect();
         Self {
             started: None,
+            cost: None,
             standings: vec![Standing::Waiting; plan.steps.len()],
             places,
             parents,
@@ -137,6 +140,9 @@ impl Board {
                 let runner = self.running_of(layer).and_then(|running| running.runner.clone());
                 let earlier = Earlier { fault: fault.clone(), runner };
                 self.earlier.entry(layer.clone()).or_default().push(earlier);
+            }
+            EventBody::RunCost { currency, micros, leases, started_hours } => {
+                self.cost = Some((currency.clone(), *micros, *leases, *started_hours));
             }
             EventBody::StepFinished(end) => {
                 if let Some(at) = self.places.get(&end.layer).copied() {

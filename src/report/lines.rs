@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::board::{Board, Running, is_numbered};
 use super::faults::failure_block;
 use super::style::Style;
-use super::text::{clean, count, cut, list, pad, pad_left, width};
+use super::text::{clean, count, cut, list, money, pad, pad_left, width};
 use crate::base::{RunId, Timestamp, human_duration};
 use crate::model::{Action, Outcome, RunOutcome, StepEnd};
 
@@ -210,6 +210,10 @@ pub fn summary(
         parts.push(format!("{cached} of {steps} steps cached"));
     }
     parts.extend(saved);
+    if let Some((currency, micros, leases, hours)) = &board.cost {
+        let hours = count(usize::try_from(*hours).unwrap_or(usize::MAX), "started hour");
+        parts.push(format!("{} for {}, {hours}", money(currency, *micros), count(*leases, "runner")));
+    }
     parts.extend([took, format!("run {run}")]);
     if cached > 0 && width(&parts.join(" · ")) > style.width {
         parts.remove(1);

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::board::Board;
 use super::lines::roughly;
 use super::style::Style;
-use super::text::{self, clean, count, cut, pad, pad_left};
+use super::text::{self, clean, count, cut, money, pad, pad_left};
 use crate::base::{Timestamp, human_duration};
-use crate::model::{Action, Plan, PlannedStep};
+use crate::model::{Action, Forecast, Plan, PlannedStep};
 
 /// What `plan --format json` prints.
-pub fn plan_json(plan: &Plan) -> Value {
+pub fn plan_json(plan: &Plan, forecast: Option<&Forecast>) -> Value {
     let layers: Vec<Value> = plan
         .steps
         .iter()
@@ -25,17 +25,21 @@ pub fn plan_json(plan: &Plan) -> Value {
         })
         .collect();
     let summary = plan.summary();
-    json!({
+    let mut shown = json!({
         "schema": 1,
         "layers": layers,
         "waves": plan.waves(),
         "summary": { "build": summary.build, "reuse": summary.reuse },
-    })
+    });
+    if let Some(forecast) = forecast {
+        shown["forecast"] = json!(forecast);
+    }
+    shown
 }
 
 /// The plan as an aligned table with a summary below it, for so many layers at once; one line where nothing is to be
 /// built.
-pub fn plan_table(plan: &Plan, width: usize, command: &str, style: Style) -> String {
+pub fn plan_table(plan: &Plan, (width, forecast): (usize, Option<&Forecast>), command: &str, style: Style) -> String {
     let summary = plan.summary();
     if summary.build == 0 {
         let layers = count(plan.steps.len(), "layer");
@@ -73,7 +77,7 @@ pub fn plan_table(plan: &Plan, width: usize, command: &str, style: Style) -> Str
         table.push('\n');
     }
     table.push('\n');
-    table.push_str(&footer(plan, width, command));
+    table.push_str(&footer(plan, (width, forecast), command));
     table.push('\n');
     table
 }
@@ -98,13 +102,22 @@ fn row(step: &PlannedStep) -> [String; 6] {
     [step.wave.to_string(), step.layer.to_string(), action.to_owned(), why, runner, about]
 }
 
-fn footer(plan: &Plan, width: usize, command: &str) -> String {
+fn footer(plan: &Plan, (width, forecast): (usize, Option<&Forecast>), command: &str) -> String {
     let summary = plan.summary();
     let mut parts = vec![format!("{} to build, {} to reuse", summary.build, summary.reuse)];
     let (time, unknown) = Board::new(plan.clone(), width).left(Timestamp(0));
     if !time.is_zero() {
         let more = if unknown > 0 { format!(" and {unknown} not built before") } else { String::new() };
         parts.push(format!("about {}{more}, {width} at once", roughly(time)));
+    }
+    if let Some(forecast) = forecast {
+        let least = if forecast.unknown > 0 { "at least" } else { "about" };
+        let runners = count(forecast.leases, "runner");
+        let hours = count(usize::try_from(forecast.started_hours).unwrap_or(usize::MAX), "started hour");
+        parts.push(match forecast.currency.as_str() {
+            "" => runners,
+            currency => format!("{runners}, {least} {} ({hours})", money(currency, forecast.micros)),
+        });
     }
     parts.push(command.to_owned());
     parts.join(" · ")
@@ -158,18 +171,21 @@ pub(super) mod tests {
 
     #[test]
     fn a_plan_reads_like_a_table() {
-        insta::assert_snapshot!(plan_table(&example(), 2, "lian-build apply", Style::PLAIN));
+        insta::assert_snapshot!(plan_table(&example(), (2, None), "lian-build apply", Style::PLAIN));
     }
 
     #[test]
     fn nothing_to_do_is_one_line() {
         let plan = Plan { steps: vec![step(1, "debian", &[], None)] };
-        assert_eq!(plan_table(&plan, 2, "lian-build apply", Style::PLAIN), "nothing to build: 1 layer up to date\n");
+        assert_eq!(
+            plan_table(&plan, (2, None), "lian-build apply", Style::PLAIN),
+            "nothing to build: 1 layer up to date\n"
+        );
     }
 
     #[test]
     fn programs_get_what_the_contract_says() {
-        insta::assert_json_snapshot!(plan_json(&example()));
+        insta::assert_json_snapshot!(plan_json(&example(), None));
     }
 
     #[test]

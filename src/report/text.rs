@@ -40,6 +40,17 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
+/// `€0.03`, `CHF 1.20`: millionths of a currency's unit, rounded up to a hundredth where there is anything.
+pub fn money(currency: &str, micros: u64) -> String {
+    let cents = micros.div_ceil(10_000);
+    let number = format!("{}.{:02}", cents / 100, cents % 100);
+    match currency {
+        "EUR" => format!("€{number}"),
+        "USD" => format!("${number}"),
+        other => format!("{other} {number}"),
+    }
+}
+
 /// `a`, `a and b`, `a, b and c`.
 pub fn list(names: &[&str]) -> String {
     match names {

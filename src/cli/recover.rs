@@ -1,0 +1,116 @@
+//! Gives back what dead runs left. Refuses: touching the leases of a run that lives.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::apply::now;
+use super::args::{Format, Global};
+use super::exit::Failure;
+use super::rent;
+use crate::base::LeaseId;
+use crate::model::Fault;
+use crate::ports::ComputeProvider;
+use crate::store::{OpenLease, Store};
+
+/// A create call that was not answered may still come true at the provider: for so long after it was made, what it may
+/// have left is looked for again.
+const SETTLED: Duration = Duration::from_secs(10);
+/// Tries of one release before it counts as stuck for this command.
+const TRIES: u32 = 4;
+/// The pause before the second of them; doubled each time.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What came of the leases of dead runs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Given back.
+    pub released: Vec<LeaseId>,
+    /// Given back as far as one can see; looked for again a little later.
+    pub settling: Vec<LeaseId>,
+    /// Not given back, and why.
+    pub stuck: Vec<(LeaseId, String)>,
+}
+
+/// Gives back every lease of a dead run, each at the provider that it was asked of.
+pub async fn recover(store: &Store, project_root: &Path) -> Result<Recovered, Failure> {
+    let mut recovered = Recovered::default();
+    let mut providers: BTreeMap<String, Result<Arc<dyn ComputeProvider>, String>> = BTreeMap::new();
+    for lease in store.open_leases()?.into_iter().filter(|lease| !lease.alive) {
+        let provider = providers
+            .entry(lease.provider.clone())
+            .or_insert_with(|| rent::remembered(&lease.provider, project_root).map_err(|failure| failure.to_string()));
+        let released = match provider {
+            Ok(provider) => give_back(&**provider, &lease.lease).await.map_err(|fault| fault.message),
+            Err(why) => Err(why.clone()),
+        };
+        match released {
+            Ok(()) if is_settled(&lease) => {
+                store.forget_lease(&lease.lease)?;
+                recovered.released.push(lease.lease);
+            }
+            Ok(()) => recovered.settling.push(lease.lease),
+            Err(why) => {
+                store.lease_is_stuck(&lease.lease, now())?;
+                recovered.stuck.push((lease.lease, why));
+            }
+        }
+    }
+    Ok(recovered)
+}
+
+fn is_settled(lease: &OpenLease) -> bool {
+    lease.state != "asked" || now().since(lease.asked) >= SETTLED
+}
+
+/// As [`recover`], waiting for what has to settle.
+pub async fn recover_all(store: &Store, project_root: &Path) -> Result<Recovered, Failure> {
+    let mut all = Recovered::default();
+    loop {
+        let recovered = recover(store, project_root).await?;
+        all.released.extend(recovered.released);
+        all.stuck = recovered.stuck;
+        if recovered.settling.is_empty() {
+            return Ok(all);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Releases, trying again for a while.
+pub async fn give_back(provider: &dyn ComputeProvider, lease: &LeaseId) -> Result<(), Fault> {
+    let mut pause = PAUSE;
+    for _ in 1..TRIES {
+        match provider.release(lease).await {
+            Ok(()) => return Ok(()),
+            Err(fault) => tracing::debug!(%lease, "not given back yet: {}", fault.message),
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    provider.release(lease).await
+}
+
+/// Tells what was done, and loudly what could not be.
+pub fn tell(global: &Global, recovered: &Recovered) {
+    if global.format == Format::Text && !global.quiet {
+        for lease in recovered.released.iter().chain(&recovered.settling) {
+            eprintln!("the runner {lease} of a run that died was given back");
+        }
+    }
+    for (lease, why) in &recovered.stuck {
+        eprintln!("lian::leases::stuck: the runner {lease} could not be given back, and may still be billed: {why}");
+        eprintln!("  help: mend that, then type `lian-build leases gc`; every apply tries again, too");
+    }
+}
+
+/// One line for commands that rent nothing, where something waits to be given back.
+pub fn remind(folder: &Path) {
+    let Ok(Some(store)) = Store::open_existing(folder) else { return };
+    let waiting = store.open_leases().unwrap_or_default().into_iter().filter(|lease| !lease.alive).count();
+    if waiting > 0 {
+        let runners = crate::report::count(waiting, "runner");
+        eprintln!("{runners} of dead runs wait to be given back: lian-build leases gc");
+    }
+}
