@@ -10,6 +10,7 @@ use super::classify::OomEvidence;
 use super::daemon::Daemon;
 use super::image;
 use super::scratch::scratch;
+use super::shadow::shadowed;
 use super::solve::{Solver, Unsolved, digest_in, fault_of};
 use super::verify;
 use crate::base::Digest;
@@ -100,7 +101,11 @@ impl Builder for Buildctl {
         image::seed(&request.staging, &request.named_contexts);
         let scratch = scratch()?;
         let metadata = scratch.path().join("metadata.json");
-        let args = argv::build(request, &metadata);
+        let shadow = shadowed(request, scratch.path()).map_err(|error| {
+            let message = format!("the Dockerfile cannot be read: {error}");
+            Fault::new(FaultKind::Missing, "lian::buildkit::missing_file", message).help("try again")
+        })?;
+        let args = argv::build(shadow.as_ref().unwrap_or(request), &metadata);
         let relay = |event: BuildEvent| {
             // BuildKit's housekeeping is no step of anybody's Dockerfile; the bytes it moves are still shown.
             if !matches!(&event, BuildEvent::Vertex { name, .. } if name.starts_with("[internal]")) {

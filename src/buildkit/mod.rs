@@ -17,6 +17,7 @@ mod probe;
 mod progress;
 mod scratch;
 mod search;
+mod shadow;
 mod solve;
 mod supervise;
 mod verify;

@@ -6,7 +6,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::args::{Format, Global, Selection};
 use super::blueprint;
 use super::carry::{self, Pace};
-use super::exit::{Exit, Outcome};
+use super::exit::{Exit, Failure, Outcome};
 use super::recover::{self, Recovered};
 use super::rent::Renting;
 use super::settings::Settings;
@@ -29,8 +29,17 @@ pub struct Wishes {
 
 /// Runs the command. Whatever happens, a program's last line is `run.finished`.
 pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome {
+    finish(global, |told| {
+        let settings = Settings::of_selection(selection)?;
+        let pace = Pace { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
+        run(global, settings, Survey::take, pace, told)
+    })
+}
+
+/// Sees to a program's last line, however the work ends: `told` says whether the run began, and so tells its end itself.
+pub fn finish(global: &Global, work: impl FnOnce(&mut bool) -> Outcome) -> Outcome {
     let mut told = false;
-    let outcome = run(global, selection, wishes, &mut told);
+    let outcome = work(&mut told);
     if told || global.format != Format::Json {
         return outcome;
     }
@@ -41,15 +50,20 @@ pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome 
     Ok(exit)
 }
 
-/// `told` says whether the run began, and so tells its end by itself.
-fn run(global: &Global, selection: &Selection, wishes: Wishes, told: &mut bool) -> Outcome {
+/// Plans what the survey finds, and carries it out.
+pub fn run(
+    global: &Global,
+    mut settings: Settings,
+    survey: impl FnOnce(&Settings) -> Result<Survey, Failure>,
+    pace: Pace,
+    told: &mut bool,
+) -> Outcome {
     let started = Instant::now();
-    let mut settings = Settings::of_selection(selection)?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(show::io)?;
     let renting = runtime.block_on(Renting::of(&settings))?;
     settings.platform = renting.platform();
-    let survey = Survey::take(&settings)?;
+    let survey = survey(&settings)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
     let store = Store::open(&settings.project_root)?;
@@ -72,7 +86,6 @@ fn run(global: &Global, selection: &Selection, wishes: Wishes, told: &mut bool) 
     }
     let session = Arc::new(store.begin(&super::command_line(), now())?);
     let images = Arc::new(images);
-    let pace = Pace { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
     let store_of_images = Arc::clone(&images) as Arc<dyn ImageStore>;
     let drawn = (blueprint, renting);
     let run = runtime.block_on(carry::carry_out(global, &settings, drawn, store_of_images, &session, pace));

@@ -96,6 +96,12 @@ pub enum Command {
         #[arg(long)]
         fail_fast: bool,
     },
+    /// Builds one Dockerfile, without a catalog, on a runner of its own
+    #[command(after_help = "Examples:
+  lian-build dispatch
+  lian-build dispatch --provider hcloud --runner-type cax31 --context-transfer session
+  lian-build dispatch --context services/api --image acme/api --secret id=token,env=TOKEN")]
+    Dispatch(Box<super::dispatch::Dispatch>),
     /// Moves the pins of external images in `lian.lock` to what their tags mean now
     #[command(after_help = "Examples:
   lian-build update
@@ -262,7 +268,7 @@ pub struct Project {
     pub project: PathBuf,
 }
 
-fn parse_pair(text: &str) -> Result<(String, String), String> {
+pub fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(format!("`{text}` has no `=`: write NAME=VALUE")),

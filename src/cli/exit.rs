@@ -162,6 +162,16 @@ pub enum UsageError {
         /// The field.
         field: String,
     },
+    /// No name of an image of ours.
+    #[error("`{given}` is no name for an image")]
+    #[diagnostic(
+        code(lian::cli::image_name),
+        help("write --image namespace/name: lower case, without registry (the workflow says which) and without tag")
+    )]
+    ImageName {
+        /// As typed.
+        given: String,
+    },
     /// Images would have to come back from a runner that keeps nothing.
     #[error(
         "runners that build by themselves (`context_transfer = 'rsync`) need a registry to push to, and images go to an OCI layout here"

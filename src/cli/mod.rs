@@ -5,6 +5,7 @@ mod args;
 mod blueprint;
 mod carry;
 mod check;
+mod dispatch;
 mod doctor;
 mod exit;
 mod forecast;
@@ -72,7 +73,10 @@ fn perform(cli: Cli) -> Outcome {
         let format = if global.format == Format::Dot { "dot" } else { "mermaid" };
         return Err(Failure::usage(UsageError::Format { format: format.to_owned() }));
     }
-    if !matches!(cli.command, Command::Apply { .. } | Command::Leases { .. } | Command::Completions { .. }) {
+    if !matches!(
+        cli.command,
+        Command::Apply { .. } | Command::Dispatch(_) | Command::Leases { .. } | Command::Completions { .. }
+    ) {
         recover::remind(&housekeeping::project_root(&args::Project { project: ".".into() }));
     }
     match cli.command {
@@ -81,6 +85,7 @@ fn perform(cli: Cli) -> Outcome {
         Command::Apply { selection, parallel, keep_going: _, fail_fast } => {
             apply::apply(&global, &selection, apply::Wishes { parallel, fail_fast })
         }
+        Command::Dispatch(wishes) => dispatch::dispatch(&global, &wishes),
         Command::Update { source, dry_run } => update::update(&global, &source, dry_run),
         Command::Runs { project, limit } => housekeeping::runs(&global, &project, limit),
         Command::Logs { project, run, layer } => logs::logs(&global, &project, &run, layer.as_deref()),

@@ -2,7 +2,6 @@
 //! (only `update` does).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 
 use super::exit::{Failure, UsageError};
 use super::settings::Settings;
@@ -31,14 +30,9 @@ impl Pins {
     }
 }
 
-/// Where a catalog's lock lies.
-pub fn lock_path(settings: &Settings) -> PathBuf {
-    settings.catalog.join("lian.lock")
-}
-
 /// Finds every image's digest; asks a registry only for those that neither a substitute nor the lock knows.
 pub fn find(settings: &Settings, images: &BTreeSet<ImageRef>) -> Result<Pins, Failure> {
-    let lock = store::read_lock(&lock_path(settings))?.unwrap_or_default();
+    let lock = store::read_lock(&settings.lock)?.unwrap_or_default();
     let mut pins = Pins::default();
     let mut unknown = Vec::new();
     for image in images {
@@ -72,7 +66,7 @@ pub fn add_missing(settings: &Settings, pins: &Pins) -> Result<(), Failure> {
     if pins.missing.is_empty() {
         return Ok(());
     }
-    store::change_lock(&lock_path(settings), |lock| {
+    store::change_lock(&settings.lock, |lock| {
         for (name, pin) in &pins.missing {
             lock.images.entry(name.clone()).or_insert_with(|| pin.clone());
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Selection, Source};
 use super::exit::{Exit, Failure, UsageError, What};
-use crate::model::{ImageRef, Workflow};
+use crate::model::{BuildSpec, ImageRef, Workflow};
 use crate::nickel::{self, Evaluator};
 use crate::registries::Substitute;
 
@@ -39,6 +39,10 @@ pub struct Settings {
     pub layout: PathBuf,
     /// What layers that name no platform are built for.
     pub platform: String,
+    /// Where external images are pinned.
+    pub lock: PathBuf,
+    /// What was said on the command line about runners: wins over any `.build-spec.ncl`.
+    pub spec: BuildSpec,
 }
 
 /// The binary itself: Nickel is evaluated in children of it. Not by its path: the file there may be another one by now.
@@ -59,6 +63,8 @@ impl Settings {
         tracing::debug!(workflow = ?named, catalog = %catalog.display(), root = %project_root.display(), "settings");
         Ok(Self {
             layout: project_root.join(".lian").join("images"),
+            lock: catalog.join("lian.lock"),
+            spec: BuildSpec::default(),
             catalog,
             project_root,
             set,
@@ -92,7 +98,7 @@ impl Settings {
     }
 }
 
-fn readable(file: &Path) -> Result<PathBuf, Failure> {
+pub fn readable(file: &Path) -> Result<PathBuf, Failure> {
     std::fs::File::open(file).map_err(|error| {
         Failure::usage(UsageError::Unreadable {
             what: "the CA bundle".to_owned(),
@@ -102,6 +108,12 @@ fn readable(file: &Path) -> Result<PathBuf, Failure> {
         })
     })?;
     Ok(file.to_owned())
+}
+
+/// The workflow in a file.
+pub fn workflow_in(file: &Path, allow_imports: &[PathBuf]) -> Result<Workflow, Failure> {
+    let loaded = evaluator().workflow(file, allow_imports)?;
+    loaded.workflow.ok_or(Failure { what: What::Faults(loaded.diagnostics, loaded.sources), exit: Exit::Failed })
 }
 
 fn load_workflow(source: &Source) -> Result<(Workflow, Option<PathBuf>), Failure> {
@@ -119,15 +131,11 @@ fn load_workflow(source: &Source) -> Result<(Workflow, Option<PathBuf>), Failure
             }
         }
     };
-    let loaded = evaluator().workflow(&file, &source.allow_import)?;
-    match loaded.workflow {
-        Some(workflow) => Ok((workflow, Some(file))),
-        None => Err(Failure { what: What::Faults(loaded.diagnostics, loaded.sources), exit: Exit::Failed }),
-    }
+    workflow_in(&file, &source.allow_import).map(|workflow| (workflow, Some(file)))
 }
 
 /// Substitutes by normalised reference.
-fn substitutes(pairs: impl Iterator<Item = (String, String)>) -> Result<BTreeMap<String, Substitute>, Failure> {
+pub fn substitutes(pairs: impl Iterator<Item = (String, String)>) -> Result<BTreeMap<String, Substitute>, Failure> {
     pairs
         .map(|(name, to)| {
             let reference: ImageRef = name.parse().map_err(|error| {

@@ -9,7 +9,8 @@ use crate::context;
 use crate::dockerfile;
 use crate::graph::{self, LayerGraph};
 use crate::model::{
-    Catalog, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, Sources,
+    Base, Catalog, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, Secret,
+    Sources, UseKind,
 };
 use crate::nickel::LoadRequest;
 
@@ -40,15 +41,9 @@ impl Survey {
             allow_imports: settings.allow_imports.clone(),
             project_root: settings.project_root.clone(),
         })?;
-        let mut survey = Self {
-            catalog: loaded.catalog,
-            graph: None,
-            diagnostics: loaded.diagnostics,
-            sources: loaded.sources,
-            dockerfiles: BTreeMap::new(),
-            texts: BTreeMap::new(),
-            broken: loaded.broken.len(),
-        };
+        let mut survey = Self { sources: loaded.sources, ..Self::empty(loaded.catalog) };
+        survey.diagnostics = loaded.diagnostics;
+        survey.broken = loaded.broken.len();
         survey.read_dockerfiles(settings, loaded.unsettled);
         let broken: BTreeSet<LayerName> = loaded.broken.into_iter().collect();
         let (graph, faults) = graph::build(&survey.catalog, &survey.dockerfiles, &broken);
@@ -56,6 +51,45 @@ impl Survey {
         let sound = !survey.diagnostics.iter().any(Diagnostic::is_error);
         survey.graph = graph.filter(|_| sound);
         Ok(survey)
+    }
+
+    fn empty(catalog: Catalog) -> Self {
+        Self {
+            catalog,
+            graph: None,
+            diagnostics: Vec::new(),
+            sources: Sources::default(),
+            dockerfiles: BTreeMap::new(),
+            texts: BTreeMap::new(),
+            broken: 0,
+        }
+    }
+
+    /// One Dockerfile that no catalog declares: what it stands on and what it mounts is what it says itself.
+    pub fn of_one(settings: &Settings, mut catalog: Catalog) -> Self {
+        let mut survey = Self::empty(catalog.clone());
+        survey.read_dockerfiles(settings, false);
+        for declared in &mut catalog.layers {
+            let Some(Ok(facts)) = survey.dockerfiles.get(&declared.layer.name).map(|read| &read.facts) else {
+                continue;
+            };
+            let layer = &mut declared.layer;
+            if let Some(base) = facts.uses.iter().rev().find(|used| used.kind == UseKind::From) {
+                layer.build_base = Base::External { image: base.image.clone() };
+            }
+            layer.ssh = facts.ssh_ids.keys().cloned().collect();
+            for id in facts.secret_ids.keys() {
+                if layer.secrets.iter().all(|known| known.id != *id) {
+                    layer.secrets.push(Secret { id: id.clone(), env: None, file: None, required: false });
+                }
+            }
+        }
+        survey.catalog = catalog;
+        let (graph, faults) = graph::build(&survey.catalog, &survey.dockerfiles, &BTreeSet::new());
+        // There is no declaration to disagree with.
+        survey.diagnostics.extend(faults.into_iter().filter(|fault| fault.code != graph::MISMATCH));
+        survey.graph = graph.filter(|_| !survey.diagnostics.iter().any(Diagnostic::is_error));
+        survey
     }
 
     /// How many layers were declared, well or badly.

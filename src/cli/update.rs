@@ -17,7 +17,7 @@ pub fn update(global: &Global, source: &Source, dry_run: bool) -> Outcome {
     let settings = Settings::of_source(source)?;
     let survey = Survey::take(&settings)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
-    let path = pins::lock_path(&settings);
+    let path = settings.lock.clone();
     let old = store::read_lock(&path)?.unwrap_or_default();
     let mut images = BTreeMap::new();
     for layer in graph.layers() {

@@ -2,6 +2,9 @@
 
 use super::pattern::{Pattern, clean};
 
+/// lian-build's own folder in a project.
+const OWN: &str = ".lian";
+
 /// The patterns of an ignore file, in order; the last that matches decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ignore {
@@ -34,6 +37,13 @@ impl Ignore {
         }
         let plain_exceptions = patterns.iter().filter(|pattern| pattern.exception).all(Pattern::is_plain);
         Ok(Self { patterns, plain_exceptions })
+    }
+
+    /// With lian-build's own folder left out, whatever the file says: it changes while it is being built.
+    #[must_use]
+    pub fn without_own(mut self) -> Self {
+        self.patterns.push(Pattern::new(OWN).expect("invariant: a plain name is a pattern"));
+        self
     }
 
     /// Whether the path (relative, `/` between its parts) is left out, given what its folder matched; and what its own

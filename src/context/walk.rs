@@ -47,9 +47,9 @@ pub(super) fn ignore_file(context: &Path, dockerfile: &Path) -> Result<(Ignore, 
             line,
             what,
         })?;
-        return Ok((ignore, Some(Digest::of(bytes))));
+        return Ok((ignore.without_own(), Some(Digest::of(bytes))));
     }
-    Ok((Ignore::default(), None))
+    Ok((Ignore::default().without_own(), None))
 }
 
 /// An entry that is let through, not yet hashed.

@@ -11,7 +11,8 @@ use crate::model::{
 
 /// The secret that `ca_bundle` of a workflow hands to every build.
 const CA_SECRET: &str = "ca";
-const MISMATCH: &str = "lian::dockerfile::base_mismatch";
+/// The code of faults where a declaration and its Dockerfile disagree.
+pub const MISMATCH: &str = "lian::dockerfile::base_mismatch";
 
 /// Checks one layer against its Dockerfile and returns the images that it uses, by familiar name.
 pub(super) fn check(

@@ -14,5 +14,6 @@ mod tests;
 mod tools;
 
 pub use build::build;
+pub use dockerfiles::MISMATCH;
 pub use key::{KeyInputs, effective_build_args, key_parts, known_build_args};
 pub use layer_graph::{ImageOrigin, LayerGraph, UnknownTarget, UsedImage};

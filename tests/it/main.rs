@@ -7,6 +7,7 @@ mod buildkit_verify;
 mod check;
 mod commands;
 mod context;
+mod dispatch;
 mod hooks;
 mod house;
 mod nickel;

@@ -11,7 +11,7 @@ const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
 const HUNGRY: &str = "RUN x=$(head -c 50000000 /dev/zero | tr '\\0' a); echo ${#x}";
 
 /// A project that builds on these hosts, with what goes into the workflow beside them.
-fn project_on(hosts: &[(&Sandbox, u32, u32)], key: &std::path::Path, more: &str) -> Project {
+pub fn project_on(hosts: &[(&Sandbox, u32, u32)], key: &std::path::Path, more: &str) -> Project {
     let project = Project::with_base();
     let arch = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
     let list: Vec<String> = hosts
@@ -37,7 +37,7 @@ fn project_on(hosts: &[(&Sandbox, u32, u32)], key: &std::path::Path, more: &str)
     project
 }
 
-const SESSION: &str = "runners = { context_transfer = 'session, boot_timeout_s = 30 }";
+pub const SESSION: &str = "runners = { context_transfer = 'session, boot_timeout_s = 30 }";
 
 #[test]
 fn layers_are_built_on_a_host_and_come_back() {

@@ -123,7 +123,7 @@ impl Project {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(LIAN);
         command.args(arguments).current_dir(self.path()).env("NO_COLOR", "1").stdin(Stdio::null());
-        if let (Some(base), Some("plan" | "apply")) = (&self.base, arguments.first().copied()) {
+        if let (Some(base), Some("plan" | "apply" | "dispatch")) = (&self.base, arguments.first().copied()) {
             command.arg(format!("--base-image=base.example/busybox:1=oci-layout:{}", base.display()));
             command.env("BUILDKIT_HOST", buildkitd::stage().daemon.address());
             command.env("LIAN_BUILDKIT_BIN", buildkitd::binaries().buildctl.parent().expect("a folder"));

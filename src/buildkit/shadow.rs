@@ -1,0 +1,32 @@
+//! A Dockerfile's stand-in whose ignore file leaves lian-build's own folder out. Refuses: changing anything of the user's.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::ports::BuildRequest;
+
+/// lian-build's own folder in a project: images, history and logs, which change while something is built.
+const OWN: &str = ".lian";
+
+/// Where the context holds that folder: the request on a copy of its Dockerfile in `folder`, with an ignore file beside it,
+/// which BuildKit prefers to the context's own.
+pub(super) fn shadowed(request: &BuildRequest, folder: &Path) -> std::io::Result<Option<BuildRequest>> {
+    if !request.context.join(OWN).is_dir() {
+        return Ok(None);
+    }
+    let name = request.dockerfile.file_name().unwrap_or(request.dockerfile.as_os_str());
+    let copy = folder.join(name);
+    std::fs::copy(&request.dockerfile, &copy)?;
+    let patterns = [ignore_of(&request.dockerfile), request.context.join(".dockerignore")]
+        .into_iter()
+        .find(|file| file.is_file())
+        .map_or(Ok(String::new()), std::fs::read_to_string)?;
+    std::fs::write(ignore_of(&copy), format!("{patterns}\n{OWN}\n"))?;
+    Ok(Some(BuildRequest { dockerfile: copy, ..request.clone() }))
+}
+
+fn ignore_of(dockerfile: &Path) -> PathBuf {
+    let mut name = OsString::from(dockerfile);
+    name.push(".dockerignore");
+    name.into()
+}

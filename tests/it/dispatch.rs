@@ -1,0 +1,66 @@
+//! `dispatch`: one Dockerfile without a catalog, here and on a host.
+
+use crate::runners::{SESSION, project_on};
+use crate::support::project::{Project, text};
+use crate::support::sandbox::{Sandbox, key_pair};
+
+#[test]
+fn any_project_with_a_dockerfile_is_built_and_reused() {
+    let project = Project::with_base();
+    project.write("api/Dockerfile", "FROM base.example/busybox:1 AS made\nARG WORD\nRUN echo $WORD > /word\nFROM scratch\nCOPY --from=made /word /word\n");
+    let arguments =
+        ["dispatch", "--context", "api", "--image", "acme/api", "--build-arg", "WORD=one", "--format", "json"];
+    let first = project.lian(&arguments).exits(0);
+    assert_eq!(first.outcomes(), ["api=built"]);
+    assert!(project.references().contains(&"acme/api:latest".to_owned()), "{:?}", project.references());
+    assert_eq!(project.lian(&arguments).exits(0).outcomes(), ["api=reused"]);
+    let mut forced = arguments.to_vec();
+    forced.push("--force");
+    assert_eq!(project.lian(&forced).exits(0).outcomes(), ["api=built"]);
+    assert!(!project.path().join("api/lian.lock").exists(), "a lock was written into the context");
+}
+
+#[test]
+fn a_host_builds_it_with_its_secret_and_keeps_nothing() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    project.write(
+        "Dockerfile",
+        "FROM base.example/busybox:1\nCOPY . /all\nRUN [ ! -e /all/.lian ] && [ -e /all/Dockerfile ]\nRUN --mount=type=secret,id=token cat /run/secrets/token | head -c 3 > /first\n",
+    );
+    let mut command = project.command(&[
+        "dispatch",
+        "--workflow",
+        "workflows/local.ncl",
+        "--image",
+        "acme/tool",
+        "--secret",
+        "id=token,env=THE_TOKEN",
+        "--format",
+        "json",
+    ]);
+    let ran: crate::support::project::Ran =
+        command.env("THE_TOKEN", "s3cr3t-value").output().expect("it starts").into();
+    let ran = ran.exits(0);
+    let end = ran.events().into_iter().find(|event| event["type"] == "step.finished").expect("an end");
+    assert_eq!(text(&end["runner_type"]), host.address.to_string(), "{end}");
+    assert!(!ran.both().contains("s3cr3t-value"), "the secret was told");
+    let left = host.run("grep -rls s3cr3t-value /run/lian* /tmp /workspace /root 2>/dev/null");
+    assert_eq!(left.trim(), "");
+}
+
+#[test]
+fn wrong_words_are_told_with_the_way_out() {
+    let project = Project::with_base();
+    project.write("Dockerfile", "FROM base.example/busybox:1\n");
+    let name = project.lian(&["dispatch", "--image", "UPPER"]).exits(64);
+    assert!(name.stderr.contains("lian::cli::image_name") && name.stderr.contains("help:"), "{}", name.both());
+    let context = project.lian(&["dispatch", "--context", "absent"]).exits(64);
+    assert!(context.stderr.contains("--context"), "{}", context.both());
+    let host = project.lian(&["dispatch", "--provider", "ssh", "--context-transfer", "session"]).exits(64);
+    assert!(host.stderr.contains("providers.ssh.hosts"), "{}", host.both());
+    let size = project.lian(&["dispatch", "--runner-type", "cax13"]).exits(64);
+    assert!(size.stderr.contains("cax11"), "{}", size.both());
+}
