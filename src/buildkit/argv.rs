@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::ports::{BuildRequest, ImageSource, NamedContext, SecretSource, SecretValue};
+use crate::ports::{BuildRequest, ImageSource, NamedContext, PushTarget, SecretSource, SecretValue};
 
 /// What keeps BuildKit's built-in frontend: with a command line given, it does not look for a `# syntax=` line, which
 /// would fetch an unpinned frontend.
@@ -36,7 +36,7 @@ pub(super) fn build(request: &BuildRequest, metadata: &Path) -> Vec<String> {
     for id in &request.ssh {
         args.extend(["--ssh".to_owned(), id.clone()]);
     }
-    layout_output(&mut args, &request.staging, metadata);
+    image_output(&mut args, &request.staging, request.push.as_ref(), metadata);
     args
 }
 
@@ -49,10 +49,18 @@ pub(super) fn over_image(folder: &Path, platform: &str, image: &ImageSource) -> 
     args
 }
 
-/// Exports the image into a private OCI layout, and its digest into `metadata`.
-pub(super) fn layout_output(args: &mut Vec<String>, staging: &Path, metadata: &Path) {
-    let dest = csv(&format!("dest={}", staging.display()));
-    args.extend(["--output".to_owned(), format!("type=oci,tar=false,{dest},{COMPRESSION}")]);
+/// Exports the image into a private OCI layout, or pushes it by its digest alone: tags move when it is verified. The
+/// digest goes into `metadata`.
+pub(super) fn image_output(args: &mut Vec<String>, staging: &Path, push: Option<&PushTarget>, metadata: &Path) {
+    let output = match push {
+        None => format!("type=oci,tar=false,{},{COMPRESSION}", csv(&format!("dest={}", staging.display()))),
+        Some(PushTarget { name, plain_http }) => {
+            let insecure = if *plain_http { ",registry.insecure=true" } else { "" };
+            let name = csv(&format!("name={name}"));
+            format!("type=image,{name},push=true,push-by-digest=true,name-canonical=true,{COMPRESSION}{insecure}")
+        }
+    };
+    args.extend(["--output".to_owned(), output]);
     args.extend(["--metadata-file".to_owned(), metadata.display().to_string()]);
 }
 
@@ -145,12 +153,28 @@ mod tests {
             ],
             frontend: None,
             staging: "/images/staging/1".into(),
+            push: None,
         }
     }
 
     #[test]
     fn says_all_that_the_request_says() {
         insta::assert_snapshot!(build(&request(), Path::new("/tmp/m.json")).join("\n"));
+    }
+
+    #[test]
+    fn an_image_is_pushed_by_its_digest_alone() {
+        let output = |plain_http| {
+            let push = Some(PushTarget { name: "host:5000/lamina/app".into(), plain_http });
+            let args = build(&BuildRequest { push, ..request() }, Path::new("/m"));
+            let at = args.iter().position(|arg| arg == "--output").expect("an output");
+            assert_eq!(args.iter().filter(|arg| *arg == "--output").count(), 1);
+            args[at + 1].clone()
+        };
+        let expected = "type=image,name=host:5000/lamina/app,push=true,push-by-digest=true,name-canonical=true,\
+                        compression=zstd,compression-level=1,oci-mediatypes=true";
+        assert_eq!(output(false), expected);
+        assert_eq!(output(true), format!("{expected},registry.insecure=true"));
     }
 
     #[test]

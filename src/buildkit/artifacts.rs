@@ -29,7 +29,7 @@ pub(super) async fn build(solver: &Solver, request: &VerifyRequest) -> Result<Re
     for (name, value) in &request.labels {
         argv::opt(&mut args, &format!("label:{name}"), value);
     }
-    argv::layout_output(&mut args, &request.staging, &metadata);
+    argv::image_output(&mut args, &request.staging, request.push_artifacts.as_ref(), &metadata);
     match solver.solve(&args, &silent).await {
         Ok(_) => digest_in(&metadata).map(Ok),
         Err(Unsolved::Failed(failure)) if is_absent(&failure) => missing(solver, request).await.map(Err),

@@ -98,7 +98,9 @@ fn demand_image(name: &str, source: &ImageSource) -> Result<(), Fault> {
 impl Builder for Buildctl {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
         demand_inputs(request)?;
-        image::seed(&request.staging, &request.named_contexts);
+        if request.push.is_none() {
+            image::seed(&request.staging, &request.named_contexts);
+        }
         let scratch = scratch()?;
         let metadata = scratch.path().join("metadata.json");
         let shadow = shadowed(request, scratch.path()).map_err(|error| {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::base::Digest;
-use crate::ports::{ImageSource, NamedContext};
+use crate::ports::{ImageSource, NamedContext, VerifyRequest};
 
 /// The PATH that BuildKit gives a step whose image says none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -73,9 +73,14 @@ pub(super) fn blob(layout: &Path, digest: &Digest) -> PathBuf {
     layout.join("blobs/sha256").join(digest.hex())
 }
 
-/// The settings of an image for a platform; the defaults where they cannot be read (an image in a registry).
-pub(super) fn settings(source: &ImageSource, platform: &str) -> Settings {
-    let ImageSource::Layout { dir, digest } = source else { return Settings::default() };
+/// The settings of the image that is verified, for the one platform asked for; the defaults where nobody can tell them.
+/// Those of an image in a registry come with the request.
+pub(super) fn settings(request: &VerifyRequest) -> Settings {
+    let platform = request.platform.as_str();
+    let ImageSource::Layout { dir, digest } = &request.image else {
+        let told = request.configs.get(platform).cloned().unwrap_or_default();
+        return Settings { env: Some(told.env), on_build: Some(told.on_build) };
+    };
     let find = || {
         let mut manifest: Manifest = read(dir, digest)?;
         if manifest.config.is_none() {
@@ -125,7 +130,10 @@ fn read<T: DeserializeOwned>(dir: &Path, digest: &Digest) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::ports::ImageConfig;
 
     #[test]
     fn the_last_path_counts_and_relative_folders_do_not() {
@@ -139,9 +147,32 @@ mod tests {
         assert!(!settings.triggers());
     }
 
+    fn request(image: ImageSource) -> VerifyRequest {
+        VerifyRequest {
+            image,
+            platform: "linux/amd64".into(),
+            tools: Vec::new(),
+            artifact_paths: Vec::new(),
+            staging: PathBuf::new(),
+            push_artifacts: None,
+            labels: BTreeMap::new(),
+            configs: BTreeMap::new(),
+        }
+    }
+
     #[test]
     fn an_image_that_cannot_be_read_has_the_defaults() {
-        let source = ImageSource::Layout { dir: "/nowhere".into(), digest: Digest::of("x") };
-        assert_eq!(settings(&source, "linux/amd64"), Settings::default());
+        let nowhere = request(ImageSource::Layout { dir: "/nowhere".into(), digest: Digest::of("x") });
+        assert_eq!(settings(&nowhere), Settings::default());
+    }
+
+    #[test]
+    fn an_image_in_a_registry_is_told_of() {
+        let mut far = request(ImageSource::Registry { name: "host/x".into(), digest: Digest::of("x") });
+        assert_eq!(settings(&far).path().len(), 6);
+        let config = ImageConfig { env: vec!["PATH=/opt/bin".into()], on_build: vec!["RUN x".into()] };
+        far.configs.insert("linux/amd64".into(), config);
+        assert_eq!(settings(&far).path(), ["/opt/bin"]);
+        assert!(settings(&far).triggers());
     }
 }

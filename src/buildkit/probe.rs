@@ -31,7 +31,7 @@ done; return 1
 pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Option<Vec<Finding>>, Fault> {
     let folder = scratch()?;
     let (context, found) = (folder.path().join("context"), folder.path().join("found"));
-    let settings = image::settings(&request.image, &request.platform);
+    let settings = image::settings(request);
     let dockerfile = format!(
         "{}COPY Dockerfile {OUT}/\nRUN --network=none {}\nFROM scratch\nCOPY --from=probe {OUT}/ /\n",
         head(&settings),

@@ -16,7 +16,7 @@ use crate::ports::VerifyRequest;
 
 /// What is wrong with the tools.
 pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding>, Fault> {
-    let settings = image::settings(&request.image, &request.platform);
+    let settings = image::settings(request);
     let folder = scratch()?;
     let mut present = vec![false; request.tools.len()];
     for (at, place) in settings.path().into_iter().enumerate() {

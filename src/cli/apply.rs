@@ -7,6 +7,7 @@ use super::args::{Format, Global, Selection};
 use super::blueprint;
 use super::carry::{self, Pace};
 use super::exit::{Exit, Failure, Outcome};
+use super::images::Images;
 use super::recover::{self, Recovered};
 use super::rent::Renting;
 use super::settings::Settings;
@@ -14,8 +15,6 @@ use super::show;
 use super::survey::Survey;
 use crate::base::Timestamp;
 use crate::model::{EventBody, Outcome as StepOutcome, RunOutcome, RunState};
-use crate::ports::ImageStore;
-use crate::registries::{KeepPolicy, OciLayout};
 use crate::store::{Store, Tally};
 
 /// What was asked for, beside the selection.
@@ -74,21 +73,19 @@ pub fn run(
     }
     let left = runtime.block_on(recover::recover(&store, &settings.project_root))?;
     recover::tell(global, &left);
-    let images = OciLayout::open(&settings.layout)?;
+    let images = Images::open(&settings)?;
     // Whatever the plan reuses stays until the run is over.
     let in_use = images.in_use()?;
-    let mut blueprint = blueprint::draw(&settings, &survey, graph, Some(&images), Some(&store), &renting)?;
+    let mut blueprint = blueprint::draw(&settings, &survey, graph, Some(images.store()), Some(&store), &renting)?;
     blueprint::give_secrets(&settings, &survey, &mut blueprint.jobs)?;
     super::pins::add_missing(&settings, &blueprint.pins)?;
     // An image that is reused is what the catalog says now, whatever was built in between.
     for step in blueprint.plan.steps.iter().filter(|step| step.digest.is_some()) {
-        images.make_latest(step.image.trim_end_matches(":latest"), &step.key)?;
+        images.store().make_latest(step.image.trim_end_matches(":latest"), &step.key)?;
     }
     let session = Arc::new(store.begin(&super::command_line(), now())?);
-    let images = Arc::new(images);
-    let store_of_images = Arc::clone(&images) as Arc<dyn ImageStore>;
     let drawn = (blueprint, renting);
-    let run = runtime.block_on(carry::carry_out(global, &settings, drawn, store_of_images, &session, pace));
+    let run = runtime.block_on(carry::carry_out(global, &settings, drawn, images.shared(), &session, pace));
     // Work that nobody waits for any more must not hold the process.
     runtime.shutdown_background();
     let run = match run {
@@ -118,9 +115,9 @@ fn recover_rest(store: &Store, settings: &Settings, left: &Recovered) -> bool {
 }
 
 /// The default bounds hold without being asked for.
-fn tidy(store: &Store, images: &OciLayout, grew: bool) {
+fn tidy(store: &Store, images: &Images, grew: bool) {
     let pruned = store.prune().map(|_| ());
-    let collected = if grew { images.collect(KeepPolicy::default()).map(|_| ()) } else { Ok(()) };
+    let collected = if grew { images.tidy() } else { Ok(()) };
     for error in [pruned.err().map(|e| e.to_string()), collected.err().map(|e| e.to_string())].into_iter().flatten() {
         tracing::warn!("tidying up: {error}");
     }

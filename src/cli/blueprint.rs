@@ -18,7 +18,6 @@ use crate::model::{
 };
 use crate::plan::{self, Candidate};
 use crate::ports::{BuildRequest, ContextError, ContextReader, ImageStore, NamedContext, SecretSource, SecretValue};
-use crate::registries::OciLayout;
 use crate::store::Store;
 
 /// A plan with everything that is needed to carry it out.
@@ -47,7 +46,7 @@ pub fn draw(
     settings: &Settings,
     survey: &Survey,
     graph: &LayerGraph,
-    images: Option<&OciLayout>,
+    images: Option<&dyn ImageStore>,
     history: Option<&Store>,
     renting: &Renting,
 ) -> Result<Blueprint, Failure> {
@@ -119,7 +118,7 @@ pub fn draw(
 /// The verified image of a layer's key, if it stands on the images that its parents have now; else the parent that was
 /// rebuilt: one that was forced has another image under the same key.
 fn existing(
-    images: &OciLayout,
+    images: &dyn ImageStore,
     job: &Job,
     current: &BTreeMap<LayerName, Option<Digest>>,
 ) -> Result<(Option<Digest>, Option<LayerName>), Failure> {
@@ -248,6 +247,7 @@ fn job(
         named_contexts,
         frontend: frontend_pin.map(|(digest, image)| format!("{}@{digest}", image.name())),
         staging: std::path::PathBuf::new(),
+        push: None,
     };
     Ok(Job {
         image: format!("{namespace}/{}", layer.name),

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Format, Global, Project, Source};
 use super::exit::{Exit, Failure, Outcome, UsageError};
+use super::images::{Images, http_registries};
 use super::settings::Settings;
 use super::show;
 use super::survey::host_platform;
 use crate::base::human_bytes;
 use crate::buildkit::{self, Daemon, DaemonConfig};
 use crate::nickel;
-use crate::ports::ImageStore as _;
-use crate::registries::{Collected, KeepPolicy, OciLayout};
+use crate::ports::{ImageSource, ImageStore as _};
+use crate::registries::{Collected, KeepPolicy, OciLayout, Registry};
 use crate::report::{self, Style};
 use crate::store::Store;
 
@@ -35,15 +36,17 @@ pub fn runs(global: &Global, project: &Project, limit: usize) -> Outcome {
 
 /// Puts an image into Docker or podman.
 pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &str, tag: Option<&str>) -> Outcome {
-    let settings = Settings::of_source(source)?;
+    let mut settings = Settings::of_source(source)?;
+    if let Some(layout) = layout {
+        settings.layout = layout;
+    }
     let evaluated = super::survey::Survey::take(&settings)?;
     let namespace = &evaluated.catalog.settings.namespace;
     let name = format!("{namespace}/{layer}");
-    let images = OciLayout::open(layout.unwrap_or(settings.layout))?;
+    let images = Images::open(&settings)?;
     let _in_use = images.in_use()?;
-    let Some(found) = images.find(&name, "latest")? else {
-        let built: Vec<String> =
-            images.list()?.into_iter().filter(|image| image.tag == "latest").map(|image| image.name).collect();
+    let Some(found) = images.store().find(&name, "latest")? else {
+        let built = images.built()?;
         let help = match crate::base::nearest(&name, built.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{}`?", near.rsplit('/').next().unwrap_or(near)),
             None => format!("build it first: lian-build apply --target {layer}"),
@@ -54,14 +57,21 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
     let platform = found.platform.clone().unwrap_or_else(host_platform);
     let runtime = show::runtime()?;
+    let from = images.store().source(&name, &found.digest);
     let engine = runtime.block_on(async {
-        let daemon = Daemon::ensure(&DaemonConfig::from_env()?).await?;
-        buildkit::load(&daemon, &images.source(&name, &found.digest), &platform, &reference).await
+        let mut config = DaemonConfig::from_env()?;
+        config.http_registries = http_registries(&settings);
+        let daemon = Daemon::ensure(&config).await?;
+        buildkit::load(&daemon, &from, &platform, &reference).await
     });
     let engine = engine.map_err(Failure::unavailable)?;
+    let pulled = match &from {
+        ImageSource::Registry { name, digest } => format!(", pulled from {name}@{digest}"),
+        ImageSource::Layout { .. } => String::new(),
+    };
     match global.format {
         Format::Json => show::json(&serde_json::json!({ "schema": 1, "image": reference, "engine": engine })),
-        _ => show::out(&format!("{reference} is in {engine}\n")),
+        _ => show::out(&format!("{reference} is in {engine}{pulled}\n")),
     }
     Ok(Exit::Done)
 }
@@ -76,7 +86,14 @@ pub fn gc(
 ) -> Outcome {
     let root = project_root(project);
     let mut total = Collected::default();
+    let registry = Registry::tidy(&root.join(".lian"))?;
     let layout = layout.map_or_else(|| root.join(".lian").join("images"), Path::to_owned);
+    if let (Some(name), true, false) = (drop.first(), registry, layout.join("index.json").is_file()) {
+        let (what, path, cause) =
+            ("the image".to_owned(), name.clone(), "the project's images are in a registry".to_owned());
+        let help = "delete it there: a registry's images are the registry's business".to_owned();
+        return Err(Failure::usage(UsageError::Unreadable { what, path, cause, help }));
+    }
     if layout.join("index.json").is_file() {
         let images = OciLayout::open(&layout)?;
         for name in drop {
@@ -115,6 +132,9 @@ pub fn gc(
             human_bytes(total.freed),
             human_bytes(total.kept)
         ));
+    }
+    if registry {
+        show::out("registry: its images are its own business; nothing was removed there\n");
     }
     show::out(&format!("logs:   {} freed\n", human_bytes(logs)));
     match cache {

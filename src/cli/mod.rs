@@ -10,6 +10,7 @@ mod doctor;
 mod exit;
 mod forecast;
 mod housekeeping;
+mod images;
 mod leases;
 mod logs;
 mod on_demand;

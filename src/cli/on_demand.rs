@@ -13,16 +13,23 @@ use crate::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
 /// nothing touches none.
 #[derive(Default)]
 pub struct OnDemand {
+    http_registries: Vec<String>,
     daemon: tokio::sync::Mutex<Option<Arc<(Daemon, Buildctl)>>>,
 }
 
 impl OnDemand {
+    /// One whose daemon speaks to these registries (`host[:port]`) without TLS.
+    pub fn new(http_registries: Vec<String>) -> Self {
+        Self { http_registries, ..Self::default() }
+    }
+
     async fn builder(&self) -> Result<Arc<(Daemon, Buildctl)>, Fault> {
         let mut held = self.daemon.lock().await;
         if let Some(daemon) = &*held {
             return Ok(Arc::clone(daemon));
         }
-        let config = DaemonConfig::from_env().map_err(|error| unavailable(&error))?;
+        let mut config = DaemonConfig::from_env().map_err(|error| unavailable(&error))?;
+        config.http_registries.clone_from(&self.http_registries);
         let daemon = Daemon::ensure(&config).await.map_err(|error| unavailable(&error))?;
         let builder = Buildctl::on(&daemon);
         let ready = Arc::new((daemon, builder));

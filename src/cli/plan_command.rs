@@ -8,12 +8,12 @@ use super::blueprint;
 use super::carry::{self, Pace};
 use super::exit::{Exit, Outcome};
 use super::forecast;
+use super::images::Images;
 use super::rent::Renting;
 use super::settings::Settings;
 use super::show;
 use super::survey::Survey;
 use crate::model::ComputeProvider;
-use crate::registries::OciLayout;
 use crate::report::{self, Style};
 use crate::store::Store;
 
@@ -26,16 +26,14 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
     let survey = Survey::take(&settings)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
-    let images = match settings.layout.join("index.json").is_file() {
-        true => Some(OciLayout::open(&settings.layout)?),
-        false => None,
-    };
+    let images = Images::open_existing(&settings)?;
     // Without a history there are no estimates: no reason not to plan.
     let store = Store::open_existing(&settings.project_root).unwrap_or_else(|error| {
         tracing::warn!("{error}: no estimates");
         None
     });
-    let blueprint = blueprint::draw(&settings, &survey, graph, images.as_ref(), store.as_ref(), &renting)?;
+    let blueprint =
+        blueprint::draw(&settings, &survey, graph, images.as_ref().map(Images::store), store.as_ref(), &renting)?;
     let width = apply::width(&settings, None);
     let leased = settings.workflow.compute_provider != ComputeProvider::Local;
     let pace = Pace { width, keep_going: true };

@@ -25,8 +25,8 @@ pub struct Reached {
 
 impl Reached {
     /// Waits at most so long for a runner to be ready.
-    pub fn new(boot_timeout: Duration) -> Self {
-        Self { here: Arc::new(OnDemand::default()), boot_timeout, binaries: OnceCell::new() }
+    pub fn new(boot_timeout: Duration, http_registries: Vec<String>) -> Self {
+        Self { here: Arc::new(OnDemand::new(http_registries)), boot_timeout, binaries: OnceCell::new() }
     }
 
     async fn binaries(&self) -> Result<&Binaries, Fault> {

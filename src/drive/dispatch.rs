@@ -15,7 +15,7 @@ use crate::life::{Effect, Input, Run, StopLevel};
 use crate::model::{Event, EventBody, Fault, FaultKind, ImageRecord, Size};
 use crate::ports::{
     AcquireRequest, BuildRecord, Built, Claim, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal,
-    JournalError, JournalKind, Lease, LeaseMark, Observer, Runner, Runners, Staged,
+    JournalError, JournalKind, Lease, LeaseMark, Observer, Runner, Runners, Staged, StagedAt,
 };
 
 /// What a run is carried out with.
@@ -383,7 +383,11 @@ impl<'a> Dispatcher<'a> {
         else {
             return self.send(Input::Faulted { layer, fault: bug("a step without an image was verified") });
         };
-        let image = ImageSource::Layout { dir: in_hand.staged.path().to_owned(), digest: in_hand.built.digest.clone() };
+        let digest = in_hand.built.digest.clone();
+        let image = match &job.request.push {
+            Some(_) => self.hands.images.source(&job.image, &digest),
+            None => ImageSource::Layout { dir: in_hand.staged.path().to_owned(), digest },
+        };
         let platform = in_hand.built.platform.clone();
         let work = self.hands.clone().verify(layer.clone(), job, runner, image, platform);
         self.spawn(Errand::Work(layer), work);
@@ -394,13 +398,17 @@ impl<'a> Dispatcher<'a> {
             return self.send(Input::Faulted { layer, fault: bug("a step without an image was promoted") });
         };
         let artifacts = in_hand.artifacts.as_ref();
+        let at = |folder: &Staging| match &job.request.push {
+            Some(_) => StagedAt::Pushed,
+            None => StagedAt::Folder(folder.path().to_owned()),
+        };
         let staged = Staged {
             name: job.image.clone(),
-            staging: in_hand.staged.path().to_owned(),
+            staging: at(&in_hand.staged),
             digest: in_hand.built.digest.clone(),
             key: job.key.clone(),
             record: ImageRecord { parts: job.parts.clone(), built_on: in_hand.built_on.clone() },
-            artifacts: artifacts.map(|(folder, digest)| (folder.path().to_owned(), digest.clone())),
+            artifacts: artifacts.map(|(folder, digest)| (at(folder), digest.clone())),
         };
         let mut keep = vec![Arc::clone(&in_hand.staged)];
         keep.extend(artifacts.map(|(folder, _)| Arc::clone(folder)));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::tasks::store_fault;
 use crate::base::{Digest, LayerName};
 use crate::model::{Fault, FaultKind, FileEntry, KEY_LABEL, KeyParts, LayerKey, Listing, Tool};
 use crate::ports::{BuildRequest, ImageStore, NamedContext};
@@ -43,7 +44,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// The build request with its parents at their exact digests.
+    /// The build request with its parents at their exact digests. Blocking: it asks the image store.
     pub fn request_with(
         &self,
         images: &dyn ImageStore,
@@ -56,7 +57,10 @@ impl Job {
         for parent in &self.parents {
             let digest = match &parent.artifacts {
                 None => digests.get(&parent.layer).cloned(),
-                Some(tag) => images.find(&parent.image, tag).ok().flatten().map(|found| found.digest),
+                Some(tag) => {
+                    let found = images.find(&parent.image, tag).map_err(|error| store_fault("find", &error))?;
+                    found.map(|found| found.digest)
+                }
             };
             let Some(digest) = digest else {
                 let message = format!("the image {} of its parent {} is not there", parent.image, parent.layer);

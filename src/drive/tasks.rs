@@ -12,8 +12,8 @@ use crate::base::{Digest, LayerName};
 use crate::life::Input;
 use crate::model::{BuildEvent, Fault, FaultKind};
 use crate::ports::{
-    AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageSource, ImageStore, ImageStoreError, Lease,
-    Runner, Runners, Staged, StagingFolder, VerifyRequest,
+    AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore,
+    ImageStoreError, Lease, Runner, Runners, Staged, StagingFolder, VerifyRequest,
 };
 
 /// What a task hands to the dispatcher.
@@ -123,7 +123,9 @@ impl Hands {
             return Ok(Done::Found(digest));
         }
         let staged = self.staging().await?;
-        let request = job.request_with(&*self.images, digests, staged.path())?;
+        let (images, wanted, digests, folder) =
+            (Arc::clone(&self.images), Arc::clone(job), digests.clone(), staged.path().to_owned());
+        let request = blocking(move || wanted.request_with(&*images, &digests, &folder)).await??;
         let built = runner.builder().build(&request, &self.sink(layer, mask)).await?;
         let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
         let after = blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile))
@@ -189,16 +191,40 @@ impl Hands {
             return Ok(None);
         }
         let staged = self.staging().await?;
+        let configs = self.configs(job, &image, &platform).await?;
+        let pushed = job.request.push.is_some();
+        let push_artifacts = pushed.then(|| self.images.push_target(&format!("{}-artifacts", job.image))).flatten();
         let request = VerifyRequest {
             image,
             platform,
             tools: job.tools.clone(),
             artifact_paths: job.artifact_paths.clone(),
             staging: staged.path().to_owned(),
+            push_artifacts,
             labels: BTreeMap::from([(crate::model::KEY_LABEL.to_owned(), job.key.to_string())]),
+            configs,
         };
         let artifacts = runner.builder().verify(&request, &self.sink(layer, &Mask::default())).await?;
         Ok(artifacts.map(|digest| (staged, digest)))
+    }
+
+    /// What an image that its builder pushed says of its processes: the builder has no copy to read.
+    async fn configs(
+        &self,
+        job: &Job,
+        image: &ImageSource,
+        platforms: &str,
+    ) -> Result<BTreeMap<String, ImageConfig>, Fault> {
+        let ImageSource::Registry { digest, .. } = image else { return Ok(BTreeMap::new()) };
+        let (images, name, digest) = (Arc::clone(&self.images), job.image.clone(), digest.clone());
+        let platforms: Vec<String> = platforms.split(',').map(str::to_owned).collect();
+        let read = move || {
+            let config =
+                |platform: String| Ok(images.config(&name, &digest, &platform)?.map(|config| (platform, config)));
+            let configs = platforms.into_iter().filter_map(|platform| config(platform).transpose());
+            configs.collect::<Result<_, ImageStoreError>>()
+        };
+        blocking(read).await?.map_err(|error| store_fault("find", &error))
     }
 
     /// Moves the tags.
@@ -264,7 +290,7 @@ fn chain(error: &dyn std::error::Error) -> String {
 }
 
 /// The image store's failure as a step's: the disk's matter, and the same the next time.
-fn store_fault(what: &str, error: &ImageStoreError) -> Fault {
+pub fn store_fault(what: &str, error: &ImageStoreError) -> Fault {
     let fault = Fault::new(FaultKind::Unavailable, &format!("lian::registries::{what}"), chain(error));
     match miette::Diagnostic::help(error) {
         Some(help) => fault.help(help.to_string()),

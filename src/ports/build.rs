@@ -8,6 +8,8 @@ use async_trait::async_trait;
 use crate::base::Digest;
 use crate::model::{BuildEvent, Fault, Tool};
 
+use super::images::{ImageConfig, PushTarget};
+
 /// Takes what a build reports, as it comes. Must not block.
 pub type BuildSink<'a> = dyn Fn(BuildEvent) + Send + Sync + 'a;
 
@@ -82,12 +84,14 @@ pub struct BuildRequest {
     pub frontend: Option<String>,
     /// A private, existing, empty folder: the image is exported into it as an OCI layout.
     pub staging: PathBuf,
+    /// Pushed there by its digest instead, and nothing is exported.
+    pub push: Option<PushTarget>,
 }
 
 /// What a build made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
-    /// The manifest's (or index's) digest; its bytes are in the staging folder.
+    /// The manifest's (or index's) digest; its bytes are in the staging folder, or where they were pushed to.
     pub digest: Digest,
     /// Dockerfile steps that ran or were cached.
     pub steps: u32,
@@ -111,8 +115,12 @@ pub struct VerifyRequest {
     /// A private, existing, empty folder for the artifacts image (an OCI layout holding just `artifact_paths` at their
     /// places); none is built where there are no paths.
     pub staging: PathBuf,
+    /// The artifacts image is pushed there by its digest instead.
+    pub push_artifacts: Option<PushTarget>,
     /// Labels of the artifacts image.
     pub labels: BTreeMap<String, String>,
+    /// What an image in a registry says of its processes, by platform. That of an image in a layout is read there.
+    pub configs: BTreeMap<String, ImageConfig>,
 }
 
 /// Builds with BuildKit. Dropping a returned future cancels the work: no child process outlives it.

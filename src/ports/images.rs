@@ -25,16 +25,43 @@ pub struct Found {
 pub struct Staged {
     /// `<namespace>/<layer>`.
     pub name: String,
-    /// The folder (an OCI layout) that holds the image.
-    pub staging: PathBuf,
+    /// Where the image is.
+    pub staging: StagedAt,
     /// The image in it.
     pub digest: Digest,
     /// Its key: becomes the tag `key-…`.
     pub key: LayerKey,
     /// Kept beside the image, so that a later plan can say what changed.
     pub record: ImageRecord,
-    /// The folder and digest of the artifacts image, promoted as `<name>-artifacts` in the same breath.
-    pub artifacts: Option<(PathBuf, Digest)>,
+    /// Place and digest of the artifacts image, promoted as `<name>-artifacts` in the same breath.
+    pub artifacts: Option<(StagedAt, Digest)>,
+}
+
+/// Where an image waits for its promotion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StagedAt {
+    /// In this folder, an OCI layout.
+    Folder(PathBuf),
+    /// In the store itself, by its digest and without a tag: its builder pushed it there.
+    Pushed,
+}
+
+/// Where a builder pushes an image to, by its digest alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushTarget {
+    /// `host[:port]/repository`, without a tag.
+    pub name: String,
+    /// Whether the registry is spoken to without TLS.
+    pub plain_http: bool,
+}
+
+/// What an image says about the processes that run in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// Its environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// Instructions that a Dockerfile which starts from it would run.
+    pub on_build: Vec<String>,
 }
 
 /// A registry or layout failed.
@@ -118,6 +145,17 @@ pub trait ImageStore: Send + Sync {
     /// How a builder reaches an image of this store.
     fn source(&self, name: &str, digest: &Digest) -> ImageSource;
 
-    /// Moves the blobs of a staged image in and its tags `latest` and `key-…` onto it, all or nothing.
+    /// Where a builder pushes images of this name to, if the store is one that builders can push to.
+    fn push_target(&self, _name: &str) -> Option<PushTarget> {
+        None
+    }
+
+    /// What the image with this digest says of its processes on a platform; none where that cannot be told.
+    fn config(&self, _name: &str, _digest: &Digest, _platform: &str) -> Result<Option<ImageConfig>, ImageStoreError> {
+        Ok(None)
+    }
+
+    /// Moves the blobs of a staged image in, and its tags `latest` and `key-…` onto it. `latest` moves last: one that is
+    /// interrupted has moved none, or is made whole by the next run.
     fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError>;
 }

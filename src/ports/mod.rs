@@ -13,6 +13,6 @@ pub use build::{
 pub use compute::{
     AcquireRequest, ComputeProvider, Counters, Lease, OwnedLease, Reach, Runner, Runners, SshTarget, Usage,
 };
-pub use images::{Claim, Found, ImageStore, ImageStoreError, Staged, StagingFolder};
+pub use images::{Claim, Found, ImageConfig, ImageStore, ImageStoreError, PushTarget, Staged, StagedAt, StagingFolder};
 pub use inputs::{ContextError, ContextReader};
 pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark, Observer};

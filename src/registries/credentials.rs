@@ -1,65 +1,221 @@
-//! The user's registry logins, as `docker login` leaves them in `config.json`. Refuses: credential helpers, which run
-//! programs.
+//! The user's registry logins, as `docker login` leaves them: in `config.json`, or behind a credential helper that it names.
+//! Refuses: keeping them anywhere, and showing them.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use base64::Engine as _;
 use oci_client::secrets::RegistryAuth;
 use serde::Deserialize;
 
+/// A credential helper gets so long: some ask a keychain, none may hang a run.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// The key under which `docker login` keeps Docker Hub's login.
+const HUB: &str = "https://index.docker.io/v1/";
+
+/// Who asks a registry.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Login {
+    /// Nobody.
+    Anonymous,
+    /// A user.
+    Password {
+        /// The name.
+        user: String,
+        /// The password, or a token in its place.
+        password: String,
+    },
+    /// A token that the registry's token server takes in exchange.
+    Identity(String),
+}
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Anonymous => "Anonymous",
+            Self::Password { .. } => "Password(…)",
+            Self::Identity(_) => "Identity(…)",
+        })
+    }
+}
+
+impl From<Login> for RegistryAuth {
+    fn from(login: Login) -> Self {
+        match login {
+            Login::Password { user, password } => Self::Basic(user, password),
+            // The client that resolves tags cannot exchange them.
+            Login::Anonymous | Login::Identity(_) => Self::Anonymous,
+        }
+    }
+}
+
 #[derive(Default, Deserialize)]
 struct Config {
     #[serde(default)]
-    auths: BTreeMap<String, Login>,
+    auths: BTreeMap<String, Entry>,
+    #[serde(default, rename = "credHelpers")]
+    helpers: BTreeMap<String, String>,
+    #[serde(default, rename = "credsStore")]
+    store: String,
 }
 
 #[derive(Default, Deserialize)]
-struct Login {
+struct Entry {
     #[serde(default)]
     auth: String,
+    #[serde(default)]
+    username: String,
+    #[serde(default)]
+    password: String,
+    #[serde(default, rename = "identitytoken")]
+    identity: String,
 }
 
-/// The login for a registry; anonymous where there is none.
-pub(super) fn of(registry: &str) -> RegistryAuth {
+/// What a helper answers.
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "Username")]
+    user: String,
+    #[serde(rename = "Secret")]
+    secret: String,
+}
+
+/// The login for a registry; anonymous where there is none. Blocking: it may run a credential helper.
+pub(super) fn of(registry: &str) -> Login {
     let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
     let text = folder.or_else(home).and_then(|folder| std::fs::read(folder.join("config.json")).ok());
-    text.and_then(|text| in_config(&text, registry)).unwrap_or(RegistryAuth::Anonymous)
+    text.and_then(|text| in_config(&text, registry, &ask)).unwrap_or(Login::Anonymous)
 }
 
-fn in_config(text: &[u8], registry: &str) -> Option<RegistryAuth> {
+/// Asks a helper, by its name, for the login of a server.
+type Ask<'a> = dyn Fn(&str, &str) -> Option<Vec<u8>> + 'a;
+
+fn in_config(text: &[u8], registry: &str, ask: &Ask<'_>) -> Option<Login> {
     let config: Config = serde_json::from_slice(text).ok()?;
-    let known_as: &[&str] =
-        if registry == "docker.io" { &["https://index.docker.io/v1/", "index.docker.io", "docker.io"] } else { &[] };
+    let known_as: &[&str] = if registry == "docker.io" { &[HUB, "index.docker.io", "docker.io"] } else { &[] };
     let bare = |key: &str| {
         let key = key.trim_start_matches("https://").trim_start_matches("http://");
         key.split('/').next().unwrap_or(key).to_owned()
     };
-    let mut logins = config.auths.iter();
-    let (_, login) = logins.find(|(key, _)| known_as.contains(&key.as_str()) || bare(key) == registry)?;
-    let decoded = base64::engine::general_purpose::STANDARD.decode(login.auth.trim()).ok()?;
-    let decoded = String::from_utf8(decoded).ok()?;
-    let (user, password) = decoded.split_once(':')?;
-    Some(RegistryAuth::Basic(user.to_owned(), password.trim_end_matches('\0').to_owned()))
+    let is_it = |key: &str| known_as.contains(&key) || bare(key) == registry;
+    let helper = config.helpers.iter().find(|(key, _)| is_it(key)).map(|(_, helper)| helper.as_str());
+    let helper = helper.or(Some(config.store.as_str()).filter(|store| !store.is_empty()));
+    let server = if registry == "docker.io" { HUB } else { registry };
+    let kept = helper.and_then(|helper| ask(helper, server)).and_then(|answer| answered(&answer));
+    kept.or_else(|| config.auths.iter().find(|(key, _)| is_it(key)).and_then(|(_, entry)| entry.login()))
+}
+
+impl Entry {
+    fn login(&self) -> Option<Login> {
+        if !self.identity.is_empty() {
+            return Some(Login::Identity(self.identity.clone()));
+        }
+        if self.auth.is_empty() && !self.username.is_empty() {
+            return Some(Login::Password { user: self.username.clone(), password: self.password.clone() });
+        }
+        let decoded = base64::engine::general_purpose::STANDARD.decode(self.auth.trim()).ok()?;
+        let decoded = String::from_utf8(decoded).ok()?;
+        let (user, password) = decoded.split_once(':')?;
+        Some(Login::Password { user: user.to_owned(), password: password.trim_end_matches('\0').to_owned() })
+    }
+}
+
+fn answered(answer: &[u8]) -> Option<Login> {
+    let Answer { user, secret } = serde_json::from_slice(answer).ok()?;
+    match user.as_str() {
+        "" => None,
+        "<token>" => Some(Login::Identity(secret)),
+        _ => Some(Login::Password { user, password: secret }),
+    }
+}
+
+/// Runs `docker-credential-HELPER get`. None where it knows no login, fails, or takes too long.
+fn ask(helper: &str, server: &str) -> Option<Vec<u8>> {
+    if !helper.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
+        tracing::warn!(helper, "no name of a credential helper");
+        return None;
+    }
+    let program = format!("docker-credential-{helper}");
+    let mut command = Command::new(&program);
+    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().inspect_err(|error| tracing::warn!("{program} cannot be run: {error}")).ok()?;
+    let (input, output) = (child.stdin.take(), child.stdout.take());
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let server = server.to_owned();
+    std::thread::spawn(move || {
+        let mut answer = Vec::new();
+        // A helper that needs no input may be gone already.
+        let _ = input.map(|mut input| input.write_all(server.as_bytes()));
+        let read = output.map(|mut output| output.read_to_end(&mut answer));
+        let _ = sender.send(matches!(read, Some(Ok(_))).then_some(answer));
+    });
+    let answer = receiver.recv_timeout(LIMIT);
+    if answer.is_err() {
+        tracing::warn!("{program} gives no answer within {} s", LIMIT.as_secs());
+        let _ = child.kill();
+    }
+    let succeeded = child.wait().is_ok_and(|status| status.success());
+    answer.ok().flatten().filter(|_| succeeded)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn nobody(_: &str, _: &str) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn password(user: &str, password: &str) -> Login {
+        Login::Password { user: user.into(), password: password.into() }
+    }
+
     #[test]
     fn finds_the_login_by_host() {
         let auth = base64::engine::general_purpose::STANDARD.encode("me:se:cret");
         let text = format!(
-            r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{auth}"}},"host:5000":{{"auth":"{auth}"}},"bad":{{}}}}}}"#
+            r#"{{"auths":{{"https://index.docker.io/v1/":{{"auth":"{auth}"}},"host:5000":{{"auth":"{auth}"}},"bad":{{}},
+            "token":{{"auth":"{auth}","identitytoken":"long"}},"plain":{{"username":"me","password":"x"}}}}}}"#
         );
-        let expected = RegistryAuth::Basic("me".into(), "se:cret".into());
+        let found = |registry: &str| in_config(text.as_bytes(), registry, &nobody);
         for registry in ["docker.io", "host:5000"] {
-            assert_eq!(in_config(text.as_bytes(), registry), Some(expected.clone()), "{registry}");
+            assert_eq!(found(registry), Some(password("me", "se:cret")), "{registry}");
         }
-        assert_eq!(in_config(text.as_bytes(), "other"), None);
-        assert_eq!(in_config(text.as_bytes(), "bad"), None);
-        assert_eq!(in_config(b"not json", "docker.io"), None);
+        assert_eq!(found("token"), Some(Login::Identity("long".into())));
+        assert_eq!(found("plain"), Some(password("me", "x")));
+        assert_eq!((found("other"), found("bad")), (None, None));
+        assert_eq!(in_config(b"not json", "docker.io", &nobody), None);
+    }
+
+    #[test]
+    fn asks_the_helper_of_the_host_then_the_store_then_the_file() {
+        let text =
+            br#"{"credHelpers":{"host":"own"},"credsStore":"all","auths":{"third":{"username":"f","password":"f"}}}"#;
+        let ask = |helper: &str, server: &str| match (helper, server) {
+            ("own", "host") => Some(br#"{"ServerURL":"host","Username":"a","Secret":"b"}"#.to_vec()),
+            ("all", HUB) => Some(br#"{"Username":"<token>","Secret":"t"}"#.to_vec()),
+            _ => None,
+        };
+        assert_eq!(in_config(text, "host", &ask), Some(password("a", "b")));
+        assert_eq!(in_config(text, "docker.io", &ask), Some(Login::Identity("t".into())));
+        assert_eq!(in_config(text, "third", &ask), Some(password("f", "f")));
+        assert_eq!(in_config(text, "other", &ask), None);
+    }
+
+    #[test]
+    fn a_helper_that_is_not_there_is_no_login() {
+        assert_eq!(ask("lian-no-such-helper", "host"), None);
+        assert_eq!(ask("../evil", "host"), None);
+    }
+
+    #[test]
+    fn no_secret_is_shown() {
+        assert!(!format!("{:?} {:?}", password("me", "hidden"), Login::Identity("hidden".into())).contains("hidden"));
     }
 }

@@ -6,9 +6,13 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::base::Digest;
+use crate::model::{KEY_LABEL, LayerKey};
+use crate::ports::ImageConfig;
 
 /// The media type of an image's manifest.
 pub(super) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of an index of manifests.
+pub(super) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The type of the artifact that holds a layer's key parts, and of the one blob in it.
 pub(super) const PARTS: &str = "application/vnd.lian-build.key-parts.v1+json";
 /// The media type of an empty config.
@@ -72,6 +76,22 @@ impl Manifest {
     pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.config.iter().chain(&self.layers)
     }
+
+    /// The image of an index: the one for a platform, else the first that is one (an attestation is for the platform
+    /// `unknown/unknown`).
+    pub(super) fn image(&self, platform: Option<&str>) -> Option<&Descriptor> {
+        let is_image = |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
+        let fits = |child: &&Descriptor| {
+            platform.is_some_and(|wanted| child.platform.as_ref().is_some_and(|platform| platform.is(wanted)))
+        };
+        self.manifests.iter().find(fits).or_else(|| self.manifests.iter().find(is_image))
+    }
+
+    /// Its media type; what its fields say where it does not name one.
+    pub(super) fn kind(&self) -> &str {
+        let implied = if self.config.is_some() { MANIFEST } else { INDEX };
+        self.media_type.as_deref().unwrap_or(implied)
+    }
 }
 
 /// An image's config.
@@ -90,4 +110,26 @@ pub(super) struct ConfigFile {
 pub(super) struct Settings {
     #[serde(rename = "Labels", default)]
     pub(super) labels: Option<BTreeMap<String, String>>,
+    #[serde(rename = "Env", default)]
+    pub(super) env: Option<Vec<String>>,
+    #[serde(rename = "OnBuild", default)]
+    pub(super) on_build: Option<Vec<String>>,
+}
+
+impl ConfigFile {
+    /// The full layer key in its label.
+    pub(super) fn key(&self) -> Option<LayerKey> {
+        self.config.labels.as_ref()?.get(KEY_LABEL)?.parse().ok().map(LayerKey)
+    }
+
+    /// What it is for, `os/architecture`.
+    pub(super) fn platform(&self) -> Option<String> {
+        Some(format!("{}/{}", self.os.as_ref()?, self.architecture.as_ref()?))
+    }
+
+    /// What it says of the processes that run in it.
+    pub(super) fn processes(self) -> ImageConfig {
+        let Settings { env, on_build, .. } = self.config;
+        ImageConfig { env: env.unwrap_or_default(), on_build: on_build.unwrap_or_default() }
+    }
 }

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use super::descriptor::{ConfigFile, Descriptor, Manifest, PARTS};
+use super::descriptor::{ConfigFile, Descriptor, Manifest};
 use super::files::{make_folder, open_lock, try_lock, write_whole};
 use super::index::Index;
-use super::{promote, staging};
+use super::{parts, promote, staging};
 use crate::base::{Digest, Timestamp};
-use crate::model::{ImageRecord, KEY_LABEL, LayerKey};
-use crate::ports::{Claim, Found, ImageSource, ImageStore, ImageStoreError, Staged, StagingFolder};
+use crate::model::{ImageRecord, LayerKey};
+use crate::ports::{Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, Staged, StagingFolder};
 
 /// An OCI image layout in a folder.
 #[derive(Debug)]
@@ -181,7 +181,7 @@ impl OciLayout {
         let top = self.manifest(digest)?;
         let image = match &top.config {
             Some(_) => top.clone(),
-            None => self.manifest(&runnable(&top)?.digest)?,
+            None => self.manifest(&top.image(None)?.digest)?,
         };
         let children = top.manifests.iter().all(is_there);
         if !children || !image.blobs().all(is_there) {
@@ -189,20 +189,13 @@ impl OciLayout {
         }
         let config: ConfigFile =
             serde_json::from_slice(&std::fs::read(self.blob(&image.config.as_ref()?.digest)).ok()?).ok()?;
-        let label = config.config.labels.as_ref().and_then(|labels| labels.get(KEY_LABEL));
         Some(Found {
             digest: digest.clone(),
-            key: label.and_then(|key| key.parse().ok()).map(LayerKey),
-            platform: config.os.zip(config.architecture).map(|(os, architecture)| format!("{os}/{architecture}")),
+            key: config.key(),
+            platform: config.platform(),
             bytes: self.closure(digest).iter().map(|(_, size)| size).sum(),
         })
     }
-}
-
-/// The image of an index: the first that is one (an attestation is for the platform `unknown/unknown`).
-fn runnable(index: &Manifest) -> Option<&Descriptor> {
-    let is_image = |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
-    index.manifests.iter().find(is_image)
 }
 
 impl ImageStore for OciLayout {
@@ -221,7 +214,7 @@ impl ImageStore for OciLayout {
         let Some(image) = index.find(name, tag) else { return Ok(None) };
         let read = |entry: super::index::Entry| {
             let artifact = self.manifest(&entry.digest)?;
-            let blob = artifact.layers.iter().find(|layer| layer.media_type == PARTS)?;
+            let blob = parts::record_in(&artifact)?;
             serde_json::from_slice(&std::fs::read(self.blob(&blob.digest)).ok()?).ok()
         };
         Ok(index.belonging(&image.digest, name).and_then(read))
@@ -240,25 +233,26 @@ impl ImageStore for OciLayout {
     }
 
     fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
-        let folder = self.root.join("claims");
-        make_folder(&folder)?;
-        let path = folder.join(key.tag());
-        let file = open_lock(&path)?;
-        // The file stays, empty: removing it would let two hold the lock of one name.
-        Ok(if try_lock(&file, &path, false)? { Some(Box::new(Held { _lock: file })) } else { None })
+        super::claim::claim(&self.root.join("claims"), key)
+    }
+
+    fn config(&self, _name: &str, digest: &Digest, platform: &str) -> Result<Option<ImageConfig>, ImageStoreError> {
+        let read = || {
+            let top = self.manifest(digest)?;
+            let image = match &top.config {
+                Some(_) => top,
+                None => self.manifest(&top.image(Some(platform))?.digest)?,
+            };
+            let config = std::fs::read(self.blob(&image.config?.digest)).ok()?;
+            serde_json::from_slice::<ConfigFile>(&config).ok()
+        };
+        Ok(read().map(ConfigFile::processes))
     }
 
     fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
         promote::promote(self, staged, now())
     }
 }
-
-/// A claim, held as a lock on its file.
-struct Held {
-    _lock: File,
-}
-
-impl Claim for Held {}
 
 fn now() -> Timestamp {
     let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();

@@ -7,7 +7,8 @@ use super::super::promote::prepare;
 use super::super::{Collected, KeepPolicy};
 use super::*;
 use crate::base::LayerName;
-use crate::model::KeyParts;
+use crate::model::{KEY_LABEL, KeyParts};
+use crate::ports::StagedAt;
 
 fn parts(layer: &str, version: &str) -> KeyParts {
     KeyParts {
@@ -58,8 +59,14 @@ fn staged(layout: &OciLayout, layer: &str, version: &str) -> (Box<dyn StagingFol
     let key = parts.key();
     let digest = image(staging.path(), &key, &["shared base", &format!("{layer} {version}")]);
     let name = format!("lamina/{layer}");
-    let staged =
-        Staged { name, staging: staging.path().to_owned(), digest, key, record: record(parts), artifacts: None };
+    let staged = Staged {
+        name,
+        staging: StagedAt::Folder(staging.path().to_owned()),
+        digest,
+        key,
+        record: record(parts),
+        artifacts: None,
+    };
     (staging, staged)
 }
 
@@ -145,7 +152,7 @@ fn artifacts_are_promoted_in_the_same_breath() {
     let (_staging, mut staged) = staged(&layout, "app", "1");
     let elsewhere = layout.staging().expect("staging");
     let digest = image(elsewhere.path(), &staged.key, &["/usr/bin/app"]);
-    staged.artifacts = Some((elsewhere.path().to_owned(), digest.clone()));
+    staged.artifacts = Some((StagedAt::Folder(elsewhere.path().to_owned()), digest.clone()));
     layout.promote(&staged).expect("promoted");
     for tag in ["latest", &staged.key.tag()] {
         assert_eq!(layout.find("lamina/app-artifacts", tag).expect("an answer").expect("found").digest, digest);

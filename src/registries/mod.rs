@@ -1,18 +1,23 @@
-//! Floor 5: where images live. An OCI image layout on this machine as an image store, and questions to registries.
+//! Floor 5: where images live. An OCI image layout on this machine or a registry as an image store, and
+//! questions to registries.
 //! Refuses: building images.
 
+mod claim;
 mod collect;
 mod credentials;
 mod descriptor;
 mod files;
 mod index;
 mod layout;
+mod parts;
 mod promote;
+mod remote;
 mod resolve;
 mod staging;
 mod substitute;
 
 pub use collect::{Collected, KeepPolicy};
 pub use layout::{InUse, Listed, OciLayout};
+pub use remote::{Address, AddressError, Registry};
 pub use resolve::{ResolveError, resolve};
 pub use substitute::{Substitute, SubstituteError, layout_digest};

@@ -4,13 +4,14 @@
 
 use std::path::Path;
 
-use super::descriptor::{Descriptor, EMPTY, EMPTY_BYTES, MANIFEST, Manifest, PARTS};
+use super::descriptor::{Descriptor, EMPTY, MANIFEST, Manifest, PARTS};
 use super::files::{failed, lock, sync_folder, write_whole};
 use super::index::{Index, NewTag};
 use super::layout::OciLayout;
+use super::parts::{Parts, described};
 use crate::base::{Digest, Timestamp};
 use crate::model::LayerKey;
-use crate::ports::{ImageStoreError, Staged};
+use crate::ports::{ImageStoreError, Staged, StagedAt};
 
 pub(super) fn promote(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Result<(), ImageStoreError> {
     let _lock = lock(&layout.lock_path())?;
@@ -20,10 +21,10 @@ pub(super) fn promote(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Res
 
 /// Everything but the last step: the blobs are in, and the index that would say so is returned.
 pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Result<Index, ImageStoreError> {
-    let image = take(layout, &staged.staging, &staged.digest, &staged.name)?;
+    let image = take(layout, folder(layout, &staged.staging), &staged.digest, &staged.name)?;
     let artifacts_name = format!("{}-artifacts", staged.name);
     let artifacts = match &staged.artifacts {
-        Some((folder, digest)) => Some(take(layout, folder, digest, &artifacts_name)?),
+        Some((at, digest)) => Some(take(layout, folder(layout, at), digest, &artifacts_name)?),
         None => None,
     };
     let parts = write_parts(layout, staged, &image)?;
@@ -124,29 +125,27 @@ fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
     file.persist(target).map(drop).map_err(|error| error.error)
 }
 
-/// The key parts as an artifact whose subject is the image: other tools understand it, and registries keep it too.
+/// Where the blobs of an image lie; one that was pushed is in the layout itself, or nowhere.
+fn folder<'a>(layout: &'a OciLayout, at: &'a StagedAt) -> &'a Path {
+    match at {
+        StagedAt::Folder(folder) => folder,
+        StagedAt::Pushed => layout.root(),
+    }
+}
+
+/// The key parts as an artifact whose subject is the image.
 fn write_parts(layout: &OciLayout, staged: &Staged, image: &Descriptor) -> Result<Descriptor, ImageStoreError> {
-    let json = serde_json::to_vec(&staged.record).expect("invariant: key parts are plain data and serialise");
-    let config = write_blob(layout, EMPTY, EMPTY_BYTES)?;
-    let parts = write_blob(layout, PARTS, &json)?;
-    let manifest = Manifest {
-        schema_version: 2,
-        media_type: Some(MANIFEST.to_owned()),
-        artifact_type: Some(PARTS.to_owned()),
-        config: Some(config),
-        layers: vec![parts],
-        manifests: Vec::new(),
-        subject: Some(image.clone()),
-    };
-    write_blob(layout, MANIFEST, &serde_json::to_vec(&manifest).expect("invariant: manifests serialise"))
+    let parts = Parts::of(&staged.record, image);
+    write_blob(layout, EMPTY, &parts.config)?;
+    write_blob(layout, PARTS, &parts.record)?;
+    write_blob(layout, MANIFEST, &parts.manifest)
 }
 
 fn write_blob(layout: &OciLayout, media_type: &str, bytes: &[u8]) -> Result<Descriptor, ImageStoreError> {
-    let digest = Digest::of(bytes);
-    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    let path = layout.blob(&digest);
-    if !std::fs::metadata(&path).is_ok_and(|meta| meta.len() == size) {
+    let blob = described(media_type, bytes);
+    let path = layout.blob(&blob.digest);
+    if !std::fs::metadata(&path).is_ok_and(|meta| meta.len() == blob.size) {
         write_whole(&path, bytes)?;
     }
-    Ok(Descriptor { media_type: media_type.to_owned(), digest, size, platform: None })
+    Ok(blob)
 }

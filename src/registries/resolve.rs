@@ -70,7 +70,10 @@ pub async fn resolve(image: &ImageRef) -> Result<Digest, ResolveError> {
     let client = Client::try_from(config).map_err(|error| unreachable(chain(&error)))?;
     let tag = image.tag.clone().unwrap_or_else(|| "latest".to_owned());
     let reference = Reference::with_tag(image.registry.clone(), image.repository.clone(), tag);
-    let login = credentials::of(&image.registry);
+    let registry = image.registry.clone();
+    // It may run a credential helper.
+    let login = tokio::task::spawn_blocking(move || credentials::of(&registry)).await;
+    let login = login.unwrap_or(credentials::Login::Anonymous).into();
     let asked = tokio::time::timeout(LIMIT, client.fetch_manifest_digest(&reference, &login)).await;
     let digest = match asked {
         Err(_) => return Err(unreachable(format!("no answer within {} s", LIMIT.as_secs()))),
@@ -82,13 +85,13 @@ pub async fn resolve(image: &ImageRef) -> Result<Digest, ResolveError> {
 }
 
 /// Registries on this machine speak plain HTTP, as Docker takes it too.
-fn is_local(registry: &str) -> bool {
+pub(super) fn is_local(registry: &str) -> bool {
     let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
     host == "localhost" || host == "[::1]" || host.starts_with("127.")
 }
 
 /// The innermost cause: the outer ones only repeat the address.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;

@@ -9,7 +9,7 @@ use lian_build::base::{Digest, LayerName};
 use lian_build::buildkit::{Engine, load_into};
 use lian_build::model::{BuildEvent, FaultKind, ImageRecord, KEY_LABEL, KeyParts, VertexState};
 use lian_build::ports::{
-    BuildRequest, Builder as _, ImageSource, ImageStore as _, NamedContext, SecretSource, SecretValue, Staged,
+    BuildRequest, Builder as _, ImageSource, ImageStore as _, NamedContext, SecretSource, SecretValue, Staged, StagedAt,
 };
 use lian_build::registries::OciLayout;
 
@@ -76,8 +76,8 @@ async fn a_layer_is_built_promoted_found_and_built_upon() {
 
     let name = "lamina/tiny".to_owned();
     let record = ImageRecord { parts, built_on: std::collections::BTreeMap::new() };
-    let staged =
-        Staged { name, staging: request.staging, digest: built.digest, key: key.clone(), record, artifacts: None };
+    let staging = StagedAt::Folder(request.staging);
+    let staged = Staged { name, staging, digest: built.digest, key: key.clone(), record, artifacts: None };
     layout.promote(&staged).expect("promoted");
     let found = layout.find("lamina/tiny", &key.tag()).expect("an answer").expect("found");
     assert_eq!((&found.digest, found.key), (&staged.digest, Some(key)));

@@ -30,7 +30,9 @@ async fn verified(
         tools,
         artifact_paths: artifact_paths.iter().map(|path| (*path).to_owned()).collect(),
         staging,
+        push_artifacts: None,
         labels: [("a".to_owned(), "b".to_owned())].into(),
+        configs: [].into(),
     };
     (stage().builder().verify(&request, &|_| ()).await, folder)
 }

@@ -60,6 +60,7 @@ impl Stage {
             named_contexts: vec![NamedContext { name: "base".to_owned(), source: self.base.clone() }],
             frontend: None,
             staging,
+            push: None,
         }
     }
 }
