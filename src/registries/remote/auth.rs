@@ -62,6 +62,11 @@ impl Auth {
         Self { client, faults, open, login: OnceCell::new(), known: Mutex::default() }
     }
 
+    #[cfg(test)]
+    pub(super) fn log_in(&mut self, login: Login) {
+        self.login = OnceCell::new_with(Some(login));
+    }
+
     /// What goes along with a request, as far as the registry has said what it wants.
     pub(super) async fn header(&self, scope: Scope<'_>) -> Result<Option<HeaderValue>, Broken> {
         let scheme = self.known().scheme.clone();

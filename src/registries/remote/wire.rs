@@ -73,6 +73,12 @@ impl Wire {
         Ok(Self { address, faults, base, client, auth })
     }
 
+    /// Uses this login, whatever this machine's user has.
+    #[cfg(test)]
+    pub(super) fn log_in(&mut self, login: super::super::credentials::Login) {
+        self.auth.log_in(login);
+    }
+
     /// The address of something in a repository: `manifests/…`, `blobs/…`.
     pub(super) fn url(&self, repository: &str, rest: &str) -> Url {
         let mut url = self.base.clone();

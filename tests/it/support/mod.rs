@@ -4,4 +4,5 @@ pub mod buildkitd;
 pub mod lines;
 pub mod machines;
 pub mod project;
+pub mod registry;
 pub mod sandbox;
