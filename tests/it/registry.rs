@@ -7,7 +7,6 @@ use std::process::Command;
 use lian_build::model::{ImageRecord, KEY_LABEL, KeyParts, RegistrySettings, Tool};
 use lian_build::ports::{Builder as _, ImageSource, ImageStore, PushTarget, Staged, StagedAt, VerifyRequest};
 use lian_build::registries::{Address, Registry as Store};
-use serde_json::Value;
 
 use crate::support::buildkitd::{scratch, stage};
 use crate::support::project::{Project, Ran, text};
@@ -58,7 +57,9 @@ fn a_registry_alone_tells_every_machine_what_is_built() {
     assert_eq!(registry.tags("team/lamina/app-artifacts"), [app[0].as_str(), "latest"]);
     let image = registry.digest("team/lamina/app", "latest");
     assert_eq!(image, registry.digest("team/lamina/app", &app[0]));
-    assert!(registry.log().contains("from=team%2Flamina%2Fbase"), "the base's layers were sent again");
+    let log = registry.log();
+    let mounted = |line: &&str| line.contains("from=team%2Flamina%2Fbase") && line.contains("http.response.status=201");
+    assert!(log.lines().any(|line| mounted(&line)), "the base's layers were sent again:\n{log}");
 
     assert_eq!(apply(&first).exits(0).outcomes(), ["app=reused", "base=reused"]);
     // Another machine has the catalog and nothing else.
@@ -125,7 +126,7 @@ fn a_registry_that_wants_a_login_gets_the_one_that_docker_kept() {
     let entry = serde_json::json!({"username": LOGIN.0, "password": "planted-wrong-password"});
     let config = serde_json::json!({"auths": {(registry.address()): entry}});
     std::fs::write(folder.path().join("config.json"), config.to_string()).expect("a file");
-    let wrong = with_docker_config(&project, &["-v", "plan"], folder.path()).exits(4);
+    let wrong = with_docker_config(&project, &["plan", "-v"], folder.path()).exits(4);
     assert!(wrong.stderr.contains("does not accept the login"), "{}", wrong.both());
     assert!(!wrong.both().contains("planted-wrong-password"), "the password is shown");
 
@@ -280,8 +281,4 @@ async fn an_image_that_its_builder_pushed_is_verified_there_and_only_gets_tags()
     assert_eq!(kept.expect("an answer"), Some(record));
     assert!(refused.contains("lacks a part of the image"), "{refused}");
     assert_eq!(registry.tags("team/lamina/pushed-artifacts"), [key.tag().as_str(), "latest"]);
-    let _: Value = serde_json::from_slice(
-        &std::fs::read(registry.blob(&registry.digest("team/lamina/pushed", "latest"))).expect("a blob"),
-    )
-    .expect("JSON");
 }

@@ -26,6 +26,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(10);
 /// And so long to begin its answer, or to go on with it, or to take more of an upload.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
+/// So many times as long to keep what was uploaded.
+const KEEPING: u32 = 10;
 /// Of a refusal no more is read.
 const REFUSAL_BYTES: usize = 64 * 1024;
 
@@ -169,16 +171,15 @@ impl Wire {
             Payload::File { path, size } => {
                 let (body, counter) =
                     FileBody::open(path, *size).map_err(|error| failed("cannot read the blob", path, error))?;
-                sent = Some(counter);
+                sent = Some((counter, *size));
                 let request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, *size);
                 request.body(reqwest::Body::wrap(body))
             }
         };
         let answer = tokio::select! {
             answer = request.send() => answer,
-            () = stalled(sent.as_deref()) => {
-                let why = format!("it is silent for {} s", LIMIT.as_secs());
-                return Err(Broken::passing(self.faults.silent(&why), None));
+            () = stalled(sent.as_ref().map(|(sent, size)| (&**sent, *size))) => {
+                return Err(Broken::passing(self.faults.silent("it does not go on"), None));
             }
         };
         answer.map_err(|error| Broken::passing(self.faults.unreachable(error), None))
@@ -199,15 +200,19 @@ impl Wire {
     }
 }
 
-/// Ends when nothing has moved for as long as is waited for.
-async fn stalled(sent: Option<&AtomicU64>) {
-    let mut before = None;
+/// Ends when nothing has moved for as long as is waited for. Once all is sent, a registry may have to move it to where it
+/// keeps it, and that is waited for longer.
+async fn stalled(upload: Option<(&AtomicU64, u64)>) {
+    let (mut before, mut quiet) = (None, 0);
     loop {
         tokio::time::sleep(LIMIT).await;
-        match sent.map(|sent| sent.load(Ordering::Relaxed)) {
-            now @ Some(_) if now != before => before = now,
-            _ => return,
+        let now = upload.map(|(sent, _)| sent.load(Ordering::Relaxed));
+        quiet = if now.is_some() && now != before { 0 } else { quiet + 1 };
+        let all = upload.is_some_and(|(sent, size)| sent.load(Ordering::Relaxed) >= size);
+        if quiet >= if all { KEEPING } else { 1 } {
+            return;
         }
+        before = now;
     }
 }
 
