@@ -88,11 +88,8 @@ pub fn gc(
     let mut total = Collected::default();
     let registry = Registry::tidy(&root.join(".lian"))?;
     let layout = layout.map_or_else(|| root.join(".lian").join("images"), Path::to_owned);
-    if let (Some(name), true, false) = (drop.first(), registry, layout.join("index.json").is_file()) {
-        let (what, path, cause) =
-            ("the image".to_owned(), name.clone(), "the project's images are in a registry".to_owned());
-        let help = "delete it there: a registry's images are the registry's business".to_owned();
-        return Err(Failure::usage(UsageError::Unreadable { what, path, cause, help }));
+    if registry && !layout.join("index.json").is_file() {
+        drop.first().map_or(Ok(()), |name| Err(kept_elsewhere(name)))?;
     }
     if layout.join("index.json").is_file() {
         let images = OciLayout::open(&layout)?;
@@ -145,6 +142,13 @@ pub fn gc(
         None => show::out("cache:  no BuildKit daemon runs; it keeps itself below its bound\n"),
     }
     Ok(Exit::Done)
+}
+
+fn kept_elsewhere(name: &str) -> Failure {
+    let (what, path) = ("the image".to_owned(), name.to_owned());
+    let cause = "the project's images are in a registry".to_owned();
+    let help = "delete it there: a registry's images are the registry's business".to_owned();
+    Failure::usage(UsageError::Unreadable { what, path, cause, help })
 }
 
 fn add(total: &mut Collected, more: Collected) {
