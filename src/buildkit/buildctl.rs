@@ -38,30 +38,30 @@ impl Buildctl {
         self
     }
 
-    async fn look(&self) -> Option<Usage> {
-        let looked = self.counters.as_ref()?.usage().await;
-        looked.inspect_err(|fault| tracing::debug!("{}", fault.message)).ok()
-    }
-
-    /// The fault of a build, with what the counters say.
-    async fn judged(&self, mut unsolved: Unsolved, before: Option<Usage>) -> Fault {
-        if let (Unsolved::Failed(failure), Some(before)) = (&mut unsolved, before)
-            && let Some(after) = self.look().await
-        {
-            failure.oom = OomEvidence::between(&before, &after);
-        }
-        fault_of(unsolved)
-    }
-
     /// On this daemon. The daemon must be kept for as long as it is built on: it stops when idle.
     pub fn on(daemon: &Daemon) -> Self {
         Self::new(daemon.binaries(), daemon.address())
     }
 }
 
+/// The counters now, where anybody can read them.
+pub(super) async fn look(counters: Option<&dyn Counters>) -> Option<Usage> {
+    counters?.usage().await.inspect_err(|fault| tracing::debug!("{}", fault.message)).ok()
+}
+
+/// The fault of a build, with what the counters say.
+pub(super) async fn judged(counters: Option<&dyn Counters>, mut unsolved: Unsolved, before: Option<Usage>) -> Fault {
+    if let (Unsolved::Failed(failure), Some(before)) = (&mut unsolved, before)
+        && let Some(after) = look(counters).await
+    {
+        failure.oom = OomEvidence::between(&before, &after);
+    }
+    fault_of(unsolved)
+}
+
 /// What buildctl would only notice late, silently or not at all: it takes an unset variable for an empty secret, and
 /// makes a layout that is not there.
-fn demand_inputs(request: &BuildRequest) -> Result<(), Fault> {
+pub(super) fn demand_inputs(request: &BuildRequest) -> Result<(), Fault> {
     for secret in &request.secrets {
         let missing = match &secret.value {
             SecretValue::Env(variable) if std::env::var_os(variable).is_none() => {
@@ -114,10 +114,10 @@ impl Builder for Buildctl {
                 sink(event);
             }
         };
-        let before = self.look().await;
+        let before = look(self.counters.as_deref()).await;
         let progress = match self.solver.solve(&args, &relay).await {
             Ok(progress) => progress,
-            Err(unsolved) => return Err(self.judged(unsolved, before).await),
+            Err(unsolved) => return Err(judged(self.counters.as_deref(), unsolved, before).await),
         };
         let (steps, cached) = progress.steps();
         Ok(Built { digest: digest_in(&metadata)?, steps, cached, platform: request.platform.clone() })

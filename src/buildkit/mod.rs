@@ -20,6 +20,7 @@ mod search;
 mod shadow;
 mod solve;
 mod supervise;
+mod there;
 mod verify;
 mod version;
 
@@ -32,3 +33,4 @@ pub use disk::DiskUse;
 pub use error::BuildkitError;
 pub use load::{Engine, load, load_into};
 pub use supervise::{SUPERVISE_COMMAND, supervise};
+pub use there::BuildctlThere;

@@ -104,7 +104,7 @@ fn script(tools: &[Tool]) -> String {
 }
 
 /// A word of the shell's.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 

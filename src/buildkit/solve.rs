@@ -55,27 +55,35 @@ impl Solver {
         };
         tracing::debug!(address = self.address, ?args, "buildctl");
         let mut command = self.command();
-        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(|error| broken(&error))?;
-        let stderr = child.stderr.take().expect("invariant: standard error is piped");
-        let mut progress = Progress::default();
-        let mut reader = BufReader::with_capacity(64 * 1024, stderr);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            match reader.read_until(b'\n', &mut line).await {
-                Ok(0) => break,
-                Ok(_) => progress.line(String::from_utf8_lossy(&line).trim_end()).into_iter().for_each(sink),
-                Err(error) => return Err(broken(&error)),
-            }
-        }
-        let status = child.wait().await.map_err(|error| broken(&error))?;
-        if status.success() {
-            return Ok(progress);
-        }
-        let (vertices, text) = (progress.failures(), progress.text());
-        Err(Unsolved::Failed(Failure { vertices, text, exit: status.code(), oom: OomEvidence::None }))
+        command.args(args).stdin(Stdio::null());
+        let (progress, exit) = follow(command, sink).await.map_err(|error| broken(&error))?;
+        if exit == Some(0) { Ok(progress) } else { Err(failed(&progress, exit)) }
     }
+}
+
+/// Runs a command that reports on standard error, to its end; its exit code, where no signal ended it.
+pub(super) async fn follow(mut command: Command, sink: &BuildSink<'_>) -> std::io::Result<(Progress, Option<i32>)> {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    // Held open for as long as it runs: its end tells the other side that nobody waits any more.
+    let _stdin = child.stdin.take();
+    let stderr = child.stderr.take().expect("invariant: standard error is piped");
+    let mut progress = Progress::default();
+    let mut reader = BufReader::with_capacity(64 * 1024, stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).await? == 0 {
+            break;
+        }
+        progress.line(String::from_utf8_lossy(&line).trim_end()).into_iter().for_each(sink);
+    }
+    Ok((progress, child.wait().await?.code()))
+}
+
+/// What there is to say of a solve that failed.
+pub(super) fn failed(progress: &Progress, exit: Option<i32>) -> Unsolved {
+    let (vertices, text) = (progress.failures(), progress.text());
+    Unsolved::Failed(Failure { vertices, text, exit, oom: OomEvidence::None })
 }
 
 /// A sink for solves whose progress is of no interest.

@@ -74,7 +74,10 @@ pub fn draw(
     let mut sizes = BTreeMap::new();
     for layer in &chosen {
         let input = &inputs[layer];
-        let job = job(settings, survey, graph, &pins, &keys, input)?;
+        let mut job = job(settings, survey, graph, &pins, &keys, input)?;
+        if renting.is_remote(settings) {
+            job.request.push = images.and_then(|images| images.push_target(&job.image));
+        }
         keys.insert(layer.clone(), job.key.clone());
         let (existing, rebased) = match images {
             Some(images) => existing(images, &job, &current)?,

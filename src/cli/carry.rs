@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::args::{Format, Global};
 use super::blueprint::Blueprint;
 use super::exit::{Exit, Failure};
-use super::images;
 use super::reach::Reached;
 use super::rent::Renting;
 use super::settings::Settings;
@@ -114,7 +113,7 @@ pub async fn carry_out(
     }
     let world = World {
         provider: renting.provider,
-        runners: Arc::new(Reached::new(Duration::from_secs(bounds.boot_timeout_s), images::http_registries(settings))),
+        runners: Arc::new(Reached::new(settings)),
         images,
         contexts: Arc::new(Reader),
         journal: Arc::clone(session) as Arc<dyn Journal>,

@@ -24,6 +24,7 @@ mod show;
 mod signals;
 mod specs;
 mod survey;
+mod travel;
 mod update;
 
 use std::process::ExitCode;

@@ -1,5 +1,6 @@
 //! Reaches runners: this host's daemon, a daemon at an address, a host over SSH. Refuses: renting them (see `rent`).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,26 +8,38 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::images;
 use super::on_demand::{OnDemand, unavailable};
+use super::settings::Settings;
+use super::travel::Travelling;
 use crate::base::Digest;
-use crate::buildkit::{Binaries, Buildctl};
-use crate::model::{Fault, FaultKind};
+use crate::buildkit::{Binaries, Buildctl, BuildctlThere};
+use crate::model::{ContextTransfer, Fault, FaultKind};
 use crate::ports::{
     BuildRequest, BuildSink, Builder, Built, Counters, Lease, Reach, Runner, Runners, SshTarget, Usage, VerifyRequest,
 };
-use crate::remote::{DAEMON_SOCKET, Link};
+use crate::remote::{DAEMON_SOCKET, Link, PRIVATE};
 
 /// Reaches whatever a provider grants.
 pub struct Reached {
     here: Arc<dyn Builder>,
     boot_timeout: Duration,
+    transfer: ContextTransfer,
+    project_root: PathBuf,
     binaries: OnceCell<Binaries>,
 }
 
 impl Reached {
-    /// Waits at most so long for a runner to be ready.
-    pub fn new(boot_timeout: Duration, http_registries: Vec<String>) -> Self {
-        Self { here: Arc::new(OnDemand::new(http_registries)), boot_timeout, binaries: OnceCell::new() }
+    /// As the settings say.
+    pub fn new(settings: &Settings) -> Self {
+        let runners = &settings.workflow.runners;
+        Self {
+            here: Arc::new(OnDemand::new(images::http_registries(settings))),
+            boot_timeout: Duration::from_secs(runners.boot_timeout_s),
+            transfer: runners.context_transfer,
+            project_root: settings.project_root.clone(),
+            binaries: OnceCell::new(),
+        }
     }
 
     async fn binaries(&self) -> Result<&Binaries, Fault> {
@@ -41,8 +54,16 @@ impl Reached {
         let socket = link.forward(DAEMON_SOCKET).await?;
         let counters: Arc<dyn Counters> = Arc::clone(&link) as Arc<dyn Counters>;
         let buildctl = Buildctl::new(self.binaries().await?, format!("unix://{}", socket.display()));
-        let builder = Arc::new(OverLink { inner: buildctl.with_counters(counters), link: Arc::clone(&link) });
-        Ok(Arc::new(Remote { link, builder }))
+        let inner = buildctl.with_counters(Arc::clone(&counters));
+        let session = Arc::new(OverLink { inner, link: Arc::clone(&link) });
+        Ok(match self.transfer {
+            ContextTransfer::Session => Arc::new(Remote { link, builder: session }),
+            ContextTransfer::Rsync => {
+                let address = format!("unix://{DAEMON_SOCKET}");
+                let there = BuildctlThere::new(link.ssh(), &address, PRIVATE, counters);
+                Arc::new(Travelling { link, there, session, project_root: self.project_root.clone() })
+            }
+        })
     }
 }
 

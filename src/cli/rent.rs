@@ -31,7 +31,7 @@ impl Renting {
     /// As the settings say. Asks the provider what it offers.
     pub async fn of(settings: &Settings) -> Result<Self, Failure> {
         let workflow = &settings.workflow;
-        let remote = !matches!(workflow.compute_provider, Kind::Local | Kind::DockerLocal);
+        let remote = is_remote(workflow.compute_provider);
         let travels = workflow.runners.context_transfer == ContextTransfer::Rsync;
         if remote && travels && workflow.registry_provider == RegistryProvider::OciLayout {
             return Err(Failure::usage(UsageError::NeedsRegistry));
@@ -59,6 +59,11 @@ impl Renting {
         sizing::ladder(&size, &self.offers, platform).map_err(Failure::unavailable)
     }
 
+    /// Whether runners are other machines: images then go to a registry straight from there, where there is one.
+    pub fn is_remote(&self, settings: &Settings) -> bool {
+        is_remote(settings.workflow.compute_provider)
+    }
+
     /// What a started hour of each runner type costs, millionths.
     pub fn prices(&self) -> BTreeMap<String, u64> {
         let price = |offer: &Offer| Some((offer.runner_type.clone(), offer.price.as_ref()?.hourly_micros));
@@ -75,6 +80,10 @@ impl Renting {
     pub fn platform(&self) -> String {
         self.offers.first().map_or_else(host_platform, |offer| offer.platform.clone())
     }
+}
+
+fn is_remote(kind: Kind) -> bool {
+    !matches!(kind, Kind::Local | Kind::DockerLocal)
 }
 
 /// The provider that the workflow names.

@@ -93,6 +93,21 @@ pub(super) fn of(registry: &str) -> Login {
     text.and_then(|text| in_config(&text, registry, &ask)).unwrap_or(Login::Anonymous)
 }
 
+/// A `config.json` with the login of this registry and no other; none where there is no login. Blocking: it may run a
+/// credential helper. The text is a secret.
+pub fn scoped_config(registry: &str) -> Option<String> {
+    let entry = match of(registry) {
+        Login::Anonymous => return None,
+        Login::Password { user, password } => {
+            let auth = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
+            serde_json::json!({ "auth": auth })
+        }
+        Login::Identity(token) => serde_json::json!({ "identitytoken": token }),
+    };
+    let key = if registry == "docker.io" { HUB } else { registry };
+    Some(serde_json::json!({ "auths": { key: entry } }).to_string())
+}
+
 /// Asks a helper, by its name, for the login of a server.
 type Ask<'a> = dyn Fn(&str, &str) -> Option<Vec<u8>> + 'a;
 

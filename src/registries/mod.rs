@@ -17,6 +17,7 @@ mod staging;
 mod substitute;
 
 pub use collect::{Collected, KeepPolicy};
+pub use credentials::scoped_config;
 pub use layout::{InUse, Listed, OciLayout};
 pub use remote::{Address, AddressError, Registry};
 pub use resolve::{ResolveError, resolve};

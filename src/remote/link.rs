@@ -12,6 +12,11 @@ use super::master::{self, Refused};
 use crate::model::{Fault, FaultKind};
 use crate::ports::SshTarget;
 
+/// Where a runner has its context: compilers' caches hold absolute paths.
+pub const WORKSPACE: &str = "/workspace";
+/// A folder of the runner's memory, for what nobody else may read.
+pub const PRIVATE: &str = "/run/lian-build";
+
 /// The pause between two tries to connect, at most.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -80,13 +85,34 @@ impl Link {
         Ok(Ran { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) })
     }
 
+    /// As [`Link::run`], with these bytes on its standard input.
+    ///
+    /// # Errors
+    /// `lian::remote::link_lost` where the connection ends first.
+    pub async fn run_with(&self, script: &str, bytes: &[u8]) -> Result<Ran, Fault> {
+        let mut command = self.session.shell(script);
+        command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::piped());
+        let mut child = command.spawn().await.map_err(|error| self.lost(&error))?;
+        if let Some(mut stdin) = child.stdin().take() {
+            // Where the command ended early, its exit code says why.
+            let _ = tokio::io::AsyncWriteExt::write_all(&mut stdin, bytes).await;
+        }
+        let output = child.wait_with_output().await.map_err(|error| self.lost(&error))?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok(Ran { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) })
+    }
+
     /// Takes the runner for this connection alone: nobody else's guard is let in before this one ends.
     ///
     /// # Errors
     /// `lian::remote::busy` where somebody else has it; `lian::remote::link_lost`.
     pub async fn take(&self) -> Result<(), Fault> {
-        let script = "exec 9>/run/lian-build.lock && flock -n 9 && echo taken && cat >/dev/null";
-        let mut command = openssh::Session::to_raw_command(std::sync::Arc::clone(&self.session), script);
+        // What is left of it when the connection ends, however it ends, is nobody's any more.
+        let script = format!(
+            "exec 9>/run/lian-build.lock && flock -n 9 || exit 1; rm -rf {PRIVATE}; mkdir -p -m 700 {PRIVATE}; \
+             echo taken; cat >/dev/null; rm -rf {PRIVATE}; find {WORKSPACE} -mindepth 1 -delete 2>/dev/null"
+        );
+        let mut command = openssh::Session::to_raw_command(std::sync::Arc::clone(&self.session), &script);
         command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::null());
         let mut child = command.spawn().await.map_err(|error| self.lost(&error))?;
         let mut answer = String::new();

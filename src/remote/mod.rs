@@ -4,7 +4,8 @@
 mod link;
 mod master;
 mod ready;
+mod transfer;
 mod usage;
 
-pub use link::{Link, Ran};
+pub use link::{Link, PRIVATE, Ran, WORKSPACE};
 pub use ready::{DAEMON_SOCKET, READY_FILE};

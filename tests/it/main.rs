@@ -16,3 +16,4 @@ mod registry;
 mod runners;
 mod stop;
 mod support;
+mod travel;

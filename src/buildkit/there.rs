@@ -1,0 +1,135 @@
+//! A builder that runs buildctl on the runner itself, over an `ssh` command that is given. Refuses: bringing anything there
+//! (the caller has), and verification, which runs from here.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use tokio::process::Command;
+
+use super::argv;
+use super::buildctl::{judged, look};
+use super::probe::quoted;
+use super::solve::{Unsolved, failed, follow};
+use crate::base::Digest;
+use crate::model::{BuildEvent, Fault, FaultKind};
+use crate::ports::{BuildRequest, BuildSink, Built, Counters};
+
+/// What is told of buildctl's own end; `ssh` ends with 255 whether the link broke or its command was killed.
+const MARK: &str = "lian-build: buildctl ended with ";
+
+/// buildctl on a runner.
+#[derive(Clone)]
+pub struct BuildctlThere {
+    /// `ssh` with all its options, without host and command.
+    ssh: Vec<String>,
+    address: String,
+    /// A folder of the runner's memory, for our files.
+    folder: PathBuf,
+    counters: Arc<dyn Counters>,
+}
+
+impl BuildctlThere {
+    /// Over this `ssh` command, on the daemon at this address there.
+    pub fn new(ssh: Vec<String>, address: &str, folder: impl Into<PathBuf>, counters: Arc<dyn Counters>) -> Self {
+        Self { ssh, address: address.to_owned(), folder: folder.into(), counters }
+    }
+
+    /// Builds a request whose paths are the runner's, and whose image is pushed.
+    ///
+    /// # Errors
+    /// As buildctl here; `lian::remote::link_lost` where the connection ended first.
+    pub async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
+        let metadata = self.folder.join("metadata.json");
+        let relay = |event: BuildEvent| {
+            if !matches!(&event, BuildEvent::Vertex { name, .. } if name.starts_with("[internal]")) {
+                sink(event);
+            }
+        };
+        let script = self.script(&argv::build(request, &metadata));
+        let agent = !request.ssh.is_empty();
+        let counters = Some(&*self.counters);
+        let before = look(counters).await;
+        let followed = follow(self.command(&script, agent, Stdio::piped()), &relay).await;
+        let (progress, exit) = followed.map_err(|error| lost(&format!("ssh cannot be run: {error}")))?;
+        // What ssh itself says is not believed: only the mark tells how buildctl ended.
+        let text = progress.text();
+        let told = text.lines().rev().find_map(|line| line.trim().strip_prefix(MARK));
+        match told.and_then(|code| code.parse::<i32>().ok()) {
+            Some(0) => {}
+            Some(code) => {
+                let exit = (code < 128).then_some(code);
+                return Err(judged(counters, without_mark(failed(&progress, exit)), before).await);
+            }
+            None => return Err(lost(&format!("ssh ended with {exit:?} while buildctl ran"))),
+        }
+        let (steps, cached) = progress.steps();
+        let digest = self.digest(&metadata).await?;
+        Ok(Built { digest, steps, cached, platform: request.platform.clone() })
+    }
+
+    /// buildctl ends with its `ssh`: once nobody reads its standard input any more, it is stopped, and the daemon cancels.
+    fn script(&self, args: &[String]) -> String {
+        let args: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
+        let config = quoted(&self.folder.join("docker").display().to_string());
+        let address = quoted(&self.address);
+        let args = args.join(" ");
+        format!(
+            "export DOCKER_CONFIG={config}; exec 3<&0; buildctl --addr {address} {args} </dev/null 3<&- & b=$!; \
+             {{ cat <&3; kill $b; sleep 5; kill -9 $b; }} >/dev/null 2>&1 & w=$!; exec 3<&-; \
+             wait $b; rc=$?; kill $w 2>/dev/null; echo \"{MARK}$rc\" >&2; exit $rc"
+        )
+    }
+
+    fn command(&self, script: &str, agent: bool, stdin: Stdio) -> Command {
+        let mut command = Command::new(&self.ssh[0]);
+        command.args(&self.ssh[1..]).arg(if agent { "-A" } else { "-a" }).args(["runner", script]);
+        command.stdin(stdin).kill_on_drop(true).process_group(0);
+        #[cfg(target_os = "linux")]
+        // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+                Ok(())
+            });
+        }
+        command
+    }
+
+    async fn digest(&self, metadata: &Path) -> Result<Digest, Fault> {
+        #[derive(serde::Deserialize)]
+        struct Metadata {
+            #[serde(rename = "containerimage.digest")]
+            digest: Digest,
+        }
+        let script = format!("cat {}", quoted(&metadata.display().to_string()));
+        let read = self.command(&script, false, Stdio::null()).output().await;
+        let output = read.map_err(|error| lost(&format!("ssh cannot be run: {error}")))?;
+        serde_json::from_slice::<Metadata>(&output.stdout).map(|metadata| metadata.digest).map_err(|_| {
+            Fault::new(
+                FaultKind::Infrastructure,
+                "lian::buildkit::no_digest",
+                "buildctl told no digest of what it built",
+            )
+            .help("is the runner's BuildKit v0.13 or newer?")
+        })
+    }
+}
+
+fn without_mark(unsolved: Unsolved) -> Unsolved {
+    match unsolved {
+        Unsolved::Failed(mut failure) => {
+            let lines = failure.text.lines().filter(|line| !line.trim().starts_with(MARK));
+            failure.text = lines.collect::<Vec<_>>().join("\n");
+            Unsolved::Failed(failure)
+        }
+        other => other,
+    }
+}
+
+fn lost(evidence: &str) -> Fault {
+    let mut fault =
+        Fault::new(FaultKind::Infrastructure, "lian::remote::link_lost", "the connection to the runner was lost");
+    fault.evidence = Some(evidence.to_owned());
+    fault.help("it is tried again on a new runner; should it go on, look at the network between here and there")
+}
