@@ -1,5 +1,7 @@
 //! Floor 5: where runners come from. Refuses: what is done on them.
 
+pub mod hcloud;
+mod keys;
 mod local;
 mod ssh;
 

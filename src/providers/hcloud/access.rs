@@ -1,0 +1,120 @@
+//! Who we are to the API: its address and the token. Refuses: showing the token.
+
+use std::fmt;
+
+use crate::model::{Fault, FaultKind};
+
+/// Where the API is, unless HCLOUD_ENDPOINT says another place.
+const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
+
+/// The API's address and the project's token.
+#[derive(Clone)]
+pub struct Access {
+    endpoint: String,
+    token: String,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("endpoint", &self.endpoint).field("token", &"[redacted]").finish()
+    }
+}
+
+impl Access {
+    /// This API (`https://host/v1`), with this token.
+    ///
+    /// # Errors
+    /// `lian::hcloud::no_token` where the token is none, `lian::hcloud::endpoint` where the address is none.
+    pub fn new(endpoint: impl Into<String>, token: impl Into<String>) -> Result<Self, Fault> {
+        let (endpoint, token) = (endpoint.into(), token.into());
+        let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
+        let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+        if host.is_none_or(|host| host.is_empty() || host.contains(char::is_whitespace)) {
+            let message = format!("HCLOUD_ENDPOINT is no address of an API: `{endpoint}`");
+            return Err(Fault::new(FaultKind::Unavailable, "lian::hcloud::endpoint", message)
+                .help(format!("unset HCLOUD_ENDPOINT, or write it like {ENDPOINT}")));
+        }
+        let token = token.trim().to_owned();
+        if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
+            return Err(no_token("the Hetzner Cloud token is empty, or no token at all"));
+        }
+        Ok(Self { endpoint, token })
+    }
+
+    /// From HCLOUD_TOKEN, or the file that HCLOUD_TOKEN_FILE names, and HCLOUD_ENDPOINT.
+    ///
+    /// # Errors
+    /// `lian::hcloud::no_token`, `lian::hcloud::endpoint`.
+    pub fn from_env() -> Result<Self, Fault> {
+        Self::of(|name| std::env::var(name).ok())
+    }
+
+    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Fault> {
+        let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let token = match (given("HCLOUD_TOKEN"), given("HCLOUD_TOKEN_FILE")) {
+            (Some(token), _) => token,
+            (None, Some(path)) => std::fs::read_to_string(&path)
+                .map_err(|error| no_token(&format!("HCLOUD_TOKEN_FILE names {path}, which cannot be read: {error}")))?,
+            (None, None) => return Err(no_token("there is no token for Hetzner Cloud")),
+        };
+        Self::new(given("HCLOUD_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()), token)
+    }
+
+    /// Where the API is, without a slash at its end.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Whether the API is on this machine (a test's): no proxy leads there.
+    pub(super) fn is_local(&self) -> bool {
+        let host = self.endpoint.split("://").nth(1).unwrap_or("");
+        ["localhost", "127.", "[::1]"].iter().any(|local| host.starts_with(local))
+    }
+}
+
+fn no_token(message: &str) -> Fault {
+    Fault::new(FaultKind::Unavailable, "lian::hcloud::no_token", message).help(
+        "make one with read and write permission in the Hetzner console (project > Security > API tokens), \
+         and set HCLOUD_TOKEN to it, or HCLOUD_TOKEN_FILE to a file that holds it",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(variables: &[(&str, &str)]) -> Result<Access, Fault> {
+        Access::of(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn the_environment_or_a_file_gives_the_token_and_nothing_shows_it() {
+        let access = of(&[("HCLOUD_TOKEN", "sesame")]).expect("access");
+        assert_eq!((access.endpoint(), access.token(), access.is_local()), (ENDPOINT, "sesame", false));
+        assert!(!format!("{access:?}").contains("sesame"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("token");
+        std::fs::write(&file, "open\n").expect("written");
+        let path = file.display().to_string();
+        let access =
+            of(&[("HCLOUD_TOKEN_FILE", &path), ("HCLOUD_ENDPOINT", "http://127.0.0.1:1/v1/")]).expect("access");
+        assert_eq!((access.endpoint(), access.token(), access.is_local()), ("http://127.0.0.1:1/v1", "open", true));
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        for variables in
+            [&[][..], &[("HCLOUD_TOKEN", " ")], &[("HCLOUD_TOKEN_FILE", "/nowhere")], &[("HCLOUD_TOKEN", "a b")]]
+        {
+            let fault = of(variables).expect_err("no token");
+            assert_eq!((fault.code.as_str(), fault.kind), ("lian::hcloud::no_token", FaultKind::Unavailable));
+            assert!(fault.help.expect("help").contains("HCLOUD_TOKEN_FILE"));
+        }
+        let fault = of(&[("HCLOUD_TOKEN", "t"), ("HCLOUD_ENDPOINT", "ftp://x")]).expect_err("no address");
+        assert_eq!(fault.code, "lian::hcloud::endpoint");
+    }
+}
