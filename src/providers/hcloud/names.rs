@@ -35,7 +35,7 @@ pub(super) fn server(owner: &str, lease: &str) -> String {
 fn fitted(original: &str, safe: &str) -> String {
     let trimmed = |text: &str| text.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
     let whole = trimmed(safe);
-    if whole == original && whole.len() <= LONGEST {
+    if whole == original && (1..=LONGEST).contains(&whole.len()) {
         return whole;
     }
     let digest = Digest::of(original);

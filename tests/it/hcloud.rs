@@ -1,0 +1,468 @@
+//! Hetzner Cloud against a fake project: nothing leaks, nothing is made twice, nobody else's server is touched. Refuses: a
+//! fake that Hetzner's own client cannot work with.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lian_build::base::{LayerName, LeaseId, RunId, Timestamp};
+use lian_build::model::{Fault, FaultKind, HcloudSettings, Size};
+use lian_build::ports::{AcquireRequest, ComputeProvider as _, Lease, Reach, SshTarget};
+use lian_build::providers::hcloud::{Access, Hcloud, Pace};
+
+use crate::support::hetzner::{Fake, FaultPlan, Invented, Kind, READ_ONLY, TOKEN};
+
+/// A fake project and a folder for keys.
+struct Cloud {
+    fake: Fake,
+    machines: Arc<Invented>,
+    keys: tempfile::TempDir,
+}
+
+fn pace() -> Pace {
+    let ms = Duration::from_millis;
+    Pace { boot: ms(20_000), settle: ms(20_000), request: ms(2_000), first: ms(5), longest: ms(40) }
+}
+
+fn settings() -> HcloudSettings {
+    let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    HcloudSettings {
+        prepared: true,
+        locations: texts(&["fsn1", "nbg1"]),
+        server_types: texts(&["cax11", "cpx21", "cax21"]),
+        labels: [("team".to_owned(), "build".to_owned())].into(),
+        ..HcloudSettings::default()
+    }
+}
+
+fn request(lease: &str) -> AcquireRequest {
+    let size = Size { runner_type: "small".into(), cpu: 2, memory_gb: 4, time_budget_min: 1, tier: "explicit".into() };
+    let (run, layer, platform) = (RunId::from("1a2b3c4d"), LayerName::from("app"), "linux/arm64".to_owned());
+    let (lease, expires) = (LeaseId::from(lease), Timestamp(4_000_000_000_000));
+    AcquireRequest { lease, run, layer, size, platform, expires, authorized_key: None }
+}
+
+impl Cloud {
+    fn new() -> Self {
+        let machines = Arc::new(Invented::default());
+        let fake = Fake::start(Arc::clone(&machines) as Arc<dyn crate::support::machines::Machines>);
+        Self { fake, machines, keys: tempfile::tempdir().expect("a folder") }
+    }
+
+    fn provider(&self) -> Hcloud {
+        self.of(settings(), "ann", pace())
+    }
+
+    fn of(&self, settings: HcloudSettings, owner: &str, pace: Pace) -> Hcloud {
+        let access = Access::new(self.fake.endpoint(), TOKEN).expect("access");
+        Hcloud::new(settings, access, owner, self.keys.path().join(owner), pace).expect("a provider")
+    }
+
+    fn fail(&self, on: &str, kind: Kind) {
+        self.fake.fail_next(FaultPlan::new(on, kind));
+    }
+
+    fn sell_out(&self, server_type: &str, location: &str) {
+        let (server_type, location) = (server_type.to_owned(), location.to_owned());
+        self.fail("*", Kind::SoldOut { server_type, location });
+    }
+
+    /// `cax11@fsn1` of each server.
+    fn rented(&self) -> Vec<String> {
+        self.fake.servers().iter().map(|server| format!("{}@{}", server.server_type, server.location)).collect()
+    }
+
+    #[track_caller]
+    fn is_empty(&self) {
+        assert_eq!(self.fake.everything_gone(), Vec::<String>::new());
+        assert_eq!(self.machines.alive(), Vec::<String>::new());
+    }
+}
+
+fn target(lease: &Lease) -> &SshTarget {
+    let Reach::Ssh(target) = &lease.reach else { panic!("not by SSH: {lease:?}") };
+    target
+}
+
+fn refused(result: Result<Lease, Fault>) -> Fault {
+    let fault = result.expect_err("refused");
+    assert!(fault.help.is_some() && !fault.message.contains(TOKEN), "{fault:?}");
+    fault
+}
+
+fn public_of(private: &str) -> String {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("key");
+    std::fs::write(&file, private).expect("written");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("made private");
+    let output = Command::new("ssh-keygen").arg("-y").arg("-f").arg(&file).output().expect("ssh-keygen");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_is_rented_listed_and_given_back() {
+    let cloud = Cloud::new();
+    let provider = cloud.provider();
+    let lease = provider.acquire(&request("1a2b3c4d-1")).await.expect("a lease");
+    assert_eq!((lease.offer.runner_type.as_str(), lease.offer.cpu, lease.offer.memory_gb), ("cax11", 2, 4));
+    let target = target(&lease).clone();
+    assert_eq!((target.address.as_str(), target.port, target.user.as_str()), ("192.0.2.2", 22, "root"));
+    let orders = cloud.machines.orders();
+    assert_eq!((orders.len(), orders[0].cpu, orders[0].memory_gb), (1, 2, 4));
+    assert_eq!(public_of(orders[0].host_key.as_ref().expect("a host key")), target.host_key);
+    let identity = std::fs::read_to_string(target.identity.expect("our key")).expect("kept");
+    assert_eq!(orders[0].authorized_keys, [public_of(&identity)]);
+
+    let server = cloud.fake.servers().remove(0);
+    assert_eq!(
+        (server.name.as_str(), server.host_key.as_str()),
+        ("lian-ann-1a2b3c4d-1", "ssh-ed25519 of-lian-ann-1a2b3c4d-1")
+    );
+    let labels: Vec<String> = server.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let expected = [
+        "lian=1",
+        "lian-expires=4000000000",
+        "lian-lease=1a2b3c4d-1",
+        "lian-owner=ann",
+        "lian-run=1a2b3c4d",
+        "team=build",
+    ];
+    assert_eq!(
+        labels.iter().filter(|label| !label.starts_with("lian-host-key")).collect::<Vec<_>>(),
+        expected.each_ref()
+    );
+
+    let owned = provider.owned().await.expect("a list");
+    assert_eq!(owned.len(), 1);
+    assert_eq!(
+        (owned[0].lease.as_str(), &owned[0].what),
+        ("1a2b3c4d-1", &format!("server {}, cax11 in fsn1", server.id))
+    );
+    assert_eq!(
+        (owned[0].run.as_ref().map(RunId::as_str), owned[0].expires),
+        (Some("1a2b3c4d"), Some(Timestamp(4_000_000_000_000)))
+    );
+    assert!(owned[0].created.is_some());
+
+    assert_eq!(provider.acquire(&request("1a2b3c4d-1")).await.expect("the same again"), lease);
+    for _ in 0..2 {
+        provider.release(&lease.id).await.expect("given back");
+        cloud.is_empty();
+    }
+    assert!(provider.owned().await.expect("a list").is_empty());
+    assert_eq!(std::fs::read_dir(cloud.keys.path().join("ann")).expect("there").count(), 0, "keys are left");
+    let bills: Vec<(String, u64)> = cloud.fake.bills().into_iter().map(|bill| (bill.name, bill.hours)).collect();
+    assert_eq!(bills, [("lian-ann-1a2b3c4d-1".to_owned(), 1)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn offers_are_the_settings_types_with_their_prices() {
+    let cloud = Cloud::new();
+    let offers = cloud.provider().offers().await.expect("offers");
+    let shown = |offers: &[lian_build::ports::Offer]| -> Vec<String> {
+        let price = |offer: &lian_build::ports::Offer| {
+            offer.price.as_ref().map(|p| format!("{} {}", p.hourly_micros, p.currency))
+        };
+        offers
+            .iter()
+            .map(|o| format!("{} {} {} {} {:?}", o.runner_type, o.cpu, o.memory_gb, o.platform, price(o)))
+            .collect()
+    };
+    insta::assert_snapshot!(shown(&offers).join("\n"), @r#"
+    cax11 2 4 linux/arm64 Some("6000 EUR")
+    cpx21 3 4 linux/amd64 Some("12800 EUR")
+    cax21 4 8 linux/arm64 Some("10400 EUR")
+    "#);
+    cloud.fake.tells_prices(false);
+    cloud.fail("GET /pricing", Kind::Status(403, "forbidden"));
+    let offers = cloud.provider().offers().await.expect("offers");
+    assert!(offers.iter().all(|offer| offer.price.is_none()), "{offers:?}");
+    // It can be rented all the same.
+    cloud.provider().acquire(&request("r-1")).await.expect("a lease");
+    let odd = HcloudSettings { server_types: vec!["cax12".into()], ..settings() };
+    let fault = cloud.of(odd, "ann", pace()).offers().await.expect_err("no such type");
+    assert_eq!(fault.code, "lian::hcloud::unknown_type");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_leaves_one_server_which_is_adopted() {
+    for (on, kind) in [
+        ("POST /servers", Kind::LostAnswer),
+        ("POST /servers", Kind::LostRequest),
+        ("POST /servers", Kind::Hang),
+        ("POST /servers", Kind::Status(500, "server_error")),
+        ("POST /servers", Kind::Status(502, "bad_gateway")),
+        ("POST /servers", Kind::Status(409, "conflict")),
+        ("POST /ssh_keys", Kind::LostAnswer),
+        ("POST /ssh_keys", Kind::Hang),
+        ("GET /actions/{id}", Kind::LostAnswer),
+    ] {
+        let cloud = Cloud::new();
+        cloud.fail(on, kind.clone());
+        let provider = cloud.of(settings(), "ann", Pace { request: Duration::from_millis(300), ..pace() });
+        let lease = provider.acquire(&request("r-1")).await.unwrap_or_else(|fault| panic!("{kind:?}: {fault:?}"));
+        assert_eq!((cloud.fake.servers().len(), cloud.machines.orders().len()), (1, 1), "{kind:?}");
+        let host = cloud.machines.orders()[0].host_key.clone().expect("a host key");
+        assert_eq!(public_of(&host), target(&lease).host_key, "{kind:?}");
+        provider.release(&lease.id).await.expect("given back");
+        cloud.is_empty();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_answers_and_locks_do_not_keep_it_from_giving_back() {
+    for (on, kind) in [
+        ("DELETE /servers/{id}", Kind::LostAnswer),
+        ("DELETE /servers/{id}", Kind::Status(423, "locked")),
+        ("DELETE /servers/{id}", Kind::Status(503, "server_error")),
+        ("DELETE /ssh_keys/{id}", Kind::LostAnswer),
+        ("GET /servers", Kind::Status(500, "server_error")),
+        ("GET /servers/{id}", Kind::LostRequest),
+    ] {
+        let cloud = Cloud::new();
+        let provider = cloud.provider();
+        provider.acquire(&request("r-1")).await.expect("a lease");
+        cloud.fail(on, kind.clone());
+        provider.release(&LeaseId::from("r-1")).await.unwrap_or_else(|fault| panic!("{kind:?}: {fault:?}"));
+        cloud.is_empty();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_wish_is_found_and_given_back() {
+    let cloud = Cloud::new();
+    cloud.fake.actions_take(1_000_000);
+    let provider = cloud.provider();
+    let wanted = request("r-1");
+    let short = tokio::time::timeout(Duration::from_millis(300), provider.acquire(&wanted));
+    short.await.expect_err("it never runs");
+    cloud.fake.actions_take(1);
+    assert_eq!(cloud.fake.everything_gone().len(), 2, "{:?}", cloud.fake.everything_gone());
+    // Its first action is never over: it stays locked, and that is told.
+    let hasty = cloud.of(settings(), "ann", Pace { settle: Duration::from_millis(300), ..pace() });
+    let fault = hasty.release(&wanted.lease).await.expect_err("locked");
+    assert_eq!(fault.code, "lian::hcloud::slow");
+
+    let cloud = Cloud::new();
+    let provider = cloud.provider();
+    cloud.fail("POST /servers", Kind::Hang);
+    let dropped = tokio::time::timeout(Duration::from_millis(200), provider.acquire(&wanted));
+    dropped.await.expect_err("no answer");
+    provider.release(&wanted.lease).await.expect("given back");
+    cloud.is_empty();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sold_out_is_sought_elsewhere_and_then_larger() {
+    let cloud = Cloud::new();
+    let provider = cloud.provider();
+    cloud.sell_out("cax11", "fsn1");
+    provider.acquire(&request("r-1")).await.expect("a lease");
+    cloud.sell_out("cax11", "nbg1");
+    let lease = provider.acquire(&request("r-2")).await.expect("a larger one");
+    assert_eq!(
+        (lease.offer.runner_type.as_str(), lease.offer.price.expect("a price").hourly_micros),
+        ("cax21", 10_400)
+    );
+    cloud.fail("POST /servers", Kind::Status(422, "placement_error"));
+    provider.acquire(&request("r-3")).await.expect("a lease");
+    assert_eq!(cloud.rented(), ["cax11@nbg1", "cax21@fsn1", "cax21@fsn1"]);
+    cloud.sell_out("cax21", "fsn1");
+    cloud.sell_out("cax21", "nbg1");
+    let fault = refused(provider.acquire(&request("r-4")).await);
+    assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::hcloud::sold_out"));
+    assert!(fault.message.contains("cax11 in fsn1, cax11 in nbg1, cax21 in fsn1, cax21 in nbg1"), "{}", fault.message);
+    // Who asks again for a lease that exists gets it, sold out or not.
+    assert_eq!(provider.acquire(&request("r-1")).await.expect("adopted").offer.runner_type, "cax11");
+    for lease in ["r-1", "r-2", "r-3", "r-4"] {
+        provider.release(&LeaseId::from(lease)).await.expect("given back");
+    }
+    cloud.is_empty();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_kept_to_and_refusals_are_final() {
+    let cloud = Cloud::new();
+    cloud.fail("POST /servers", Kind::Limited(3));
+    let patient = cloud.of(settings(), "ann", Pace { longest: Duration::from_secs(8), ..pace() });
+    patient.acquire(&request("r-1")).await.expect("a lease");
+    let times = cloud.fake.times("POST /servers");
+    assert_eq!(times.len(), 2);
+    assert!(times[1] - times[0] > Duration::from_millis(1500), "{:?}", times[1] - times[0]);
+    // No request left in the hour's budget: one comes back each second.
+    cloud.fake.budget(0);
+    cloud.provider().owned().await.expect("a list, in time");
+
+    for (status, code, cause) in
+        [(403, "resource_limit_exceeded", "limit"), (403, "forbidden", "forbidden"), (422, "invalid_input", "refused")]
+    {
+        let asked = cloud.fake.times("POST /servers").len();
+        cloud.fake.budget(3600);
+        cloud.fail("POST /servers", Kind::Status(status, code));
+        let fault = refused(cloud.provider().acquire(&request("r-2")).await);
+        assert_eq!((fault.kind, fault.code), (FaultKind::Unavailable, format!("lian::hcloud::{cause}")));
+        assert!(fault.message.contains(code), "{}", fault.message);
+        assert_eq!(cloud.fake.times("POST /servers").len(), asked + 1, "{code} was asked again");
+    }
+    for (token, cause) in [(READ_ONLY, "token_readonly"), ("nobody", "unauthorized")] {
+        let access = Access::new(cloud.fake.endpoint(), token).expect("access");
+        let provider = Hcloud::new(settings(), access, "ann", cloud.keys.path(), pace()).expect("a provider");
+        let fault = refused(provider.acquire(&request("r-3")).await);
+        assert_eq!((fault.kind, fault.code), (FaultKind::Unavailable, format!("lian::hcloud::{cause}")));
+    }
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
+    let access = Access::new(format!("http://{free}/v1"), TOKEN).expect("access");
+    let provider = Hcloud::new(settings(), access, "ann", cloud.keys.path(), pace()).expect("a provider");
+    assert_eq!(refused(provider.acquire(&request("r-4")).await).code, "lian::hcloud::unreachable");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_never_runs_is_given_up_in_time() {
+    let cloud = Cloud::new();
+    cloud.fake.actions_take(1_000_000);
+    let provider = cloud.of(settings(), "ann", Pace { boot: Duration::from_millis(300), ..pace() });
+    let fault = refused(provider.acquire(&request("r-1")).await);
+    assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::hcloud::boot_timeout"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_ipv4_the_first_address_of_the_network_is_taken() {
+    let cloud = Cloud::new();
+    let provider = cloud.of(HcloudSettings { ipv4: false, ..settings() }, "ann", pace());
+    let lease = provider.acquire(&request("r-1")).await.expect("a lease");
+    let address = &target(&lease).address;
+    assert!(address.starts_with("2001:db8:") && address.ends_with("::1"), "{address}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_carry_our_labels_is_never_touched() {
+    let cloud = Cloud::new();
+    let provider = cloud.provider();
+    let foreign =
+        cloud.fake.add_server("lian-ann-r-1", &[("lian", "1"), ("lian-owner", "ann"), ("lian-lease", "other")]);
+    let fault = refused(provider.acquire(&request("r-1")).await);
+    assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::hcloud::name_taken"));
+    provider.release(&LeaseId::from("r-1")).await.expect("nothing of ours is there");
+    assert_eq!(cloud.fake.servers().iter().map(|server| server.id).collect::<Vec<_>>(), [foreign]);
+    // Ours by its labels, but somebody gave it a name of its own: neither deleted nor kept quiet about.
+    cloud.fake.add_server("precious", &[("lian", "1"), ("lian-owner", "ann"), ("lian-lease", "r-2")]);
+    let fault = provider.release(&LeaseId::from("r-2")).await.expect_err("renamed");
+    assert_eq!(fault.code, "lian::hcloud::renamed");
+    assert_eq!(cloud.fake.servers().len(), 2);
+    let deleted = cloud.fake.requests().into_iter().filter(|seen| seen.what == "DELETE /servers/{id}").count();
+    assert_eq!(deleted, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_that_is_owned_is_listed_and_can_be_given_back_by_anybody() {
+    let cloud = Cloud::new();
+    for number in 0..60 {
+        let (name, lease) = (format!("lian-ben-r-{number}"), format!("r-{number}"));
+        cloud
+            .fake
+            .add_server(&name, &[("lian", "1"), ("lian-owner", "ben"), ("lian-lease", &lease), ("lian-expires", "7")]);
+    }
+    cloud.fake.add_server("somebody-elses", &[]);
+    cloud.fake.add_primary_ip(&[("lian", "1"), ("lian-owner", "ann"), ("lian-lease", "q-1")]);
+    let ours = cloud.provider();
+    // A key whose server was never made.
+    cloud.fail("POST /servers", Kind::Status(403, "forbidden"));
+    refused(ours.acquire(&request("k-1")).await);
+    assert_eq!(cloud.fake.keys(), ["lian-ann-k-1"]);
+    let owned = ours.owned().await.expect("a list");
+    assert_eq!(owned.len(), 62);
+    let pages =
+        cloud.fake.requests().into_iter().filter(|seen| seen.query.contains(&("page".into(), "2".into()))).count();
+    assert_eq!(pages, 1, "the second page was asked for once");
+    let of = |lease: &str| owned.iter().find(|owned| owned.lease.as_str() == lease).expect("listed");
+    assert!(of("k-1").what.starts_with("SSH key ") && of("q-1").what.starts_with("primary IP "), "{owned:?}");
+    assert!(of("r-7").what.ends_with("cax11 in fsn1, of ben"), "{}", of("r-7").what);
+    assert_eq!(of("r-7").expires, Some(Timestamp(7_000)));
+    for one in &owned {
+        ours.release(&one.lease).await.expect("given back");
+    }
+    assert_eq!(cloud.fake.everything_gone(), ["server somebody-elses (running)"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_given_serves_many_leases() {
+    let cloud = Cloud::new();
+    let provider = cloud.provider();
+    let given = public_of(&std::fs::read_to_string(made_key(cloud.keys.path())).expect("a key"));
+    let wanted = |lease: &str| AcquireRequest { authorized_key: Some(format!("{given} me@there")), ..request(lease) };
+    let one = provider.acquire(&wanted("r-1")).await.expect("a lease");
+    assert_eq!(target(&one).identity, None);
+    provider.acquire(&wanted("r-2")).await.expect("another with the same key");
+    assert!(cloud.machines.orders().iter().all(|order| order.authorized_keys == [given.clone()]));
+    provider.release(&LeaseId::from("r-2")).await.expect("given back");
+    assert_eq!(cloud.fake.keys(), ["lian-ann-r-1"], "the other lease's key stays");
+    provider.release(&one.id).await.expect("given back");
+    cloud.is_empty();
+}
+
+fn made_key(folder: &Path) -> std::path::PathBuf {
+    let file = folder.join("given");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&file).status();
+    assert!(made.expect("ssh-keygen").success());
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_chaos_nothing_leaks() {
+    let (mut rented, mut refused) = (0, 0);
+    for seed in 1..=8 {
+        let cloud = Cloud::new();
+        let provider = cloud.provider();
+        cloud.fake.chaos(seed, 200);
+        for number in 0..4 {
+            let lease = format!("r-{number}");
+            match provider.acquire(&request(&lease)).await {
+                Ok(_) => rented += 1,
+                Err(fault) => {
+                    assert_eq!(fault.kind, FaultKind::Infrastructure, "seed {seed}: {fault:?}");
+                    refused += 1;
+                }
+            }
+            assert!(cloud.fake.servers().iter().filter(|server| server.name.ends_with(&lease)).count() <= 1);
+        }
+        for number in 0..4 {
+            let lease = LeaseId::from(format!("r-{number}").as_str());
+            let mut given_back = false;
+            for _ in 0..5 {
+                given_back |= provider.release(&lease).await.is_ok();
+            }
+            assert!(given_back, "seed {seed}: {lease} was never given back");
+        }
+        cloud.fake.chaos(seed, 0);
+        assert!(provider.owned().await.expect("a list").is_empty(), "seed {seed}");
+        cloud.is_empty();
+    }
+    assert!(rented > refused, "{rented} rented, {refused} refused");
+}
+
+#[test]
+fn the_official_client_works_with_the_fake() {
+    let pinned = include_str!("../../tools/hcloud-requirements.txt");
+    let version = pinned.lines().find_map(|line| line.strip_prefix("hcloud==")).expect("a pin");
+    let version = version.split_whitespace().next().expect("a version");
+    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(std::path::PathBuf::from);
+    let cache = given("XDG_CACHE_HOME").or_else(|| given("HOME").map(|home| home.join(".cache"))).expect("a home");
+    let client = cache.join(format!("lian-build/tools/hcloud-{version}"));
+    assert!(client.join("hcloud").is_dir(), "{} is missing: run scripts/setup.sh --test", client.display());
+
+    let cloud = Cloud::new();
+    let public = public_of(&std::fs::read_to_string(made_key(cloud.keys.path())).expect("a key"));
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/support/hetzner/client.py");
+    let mut command = Command::new("python3");
+    command.arg(script).arg(&public).env("PYTHONPATH", &client).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("HCLOUD_ENDPOINT", cloud.fake.endpoint()).env("HCLOUD_TOKEN", TOKEN).env("NO_PROXY", "127.0.0.1");
+    let output = command.output().expect("python3");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}\n{}", text(&output.stdout), text(&output.stderr));
+    assert_eq!(text(&output.stdout).trim(), "done");
+    assert_eq!(cloud.machines.orders().len(), 2);
+    cloud.is_empty();
+}
