@@ -54,7 +54,8 @@ rm -rf "$work"
 
 /// The metadata service shows this very text, host key included, to whoever asks from here. cloud-init has read it, and
 /// nobody else needs it; a step shares the network and is root in it, so that it is closed to all.
-const END: &str = r#"for chain in OUTPUT FORWARD; do
+const END: &str = r#"ip route replace blackhole 169.254.169.254/32 || true
+for chain in OUTPUT FORWARD; do
   iptables -w -I "$chain" -d 169.254.169.254 -j REJECT || true
   ip6tables -w -I "$chain" -d fe80::a9fe:a9fe -j REJECT || true
 done

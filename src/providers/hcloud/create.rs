@@ -4,11 +4,12 @@ use std::net::Ipv6Addr;
 
 use serde_json::{Value, json};
 
+use super::api::parse;
 use super::boot::{self, Boot};
 use super::error::ApiError;
 use super::model::{Action, Created, Labels, PublicNet, Server, SshKey};
 use super::offers::{self, Candidate};
-use super::{Hcloud, names, parse};
+use super::{Hcloud, names};
 use crate::model::{Fault, FaultKind};
 use crate::ports::{AcquireRequest, Lease, Reach, SshTarget};
 use crate::providers::keys::{self, Pair};

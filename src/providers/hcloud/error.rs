@@ -135,7 +135,7 @@ impl ApiError {
             ("resource_limit_exceeded", _) => (
                 FaultKind::Unavailable,
                 "limit",
-                "give leases back (`lian-build leases`), lower `runners.max_leases`, or ask for a higher limit in the \
+                "give servers back, lower `runners.max_leases`, or ask for a higher limit in the \
                  Hetzner console",
             ),
             ("forbidden", _) | ("", 403) => (

@@ -1,7 +1,7 @@
 //! Machines that are addresses only. Refuses: two of one name.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
 
 use super::locked;
 use crate::support::machines::{Booted, Machines, Order};
@@ -11,9 +11,17 @@ use crate::support::machines::{Booted, Machines, Order};
 pub struct Invented {
     orders: Mutex<Vec<Order>>,
     alive: Mutex<Vec<String>>,
+    held: Mutex<bool>,
+    freed: Condvar,
 }
 
 impl Invented {
+    /// While held, machines are ordered and do not boot.
+    pub fn hold(&self, held: bool) {
+        *locked(&self.held) = held;
+        self.freed.notify_all();
+    }
+
     /// Everything that was ever ordered.
     pub fn orders(&self) -> Vec<Order> {
         locked(&self.orders).clone()
@@ -27,12 +35,15 @@ impl Invented {
 
 impl Machines for Invented {
     fn boot(&self, order: &Order) -> Booted {
-        let mut orders = locked(&self.orders);
+        let last = {
+            let mut orders = locked(&self.orders);
+            orders.push(order.clone());
+            u8::try_from(orders.len() % 250).expect("small") + 1
+        };
+        drop(self.freed.wait_while(locked(&self.held), |held| *held).expect("not poisoned"));
         let mut alive = locked(&self.alive);
         assert!(!alive.contains(&order.name), "{} was booted twice", order.name);
         alive.push(order.name.clone());
-        orders.push(order.clone());
-        let last = u8::try_from(orders.len() % 250).expect("small") + 1;
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
         Booted { address, host_key: format!("ssh-ed25519 of-{}", order.name) }
     }
