@@ -157,6 +157,8 @@ install_registry() {
 		rm -rf "$work"
 	fi
 	link "$dir/docker-registry"
+}
+
 # The official client of Hetzner Cloud: what it can talk to is a faithful fake. With all that it needs, by digest.
 install_hcloud() {
 	local dir=$tools/hcloud-$hcloud

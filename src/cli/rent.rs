@@ -4,16 +4,18 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::exit::{Failure, UsageError};
 use super::settings::Settings;
 use super::survey::host_platform;
+use crate::base::Digest;
 use crate::buildkit::data_folder;
 use crate::model::{
     BuildSpec, ComputeProvider as Kind, ContextTransfer, Declared, Offer, Providers, RegistryProvider, Size,
 };
 use crate::ports::ComputeProvider;
-use crate::providers::{Local, Ssh};
+use crate::providers::{Local, Ssh, hcloud};
 use crate::sizing;
 
 /// Where a run's runners come from.
@@ -89,21 +91,28 @@ fn is_remote(kind: Kind) -> bool {
 /// The provider that the workflow names.
 pub fn provider(settings: &Settings) -> Result<Arc<dyn ComputeProvider>, Failure> {
     let workflow = &settings.workflow;
-    provider_of(workflow.compute_provider, &workflow.providers)
+    let boot = Duration::from_secs(workflow.runners.boot_timeout_s);
+    provider_of(workflow.compute_provider, &workflow.providers, &settings.project_root, boot)
 }
 
 /// The provider that a run remembered (see [`Renting::memo`]).
-pub fn remembered(memo: &str, _project_root: &Path) -> Result<Arc<dyn ComputeProvider>, Failure> {
+pub fn remembered(memo: &str, project_root: &Path) -> Result<Arc<dyn ComputeProvider>, Failure> {
     #[derive(serde::Deserialize)]
     struct Memo {
         compute_provider: Kind,
         providers: Providers,
     }
     let memo: Memo = serde_json::from_str(memo).map_err(|error| missing(&format!("a readable provider: {error}")))?;
-    provider_of(memo.compute_provider, &memo.providers)
+    provider_of(memo.compute_provider, &memo.providers, project_root, Duration::from_secs(60))
 }
 
-fn provider_of(kind: Kind, providers: &Providers) -> Result<Arc<dyn ComputeProvider>, Failure> {
+fn provider_of(
+    kind: Kind,
+    providers: &Providers,
+    project_root: &Path,
+    boot: Duration,
+) -> Result<Arc<dyn ComputeProvider>, Failure> {
+    let keys = project_root.join(".lian").join("keys");
     Ok(match kind {
         Kind::Local => Arc::new(Local::new(host_platform())),
         Kind::Ssh => {
@@ -111,6 +120,12 @@ fn provider_of(kind: Kind, providers: &Providers) -> Result<Arc<dyn ComputeProvi
                 return Err(missing("providers.ssh.hosts"));
             }
             Arc::new(Ssh::new(providers.ssh.clone(), data_folder().join("hosts")))
+        }
+        Kind::Hcloud => {
+            let access = hcloud::Access::from_env().map_err(Failure::outside)?;
+            let pace = hcloud::Pace::with_boot(boot);
+            let hcloud = hcloud::Hcloud::new(providers.hcloud.clone(), access, owner(), keys, pace);
+            Arc::new(hcloud.map_err(Failure::outside)?)
         }
         other => return Err(missing(&format!("a provider for {other:?}"))),
     })
@@ -122,6 +137,13 @@ fn memo(settings: &Settings) -> Option<String> {
     let remembered = !matches!(kind, Kind::Local | Kind::Ssh);
     remembered
         .then(|| serde_json::json!({ "compute_provider": kind, "providers": settings.workflow.providers }).to_string())
+}
+
+/// Who rents, in eight hex digits: this user on this machine.
+fn owner() -> String {
+    let host = std::fs::read_to_string("/etc/machine-id").or_else(|_| std::fs::read_to_string("/etc/hostname"));
+    let seed = format!("{} {}", host.unwrap_or_default().trim(), data_folder().display());
+    Digest::of(seed).hex()[..8].to_owned()
 }
 
 fn missing(field: &str) -> Failure {

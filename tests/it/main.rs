@@ -5,6 +5,7 @@ mod buildkit;
 mod buildkit_daemon;
 mod buildkit_verify;
 mod check;
+mod cloud;
 mod commands;
 mod context;
 mod dispatch;

@@ -50,6 +50,10 @@ impl Faults {
         self.plans.push(plan);
     }
 
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
     pub(super) fn chaos(&mut self, seed: u64, permille: u64) {
         (self.dice, self.permille) = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, permille);
     }

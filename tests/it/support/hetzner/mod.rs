@@ -108,6 +108,11 @@ impl Fake {
         }
     }
 
+    /// No fault waits any more.
+    pub fn forgive(&self) {
+        locked(&self.shared.faults).forget();
+    }
+
     /// From now on so many of a thousand requests fail, in a way that the seed decides; 0 ends it.
     pub fn chaos(&self, seed: u64, permille: u64) {
         locked(&self.shared.faults).chaos(seed, permille);
