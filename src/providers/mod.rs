@@ -3,6 +3,7 @@
 pub mod hcloud;
 mod keys;
 mod local;
+pub mod proxmox;
 mod ssh;
 
 pub use local::{Local, machine};
