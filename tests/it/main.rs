@@ -13,6 +13,7 @@ mod hcloud;
 mod hooks;
 mod house;
 mod nickel;
+mod proxmox;
 mod recipe;
 mod registry;
 mod runners;

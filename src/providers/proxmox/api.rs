@@ -68,6 +68,9 @@ impl Api {
                 .help("write `providers.proxmox.endpoint = \"https://HOST:8006\"`")
         };
         let endpoint = Url::parse(&settings.endpoint).map_err(|error| bad(&error))?;
+        if !matches!(endpoint.scheme(), "http" | "https") || endpoint.host_str().is_none() {
+            return Err(bad(&"it does not begin with https://"));
+        }
         let trust = tls::trust(&endpoint, settings)?;
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(trust)

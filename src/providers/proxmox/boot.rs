@@ -16,6 +16,8 @@ use crate::ports::Offer;
 
 /// Written on tmpfs at the end of cloud-init's run: what an earlier boot left is not mistaken for it.
 const BOOTED: &str = "/run/cloud-init/result.json";
+/// What an agent says whose own configuration keeps it from reading files: that does not pass.
+const FORBIDDEN: &str = "has been disabled";
 const HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
 
 /// What a machine is to be.
@@ -139,7 +141,9 @@ impl Machines {
                     Some(told) => return Ok(told),
                     None => "it does not tell yet".to_owned(),
                 },
-                Err(Trouble::Refused { status, message, .. }) if status >= 500 => message,
+                Err(Trouble::Refused { status, message, .. }) if status >= 500 && !message.contains(FORBIDDEN) => {
+                    message
+                }
                 Err(Trouble::Unanswered(text)) => text,
                 Err(trouble) => return Err(trouble),
             };

@@ -86,20 +86,19 @@ pub(super) fn trust(endpoint: &Url, settings: &ProxmoxSettings) -> Result<Client
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .expect("invariant: ring knows the default protocol versions");
+    let encrypted = endpoint.scheme() == "https";
     let roots = match (&settings.fingerprint, &settings.ca) {
+        _ if !encrypted && !is_loopback(endpoint) => return Err(no_pin(endpoint)),
+        // Without TLS nothing is ever verified; and with no CA at all nothing could be.
+        _ if !encrypted => RootCertStore::empty(),
         (Some(fingerprint), _) => {
             let fingerprint = fingerprint.replace(':', "").to_lowercase();
             let pinned = Arc::new(Pinned { fingerprint, provider });
             return Ok(builder.dangerous().with_custom_certificate_verifier(pinned).with_no_client_auth());
         }
         (None, Some(ca)) => roots(ca)?,
-        // Without TLS nothing is ever verified; and with no CA at all nothing could be.
-        (None, None) if endpoint.scheme() == "http" && is_loopback(endpoint) => RootCertStore::empty(),
         (None, None) => return Err(no_pin(endpoint)),
     };
-    if endpoint.scheme() == "http" && !is_loopback(endpoint) {
-        return Err(no_pin(endpoint));
-    }
     Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }
 

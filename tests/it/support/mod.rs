@@ -7,3 +7,4 @@ pub mod machines;
 pub mod project;
 pub mod registry;
 pub mod sandbox;
+pub mod proxmox;
