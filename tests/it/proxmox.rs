@@ -451,3 +451,21 @@ async fn the_fake_refuses_what_the_real_one_refuses() {
     let answer = answer.expect("an answer").text().await.expect("a text");
     assert!(answer.contains("VM is locked (clone)"), "{answer}");
 }
+
+#[tokio::test]
+async fn the_documented_workflow_is_one() {
+    let stage = Stage::new().await;
+    let page = include_str!("../../docs/providers/proxmox.md");
+    let text = page.split("```nickel\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a workflow");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("proxmox.ncl");
+    std::fs::write(&file, text).expect("written");
+    let evaluator = lian_build::nickel::Evaluator::new(env!("CARGO_BIN_EXE_lian-build").into());
+    let loaded = evaluator.workflow(&file, &[]).expect("evaluated");
+    let workflow = loaded.workflow.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let settings = workflow.providers.proxmox.expect("settings");
+    assert_eq!((settings.template, settings.ids, settings.pool.as_deref()), (TEMPLATE, (5000, 5999), Some(POOL)));
+    let provider = stage.with(settings, "me", Duration::from_secs(300)).expect("a provider");
+    let sizes: Vec<_> = provider.offers().await.expect("offers").into_iter().map(|offer| offer.runner_type).collect();
+    assert_eq!(sizes, ["2c4g", "4c8g", "8c16g", "16c32g"]);
+}
