@@ -144,12 +144,16 @@ impl Hcloud {
         if !names::are_of(&server.labels, &self.owner, &names::value(wish.request.lease.as_str())) {
             return Err(name_taken("server", &wish.name));
         }
-        if server.labels.get(names::HOST_KEY) != wish.labels.get(names::HOST_KEY) || server.status == "deleting" {
-            let message = format!("the server {} was made with keys that are gone", server.name);
-            return Err(Fault::new(FaultKind::Infrastructure, "lian::hcloud::stale", message)
-                .help("it is given back; run it again"));
-        }
-        Ok(Some(server))
+        let why = if server.status == "deleting" {
+            "is being deleted"
+        } else if server.labels.get(names::HOST_KEY) != wish.labels.get(names::HOST_KEY) {
+            "was made with keys that are gone"
+        } else {
+            return Ok(Some(server));
+        };
+        let message = format!("the server {} {why}", server.name);
+        Err(Fault::new(FaultKind::Infrastructure, "lian::hcloud::stale", message)
+            .help("give it back, then run it again"))
     }
 
     /// The id of the key that may log in, stored with the API.

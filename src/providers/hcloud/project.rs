@@ -38,7 +38,8 @@ pub struct Hcloud {
     pub(super) api: Arc<Api>,
     pub(super) owner: String,
     keys: PathBuf,
-    market: Mutex<Option<Market>>,
+    /// Held while the API is asked, so that leases that begin together ask once.
+    market: tokio::sync::Mutex<Option<Market>>,
     /// Requests that make something and may outlive the future that sent them: `release` waits for them.
     pub(super) under_way: Mutex<BTreeMap<LeaseId, Arc<tokio::sync::Mutex<()>>>>,
 }
@@ -70,16 +71,16 @@ impl Hcloud {
             api: Arc::new(Api::new(access, pace)?),
             owner: names::value(&owner.into()),
             keys: keys.into(),
-            market: Mutex::default(),
+            market: tokio::sync::Mutex::default(),
             under_way: Mutex::default(),
         })
     }
 
     /// What the API sells now, or did a few minutes ago.
     pub(super) async fn market(&self) -> Result<Market, Fault> {
-        let known = self.market.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(known) = known.filter(|known| known.seen.elapsed() < FRESH) {
-            return Ok(known);
+        let mut known = self.market.lock().await;
+        if let Some(known) = known.as_ref().filter(|known| known.seen.elapsed() < FRESH) {
+            return Ok(known.clone());
         }
         let all = self.api.list("server_types", &[]).await.map_err(|error| error.into_fault("list server types"))?;
         let types = Arc::new(offers::configured(&self.settings, all)?);
@@ -89,9 +90,7 @@ impl Hcloud {
             Err(ApiError::Refused { .. }) => "EUR".to_owned(),
             Err(error) => return Err(error.into_fault("read prices")),
         };
-        let market = Market { seen: Instant::now(), types, currency };
-        *self.market.lock().unwrap_or_else(PoisonError::into_inner) = Some(market.clone());
-        Ok(market)
+        Ok(known.insert(Market { seen: Instant::now(), types, currency }).clone())
     }
 
     /// Sends a request that makes something for a lease. It is heard out even where its future is dropped.

@@ -67,6 +67,8 @@ for selector, names in [
 ]:
     assert [found.name for found in client.servers.get_all(label_selector=selector)] == names, selector
 
+assert server.update(labels={"lian": "1", "more": ""}).labels["more"] == ""
+assert [found.name for found in client.servers.get_all(label_selector="more")] == ["one"]
 for server in client.servers.get_all(label_selector="lian"):
     server.delete().wait_until_finished()
 refused("not_found", lambda: client.servers.get_by_id(made.server.id))

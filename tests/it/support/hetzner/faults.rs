@@ -29,6 +29,8 @@ pub enum Kind {
     LostAnswer,
     /// It is done, and there is never an answer.
     Hang,
+    /// It is answered as though it had no label selector.
+    Unfiltered,
     /// From now on this type is not to be had there.
     SoldOut {
         /// `cax11`.

@@ -68,20 +68,20 @@ pub(super) fn labels(value: &Value) -> Result<BTreeMap<String, String>, Refusal>
 pub(super) fn selects(selector: &str, labels: &BTreeMap<String, String>) -> Result<bool, Refusal> {
     let mut all = true;
     for term in selector.split(',').map(str::trim).filter(|term| !term.is_empty()) {
-        let (key, fits): (&str, Box<dyn Fn(Option<&String>) -> bool>) =
-            if let Some((key, value)) = term.split_once("!=") {
-                (key, Box::new(move |found| found.is_none_or(|found| found != value.trim())))
-            } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
-                (key, Box::new(move |found| found.is_some_and(|found| found == value.trim())))
-            } else if let Some(key) = term.strip_prefix('!') {
-                (key, Box::new(|found: Option<&String>| found.is_none()))
-            } else {
-                (term, Box::new(|found: Option<&String>| found.is_some()))
-            };
+        let is = |key: &str, value: &str| labels.get(key.trim()).is_some_and(|found| found == value.trim());
+        let (key, fits) = if let Some((key, value)) = term.split_once("!=") {
+            (key, !is(key, value))
+        } else if let Some((key, value)) = term.split_once("==").or_else(|| term.split_once('=')) {
+            (key, is(key, value))
+        } else if let Some(key) = term.strip_prefix('!') {
+            (key, !labels.contains_key(key))
+        } else {
+            (term, labels.contains_key(term))
+        };
         if !label_key(key.trim()) {
             return Err(invalid(format!("label_selector: {term:?} is not understood")));
         }
-        all &= fits(labels.get(key.trim()));
+        all &= fits;
     }
     Ok(all)
 }

@@ -39,7 +39,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let path = parts.uri.path().strip_prefix("/v1/").unwrap_or("").split('/').map(str::to_owned).collect();
     let parsed = if bytes.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&bytes) };
     let is_json = parsed.is_ok();
-    let asked = Asked { method: parts.method.to_string(), path, query, body: parsed.unwrap_or_default() };
+    let mut asked = Asked { method: parts.method.to_string(), path, query, body: parsed.unwrap_or_default() };
     let what = asked.what();
     let seen = Seen { what: what.clone(), query: asked.query.clone(), at: Instant::now() };
     locked(&shared.seen).push(seen);
@@ -49,6 +49,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Some(Kind::Status(status, code)) => {
             return respond(Err(refuse(status, code, "a fault on demand")), Some(Budget::LIMIT), None);
         }
+        Some(Kind::Unfiltered) => asked.query.retain(|(key, _)| key != "label_selector"),
         Some(Kind::Limited(seconds)) => return respond(limited(), None, Some(seconds)),
         _ => {}
     }
