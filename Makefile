@@ -1,5 +1,6 @@
 # make demo    builds the catalog's `app` with all its ancestors; again: reuses all of it
 # make test    all that CI runs
+# make chaos   RUNS runs (200) through random kills and faults; SEED=n repeats one
 # make catalog the whole catalog        make bench  lian-build against its peers
 # make setup   installs what is missing make recipe renews the service's recipe.json after its dependencies changed
 #
@@ -9,7 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 MAKEFLAGS += --no-print-directory
-.PHONY: setup demo catalog test bench recipe build base
+.PHONY: setup demo catalog test chaos bench recipe build base
 
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
@@ -51,6 +52,14 @@ test:
 	cd examples/app && CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/examples cargo test --locked
 	cargo run --quiet --locked -- check --strict
 	cargo test --locked --lib --tests
+
+# The last line is the tally: leaked and lost_events are 0, or it fails.
+RUNS ?= 200
+SEED ?= $(shell date +%s)
+chaos:
+	@scripts/setup.sh --test >&2
+	@LIAN_CHAOS_RUNS=$(RUNS) LIAN_CHAOS_SEED=$(SEED) cargo test --quiet --locked --test it -- --nocapture --exact \
+		chaos::whatever_befalls_a_run_nothing_is_left_and_no_event_is_lost | grep --line-buffered -E '^(chaos:|runs=)'
 
 bench: setup
 	@scripts/setup.sh --bench >&2

@@ -134,7 +134,9 @@ fn of_process(vertex: &VertexFailure, oom: &OomEvidence) -> Option<Fault> {
 fn out_of_memory(evidence: &str) -> Fault {
     let mut fault = Fault::new(FaultKind::OutOfMemory, "lian::buildkit::out_of_memory", "the step ran out of memory");
     fault.evidence = Some(evidence.to_owned());
-    fault.help("set a larger `runner_type` in .build-spec.ncl, or lower the parallelism of the step (e.g. CARGO_BUILD_JOBS)")
+    fault.help(
+        "set a larger `runner_type` in .build-spec.ncl, or lower the parallelism of the step (e.g. CARGO_BUILD_JOBS)",
+    )
 }
 
 /// A secret, a file, an image, the disk or the daemon.

@@ -15,7 +15,7 @@ use crate::model::{
     BuildSpec, ComputeProvider as Kind, ContextTransfer, Declared, Offer, Providers, RegistryProvider, Size,
 };
 use crate::ports::ComputeProvider;
-use crate::providers::{Local, Ssh, hcloud};
+use crate::providers::{Local, Ssh, hcloud, proxmox};
 use crate::sizing;
 
 /// Where a run's runners come from.
@@ -126,6 +126,11 @@ fn provider_of(
             let pace = hcloud::Pace::with_boot(boot);
             let hcloud = hcloud::Hcloud::new(providers.hcloud.clone(), access, owner(), keys, pace);
             Arc::new(hcloud.map_err(Failure::outside)?)
+        }
+        Kind::Proxmox => {
+            let settings = providers.proxmox.clone().ok_or_else(|| missing("providers.proxmox"))?;
+            let token = proxmox::Token::from_environment().map_err(Failure::outside)?;
+            Arc::new(proxmox::Proxmox::new(settings, token, owner(), keys, boot).map_err(Failure::outside)?)
         }
         other => return Err(missing(&format!("a provider for {other:?}"))),
     })

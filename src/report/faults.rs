@@ -89,7 +89,7 @@ fn what_to_do(kind: FaultKind, run: &RunId, layer: &str) -> String {
             format!("read `lian-build logs {run} {layer}`, mend the step, then `lian-build apply` again")
         }
         FaultKind::OutOfMemory => {
-            "give the layer a larger runner, or lower the parallelism of the step (e.g. CARGO_BUILD_JOBS)".to_owned()
+            "set a larger `runner_type` in .build-spec.ncl, or lower the parallelism of the step (e.g. CARGO_BUILD_JOBS)".to_owned()
         }
         FaultKind::Verification => {
             "let the Dockerfile install it, or take it out of the layer's `tools_provided` and `artifact_paths`"

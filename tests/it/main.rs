@@ -4,6 +4,7 @@ mod apply;
 mod buildkit;
 mod buildkit_daemon;
 mod buildkit_verify;
+mod chaos;
 mod check;
 mod cloud;
 mod commands;

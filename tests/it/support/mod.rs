@@ -5,6 +5,6 @@ pub mod hetzner;
 pub mod lines;
 pub mod machines;
 pub mod project;
+pub mod proxmox;
 pub mod registry;
 pub mod sandbox;
-pub mod proxmox;

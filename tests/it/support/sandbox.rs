@@ -71,6 +71,20 @@ impl Machines for Sandboxes {
     }
 }
 
+impl Sandboxes {
+    /// The hosts that live.
+    pub fn alive(&self) -> Vec<String> {
+        self.hosts.lock().expect("whole").keys().cloned().collect()
+    }
+
+    /// Runs a shell command on every host that lives.
+    pub fn on_each(&self, script: &str) {
+        for host in self.hosts.lock().expect("whole").values() {
+            host.run(script);
+        }
+    }
+}
+
 impl Sandbox {
     /// Boots one; on return its sshd may not listen yet, as with a real one.
     pub fn boot(order: &Order) -> Self {

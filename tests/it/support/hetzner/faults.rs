@@ -45,6 +45,7 @@ pub(super) struct Faults {
     plans: Vec<FaultPlan>,
     permille: u64,
     dice: u64,
+    count: usize,
 }
 
 impl Faults {
@@ -53,15 +54,26 @@ impl Faults {
     }
 
     pub(super) fn forget(&mut self) {
-        *self = Self::default();
+        *self = Self { count: self.count, ..Self::default() };
     }
 
     pub(super) fn chaos(&mut self, seed: u64, permille: u64) {
         (self.dice, self.permille) = (seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1, permille);
     }
 
+    /// How many requests failed so far.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// What happens to this request.
     pub(super) fn next(&mut self, what: &str) -> Option<Kind> {
+        let happens = self.decided(what);
+        self.count += usize::from(happens.is_some());
+        happens
+    }
+
+    fn decided(&mut self, what: &str) -> Option<Kind> {
         if let Some(index) = self.plans.iter().position(|plan| plan.on == what || plan.on == "*") {
             return Some(self.plans.remove(index).kind);
         }

@@ -108,6 +108,11 @@ impl Fake {
         }
     }
 
+    /// How many requests failed on demand or by chance.
+    pub fn faults(&self) -> usize {
+        locked(&self.shared.faults).count()
+    }
+
     /// No fault waits any more.
     pub fn forgive(&self) {
         locked(&self.shared.faults).forget();

@@ -1,0 +1,156 @@
+//! Many runs of a small catalog through random kills and faults: afterwards nothing is left at the provider, and no event
+//! is lost. `make chaos RUNS=200 SEED=n`; a short one in every test run.
+
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::cloud::Cloud;
+
+/// What befalls a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blow {
+    None,
+    Signal(&'static str),
+    Daemons,
+    Hosts,
+}
+
+/// xorshift64*: the same seed, the same blows.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % bound
+    }
+
+    fn blow(&mut self) -> Blow {
+        match self.below(10) {
+            0 => Blow::None,
+            1 => Blow::Signal("INT"),
+            2 => Blow::Signal("TERM"),
+            3 => Blow::Signal("HUP"),
+            4 | 5 => Blow::Daemons,
+            6 => Blow::Hosts,
+            _ => Blow::Signal("KILL"),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    runs: u64,
+    killed: u64,
+    lost_events: usize,
+}
+
+fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn whatever_befalls_a_run_nothing_is_left_and_no_event_is_lost() {
+    let (runs, seed) = (number("LIAN_CHAOS_RUNS", 8), number("LIAN_CHAOS_SEED", 1));
+    println!("chaos: {runs} runs, seed {seed}");
+    let cloud = Cloud::new("context_transfer = 'session", "parallel = 2");
+    let base = "  build_base = { image = \"base.example/busybox:1\" },";
+    cloud.project.layer("base", base, "FROM base.example/busybox:1\nCOPY run /run-number\n");
+    for name in ["left", "right"] {
+        let dockerfile = format!("FROM lamina/base\nRUN echo {name}; sleep 0.3\n");
+        cloud.project.layer(name, "  build_base = \"base\",", &dockerfile);
+    }
+    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut tally = Tally::default();
+    for run in 0..runs {
+        one(&cloud, &mut dice, run, &mut tally);
+    }
+    cloud.fake.forgive();
+    let collected = cloud.lian(&["leases", "gc"]).exits(0);
+    let left = cloud.fake.everything_gone();
+    let leaked = left.len() + cloud.hosts.alive().len();
+    let Tally { runs, killed, lost_events } = tally;
+    println!("runs={runs} killed={killed} faults={} leaked={leaked} lost_events={lost_events}", cloud.fake.faults());
+    assert_eq!((leaked, lost_events), (0, 0), "{left:?} {}", collected.both());
+    cloud.is_empty();
+}
+
+/// One run and its blow.
+fn one(cloud: &Cloud, dice: &mut Dice, run: u64, tally: &mut Tally) {
+    cloud.project.write("catalog/base/run", &run.to_string());
+    cloud.fake.chaos(dice.below(1 << 40), [0, 10, 40, 80][usize::try_from(dice.below(4)).expect("small")]);
+    let (blow, after) = (dice.blow(), Duration::from_millis(dice.below(3500)));
+    let started = Instant::now();
+    let output = cloud.project.path().join("events");
+    let file = std::fs::File::create(&output).expect("a file");
+    let mut command = cloud.command(&["apply", "--format", "json"]);
+    let mut child = command.stdout(file).stderr(Stdio::null()).spawn().expect("the binary starts");
+    let ended = wait(&mut child, started + after);
+    let mut killed = false;
+    if !ended {
+        match blow {
+            Blow::Signal(name) => {
+                signal(&child, name);
+                killed = name == "KILL";
+            }
+            Blow::Daemons => cloud.hosts.on_each("pkill -9 buildkitd"),
+            Blow::Hosts => cloud.hosts.on_each("kill -9 -1"),
+            Blow::None => {}
+        }
+        tally.killed += u64::from(matches!(blow, Blow::Signal(_)));
+    }
+    if !wait(&mut child, started + Duration::from_secs(90)) {
+        signal(&child, "KILL");
+        killed = true;
+        child.wait().expect("waited for");
+    }
+    let lost = lost(cloud, &std::fs::read_to_string(&output).expect("readable"), killed);
+    let (after, took) = (after.as_millis(), started.elapsed().as_secs());
+    println!("chaos: run {run}: {blow:?} after {after} ms, {took} s, lost {lost}");
+    tally.runs += 1;
+    tally.lost_events += lost;
+}
+
+fn signal(child: &Child, name: &str) {
+    let _ = std::process::Command::new("kill").arg(format!("-{name}")).arg(child.id().to_string()).status();
+}
+
+/// Waits for the end, at most until then; says whether it came.
+fn wait(child: &mut Child, until: Instant) -> bool {
+    loop {
+        if child.try_wait().expect("waited for").is_some() {
+            return true;
+        }
+        if Instant::now() >= until {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Events that a program was told and the journal does not know; and, of a run that could end, events that the journal
+/// knows and nobody was told.
+fn lost(cloud: &Cloud, output: &str, killed: bool) -> usize {
+    let mut told: Vec<serde_json::Value> = Vec::new();
+    let lines: Vec<&str> = output.lines().collect();
+    for (at, line) in lines.iter().enumerate() {
+        match serde_json::from_str::<serde_json::Value>(line) {
+            Ok(event) if event["run"].is_string() && event["type"] != "step.progress" => told.push(event),
+            Ok(_) => {}
+            // The last line of a process that was killed may be half a line.
+            Err(_) if killed && at + 1 == lines.len() => {}
+            Err(error) => panic!("{error}: {line}"),
+        }
+    }
+    let Some(run) = told.first().map(|event| event["run"].as_str().expect("text").to_owned()) else { return 0 };
+    let database = rusqlite::Connection::open(cloud.project.path().join(".lian/lian.db")).expect("a journal");
+    let sql = "select json from journal where run = ?1 and kind = 'event' order by seq";
+    let mut statement = database.prepare(sql).expect("a journal");
+    let rows = statement.query_map([&run], |row| row.get::<_, String>(0)).expect("rows");
+    let journal: Vec<serde_json::Value> =
+        rows.map(|row| serde_json::from_str(&row.expect("a row")).expect("JSON")).collect();
+    let unknown = told.iter().filter(|event| !journal.contains(event)).count();
+    let untold = if killed { 0 } else { journal.iter().filter(|event| !told.contains(event)).count() };
+    unknown + untold
+}
