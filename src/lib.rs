@@ -19,5 +19,6 @@ pub mod providers;
 pub mod registries;
 pub mod remote;
 pub mod report;
+pub mod serve;
 pub mod sizing;
 pub mod store;

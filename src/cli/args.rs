@@ -180,6 +180,20 @@ pub enum Command {
         #[command(flatten)]
         source: Source,
     },
+    /// Leases this machine's provider's runners to others over HTTP
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:
+  lian-build serve --workflow workflows/pool.ncl
+  lian-build serve --listen 0.0.0.0:8080 --tokens tokens.toml --max-leases 8
+  openssl rand -hex 32 | tee token | lian-build serve hash-token --name ci >> tokens.toml"
+    )]
+    Serve {
+        #[command(subcommand)]
+        command: Option<ServeCommand>,
+        #[command(flatten)]
+        flags: ServeFlags,
+    },
     /// Writes the embedded schemas out, for editors and the Nickel language server
     Schemas {
         /// The folder to write to
@@ -210,6 +224,45 @@ pub enum LeasesCommand {
         #[arg(long, value_name = "LEASE")]
         lease: Vec<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ServeCommand {
+    /// Reads a token from standard input and prints its entry of a tokens file
+    HashToken {
+        /// Who will show it
+        #[arg(long, value_name = "NAME", default_value = "client")]
+        name: String,
+        /// The workspaces it is for [default: all]; may be repeated
+        #[arg(long, value_name = "WORKSPACE")]
+        workspace: Vec<String>,
+    },
+}
+
+/// How runners are leased to others.
+#[derive(Debug, Clone, Args)]
+pub struct ServeFlags {
+    /// A workflow that names the provider [default: workflows/local.ncl, where there is one]
+    #[arg(long, value_name = "FILE")]
+    pub workflow: Option<PathBuf>,
+    /// Where to listen; beyond this machine only with --tokens, and behind a proxy that speaks TLS
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    pub listen: std::net::SocketAddr,
+    /// Who may ask, and for which workspaces (`hash-token` prints an entry)
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
+    /// Where the ledger of leases is kept [default: pool, in lian-build's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Leases in all [default: the workflow's `runners.max_leases`, or 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_leases: Option<u16>,
+    /// Leases of one workspace [default: as many as in all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_leases_per_workspace: Option<u16>,
+    /// No lease lives longer, seconds [default: the workflow's `runners.max_lifetime_min`]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(60..=604_800))]
+    pub max_ttl_s: Option<u64>,
 }
 
 /// Which catalog.

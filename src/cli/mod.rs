@@ -19,6 +19,7 @@ mod plan_command;
 mod reach;
 mod recover;
 mod rent;
+mod serve;
 mod settings;
 mod show;
 mod signals;
@@ -101,6 +102,7 @@ fn perform(cli: Cli) -> Outcome {
         Command::Leases { command: Some(args::LeasesCommand::Gc { source, lease }), .. } => {
             leases::gc(&global, &source, &lease)
         }
+        Command::Serve { command, flags } => serve::serve(&global, command, &flags),
         Command::Schemas { export } => housekeeping::schemas(&global, &export),
         Command::Doctor { project } => doctor::doctor(&global, &project),
         Command::Completions { shell } => {

@@ -5,6 +5,8 @@ mod keys;
 mod local;
 pub mod proxmox;
 mod ssh;
+mod vm_pool;
 
 pub use local::{Local, machine};
 pub use ssh::Ssh;
+pub use vm_pool::{PoolToken, VmPool};

@@ -22,6 +22,7 @@ const FLOORS: &[(&str, u8)] = &[
     ("registries", 5),
     ("remote", 5),
     ("report", 5),
+    ("serve", 5),
     ("store", 5),
     ("cli", 6),
 ];

@@ -18,6 +18,7 @@ mod proxmox;
 mod recipe;
 mod registry;
 mod runners;
+mod serve;
 mod stop;
 mod support;
 mod travel;

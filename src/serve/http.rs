@@ -1,0 +1,239 @@
+//! The routes: who may, what is read, what is answered. Refuses: deciding about leases (`pool`).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, delete, get, post};
+use axum::{Extension, Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::machine::{Row, lease_id, read_key};
+use super::openapi;
+use super::pool::{Leased, Pool};
+use super::problem::Problem;
+use super::tokens::{Caller, Tokens};
+use super::wish::{read_renewal, read_wish};
+use crate::base::LeaseId;
+
+/// No request is larger, bytes.
+const BODY_MOST: usize = 64 * 1024;
+/// A body that takes longer is nobody's.
+const BODY_BOUND: Duration = Duration::from_secs(30);
+/// A provider that says for so long what it has does not say it.
+const OFFERS_BOUND: Duration = Duration::from_secs(60);
+/// Requests at once.
+const REQUESTS_MOST: usize = 256;
+/// What needs no token: it tells nothing of anybody's.
+const OPEN: [&str; 2] = ["/healthz", openapi::PATH];
+
+/// What every request may use.
+pub struct App {
+    /// The leases.
+    pub pool: Arc<Pool>,
+    tokens: Tokens,
+    slots: Semaphore,
+}
+
+type Answer = Result<Response, Problem>;
+type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
+
+impl App {
+    /// A service of these leases to these callers.
+    pub fn new(pool: Arc<Pool>, tokens: Tokens) -> Arc<Self> {
+        Arc::new(Self { pool, tokens, slots: Semaphore::new(REQUESTS_MOST) })
+    }
+
+    fn admit(&self, request: &mut Request) -> Result<SemaphorePermit<'_>, Problem> {
+        if !OPEN.contains(&request.uri().path()) {
+            let headers = request.headers();
+            if self.tokens.is_empty() && !is_local(headers) {
+                let message = "without tokens only this machine's own name is answered";
+                return Err(Problem::new(403, "forbidden", message, "ask for http://127.0.0.1 or http://localhost"));
+            }
+            let caller = self.tokens.caller(text(headers, header::AUTHORIZATION.as_str()))?;
+            request.extensions_mut().insert(caller);
+        }
+        let busy = |_| Problem::new(503, "busy", "there are too many requests at once", "try again").retry(1);
+        self.slots.try_acquire().map_err(busy)
+    }
+}
+
+/// Everything that is answered: method, path and who answers. `openapi` describes each.
+pub fn routes() -> Vec<Route> {
+    vec![
+        ("post", "/api/v1/vm-pool", post(lease)),
+        ("get", "/api/v1/vm-pool", get(list)),
+        ("delete", "/api/v1/vm-pool", delete(give_back_by_key)),
+        ("get", "/api/v1/vm-pool/{lease_id}", get(show)),
+        ("delete", "/api/v1/vm-pool/{lease_id}", delete(give_back)),
+        ("post", "/api/v1/vm-pool/{lease_id}/renew", post(renew)),
+        ("get", "/api/v1/offers", get(offers)),
+        ("get", openapi::PATH, get(async || Json(openapi::document()))),
+        ("get", "/healthz", get(healthz)),
+        ("get", "/metrics", get(metrics)),
+    ]
+}
+
+/// All of it.
+pub fn router(app: &Arc<App>) -> Router {
+    let router = routes().into_iter().fold(Router::new(), |router, (_, path, answer)| router.route(path, answer));
+    let help = format!("{} describes what there is", openapi::PATH);
+    let wrong = help.clone();
+    router
+        .fallback(async || Problem::new(404, "not_found", "there is no such path", help))
+        .method_not_allowed_fallback(async || Problem::new(405, "method", "the path has no such method", wrong))
+        .layer(from_fn_with_state(Arc::clone(app), guard))
+        .with_state(Arc::clone(app))
+}
+
+async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let response = match app.admit(&mut request) {
+        Ok(_permit) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    };
+    app.pool.metrics.answered(method.as_str(), response.status().as_u16());
+    response
+}
+
+/// Whether the request means this machine: a page of somebody else's in a browser here may name any host that leads here.
+fn is_local(headers: &HeaderMap) -> bool {
+    let Some(host) = text(headers, header::HOST.as_str()) else { return true };
+    let bare = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or(""),
+        None => host.split(':').next().unwrap_or(""),
+    };
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// A header; an empty text where it holds what no header should.
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name).map(|value| value.to_str().unwrap_or(""))
+}
+
+async fn body(request: Request) -> Result<Bytes, Problem> {
+    let read = tokio::time::timeout(BODY_BOUND, to_bytes(request.into_body(), BODY_MOST)).await;
+    match read {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(_)) => Err(Problem::new(413, "too_large", "the body is cut off or over 64 KiB", "send less")),
+        Err(_) => Err(Problem::new(408, "slow", "the body did not come within 30 s", "send it again")),
+    }
+}
+
+fn permitted(caller: &Caller, workspace: &str) -> Result<(), Problem> {
+    if caller.may(workspace) {
+        return Ok(());
+    }
+    let help = "use a token of that workspace, or ask the pool's operator to add it to this one";
+    Err(Problem::new(403, "forbidden", format!("the token is not for the workspace `{workspace}`"), help))
+}
+
+async fn lease(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, request: Request) -> Answer {
+    let key = read_key(text(request.headers(), "idempotency-key"))?;
+    let wish = read_wish(&body(request).await?, app.pool.bounds.max_ttl_s)?;
+    permitted(&caller, &wish.workspace)?;
+    let (status, row) = match app.pool.lease(&caller, key, wish).await? {
+        Leased::New(row) => (StatusCode::CREATED, row),
+        Leased::Known(row) => (StatusCode::OK, row),
+    };
+    let location = [(header::LOCATION, format!("/api/v1/vm-pool/{}", row.id))];
+    Ok((status, location, Json(row.shown(&caller.name))).into_response())
+}
+
+async fn list(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
+    let rows = app.pool.list().await?;
+    let own = rows.iter().filter(|row| caller.may(row.workspace()));
+    let shown: Vec<Value> = own.map(|row| row.shown(&caller.name)).collect();
+    Ok(Json(json!({ "leases": shown })).into_response())
+}
+
+/// A lease of the caller's workspaces; none where it is gone.
+async fn own(app: &App, caller: &Caller, id: &str) -> Result<Option<Row>, Problem> {
+    let row = app.pool.get(&LeaseId::from(id)).await?;
+    if let Some(row) = &row {
+        permitted(caller, row.workspace())?;
+    }
+    Ok(row)
+}
+
+fn unknown(id: &str) -> Problem {
+    let shown: String = id.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
+    Problem::new(404, "not_found", format!("there is no lease `{shown}`"), "GET /api/v1/vm-pool lists those there are")
+}
+
+async fn show(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, Path(id): Path<String>) -> Answer {
+    let row = own(&app, &caller, &id).await?.ok_or_else(|| unknown(&id))?;
+    Ok(Json(row.shown(&caller.name)).into_response())
+}
+
+async fn give_back(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer {
+    match own(&app, &caller, &id).await? {
+        Some(row) => take_back(&app, &caller, &row.owner, &row.key, &row.id).await,
+        None => Ok(StatusCode::NO_CONTENT.into_response()),
+    }
+}
+
+#[derive(Deserialize)]
+struct ByKey {
+    idempotency_key: Option<String>,
+}
+
+async fn give_back_by_key(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<ByKey>,
+) -> Answer {
+    let key = read_key(query.idempotency_key.as_deref())?;
+    take_back(&app, &caller, &caller.name, &key, &lease_id(&caller.name, &key)).await
+}
+
+async fn take_back(app: &App, caller: &Caller, owner: &str, key: &str, id: &LeaseId) -> Answer {
+    if app.pool.give_back(owner, key, id).await? {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
+    // The ledger holds the wish: it is fulfilled whether or not the caller asks again.
+    let row = app.pool.get(id).await?;
+    let shown = row.map_or(Value::Null, |row| row.shown(&caller.name));
+    Ok((StatusCode::ACCEPTED, [(header::RETRY_AFTER, "5")], Json(shown)).into_response())
+}
+
+async fn renew(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Answer {
+    let ttl_s = read_renewal(&body(request).await?, app.pool.bounds.max_ttl_s)?;
+    let row = own(&app, &caller, &id).await?.ok_or_else(|| unknown(&id))?;
+    Ok(Json(app.pool.renew(&row, ttl_s).await?.shown(&caller.name)).into_response())
+}
+
+async fn offers(State(app): State<Arc<App>>) -> Answer {
+    let late = |_| Problem::new(503, "late", "the provider does not say what it has", "try again").retry(5);
+    let offers = tokio::time::timeout(OFFERS_BOUND, app.pool.offers()).await.map_err(late)??;
+    Ok(Json(json!({ "offers": offers })).into_response())
+}
+
+/// Well as long as the ledger can be read.
+async fn healthz(State(app): State<Arc<App>>) -> Answer {
+    app.pool.list().await?;
+    Ok(Json(json!({ "ok": true })).into_response())
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Answer {
+    let counts = app.pool.at_desk(|desk| desk.ledger.counts()).await?;
+    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    Ok((kind, app.pool.metrics.text(&counts)).into_response())
+}

@@ -1,0 +1,399 @@
+//! The leases themselves: asked for, held, renewed, given back. One desk owns the ledger and the work that is under way,
+//! so that no two requests change a lease at once. Refuses: HTTP; and losing a lease: it is in the ledger before the
+//! provider is asked, and stays there until the provider has taken it back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Mutex, Notify, watch};
+
+use super::error::ServeError;
+use super::ledger::{Asked, Ledger, Quota};
+use super::machine::{Machine, Row, State, lease_id};
+use super::metrics::Metrics;
+use super::problem::Problem;
+use super::tokens::Caller;
+use super::wish::Wish;
+use crate::base::{LeaseId, Timestamp};
+use crate::model::{Fault, FaultKind};
+use crate::ports::{ComputeProvider, Offer};
+
+/// No provider needs longer to grant a machine, or to wait for one that is free.
+const ACQUIRE_BOUND: Duration = Duration::from_secs(20 * 60);
+/// A provider that does not answer for so long has failed to take a machine back.
+const RELEASE_BOUND: Duration = Duration::from_secs(5 * 60);
+/// A caller waits so long for a machine to be gone; it goes on without him.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// At the end, what was asked for and not granted yet is given back, if it takes no longer.
+const STOP_BOUND: Duration = Duration::from_secs(30);
+
+/// What bounds the pool.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    /// Leases in all; 0 is no bound.
+    pub max_leases: usize,
+    /// Leases of one workspace; 0 is no bound.
+    pub max_leases_per_workspace: usize,
+    /// No lease lives longer, renewals included, seconds.
+    pub max_ttl_s: u64,
+    /// How often expired and failed leases are looked for.
+    pub sweep: Duration,
+}
+
+/// Where the time comes from.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How a piece of work ended.
+#[derive(Debug, Clone)]
+enum End {
+    UnderWay,
+    Done,
+    Failed(Fault),
+}
+
+/// A provider is being asked about a lease: at most one piece of work for each.
+pub(super) struct Work {
+    cancel: Notify,
+    end: watch::Sender<End>,
+}
+
+/// What only one request at a time may touch.
+pub(super) struct Desk {
+    pub ledger: Ledger,
+    works: BTreeMap<LeaseId, Arc<Work>>,
+    stopping: bool,
+}
+
+/// The pool.
+pub struct Pool {
+    pub(super) provider: Arc<dyn ComputeProvider>,
+    desk: Arc<Mutex<Desk>>,
+    pub(super) bounds: Bounds,
+    clock: Clock,
+    pub(super) metrics: Metrics,
+}
+
+/// A lease that a caller asked for.
+pub enum Leased {
+    /// By this request.
+    New(Row),
+    /// By an earlier one with the same key.
+    Known(Row),
+}
+
+impl Pool {
+    /// A pool on an open ledger.
+    pub fn new(provider: Arc<dyn ComputeProvider>, ledger: Ledger, bounds: Bounds, clock: Clock) -> Arc<Self> {
+        let desk = Desk { ledger, works: BTreeMap::new(), stopping: false };
+        Arc::new(Self { provider, desk: Arc::new(Mutex::new(desk)), bounds, clock, metrics: Metrics::default() })
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        (self.clock)()
+    }
+
+    /// Works at the desk, to the end even where the one who asked goes away. SQLite waits for the disk: not on a thread
+    /// that others need.
+    pub(super) async fn at_desk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Desk) -> Result<T, ServeError> + Send + 'static,
+    ) -> Result<T, ServeError> {
+        let mut desk = Arc::clone(&self.desk).lock_owned().await;
+        let done = tokio::task::spawn_blocking(move || work(&mut desk)).await;
+        done.expect("invariant: work at the desk does not panic")
+    }
+
+    /// The sizes that the provider has.
+    pub async fn offers(&self) -> Result<Vec<Offer>, Problem> {
+        self.provider.offers().await.map_err(|fault| Problem::of_provider(&fault))
+    }
+
+    /// Leases a machine, and waits for it. Where the caller goes away, the lease stays: his key finds it.
+    pub async fn lease(self: &Arc<Self>, caller: &Caller, key: String, wish: Wish) -> Result<Leased, Problem> {
+        let now = self.now();
+        let row = Row {
+            id: lease_id(&caller.name, &key),
+            owner: caller.name.clone(),
+            key,
+            state: State::Asked,
+            asked: now,
+            expires: now.plus(Duration::from_secs(wish.ttl_s)),
+            wish: Some(wish),
+            machine: None,
+            failures: 0,
+            fault: None,
+        };
+        let id = row.id.clone();
+        let pool = Arc::clone(self);
+        let (new, work) = self.at_desk(move |desk| Ok(desk.ask(&pool, row))).await??;
+        if let Some(work) = work
+            && let End::Failed(fault) = ended(&work).await
+        {
+            let stopped = self.at_desk(|desk| Ok(desk.stopping)).await?;
+            return Err(if stopped { stopping() } else { not_granted(&fault) });
+        }
+        match self.get(&id).await? {
+            Some(row) if row.state == State::Held => Ok(if new { Leased::New(row) } else { Leased::Known(row) }),
+            Some(row) if row.state == State::Releasing || row.state == State::Stuck => Err(releasing()),
+            _ => Err(gone()),
+        }
+    }
+
+    /// A lease that is not gone.
+    pub async fn get(&self, id: &LeaseId) -> Result<Option<Row>, Problem> {
+        let id = id.clone();
+        let row = self.at_desk(move |desk| desk.ledger.get(&id)).await?;
+        Ok(row.filter(|row| row.state != State::Released))
+    }
+
+    /// All that are not gone.
+    pub async fn list(&self) -> Result<Vec<Row>, Problem> {
+        Ok(self.at_desk(|desk| desk.ledger.list()).await?)
+    }
+
+    /// Moves a lease's end, at most to the longest life.
+    pub async fn renew(&self, row: &Row, ttl_s: u64) -> Result<Row, Problem> {
+        let longest = row.asked.plus(Duration::from_secs(self.bounds.max_ttl_s));
+        let expires = self.now().plus(Duration::from_secs(ttl_s)).min(longest);
+        let id = row.id.clone();
+        let renewed = self.at_desk(move |desk| desk.ledger.renew(&id, expires)).await?;
+        match self.get(&row.id).await? {
+            Some(row) if renewed => Ok(row),
+            Some(_) => Err(Problem::new(409, "not_held", "the lease is not held", "lease another machine")),
+            None => Err(gone()),
+        }
+    }
+
+    /// Gives a lease back and waits for it, for a while. True where it is gone.
+    pub async fn give_back(self: &Arc<Self>, owner: &str, key: &str, id: &LeaseId) -> Result<bool, Problem> {
+        let now = self.now();
+        let row = Row {
+            id: id.clone(),
+            owner: owner.to_owned(),
+            key: key.to_owned(),
+            wish: None,
+            state: State::Releasing,
+            asked: now,
+            expires: now,
+            machine: None,
+            failures: 0,
+            fault: None,
+        };
+        let pool = Arc::clone(self);
+        let work = self.at_desk(move |desk| {
+            desk.ledger.give_back(&row)?;
+            let gone = desk.ledger.get(&row.id)?.is_none_or(|row| row.state == State::Released);
+            Ok((!gone).then(|| desk.take_back(&pool, &row.id)))
+        });
+        if let Some(work) = work.await? {
+            // What is not gone by then is told as such.
+            let _ = tokio::time::timeout(PATIENCE, ended(&work)).await;
+        }
+        Ok(self.get(id).await?.is_none())
+    }
+
+    /// Gives back what is over and what could not be given back before.
+    pub async fn sweep(self: &Arc<Self>) -> Result<(), ServeError> {
+        let (pool, now) = (Arc::clone(self), self.now());
+        self.at_desk(move |desk| {
+            let expired = desk.ledger.expire(now)?;
+            pool.metrics.expired(expired);
+            // Asked for, and nobody is at it: the ledger could not be written when it ended.
+            for row in desk.ledger.list()?.iter().filter(|row| row.state == State::Asked) {
+                if !desk.works.contains_key(&row.id) {
+                    desk.ledger.refuse(&row.id, now)?;
+                }
+            }
+            for row in desk.ledger.due(now)? {
+                desk.take_back(&pool, &row.id);
+            }
+            desk.ledger.forget(now)
+        })
+        .await
+    }
+
+    /// Grants nothing any more, and gives back what was asked for and not granted yet. What is held stays: it is its
+    /// caller's.
+    pub async fn stop(&self) {
+        let works = self.at_desk(|desk| {
+            desk.stopping = true;
+            Ok(desk.works.values().cloned().collect::<Vec<_>>())
+        });
+        let works = works.await.unwrap_or_default();
+        let all = async {
+            for work in &works {
+                work.cancel.notify_one();
+                ended(work).await;
+            }
+        };
+        if tokio::time::timeout(STOP_BOUND, all).await.is_err() {
+            tracing::warn!("some machines are not given back yet: the next start goes on with them");
+        }
+    }
+
+    async fn acquire(self: Arc<Self>, work: Arc<Work>, row: Row) {
+        let started = tokio::time::Instant::now();
+        let granted = self.granted(&work, &row).await;
+        let (id, now) = (row.id.clone(), self.now());
+        let ending = Arc::clone(&work);
+        let fault = match granted {
+            Ok(machine) => {
+                let held = self.at_desk(move |desk| {
+                    let held = desk.ledger.hold(&id, &machine, now)?;
+                    if held {
+                        desk.works.remove(&id);
+                        ending.end.send_replace(End::Done);
+                    }
+                    Ok(held)
+                });
+                match held.await {
+                    Ok(true) => return self.metrics.acquired(started.elapsed()),
+                    Ok(false) => cancelled(),
+                    Err(error) => unwritten(&error),
+                }
+            }
+            Err(fault) => fault,
+        };
+        tracing::warn!(lease = %row.id, code = fault.code, message = fault.message, "no machine was granted");
+        self.metrics.acquire_failed();
+        let (id, now) = (row.id.clone(), self.now());
+        if let Err(error) = self.at_desk(move |desk| desk.ledger.refuse(&id, now)).await {
+            tracing::error!(lease = %row.id, error = ?error, "the ledger failed");
+        }
+        self.release(work, row.id, Some(fault)).await;
+    }
+
+    async fn granted(&self, work: &Work, row: &Row) -> Result<Machine, Fault> {
+        let Some(request) = row.request(self.bounds.max_ttl_s) else { return Err(cancelled()) };
+        let acquire = tokio::time::timeout(ACQUIRE_BOUND, self.provider.acquire(&request));
+        tokio::select! {
+            biased;
+            () = work.cancel.notified() => Err(cancelled()),
+            granted = acquire => granted.unwrap_or_else(|_| Err(late(ACQUIRE_BOUND)))
+                .and_then(Machine::of),
+        }
+    }
+
+    /// Gives back at the provider. `fault` is what the one who waits is told, where the machine was never granted.
+    async fn release(self: Arc<Self>, work: Arc<Work>, id: LeaseId, fault: Option<Fault>) {
+        let released = tokio::time::timeout(RELEASE_BOUND, self.provider.release(&id)).await;
+        let released = released.unwrap_or_else(|_| Err(late(RELEASE_BOUND)));
+        if let Err(fault) = &released {
+            tracing::warn!(lease = %id, code = fault.code, message = fault.message, "a machine is not given back yet");
+            self.metrics.release_failed();
+        }
+        let now = self.now();
+        let failed = released.as_ref().err().map(|fault| format!("{}: {}", fault.code, fault.message));
+        let end = match fault.or(released.err()) {
+            Some(fault) => End::Failed(fault),
+            None => End::Done,
+        };
+        let written = self.at_desk(move |desk| {
+            let written = match failed {
+                None => desk.ledger.released(&id, now),
+                Some(why) => desk.ledger.release_failed(&id, &why, now),
+            };
+            desk.works.remove(&id);
+            work.end.send_replace(end);
+            written
+        });
+        if let Err(error) = written.await {
+            tracing::error!(error = ?error, "the ledger failed");
+        }
+    }
+}
+
+impl Desk {
+    /// Writes a wish down and starts to fulfil it; the work where there is any to wait for.
+    fn ask(&mut self, pool: &Arc<Pool>, row: Row) -> Result<(bool, Option<Arc<Work>>), Problem> {
+        if self.stopping {
+            return Err(stopping());
+        }
+        let bounds = pool.bounds;
+        let quota = Quota { all: bounds.max_leases, workspace: bounds.max_leases_per_workspace };
+        match self.ledger.ask(&row, quota)? {
+            Asked::New => {
+                let work = self.begin(&row.id);
+                tokio::spawn(Arc::clone(pool).acquire(Arc::clone(&work), row));
+                Ok((true, Some(work)))
+            }
+            Asked::Known(known) => match known.state {
+                State::Asked => Ok((false, self.works.get(&row.id).cloned())),
+                State::Held => Ok((false, None)),
+                State::Releasing | State::Stuck => Err(releasing()),
+                State::Released => Err(gone()),
+            },
+            Asked::Conflict => {
+                let help = "choose another key for another machine, or repeat the first request as it was";
+                let message = "the idempotency key was used with another body";
+                Err(Problem::new(422, "idempotency_conflict", message, help))
+            }
+            Asked::Full(whose) => {
+                let message = format!("{whose} has as many leases as it may have");
+                Err(Problem::new(429, "quota", message, "give leases back, or wait until others do").retry(2))
+            }
+        }
+    }
+
+    /// The work that gives a lease back: what is under way is told to, else it begins.
+    fn take_back(&mut self, pool: &Arc<Pool>, id: &LeaseId) -> Arc<Work> {
+        if let Some(work) = self.works.get(id) {
+            work.cancel.notify_one();
+            return Arc::clone(work);
+        }
+        let work = self.begin(id);
+        tokio::spawn(Arc::clone(pool).release(Arc::clone(&work), id.clone(), None));
+        work
+    }
+
+    fn begin(&mut self, id: &LeaseId) -> Arc<Work> {
+        let work = Arc::new(Work { cancel: Notify::new(), end: watch::Sender::new(End::UnderWay) });
+        self.works.insert(id.clone(), Arc::clone(&work));
+        work
+    }
+}
+
+async fn ended(work: &Work) -> End {
+    let mut end = work.end.subscribe();
+    let end = end.wait_for(|end| !matches!(end, End::UnderWay)).await;
+    end.expect("invariant: the sender is borrowed").clone()
+}
+
+/// Nobody waits for the machine any more.
+fn cancelled() -> Fault {
+    Fault::new(FaultKind::Unavailable, "lian::serve::cancelled", "the lease was given back before it was granted")
+}
+
+fn late(bound: Duration) -> Fault {
+    let message = format!("the pool's provider did not answer within {} s", bound.as_secs());
+    Fault::new(FaultKind::Infrastructure, "lian::serve::late", message).help("try again, or ask for another size")
+}
+
+fn unwritten(error: &ServeError) -> Fault {
+    tracing::error!(error = ?error, "the ledger failed");
+    Fault::new(FaultKind::Infrastructure, "lian::serve::ledger", "the pool cannot write down what it does")
+        .help("try again; the pool's operator finds the cause in the service's log")
+}
+
+fn not_granted(fault: &Fault) -> Problem {
+    match fault.code.as_str() {
+        "lian::serve::cancelled" => gone(),
+        "lian::serve::not_remote" => Problem { status: 501, ..Problem::of_provider(fault) },
+        _ => Problem::of_provider(fault),
+    }
+}
+
+fn gone() -> Problem {
+    let message = "the lease was given back, or it ended";
+    Problem::new(410, "gone", message, "lease another machine with another idempotency key")
+}
+
+fn releasing() -> Problem {
+    let message = "what was made for this key is being given back";
+    Problem::new(503, "releasing", message, "try again, or choose another idempotency key").retry(2)
+}
+
+fn stopping() -> Problem {
+    Problem::new(503, "stopping", "the pool is being stopped", "try again when it is back").retry(5)
+}

@@ -1,0 +1,72 @@
+//! What a request gets instead of an answer: a status and `{"error":{code,message,help}}`. Refuses: secrets in either.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::error::ServeError;
+use crate::model::{Fault, FaultKind};
+
+/// Why a request is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// HTTP's word for it.
+    pub status: u16,
+    /// Stable, for programs.
+    pub code: String,
+    /// One line, for people.
+    pub message: String,
+    /// The next action.
+    pub help: String,
+    /// Trying again makes sense after so many seconds.
+    pub retry_after_s: Option<u64>,
+}
+
+impl Problem {
+    /// A problem that trying again does not solve.
+    pub fn new(status: u16, code: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { status, code: code.to_owned(), message: message.into(), help: help.into(), retry_after_s: None }
+    }
+
+    /// Trying again after so many seconds makes sense.
+    #[must_use]
+    pub fn retry(mut self, seconds: u64) -> Self {
+        self.retry_after_s = Some(seconds);
+        self
+    }
+
+    /// The provider could not do it. What trying again would not change is a conflict with what the pool has.
+    pub fn of_provider(fault: &Fault) -> Self {
+        let help = fault.help.clone().unwrap_or_else(|| "ask the pool's operator".to_owned());
+        match fault.kind {
+            FaultKind::Unavailable => Self::new(409, &fault.code, &fault.message, help),
+            _ => Self::new(503, &fault.code, &fault.message, help).retry(2),
+        }
+    }
+}
+
+impl From<ServeError> for Problem {
+    /// The operator reads the cause in the log; the caller learns that nothing was done.
+    fn from(error: ServeError) -> Self {
+        tracing::error!(error = ?error, "the ledger failed");
+        let help = "try again; the pool's operator finds the cause in the service's log";
+        Self::new(503, "ledger", "the pool cannot write down what it does", help).retry(5)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = json!({ "error": { "code": self.code, "message": self.message, "help": self.help } });
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}

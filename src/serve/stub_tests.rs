@@ -1,0 +1,252 @@
+//! What tests of the service share: a provider that keeps book, and a service that can be killed. Refuses: being kinder
+//! than a cloud: a lease that is made twice is a fault.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::{Client, Method, Response};
+use serde_json::{Value, json};
+use tokio::runtime::Runtime;
+use tokio::sync::{Semaphore, oneshot};
+
+use super::{Bounds, Service, Tokens, hash_token, listen};
+use crate::base::{LeaseId, Timestamp};
+use crate::model::{Fault, FaultKind, Offer};
+use crate::ports::{AcquireRequest, ComputeProvider, Lease, OwnedLease, Reach, SshTarget};
+
+/// A key that a client may send.
+pub const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDp7sGbCyGzzN4GSkM2UqUk9DZEhgtO0RZ6oQ3gmOyPb";
+/// A token that a client may show.
+pub const TOKEN: &str = "a-token-of-the-tests-0";
+
+/// A provider whose machines are entries of a book.
+pub struct Stub {
+    /// What lives now.
+    pub made: Mutex<BTreeMap<LeaseId, AcquireRequest>>,
+    /// How many machines were made in all.
+    pub makes: AtomicUsize,
+    /// How many machines may be made; a closed gate holds them up, after they were written into the book.
+    pub gate: Semaphore,
+    /// The next so many tries to give back fail.
+    pub stubborn: AtomicUsize,
+    /// What the next acquire fails with.
+    pub fault: Mutex<Option<Fault>>,
+    /// Its machines are this one.
+    pub here: AtomicBool,
+}
+
+impl Stub {
+    /// One that grants at once.
+    pub fn new() -> Arc<Self> {
+        Self::with_gate(Semaphore::MAX_PERMITS)
+    }
+
+    /// One that grants so many.
+    pub fn with_gate(open: usize) -> Arc<Self> {
+        Arc::new(Self {
+            made: Mutex::default(),
+            makes: AtomicUsize::new(0),
+            gate: Semaphore::new(open),
+            stubborn: AtomicUsize::new(0),
+            fault: Mutex::default(),
+            here: AtomicBool::new(false),
+        })
+    }
+
+    /// How many machines live.
+    pub fn living(&self) -> usize {
+        self.made.lock().expect("sound").len()
+    }
+}
+
+/// The only size there is.
+pub fn offer() -> Offer {
+    Offer { runner_type: "stub4".into(), cpu: 4, memory_gb: 8, platform: "linux/amd64".into(), price: None }
+}
+
+#[async_trait]
+impl ComputeProvider for Stub {
+    async fn offers(&self) -> Result<Vec<Offer>, Fault> {
+        Ok(vec![offer()])
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+        let before = self.made.lock().expect("sound").insert(request.lease.clone(), request.clone());
+        assert!(before.is_none(), "{} was made twice", request.lease);
+        self.makes.fetch_add(1, Ordering::SeqCst);
+        self.gate.acquire().await.expect("open").forget();
+        if let Some(fault) = self.fault.lock().expect("sound").take() {
+            return Err(fault);
+        }
+        let target = SshTarget {
+            address: "192.0.2.7".into(),
+            port: 2222,
+            user: "root".into(),
+            host_key: "ssh-ed25519 AAAAhost".into(),
+            identity: Some("/secret/id".into()),
+        };
+        let here = self.here.load(Ordering::SeqCst);
+        let reach = if here { Reach::Here } else { Reach::Ssh(target) };
+        Ok(Lease { id: request.lease.clone(), offer: offer(), reach })
+    }
+
+    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
+        let stubborn =
+            self.stubborn.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if stubborn {
+            return Err(Fault::new(FaultKind::Infrastructure, "lian::stub::stubborn", "not now"));
+        }
+        self.made.lock().expect("sound").remove(lease);
+        Ok(())
+    }
+
+    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
+        Ok(Vec::new())
+    }
+}
+
+/// A service on loopback, in a runtime of its own: what is killed does nothing more.
+pub struct Running {
+    runtime: Option<Runtime>,
+    stop: Option<oneshot::Sender<()>>,
+    /// `http://127.0.0.1:PORT`.
+    pub base: String,
+    /// The service's time, milliseconds.
+    pub clock: Arc<AtomicU64>,
+    client: Client,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Bounds that no test meets by chance.
+pub fn bounds() -> Bounds {
+    Bounds { max_leases: 10, max_leases_per_workspace: 0, max_ttl_s: 3600, sweep: Duration::from_millis(10) }
+}
+
+/// Tokens as a file says them: name, token and workspaces.
+pub fn tokens(entries: &[(&str, &str, &[&str])]) -> Tokens {
+    let hash = |token: &str| hash_token(token).expect("long enough");
+    let entry = |(name, token, workspaces): &(&str, &str, &[&str])| json!({ "name": name, "sha256": hash(token), "workspaces": workspaces });
+    let entries: Vec<Value> = entries.iter().map(entry).collect();
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), json!({ "tokens": entries }).to_string()).expect("writable");
+    Tokens::read(file.path()).expect("sound")
+}
+
+impl Running {
+    /// Starts a service without tokens.
+    pub async fn start(provider: Arc<dyn ComputeProvider>, data: &Path) -> Self {
+        Self::with(provider, data, Tokens::default(), bounds()).await
+    }
+
+    /// Starts a service; waits for the folder where a killed one is just letting go of it.
+    pub async fn with(provider: Arc<dyn ComputeProvider>, data: &Path, tokens: Tokens, bounds: Bounds) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let clock = Arc::new(AtomicU64::new(1_800_000_000_000));
+        let (time, data) = (Arc::clone(&clock), data.to_owned());
+        let (stop, stopped) = oneshot::channel();
+        let (ready, started) = oneshot::channel();
+        runtime.spawn(async move {
+            let listener = listen("127.0.0.1:0".parse().expect("an address"), &tokens).await.expect("it listens");
+            let address = listener.local_addr().expect("an address");
+            let deadline = std::time::Instant::now() + Duration::from_secs(20);
+            let service = loop {
+                let time = Arc::clone(&time);
+                let clock = Arc::new(move || Timestamp(time.load(Ordering::SeqCst)));
+                let opened = Service::open_with_clock(Arc::clone(&provider), &data, tokens.clone(), bounds, clock);
+                match opened.await {
+                    Ok(service) => break service,
+                    Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
+                }
+                tokio::task::yield_now().await;
+            };
+            ready.send(address).expect("waited for");
+            service.run(listener, async move { drop(stopped.await) }).await.expect("it ends well");
+        });
+        let base = format!("http://{}", started.await.expect("it starts"));
+        let client = Client::builder().no_proxy().build().expect("a client");
+        Self { runtime: Some(runtime), stop: Some(stop), base, clock, client }
+    }
+
+    /// Ends it as SIGKILL would: nothing of it runs on.
+    pub fn kill(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+
+    /// Asks it to end.
+    pub fn stop(&mut self) {
+        let _ = self.stop.take().expect("once").send(());
+    }
+
+    /// The service's clock moves on.
+    pub fn later(&self, seconds: u64) {
+        self.clock.fetch_add(seconds * 1000, Ordering::SeqCst);
+    }
+
+    /// A request with a token, an idempotency key and a body, where there are any.
+    pub async fn ask(&self, method: Method, path: &str, token: &str, key: &str, body: Option<&Value>) -> Response {
+        let mut request = self.client.request(method, format!("{}{path}", self.base));
+        if !token.is_empty() {
+            request = request.bearer_auth(token);
+        }
+        if !key.is_empty() {
+            request = request.header("Idempotency-Key", key);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        request.send().await.expect("an answer")
+    }
+
+    /// Status and JSON of a request without a token.
+    pub async fn json(&self, method: Method, path: &str, key: &str, body: Option<&Value>) -> (u16, Value) {
+        read(self.ask(method, path, "", key, body).await).await
+    }
+
+    /// Leases with a key.
+    pub async fn lease(&self, key: &str, body: &Value) -> (u16, Value) {
+        self.json(Method::POST, "/api/v1/vm-pool", key, Some(body)).await
+    }
+
+    /// The leases there are.
+    pub async fn leases(&self) -> Vec<Value> {
+        let (_, json) = self.json(Method::GET, "/api/v1/vm-pool", "", None).await;
+        json["leases"].as_array().expect("leases").clone()
+    }
+}
+
+/// Status and JSON of an answer.
+pub async fn read(response: Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    let bytes = response.bytes().await.expect("a body");
+    (status, serde_json::from_slice(&bytes).unwrap_or_default())
+}
+
+/// A sound wish.
+pub fn wish(workspace: &str) -> Value {
+    let (platform, ttl_s) = ("linux/amd64", 600);
+    json!({ "workspace": workspace, "cpu": 2, "memory_gb": 4, "platform": platform, "ttl_s": ttl_s, "ssh_public_key": KEY })
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub fn eventually(what: &str) -> impl FnMut(bool) -> bool {
+    let started = std::time::Instant::now();
+    let what = what.to_owned();
+    move |so| {
+        assert!(so || started.elapsed() < Duration::from_secs(20), "{what}: it never came to be");
+        so
+    }
+}

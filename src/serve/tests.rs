@@ -1,0 +1,344 @@
+//! The service through real HTTP on loopback, on a provider that keeps book.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use super::stub_tests::*;
+use super::{Bounds, ServeError, Service, Tokens, listen};
+use crate::model::{Fault, FaultKind, SshHost, SshSettings};
+use crate::providers::Ssh;
+
+const POOL: &str = "/api/v1/vm-pool";
+
+/// Looks until it is so.
+macro_rules! wait_for {
+    ($what:expr, $so:expr) => {{
+        let mut so = eventually($what);
+        while !so($so) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }};
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+fn code(json: &Value) -> &str {
+    json["error"]["code"].as_str().unwrap_or("")
+}
+
+fn path(lease: &Value) -> String {
+    format!("{POOL}/{}", lease["lease_id"].as_str().expect("an id"))
+}
+
+#[tokio::test]
+async fn the_same_key_is_the_same_lease() {
+    let (stub, data) = (Stub::new(), folder());
+    let service = Running::start(stub.clone(), data.path()).await;
+    let (status, first) = service.lease("k", &wish("w")).await;
+    assert_eq!(status, 201, "{first}");
+    assert_eq!(first["address"], "192.0.2.7");
+    assert_eq!((&first["port"], &first["user"], &first["cpu"]), (&json!(2222), &json!("root"), &json!(4)));
+    assert_eq!((&first["state"], &first["idempotency_key"]), (&json!("held"), &json!("k")));
+    assert_eq!(first["expires_at"], "2027-01-15T08:10:00Z");
+    assert!(!first.to_string().contains("secret"), "the provider's own key is told: {first}");
+    assert_eq!(service.lease("k", &wish("w")).await, (200, first.clone()));
+    let (status, conflict) = service.lease("k", &wish("other")).await;
+    assert_eq!((status, code(&conflict)), (422, "idempotency_conflict"));
+    assert_eq!(service.lease("", &wish("w")).await.0, 400);
+    assert_eq!(stub.makes.load(Ordering::SeqCst), 1);
+    let request = stub.made.lock().expect("sound").values().next().expect("one").clone();
+    assert_eq!(request.authorized_key.as_deref(), Some(KEY));
+    assert_eq!((request.run.as_str(), request.layer.as_str(), request.size.memory_gb), ("pool-w", "pool", 4));
+    assert_eq!(service.json(Method::GET, &path(&first), "", None).await.1, first);
+    for _ in 0..2 {
+        assert_eq!(service.json(Method::DELETE, &path(&first), "", None).await.0, 204);
+    }
+    assert_eq!(stub.living(), 0);
+    assert_eq!(service.json(Method::GET, &path(&first), "", None).await.0, 404);
+    assert_eq!(service.lease("k", &wish("w")).await.0, 410, "a late request made a machine");
+}
+
+#[tokio::test]
+async fn requests_at_once_with_one_key_make_one_machine() {
+    let (stub, data) = (Stub::with_gate(0), folder());
+    let service = Running::start(stub.clone(), data.path()).await;
+    let body = wish("w");
+    let open = async {
+        wait_for!("asked", stub.living() == 1);
+        stub.gate.add_permits(1);
+    };
+    let (one, two, three, ()) =
+        tokio::join!(service.lease("k", &body), service.lease("k", &body), service.lease("k", &body), open);
+    let mut statuses = [one.0, two.0, three.0];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 201]);
+    assert_eq!((one.1["lease_id"].clone(), stub.makes.load(Ordering::SeqCst)), (two.1["lease_id"].clone(), 1));
+}
+
+#[tokio::test]
+async fn a_full_pool_says_when_to_come_again() {
+    let (stub, data) = (Stub::new(), folder());
+    let bounds = Bounds { max_leases: 3, max_leases_per_workspace: 2, ..bounds() };
+    let service = Running::with(stub.clone(), data.path(), Tokens::default(), bounds).await;
+    let (_, first) = service.lease("a", &wish("w")).await;
+    assert_eq!(service.lease("b", &wish("w")).await.0, 201);
+    let (status, problem) = service.lease("c", &wish("w")).await;
+    assert_eq!((status, code(&problem)), (429, "quota"));
+    assert!(problem["error"]["message"].as_str().expect("a message").contains("workspace"), "{problem}");
+    assert_eq!(service.lease("c", &wish("v")).await.0, 201);
+    let full = service.ask(Method::POST, POOL, "", "d", Some(&wish("u"))).await;
+    assert_eq!(full.status(), 429);
+    assert!(full.headers().contains_key("retry-after"));
+    assert_eq!(service.lease("a", &wish("w")).await.0, 200, "a known lease needs no room");
+    assert_eq!(service.json(Method::DELETE, &path(&first), "", None).await.0, 204);
+    assert_eq!(service.lease("d", &wish("u")).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_token_sees_its_workspaces_only() {
+    let (stub, data) = (Stub::new(), folder());
+    let (one, two, all) = (TOKEN, "a-token-of-the-tests-1", "a-token-of-the-tests-2");
+    let tokens = tokens(&[("one", one, &["w"]), ("two", two, &["v"]), ("all", all, &["*"])]);
+    let service = Running::with(stub.clone(), data.path(), tokens, bounds()).await;
+    for token in ["", "wrong-token-of-the-tests"] {
+        for route in [POOL, "/api/v1/offers", "/metrics"] {
+            let refused = service.ask(Method::GET, route, token, "", None).await;
+            assert!(refused.headers().contains_key("www-authenticate"));
+            assert_eq!(code(&read(refused).await.1), "unauthorized", "{route}");
+        }
+    }
+    for route in ["/healthz", "/api/v1/openapi.json"] {
+        assert_eq!(service.json(Method::GET, route, "", None).await.0, 200, "{route}");
+    }
+    let lease = async |token: &str, workspace: &str| {
+        read(service.ask(Method::POST, POOL, token, "k", Some(&wish(workspace))).await).await
+    };
+    assert_eq!(lease(one, "v").await.0, 403);
+    let (_, of_one) = lease(one, "w").await;
+    let (status, of_two) = lease(two, "v").await;
+    assert_eq!(status, 201, "another token's key is another key");
+    assert_ne!(of_one["lease_id"], of_two["lease_id"]);
+    let seen = async |token: &str| {
+        let (_, json) = read(service.ask(Method::GET, POOL, token, "", None).await).await;
+        json["leases"].as_array().expect("leases").clone()
+    };
+    assert_eq!((seen(one).await.len(), seen(all).await.len()), (1, 2));
+    assert!(seen(all).await.iter().all(|lease| lease["idempotency_key"].is_null()));
+    for method in [Method::GET, Method::DELETE] {
+        assert_eq!(service.ask(method, &path(&of_two), one, "", None).await.status(), 403);
+    }
+    let renew = json!({ "ttl_s": 900 });
+    let foreign = service.ask(Method::POST, &format!("{}/renew", path(&of_two)), one, "", Some(&renew)).await;
+    assert_eq!(foreign.status(), 403);
+    assert_eq!(service.ask(Method::DELETE, &path(&of_two), all, "", None).await.status(), 204);
+    assert_eq!(stub.living(), 1);
+}
+
+#[tokio::test]
+async fn leases_end_by_themselves_unless_they_are_renewed() {
+    let (stub, data) = (Stub::new(), folder());
+    let service = Running::start(stub.clone(), data.path()).await;
+    let (_, kept) = service.lease("kept", &wish("w")).await;
+    service.lease("left", &wish("w")).await;
+    service.later(500);
+    let renewed =
+        service.json(Method::POST, &format!("{}/renew", path(&kept)), "", Some(&json!({ "ttl_s": 3600 }))).await;
+    assert_eq!(renewed.0, 200);
+    assert_eq!(renewed.1["expires_at"], "2027-01-15T09:00:00Z", "the longest life is counted from the beginning");
+    service.later(101);
+    wait_for!("the one that is over is gone", stub.living() == 1);
+    wait_for!("only the renewed one is listed", service.leases().await.len() == 1);
+    assert_eq!(service.lease("left", &wish("w")).await.0, 410);
+    service.later(3000);
+    wait_for!("the longest life is over", stub.living() == 0);
+    let again = service.json(Method::POST, &format!("{}/renew", path(&kept)), "", Some(&json!({ "ttl_s": 60 }))).await;
+    assert_eq!(again.0, 404);
+    // A day later the keys are forgotten.
+    service.later(25 * 3600);
+    wait_for!("a forgotten key is a new one", service.lease("left", &wish("w")).await.0 == 201);
+}
+
+#[tokio::test]
+async fn what_a_killed_service_asked_for_is_given_back_by_the_next() {
+    let (stub, data) = (Stub::with_gate(1), folder());
+    let mut service = Running::start(stub.clone(), data.path()).await;
+    let (_, held) = service.lease("held", &wish("w")).await;
+    // The caller goes away while the provider has not answered yet.
+    let unanswered = tokio::time::timeout(Duration::from_millis(200), service.lease("asked", &wish("w"))).await;
+    assert!(unanswered.is_err());
+    wait_for!("asked", stub.living() == 2);
+    service.kill();
+    let service = Running::start(stub.clone(), data.path()).await;
+    wait_for!("what was never answered is gone", stub.living() == 1);
+    wait_for!("and not listed", service.leases().await.len() == 1);
+    assert_eq!(service.lease("held", &wish("w")).await, (200, held), "what is held was lost");
+    stub.gate.add_permits(1);
+    assert_eq!(service.lease("asked", &wish("w")).await.0, 201, "nobody gave that key back");
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_finds_his_lease_by_its_key() {
+    let (stub, data) = (Stub::with_gate(0), folder());
+    let service = Running::start(stub.clone(), data.path()).await;
+    let body = wish("w");
+    assert!(tokio::time::timeout(Duration::from_millis(100), service.lease("k", &body)).await.is_err());
+    wait_for!("asked", stub.living() == 1);
+    assert_eq!(service.leases().await[0]["state"], "asked");
+    stub.gate.add_permits(1);
+    wait_for!("held", service.leases().await[0]["state"] == "held");
+    assert_eq!(service.lease("k", &body).await.0, 200);
+    assert_eq!(stub.makes.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn giving_back_what_is_not_granted_yet_ends_the_wait() {
+    let (stub, data) = (Stub::with_gate(0), folder());
+    let service = Running::start(stub.clone(), data.path()).await;
+    let body = wish("w");
+    let give_back = async {
+        wait_for!("asked", stub.living() == 1);
+        service.json(Method::DELETE, &format!("{POOL}?idempotency_key=k"), "", None).await.0
+    };
+    let ((status, problem), gone) = tokio::join!(service.lease("k", &body), give_back);
+    assert_eq!((status, code(&problem), gone), (410, "gone", 204));
+    assert_eq!(stub.living(), 0);
+    // A key that was given back before its request came: the request is late.
+    assert_eq!(service.json(Method::DELETE, &format!("{POOL}?idempotency_key=late"), "", None).await.0, 204);
+    assert_eq!(service.lease("late", &body).await.0, 410);
+    assert_eq!(stub.makes.load(Ordering::SeqCst), 1);
+    assert_eq!(service.leases().await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn what_cannot_be_given_back_is_tried_for_ever_and_shown_as_stuck() {
+    let (stub, data) = (Stub::new(), folder());
+    let service = Running::start(stub.clone(), data.path()).await;
+    let (_, lease) = service.lease("k", &wish("w")).await;
+    stub.stubborn.store(6, Ordering::SeqCst);
+    let (status, shown) = service.json(Method::DELETE, &path(&lease), "", None).await;
+    assert_eq!((status, &shown["state"], &shown["failures"]), (202, &json!("releasing"), &json!(1)));
+    assert_eq!(shown["fault"], "lian::stub::stubborn: not now");
+    for failures in 2..=6 {
+        service.later(600);
+        wait_for!("another try", service.leases().await[0]["failures"] == failures);
+    }
+    assert_eq!(service.leases().await[0]["state"], "stuck");
+    let metrics = service.ask(Method::GET, "/metrics", "", "", None).await.text().await.expect("text");
+    assert!(metrics.contains("lian_build_pool_leases{state=\"stuck\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("lian_build_pool_release_failures_total 6\n"), "{metrics}");
+    service.later(600);
+    wait_for!("gone at last", service.leases().await.is_empty());
+    assert_eq!(stub.living(), 0);
+}
+
+#[tokio::test]
+async fn a_machine_that_is_not_granted_leaves_nothing_and_its_key_may_be_used_again() {
+    let (stub, data) = (Stub::new(), folder());
+    let service = Running::start(stub.clone(), data.path()).await;
+    for (kind, expected) in [(FaultKind::Infrastructure, 503), (FaultKind::Unavailable, 409)] {
+        let fault = Fault::new(kind, "lian::stub::fault", "no machine").help("wait");
+        *stub.fault.lock().expect("sound") = Some(fault);
+        let (status, problem) = service.lease("k", &wish("w")).await;
+        assert_eq!((status, code(&problem)), (expected, "lian::stub::fault"));
+        assert_eq!(stub.living(), 0, "what was half made stays");
+    }
+    stub.here.store(true, Ordering::SeqCst);
+    assert_eq!(service.lease("k", &wish("w")).await.0, 501);
+    stub.here.store(false, Ordering::SeqCst);
+    assert_eq!(service.lease("k", &wish("w")).await.0, 201);
+}
+
+#[tokio::test]
+async fn an_end_keeps_what_is_held_and_gives_back_what_is_not_granted() {
+    let (stub, data) = (Stub::with_gate(1), folder());
+    let mut service = Running::start(stub.clone(), data.path()).await;
+    service.lease("held", &wish("w")).await;
+    let waiting = {
+        let address = service.base.clone();
+        tokio::spawn(async move {
+            let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+            let request = client.post(format!("{address}{POOL}")).header("Idempotency-Key", "asked");
+            read(request.json(&wish("w")).send().await.expect("an answer")).await
+        })
+    };
+    wait_for!("asked", stub.living() == 2);
+    service.stop();
+    let (status, problem) = waiting.await.expect("no panic");
+    assert_eq!((status, code(&problem)), (503, "stopping"));
+    wait_for!("what was not granted is gone", stub.living() == 1);
+    let service = Running::start(stub.clone(), data.path()).await;
+    assert_eq!(service.leases().await[0]["idempotency_key"], "held");
+}
+
+#[tokio::test]
+async fn what_makes_no_sense_is_a_problem_in_json() {
+    let (stub, data) = (Stub::new(), folder());
+    let service = Running::start(stub.clone(), data.path()).await;
+    let large = json!({ "workspace": "w".repeat(70_000) });
+    assert_eq!(code(&service.lease("k", &large).await.1), "too_large");
+    assert_eq!(code(&service.lease("k", &json!([])).await.1), "malformed");
+    assert_eq!(code(&service.lease("a b", &wish("w")).await.1), "idempotency_key");
+    assert_eq!(code(&service.json(Method::GET, "/nothing", "", None).await.1), "not_found");
+    assert_eq!(code(&service.json(Method::PUT, POOL, "", None).await.1), "method");
+    assert_eq!(code(&service.json(Method::DELETE, POOL, "", None).await.1), "idempotency_key");
+    assert_eq!(service.json(Method::DELETE, &format!("{POOL}/nothing"), "", None).await.0, 204);
+    let mut wrong = wish("w");
+    wrong["ttl_s"] = json!(3601);
+    assert!(service.lease("k", &wrong).await.1["error"]["message"].as_str().expect("text").contains("60 to 3600"));
+    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let foreign = client.get(format!("{}{POOL}", service.base)).header("Host", "evil.example").send().await;
+    assert_eq!(foreign.expect("an answer").status(), 403);
+    let metrics = service.ask(Method::GET, "/metrics", "", "", None).await.text().await.expect("text");
+    assert!(metrics.contains("lian_build_pool_requests_total{method=\"POST\",code=\"413\"} 1\n"), "{metrics}");
+    assert_eq!(stub.makes.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn no_tokens_no_open_door_and_one_service_a_folder() {
+    let tokenless = listen("0.0.0.0:0".parse().expect("an address"), &Tokens::default()).await;
+    assert!(matches!(tokenless, Err(ServeError::Open { .. })));
+    let known = tokens(&[("one", TOKEN, &["*"])]);
+    assert!(listen("0.0.0.0:0".parse().expect("an address"), &known).await.is_ok());
+    let (stub, data) = (Stub::new(), folder());
+    let _service = Running::start(stub.clone(), data.path()).await;
+    let second = Service::open(stub, data.path(), Tokens::default(), bounds()).await;
+    assert!(matches!(second.err(), Some(ServeError::Held { .. })));
+}
+
+#[tokio::test]
+async fn hosts_that_are_leased_are_held_again_after_a_start() {
+    let host = |address: &str| SshHost {
+        address: address.into(),
+        port: 22,
+        user: "root".into(),
+        host_key: "ssh-ed25519 AAAA".into(),
+        identity: None,
+        cpu: 4,
+        memory_gb: 8,
+        platform: "linux/amd64".into(),
+    };
+    let settings = SshSettings { hosts: vec![host("one"), host("two"), host("three")] };
+    let (data, locks) = (folder(), folder());
+    let hosts = || Arc::new(Ssh::new(settings.clone(), locks.path()));
+    let mut service = Running::start(hosts(), data.path()).await;
+    let mut leases = Vec::new();
+    for key in ["a", "b", "c"] {
+        leases.push(service.lease(key, &wish("w")).await.1);
+    }
+    let addresses: Vec<&Value> = leases.iter().map(|lease| &lease["address"]).collect();
+    assert_eq!(addresses, ["one", "two", "three"]);
+    for lease in &leases[..2] {
+        assert_eq!(service.json(Method::DELETE, &path(lease), "", None).await.0, 204);
+    }
+    service.kill();
+    let service = Running::start(hosts(), data.path()).await;
+    for (key, expected) in [("d", "one"), ("e", "two")] {
+        assert_eq!(service.lease(key, &wish("w")).await.1["address"], expected, "a leased host was leased twice");
+    }
+}

@@ -1,0 +1,172 @@
+//! Who may ask, and for which workspaces. Refuses: keeping a token: only its SHA-256 is written down.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::error::ServeError;
+use super::problem::Problem;
+use super::wish::is_name;
+use crate::base::Digest;
+
+/// A token shorter than this can be guessed.
+const MIN_LENGTH: usize = 20;
+
+/// The known callers; where there are none, everybody is.
+#[derive(Debug, Clone, Default)]
+pub struct Tokens {
+    entries: Vec<Entry>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: String,
+    sha256: String,
+    workspaces: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    tokens: Vec<Entry>,
+}
+
+/// Somebody who showed his token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The token's name; empty where there are no tokens.
+    pub name: String,
+    workspaces: Vec<String>,
+}
+
+impl Caller {
+    /// Whether he may ask for a workspace.
+    pub fn may(&self, workspace: &str) -> bool {
+        self.workspaces.iter().any(|own| own == "*" || own == workspace)
+    }
+}
+
+impl Tokens {
+    /// Reads a file: TOML, or JSON where it begins with `{`.
+    pub fn read(path: &Path) -> Result<Self, ServeError> {
+        let fault = |what: String| ServeError::Tokens { path: path.to_owned(), what };
+        let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+        let file: File = if text.trim_start().starts_with('{') {
+            serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?
+        } else {
+            toml::from_str(&text).map_err(|error| fault(error.message().to_owned()))?
+        };
+        let faults = faults_of(&file.tokens);
+        if faults.is_empty() { Ok(Self { entries: file.tokens }) } else { Err(fault(faults.join("; "))) }
+    }
+
+    /// Whether nobody is asked who he is.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Who shows this `Authorization` header.
+    pub fn caller(&self, authorization: Option<&str>) -> Result<Caller, Problem> {
+        if self.is_empty() {
+            return Ok(Caller { name: String::new(), workspaces: vec!["*".to_owned()] });
+        }
+        let help = "send `Authorization: Bearer TOKEN` with a token that the pool's operator gave you";
+        let shown = authorization.and_then(|value| value.split_once(' '));
+        let Some((_, token)) = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
+            return Err(Problem::new(401, "unauthorized", "there is no bearer token", help));
+        };
+        let hash = Digest::of(token.trim());
+        // All are looked at, so that the time tells nothing.
+        let mut found = None;
+        for entry in &self.entries {
+            if same(hash.hex(), &entry.sha256) {
+                found = Some(entry);
+            }
+        }
+        match found {
+            Some(Entry { name, workspaces, .. }) => Ok(Caller { name: name.clone(), workspaces: workspaces.clone() }),
+            None => Err(Problem::new(401, "unauthorized", "the bearer token is not known", help)),
+        }
+    }
+}
+
+fn faults_of(entries: &[Entry]) -> Vec<String> {
+    let mut faults = Vec::new();
+    if entries.is_empty() {
+        faults.push("there is no entry".to_owned());
+    }
+    for (index, entry) in entries.iter().enumerate() {
+        let place = format!("entry {}", index + 1);
+        if !is_name(&entry.name) {
+            faults.push(format!("{place}: `name` is 1 to 63 letters, digits, `.`, `_` or `-`"));
+        }
+        if entries[..index].iter().any(|other| other.name == entry.name) {
+            faults.push(format!("{place}: the name `{}` is there already", entry.name));
+        }
+        if format!("sha256:{}", entry.sha256).parse::<Digest>().is_err() {
+            faults.push(format!("{place}: `sha256` is 64 lower-case hex digits"));
+        }
+        if entry.workspaces.is_empty() || !entry.workspaces.iter().all(|name| name == "*" || is_name(name)) {
+            faults.push(format!("{place}: `workspaces` lists names, or is [\"*\"]"));
+        }
+    }
+    faults
+}
+
+/// Compares in a time that does not depend on where two texts differ.
+fn same(one: &str, other: &str) -> bool {
+    let differences = one.bytes().zip(other.bytes()).fold(0, |found, (a, b)| found | (a ^ b));
+    one.len() == other.len() && std::hint::black_box(differences) == 0
+}
+
+/// The hash of a token as the file wants it; none where the token could be guessed.
+pub fn hash_token(token: &str) -> Option<String> {
+    (token.len() >= MIN_LENGTH).then(|| Digest::of(token).hex().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "0123456789abcdefghij";
+
+    fn read(text: &str) -> Result<Tokens, ServeError> {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), text).expect("writable");
+        Tokens::read(file.path())
+    }
+
+    #[test]
+    fn a_token_is_known_by_its_hash_in_either_form() {
+        let hash = hash_token(TOKEN).expect("long enough");
+        let toml = format!("[[tokens]]\nname = \"ci\"\nsha256 = \"{hash}\"\nworkspaces = [\"a\", \"b\"]\n");
+        let json = format!(r#"{{"tokens":[{{"name":"ci","sha256":"{hash}","workspaces":["a","b"]}}]}}"#);
+        for text in [toml, json] {
+            let tokens = read(&text).expect("sound");
+            let caller = tokens.caller(Some(&format!("Bearer {TOKEN}"))).expect("known");
+            assert_eq!(caller.name, "ci");
+            assert!(caller.may("a") && caller.may("b") && !caller.may("c") && !caller.may("*"));
+            for wrong in [None, Some("Bearer wrong"), Some("Basic 0123456789abcdefghij"), Some("Bearer"), Some(TOKEN)] {
+                assert_eq!(tokens.caller(wrong).expect_err("unknown").status, 401, "{wrong:?}");
+            }
+            assert!(!format!("{tokens:?}").contains(TOKEN));
+        }
+        assert_eq!(hash_token("short"), None);
+    }
+
+    #[test]
+    fn a_faulty_file_is_refused_with_all_faults() {
+        let text = "[[tokens]]\nname = \"a b\"\nsha256 = \"00\"\nworkspaces = []\n";
+        let Err(ServeError::Tokens { what, .. }) = read(text) else { panic!("it was read") };
+        assert!(what.contains("name") && what.contains("sha256") && what.contains("workspaces"), "{what}");
+        for text in ["", "tokens = []", "{\"tokens\":[]}", "{", "[[tokens]]\nname = \"x\"\nsecret = 1\n"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn without_tokens_everybody_may_everything() {
+        assert!(Tokens::default().caller(None).expect("known").may("anything"));
+    }
+}

@@ -1,0 +1,167 @@
+//! `lian-build serve` itself: how it starts, is killed, starts again and ends.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::project::Project;
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDp7sGbCyGzzN4GSkM2UqUk9DZEhgtO0RZ6oQ3gmOyPb";
+
+/// A project whose workflow names two hosts; nobody ever reaches them.
+fn project() -> Project {
+    let project = Project::new();
+    let host = |address: &str| {
+        format!(
+            "{{ address = \"{address}\", host_key = \"ssh-ed25519 AAAA\", cpu = 2, memory_gb = 4, platform = \"linux/amd64\" }}"
+        )
+    };
+    let hosts = format!("[{}, {}]", host("192.0.2.1"), host("192.0.2.2"));
+    project.write("pool.ncl", &format!("{{ compute_provider = 'ssh, providers.ssh.hosts = {hosts} }}\n"));
+    project
+}
+
+/// A service that is killed when the test is done with it.
+struct Serving {
+    child: Child,
+    errors: BufReader<ChildStderr>,
+    address: String,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(project: &Project, more: &[&str]) -> Command {
+    let mut command = project.command(&["serve", "--workflow", "pool.ncl", "--listen", "127.0.0.1:0"]);
+    command.args(more).env("LIAN_DATA_DIR", project.path().join("data")).stderr(Stdio::piped());
+    command
+}
+
+fn start(project: &Project, more: &[&str]) -> Serving {
+    let mut child = command(project, more).spawn().expect("the binary starts");
+    let errors = BufReader::new(child.stderr.take().expect("piped"));
+    let mut serving = Serving { child, errors, address: String::new() };
+    let mut read = String::new();
+    while serving.address.is_empty() {
+        let mut line = String::new();
+        assert!(serving.errors.read_line(&mut line).expect("readable") > 0, "it ended before it listened:\n{read}");
+        serving.address = line.strip_prefix("listening on http://").unwrap_or_default().trim().to_owned();
+        read.push_str(&line);
+    }
+    serving
+}
+
+/// Status and JSON of a request; the connection is closed after each.
+fn ask(serving: &Serving, method: &str, path: &str, more: &str, body: &str) -> (u16, Value) {
+    let mut stream = TcpStream::connect(&serving.address).expect("it accepts");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a bound");
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", serving.address);
+    write!(stream, "{head}{more}Content-Length: {length}\r\n\r\n{body}").expect("it reads");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let (_, body) = answer.split_once("\r\n\r\n").expect("a head");
+    (status, serde_json::from_str(body).unwrap_or_default())
+}
+
+fn lease(serving: &Serving, key: &str) -> (u16, Value) {
+    let body = json!({
+        "workspace": "w", "cpu": 2, "memory_gb": 4, "platform": "linux/amd64", "ttl_s": 600, "ssh_public_key": KEY
+    });
+    ask(serving, "POST", "/api/v1/vm-pool", &format!("Idempotency-Key: {key}\r\n"), &body.to_string())
+}
+
+fn signal(serving: &Serving, name: &str) {
+    let status = Command::new("kill").arg(format!("-{name}")).arg(serving.child.id().to_string()).status();
+    assert!(status.expect("kill").success());
+}
+
+fn ended(mut serving: Serving) -> (i32, String) {
+    let started = Instant::now();
+    let status = loop {
+        match serving.child.try_wait().expect("a child") {
+            Some(status) => break status,
+            None => assert!(started.elapsed() < Duration::from_secs(60), "it did not end"),
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    let mut rest = String::new();
+    serving.errors.read_to_string(&mut rest).expect("readable");
+    (status.code().unwrap_or(-1), rest)
+}
+
+#[test]
+fn a_killed_service_knows_its_leases_and_an_end_keeps_them() {
+    let project = project();
+    let serving = start(&project, &[]);
+    assert_eq!(ask(&serving, "GET", "/healthz", "", "").0, 200);
+    let (status, first) = lease(&serving, "k");
+    assert_eq!((status, &first["address"]), (201, &json!("192.0.2.1")), "{first}");
+    let second = command(&project, &[]).output().expect("it starts");
+    let told = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(4), "{told}");
+    assert!(told.contains("lian::serve::held") && told.contains("--data"), "{told}");
+    signal(&serving, "KILL");
+    assert_eq!(ended(serving).0, -1);
+
+    let serving = start(&project, &[]);
+    assert_eq!(lease(&serving, "k"), (200, first.clone()));
+    assert_eq!(lease(&serving, "l").1["address"], "192.0.2.2", "a leased host was leased twice");
+    signal(&serving, "TERM");
+    let (code, told) = ended(serving);
+    assert_eq!(code, 0, "{told}");
+
+    let serving = start(&project, &[]);
+    let (_, listed) = ask(&serving, "GET", "/api/v1/vm-pool", "", "");
+    assert_eq!(listed["leases"].as_array().map(Vec::len), Some(2), "{listed}");
+    let path = format!("/api/v1/vm-pool/{}", first["lease_id"].as_str().expect("an id"));
+    assert_eq!(ask(&serving, "DELETE", &path, "", "").0, 204);
+    assert_eq!(lease(&serving, "m").1["address"], "192.0.2.1");
+}
+
+#[test]
+fn a_door_without_tokens_stays_shut_and_one_with_tokens_asks_for_them() {
+    let project = project();
+    let open = project.command(&["serve", "--workflow", "pool.ncl", "--listen", "0.0.0.0:0"]);
+    let ran = { open }.env("LIAN_DATA_DIR", project.path().join("data")).output().expect("it starts");
+    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert_eq!(ran.status.code(), Some(64), "{told}");
+    assert!(told.contains("lian::serve::open") && told.contains("--tokens"), "{told}");
+
+    let token = "a-token-of-the-tests-0";
+    let mut hashing = project.command(&["serve", "hash-token", "--name", "ci", "--workspace", "w"]);
+    let mut child = hashing.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    writeln!(child.stdin.take().expect("piped"), "{token}").expect("it reads");
+    let entry = String::from_utf8(child.wait_with_output().expect("it ends").stdout).expect("text");
+    assert!(entry.contains("name = \"ci\"") && entry.contains("workspaces = [\"w\"]"), "{entry}");
+    assert!(!entry.contains(token), "{entry}");
+    project.write("tokens.toml", &entry);
+    let serving = start(&project, &["--tokens", "tokens.toml"]);
+    assert_eq!(lease(&serving, "k").0, 401);
+    let bearer = format!("Authorization: Bearer {token}\r\n");
+    let (status, offers) = ask(&serving, "GET", "/api/v1/offers", &bearer, "");
+    assert_eq!((status, offers["offers"].as_array().map(Vec::len)), (200, Some(2)), "{offers}");
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_with_the_way_out() {
+    let project = project();
+    project.write("local.ncl", "{ compute_provider = 'local }\n");
+    let ran = project.lian(&["serve", "--workflow", "local.ncl"]).exits(64);
+    assert!(ran.stderr.contains("lian::serve::not_remote") && ran.stderr.contains("--workflow"), "{}", ran.both());
+    project.write("tokens.toml", "[[tokens]]\nname = \"x\"\nsha256 = \"00\"\nworkspaces = [\"*\"]\n");
+    let ran = project.lian(&["serve", "--workflow", "pool.ncl", "--tokens", "tokens.toml"]).exits(64);
+    assert!(ran.stderr.contains("lian::serve::tokens") && ran.stderr.contains("hash-token"), "{}", ran.both());
+    let ran = project.lian(&["serve", "hash-token"]).exits(64);
+    assert!(ran.stderr.contains("lian::serve::weak_token"), "{}", ran.both());
+    let help = project.lian(&["serve", "--help"]).exits(0).stdout;
+    assert!(help.contains("Usage: lian-build") && help.contains("hash-token"), "{help}");
+}
