@@ -11,7 +11,7 @@ use super::{rent, show, signals};
 use crate::buildkit::data_folder;
 use crate::model::ComputeProvider as Kind;
 use crate::ports::ComputeProvider;
-use crate::serve::{Bounds, ServeError, Service, Tokens, hash_token, listen};
+use crate::serve::{Bounds, ServeError, Service, Tokens, hash_token, is_name, listen};
 
 /// Leases in all, where nobody says how many.
 const MAX_LEASES: usize = 16;
@@ -30,6 +30,10 @@ enum ServeUsage {
         help("name a workflow whose `compute_provider` has machines of its own, e.g. 'ssh, with --workflow FILE")
     )]
     NotRemote { kind: &'static str },
+    /// A name that no tokens file may hold.
+    #[error("`{name}` cannot be a token's or a workspace's name")]
+    #[diagnostic(code(lian::serve::name), help("write 1 to 63 letters, digits, `.`, `_` or `-`"))]
+    Name { name: String },
     /// A guessable token.
     #[error("standard input has no token of at least 20 characters")]
     #[diagnostic(
@@ -115,6 +119,12 @@ fn hash(global: &Global, name: &str, workspaces: Vec<String>) -> Outcome {
         })
     })?;
     let sha256 = hash_token(token.trim()).ok_or_else(|| Failure::usage(ServeUsage::WeakToken))?;
+    let mut names = workspaces.iter().map(String::as_str).filter(|workspace| *workspace != "*").chain([name]);
+    let unsound = names.find(|name| !is_name(name)).map(str::to_owned);
+    drop(names);
+    if let Some(name) = unsound {
+        return Err(Failure::usage(ServeUsage::Name { name }));
+    }
     let workspaces = if workspaces.is_empty() { vec!["*".to_owned()] } else { workspaces };
     let (name, listed) = (serde_json::json!(name), serde_json::json!(workspaces));
     match global.format {

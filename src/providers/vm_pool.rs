@@ -20,6 +20,7 @@ const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
 /// It answers everything else within a minute.
 const ANSWER_BOUND: Duration = Duration::from_secs(90);
 const CONNECT_BOUND: Duration = Duration::from_secs(10);
+const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How often a request is made that the service did not answer, or could not fulfil.
 const TRIES: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
@@ -71,6 +72,7 @@ pub struct VmPool {
     workspace: String,
     token: Option<PoolToken>,
     keys: PathBuf,
+    identity: Option<PathBuf>,
     patience: Duration,
 }
 
@@ -134,6 +136,8 @@ impl VmPool {
         // The second one of a process changes nothing.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().connect_timeout(CONNECT_BOUND).redirect(reqwest::redirect::Policy::none());
+        // A machine that boots for minutes must not look like a dead connection to what is in between.
+        let client = client.tcp_keepalive(KEEPALIVE);
         let client = if local { client.no_proxy() } else { client };
         let client = client.build().map_err(|error| {
             unavailable(
@@ -143,7 +147,21 @@ impl VmPool {
             )
         })?;
         let (endpoint, workspace) = (shown.trim_end_matches('/').to_owned(), settings.workspace);
-        Ok(Self { client, endpoint, workspace, token, keys: keys.into(), patience: QUOTA_PATIENCE })
+        Ok(Self { client, endpoint, workspace, token, keys: keys.into(), identity: None, patience: QUOTA_PATIENCE })
+    }
+
+    /// The same, with what the environment says: `LIAN_POOL_TOKEN`, `LIAN_POOL_TOKEN_FILE` and `LIAN_POOL_IDENTITY`.
+    pub fn from_env(settings: VmPoolSettings, keys: impl Into<PathBuf>) -> Result<Self, Fault> {
+        let identity = std::env::var_os("LIAN_POOL_IDENTITY").filter(|value| !value.is_empty());
+        Ok(Self::new(settings, PoolToken::from_env()?, keys)?.identity(identity.map(PathBuf::from)))
+    }
+
+    /// Logs in with a private key that is there already, its public half beside it (`….pub`), rather than with a pair for
+    /// each lease: for pools of fixed hosts, which authorise keys by themselves.
+    #[must_use]
+    pub fn identity(mut self, identity: Option<PathBuf>) -> Self {
+        self.identity = identity;
+        self
     }
 
     /// Asks a full pool again for another time than a quarter of an hour.
@@ -229,9 +247,10 @@ impl VmPool {
         }
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| unwritable(folder, &error))?;
-        let ssh_public_key = match &request.authorized_key {
-            Some(key) => key.clone(),
-            None => key_pair(folder).await?,
+        let ssh_public_key = match (&request.authorized_key, &self.identity) {
+            (Some(key), _) => key.clone(),
+            (None, Some(identity)) => public_half(identity)?,
+            (None, None) => key_pair(folder).await?,
         };
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let ttl = Duration::from_millis(request.expires.0).saturating_sub(now);
@@ -250,6 +269,15 @@ impl VmPool {
         written.map_err(|error| unwritable(&kept, &error))?;
         Ok(wish)
     }
+}
+
+fn public_half(identity: &Path) -> Result<String, Fault> {
+    let mut public = identity.as_os_str().to_owned();
+    public.push(".pub");
+    std::fs::read_to_string(&public).map(|key| key.trim().to_owned()).map_err(|error| {
+        let message = format!("{} cannot be read: {error}", Path::new(&public).display());
+        unavailable("identity", message, "put the public half beside the private key: ssh-keygen -y -f KEY > KEY.pub")
+    })
 }
 
 /// Makes a key pair that only this user reads, and gives the public half.
@@ -358,7 +386,8 @@ impl ComputeProvider for VmPool {
         let granted: Granted =
             serde_json::from_value(json).map_err(|error| strange(&self.endpoint, &error.to_string()))?;
         let Granted { address, port, user, host_key, runner_type, cpu, memory_gb, platform } = granted;
-        let identity = request.authorized_key.is_none().then(|| folder.join("id"));
+        let own = || self.identity.clone().unwrap_or_else(|| folder.join("id"));
+        let identity = request.authorized_key.is_none().then(own);
         let reach = Reach::Ssh(SshTarget { address, port, user, host_key, identity });
         let offer = Offer { runner_type, cpu, memory_gb, platform, price: None };
         Ok(Lease { id: request.lease.clone(), offer, reach })

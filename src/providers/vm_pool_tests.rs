@@ -87,6 +87,16 @@ async fn a_key_of_the_callers_own_is_used_as_it_is() {
     let Reach::Ssh(target) = lease.reach else { panic!("{:?}", lease.reach) };
     assert_eq!(target.identity, None);
     assert!(!keys.path().join("r-1/id").exists());
+    let identity = keys.path().join("mine");
+    let client = || pool(&service.base, keys.path()).identity(Some(identity.clone()));
+    request = AcquireRequest { lease: LeaseId::from("r-2"), authorized_key: None, ..request };
+    assert_eq!(client().acquire(&request).await.expect_err("no public half").code, "lian::vm_pool::identity");
+    let public = crate::serve::stub_tests::KEY;
+    std::fs::write(keys.path().join("mine.pub"), format!("{public} me@here\n")).expect("writable");
+    let lease = client().acquire(&request).await.expect("a lease");
+    let Reach::Ssh(target) = lease.reach else { panic!("{:?}", lease.reach) };
+    assert_eq!(target.identity, Some(identity));
+    assert_eq!(stub.made.lock().expect("sound").values().last().expect("one").authorized_key.as_deref(), Some(public));
 }
 
 /// Passes connections on, and loses the first one's answer.

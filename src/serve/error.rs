@@ -55,9 +55,7 @@ pub enum ServeError {
     #[error("the tokens file {path} cannot be used: {what}")]
     #[diagnostic(
         code(lian::serve::tokens),
-        help(
-            "write `[[tokens]]` entries with `name`, `sha256` and `workspaces`; `lian-build serve hash-token` prints one"
-        )
+        help("`lian-build serve hash-token` prints an entry: `[[tokens]]` with `name`, `sha256` and `workspaces`")
     )]
     Tokens {
         /// The file.

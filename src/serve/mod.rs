@@ -21,6 +21,7 @@ pub use error::ServeError;
 pub use pool::Bounds;
 pub use service::{Service, listen};
 pub use tokens::{Tokens, hash_token};
+pub use wish::is_name;
 
 #[cfg(test)]
 mod tests;

@@ -147,10 +147,7 @@ fn with_nothing(of: &[(&str, &str)]) -> Value {
 }
 
 fn schemas() -> Value {
-    let whole = |least: u64, what: &str| json!({ "type": "integer", "minimum": least, "description": what });
-    let optional = |kind: &str, what: &str| json!({ "type": [kind, "null"], "description": what });
-    let platform = json!({ "type": "string", "enum": ["linux/amd64", "linux/arm64"] });
-    let time = json!({ "type": "string", "format": "date-time" });
+    let platform = platform();
     json!({
         "Wish": {
             "type": "object", "additionalProperties": false,
@@ -168,27 +165,7 @@ fn schemas() -> Value {
             "type": "object", "additionalProperties": false, "required": ["ttl_s"],
             "properties": { "ttl_s": whole(MIN_TTL_S, "From now, seconds") }
         },
-        "Lease": {
-            "type": "object", "required": ["lease_id", "workspace", "state", "created_at", "expires_at"],
-            "properties": {
-                "lease_id": { "type": "string" },
-                "workspace": { "type": "string" },
-                "state": { "type": "string", "enum": ["asked", "held", "releasing", "stuck"] },
-                "address": optional("string", "IPv4, IPv6 or a name"),
-                "port": optional("integer", "sshd's port"),
-                "user": optional("string", "Who logs in"),
-                "host_key": optional("string", "The only host key to accept"),
-                "runner_type": optional("string", "The provider's name for the size"),
-                "cpu": whole(1, "Virtual CPUs, granted"),
-                "memory_gb": whole(1, "Memory, GB, granted"),
-                "platform": platform,
-                "created_at": time,
-                "expires_at": time,
-                "failures": whole(0, "How often giving it back failed"),
-                "fault": optional("string", "Why it failed last"),
-                "idempotency_key": { "type": "string", "description": "Of the caller's own leases only" }
-            }
-        },
+        "Lease": lease_schema(),
         "Leases": listed("leases", "Lease"),
         "Offer": {
             "type": "object", "required": ["runner_type", "cpu", "memory_gb", "platform"],
@@ -212,6 +189,40 @@ fn schemas() -> Value {
             } }
         }
     })
+}
+
+fn lease_schema() -> Value {
+    let optional = |kind: &str, what: &str| json!({ "type": [kind, "null"], "description": what });
+    let time = json!({ "type": "string", "format": "date-time" });
+    json!({
+        "type": "object", "required": ["lease_id", "workspace", "state", "created_at", "expires_at"],
+        "properties": {
+            "lease_id": { "type": "string" },
+            "workspace": { "type": "string" },
+            "state": { "type": "string", "enum": ["asked", "held", "releasing", "stuck"] },
+            "address": optional("string", "IPv4, IPv6 or a name"),
+            "port": optional("integer", "sshd's port"),
+            "user": optional("string", "Who logs in"),
+            "host_key": optional("string", "The only host key to accept"),
+            "runner_type": optional("string", "The provider's name for the size"),
+            "cpu": whole(1, "Virtual CPUs, granted"),
+            "memory_gb": whole(1, "Memory, GB, granted"),
+            "platform": platform(),
+            "created_at": time,
+            "expires_at": time,
+            "failures": whole(0, "How often giving it back failed"),
+            "fault": optional("string", "Why it failed last"),
+            "idempotency_key": { "type": "string", "description": "Of the caller's own leases only" }
+        }
+    })
+}
+
+fn whole(least: u64, what: &str) -> Value {
+    json!({ "type": "integer", "minimum": least, "description": what })
+}
+
+fn platform() -> Value {
+    json!({ "type": "string", "enum": ["linux/amd64", "linux/arm64"] })
 }
 
 fn listed(field: &str, schema: &str) -> Value {

@@ -101,7 +101,12 @@ impl Pool {
     ) -> Result<T, ServeError> {
         let mut desk = Arc::clone(&self.desk).lock_owned().await;
         let done = tokio::task::spawn_blocking(move || work(&mut desk)).await;
-        done.expect("invariant: work at the desk does not panic")
+        match done {
+            Ok(done) => done,
+            // The process ends: nobody waits for this any more.
+            Err(error) if error.is_cancelled() => std::future::pending().await,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
     /// The sizes that the provider has.
@@ -135,8 +140,8 @@ impl Pool {
         }
         match self.get(&id).await? {
             Some(row) if row.state == State::Held => Ok(if new { Leased::New(row) } else { Leased::Known(row) }),
-            Some(row) if row.state == State::Releasing || row.state == State::Stuck => Err(releasing()),
-            _ => Err(gone()),
+            Some(_) => Err(releasing()),
+            None => Err(gone()),
         }
     }
 
@@ -315,7 +320,8 @@ impl Desk {
         match self.ledger.ask(&row, quota)? {
             Asked::New => {
                 let work = self.begin(&row.id);
-                tokio::spawn(Arc::clone(pool).acquire(Arc::clone(&work), row));
+                let acquire = Arc::clone(pool).acquire(Arc::clone(&work), row.clone());
+                watch_over(pool, &work, row.id, acquire);
                 Ok((true, Some(work)))
             }
             Asked::Known(known) => match known.state {
@@ -343,7 +349,8 @@ impl Desk {
             return Arc::clone(work);
         }
         let work = self.begin(id);
-        tokio::spawn(Arc::clone(pool).release(Arc::clone(&work), id.clone(), None));
+        let release = Arc::clone(pool).release(Arc::clone(&work), id.clone(), None);
+        watch_over(pool, &work, id.clone(), release);
         work
     }
 
@@ -352,6 +359,25 @@ impl Desk {
         self.works.insert(id.clone(), Arc::clone(&work));
         work
     }
+}
+
+/// Does a piece of work, and ends it for those who wait should it panic: the next sweep gives back what it left.
+fn watch_over(pool: &Arc<Pool>, work: &Arc<Work>, id: LeaseId, does: impl Future<Output = ()> + Send + 'static) {
+    let (pool, work, task) = (Arc::clone(pool), Arc::clone(work), tokio::spawn(does));
+    tokio::spawn(async move {
+        if task.await.is_ok() {
+            return;
+        }
+        tracing::error!(lease = %id, "a provider panicked");
+        let bug = Fault::new(FaultKind::Infrastructure, "lian::serve::bug", "the pool's provider failed")
+            .help("this is a bug in lian-build; please report it");
+        let ended = pool.at_desk(move |desk| {
+            desk.works.remove(&id);
+            work.end.send_replace(End::Failed(bug));
+            Ok(())
+        });
+        drop(ended.await);
+    });
 }
 
 async fn ended(work: &Work) -> End {

@@ -255,6 +255,16 @@ async fn a_machine_that_is_not_granted_leaves_nothing_and_its_key_may_be_used_ag
 }
 
 #[tokio::test]
+async fn a_provider_that_panics_keeps_nobody_waiting() {
+    let (stub, data) = (Stub::new(), folder());
+    let service = Running::start(stub.clone(), data.path()).await;
+    stub.gate.close();
+    let (status, problem) = service.lease("k", &wish("w")).await;
+    assert_eq!((status, code(&problem)), (503, "lian::serve::bug"));
+    wait_for!("what it left is given back", stub.living() == 0 && service.leases().await.is_empty());
+}
+
+#[tokio::test]
 async fn an_end_keeps_what_is_held_and_gives_back_what_is_not_granted() {
     let (stub, data) = (Stub::with_gate(1), folder());
     let mut service = Running::start(stub.clone(), data.path()).await;

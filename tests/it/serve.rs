@@ -162,6 +162,8 @@ fn what_cannot_be_served_is_refused_with_the_way_out() {
     assert!(ran.stderr.contains("lian::serve::tokens") && ran.stderr.contains("hash-token"), "{}", ran.both());
     let ran = project.lian(&["serve", "hash-token"]).exits(64);
     assert!(ran.stderr.contains("lian::serve::weak_token"), "{}", ran.both());
+    let ran = project.lian(&["serve", "--listen", "nowhere"]).exits(64);
+    assert!(ran.stderr.contains("--listen"), "{}", ran.both());
     let help = project.lian(&["serve", "--help"]).exits(0).stdout;
     assert!(help.contains("Usage: lian-build") && help.contains("hash-token"), "{help}");
 }
