@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -110,11 +110,10 @@ async fn sweep(pool: Arc<Pool>) {
     }
 }
 
-/// Makes the folder, for its owner alone, and locks it.
+/// Makes the folder, for its owner alone where it is new, and locks it.
 fn hold(data: &Path) -> Result<File, ServeError> {
-    std::fs::create_dir_all(data).map_err(ServeError::io("make", data))?;
-    let private = std::fs::Permissions::from_mode(0o700);
-    std::fs::set_permissions(data, private).map_err(ServeError::io("make private", data))?;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
+    made.map_err(ServeError::io("make", data))?;
     let path = data.join("lock");
     let lock = File::options().create(true).truncate(false).write(true).open(&path);
     let lock = lock.map_err(ServeError::io("open", &path))?;
