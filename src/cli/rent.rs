@@ -15,7 +15,7 @@ use crate::model::{
     BuildSpec, ComputeProvider as Kind, ContextTransfer, Declared, Offer, Providers, RegistryProvider, Size,
 };
 use crate::ports::ComputeProvider;
-use crate::providers::{Local, Ssh, hcloud, proxmox};
+use crate::providers::{Local, Ssh, VmPool, hcloud, proxmox};
 use crate::sizing;
 
 /// Where a run's runners come from.
@@ -131,6 +131,10 @@ fn provider_of(
             let settings = providers.proxmox.clone().ok_or_else(|| missing("providers.proxmox"))?;
             let token = proxmox::Token::from_environment().map_err(Failure::outside)?;
             Arc::new(proxmox::Proxmox::new(settings, token, owner(), keys, boot).map_err(Failure::outside)?)
+        }
+        Kind::VmPool => {
+            let settings = providers.vm_pool.clone().ok_or_else(|| missing("providers.vm_pool"))?;
+            Arc::new(VmPool::from_env(settings, keys).map_err(Failure::outside)?)
         }
         other => return Err(missing(&format!("a provider for {other:?}"))),
     })
