@@ -14,6 +14,7 @@ mod hcloud;
 mod hooks;
 mod house;
 mod nickel;
+mod pool;
 mod proxmox;
 mod recipe;
 mod registry;

@@ -25,10 +25,11 @@ fn project() -> Project {
 }
 
 /// A service that is killed when the test is done with it.
-struct Serving {
+pub struct Serving {
     child: Child,
     errors: BufReader<ChildStderr>,
-    address: String,
+    /// `127.0.0.1:PORT`.
+    pub address: String,
 }
 
 impl Drop for Serving {
@@ -45,7 +46,12 @@ fn command(project: &Project, more: &[&str]) -> Command {
 }
 
 fn start(project: &Project, more: &[&str]) -> Serving {
-    let mut child = command(project, more).spawn().expect("the binary starts");
+    start_from(command(project, more))
+}
+
+/// Starts a service by this command and waits until it listens.
+pub fn start_from(mut command: Command) -> Serving {
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("the binary starts");
     let errors = BufReader::new(child.stderr.take().expect("piped"));
     let mut serving = Serving { child, errors, address: String::new() };
     let mut read = String::new();
