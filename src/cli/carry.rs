@@ -79,6 +79,7 @@ pub fn limits(settings: &Settings, renting: &Renting, pace: Pace) -> Limits {
         keep_going: pace.keep_going,
         packed: bounds.runner_reuse == RunnerReuse::Packed,
         max_leases: bounds.max_leases,
+        max_lifetime: renting.lifetime(settings),
         prices: renting.prices(),
         currency: renting.currency(),
         max_cost_micros: bounds.max_cost.map(micros),

@@ -66,6 +66,12 @@ impl Renting {
         is_remote(settings.workflow.compute_provider)
     }
 
+    /// How long a lease may be used; for ever on this host.
+    pub fn lifetime(&self, settings: &Settings) -> Option<Duration> {
+        let leased = settings.workflow.compute_provider != Kind::Local;
+        leased.then(|| Duration::from_secs(settings.workflow.runners.max_lifetime_min * 60))
+    }
+
     /// What a started hour of each runner type costs, millionths.
     pub fn prices(&self) -> BTreeMap<String, u64> {
         let price = |offer: &Offer| Some((offer.runner_type.clone(), offer.price.as_ref()?.hourly_micros));

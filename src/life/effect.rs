@@ -23,6 +23,11 @@ pub enum Timer {
         /// The layer.
         layer: LayerName,
     },
+    /// A lease has lived as long as it may.
+    Lifetime {
+        /// The lease.
+        lease: LeaseId,
+    },
     /// The hour of an idle lease turns.
     Turn {
         /// The lease.

@@ -3,7 +3,7 @@
 use super::effect::{Effect, Timer};
 use super::lease::LeaseState;
 use super::run::{Run, emit, phase};
-use super::step::StepState;
+use super::step::{Doom, StepState};
 use crate::base::{LayerName, LeaseId, Timestamp};
 use crate::model::{EventBody, Fault, FaultKind, Outcome, Size};
 
@@ -107,11 +107,30 @@ impl Run {
             return self.release(lease, effects);
         }
         self.leases.insert(lease.clone(), LeaseState::Held);
+        if let Some(after) = self.limits.max_lifetime {
+            effects.push(Effect::Arm { timer: Timer::Lifetime { lease: lease.clone() }, after });
+        }
         self.runner_types.insert(lease.clone(), runner_type.clone());
         let Some(layer) = self.holder(&lease) else { return };
         self.step(&layer).runner_type = Some(runner_type.clone());
         effects.push(emit(EventBody::LeaseGranted { lease: lease.clone(), layer: layer.clone(), runner_type }));
         self.begin_sync(&layer, lease, effects);
+    }
+
+    /// A lease that idles goes; the step on one that is in use ends with it.
+    pub(super) fn outlived(&mut self, lease: &LeaseId, effects: &mut Vec<Effect>) {
+        match self.leases.get(lease) {
+            Some(LeaseState::Idle) => self.release(lease.clone(), effects),
+            Some(LeaseState::Held) => {
+                let Some(layer) = self.holder(lease) else { return };
+                let step = self.step(&layer);
+                if step.doom.is_none() && step.state.is_killable() {
+                    step.doom = Some(Doom::Outlived);
+                    effects.push(Effect::Kill { layer, hard: false });
+                }
+            }
+            _ => {}
+        }
     }
 
     fn begin_sync(&mut self, layer: &LayerName, lease: LeaseId, effects: &mut Vec<Effect>) {
@@ -189,6 +208,13 @@ impl Run {
     fn holder(&self, lease: &LeaseId) -> Option<LayerName> {
         self.steps.iter().find(|(_, step)| step.lease.as_ref() == Some(lease)).map(|(layer, _)| layer.clone())
     }
+}
+
+/// The fault of a step whose runner has lived as long as it may.
+pub(super) fn outlived() -> Fault {
+    let message = "its runner has lived as long as a runner may";
+    Fault::new(FaultKind::Timeout, "lian::life::lifetime", message)
+        .help("raise `runners.max_lifetime_min` in the workflow, or make the build quicker")
 }
 
 fn fits(lease: &Size, wanted: &Size) -> bool {

@@ -208,7 +208,7 @@ impl World {
 }
 
 fn is_budget(effect: &Effect) -> bool {
-    matches!(effect, Effect::Arm { timer: Timer::Budget { .. }, .. })
+    matches!(effect, Effect::Arm { timer: Timer::Budget { .. } | Timer::Lifetime { .. }, .. })
 }
 
 /// An input that nobody owes: about things unknown, over or never asked for.
@@ -276,7 +276,9 @@ proptest! {
         dice in prop::collection::vec((any::<u16>(), any::<u8>(), any::<u8>()), 0..400),
     ) {
         let prices = (0..4).map(|index| (size(index).runner_type, price(&size(index)))).collect();
-        let limits = Limits { width, keep_going, packed, max_leases, prices, max_cost_micros, ..Limits::default() };
+        let max_lifetime = Some(Duration::from_secs(60));
+        let limits =
+            Limits { width, keep_going, packed, max_leases, max_lifetime, prices, max_cost_micros, ..Limits::default() };
         let (world, run) = simulate(&specs, limits, &dice);
         prop_assert!(world.finished && run.is_finished());
         let stuck: BTreeSet<_> = run.stuck().cloned().collect();

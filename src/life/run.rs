@@ -32,6 +32,8 @@ pub struct Limits {
     pub packed: bool,
     /// Leases at once; 0 is no bound.
     pub max_leases: usize,
+    /// No lease is used longer; none where they have no end.
+    pub max_lifetime: Option<Duration>,
     /// What a started hour of a runner type costs, millionths of the currency's unit.
     pub prices: BTreeMap<String, u64>,
     /// Of the prices, ISO 4217.
@@ -51,6 +53,7 @@ impl Default for Limits {
             budgets: true,
             packed: false,
             max_leases: 0,
+            max_lifetime: None,
             prices: BTreeMap::new(),
             currency: String::new(),
             max_cost_micros: None,
@@ -274,6 +277,9 @@ impl Run {
                     .help("set `time_budget_min` in .build-spec.ncl beside the context, or make the build quicker");
                 self.end(at, layer, Outcome::Failed, Some(fault), None, effects);
             }
+            Some(Doom::Outlived) => {
+                self.end(at, layer, Outcome::Failed, Some(super::leasing::outlived()), None, effects)
+            }
             None => {}
         }
     }
@@ -293,6 +299,7 @@ impl Run {
                 }
             }
             Timer::Turn { lease } => self.turned(lease, effects),
+            Timer::Lifetime { lease } => self.outlived(&lease, effects),
             Timer::Release { lease } => {
                 if let Some(LeaseState::Releasing { .. }) = self.leases.get(&lease) {
                     effects.push(Effect::Release { lease });

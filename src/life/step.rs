@@ -75,6 +75,8 @@ impl StepState {
 pub(super) enum Doom {
     Stopped,
     OverBudget,
+    /// Its runner may not live longer.
+    Outlived,
 }
 
 /// A step's whole state.
