@@ -108,3 +108,31 @@ fn a_dockerfile_that_cannot_be_read_is_a_failed_build() {
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Build, "lian::buildkit::dockerfile"));
     assert!(fault.message.starts_with("dockerfile parse error on line 2"), "{}", fault.message);
 }
+
+#[test]
+fn counters_tell_whose_kill_it_was() {
+    let usage = |oom_kills, kernel_kills| Usage {
+        oom_kills,
+        kernel_kills,
+        memory_peak: 7_800_000_000,
+        memory_limit: 8_000_000_000,
+        daemon_starts: 0,
+    };
+    assert_eq!(OomEvidence::between(&usage(1, 5), &usage(1, 5)), OomEvidence::None);
+    assert_eq!(OomEvidence::between(&usage(1, 5), &usage(1, 6)), OomEvidence::Elsewhere);
+    let text = "killed at 7.8 of 8.0 GB".to_owned();
+    assert_eq!(OomEvidence::between(&usage(1, 5), &usage(2, 6)), OomEvidence::Counter { text });
+}
+
+#[test]
+fn a_daemon_that_the_kernel_killed_is_out_of_memory_and_a_step_beside_it_is_not() {
+    let text = "error: failed to solve: Unavailable: error reading from server: EOF".to_owned();
+    let failure = |oom| Failure { vertices: Vec::new(), text: text.clone(), exit: Some(1), oom };
+    assert_eq!(classify(&failure(OomEvidence::None)).kind, FaultKind::Infrastructure);
+    let killed = classify(&failure(OomEvidence::Elsewhere));
+    assert_eq!(killed.kind, FaultKind::OutOfMemory);
+    assert!(killed.evidence.expect("evidence").contains("killed the BuildKit daemon"));
+    let beside =
+        step(r#"process "/bin/sh -c x" did not complete successfully: exit code: 137"#, &[], OomEvidence::Elsewhere);
+    assert_eq!(beside.kind, FaultKind::Build);
+}

@@ -85,7 +85,20 @@ pub fn run(
     }
     let session = Arc::new(store.begin(&super::command_line(), now())?);
     let drawn = (blueprint, renting);
-    let run = runtime.block_on(carry::carry_out(global, &settings, drawn, images.shared(), &session, pace));
+    let carried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        runtime.block_on(carry::carry_out(global, &settings, drawn, images.shared(), &session, pace))
+    }));
+    let run = match carried {
+        Ok(run) => run,
+        Err(panic) => {
+            // A bug of ours must not be somebody's bill: with its session the run is dead, and what it left goes back.
+            runtime.shutdown_background();
+            drop(session);
+            let left = show::runtime()?.block_on(recover::recover_all(&store, &settings.project_root))?;
+            recover::tell(global, &left);
+            std::panic::resume_unwind(panic);
+        }
+    };
     // Work that nobody waits for any more must not hold the process.
     runtime.shutdown_background();
     let run = match run {

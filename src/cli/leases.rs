@@ -56,6 +56,7 @@ pub fn gc(global: &Global, source: &Source, named: &[String]) -> Outcome {
     match global.format {
         Format::Json => show::json(&serde_json::json!({ "schema": 1, "released": released, "stuck": stuck })),
         _ if global.quiet => {}
+        _ if released.is_empty() && stuck.is_empty() => show::out("nothing to give back\n"),
         _ => show::out(&format!("{} given back\n", report::count(released.len(), "runner"))),
     }
     Ok(if stuck.is_empty() { Exit::Done } else { Exit::Stuck })

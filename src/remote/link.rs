@@ -153,7 +153,7 @@ impl Link {
         let folder = self.folder.path();
         let mut args = vec!["ssh".to_owned(), "-F".to_owned(), text(folder.join("config"))];
         args.extend(["-S".to_owned(), text(folder.join("m"))]);
-        args.extend(["-o", "ControlMaster=no", "-o", "ProxyCommand=false"].map(str::to_owned));
+        args.extend(["-a", "-o", "ControlMaster=no", "-o", "ProxyCommand=false"].map(str::to_owned));
         args
     }
 

@@ -19,13 +19,14 @@ pub(super) enum Refused {
     NotThere(String),
 }
 
-/// The options of every `ssh` of a runner. Nothing of the user's own configuration counts.
+/// The options of every `ssh` of a runner. Nothing of the user's own configuration counts. The agent travels only with a
+/// command that asks for it: the master must be ready to, and every other command says `-a`.
 pub(super) fn config(target: &SshTarget, alias: &str, folder: &Path) -> String {
     let mut text = format!(
         "Host *\n  HostName {}\n  Port {}\n  User {}\n  HostKeyAlias {alias}\n  UserKnownHostsFile \"{}\"\n  \
          GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  UpdateHostKeys no\n  BatchMode yes\n  \
          PreferredAuthentications publickey\n  ConnectTimeout 5\n  ServerAliveInterval 5\n  ServerAliveCountMax 3\n  \
-         KexAlgorithms ^curve25519-sha256\n  ForwardX11 no\n  LogLevel ERROR\n",
+         KexAlgorithms ^curve25519-sha256\n  ForwardX11 no\n  ForwardAgent yes\n  LogLevel ERROR\n",
         target.address,
         target.port,
         target.user,

@@ -31,6 +31,8 @@ pub struct Running {
     vertices: Vec<(String, String)>,
     /// What `current` said last: between two steps nothing flickers.
     last: Option<String>,
+    /// Bytes of the context that went over so far, and of how many.
+    pub sent: Option<(u64, Option<u64>)>,
 }
 
 impl Running {
@@ -106,7 +108,7 @@ impl Board {
         let standing = self.standings.get_mut(*self.places.get(layer)?)?;
         if matches!(standing, Standing::Waiting) {
             let phase = "building".to_owned();
-            let running = Running { since: at, phase, runner: None, vertices: Vec::new(), last: None };
+            let running = Running { since: at, phase, runner: None, vertices: Vec::new(), last: None, sent: None };
             *standing = Standing::Running(running);
         }
         match standing {
@@ -134,6 +136,11 @@ impl Board {
             EventBody::StepProgress { layer, progress: BuildEvent::Vertex { vertex, name, state, .. } } => {
                 if let Some(running) = self.run_step(layer, event.at) {
                     running.vertex(vertex, name, *state);
+                }
+            }
+            EventBody::StepProgress { layer, progress: BuildEvent::Progress { current, total, .. } } => {
+                if let Some(running) = self.run_step(layer, event.at).filter(|running| running.phase == "syncing") {
+                    running.sent = Some((*current, *total));
                 }
             }
             EventBody::StepRetried { layer, fault, .. } => {

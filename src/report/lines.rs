@@ -6,7 +6,7 @@ use super::board::{Board, Running, is_numbered};
 use super::faults::failure_block;
 use super::style::Style;
 use super::text::{clean, count, cut, list, money, pad, pad_left, width};
-use crate::base::{RunId, Timestamp, human_duration};
+use crate::base::{RunId, Timestamp, human_bytes, human_duration};
 use crate::model::{Action, Outcome, RunOutcome, StepEnd};
 
 /// Waiting layers that are named.
@@ -53,7 +53,12 @@ fn doing(running: &Running) -> String {
     let phase = match running.phase.as_str() {
         "leasing" => "waits for a runner",
         "pausing" => "pauses before another try",
-        "syncing" => "sends its context",
+        "syncing" => match running.sent {
+            Some((sent, Some(all))) => {
+                return format!("sends its context, {} of {}", human_bytes(sent), human_bytes(all));
+            }
+            _ => "sends its context",
+        },
         "verifying" => "verifying what it provides",
         "recording" => "moving its tags",
         "building" => return running.current().map_or_else(|| "building".to_owned(), brief),

@@ -231,3 +231,15 @@ fn memory_that_ran_out_twice_shows_both_tries() {
     );
     insta::assert_snapshot!(text);
 }
+
+#[test]
+fn a_context_on_its_way_is_told_in_bytes() {
+    let mut progress = Progress::new(&plan(), LOOK);
+    let phase = EventBody::StepPhase { layer: "rust-deps".into(), phase: "syncing".into() };
+    let (vertex, id) = ("context".to_owned(), "sending the context".to_owned());
+    let sent = BuildEvent::Progress { vertex, id, current: 1_200_000, total: Some(45_600_000) };
+    told(&mut progress, [phase, EventBody::StepProgress { layer: "rust-deps".into(), progress: sent }]);
+    let window = Window { style: Style::PLAIN, columns: 100, rows: 20 };
+    let shown = picture(&progress.board, Timestamp(9_000), 0, window).join("\n");
+    assert!(shown.contains("sends its context, 1.2 MB of 45.6 MB"), "{shown}");
+}

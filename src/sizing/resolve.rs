@@ -87,6 +87,18 @@ pub fn resolve(explicit: Option<&Explicit>, language: Option<&str>) -> Size {
     }
 }
 
+/// Neither on offer nor a tier.
+fn unknown(name: &str, offers: &[Offer]) -> SizingError {
+    let tiers = TIERS.iter().map(|tier| tier.name).filter(|tier| offers.iter().all(|offer| offer.runner_type != *tier));
+    let offered: Vec<&str> = offers.iter().map(|offer| offer.runner_type.as_str()).collect();
+    let all: Vec<&str> = offered.iter().copied().chain(tiers).collect();
+    let help = match nearest(name, all.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`? on offer: {}", offered.join(", ")),
+        None => format!("on offer: {}; a tier's name does too: cax11, cax21, cax31, cax41", offered.join(", ")),
+    };
+    SizingError::UnknownRunnerType { name: name.to_owned(), help }
+}
+
 /// The size that a build specification, or else the language, asks for. A runner type is one on offer, or a tier.
 ///
 /// # Errors
@@ -104,7 +116,10 @@ pub fn wanted(spec: Option<&BuildSpec>, language: Option<&str>, offers: &[Offer]
             time_budget_min: budget.unwrap_or(defaults.time_budget_min),
             tier: "explicit".to_owned(),
         }),
-        None => Explicit::named(name, budget).map(|said| resolve(Some(&said), language)),
+        None => match Explicit::named(name, budget) {
+            Ok(said) => Ok(resolve(Some(&said), language)),
+            Err(_) => Err(unknown(name, offers)),
+        },
     };
     match (&spec.runner_type, spec.cpu.or(spec.memory_gb)) {
         (Some(name), _) => named(name),

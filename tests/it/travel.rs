@@ -72,6 +72,40 @@ fn what_the_build_sees_is_what_would_be_seen_here_and_nothing_stays() {
 }
 
 #[test]
+fn a_transfer_that_breaks_goes_on_and_an_agent_travels_with_the_build() {
+    let place = place();
+    let Place { host, project, .. } = &place;
+    project.layer(
+        "base",
+        &format!("{BASE}\n  ssh = [\"default\"],"),
+        "FROM base.example/busybox:1\nCOPY large /large\nRUN --mount=type=ssh [ -S \"$SSH_AUTH_SOCK\" ]\n",
+    );
+    project.write("catalog/base/large", &"x".repeat(20_000_000));
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("agent");
+    let mut agent = std::process::Command::new("ssh-agent");
+    let mut agent = agent.arg("-D").arg("-a").arg(&socket).stdout(Stdio::null()).spawn().expect("ssh-agent starts");
+    while !socket.exists() {
+        std::thread::yield_now();
+    }
+    let (key, _) = key_pair(folder.path());
+    let added = std::process::Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &socket).status();
+    assert!(added.expect("ssh-add runs").success());
+    let ran: Ran = std::thread::scope(|scope| {
+        // The first rsync that appears on the host is killed.
+        let killer = scope.spawn(|| host.run("timeout 30 sh -c 'until pkill -9 -x rsync; do :; done' && echo killed"));
+        let mut command = project.command(&["apply", "--format", "json"]);
+        let ran = command.env("SSH_AUTH_SOCK", &socket).env("RUST_LOG", "lian_build=debug").output();
+        assert_eq!(killer.join().expect("it ran").trim(), "killed");
+        ran.expect("it starts").into()
+    });
+    agent.kill().expect("killed");
+    agent.wait().expect("waited for");
+    let ran = ran.exits(0);
+    assert!(ran.stderr.contains("rsync is tried again") && !ran.stdout.contains("step.retried"), "{}", ran.both());
+}
+
+#[test]
 fn a_failure_there_is_told_as_here_and_an_interrupted_build_leaves_nothing_running() {
     let place = place();
     let Place { host, project, .. } = &place;
