@@ -10,7 +10,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 MAKEFLAGS += --no-print-directory
-.PHONY: setup demo catalog test chaos bench recipe build base
+.PHONY: setup setup-test setup-bench demo catalog test chaos bench recipe build base
 
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
@@ -22,13 +22,19 @@ LIAN_FLAGS ?=
 LIAN = $(CARGO_TARGET_DIR)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/lian-build
 BASE = $(CACHE)/base-images/debian-trixie-slim
 SOURCE = $(shell scripts/reach.sh)
-# How the catalog is run here. A recipe sees what setup has installed: these are looked up when used.
+# How the catalog is run here. These are looked up once for each target, before its first line: what installs is a target of
+# its own.
 WORKFLOW = $(if $(filter packages,$(SOURCE)),--workflow workflows/packages.ncl --base-image docker.io/library/debian:trixie-slim=oci-layout:$(BASE),--workflow workflows/local.ncl)
 export LIAN_BUILDKIT_BIN = $(shell scripts/setup.sh --bin)
 
 # Everything but the result goes to stderr: `make demo LIAN_FLAGS="--format json"` writes JSON alone to stdout.
 setup:
 	@scripts/setup.sh >&2
+
+setup-test:
+	@scripts/setup.sh --test >&2
+
+setup-bench: setup-bench
 
 build: setup
 	@cargo build --quiet --locked --profile $(PROFILE) --bin lian-build >&2
@@ -44,8 +50,7 @@ demo: build base
 catalog: build base
 	@$(LIAN) apply $(WORKFLOW) $(LIAN_FLAGS)
 
-test:
-	scripts/setup.sh --test
+test: setup-test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	PATH="$(CACHE)/tools/bin:$$PATH" cargo deny --log-level error --locked check bans licenses sources
@@ -56,13 +61,11 @@ test:
 # The last line is the tally: leaked and lost_events are 0, or it fails.
 RUNS ?= 200
 SEED ?= $(shell date +%s)
-chaos:
-	@scripts/setup.sh --test >&2
+chaos: setup-test
 	@LIAN_CHAOS_RUNS=$(RUNS) LIAN_CHAOS_SEED=$(SEED) cargo test --quiet --locked --test it -- --nocapture --exact \
 		chaos::whatever_befalls_a_run_nothing_is_left_and_no_event_is_lost | grep --line-buffered -E '^(chaos:|runs=)'
 
-bench: setup
-	@scripts/setup.sh --bench >&2
+bench: setup-bench
 	PATH="$$PATH:$(CACHE)/tools/bin" cargo bench --locked
 
 recipe:

@@ -20,7 +20,7 @@ impl Binaries {
     /// # Errors
     /// [`BuildkitError::NotFound`] where there is no buildctl; a missing daemon is not an error yet.
     pub fn find() -> Result<Self, BuildkitError> {
-        let given = std::env::var_os("LIAN_BUILDKIT_BIN").map(PathBuf::from);
+        let given = std::env::var_os("LIAN_BUILDKIT_BIN").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let cache = std::env::var_os("XDG_CACHE_HOME")
             .map(PathBuf::from)
             .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));

@@ -82,7 +82,7 @@ pub fn binaries() -> Binaries {
     static FOUND: OnceLock<Binaries> = OnceLock::new();
     let find = || {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let given = std::env::var_os("LIAN_BUILDKIT_BIN").map(PathBuf::from);
+        let given = std::env::var_os("LIAN_BUILDKIT_BIN").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         let folder = given.unwrap_or_else(|| {
             let script = root.join("scripts/setup.sh");
             let installed = Command::new(&script).status().expect("scripts/setup.sh runs");
