@@ -17,6 +17,11 @@ pub const WORKSPACE: &str = "/workspace";
 /// A folder of the runner's memory, for what nobody else may read.
 pub const PRIVATE: &str = "/run/lian-build";
 
+/// A runner that hears nothing for so many seconds takes the connection for lost: it ends what was going on over it.
+const SILENCE: u64 = 20;
+/// How often it hears something.
+const BEAT: Duration = Duration::from_secs(4);
+
 /// The pause between two tries to connect, at most.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -28,8 +33,20 @@ pub struct Link {
     folder: tempfile::TempDir,
     name: String,
     pub(super) kills: std::sync::Mutex<super::usage::Kills>,
-    /// The process on the runner that says that it is in use: it ends with the connection.
-    guard: tokio::sync::Mutex<Option<openssh::Child<std::sync::Arc<Session>>>>,
+    /// What says on the runner that it is in use: it ends with the connection.
+    guard: tokio::sync::Mutex<Option<Guard>>,
+}
+
+/// A process on the runner, and the heartbeat that keeps it alive.
+struct Guard {
+    _child: openssh::Child<std::sync::Arc<Session>>,
+    beat: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.beat.abort();
+    }
 }
 
 /// What a command on the runner came to.
@@ -110,11 +127,13 @@ impl Link {
         // What is left of it when the connection ends, however it ends, is nobody's any more.
         let script = format!(
             "exec 9>/run/lian-build.lock && flock -n 9 || exit 1; rm -rf {PRIVATE}; mkdir -p -m 700 {PRIVATE}; \
-             echo taken; cat >/dev/null; rm -rf {PRIVATE}; find {WORKSPACE} -mindepth 1 -delete 2>/dev/null"
+             echo taken; while [ \"$(timeout {SILENCE} head -c 1 | wc -c)\" = 1 ]; do :; done; \
+             rm -rf {PRIVATE}; find {WORKSPACE} -mindepth 1 -delete 2>/dev/null; kill $PPID"
         );
         let mut command = openssh::Session::to_raw_command(std::sync::Arc::clone(&self.session), &script);
         command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::null());
         let mut child = command.spawn().await.map_err(|error| self.lost(&error))?;
+        let mut stdin = child.stdin().take().expect("invariant: standard input is piped");
         let mut answer = String::new();
         if let Some(stdout) = child.stdout().take() {
             let _ = BufReader::new(stdout).read_line(&mut answer).await;
@@ -124,7 +143,12 @@ impl Link {
             return Err(Fault::new(FaultKind::Infrastructure, "lian::remote::busy", message)
                 .help("wait for the other run, or give the workflow more hosts"));
         }
-        *self.guard.lock().await = Some(child);
+        let beat = tokio::spawn(async move {
+            while tokio::io::AsyncWriteExt::write_all(&mut stdin, b".").await.is_ok() {
+                tokio::time::sleep(BEAT).await;
+            }
+        });
+        *self.guard.lock().await = Some(Guard { _child: child, beat });
         Ok(())
     }
 

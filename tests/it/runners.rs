@@ -150,14 +150,23 @@ fn a_link_that_is_cut_is_noticed_and_tried_again() {
     let (key, public) = key_pair(keys.path());
     let host = Sandbox::with(&public, 4, 8);
     let project = project_on(&[(&host, 4, 8)], &key, SESSION);
-    project.layer("long", BASE, "FROM base.example/busybox:1\nRUN sleep 2\n");
+    project.layer("long", BASE, "FROM base.example/busybox:1\nRUN sleep 303; true\n");
     let mut child =
         project.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
-    let reading = read_until(&mut child, |line| line.contains("RUN sleep 2") && line.contains("started"));
+    let reading = read_until(&mut child, |line| line.contains("RUN sleep 303") && line.contains("started"));
     host.cut(true);
     let (reading, cut) = reading.read_on(|line| line.contains("step.retried"));
-    host.cut(false);
     assert!(cut.contains("lian::remote::link_lost"), "{cut}");
+    // The host hears nobody, and ends the build by itself.
+    let started = std::time::Instant::now();
+    while !host.run("pgrep -f '[s]leep 303'").trim().is_empty() {
+        assert!(started.elapsed().as_secs() < 60, "the build goes on for nobody");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    host.cut(false);
+    let (reading, _) = reading.read_on(|line| line.contains("RUN sleep 303") && line.contains("started"));
+    let stopped = std::process::Command::new("kill").arg(reading.id().to_string()).status();
+    assert!(stopped.expect("kill runs").success());
     let (code, output) = reading.drain();
-    assert_eq!(code, 0, "{output}");
+    assert_eq!(code, 130, "{output}");
 }
