@@ -201,12 +201,14 @@ fn of_file(error: &str) -> Option<Fault> {
 
 fn of_daemon(error: &str, failure: &Failure) -> Option<Fault> {
     let text = failure.text.as_str();
-    const GONE: [&str; 5] = [
+    const GONE: [&str; 6] = [
         "error reading from server: EOF",
         "error reading from server: read",
         "connection refused",
         "transport: Error while dialing",
         "the client connection is closing",
+        // A container that was ended under its daemon.
+        "dial-stdio] has exited",
     ];
     if !GONE.iter().any(|sign| error.contains(sign) || text.contains(sign)) {
         return None;

@@ -81,9 +81,13 @@ fn names_what_is_missing() {
 
 #[test]
 fn the_world_is_not_the_layers_fault() {
-    let text = "error: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF";
-    let gone = classify(&Failure { text: text.into(), exit: Some(1), ..Failure::default() });
-    assert_eq!((gone.kind, gone.code.as_str()), (FaultKind::Infrastructure, "lian::buildkit::daemon_gone"));
+    for why in
+        ["EOF", "command [docker exec -i lian-1 buildctl dial-stdio] has exited with exit status 137, make sure …"]
+    {
+        let text = "error: failed to receive status: rpc error: code = Unavailable desc = error reading from server: ";
+        let gone = classify(&Failure { text: format!("{text}{why}"), exit: Some(1), ..Failure::default() });
+        assert_eq!((gone.kind, gone.code.as_str()), (FaultKind::Infrastructure, "lian::buildkit::daemon_gone"));
+    }
 
     let error = "failed to do request: Head \"https://h/v2/library/nosuch/manifests/latest\": dial tcp: no such host";
     let vertex = VertexFailure { name: "[internal] load metadata".into(), error: error.into(), log_tail: vec![] };

@@ -24,7 +24,7 @@ mod there;
 mod verify;
 mod version;
 
-pub use binaries::Binaries;
+pub use binaries::{Binaries, tools_folder};
 pub use buildctl::Buildctl;
 pub use classify::{Failure, OomEvidence, VertexFailure, classify};
 pub use config::{DaemonConfig, data_folder};

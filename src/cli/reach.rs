@@ -13,11 +13,12 @@ use super::on_demand::{OnDemand, unavailable};
 use super::settings::Settings;
 use super::travel::Travelling;
 use crate::base::Digest;
-use crate::buildkit::{Binaries, Buildctl, BuildctlThere};
+use crate::buildkit::{self, Binaries, Buildctl, BuildctlThere};
 use crate::model::{ContextTransfer, Fault, FaultKind};
 use crate::ports::{
     BuildRequest, BuildSink, Builder, Built, Counters, Lease, Reach, Runner, Runners, SshTarget, Usage, VerifyRequest,
 };
+use crate::providers::Container;
 use crate::remote::{DAEMON_SOCKET, Link, PRIVATE};
 
 /// Reaches whatever a provider grants.
@@ -46,6 +47,24 @@ impl Reached {
         self.binaries.get_or_try_init(|| async { Binaries::find().map_err(|error| unavailable(&error)) }).await
     }
 
+    async fn in_container(&self, container: Arc<Container>) -> Result<Arc<dyn Runner>, Fault> {
+        container.ready(self.boot_timeout).await?;
+        let binaries = match self.binaries().await {
+            Ok(binaries) => binaries.clone(),
+            // Where BuildKit is in a container only, its client is there, too.
+            Err(mut missing) => match brought(&container).await {
+                Ok(binaries) => binaries,
+                Err(error) => {
+                    missing.evidence = Some(error.message);
+                    return Err(missing);
+                }
+            },
+        };
+        let counters = Arc::clone(&container) as Arc<dyn Counters>;
+        let builder = Buildctl::new(&binaries, container.address()).with_counters(Arc::clone(&counters));
+        Ok(Arc::new(Watched { builder: Arc::new(builder), counters }))
+    }
+
     async fn over_ssh(&self, lease: &Lease, target: &SshTarget) -> Result<Arc<dyn Runner>, Fault> {
         let deadline = Instant::now() + self.boot_timeout;
         let link = Arc::new(Link::connect(target, lease.id.as_str(), self.boot_timeout).await?);
@@ -72,16 +91,52 @@ impl Runners for Reached {
     async fn reach(&self, lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
         match &lease.reach {
             Reach::Here => Ok(Arc::new(InPlace { builder: Arc::clone(&self.here) })),
-            Reach::Buildkit { address } => {
-                let builder = Arc::new(Buildctl::new(self.binaries().await?, address.clone()));
-                Ok(Arc::new(InPlace { builder }))
-            }
+            Reach::Container { name } => self.in_container(Arc::new(Container::new(name))).await,
             Reach::Ssh(target) => self.over_ssh(lease, target).await,
         }
     }
 }
 
-/// A runner to which buildctl on this machine brings everything.
+/// buildctl out of a container, kept beside those that setup installs.
+async fn brought(container: &Container) -> Result<Binaries, Fault> {
+    let version = container.version().await?;
+    let kept = |error: &dyn std::fmt::Display| {
+        Fault::new(FaultKind::Unavailable, "lian::cli::buildctl", format!("buildctl cannot be kept: {error}"))
+    };
+    let folder = buildkit::tools_folder().ok_or_else(|| kept(&"neither XDG_CACHE_HOME nor HOME is set"))?;
+    let folder = folder.join(format!("buildctl-{version}")).join("bin");
+    std::fs::create_dir_all(&folder).map_err(|error| kept(&error))?;
+    let (file, part) = (folder.join("buildctl"), folder.join(format!(".buildctl-{}", std::process::id())));
+    container.copy_out("buildctl", &part).await?;
+    std::fs::rename(&part, &file).map_err(|error| kept(&error))?;
+    Ok(Binaries { buildctl: file, buildkitd: None })
+}
+
+/// A container's daemon, to which buildctl on this machine brings everything.
+struct Watched {
+    builder: Arc<dyn Builder>,
+    counters: Arc<dyn Counters>,
+}
+
+#[async_trait]
+impl Runner for Watched {
+    async fn sync(&self, _request: &BuildRequest, _sink: &BuildSink<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn builder(&self) -> Arc<dyn Builder> {
+        Arc::clone(&self.builder)
+    }
+}
+
+#[async_trait]
+impl Counters for Watched {
+    async fn usage(&self) -> Result<Usage, Fault> {
+        self.counters.usage().await
+    }
+}
+
+/// This machine's own daemon.
 struct InPlace {
     builder: Arc<dyn Builder>,
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::exit::{Failure, UsageError};
+use super::images;
 use super::settings::Settings;
 use super::survey::host_platform;
 use crate::base::Digest;
@@ -15,7 +16,7 @@ use crate::model::{
     BuildSpec, ComputeProvider as Kind, ContextTransfer, Declared, Offer, Providers, RegistryProvider, Size,
 };
 use crate::ports::ComputeProvider;
-use crate::providers::{Local, Ssh, VmPool, hcloud, proxmox};
+use crate::providers::{Docker, Inside, Local, Ssh, VmPool, hcloud, proxmox};
 use crate::sizing;
 
 /// Where a run's runners come from.
@@ -98,7 +99,8 @@ fn is_remote(kind: Kind) -> bool {
 pub fn provider(settings: &Settings) -> Result<Arc<dyn ComputeProvider>, Failure> {
     let workflow = &settings.workflow;
     let boot = Duration::from_secs(workflow.runners.boot_timeout_s);
-    provider_of(workflow.compute_provider, &workflow.providers, &settings.project_root, boot)
+    let inside = Inside { http_registries: images::http_registries(settings), ca_bundle: settings.ca_bundle.clone() };
+    provider_of(workflow.compute_provider, &workflow.providers, &settings.project_root, (boot, inside))
 }
 
 /// The provider that a run remembered (see [`Renting::memo`]).
@@ -109,18 +111,20 @@ pub fn remembered(memo: &str, project_root: &Path) -> Result<Arc<dyn ComputeProv
         providers: Providers,
     }
     let memo: Memo = serde_json::from_str(memo).map_err(|error| missing(&format!("a readable provider: {error}")))?;
-    provider_of(memo.compute_provider, &memo.providers, project_root, Duration::from_secs(60))
+    let given_back_only = (Duration::from_secs(60), Inside::default());
+    provider_of(memo.compute_provider, &memo.providers, project_root, given_back_only)
 }
 
 fn provider_of(
     kind: Kind,
     providers: &Providers,
     project_root: &Path,
-    boot: Duration,
+    (boot, inside): (Duration, Inside),
 ) -> Result<Arc<dyn ComputeProvider>, Failure> {
     let keys = project_root.join(".lian").join("keys");
     Ok(match kind {
         Kind::Local => Arc::new(Local::new(host_platform())),
+        Kind::DockerLocal => Arc::new(Docker::new(providers.docker_local.clone(), inside)),
         Kind::Ssh => {
             if providers.ssh.hosts.is_empty() {
                 return Err(missing("providers.ssh.hosts"));
@@ -142,7 +146,6 @@ fn provider_of(
             let settings = providers.vm_pool.clone().ok_or_else(|| missing("providers.vm_pool"))?;
             Arc::new(VmPool::from_env(settings, keys).map_err(Failure::outside)?)
         }
-        other => return Err(missing(&format!("a provider for {other:?}"))),
     })
 }
 

@@ -27,8 +27,8 @@ pub use layer::{Base, Kind, Layer, Secret, Tool};
 pub use lock::{Lock, Pin};
 pub use plan::{Action, Forecast, Plan, PlanSummary, PlannedStep, Why, WhyKind};
 pub use provider::{
-    BuildkitRelease, ComputeProvider, ContextTransfer, DockerLocalSettings, HcloudSettings, Providers, ProxmoxSettings,
-    RegistrySettings, RunnerReuse, Runners, SshHost, SshSettings, VmPoolSettings,
+    BuildkitRelease, ComputeProvider, ContextTransfer, DockerLocalSettings, DockerSize, HcloudSettings, Providers,
+    ProxmoxSettings, RegistrySettings, RunnerReuse, Runners, SshHost, SshSettings, VmPoolSettings,
 };
 pub use run::{RunRecord, RunState};
 pub use size::{BuildSpec, Offer, Price, Size};

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::master::{self, Refused};
 use crate::model::{Fault, FaultKind};
-use crate::ports::SshTarget;
+use crate::ports::{Kills, SshTarget};
 
 /// Where a runner has its context: compilers' caches hold absolute paths.
 pub const WORKSPACE: &str = "/workspace";
@@ -32,7 +32,7 @@ pub struct Link {
     _master: Child,
     folder: tempfile::TempDir,
     name: String,
-    pub(super) kills: std::sync::Mutex<super::usage::Kills>,
+    pub(super) kills: std::sync::Mutex<Kills>,
     /// What says on the runner that it is in use: it ends with the connection.
     guard: tokio::sync::Mutex<Option<Guard>>,
 }

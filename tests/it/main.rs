@@ -10,6 +10,7 @@ mod cloud;
 mod commands;
 mod context;
 mod dispatch;
+mod docker;
 mod hcloud;
 mod hooks;
 mod house;

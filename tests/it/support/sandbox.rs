@@ -264,7 +264,7 @@ fn limit_memory(name: &str, bytes: u64) -> PathBuf {
 }
 
 /// Starts a process that ends with this one. The signal is bound to the thread that starts it: one thread that stays.
-fn spawn(mut command: Command) -> Child {
+pub fn spawn(mut command: Command) -> Child {
     type Job = (Command, mpsc::Sender<Child>);
     static STARTER: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
