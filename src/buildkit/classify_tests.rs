@@ -120,7 +120,7 @@ fn counters_tell_whose_kill_it_was() {
         kernel_kills,
         memory_peak: 7_800_000_000,
         memory_limit: 8_000_000_000,
-        daemon_starts: 0,
+        ..Usage::default()
     };
     assert_eq!(OomEvidence::between(&usage(1, 5), &usage(1, 5)), OomEvidence::None);
     assert_eq!(OomEvidence::between(&usage(1, 5), &usage(1, 6)), OomEvidence::Elsewhere);

@@ -54,8 +54,9 @@ fn answer(plan: &Plan, effect: Effect) -> Option<(Duration, Input)> {
         Effect::Acquire { lease, size, .. } => (BOOT, Input::LeaseGranted { lease, runner_type: size.runner_type }),
         Effect::Sync { layer, .. } => (now, Input::Synced { layer }),
         Effect::Build { layer, .. } => {
-            let input = Input::BuildDone { layer: layer.clone(), digest: Digest::of("forecast"), steps: 0, cached: 0 };
-            (usual(plan, &layer), input)
+            let (layer, digest) = (layer.clone(), Digest::of("forecast"));
+            let takes = usual(plan, &layer);
+            (takes, Input::BuildDone { layer, digest, steps: 0, cached: 0, measured: None })
         }
         Effect::Verify { layer, .. } => (now, Input::Verified { layer }),
         Effect::Promote { layer } => (now, Input::Promoted { layer }),

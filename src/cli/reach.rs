@@ -62,7 +62,7 @@ impl Reached {
         };
         let counters = Arc::clone(&container) as Arc<dyn Counters>;
         let builder = Buildctl::new(&binaries, container.address()).with_counters(Arc::clone(&counters));
-        Ok(Arc::new(Watched { builder: Arc::new(builder), counters }))
+        Ok(Arc::new(InPlace { builder: Arc::new(builder), counters: Some(counters) }))
     }
 
     async fn over_ssh(&self, lease: &Lease, target: &SshTarget) -> Result<Arc<dyn Runner>, Fault> {
@@ -90,7 +90,7 @@ impl Reached {
 impl Runners for Reached {
     async fn reach(&self, lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
         match &lease.reach {
-            Reach::Here => Ok(Arc::new(InPlace { builder: Arc::clone(&self.here) })),
+            Reach::Here => Ok(Arc::new(InPlace { builder: Arc::clone(&self.here), counters: None })),
             Reach::Container { name } => self.in_container(Arc::new(Container::new(name))).await,
             Reach::Ssh(target) => self.over_ssh(lease, target).await,
         }
@@ -112,33 +112,11 @@ async fn brought(container: &Container) -> Result<Binaries, Fault> {
     Ok(Binaries { buildctl: file, buildkitd: None })
 }
 
-/// A container's daemon, to which buildctl on this machine brings everything.
-struct Watched {
-    builder: Arc<dyn Builder>,
-    counters: Arc<dyn Counters>,
-}
-
-#[async_trait]
-impl Runner for Watched {
-    async fn sync(&self, _request: &BuildRequest, _sink: &BuildSink<'_>) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn builder(&self) -> Arc<dyn Builder> {
-        Arc::clone(&self.builder)
-    }
-}
-
-#[async_trait]
-impl Counters for Watched {
-    async fn usage(&self) -> Result<Usage, Fault> {
-        self.counters.usage().await
-    }
-}
-
-/// This machine's own daemon.
+/// A daemon to which buildctl on this machine brings everything.
 struct InPlace {
     builder: Arc<dyn Builder>,
+    /// None where steps of several layers are counted together: they say nothing of one.
+    counters: Option<Arc<dyn Counters>>,
 }
 
 #[async_trait]
@@ -155,7 +133,14 @@ impl Runner for InPlace {
 #[async_trait]
 impl Counters for InPlace {
     async fn usage(&self) -> Result<Usage, Fault> {
-        Ok(Usage::default())
+        match &self.counters {
+            Some(counters) => counters.usage().await,
+            None => Ok(Usage::default()),
+        }
+    }
+
+    fn pace(&self) -> Duration {
+        self.counters.as_ref().map_or(Duration::from_secs(60), |counters| counters.pace())
     }
 }
 

@@ -4,6 +4,7 @@
 mod dispatch;
 mod job;
 mod mask;
+mod measure;
 mod tasks;
 
 pub use dispatch::{Finished, World, drive};

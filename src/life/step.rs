@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Digest, LayerName, LeaseId, Timestamp};
-use crate::model::{Fault, FaultKind, Outcome, Size, StepEnd};
+use crate::model::{Fault, FaultKind, Measured, Outcome, Size, StepEnd};
 
 /// What a run needs to know of a step before it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -95,6 +95,7 @@ pub(super) struct Step {
     pub digest: Option<Digest>,
     pub steps: u32,
     pub cached: u32,
+    pub measured: Option<Measured>,
     pub doom: Option<Doom>,
     pub fault: Option<FaultKind>,
 }
@@ -115,6 +116,7 @@ impl Step {
             digest: None,
             steps: 0,
             cached: 0,
+            measured: None,
             doom: None,
             fault: None,
         }
@@ -141,6 +143,7 @@ impl Step {
             attempts: self.attempts,
             steps: self.steps,
             cached: self.cached,
+            measured: self.measured,
             fault,
             because,
         }

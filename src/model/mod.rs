@@ -20,7 +20,7 @@ pub use diagnostic::{Diagnostic, Label, Severity, Sources};
 pub use dockerfile::{
     DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, ImageUse, StageName, UseKind,
 };
-pub use event::{BuildEvent, Event, EventBody, Outcome, RunOutcome, StepEnd, VertexState};
+pub use event::{BuildEvent, Event, EventBody, Measured, Outcome, RunOutcome, StepEnd, VertexState};
 pub use image::{Fault, FaultKind, ImageRef, ImageRefError};
 pub use key::{FileEntry, FileKind, ImageRecord, KEY_LABEL, KeyParts, LayerKey, Listing, ParentKey};
 pub use layer::{Base, Kind, Layer, Secret, Tool};

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -115,6 +116,11 @@ pub trait ComputeProvider: Send + Sync {
 pub trait Counters: Send + Sync {
     /// What the kernel counted so far.
     async fn usage(&self) -> Result<Usage, Fault>;
+
+    /// How often they may be looked at without slowing a build.
+    fn pace(&self) -> Duration {
+        Duration::from_millis(500)
+    }
 }
 
 /// A runner that was reached.

@@ -11,8 +11,12 @@ pub struct Usage {
     pub kernel_kills: u64,
     /// Bytes of memory that builds have used at most.
     pub memory_peak: u64,
-    /// Bytes of memory that builds may use.
+    /// Bytes of memory that builds use now, caches aside.
+    pub memory_now: u64,
+    /// Bytes of memory that builds may use; 0 where nobody counts.
     pub memory_limit: u64,
+    /// Processor time that builds have used, microseconds; ever growing.
+    pub cpu_us: u64,
     /// How often buildkitd was started.
     pub daemon_starts: u64,
 }
@@ -20,24 +24,28 @@ pub struct Usage {
 /// A limit within so many bytes of the peak was reached.
 const MARGIN: u64 = 1 << 20;
 
-/// Prints `kills failures peak limit daemon kernel` of the first cgroup with memory counters. Under cgroup v1 a group does not
+/// Prints `kills failures peak limit daemon kernel now cpu` of the first cgroup with memory counters. Under cgroup v1 a group does not
 /// count the kills of those below it; the kernel's own count does, and the limit's failures, or the peak at the limit, say
 /// that they were of this group.
 const SCRIPT: &str = r#"
 for d in GROUPS; do
   if [ -r "$d/memory.events" ]; then
     k=$(sed -n 's/^oom_kill //p' "$d/memory.events"); f=$k
-    p=$(cat "$d/memory.peak" 2>/dev/null || cat "$d/memory.current"); l=$(cat "$d/memory.max"); break
+    p=$(cat "$d/memory.peak" 2>/dev/null || cat "$d/memory.current"); l=$(cat "$d/memory.max")
+    n=$(($(sed -n 's/^anon \|^shmem /+ /p' "$d/memory.stat"))); c=$(sed -n 's/^usage_usec //p' "$d/cpu.stat"); break
   elif [ -r "$d/memory.failcnt" ]; then
     k=$(sed -n 's/^oom_kill //p' /proc/vmstat); f=$(cat "$d/memory.failcnt")
     f=$((f + $(cat "$d/memory.memsw.failcnt" 2>/dev/null || echo 0)))
-    p=$(cat "$d/memory.max_usage_in_bytes"); l=$(cat "$d/memory.limit_in_bytes"); break
+    p=$(cat "$d/memory.max_usage_in_bytes"); l=$(cat "$d/memory.limit_in_bytes")
+    n=$(($(sed -n 's/^total_rss \|^total_shmem /+ /p' "$d/memory.stat")))
+    c=$(cat "/sys/fs/cgroup/cpuacct/${d#/sys/fs/cgroup/memory}/cpuacct.usage" 2>/dev/null); c=$((${c:-0} / 1000)); break
   fi
 done
 s=$(stat -c %Y /run/buildkit/buildkitd.sock 2>/dev/null)
-[ "$l" = max ] && l=$(( $(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo) * 1024 ))
+m=$(( $(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo) * 1024 ))
+case $l in '') ;; max) l=$m ;; *) [ "$l" -le "$m" ] || l=$m ;; esac
 v=$(sed -n 's/^oom_kill //p' /proc/vmstat)
-echo "${k:-0} ${f:-0} ${p:-0} ${l:-0} ${s:-0} ${v:-0}"
+echo "${k:-0} ${f:-0} ${p:-0} ${l:-0} ${s:-0} ${v:-0} ${n:-0} ${c:-0}"
 "#;
 
 /// A shell script that prints the counters of the first of these cgroups (a shell's words) that has any.
@@ -54,14 +62,16 @@ pub struct Reading {
     limit: u64,
     daemon: u64,
     kernel: u64,
+    now: u64,
+    cpu: u64,
 }
 
 impl Reading {
     /// What [`usage_script`] printed; none where it is not understood.
     pub fn parse(text: &str) -> Option<Self> {
         let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
-        let [kills, failures, peak, limit, daemon, kernel] = numbers[..] else { return None };
-        Some(Self { kills, failures, peak, limit, daemon, kernel })
+        let [kills, failures, peak, limit, daemon, kernel, now, cpu] = numbers[..] else { return None };
+        Some(Self { kills, failures, peak, limit, daemon, kernel, now, cpu })
     }
 }
 
@@ -81,7 +91,9 @@ impl Kills {
             oom_kills: self.add(read.kills, read.failures, full),
             kernel_kills: read.kernel,
             memory_peak: read.peak,
+            memory_now: read.now,
             memory_limit: read.limit,
+            cpu_us: read.cpu,
             daemon_starts: read.daemon,
         }
     }
@@ -112,10 +124,10 @@ mod tests {
     }
 
     #[test]
-    fn reads_six_numbers_and_nothing_else() {
-        let read = Reading { kills: 1, failures: 2, peak: 3, limit: 4, daemon: 5, kernel: 6 };
-        assert_eq!(Reading::parse("1 2 3 4 5 6\n"), Some(read));
-        let none = ["", "1 2 3 4 5", "1 2 3 4 5 x"].map(Reading::parse);
+    fn reads_eight_numbers_and_nothing_else() {
+        let read = Reading { kills: 1, failures: 2, peak: 3, limit: 4, daemon: 5, kernel: 6, now: 7, cpu: 8 };
+        assert_eq!(Reading::parse("1 2 3 4 5 6 7 8\n"), Some(read));
+        let none = ["", "1 2 3 4 5 6 7", "1 2 3 4 5 6 7 x"].map(Reading::parse);
         assert_eq!(none, [None, None, None]);
     }
 }

@@ -33,6 +33,8 @@ pub struct Running {
     last: Option<String>,
     /// Bytes of the context that went over so far, and of how many.
     pub sent: Option<(u64, Option<u64>)>,
+    /// Bytes of its runner's memory that it uses now, and of how many.
+    pub memory: Option<(u64, u64)>,
 }
 
 impl Running {
@@ -108,7 +110,8 @@ impl Board {
         let standing = self.standings.get_mut(*self.places.get(layer)?)?;
         if matches!(standing, Standing::Waiting) {
             let phase = "building".to_owned();
-            let running = Running { since: at, phase, runner: None, vertices: Vec::new(), last: None, sent: None };
+            let vertices = Vec::new();
+            let running = Running { since: at, phase, runner: None, vertices, last: None, sent: None, memory: None };
             *standing = Standing::Running(running);
         }
         match standing {
@@ -129,6 +132,7 @@ impl Board {
             EventBody::StepPhase { layer, phase } => {
                 if let Some(running) = self.run_step(layer, event.at) {
                     running.phase.clone_from(phase);
+                    running.memory = None;
                     running.vertices.clear();
                     running.last = None;
                 }
@@ -141,6 +145,11 @@ impl Board {
             EventBody::StepProgress { layer, progress: BuildEvent::Progress { current, total, .. } } => {
                 if let Some(running) = self.run_step(layer, event.at).filter(|running| running.phase == "syncing") {
                     running.sent = Some((*current, *total));
+                }
+            }
+            EventBody::StepProgress { layer, progress: BuildEvent::Memory { used, limit } } => {
+                if let Some(running) = self.run_step(layer, event.at).filter(|running| running.phase == "building") {
+                    running.memory = Some((*used, *limit));
                 }
             }
             EventBody::StepRetried { layer, fault, .. } => {

@@ -128,6 +128,7 @@ pub(super) mod tests {
             attempts: 1,
             steps: 12,
             cached: 5,
+            measured: None,
             fault: None,
             because: None,
         }

@@ -67,6 +67,21 @@ fn doing(running: &Running) -> String {
     phase.to_owned()
 }
 
+/// `cax31 · 3.1 of 16 GB`; nothing of this machine but the memory.
+fn on(running: &Running) -> String {
+    let runner = running.runner.as_deref().filter(|runner| *runner != "local");
+    let memory = running.memory.map(|(used, limit)| share(used, limit));
+    runner.map(str::to_owned).into_iter().chain(memory).collect::<Vec<_>>().join(" · ")
+}
+
+/// `3.1 of 16 GB`, in the unit of the whole.
+fn share(part: u64, whole: u64) -> String {
+    let (unit, bytes) = if whole >= 1_000_000_000 { ("GB", 1e9) } else { ("MB", 1e6) };
+    #[allow(clippy::cast_precision_loss, reason = "a tenth of a unit is all that is shown")]
+    let of = |count: u64| count as f64 / bytes;
+    format!("{:.1} of {:.0} {unit}", of(part), of(whole))
+}
+
 /// The picture below the finished lines: running layers, a few of those that wait, and how far it is.
 pub fn picture(board: &Board, now: Timestamp, frame: usize, window: Window) -> Vec<String> {
     let Window { style, rows, .. } = window;
@@ -81,11 +96,10 @@ pub fn picture(board: &Board, now: Timestamp, frame: usize, window: Window) -> V
         let elapsed = pad_left(&ticking(now.since(at_work.since)), 7);
         let line = format!(" {}  {elapsed}   {}", name(step.layer.as_str(), names), doing(at_work));
         let spinner = style.good(SPINNER[frame % SPINNER.len()]);
-        let runner = at_work.runner.as_deref().filter(|runner| *runner != "local" && columns >= 60);
-        let runner = runner.unwrap_or("");
-        let room = columns.saturating_sub(1 + if runner.is_empty() { 0 } else { width(runner) + 3 });
+        let runner = if columns >= 60 { on(at_work) } else { String::new() };
+        let room = columns.saturating_sub(1 + if runner.is_empty() { 0 } else { width(&runner) + 3 });
         let line = cut(&line, room);
-        lines.push(match runner {
+        lines.push(match runner.as_str() {
             "" => format!("{spinner}{line}"),
             runner => format!("{spinner}{}   {}", pad(&line, room), style.dim(runner)),
         });

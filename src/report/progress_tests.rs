@@ -159,6 +159,10 @@ fn halfway() -> Progress {
             vertex("rust", "[internal] load metadata for docker.io/library/debian", VertexState::Started),
             vertex("rust", "[4/6] RUN --mount=type=cache,target=/x cargo chef cook --release", VertexState::Started),
             vertex("rust", "exporting to oci image format", VertexState::Started),
+            EventBody::StepProgress {
+                layer: "rust".into(),
+                progress: BuildEvent::Memory { used: 3_100_000_000, limit: 16_000_000_000 },
+            },
         ],
     );
     progress

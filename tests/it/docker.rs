@@ -72,6 +72,9 @@ fn what_dies_of_memory_in_a_small_container_lives_in_a_larger_one() {
     assert!(text(&retried["fault"]["evidence"]).starts_with("killed at 1."), "{retried}");
     let end = events.iter().find(|event| event["type"] == "step.finished").expect("an end");
     assert_eq!((text(&end["runner_type"]), end["attempts"].as_u64()), ("2c4g", Some(2)), "{end}");
+    let measured = &end["measured"];
+    let (peak, cpu) = (measured["memory_peak"].as_u64().unwrap_or(0), measured["cpu_ms"].as_u64().unwrap_or(0));
+    assert!(peak > 100_000_000 && cpu > 100 && measured["memory_limit"].as_u64() == Some(4 << 30), "{end}");
     engine.is_empty();
 }
 

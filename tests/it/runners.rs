@@ -78,6 +78,13 @@ fn memory_that_runs_out_is_told_by_the_counters_and_tried_once_on_the_next_size(
     assert!(evidence.starts_with("killed at 3") && evidence.ends_with(" of 33.6 MB"), "{evidence}");
     let end = events.iter().find(|event| event["type"] == "step.finished").expect("an end");
     assert_eq!((text(&end["outcome"]), end["attempts"].as_u64()), ("built", Some(2)), "{end}");
+    let measured = &end["measured"];
+    let peak = measured["memory_peak"].as_u64().unwrap_or(0);
+    assert!(
+        peak > 33_554_432 && measured["memory_limit"].as_u64() == Some(16 << 24),
+        "what it used is not told: {end}"
+    );
+    assert!(measured["cpu_ms"].as_u64().is_some_and(|cpu| cpu > 10), "{end}");
 }
 
 #[test]
