@@ -86,8 +86,9 @@ impl Survey {
         }
         survey.catalog = catalog;
         let (graph, faults) = graph::build(&survey.catalog, &survey.dockerfiles, &BTreeSet::new());
-        // There is no declaration to disagree with.
-        survey.diagnostics.extend(faults.into_iter().filter(|fault| fault.code != graph::MISMATCH));
+        // There is no declaration to disagree with, as long as there is a graph without it.
+        let known = graph.is_some();
+        survey.diagnostics.extend(faults.into_iter().filter(|fault| !known || fault.code != graph::MISMATCH));
         survey.graph = graph.filter(|_| !survey.diagnostics.iter().any(Diagnostic::is_error));
         survey
     }

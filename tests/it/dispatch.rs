@@ -21,6 +21,14 @@ fn any_project_with_a_dockerfile_is_built_and_reused() {
 }
 
 #[test]
+fn what_stands_on_nothing_is_built_too() {
+    let project = Project::with_base();
+    project.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /Dockerfile\n");
+    let ran = project.lian(&["dispatch", "--image", "acme/files", "--format", "json"]).exits(0);
+    assert_eq!(ran.outcomes(), ["files=built"]);
+}
+
+#[test]
 fn a_host_builds_it_with_its_secret_and_keeps_nothing() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
