@@ -5,6 +5,8 @@ mod dispatch;
 mod job;
 mod mask;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 pub use dispatch::{Finished, World, drive};
 pub use job::{Job, ParentImage};
