@@ -5,7 +5,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::args::{Format, Global, Selection};
 use super::blueprint;
-use super::carry::{self, Pace};
+use super::bounds::Pace;
+use super::carry;
 use super::exit::{Exit, Failure, Outcome};
 use super::images::Images;
 use super::recover::{self, Recovered};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::args::{Format, Global};
 use super::blueprint::Blueprint;
+use super::bounds::{self, Pace};
 use super::exit::{Exit, Failure};
 use super::reach::Reached;
 use super::rent::Renting;
@@ -13,25 +14,17 @@ use super::show;
 use super::signals;
 use crate::context::Reader;
 use crate::drive::{self, World};
-use crate::life::{Limits, Run, StepSpec};
-use crate::model::{FaultKind, Outcome as StepOutcome, PlannedStep, RunOutcome, RunState, RunnerReuse};
+use crate::life::Run;
+use crate::model::{FaultKind, Outcome as StepOutcome, RunOutcome, RunState};
 use crate::ports::{ImageStore, Journal, Observer};
 use crate::report::{self, Look, Style};
 use crate::store::{Session, Tally};
-
-/// How wide, and what a failure means for the rest.
-#[derive(Debug, Clone, Copy)]
-pub struct Pace {
-    /// Layers at once.
-    pub width: usize,
-    /// Build what does not depend on a failed layer.
-    pub keep_going: bool,
-}
 
 /// The exit code of a run.
 pub fn exit_of(run: &Run) -> Exit {
     match run.outcome() {
         _ if run.stuck().next().is_some() => Exit::Stuck,
+        _ if run.faults().any(|kind| kind == FaultKind::Bug) => Exit::Bug,
         RunOutcome::Success => Exit::Done,
         RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(|kind| kind == FaultKind::Unavailable) => {
             Exit::Unavailable
@@ -54,39 +47,6 @@ pub fn tally(run: &Run) -> Tally {
     Tally { state, counts }
 }
 
-/// Millionths; a fraction of one is nobody's money.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a price is positive and small")]
-fn micros(units: f64) -> u64 {
-    (units * 1e6).round().max(0.0) as u64
-}
-
-/// The plan's steps as a run needs them.
-pub fn specs(blueprint: &Blueprint) -> Vec<StepSpec> {
-    let spec = |step: &PlannedStep| StepSpec {
-        layer: step.layer.clone(),
-        parents: step.parents.clone(),
-        reuse: step.digest.clone(),
-        sizes: blueprint.sizes.get(&step.layer).cloned().unwrap_or_else(|| vec![step.size.clone()]),
-    };
-    blueprint.plan.steps.iter().map(spec).collect()
-}
-
-/// What bounds a run.
-pub fn limits(settings: &Settings, renting: &Renting, pace: Pace) -> Limits {
-    let bounds = &settings.workflow.runners;
-    Limits {
-        width: pace.width,
-        keep_going: pace.keep_going,
-        packed: bounds.runner_reuse == RunnerReuse::Packed,
-        max_leases: bounds.max_leases,
-        max_lifetime: renting.lifetime(settings),
-        prices: renting.prices(),
-        currency: renting.currency(),
-        max_cost_micros: bounds.max_cost.map(micros),
-        ..Limits::default()
-    }
-}
-
 /// Runs the plan to its end, every lease given back or told as stuck.
 pub async fn carry_out(
     global: &Global,
@@ -97,8 +57,8 @@ pub async fn carry_out(
     pace: Pace,
 ) -> Result<Run, Failure> {
     let stops = signals::stops().map_err(show::io)?;
-    let specs = specs(&blueprint);
-    let limits = limits(settings, &renting, pace);
+    let specs = bounds::specs(&blueprint, &renting);
+    let limits = bounds::limits(settings, &renting, pace);
     let Blueprint { plan, jobs, digests, .. } = blueprint;
     let observer: Box<dyn Observer> = if global.format == Format::Json {
         report::json_events()
@@ -108,7 +68,6 @@ pub async fn carry_out(
     };
     let mut observer = report::detached(observer);
     let id = session.id().clone();
-    let bounds = &settings.workflow.runners;
     if let Some(memo) = &renting.memo {
         session.rents_from(memo.clone());
     }
@@ -119,8 +78,42 @@ pub async fn carry_out(
         contexts: Arc::new(Reader),
         journal: Arc::clone(session) as Arc<dyn Journal>,
         project_root: settings.project_root.clone(),
-        max_lifetime: Duration::from_secs(bounds.max_lifetime_min * 60),
+        max_lifetime: Duration::from_secs(settings.workflow.runners.max_lifetime_min * 60),
     };
     let run = Run::new(id.clone(), specs, limits);
     Ok(drive::drive(id, run, jobs, digests, world, &mut *observer, stops).await.run)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{RunId, Timestamp};
+    use crate::life::{Effect, Input, Limits, Place, StepSpec};
+    use crate::model::{Fault, Size};
+
+    /// How a run of one layer ends whose runner does not come, for this reason.
+    fn ended(kind: FaultKind) -> Exit {
+        let (runner_type, tier) = ("t".to_owned(), "explicit".to_owned());
+        let sizes = vec![Size { runner_type, cpu: 2, memory_gb: 4, time_budget_min: 1, tier }];
+        let (layer, place) = ("app".into(), Place::default());
+        let spec = StepSpec { layer, parents: Vec::new(), reuse: None, place, sizes };
+        let mut run = Run::new(RunId::from("r"), vec![spec], Limits::default());
+        let effects = run.on(Timestamp(0), Input::Begin);
+        let lease = effects.into_iter().find_map(|effect| match effect {
+            Effect::Acquire { lease, .. } => Some(lease),
+            _ => None,
+        });
+        let (lease, fault) = (lease.expect("asked for"), Fault::new(kind, "lian::test", "no"));
+        run.on(Timestamp(1), Input::LeaseRefused { lease: lease.clone(), fault });
+        run.on(Timestamp(2), Input::Released { lease });
+        assert!(run.is_finished());
+        exit_of(&run)
+    }
+
+    #[test]
+    fn a_bug_is_told_apart_from_a_layer_that_failed() {
+        assert_eq!(ended(FaultKind::Bug), Exit::Bug);
+        assert_eq!(ended(FaultKind::Unavailable), Exit::Unavailable);
+        assert_eq!(ended(FaultKind::Build), Exit::Failed);
+    }
 }

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use super::apply;
 use super::args::Global;
-use super::carry::Pace;
+use super::bounds::Pace;
 use super::exit::{Failure, Outcome, UsageError};
 use super::settings::{self, Settings};
 use super::survey::{Survey, host_platform};

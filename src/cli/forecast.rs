@@ -1,24 +1,33 @@
 //! What a plan will come to on leased runners: the run itself, played through with a clock of its own. Refuses: anything
 //! real.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
-use crate::life::{Effect, Input, Limits, Run, StepSpec};
-use crate::model::{Action, EventBody, Forecast, Plan};
+use crate::life::{Effect, Input, Limits, Place, Run, StepSpec};
+use crate::model::{Action, EventBody, Fault, FaultKind, Forecast, Offer, Plan, PlannedStep, Size};
 
-/// From asking for a runner to building on it, as measured on a cloud; the rest of a lease's life is short beside it.
-const BOOT: Duration = Duration::from_secs(45);
+/// From asking for a cloud's runner to building on it, as measured on one; the rest of a lease's life is short beside it.
+pub const BOOT: Duration = Duration::from_secs(45);
+
+/// What there is to lease.
+#[derive(Debug, Clone, Default)]
+pub struct Fleet {
+    /// From asking to building.
+    pub boot: Duration,
+    /// Where leases are hosts of a fixed list, each one lease's alone; none where there are as many as one asks for.
+    pub hosts: Option<Vec<Offer>>,
+}
 
 /// Plays the run through: every build takes what it usually takes, and nothing fails.
-pub fn forecast(plan: &Plan, specs: Vec<StepSpec>, limits: Limits) -> Forecast {
+pub fn forecast(plan: &Plan, specs: Vec<StepSpec>, limits: Limits, fleet: Fleet) -> Forecast {
     let currency = limits.currency.clone();
     let mut run = Run::new(RunId::from("forecast"), specs, limits);
     let mut forecast = Forecast { currency, ..Forecast::default() };
-    let unknown = |step: &&crate::model::PlannedStep| step.action == Action::Build && step.estimate_ms.is_none();
+    let unknown = |step: &&PlannedStep| step.action == Action::Build && step.estimate_ms.is_none();
     forecast.unknown = plan.steps.iter().filter(unknown).count();
-    let mut leases: BTreeSet<LeaseId> = BTreeSet::new();
+    let mut world = World { plan, fleet, taken: BTreeMap::new(), waiting: Vec::new(), leases: BTreeSet::new() };
     // What is to come, soonest first; the number keeps the order of what comes at once.
     let mut coming: BTreeSet<(Timestamp, usize)> = BTreeSet::new();
     let mut inputs: Vec<Input> = vec![Input::Begin];
@@ -28,44 +37,99 @@ pub fn forecast(plan: &Plan, specs: Vec<StepSpec>, limits: Limits) -> Forecast {
             break;
         }
         for effect in run.on(at, inputs[index].clone()) {
-            if let Effect::Acquire { lease, .. } = &effect {
-                leases.insert(lease.clone());
-            }
             if let Effect::Emit(body) = &effect
                 && let EventBody::RunCost { micros, started_hours, .. } = **body
             {
                 (forecast.micros, forecast.started_hours) = (micros, started_hours);
             }
-            if let Some((after, input)) = answer(plan, effect) {
+            for (after, input) in world.answers(effect) {
                 coming.insert((at.plus(after), inputs.len()));
                 inputs.push(input);
             }
         }
         forecast.wall_ms = at.0;
     }
-    forecast.leases = leases.len();
+    forecast.leases = world.leases.len();
     forecast
 }
 
-/// How long an effect takes and what comes of it.
-fn answer(plan: &Plan, effect: Effect) -> Option<(Duration, Input)> {
-    let now = Duration::ZERO;
-    Some(match effect {
-        Effect::Acquire { lease, size, .. } => (BOOT, Input::LeaseGranted { lease, runner_type: size.runner_type }),
-        Effect::Sync { layer, .. } => (now, Input::Synced { layer }),
-        Effect::Build { layer, .. } => {
-            let (layer, digest) = (layer.clone(), Digest::of("forecast"));
-            let takes = usual(plan, &layer);
-            (takes, Input::BuildDone { layer, digest, steps: 0, cached: 0, measured: None })
-        }
-        Effect::Verify { layer, .. } => (now, Input::Verified { layer }),
-        Effect::Promote { layer } => (now, Input::Promoted { layer }),
-        Effect::Record { layer, .. } => (now, Input::Recorded { layer }),
-        Effect::Release { lease } => (now, Input::Released { lease }),
-        Effect::Kill { layer, .. } => (now, Input::Killed { layer }),
-        Effect::Arm { timer, after } => (after, Input::TimerFired { timer }),
-        Effect::Emit(_) | Effect::Abandon { .. } | Effect::Finish => return None,
-    })
+struct World<'a> {
+    plan: &'a Plan,
+    fleet: Fleet,
+    /// Hosts of the fixed list that are leased, by their place in it.
+    taken: BTreeMap<LeaseId, usize>,
+    /// Who waits for one, whoever asked first.
+    waiting: Vec<(LeaseId, Size, Place)>,
+    /// Granted.
+    leases: BTreeSet<LeaseId>,
+}
+
+impl World<'_> {
+    /// What comes of an effect, and after how long.
+    fn answers(&mut self, effect: Effect) -> Vec<(Duration, Input)> {
+        let now = Duration::ZERO;
+        let answer = match effect {
+            Effect::Acquire { lease, size, place, .. } => {
+                self.waiting.push((lease, size, place));
+                return self.grants();
+            }
+            Effect::Abandon { lease } => {
+                let before = self.waiting.len();
+                self.waiting.retain(|(waiting, ..)| *waiting != lease);
+                if self.waiting.len() == before {
+                    return Vec::new();
+                }
+                let fault = Fault::new(FaultKind::Unavailable, "lian::cli::forecast", "abandoned");
+                (now, Input::LeaseRefused { lease, fault })
+            }
+            Effect::Release { lease } => {
+                self.taken.remove(&lease);
+                let mut answers = vec![(now, Input::Released { lease })];
+                answers.extend(self.grants());
+                return answers;
+            }
+            Effect::Sync { layer, .. } => (now, Input::Synced { layer }),
+            Effect::Build { layer, .. } => {
+                let (digest, usual) = (Digest::of("forecast"), usual(self.plan, &layer));
+                (usual, Input::BuildDone { layer, digest, steps: 0, cached: 0, measured: None })
+            }
+            Effect::Verify { layer, .. } => (now, Input::Verified { layer }),
+            Effect::Promote { layer } => (now, Input::Promoted { layer }),
+            Effect::Record { layer, .. } => (now, Input::Recorded { layer }),
+            Effect::Kill { layer, .. } => (now, Input::Killed { layer }),
+            Effect::Arm { timer, after } => (after, Input::TimerFired { timer }),
+            Effect::Emit(_) | Effect::Finish => return Vec::new(),
+        };
+        vec![answer]
+    }
+
+    /// Whoever waits gets what is free.
+    fn grants(&mut self) -> Vec<(Duration, Input)> {
+        let mut granted = Vec::new();
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.retain(|(lease, size, place)| {
+            let Some((runner_type, cpu, memory_gb)) = self.free(lease, size, place) else { return true };
+            self.leases.insert(lease.clone());
+            let lease = lease.clone();
+            granted.push((self.fleet.boot, Input::LeaseGranted { lease, runner_type, cpu, memory_gb }));
+            false
+        });
+        self.waiting = waiting;
+        granted
+    }
+
+    fn free(&mut self, lease: &LeaseId, size: &Size, place: &Place) -> Option<(String, u32, u32)> {
+        let Some(hosts) = &self.fleet.hosts else {
+            return Some((size.runner_type.clone(), size.cpu, size.memory_gb));
+        };
+        let fits =
+            |host: &Offer| host.platform == place.platform && host.cpu >= size.cpu && host.memory_gb >= size.memory_gb;
+        let free = |(index, host): &(usize, &Offer)| fits(host) && !self.taken.values().any(|taken| taken == index);
+        let fitting = hosts.iter().enumerate().filter(free);
+        let (index, host) = fitting.min_by_key(|(_, host)| (host.memory_gb, host.cpu))?;
+        self.taken.insert(lease.clone(), index);
+        Some((host.runner_type.clone(), host.cpu, host.memory_gb))
+    }
 }
 
 fn usual(plan: &Plan, layer: &LayerName) -> Duration {
@@ -76,7 +140,7 @@ fn usual(plan: &Plan, layer: &LayerName) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{LayerKey, PlannedStep, Size};
+    use crate::model::LayerKey;
 
     fn step(name: &str, parents: &[&str], minutes: u64) -> (PlannedStep, StepSpec) {
         let size = Size {
@@ -87,7 +151,8 @@ mod tests {
             tier: "language_default".into(),
         };
         let parents: Vec<LayerName> = parents.iter().map(|parent| LayerName::from(*parent)).collect();
-        let spec = StepSpec { layer: name.into(), parents: parents.clone(), reuse: None, sizes: vec![size.clone()] };
+        let (layer, sizes) = (LayerName::from(name), vec![size.clone()]);
+        let spec = StepSpec { layer, parents: parents.clone(), reuse: None, place: Place::default(), sizes };
         let step = PlannedStep {
             layer: name.into(),
             action: Action::Build,
@@ -111,7 +176,8 @@ mod tests {
                 .unzip();
         let prices = [("t".to_owned(), 10_000)].into();
         let limits = Limits { width: 2, packed: true, prices, currency: "EUR".into(), ..Limits::default() };
-        let forecast = forecast(&Plan { steps }, specs, limits);
+        let fleet = Fleet { boot: BOOT, hosts: None };
+        let forecast = forecast(&Plan { steps }, specs, limits, fleet);
         // One runner takes a, b and d, into its second hour; the other c.
         let expected = Forecast {
             leases: 2,
@@ -122,5 +188,29 @@ mod tests {
             unknown: 1,
         };
         assert_eq!(forecast, expected);
+    }
+
+    #[test]
+    fn a_fixed_host_boots_for_nobody_and_takes_one_layer_at_a_time() {
+        let (steps, specs): (Vec<_>, Vec<_>) =
+            [step("base", &[], 10), step("left", &["base"], 20), step("right", &["base"], 30)].into_iter().unzip();
+        let plan = Plan { steps };
+        let host = |name: &str, platform: &str| Offer {
+            runner_type: name.into(),
+            cpu: 2,
+            memory_gb: 4,
+            platform: platform.into(),
+            price: None,
+        };
+        let minutes = |hosts: Vec<Offer>, packed| {
+            let fleet = Fleet { boot: Duration::ZERO, hosts: Some(hosts) };
+            let limits = Limits { width: 2, packed, ..Limits::default() };
+            forecast(&plan, specs.clone(), limits, fleet).wall_ms / 60_000
+        };
+        for packed in [true, false] {
+            assert_eq!(minutes(vec![host("one", "")], packed), 60, "packed: {packed}");
+            assert_eq!(minutes(vec![host("one", ""), host("other", "linux/riscv64")], packed), 60, "packed: {packed}");
+            assert_eq!(minutes(vec![host("one", ""), host("two", "")], packed), 40, "packed: {packed}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod apply;
 mod args;
 mod blueprint;
+mod bounds;
 mod carry;
 mod check;
 mod dispatch;

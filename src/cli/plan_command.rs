@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::apply;
 use super::args::{Format, Global, Selection};
 use super::blueprint;
-use super::carry::{self, Pace};
+use super::bounds::{self, Pace};
 use super::exit::{Exit, Outcome};
 use super::forecast;
 use super::images::Images;
@@ -37,8 +37,10 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
     let width = apply::width(&settings, None);
     let leased = settings.workflow.compute_provider != ComputeProvider::Local;
     let pace = Pace { width, keep_going: true };
-    let limits = carry::limits(&settings, &renting, pace);
-    let forecast = leased.then(|| forecast::forecast(&blueprint.plan, carry::specs(&blueprint), limits));
+    let limits = bounds::limits(&settings, &renting, pace);
+    let fleet = renting.fleet(&settings);
+    let forecast =
+        leased.then(|| forecast::forecast(&blueprint.plan, bounds::specs(&blueprint, &renting), limits, fleet));
     let plan = blueprint.plan;
     let changes = plan.summary().build > 0;
     match global.format {

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bounds;
 use super::exit::{Failure, UsageError};
+use super::forecast::{self, Fleet};
 use super::images;
 use super::settings::Settings;
 use super::survey::host_platform;
@@ -41,6 +43,7 @@ impl Renting {
         }
         let provider = provider(settings)?;
         let offers = provider.offers().await.map_err(Failure::outside)?;
+        bounds::check_prices(workflow, &offers)?;
         Ok(Self { provider, offers, memo: memo(settings) })
     }
 
@@ -56,10 +59,22 @@ impl Renting {
         if settings.workflow.compute_provider == Kind::Local {
             return Ok(vec![size]);
         }
-        // One runner builds for all its platforms: its own is among them, or the first of them.
-        let own = platform.split(',').find(|one| self.offers.iter().any(|offer| offer.platform == *one));
-        let platform = own.unwrap_or_else(|| platform.split(',').next().unwrap_or(platform));
-        sizing::ladder(&size, &self.offers, platform).map_err(Failure::unavailable)
+        let platform = self.runner_platform(platform);
+        sizing::ladder(&size, &self.offers, &platform).map_err(Failure::unavailable)
+    }
+
+    /// The platform of the runner that builds for these.
+    pub fn runner_platform(&self, platforms: &str) -> String {
+        sizing::runner_platform(platforms, &self.offers)
+    }
+
+    /// What there is to lease, for a forecast.
+    pub fn fleet(&self, settings: &Settings) -> Fleet {
+        match settings.workflow.compute_provider {
+            Kind::Ssh => Fleet { boot: Duration::ZERO, hosts: Some(self.offers.clone()) },
+            Kind::Local | Kind::DockerLocal => Fleet { boot: Duration::ZERO, hosts: None },
+            _ => Fleet { boot: forecast::BOOT, hosts: None },
+        }
     }
 
     /// Whether runners are other machines: images then go to a registry straight from there, where there is one.

@@ -11,8 +11,8 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::job::{Job, ParentImage};
 use super::tasks::{Hands, Message, Staging, bug};
 use crate::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
-use crate::life::{Effect, Input, Run, StopLevel};
-use crate::model::{Event, EventBody, Fault, FaultKind, ImageRecord, Measured, Size};
+use crate::life::{Effect, Input, Place, Run, StopLevel};
+use crate::model::{Event, EventBody, Fault, FaultKind, ImageRecord, Measured, Offer, Size};
 use crate::ports::{
     AcquireRequest, BuildRecord, Built, Claim, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal,
     JournalError, JournalKind, Lease, LeaseMark, Observer, Runner, Runners, Staged, StagedAt,
@@ -59,7 +59,7 @@ pub async fn drive(
     let (sender, mut messages) = mpsc::unbounded_channel();
     let jobs = jobs.into_iter().map(|(layer, job)| (layer, Arc::new(job))).collect();
     let mut dispatcher = Dispatcher::new(id, run, jobs, digests, world, observer, sender);
-    dispatcher.feed(Input::Begin);
+    dispatcher.begin();
     let mut listening = true;
     while !dispatcher.run.is_finished() {
         tokio::select! {
@@ -158,6 +158,13 @@ impl<'a> Dispatcher<'a> {
         }
     }
 
+    /// What the run begins with is written down beside what it is told: the two together replay it.
+    fn begin(&mut self) {
+        let run = serde_json::to_value(&self.run).expect("invariant: a run is plain data");
+        self.write(now(), JournalKind::Start, &run);
+        self.feed(Input::Begin);
+    }
+
     /// Tells the run what happened and performs what it wants. Inputs are journalled before they count.
     fn feed(&mut self, input: Input) {
         let at = now();
@@ -191,10 +198,11 @@ impl<'a> Dispatcher<'a> {
                 self.feed(input);
             }
             Message::Lease(lease, runner) => {
-                let (id, runner_type) = (lease.id.clone(), lease.offer.runner_type.clone());
-                self.mark(now(), &id, LeaseMark::Held, Some(&runner_type));
+                let (id, offer) = (lease.id.clone(), lease.offer.clone());
+                self.mark(now(), &id, LeaseMark::Held, Some(&offer.runner_type));
                 self.leases.insert(id.clone(), (lease, runner));
-                self.feed(Input::LeaseGranted { lease: id, runner_type });
+                let Offer { runner_type, cpu, memory_gb, .. } = offer;
+                self.feed(Input::LeaseGranted { lease: id, runner_type, cpu, memory_gb });
             }
             Message::Found { layer, digest } => {
                 self.digests.insert(layer.clone(), digest.clone());
@@ -271,7 +279,7 @@ impl<'a> Dispatcher<'a> {
     fn perform(&mut self, at: Timestamp, effect: Effect) {
         match effect {
             Effect::Emit(body) => self.emit(at, *body),
-            Effect::Acquire { lease, layer, size } => self.acquire(at, lease, layer, size),
+            Effect::Acquire { lease, layer, size, place } => self.acquire(at, (lease, layer), size, place),
             Effect::Abandon { lease } => {
                 if let Some(abandoned) = self.coming.remove(&lease) {
                     abandoned.notify_one();
@@ -318,8 +326,8 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// The intent is on disk before anything is asked for; where it cannot be, nothing is.
-    fn acquire(&mut self, at: Timestamp, lease: LeaseId, layer: LayerName, size: Size) {
-        let platform = self.jobs.get(&layer).map(|job| job.request.platform.clone()).unwrap_or_default();
+    fn acquire(&mut self, at: Timestamp, (lease, layer): (LeaseId, LayerName), size: Size, place: Place) {
+        let platform = place.platform;
         let expires = at.plus(self.max_lifetime);
         let run = self.id.clone();
         let request = AcquireRequest { lease, run, layer, size, platform, expires, authorized_key: None };

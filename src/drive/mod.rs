@@ -6,6 +6,8 @@ mod job;
 mod mask;
 mod measure;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 pub use dispatch::{Finished, World, drive};
 pub use job::{Job, ParentImage};

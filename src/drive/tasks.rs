@@ -63,17 +63,13 @@ impl Hands {
             let message = "the runner is not wanted any more";
             Fault::new(FaultKind::Infrastructure, "lian::drive::abandoned", message)
         };
+        // Whatever a dropped request has made, the release that follows finds by the lease's id.
         let reached = async {
-            let rented = async {
-                if !self.provider.is_abandonable() {
-                    return self.provider.acquire(&request).await;
-                }
-                tokio::select! {
-                    rented = self.provider.acquire(&request) => rented,
-                    () = abandoned.notified() => Err(unwanted()),
-                }
+            let rented = tokio::select! {
+                rented = self.provider.acquire(&request) => rented,
+                () = abandoned.notified() => return Err(unwanted()),
             };
-            let lease = rented.await?;
+            let lease = rented?;
             let runner = tokio::select! {
                 runner = self.runners.reach(&lease) => runner?,
                 () = abandoned.notified() => return Err(unwanted()),
@@ -276,7 +272,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 
 /// A fault that is lian-build's own.
 pub fn bug(message: &str) -> Fault {
-    Fault::new(FaultKind::Build, "lian::drive::bug", format!("lian-build failed: {message}"))
+    Fault::new(FaultKind::Bug, "lian::drive::bug", format!("lian-build failed: {message}"))
         .help("this is a bug in lian-build; please report it with the output of `lian-build logs`")
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::step::Place;
 use crate::base::{LayerName, LeaseId};
 use crate::model::{EventBody, Size};
 
@@ -53,6 +54,8 @@ pub enum Effect {
         layer: LayerName,
         /// At least this size.
         size: Size,
+        /// Of exactly this place.
+        place: Place,
     },
     /// The runner that was asked for is not wanted any more: what can be cut short of its coming is. Not answered: the
     /// `Acquire` is.

@@ -26,8 +26,12 @@ pub enum Input {
     LeaseGranted {
         /// As asked for.
         lease: LeaseId,
-        /// What was granted.
+        /// What was granted: may be larger than what was asked for.
         runner_type: String,
+        /// Its virtual CPUs.
+        cpu: u32,
+        /// Its memory, GB.
+        memory_gb: u32,
     },
     /// No runner came.
     LeaseRefused {

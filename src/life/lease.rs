@@ -1,6 +1,10 @@
-//! A lease within a run. Refuses: who gets it.
+//! A lease within a run: where it stands, what it is. Refuses: who gets it.
 
 use serde::{Deserialize, Serialize};
+
+use super::step::Place;
+use crate::base::Timestamp;
+use crate::model::Size;
 
 /// Where a lease stands. What was asked for is released exactly once, whatever happens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -8,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub enum LeaseState {
     /// Asked for; no answer yet. `unwanted` ones go back as soon as they come.
     Asked {
-        /// Whether its step ended meanwhile.
+        /// Whether nobody wants it any more.
         unwanted: bool,
     },
     /// In use.
@@ -30,5 +34,43 @@ impl LeaseState {
     /// Whether nothing more is to be done about it in this run.
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Gone | Self::Stuck)
+    }
+}
+
+/// A lease with what is known of it: what was asked for, from its grant on what was granted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Lease {
+    pub state: LeaseState,
+    /// Which of the run's, in the order of asking.
+    pub number: usize,
+    pub place: Place,
+    pub runner_type: String,
+    pub cpu: u32,
+    pub memory_gb: u32,
+    pub asked: Timestamp,
+    /// Steps that were brought to it.
+    pub steps: u32,
+    /// Its lifetime is over: nothing more goes to it.
+    pub worn: bool,
+}
+
+impl Lease {
+    pub fn asked(number: usize, place: Place, size: &Size, at: Timestamp) -> Self {
+        Self {
+            state: LeaseState::Asked { unwanted: false },
+            number,
+            place,
+            runner_type: size.runner_type.clone(),
+            cpu: size.cpu,
+            memory_gb: size.memory_gb,
+            asked: at,
+            steps: 0,
+            worn: false,
+        }
+    }
+
+    /// Whether it is what a step of this place and size needs.
+    pub fn fits(&self, place: &Place, size: &Size) -> bool {
+        self.place == *place && self.cpu >= size.cpu && self.memory_gb >= size.memory_gb
     }
 }

@@ -1,148 +1,206 @@
-//! Leases within a run: asked for, taken over by the next step, given back exactly once. Refuses: which step goes when.
+//! Leases within a run: asked for, granted, handed to the step that waited longest, bounded in number, age and cost.
+//! Refuses: which step goes when, and the way back (see `giving_back`).
+
+use std::time::Duration;
 
 use super::effect::{Effect, Timer};
-use super::lease::LeaseState;
+use super::lease::{Lease, LeaseState};
 use super::run::{Run, emit, phase};
-use super::step::{Doom, StepState};
+use super::step::{Step, StepState};
 use crate::base::{LayerName, LeaseId, Timestamp};
 use crate::model::{EventBody, Fault, FaultKind, Outcome, Size};
 
 impl Run {
-    /// Gives a step a runner: an idle one that is large enough, or a new one. Says whether there was room for it.
+    /// Gives a step a runner: an idle one that it may use, or a new one. Says whether there was room for it.
     pub(super) fn lease_for(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) -> bool {
-        let size = self.step(layer).size().clone();
-        if let Some(lease) = self.idle(&size) {
-            self.leases.insert(lease.clone(), LeaseState::Held);
-            self.step(layer).lease = Some(lease.clone());
-            self.step(layer).runner_type = self.runner_types.get(&lease).cloned();
-            self.begin_sync(layer, lease, effects);
+        if self.is_overspent(at) {
+            self.end(at, layer, Outcome::Failed, Some(overspent()), None, effects);
+            return false;
+        }
+        if let Some(lease) = self.idle_for(at, layer) {
+            self.hand(at, layer, lease, effects);
             return true;
         }
         if self.limits.max_leases > 0 && self.open_leases() >= self.limits.max_leases {
-            // Room for it is made by whatever idles and is too small.
-            self.release_idle(1, effects);
+            self.make_room(effects);
             return false;
         }
+        let size = self.steps[layer].size().clone();
         if let Some(fault) = self.too_dear(at, &size) {
             // A lease that is in use may come free for it; the last one that could will not.
-            let coming = |(lease, state): (&LeaseId, &LeaseState)| {
-                let coming = matches!(state, LeaseState::Held | LeaseState::Asked { unwanted: false });
-                self.limits.packed && coming && fits(&self.sizes[lease], &size)
+            let coming = |lease: &Lease| {
+                let coming = matches!(lease.state, LeaseState::Held | LeaseState::Asked { unwanted: false });
+                self.limits.packed && coming && self.may_use(at, lease, &self.steps[layer])
             };
-            if !self.leases.iter().any(coming) {
+            if !self.leases.values().any(coming) {
                 self.end(at, layer, Outcome::Failed, Some(fault), None, effects);
             }
             return false;
         }
-        let lease = LeaseId::new(format!("{}-{}", self.id, self.leases.len() + 1));
+        self.ask(at, layer, size, effects);
+        true
+    }
+
+    fn ask(&mut self, at: Timestamp, layer: &LayerName, size: Size, effects: &mut Vec<Effect>) {
+        let number = self.leases.len() + 1;
+        let lease = LeaseId::new(format!("{}-{number}", self.id));
+        let place = self.steps[layer].spec.place.clone();
+        self.wait_for(layer, lease.clone(), effects);
+        self.leases.insert(lease.clone(), Lease::asked(number, place.clone(), &size, at));
+        if let Some(price) = self.limits.prices.get(&size.runner_type) {
+            self.bill.price(&lease, at, *price);
+        }
+        effects.push(Effect::Acquire { lease, layer: layer.clone(), size, place });
+    }
+
+    fn wait_for(&mut self, layer: &LayerName, lease: LeaseId, effects: &mut Vec<Effect>) {
+        let step = self.step(layer);
+        step.lease = Some(lease);
+        step.state = StepState::Leasing;
+        effects.push(phase(layer, StepState::Leasing));
+    }
+
+    /// An idle lease goes to the step that waits longest for one, and what that one had asked for is then this step's.
+    fn hand(&mut self, at: Timestamp, layer: &LayerName, lease: LeaseId, effects: &mut Vec<Effect>) {
+        let this = &self.steps[layer];
+        let better = self.waiting().into_iter().find(|older| {
+            let ask = self.held_by(older);
+            let exchange = ask.is_some_and(|ask| ask.fits(&this.spec.place, this.size()));
+            exchange && self.may_use(at, &self.leases[&lease], &self.steps[older])
+        });
+        let Some(older) = better else { return self.put_on(layer, lease, effects) };
+        if let Some(ask) = self.step(&older).lease.take() {
+            self.wait_for(layer, ask, effects);
+        }
+        self.put_on(&older, lease, effects);
+    }
+
+    /// Steps that wait for a runner take what idles: a provider that has no more than this run holds would never answer
+    /// them. What idles and fits but is too old for them goes back, for the same reason.
+    pub(super) fn hand_over(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
+        for layer in self.waiting() {
+            if self.is_overspent(at) {
+                self.end(at, &layer, Outcome::Failed, Some(overspent()), None, effects);
+            } else if let Some(lease) = self.idle_for(at, &layer) {
+                if let Some(ask) = self.step(&layer).lease.take() {
+                    self.abandon(ask, effects);
+                }
+                self.put_on(&layer, lease, effects);
+            } else {
+                let step = &self.steps[&layer];
+                let fits = |lease: &Lease| lease.fits(&step.spec.place, step.size());
+                let barred = self.leases.iter().filter(|(_, lease)| lease.state == LeaseState::Idle && fits(lease));
+                for lease in barred.map(|(id, _)| id.clone()).collect::<Vec<_>>() {
+                    self.release(lease, effects);
+                }
+            }
+        }
+    }
+
+    /// The steps that wait for a runner, whoever asked first.
+    fn waiting(&self) -> Vec<LayerName> {
+        let leasing = self.steps.iter().filter(|(_, step)| step.state == StepState::Leasing).map(|(layer, _)| layer);
+        let mut waiting: Vec<LayerName> = leasing.cloned().collect();
+        waiting.sort_by_key(|layer| self.held_by(layer).map(|lease| lease.number));
+        waiting
+    }
+
+    fn put_on(&mut self, layer: &LayerName, lease: LeaseId, effects: &mut Vec<Effect>) {
+        let Some(used) = self.leases.get_mut(&lease) else { return };
+        used.state = LeaseState::Held;
+        used.steps += 1;
+        let runner_type = used.runner_type.clone();
         let step = self.step(layer);
         step.lease = Some(lease.clone());
-        step.state = StepState::Leasing;
-        self.leases.insert(lease.clone(), LeaseState::Asked { unwanted: false });
-        self.sizes.insert(lease.clone(), size.clone());
-        effects.push(phase(layer, StepState::Leasing));
-        effects.push(Effect::Acquire { lease, layer: layer.clone(), size });
-        true
+        step.runner_type = Some(runner_type);
+        step.state = StepState::Syncing;
+        effects.push(phase(layer, StepState::Syncing));
+        effects.push(Effect::Sync { layer: layer.clone(), lease });
+    }
+
+    /// Whether the run has cost more than it may: an hour turned, or more was granted than asked for. What runs may end;
+    /// nothing more starts.
+    fn is_overspent(&self, at: Timestamp) -> bool {
+        self.limits.max_cost_micros.is_some_and(|most| self.bill.micros(at) > most)
     }
 
     /// Why a new lease of this size is more than the run may cost.
     fn too_dear(&self, at: Timestamp, size: &Size) -> Option<Fault> {
         let most = self.limits.max_cost_micros?;
         let price = self.limits.prices.get(&size.runner_type).copied().unwrap_or(0);
-        let open = |(lease, state): (&LeaseId, &LeaseState)| match state {
-            // Not on the bill before it is granted.
-            LeaseState::Asked { .. } => self.limits.prices.get(&self.sizes[lease].runner_type).copied().unwrap_or(0),
-            _ => 0,
-        };
-        let asked: u64 = self.leases.iter().map(open).sum();
-        if self.bill.micros(at).saturating_add(asked).saturating_add(price) <= most {
+        if self.bill.micros(at).saturating_add(price) <= most {
             return None;
         }
         let message = format!("another {} would cost more than the run may: `max_cost` is reached", size.runner_type);
-        Some(
-            Fault::new(FaultKind::Unavailable, "lian::life::max_cost", message)
-                .help("raise `runners.max_cost` in the workflow, or build less at once"),
-        )
+        Some(max_cost(message))
     }
 
-    /// The smallest idle lease that is large enough.
-    fn idle(&self, size: &Size) -> Option<LeaseId> {
-        let idle = self.leases.iter().filter(|(_, state)| **state == LeaseState::Idle).map(|(lease, _)| lease);
-        idle.filter(|lease| fits(&self.sizes[*lease], size))
-            .min_by_key(|lease| (self.sizes[*lease].memory_gb, self.sizes[*lease].cpu))
-            .cloned()
+    /// The smallest idle lease that a step may use.
+    fn idle_for(&self, at: Timestamp, layer: &LayerName) -> Option<LeaseId> {
+        let step = &self.steps[layer];
+        let idle = self.leases.iter().filter(|(_, lease)| lease.state == LeaseState::Idle);
+        idle.filter(|(_, lease)| self.may_use(at, lease, step))
+            .min_by_key(|(_, lease)| (lease.memory_gb, lease.cpu, lease.number))
+            .map(|(id, _)| id.clone())
+    }
+
+    /// Whether a lease that others used fits a step and will live as long as the step may take. Where no lease lives that
+    /// long, an old one is as good as any.
+    pub(super) fn may_use(&self, at: Timestamp, lease: &Lease, step: &Step) -> bool {
+        if step.fresh || lease.worn || !lease.fits(&step.spec.place, step.size()) {
+            return false;
+        }
+        let (Some(usable), true) = (self.limits.usable(), self.limits.budgets) else { return true };
+        let budget = Duration::from_secs(u64::from(step.size().time_budget_min) * 60);
+        budget > usable || self.life_left(at, lease).is_none_or(|left| left >= budget)
+    }
+
+    /// How long a lease may still be used; none where it has no end.
+    fn life_left(&self, at: Timestamp, lease: &Lease) -> Option<Duration> {
+        self.limits.usable().map(|usable| lease.asked.plus(usable).since(at))
     }
 
     fn open_leases(&self) -> usize {
-        self.leases.values().filter(|state| !state.is_over()).count()
+        self.leases.values().filter(|lease| !lease.state.is_over()).count()
     }
 
-    /// Gives idle leases back, at most so many.
-    fn release_idle(&mut self, most: usize, effects: &mut Vec<Effect>) {
-        let idle = self.leases.iter().filter(|(_, state)| **state == LeaseState::Idle).map(|(lease, _)| lease.clone());
-        for lease in idle.take(most).collect::<Vec<_>>() {
-            self.release(lease, effects);
-        }
-    }
-
-    /// Gives back every idle lease that no step to come could use.
-    pub(super) fn release_useless(&mut self, effects: &mut Vec<Effect>) {
-        let idle = self.leases.iter().filter(|(_, state)| **state == LeaseState::Idle).map(|(lease, _)| lease);
-        let to_come = |state: StepState| matches!(state, StepState::Waiting | StepState::Ready | StepState::Pausing);
-        let usable = |lease: &LeaseId| {
-            let wanted = |size: &Size| fits(&self.sizes[lease], size);
-            self.stop.is_none() && self.steps.values().any(|step| to_come(step.state) && wanted(step.size()))
-        };
-        for lease in idle.filter(|lease| !usable(lease)).cloned().collect::<Vec<_>>() {
-            self.release(lease, effects);
-        }
-    }
-
-    pub(super) fn granted(&mut self, at: Timestamp, lease: LeaseId, runner_type: String, effects: &mut Vec<Effect>) {
-        let Some(LeaseState::Asked { unwanted }) = self.leases.get(&lease) else { return };
+    pub(super) fn granted(
+        &mut self,
+        at: Timestamp,
+        id: LeaseId,
+        runner_type: String,
+        (cpu, memory_gb): (u32, u32),
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(lease) = self.leases.get_mut(&id) else { return };
+        let LeaseState::Asked { unwanted } = lease.state else { return };
+        // It is at least what was asked for: this host is said to be, whatever it is.
+        (lease.cpu, lease.memory_gb) = (lease.cpu.max(cpu), lease.memory_gb.max(memory_gb));
+        lease.runner_type.clone_from(&runner_type);
+        lease.state = LeaseState::Held;
+        let asked = lease.asked;
         if let Some(price) = self.limits.prices.get(&runner_type) {
-            self.bill.begin(&lease, at, *price);
+            self.bill.price(&id, asked, *price);
         }
-        if *unwanted {
-            return self.release(lease, effects);
+        let (Some(layer), false) = (self.holder(&id), unwanted) else { return self.release(id, effects) };
+        if self.is_overspent(at) {
+            let message = format!("with the {runner_type} that came the run costs more than it may (`max_cost`)");
+            return self.end(at, &layer, Outcome::Failed, Some(max_cost(message)), None, effects);
         }
-        self.leases.insert(lease.clone(), LeaseState::Held);
-        if let Some(after) = self.limits.max_lifetime {
-            effects.push(Effect::Arm { timer: Timer::Lifetime { lease: lease.clone() }, after });
+        if let Some(after) = self.life_left(at, &self.leases[&id]) {
+            effects.push(Effect::Arm { timer: Timer::Lifetime { lease: id.clone() }, after });
         }
-        self.runner_types.insert(lease.clone(), runner_type.clone());
-        let Some(layer) = self.holder(&lease) else { return };
-        self.step(&layer).runner_type = Some(runner_type.clone());
-        effects.push(emit(EventBody::LeaseGranted { lease: lease.clone(), layer: layer.clone(), runner_type }));
-        self.begin_sync(&layer, lease, effects);
-    }
-
-    /// A lease that idles goes; the step on one that is in use ends with it.
-    pub(super) fn outlived(&mut self, lease: &LeaseId, effects: &mut Vec<Effect>) {
-        match self.leases.get(lease) {
-            Some(LeaseState::Idle) => self.release(lease.clone(), effects),
-            Some(LeaseState::Held) => {
-                let Some(layer) = self.holder(lease) else { return };
-                let step = self.step(&layer);
-                if step.doom.is_none() && step.state.is_killable() {
-                    step.doom = Some(Doom::Outlived);
-                    effects.push(Effect::Kill { layer, hard: false });
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn begin_sync(&mut self, layer: &LayerName, lease: LeaseId, effects: &mut Vec<Effect>) {
-        self.step(layer).state = StepState::Syncing;
-        effects.push(phase(layer, StepState::Syncing));
-        effects.push(Effect::Sync { layer: layer.clone(), lease });
+        effects.push(emit(EventBody::LeaseGranted { lease: id.clone(), layer: layer.clone(), runner_type }));
+        self.put_on(&layer, id, effects);
     }
 
     /// Whatever was asked for may exist half-done: it is given back even where it was refused.
     pub(super) fn refused(&mut self, at: Timestamp, lease: &LeaseId, fault: Fault, effects: &mut Vec<Effect>) {
-        if !matches!(self.leases.get(lease), Some(LeaseState::Asked { .. })) {
+        if !self.leases.get(lease).is_some_and(|lease| matches!(lease.state, LeaseState::Asked { .. })) {
             return;
+        }
+        if fault.kind == FaultKind::Unavailable {
+            self.bill.void(lease);
         }
         let layer = self.holder(lease);
         self.release(lease.clone(), effects);
@@ -152,71 +210,21 @@ impl Run {
         }
     }
 
-    pub(super) fn released(&mut self, at: Timestamp, lease: LeaseId, effects: &mut Vec<Effect>) {
-        if let Some(LeaseState::Releasing { .. }) = self.leases.get(&lease) {
-            self.bill.end(&lease, at);
-            self.leases.insert(lease.clone(), LeaseState::Gone);
-            effects.push(emit(EventBody::LeaseReleased { lease }));
-        }
-    }
-
-    pub(super) fn release_failed(&mut self, lease: LeaseId, message: String, effects: &mut Vec<Effect>) {
-        let Some(LeaseState::Releasing { failures }) = self.leases.get(&lease) else { return };
-        let failures = failures + 1;
-        if failures >= self.limits.release_tries {
-            self.leases.insert(lease.clone(), LeaseState::Stuck);
-            effects.push(emit(EventBody::LeaseStuck { lease, message }));
-        } else {
-            self.leases.insert(lease.clone(), LeaseState::Releasing { failures });
-            let after = self.limits.retry_pause.saturating_mul(1 << failures.min(16));
-            effects.push(Effect::Arm { timer: Timer::Release { lease }, after });
-        }
-    }
-
-    /// A step needs its lease no more: it idles for the next one where it is still good, and goes back, at once or as soon
-    /// as it comes, where it is not.
-    pub(super) fn drop_lease(&mut self, at: Timestamp, layer: &LayerName, good: bool, effects: &mut Vec<Effect>) {
-        let Some(lease) = self.step(layer).lease.take() else { return };
-        match self.leases.get_mut(&lease) {
-            Some(LeaseState::Asked { unwanted }) => {
-                *unwanted = true;
-                effects.push(Effect::Abandon { lease });
-            }
-            Some(state @ LeaseState::Held) if good && self.limits.packed => {
-                *state = LeaseState::Idle;
-                if let Some(after) = self.bill.until_turn(&lease, at) {
-                    effects.push(Effect::Arm { timer: Timer::Turn { lease }, after });
-                }
-            }
-            Some(LeaseState::Held) => self.release(lease, effects),
-            _ => {}
-        }
-    }
-
-    /// The hour of a lease turns: where it idles it would be paid for nothing.
-    pub(super) fn turned(&mut self, lease: LeaseId, effects: &mut Vec<Effect>) {
-        if self.leases.get(&lease) == Some(&LeaseState::Idle) {
-            self.release(lease, effects);
-        }
-    }
-
-    fn release(&mut self, lease: LeaseId, effects: &mut Vec<Effect>) {
-        self.leases.insert(lease.clone(), LeaseState::Releasing { failures: 0 });
-        effects.push(Effect::Release { lease });
-    }
-
-    fn holder(&self, lease: &LeaseId) -> Option<LayerName> {
+    pub(super) fn holder(&self, lease: &LeaseId) -> Option<LayerName> {
         self.steps.iter().find(|(_, step)| step.lease.as_ref() == Some(lease)).map(|(layer, _)| layer.clone())
     }
+
+    /// The lease that a step is on, or waits for.
+    pub(super) fn held_by(&self, layer: &LayerName) -> Option<&Lease> {
+        self.leases.get(self.steps.get(layer)?.lease.as_ref()?)
+    }
 }
 
-/// The fault of a step whose runner has lived as long as it may.
-pub(super) fn outlived() -> Fault {
-    let message = "its runner has lived as long as a runner may";
-    Fault::new(FaultKind::Timeout, "lian::life::lifetime", message)
-        .help("raise `runners.max_lifetime_min` in the workflow, or make the build quicker")
+fn overspent() -> Fault {
+    max_cost("the run has cost as much as it may (`max_cost`): nothing more is started".to_owned())
 }
 
-fn fits(lease: &Size, wanted: &Size) -> bool {
-    lease.cpu >= wanted.cpu && lease.memory_gb >= wanted.memory_gb
+fn max_cost(message: String) -> Fault {
+    Fault::new(FaultKind::Unavailable, "lian::life::max_cost", message)
+        .help("raise `runners.max_cost` in the workflow, or build less at once")
 }

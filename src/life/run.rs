@@ -8,58 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::bill::Bill;
 use super::effect::{Effect, Timer};
 use super::input::{Input, StopLevel};
-use super::lease::LeaseState;
-use super::step::{Doom, Step, StepSpec, StepState};
+use super::lease::{Lease, LeaseState};
+use super::limits::Limits;
+use super::step::{Step, StepSpec, StepState};
 use crate::base::{LayerName, LeaseId, RunId, Timestamp};
-use crate::model::{EventBody, Fault, FaultKind, Outcome, RunOutcome, Size};
-
-/// What bounds a run.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limits {
-    /// Steps at the same time, at least 1.
-    pub width: usize,
-    /// Whether independent layers go on after a failure.
-    pub keep_going: bool,
-    /// New leases a step may get after infrastructure faults.
-    pub infrastructure_retries: u32,
-    /// The pause before the first of them; doubled each time.
-    pub retry_pause: Duration,
-    /// Releases tried before a lease counts as stuck.
-    pub release_tries: u32,
-    /// Whether steps have time budgets.
-    pub budgets: bool,
-    /// Whether a lease that is still good takes the next layer that fits.
-    pub packed: bool,
-    /// Leases at once; 0 is no bound.
-    pub max_leases: usize,
-    /// No lease is used longer; none where they have no end.
-    pub max_lifetime: Option<Duration>,
-    /// What a started hour of a runner type costs, millionths of the currency's unit.
-    pub prices: BTreeMap<String, u64>,
-    /// Of the prices, ISO 4217.
-    pub currency: String,
-    /// What the run may cost, millionths.
-    pub max_cost_micros: Option<u64>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            width: 2,
-            keep_going: true,
-            infrastructure_retries: 2,
-            retry_pause: Duration::from_secs(1),
-            release_tries: 5,
-            budgets: true,
-            packed: false,
-            max_leases: 0,
-            max_lifetime: None,
-            prices: BTreeMap::new(),
-            currency: String::new(),
-            max_cost_micros: None,
-        }
-    }
-}
+use crate::model::{EventBody, FaultKind, Outcome, RunOutcome};
 
 /// One execution of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,11 +22,7 @@ pub struct Run {
     /// In the order in which ready steps are started.
     pub(super) order: Vec<LayerName>,
     pub(super) steps: BTreeMap<LayerName, Step>,
-    pub(super) leases: BTreeMap<LeaseId, LeaseState>,
-    /// What each lease was asked to be at least.
-    pub(super) sizes: BTreeMap<LeaseId, Size>,
-    /// What was granted.
-    pub(super) runner_types: BTreeMap<LeaseId, String>,
+    pub(super) leases: BTreeMap<LeaseId, Lease>,
     pub(super) bill: Bill,
     pub(super) begun: bool,
     pub(super) stop: Option<StopLevel>,
@@ -92,8 +41,6 @@ impl Run {
             order,
             steps,
             leases: BTreeMap::new(),
-            sizes: BTreeMap::new(),
-            runner_types: BTreeMap::new(),
             bill: Bill::default(),
             begun: false,
             stop: None,
@@ -125,7 +72,7 @@ impl Run {
 
     /// The leases that could not be given back.
     pub fn stuck(&self) -> impl Iterator<Item = &LeaseId> {
-        self.leases.iter().filter(|(_, state)| **state == LeaseState::Stuck).map(|(lease, _)| lease)
+        self.leases.iter().filter(|(_, lease)| lease.state == LeaseState::Stuck).map(|(id, _)| id)
     }
 
     /// How many steps ended so.
@@ -152,7 +99,9 @@ impl Run {
     fn take(&mut self, at: Timestamp, input: Input, effects: &mut Vec<Effect>) {
         match input {
             Input::Begin => self.begin(at, effects),
-            Input::LeaseGranted { lease, runner_type } => self.granted(at, lease, runner_type, effects),
+            Input::LeaseGranted { lease, runner_type, cpu, memory_gb } => {
+                self.granted(at, lease, runner_type, (cpu, memory_gb), effects);
+            }
             Input::LeaseRefused { lease, fault } => self.refused(at, &lease, fault, effects),
             Input::Synced { layer } => self.move_on(&layer, StepState::Syncing, StepState::Building, effects),
             Input::BuildDone { layer, digest, steps, cached, measured } => {
@@ -232,148 +181,6 @@ impl Run {
         }
     }
 
-    fn faulted(&mut self, at: Timestamp, layer: &LayerName, fault: Fault, effects: &mut Vec<Effect>) {
-        let Some(step) = self.steps.get(layer) else { return };
-        let working = step.state.is_killable() || step.state == StepState::Recording;
-        if step.doom.is_none() && working {
-            self.retry_or_fail(at, layer, fault, effects);
-        }
-    }
-
-    pub(super) fn retry_or_fail(&mut self, at: Timestamp, layer: &LayerName, fault: Fault, effects: &mut Vec<Effect>) {
-        let (stop, limits) = (self.stop, self.limits.clone());
-        let step = self.step(layer);
-        let larger = step.size_index + 1 < step.spec.sizes.len();
-        let pause = match fault.kind {
-            FaultKind::OutOfMemory if larger && step.oom_retries < super::MAX_OOM_RETRIES => {
-                step.oom_retries += 1;
-                step.size_index += 1;
-                Duration::ZERO
-            }
-            FaultKind::Infrastructure if step.infrastructure_retries < limits.infrastructure_retries => {
-                let pause = limits.retry_pause.saturating_mul(1 << step.infrastructure_retries.min(16));
-                step.infrastructure_retries += 1;
-                pause
-            }
-            _ => return self.end(at, layer, Outcome::Failed, Some(fault), None, effects),
-        };
-        if stop.is_some() {
-            return self.end(at, layer, Outcome::Cancelled, Some(fault), None, effects);
-        }
-        step.state = StepState::Pausing;
-        let runner_type = step.size().runner_type.clone();
-        effects.push(emit(EventBody::StepRetried { layer: layer.clone(), fault, runner_type }));
-        self.drop_lease(at, layer, false, effects);
-        effects.push(Effect::Arm { timer: Timer::Retry { layer: layer.clone() }, after: pause });
-    }
-
-    fn killed(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) {
-        let Some(step) = self.steps.get(layer).filter(|step| step.state != StepState::Ended) else { return };
-        match step.doom {
-            Some(Doom::Stopped) => self.end(at, layer, Outcome::Cancelled, None, None, effects),
-            Some(Doom::OverBudget) => {
-                let minutes = step.size().time_budget_min;
-                let message = format!("over its time budget of {minutes} minutes");
-                let fault = Fault::new(FaultKind::Timeout, "lian::life::over_budget", message)
-                    .help("set `time_budget_min` in .build-spec.ncl beside the context, or make the build quicker");
-                self.end(at, layer, Outcome::Failed, Some(fault), None, effects);
-            }
-            Some(Doom::Outlived) => {
-                self.end(at, layer, Outcome::Failed, Some(super::leasing::outlived()), None, effects)
-            }
-            None => {}
-        }
-    }
-
-    fn timer(&mut self, timer: Timer, effects: &mut Vec<Effect>) {
-        match timer {
-            Timer::Budget { layer, attempt } => {
-                let Some(step) = self.steps.get_mut(&layer) else { return };
-                if step.attempts == attempt && step.doom.is_none() && step.state.is_killable() {
-                    step.doom = Some(Doom::OverBudget);
-                    effects.push(Effect::Kill { layer, hard: false });
-                }
-            }
-            Timer::Retry { layer } => {
-                if let Some(step) = self.steps.get_mut(&layer).filter(|step| step.state == StepState::Pausing) {
-                    step.state = StepState::Ready;
-                }
-            }
-            Timer::Turn { lease } => self.turned(lease, effects),
-            Timer::Lifetime { lease } => self.outlived(&lease, effects),
-            Timer::Release { lease } => {
-                if let Some(LeaseState::Releasing { .. }) = self.leases.get(&lease) {
-                    effects.push(Effect::Release { lease });
-                }
-            }
-        }
-    }
-
-    fn stopped(&mut self, at: Timestamp, level: StopLevel, effects: &mut Vec<Effect>) {
-        if self.stop >= Some(level) {
-            return;
-        }
-        self.stop = Some(level);
-        effects.push(emit(EventBody::RunStopping { hard: level == StopLevel::Kill }));
-        for layer in self.order.clone() {
-            let step = self.step(&layer);
-            match step.state {
-                StepState::Waiting | StepState::Ready | StepState::Pausing | StepState::Leasing => {
-                    self.end(at, &layer, Outcome::Cancelled, None, None, effects);
-                }
-                state if state.is_killable() && (step.doom.is_none() || level == StopLevel::Kill) => {
-                    step.doom.get_or_insert(Doom::Stopped);
-                    effects.push(Effect::Kill { layer, hard: level == StopLevel::Kill });
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// Ends a step: says so, gives its lease back, and skips its descendants where it did not end well.
-    pub(super) fn end(
-        &mut self,
-        at: Timestamp,
-        layer: &LayerName,
-        outcome: Outcome,
-        fault: Option<Fault>,
-        because: Option<LayerName>,
-        effects: &mut Vec<Effect>,
-    ) {
-        let step = self.step(layer);
-        step.state = StepState::Ended;
-        step.outcome = Some(outcome);
-        step.fault = fault.as_ref().map(|fault| fault.kind).filter(|_| outcome == Outcome::Failed);
-        // A runner on which a build failed by its own fault is as good as before.
-        let good = match outcome {
-            Outcome::Built => true,
-            Outcome::Failed => matches!(step.fault, Some(FaultKind::Build | FaultKind::Verification)),
-            _ => false,
-        };
-        effects.push(emit(EventBody::StepFinished(step.end(at, outcome, fault, because))));
-        self.drop_lease(at, layer, good, effects);
-        if outcome != Outcome::Failed {
-            return;
-        }
-        if !self.limits.keep_going {
-            self.closed = true;
-        }
-        self.skip_after(at, layer, effects);
-    }
-
-    /// Skips what stands on a failed layer; in topological order, so that one pass reaches every descendant.
-    fn skip_after(&mut self, at: Timestamp, failed: &LayerName, effects: &mut Vec<Effect>) {
-        let mut fallen = std::collections::BTreeSet::from([failed.clone()]);
-        for layer in self.order.clone() {
-            let step = &self.steps[&layer];
-            let idle = matches!(step.state, StepState::Waiting | StepState::Ready);
-            if idle && step.spec.parents.iter().any(|parent| fallen.contains(parent)) {
-                fallen.insert(layer.clone());
-                self.end(at, &layer, Outcome::Skipped, None, Some(failed.clone()), effects);
-            }
-        }
-    }
-
     /// Starts what may start and finishes when nothing is left.
     fn advance(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
         if !self.begun && self.stop.is_none() {
@@ -394,21 +201,10 @@ impl Run {
                 active += 1;
             }
         }
+        self.hand_over(at, effects);
         self.close_waiting(at, effects);
-        self.release_useless(effects);
+        self.release_useless(at, effects);
         self.finish(at, effects);
-    }
-
-    /// After a failure with `--fail-fast`, what waits for something that will not come is skipped.
-    fn close_waiting(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
-        if !self.closed || self.steps.values().any(|step| step.state.is_active()) {
-            return;
-        }
-        for layer in self.order.clone() {
-            if self.steps[&layer].state == StepState::Waiting {
-                self.end(at, &layer, Outcome::Skipped, None, None, effects);
-            }
-        }
     }
 
     fn parent_done(&self, parent: &LayerName) -> bool {
@@ -428,7 +224,7 @@ impl Run {
 
     fn finish(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
         let steps_over = self.steps.values().all(|step| step.state == StepState::Ended);
-        if !steps_over || !self.leases.values().all(LeaseState::is_over) {
+        if !steps_over || !self.leases.values().all(|lease| lease.state.is_over()) {
             return;
         }
         self.finished = true;
@@ -452,7 +248,7 @@ impl Run {
     }
 
     /// The step, if it is in this state and not asked to die.
-    fn in_state(&mut self, layer: &LayerName, state: StepState) -> Option<&mut Step> {
+    pub(super) fn in_state(&mut self, layer: &LayerName, state: StepState) -> Option<&mut Step> {
         self.steps.get_mut(layer).filter(|step| step.state == state && step.doom.is_none())
     }
 }

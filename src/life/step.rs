@@ -5,6 +5,15 @@ use serde::{Deserialize, Serialize};
 use crate::base::{Digest, LayerName, LeaseId, Timestamp};
 use crate::model::{Fault, FaultKind, Measured, Outcome, Size, StepEnd};
 
+/// Where a step may run, whatever the size: a lease of another place is never its.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The runner's own platform, as offers say it: exactly one, also where the layer is built for several.
+    pub platform: String,
+    /// The cache namespace: what one namespace's builds left on a runner is not for another's.
+    pub namespace: String,
+}
+
 /// What a run needs to know of a step before it begins.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepSpec {
@@ -14,6 +23,8 @@ pub struct StepSpec {
     pub parents: Vec<LayerName>,
     /// The image to reuse; the layer is built where there is none.
     pub reuse: Option<Digest>,
+    /// Where it may run.
+    pub place: Place,
     /// The size to begin with, then the tiers above it, smallest first. Never empty.
     pub sizes: Vec<Size>,
 }
@@ -86,6 +97,8 @@ pub(super) struct Step {
     pub state: StepState,
     pub outcome: Option<Outcome>,
     pub lease: Option<LeaseId>,
+    /// It wants a lease that nobody had before: the last one's age ended it.
+    pub fresh: bool,
     pub runner_type: Option<String>,
     pub size_index: usize,
     pub attempts: u32,
@@ -107,6 +120,7 @@ impl Step {
             state: StepState::Waiting,
             outcome: None,
             lease: None,
+            fresh: false,
             runner_type: None,
             size_index: 0,
             attempts: 0,
@@ -128,6 +142,12 @@ impl Step {
 
     pub fn size(&self) -> &Size {
         &self.spec.sizes[self.size_index.min(self.spec.sizes.len() - 1)]
+    }
+
+    /// The next of its sizes with more memory than this, GB.
+    pub fn next_size(&self, memory_gb: u32) -> Option<usize> {
+        let above = self.spec.sizes.iter().enumerate().skip(self.size_index + 1);
+        above.into_iter().find(|(_, size)| size.memory_gb > memory_gb).map(|(index, _)| index)
     }
 
     /// Its end as an event.

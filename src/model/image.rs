@@ -135,6 +135,8 @@ pub enum FaultKind {
     Timeout,
     /// No daemon, runner or outside service is to be had; trying again would not help.
     Unavailable,
+    /// lian-build itself failed.
+    Bug,
 }
 
 /// A step's failure.

@@ -24,7 +24,7 @@ pub struct AcquireRequest {
     pub layer: LayerName,
     /// At least this size.
     pub size: Size,
-    /// For this platform, e.g. `linux/arm64`.
+    /// Of this platform: exactly one, as the provider's offers say it, e.g. `linux/arm64`.
     pub platform: String,
     /// It must not live longer.
     pub expires: Timestamp,
@@ -95,8 +95,9 @@ pub trait ComputeProvider: Send + Sync {
     /// The sizes it has, smallest first.
     async fn offers(&self) -> Result<Vec<Offer>, Fault>;
 
-    /// Whether dropping the future of `acquire` leaves nothing behind.
-    fn is_abandonable(&self) -> bool {
+    /// Whether its leases end with the process that holds them, as locks do: a process that comes after has to take them
+    /// again.
+    fn ends_with_process(&self) -> bool {
         false
     }
 

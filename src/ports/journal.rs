@@ -8,7 +8,9 @@ use crate::model::{BuildEvent, Event, LayerKey, Measured};
 /// What a journal line holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JournalKind {
-    /// Something that the run was told: replaying these rebuilds its state.
+    /// What the run begins with: its steps and bounds.
+    Start,
+    /// Something that the run was told: replaying these on what it began with rebuilds its state.
     Input,
     /// Something that is about to be done.
     Effect,

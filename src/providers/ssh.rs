@@ -92,7 +92,7 @@ impl ComputeProvider for Ssh {
         Ok(self.hosts.iter().map(offer).collect())
     }
 
-    fn is_abandonable(&self) -> bool {
+    fn ends_with_process(&self) -> bool {
         true
     }
 

@@ -99,6 +99,7 @@ fn what_to_do(kind: FaultKind, run: &RunId, layer: &str) -> String {
         FaultKind::Infrastructure | FaultKind::Unavailable => {
             "`lian-build doctor` says what this machine lacks; then run `lian-build apply` again".to_owned()
         }
+        FaultKind::Bug => format!("please report it, with the output of `lian-build logs {run} {layer}`"),
         FaultKind::Missing => format!("provide what is missing, then `lian-build apply --target {layer}`"),
         FaultKind::Timeout => {
             format!("`lian-build logs {run} {layer}` shows where the time went; or raise its time budget")

@@ -24,7 +24,7 @@ impl Pool {
             tracing::warn!(leases = left, "leases that a former service left are given back");
         }
         // Where leases end with the process that holds them (locks on fixed hosts), they are taken again.
-        if self.provider.is_abandonable() {
+        if self.provider.ends_with_process() {
             for row in rows.iter().filter(|row| row.state == State::Held && row.expires > now) {
                 if !self.hold_again(row).await {
                     tracing::warn!(lease = %row.id, "a machine that is leased could not be held again");

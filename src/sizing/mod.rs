@@ -2,9 +2,11 @@
 //! language's default; measured history will stand between the two. Refuses: reading files, asking providers.
 
 mod ladder;
+mod platform;
 mod resolve;
 mod tables;
 
 pub use ladder::{LadderError, ladder};
+pub use platform::runner_platform;
 pub use resolve::{Explicit, SizingError, resolve, wanted};
 pub use tables::{Defaults, LANGUAGES, OTHER_LANGUAGES, TIERS, Tier, language_default, smallest_fitting, tier};

@@ -76,6 +76,7 @@ impl Journal for Session {
     fn append(&self, at: Timestamp, kind: JournalKind, json: &str) -> Result<(), JournalError> {
         let mut state = self.state();
         let kind = match kind {
+            JournalKind::Start => "start",
             JournalKind::Input => "input",
             JournalKind::Effect => "effect",
             JournalKind::Event => "event",

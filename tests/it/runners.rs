@@ -177,3 +177,38 @@ fn a_link_that_is_cut_is_noticed_and_tried_again() {
     let (code, output) = reading.drain();
     assert_eq!(code, 130, "{output}");
 }
+
+#[test]
+fn a_diamond_is_built_on_one_host_two_at_once() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN echo base > /base\n");
+    project.layer("left", "  build_base = \"base\",", "FROM lamina/base\nRUN echo left > /left\n");
+    project.layer("right", "  build_base = \"base\",", "FROM lamina/base\nRUN echo right > /right\n");
+    project.layer(
+        "top",
+        "  build_base = \"left\",\n  build_inputs = [\"right\"],",
+        "FROM lamina/left\nCOPY --from=lamina/right /right /right\n",
+    );
+    // One branch waits for the host that the other one has.
+    let file = project.path().join("events.jsonl");
+    let output = std::fs::File::create(&file).expect("writable");
+    let mut command = project.command(&["apply", "--parallel", "2", "--format", "json"]);
+    let mut child = command.stdout(output).spawn().expect("the binary starts");
+    let started = std::time::Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("waited for") {
+            break status;
+        }
+        if started.elapsed().as_secs() > 60 {
+            child.kill().expect("it runs");
+            panic!("nothing moves: {}", std::fs::read_to_string(&file).expect("readable"));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    };
+    let events = std::fs::read_to_string(&file).expect("readable");
+    assert!(status.success(), "{events}");
+    assert!(events.lines().last().expect("events").contains("\"built\":4"), "{events}");
+}
