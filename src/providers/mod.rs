@@ -8,5 +8,5 @@ mod ssh;
 mod vm_pool;
 
 pub use local::{Local, machine};
-pub use ssh::Ssh;
+pub use ssh::{Ssh, Vacancy, Vacant};
 pub use vm_pool::{PoolToken, VmPool};
