@@ -35,4 +35,4 @@ pub use disk::DiskUse;
 pub use error::BuildkitError;
 pub use load::{Engine, load, load_into};
 pub use supervise::{SUPERVISE_COMMAND, supervise};
-pub use there::BuildctlThere;
+pub use there::{BuildctlThere, on_runner};

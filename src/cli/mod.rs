@@ -28,6 +28,7 @@ mod specs;
 mod survey;
 mod travel;
 mod update;
+mod vacancy;
 
 use std::process::ExitCode;
 

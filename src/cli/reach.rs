@@ -13,18 +13,25 @@ use super::on_demand::{OnDemand, unavailable};
 use super::settings::Settings;
 use super::travel::Travelling;
 use crate::base::Digest;
-use crate::buildkit::{self, Binaries, Buildctl, BuildctlThere};
-use crate::model::{ContextTransfer, Fault, FaultKind};
+use crate::buildkit::{self, Binaries, Buildctl, BuildctlThere, on_runner};
+use crate::model::{ComputeProvider, ContextTransfer, Fault, FaultKind};
 use crate::ports::{
     BuildRequest, BuildSink, Builder, Built, Counters, Lease, Reach, Runner, Runners, SshTarget, Usage, VerifyRequest,
 };
 use crate::providers::Container;
 use crate::remote::{DAEMON_SOCKET, Link, PRIVATE};
 
+/// A fixed host that does not accept the key at once never will; this is for its sshd being just started.
+const LOGIN: Duration = Duration::from_secs(5);
+/// What is late tells so itself, if it can: so much longer is waited.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Reaches whatever a provider grants.
 pub struct Reached {
     here: Arc<dyn Builder>,
     boot_timeout: Duration,
+    /// Its hosts are there already.
+    fixed: bool,
     transfer: ContextTransfer,
     project_root: PathBuf,
     binaries: OnceCell<Binaries>,
@@ -37,6 +44,7 @@ impl Reached {
         Self {
             here: Arc::new(OnDemand::new(images::http_registries(settings))),
             boot_timeout: Duration::from_secs(runners.boot_timeout_s),
+            fixed: settings.workflow.compute_provider == ComputeProvider::Ssh,
             transfer: runners.context_transfer,
             project_root: settings.project_root.clone(),
             binaries: OnceCell::new(),
@@ -65,11 +73,22 @@ impl Reached {
         Ok(Arc::new(InPlace { builder: Arc::new(builder), counters: Some(counters) }))
     }
 
+    /// Connects, waits until it can build, and takes it: all within the boot timeout, whatever hangs there.
     async fn over_ssh(&self, lease: &Lease, target: &SshTarget) -> Result<Arc<dyn Runner>, Fault> {
+        let bound = self.boot_timeout + GRACE;
+        match tokio::time::timeout(bound, self.taken(lease, target)).await {
+            Ok(reached) => reached,
+            Err(_) => Err(hangs(target, bound)),
+        }
+    }
+
+    async fn taken(&self, lease: &Lease, target: &SshTarget) -> Result<Arc<dyn Runner>, Fault> {
         let deadline = Instant::now() + self.boot_timeout;
-        let link = Arc::new(Link::connect(target, lease.id.as_str(), self.boot_timeout).await?);
-        link.ready(deadline.saturating_duration_since(Instant::now())).await?;
-        link.take().await?;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let login = if self.fixed { LOGIN } else { self.boot_timeout };
+        let link = Arc::new(Link::connect(target, lease.id.as_str(), self.boot_timeout, login).await?);
+        link.ready(left()).await?;
+        link.take(left()).await?;
         let socket = link.forward(DAEMON_SOCKET).await?;
         let counters: Arc<dyn Counters> = Arc::clone(&link) as Arc<dyn Counters>;
         let buildctl = Buildctl::new(self.binaries().await?, format!("unix://{}", socket.display()));
@@ -95,6 +114,12 @@ impl Runners for Reached {
             Reach::Ssh(target) => self.over_ssh(lease, target).await,
         }
     }
+}
+
+fn hangs(target: &SshTarget, bound: Duration) -> Fault {
+    let message = format!("{} lets in and then answers nothing, for {} s", target.address, bound.as_secs());
+    Fault::new(FaultKind::Infrastructure, "lian::remote::hangs", message)
+        .help("see what its shell and its disk do: `ssh` there and run `true`; a slow boot needs a longer `runners.boot_timeout_s`")
 }
 
 /// buildctl out of a container, kept beside those that setup installs.
@@ -180,7 +205,7 @@ impl OverLink {
             Err(fault) if fault.kind != FaultKind::OutOfMemory && !self.link.stands().await => {
                 Err(self.link.gone(&fault.message))
             }
-            other => other,
+            other => other.map_err(on_runner),
         }
     }
 }

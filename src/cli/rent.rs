@@ -12,6 +12,7 @@ use super::forecast::{self, Fleet};
 use super::images;
 use super::settings::Settings;
 use super::survey::host_platform;
+use super::vacancy::OverSsh;
 use crate::base::Digest;
 use crate::buildkit::data_folder;
 use crate::model::{
@@ -144,7 +145,7 @@ fn provider_of(
             if providers.ssh.hosts.is_empty() {
                 return Err(missing("providers.ssh.hosts"));
             }
-            Arc::new(Ssh::new(providers.ssh.clone(), data_folder().join("hosts")))
+            Arc::new(Ssh::new(providers.ssh.clone(), data_folder().join("hosts")).asking(Arc::new(OverSsh)))
         }
         Kind::Hcloud => {
             let access = hcloud::Access::from_env().map_err(Failure::outside)?;

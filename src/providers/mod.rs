@@ -10,5 +10,5 @@ mod vm_pool;
 
 pub use docker::{Container, Docker, Inside};
 pub use local::{Local, machine};
-pub use ssh::Ssh;
+pub use ssh::{Ssh, Vacancy, Vacant};
 pub use vm_pool::{PoolToken, VmPool};
