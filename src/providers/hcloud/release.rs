@@ -9,6 +9,7 @@ use super::{Hcloud, names};
 use crate::base::{LeaseId, RunId, Timestamp};
 use crate::model::{Fault, FaultKind};
 use crate::ports::OwnedLease;
+use crate::providers::keys;
 
 /// Everything of ours in a project.
 struct Holdings {
@@ -63,7 +64,7 @@ impl Hcloud {
         }
         drop(settled);
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
-        self.forget_keys(lease)
+        keys::forget(&self.lease_keys(lease))
     }
 
     /// Whose lease it is: ours where we have one of this id, or else whose labels say so.
@@ -76,18 +77,6 @@ impl Hcloud {
             return self.owner.clone();
         }
         owners().next().cloned().unwrap_or_else(|| self.owner.clone())
-    }
-
-    fn forget_keys(&self, lease: &LeaseId) -> Result<(), Fault> {
-        let folder = self.lease_keys(lease);
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                let message = format!("the keys of lease {lease} cannot be removed: {error}");
-                Err(Fault::new(FaultKind::Infrastructure, "lian::hcloud::keys", message)
-                    .help(format!("remove {}", folder.display())))
-            }
-            _ => Ok(()),
-        }
     }
 
     async fn holdings(&self, selector: &str) -> Result<Holdings, ApiError> {
