@@ -123,6 +123,7 @@ async fn a_lease_is_rented_listed_and_given_back() {
         (server.name.as_str(), server.host_key.as_str()),
         ("lian-ann-1a2b3c4d-1", "ssh-ed25519 of-lian-ann-1a2b3c4d-1")
     );
+    assert!(server.user_data.starts_with("#cloud-config\n") && !server.user_data.contains(TOKEN));
     let labels: Vec<String> = server.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let expected = [
         "lian=1",
@@ -174,10 +175,14 @@ async fn offers_are_the_settings_types_with_their_prices() {
             .collect()
     };
     insta::assert_snapshot!(shown(&offers).join("\n"), @r#"
-    cax11 2 4 linux/arm64 Some("6000 EUR")
-    cpx21 3 4 linux/amd64 Some("12800 EUR")
-    cax21 4 8 linux/arm64 Some("10400 EUR")
+    cax11 2 4 linux/arm64 Some("6800 EUR")
+    cpx21 3 4 linux/amd64 Some("13600 EUR")
+    cax21 4 8 linux/arm64 Some("11200 EUR")
     "#);
+    let without = HcloudSettings { ipv4: false, ..settings() };
+    let offers = cloud.of(without, "ann", pace()).offers().await.expect("offers");
+    let hourly: Vec<_> = offers.iter().filter_map(|offer| Some(offer.price.as_ref()?.hourly_micros)).collect();
+    assert_eq!(hourly, [6_000, 12_800, 10_400], "no address is billed where there is none");
     cloud.fake.tells_prices(false);
     cloud.fail("GET /pricing", Kind::Status(403, "forbidden"));
     let offers = cloud.provider().offers().await.expect("offers");
@@ -268,6 +273,15 @@ async fn all_that_is_owned_is_listed_and_can_be_given_back_by_anybody() {
         ours.release(&one.lease).await.expect("given back");
     }
     assert_eq!(cloud.fake.everything_gone(), ["server somebody-elses (running)"]);
+    // What has not expired is its owner's to give back.
+    let living = [("lian", "1"), ("lian-owner", "ben"), ("lian-lease", "b-1"), ("lian-expires", "4000000000")];
+    cloud.fake.add_server("lian-ben-b-1", &living);
+    let fault = ours.release(&LeaseId::from("b-1")).await.expect_err("in use elsewhere");
+    assert_eq!((fault.code.as_str(), cloud.fake.servers().len()), ("lian::hcloud::owner", 2));
+    assert!(fault.message.contains("`ben`"), "{}", fault.message);
+    let bens = cloud.of(settings(), "ben", pace());
+    bens.release(&LeaseId::from("b-1")).await.expect("given back by its owner");
+    assert_eq!(cloud.fake.servers().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

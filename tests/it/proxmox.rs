@@ -545,6 +545,12 @@ async fn the_documented_workflow_is_one() {
     let evaluator = lian_build::nickel::Evaluator::new(env!("CARGO_BIN_EXE_lian-build").into());
     let loaded = evaluator.workflow(&file, &[]).expect("evaluated");
     let workflow = loaded.workflow.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    for ids in ["[5999, 5000]", "[5000]", "[5000, 5001, 5002]"] {
+        std::fs::write(&file, text.replace("[5000, 5999]", ids)).expect("written");
+        let loaded = evaluator.workflow(&file, &[]).expect("evaluated");
+        let told = loaded.diagnostics.iter().any(|one| one.message.contains("the first and the last, in this order"));
+        assert!(told, "{ids}: {:?}", loaded.diagnostics);
+    }
     let settings = workflow.providers.proxmox.expect("settings");
     assert_eq!((settings.template, settings.ids, settings.pool.as_deref()), (TEMPLATE, (5000, 5999), Some(POOL)));
     let provider = stage.with(settings, "me", Duration::from_secs(300)).expect("a provider");

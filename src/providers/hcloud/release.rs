@@ -43,6 +43,9 @@ impl Hcloud {
         let mut held = self.holdings(&selector).await.map_err(refused)?;
         let owner = self.owner_of(&held, &label);
         held.retain(|labels| names::are_of(labels, &owner, &label));
+        if owner != self.owner && held.labels().any(|labels| names::expires(labels).is_none_or(|at| at > now())) {
+            return Err(elsewhere(&owner, lease));
+        }
         let name = names::server(&owner, &label);
         if let Some(other) = held.servers.iter().find(|server| server.name != name) {
             return Err(renamed(other, lease));
@@ -140,6 +143,17 @@ fn mark(labels: &Labels) -> Option<(String, String)> {
 fn instant(text: &str) -> Option<Timestamp> {
     let parsed: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(parsed.as_millisecond()).ok().map(Timestamp)
+}
+
+fn now() -> Timestamp {
+    Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
+}
+
+fn elsewhere(owner: &str, lease: &LeaseId) -> Fault {
+    let message = format!("the server of lease {lease} is `{owner}`'s, and has not expired");
+    Fault::new(FaultKind::Unavailable, "lian::hcloud::owner", message).help(
+        "give it back from there, or delete it in the Hetzner console; from here it can be given back once it has expired",
+    )
 }
 
 fn renamed(server: &Server, lease: &LeaseId) -> Fault {

@@ -11,6 +11,7 @@ use super::tls;
 use super::token::Token;
 use super::trouble::Trouble;
 use crate::model::{Fault, FaultKind, ProxmoxSettings};
+use crate::providers::address::is_loopback;
 
 /// A request that got no answer by then got none.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
@@ -79,7 +80,7 @@ impl Api {
             .connect_timeout(Duration::from_secs(10))
             // pveproxy closes connections that idle for 5 s.
             .pool_idle_timeout(Duration::from_secs(3));
-        if tls::is_loopback(&endpoint) {
+        if is_loopback(&endpoint) {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|error| bad(&error))?;
