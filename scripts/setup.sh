@@ -201,6 +201,8 @@ if [ "${1:-}" = --test ]; then
 	has ssh || packages+=(openssh-client)
 	has rsync || packages+=(rsync)
 	has ip || packages+=(iproute2)
+	has iptables && has ip6tables || packages+=(iptables)
+	has nft || packages+=(nftables)
 fi
 install_packages ${packages[@]+"${packages[@]}"}
 [ -n "$(buildkit_bin)" ] || build_buildkit

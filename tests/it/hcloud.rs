@@ -1,6 +1,7 @@
 //! Hetzner Cloud against a fake project: nothing leaks, nothing is made twice, nobody else's server is touched. Refuses: a
 //! fake that Hetzner's own client cannot work with.
 
+mod boot;
 mod failures;
 
 use std::path::Path;
@@ -312,6 +313,34 @@ async fn a_key_that_is_given_serves_many_leases() {
     assert_eq!(cloud.fake.keys(), ["lian-ann-r-3"]);
     provider.release(&LeaseId::from("r-3")).await.expect("given back");
     cloud.is_empty();
+}
+
+#[tokio::test]
+async fn the_documented_workflow_is_one() {
+    let cloud = Cloud::new();
+    let page = include_str!("../../docs/providers/hcloud.md");
+    let text = page.split("```nickel\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a workflow");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("hcloud.ncl");
+    std::fs::write(&file, text).expect("written");
+    let evaluator = lian_build::nickel::Evaluator::new(env!("CARGO_BIN_EXE_lian-build").into());
+    let loaded = evaluator.workflow(&file, &[]).expect("evaluated");
+    let workflow = loaded.workflow.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let documented = workflow.providers.hcloud;
+    let unset = HcloudSettings {
+        buildkit: lian_build::model::BuildkitRelease { url: None, ..documented.buildkit.clone() },
+        ..documented.clone()
+    };
+    let mut told = Vec::new();
+    for settings in [documented, unset] {
+        let provider = cloud.of(settings, "ann", pace());
+        let lease = provider.acquire(&request("r-1")).await.expect("a lease");
+        told.push(
+            cloud.fake.servers().remove(0).user_data.lines().find(|line| line.contains("curl")).map(str::to_owned),
+        );
+        provider.release(&lease.id).await.expect("given back");
+    }
+    assert!(told[0].is_some() && told[0] == told[1], "what is documented as the default is not: {told:?}");
 }
 
 fn made_key(folder: &Path) -> std::path::PathBuf {

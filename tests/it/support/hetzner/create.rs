@@ -133,7 +133,7 @@ fn draft(world: &World, body: &Value) -> Result<Draft, Refusal> {
         cpu: server_type.cores,
         memory_gb: server_type.memory_gb,
         authorized_keys,
-        host_key: rules::host_key(user_data),
+        host_key: rules::cloud_config(user_data)?.host_key.map(|(private, _)| private),
     };
     let user_data = user_data.to_owned();
     Ok(Draft { order, server_type, location, image, labels, user_data, ipv4, ipv6 })
