@@ -2,20 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::apply::now;
 use super::args::{Format, Global};
 use super::exit::Failure;
-use super::rent;
+use super::rent::{self, Remembered};
 use crate::base::LeaseId;
 use crate::model::Fault;
 use crate::ports::ComputeProvider;
 use crate::store::{OpenLease, Store};
 
-/// A create call that was not answered may still come true at the provider: for so long after it was made, what it may
-/// have left is looked for again.
+/// A create call that was not answered may still come true at the provider, and may have been made long after it was
+/// written down: what it may have left is looked for once more, so long after the first look.
 const SETTLED: Duration = Duration::from_secs(10);
 /// Tries of one release before it counts as stuck for this command.
 const TRIES: u32 = 4;
@@ -36,21 +35,26 @@ pub struct Recovered {
 /// Gives back every lease of a dead run, each at the provider that it was asked of.
 pub async fn recover(store: &Store, project_root: &Path) -> Result<Recovered, Failure> {
     let mut recovered = Recovered::default();
-    let mut providers: BTreeMap<String, Result<Arc<dyn ComputeProvider>, String>> = BTreeMap::new();
+    let mut providers: BTreeMap<String, Result<Remembered, String>> = BTreeMap::new();
     for lease in store.open_leases()?.into_iter().filter(|lease| !lease.alive) {
         let provider = providers
             .entry(lease.provider.clone())
             .or_insert_with(|| rent::remembered(&lease.provider, project_root).map_err(|failure| failure.to_string()));
         let released = match provider {
-            Ok(provider) => give_back(&**provider, &lease.lease).await.map_err(|fault| fault.message),
+            Ok(remembered) => give_back_there(remembered, &lease.lease).await,
             Err(why) => Err(why.clone()),
         };
         match released {
-            Ok(()) if is_settled(&lease) => {
+            Ok(found) if found || is_settled(&lease) => {
                 store.forget_lease(&lease.lease)?;
                 recovered.released.push(lease.lease);
             }
-            Ok(()) => recovered.settling.push(lease.lease),
+            Ok(_) => {
+                if lease.state != "settling" {
+                    store.lease_is_settling(&lease.lease, now())?;
+                }
+                recovered.settling.push(lease.lease);
+            }
             Err(why) => {
                 store.lease_is_stuck(&lease.lease, now())?;
                 recovered.stuck.push((lease.lease, why));
@@ -60,8 +64,27 @@ pub async fn recover(store: &Store, project_root: &Path) -> Result<Recovered, Fa
     Ok(recovered)
 }
 
+/// What was granted is gone once it is given back. What was only asked for, as far as one knows, is looked for twice.
 fn is_settled(lease: &OpenLease) -> bool {
-    lease.state != "asked" || now().since(lease.asked) >= SETTLED
+    lease.state == "held" || (lease.state == "settling" && now().since(lease.changed) >= SETTLED)
+}
+
+/// Gives back with the credentials of now. Where a run rented with others and these find nothing, nothing is known; where
+/// they do, that was it. Says whether it was found for certain.
+async fn give_back_there(remembered: &Remembered, lease: &LeaseId) -> Result<bool, String> {
+    let provider = &*remembered.provider;
+    if remembered.elsewhere {
+        let owned = provider.owned().await.map_err(|fault| fault.message)?;
+        if !owned.iter().any(|owned| owned.lease == *lease) {
+            return Err(
+                "it was rented with another token, or at another address, and with these it is not to be found; \
+                        use the token of that project"
+                    .to_owned(),
+            );
+        }
+    }
+    give_back(provider, lease).await.map_err(|fault| fault.message)?;
+    Ok(remembered.elsewhere)
 }
 
 /// As [`recover`], waiting for what has to settle.
@@ -74,7 +97,7 @@ pub async fn recover_all(store: &Store, project_root: &Path) -> Result<Recovered
         if recovered.settling.is_empty() {
             return Ok(all);
         }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(SETTLED).await;
     }
 }
 

@@ -2,6 +2,7 @@
 //! `reach`).
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ use crate::model::{
     BuildSpec, ComputeProvider as Kind, ContextTransfer, Declared, Offer, Providers, RegistryProvider, Size,
 };
 use crate::ports::ComputeProvider;
-use crate::providers::{Docker, Inside, Local, Ssh, VmPool, hcloud, proxmox};
+use crate::providers::{Docker, Inside, Local, PoolToken, Ssh, VmPool, hcloud, proxmox};
 use crate::sizing;
 
 /// Where a run's runners come from.
@@ -45,7 +46,7 @@ impl Renting {
         let provider = provider(settings)?;
         let offers = provider.offers().await.map_err(Failure::outside)?;
         bounds::check_prices(workflow, &offers)?;
-        Ok(Self { provider, offers, memo: memo(settings) })
+        Ok(Self { provider, offers, memo: memo(settings)? })
     }
 
     /// The size a layer begins with, then those it goes on to when memory runs out. This host is as large as it is.
@@ -120,15 +121,62 @@ pub fn provider(settings: &Settings) -> Result<Arc<dyn ComputeProvider>, Failure
 }
 
 /// The provider that a run remembered (see [`Renting::memo`]).
-pub fn remembered(memo: &str, project_root: &Path) -> Result<Arc<dyn ComputeProvider>, Failure> {
-    #[derive(serde::Deserialize)]
-    struct Memo {
-        compute_provider: Kind,
-        providers: Providers,
-    }
+pub struct Remembered {
+    /// As it is reached now.
+    pub provider: Arc<dyn ComputeProvider>,
+    /// Whether the run reached it with other credentials: there, its lease may be where these do not look.
+    pub elsewhere: bool,
+}
+
+/// What a run writes down beside its leases.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Memo {
+    compute_provider: Kind,
+    providers: Providers,
+    /// Tells the account from others.
+    #[serde(default)]
+    account: Option<Account>,
+}
+
+/// A digest of endpoint and token, and what it was salted with.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Account {
+    salt: String,
+    digest: Digest,
+}
+
+/// Reads what a run wrote down.
+pub fn remembered(memo: &str, project_root: &Path) -> Result<Remembered, Failure> {
     let memo: Memo = serde_json::from_str(memo).map_err(|error| missing(&format!("a readable provider: {error}")))?;
+    let elsewhere = match &memo.account {
+        Some(then) => account(memo.compute_provider, &memo.providers, &then.salt)?.as_ref() != Some(&then.digest),
+        None => false,
+    };
     let given_back_only = (Duration::from_secs(60), Inside::default());
-    provider_of(memo.compute_provider, &memo.providers, project_root, given_back_only)
+    let provider = provider_of(memo.compute_provider, &memo.providers, project_root, given_back_only)?;
+    Ok(Remembered { provider, elsewhere })
+}
+
+/// Whose account the environment's credentials are; none where a provider has none.
+fn account(kind: Kind, providers: &Providers, salt: &str) -> Result<Option<Digest>, Failure> {
+    let at = |endpoint: &str, token: Digest| Digest::of(format!("{endpoint} {token}"));
+    Ok(match kind {
+        Kind::Hcloud => Some(hcloud::Access::from_env().map_err(Failure::outside)?.digest(salt)),
+        Kind::Proxmox => {
+            let token = proxmox::Token::from_environment().map_err(Failure::outside)?.digest(salt);
+            providers.proxmox.as_ref().map(|settings| at(&settings.endpoint, token))
+        }
+        Kind::VmPool => {
+            let token = PoolToken::from_env().map_err(Failure::outside)?.map(|token| token.digest(salt));
+            let settings = providers.vm_pool.as_ref().zip(token);
+            settings.map(|(settings, token)| at(&settings.endpoint, token))
+        }
+        Kind::DockerLocal => {
+            let engine = ["DOCKER_HOST", "DOCKER_CONTEXT"].map(|name| std::env::var(name).unwrap_or_default());
+            Some(Digest::of(format!("{salt} {}", engine.join(" "))))
+        }
+        Kind::Local | Kind::Ssh => None,
+    })
 }
 
 fn provider_of(
@@ -166,11 +214,15 @@ fn provider_of(
 }
 
 /// Provider and settings as JSON, without secrets; none where leases end with their process.
-fn memo(settings: &Settings) -> Option<String> {
-    let kind = settings.workflow.compute_provider;
-    let remembered = !matches!(kind, Kind::Local | Kind::Ssh);
-    remembered
-        .then(|| serde_json::json!({ "compute_provider": kind, "providers": settings.workflow.providers }).to_string())
+fn memo(settings: &Settings) -> Result<Option<String>, Failure> {
+    let (compute_provider, providers) = (settings.workflow.compute_provider, settings.workflow.providers.clone());
+    if matches!(compute_provider, Kind::Local | Kind::Ssh) {
+        return Ok(None);
+    }
+    let salt = format!("{:016x}", std::hash::RandomState::new().build_hasher().finish());
+    let account = account(compute_provider, &providers, &salt)?.map(|digest| Account { salt, digest });
+    let memo = Memo { compute_provider, providers, account };
+    Ok(Some(serde_json::to_string(&memo).expect("invariant: settings are JSON")))
 }
 
 /// Who rents, in eight hex digits: this user on this machine.

@@ -201,7 +201,7 @@ impl Default for HcloudSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BuildkitRelease {
-    /// Address of the archive, with `{arch}` for `amd64` or `arm64`; the project's own release where unset.
+    /// Address of the archive, with `{arch}` for `amd64` or `arm64`; BuildKit's own release of v0.32.2 where unset.
     pub url: Option<String>,
     /// SHA-256 of the archive, hex, by architecture (`amd64`, `arm64`).
     pub sha256: BTreeMap<String, String>,

@@ -1,5 +1,6 @@
 //! Floor 5: where runners come from. Refuses: what is done on them.
 
+mod address;
 mod docker;
 pub mod hcloud;
 mod keys;
