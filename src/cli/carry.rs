@@ -28,14 +28,14 @@ pub struct Pace {
     pub keep_going: bool,
 }
 
-/// The exit code of a run.
+/// The exit code of a run. Where every layer that failed did so for want of a runner or a service, however often that was
+/// tried, no layer is to blame.
 pub fn exit_of(run: &Run) -> Exit {
+    let outside = |kind| matches!(kind, FaultKind::Unavailable | FaultKind::Infrastructure);
     match run.outcome() {
         _ if run.stuck().next().is_some() => Exit::Stuck,
         RunOutcome::Success => Exit::Done,
-        RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(|kind| kind == FaultKind::Unavailable) => {
-            Exit::Unavailable
-        }
+        RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(outside) => Exit::Unavailable,
         RunOutcome::Failure => Exit::Failed,
         RunOutcome::Cancelled => Exit::Interrupted,
     }

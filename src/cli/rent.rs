@@ -55,10 +55,16 @@ impl Renting {
         if settings.workflow.compute_provider == Kind::Local {
             return Ok(vec![size]);
         }
-        // One runner builds for all its platforms: its own is among them, or the first of them.
-        let own = platform.split(',').find(|one| self.offers.iter().any(|offer| offer.platform == *one));
+        // One runner builds for all its platforms: that of the type that was named is among them, or the first that there is.
+        let said = sizing::named(&size, &self.offers).map(|offer| offer.platform.as_str());
+        let own = platform.split(',').find(|one| said == Some(*one));
+        let own =
+            own.or_else(|| platform.split(',').find(|one| self.offers.iter().any(|offer| offer.platform == *one)));
         let platform = own.unwrap_or_else(|| platform.split(',').next().unwrap_or(platform));
-        sizing::ladder(&size, &self.offers, platform).map_err(Failure::unavailable)
+        sizing::ladder(&size, &self.offers, platform).map_err(|error| match error {
+            sizing::LadderError::OtherPlatform { .. } => Failure::usage(error),
+            sizing::LadderError::NoOffer { .. } => Failure::unavailable(error),
+        })
     }
 
     /// Whether runners are other machines: images then go to a registry straight from there, where there is one.

@@ -5,6 +5,6 @@ mod ladder;
 mod resolve;
 mod tables;
 
-pub use ladder::{LadderError, ladder};
-pub use resolve::{Explicit, SizingError, resolve, wanted};
+pub use ladder::{LadderError, ladder, named};
+pub use resolve::{SizingError, resolve, wanted};
 pub use tables::{Defaults, LANGUAGES, OTHER_LANGUAGES, TIERS, Tier, language_default, smallest_fitting, tier};
