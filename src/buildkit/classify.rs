@@ -147,6 +147,10 @@ fn out_of_memory(evidence: &str) -> Fault {
 fn of_world(error: &str, failure: &Failure) -> Option<Fault> {
     let text = failure.text.as_str();
     let fault = |kind, code: &str, message: String| Some(Fault::new(kind, code, message));
+    // What a registry says of itself, its full disk too, is about neither this machine nor a base image.
+    if let Some(fault) = of_push(error) {
+        return Some(fault);
+    }
     if let Some(id) = between(error, "secret ", ": not found") {
         let message = format!("the step needs the secret `{id}`, and no value was given");
         return fault(FaultKind::Missing, "lian::buildkit::missing_secret", message).map(|fault| {
@@ -169,8 +173,7 @@ fn of_world(error: &str, failure: &Failure) -> Option<Fault> {
         return fault(FaultKind::Unavailable, "lian::buildkit::disk_full", "no space left on the device".to_owned())
             .map(|fault| fault.help("free disk space with `lian-build gc`, then run `lian-build apply` again"));
     }
-    let first = of_push(error).or_else(|| of_image(error, text));
-    first.or_else(|| of_file(error)).or_else(|| of_daemon(error, failure))
+    of_image(error, text).or_else(|| of_file(error)).or_else(|| of_daemon(error, failure))
 }
 
 /// What Go's client says where it speaks TLS to a server that does not, by what that one answers.

@@ -131,5 +131,5 @@ fn lost(evidence: &str) -> Fault {
     let mut fault =
         Fault::new(FaultKind::Infrastructure, "lian::remote::link_lost", "the connection to the runner was lost");
     fault.evidence = Some(evidence.to_owned());
-    fault.help("it is tried again on a new runner; should it go on, look at the network between here and there")
+    fault.help("should it happen again and again, look at the network between here and the runner")
 }

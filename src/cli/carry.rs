@@ -14,7 +14,7 @@ use super::signals;
 use crate::context::Reader;
 use crate::drive::{self, World};
 use crate::life::{Limits, Run, StepSpec};
-use crate::model::{FaultKind, Outcome as StepOutcome, PlannedStep, RunOutcome, RunState, RunnerReuse};
+use crate::model::{FaultKind, Outcome as StepOutcome, PlannedStep, RunOutcome, RunState, RunnerReuse, Size};
 use crate::ports::{ImageStore, Journal, Observer};
 use crate::report::{self, Look, Style};
 use crate::store::{Session, Tally};
@@ -99,12 +99,14 @@ pub async fn carry_out(
     let stops = signals::stops().map_err(show::io)?;
     let specs = specs(&blueprint);
     let limits = limits(settings, &renting, pace);
-    let Blueprint { plan, jobs, digests, .. } = blueprint;
+    let Blueprint { plan, jobs, digests, sizes, .. } = blueprint;
     let observer: Box<dyn Observer> = if global.format == Format::Json {
         report::json_events()
     } else {
         let look = Look { style: Style::stderr(), quiet: global.quiet, verbose: global.verbose, width: pace.width };
-        report::observer(&plan, look)
+        let rungs = |sizes: Vec<Size>| sizes.into_iter().map(|size| size.runner_type).collect();
+        let ladders = sizes.into_iter().map(|(layer, sizes)| (layer, rungs(sizes))).collect();
+        report::observer(&plan, look, ladders)
     };
     let mut observer = report::detached(observer);
     let id = session.id().clone();

@@ -22,7 +22,8 @@ fn mixed() -> (Fake, Project) {
 }
 
 fn plan(fake: &Fake, project: &Project, more: &[&str]) -> Ran {
-    let mut command = project.command(&["plan", "--format", "json"]);
+    let format: &[&str] = if more.contains(&"--format") { &["plan"] } else { &["plan", "--format", "json"] };
+    let mut command = project.command(format);
     command.args(more).env("HCLOUD_TOKEN", TOKEN).env("HCLOUD_ENDPOINT", fake.endpoint());
     command.output().expect("it starts").into()
 }
@@ -89,6 +90,11 @@ fn the_command_line_wins_over_the_workflow() {
     project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
     let rented = plan(&fake, &project, &[]).exits(0).json();
     assert!(rented["forecast"]["leases"] == 1, "{rented}");
+    let text = plan(&fake, &project, &["--format", "text"]).exits(0).stdout;
+    let last = text.lines().last().expect("lines");
+    let told =
+        "1 to build, 0 to reuse · at least 45s on 1 runner · at least €0.01 (1 started hour) · 1 not built before";
+    assert_eq!(last, format!("{told} · lian-build apply"));
     let here = plan(&fake, &project, &["--provider", "local"]).exits(0).json();
     assert!(here.get("forecast").is_none(), "{here}");
     let refused = plan(&fake, &project, &["--context-transfer", "rsync"]).exits(64);
