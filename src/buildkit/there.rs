@@ -164,7 +164,7 @@ fn lost(evidence: &str) -> Fault {
     let mut fault =
         Fault::new(FaultKind::Infrastructure, "lian::remote::link_lost", "the connection to the runner was lost");
     fault.evidence = Some(evidence.to_owned());
-    fault.help("it is tried again on a new runner; should it go on, look at the network between here and there")
+    fault.help("should it happen again and again, look at the network between here and the runner")
 }
 
 #[cfg(test)]
@@ -179,6 +179,7 @@ mod tests {
             name: "[2/2] RUN make".to_owned(),
             error: "process \"make\" did not complete successfully: exit code: 2".to_owned(),
             log_tail: vec!["cc: No space left on device".to_owned()],
+            tells_kill: false,
         };
         let full = Failure { vertices: vec![step], exit: Some(1), ..Failure::default() };
         let faults = [

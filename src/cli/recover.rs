@@ -8,10 +8,11 @@ use super::apply::now;
 use super::args::{Format, Global};
 use super::exit::Failure;
 use super::rent::{self, Remembered};
+use super::show;
 use crate::base::LeaseId;
 use crate::model::Fault;
 use crate::ports::ComputeProvider;
-use crate::store::{OpenLease, Store};
+use crate::store::{OpenLease, Store, StoreError};
 
 /// A create call that was not answered may still come true at the provider, and may have been made long after it was
 /// written down: what it may have left is looked for once more, so long after the first look.
@@ -46,22 +47,30 @@ pub async fn recover(store: &Store, project_root: &Path) -> Result<Recovered, Fa
         };
         match released {
             Ok(found) if found || is_settled(&lease) => {
-                store.forget_lease(&lease.lease)?;
+                written(store.forget_lease(&lease.lease));
                 recovered.released.push(lease.lease);
             }
             Ok(_) => {
                 if lease.state != "settling" {
-                    store.lease_is_settling(&lease.lease, now())?;
+                    written(store.lease_is_settling(&lease.lease, now()));
                 }
                 recovered.settling.push(lease.lease);
             }
             Err(why) => {
-                store.lease_is_stuck(&lease.lease, now())?;
+                written(store.lease_is_stuck(&lease.lease, now()));
                 recovered.stuck.push((lease.lease, why));
             }
         }
     }
     Ok(recovered)
+}
+
+/// A ledger that cannot be written is no reason to leave the other runners where they are: they are given back once more
+/// by the next command, which does no harm.
+fn written(result: Result<(), StoreError>) {
+    if let Err(error) = result {
+        tracing::warn!("the ledger of leases: {error}");
+    }
 }
 
 /// What was granted is gone once it is given back. What was only asked for, as far as one knows, is looked for twice.
@@ -85,6 +94,36 @@ async fn give_back_there(remembered: &Remembered, lease: &LeaseId) -> Result<boo
     }
     give_back(provider, lease).await.map_err(|fault| fault.message)?;
     Ok(remembered.elsewhere)
+}
+
+/// What a command does before all else that can fail: gives back what dead runs of this project left, and tells of it. A
+/// project without a history has no such runs.
+pub fn first(global: &Global, project_root: &Path) -> Result<Recovered, Failure> {
+    let Some(store) = Store::open_existing(project_root)? else { return Ok(Recovered::default()) };
+    let left = show::runtime()?.block_on(recover(&store, project_root))?;
+    tell(global, &left);
+    Ok(left)
+}
+
+/// What a command does in the end: what had to settle is looked for once more, and told where it is stuck. Whether
+/// anything is.
+pub fn is_stuck(project_root: &Path, left: Recovered) -> bool {
+    if left.settling.is_empty() {
+        return !left.stuck.is_empty();
+    }
+    let look = || {
+        let Some(store) = Store::open_existing(project_root)? else { return Ok(Recovered::default()) };
+        show::runtime()?.block_on(recover(&store, project_root))
+    };
+    let again = match look() {
+        Ok(again) => again,
+        Err(failure) => {
+            tracing::warn!("what dead runs left could not be looked for again: {failure}");
+            return !left.stuck.is_empty();
+        }
+    };
+    tell_stuck(again.stuck.iter().filter(|(lease, _)| left.stuck.iter().all(|(known, _)| known != lease)));
+    !again.stuck.is_empty()
 }
 
 /// As [`recover`], waiting for what has to settle.
@@ -122,7 +161,11 @@ pub fn tell(global: &Global, recovered: &Recovered) {
             eprintln!("the runner {lease} of a run that died was given back");
         }
     }
-    for (lease, why) in &recovered.stuck {
+    tell_stuck(recovered.stuck.iter());
+}
+
+fn tell_stuck<'a>(stuck: impl Iterator<Item = &'a (LeaseId, String)>) {
+    for (lease, why) in stuck {
         eprintln!("lian::leases::stuck: the runner {lease} could not be given back, and may still be billed: {why}");
         eprintln!("  help: mend that, then type `lian-build leases gc`; every apply tries again, too");
     }

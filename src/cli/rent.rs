@@ -61,13 +61,19 @@ impl Renting {
         if settings.workflow.compute_provider == Kind::Local {
             return Ok(vec![size]);
         }
-        let platform = self.runner_platform(platform);
-        sizing::ladder(&size, &self.offers, &platform).map_err(Failure::unavailable)
+        let platform = self.place_of(&size, platform);
+        sizing::ladder(&size, &self.offers, &platform).map_err(|error| match error {
+            sizing::LadderError::OtherPlatform { .. } => Failure::usage(error),
+            sizing::LadderError::NoOffer { .. } => Failure::unavailable(error),
+        })
     }
 
-    /// The platform of the runner that builds for these.
-    pub fn runner_platform(&self, platforms: &str) -> String {
-        sizing::runner_platform(platforms, &self.offers)
+    /// The platform of the runner that builds for these: that of the type that was named is among them, or the first that
+    /// there is.
+    pub fn place_of(&self, size: &Size, platforms: &str) -> String {
+        let said = sizing::named(size, &self.offers).map(|offer| offer.platform.as_str());
+        let own = platforms.split(',').map(str::trim).find(|one| said == Some(one));
+        own.map_or_else(|| sizing::runner_platform(platforms, &self.offers), str::to_owned)
     }
 
     /// What there is to lease, for a forecast.

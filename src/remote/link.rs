@@ -159,7 +159,7 @@ impl Link {
             format!("the connection to {} was lost", self.name),
         );
         fault.evidence = Some(evidence.to_owned());
-        fault.help("it is tried again on a new runner; should it go on, look at the network between here and there")
+        fault.help("should it happen again and again, look at the network between here and the runner")
     }
 }
 

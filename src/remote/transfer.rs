@@ -104,7 +104,7 @@ impl Link {
             let help = "install rsync there, or set `runners.context_transfer = 'session`";
             (FaultKind::Unavailable, "lian::remote::no_rsync", "has no rsync", help)
         } else {
-            let help = "it is tried again on a new runner; should it go on, look at the network between here and there";
+            let help = "should it happen again and again, look at the network between here and the runner";
             (FaultKind::Infrastructure, "lian::remote::transfer", "did not take the whole context", help)
         };
         let mut fault = Fault::new(kind, id, format!("{} {what}", self.name()));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::schedule::{Todo, makespan};
-use crate::base::{LayerName, Timestamp};
+use crate::base::{LayerName, LeaseId, Timestamp};
 use crate::model::{Action, BuildEvent, Event, EventBody, Fault, Outcome, Plan, PlannedStep, StepEnd, VertexState};
 
 /// A step of the plan.
@@ -82,6 +82,10 @@ pub struct Board {
     width: usize,
     /// What the leases came to: currency, millionths, leases, started hours.
     pub cost: Option<(String, u64, usize, u64)>,
+    /// Leases that could not be given back.
+    pub stuck: Vec<LeaseId>,
+    /// The runner types that each layer may get, smallest first, where that is known.
+    pub ladders: BTreeMap<LayerName, Vec<String>>,
 }
 
 impl Board {
@@ -96,6 +100,8 @@ impl Board {
         Self {
             started: None,
             cost: None,
+            stuck: Vec::new(),
+            ladders: BTreeMap::new(),
             standings: vec![Standing::Waiting; plan.steps.len()],
             places,
             parents,
@@ -157,6 +163,7 @@ impl Board {
                 let earlier = Earlier { fault: fault.clone(), runner };
                 self.earlier.entry(layer.clone()).or_default().push(earlier);
             }
+            EventBody::LeaseStuck { lease, .. } => self.stuck.push(lease.clone()),
             EventBody::RunCost { currency, micros, leases, started_hours } => {
                 self.cost = Some((currency.clone(), *micros, *leases, *started_hours));
             }
