@@ -5,7 +5,7 @@
 # make setup   installs what is missing make recipe renews the service's recipe.json after its dependencies changed
 #
 # Settings: LIAN_FLAGS (flags for apply), TARGET (default app), PROFILE (release), LIAN_SOURCE (upstream or packages: where
-# the layers get their tools from; found out where it is not said), CARGO_TARGET_DIR.
+# the layers get their tools from) and LIAN_PROVIDER (local or docker-local), found out where they are not said, CARGO_TARGET_DIR.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
@@ -24,6 +24,7 @@ BASE = $(CACHE)/base-images/debian-trixie-slim
 SOURCE = $(shell scripts/reach.sh)
 # How the catalog is run here. These are looked up once for each target, before its first line: what installs is a target of
 # its own.
+PROVIDER = $(shell scripts/setup.sh --provider)
 WORKFLOW = $(if $(filter packages,$(SOURCE)),--workflow workflows/packages.ncl --base-image docker.io/library/debian:trixie-slim=oci-layout:$(BASE),--workflow workflows/local.ncl)
 export LIAN_BUILDKIT_BIN = $(shell scripts/setup.sh --bin)
 
@@ -45,11 +46,11 @@ base: setup
 
 demo: build base
 	@$(LIAN) check >&2
-	@$(LIAN) plan $(WORKFLOW) --target $(TARGET) >&2
-	@$(LIAN) apply $(WORKFLOW) --target $(TARGET) $(LIAN_FLAGS)
+	@$(LIAN) plan $(WORKFLOW) --provider $(PROVIDER) --target $(TARGET) >&2
+	@$(LIAN) apply $(WORKFLOW) --provider $(PROVIDER) --target $(TARGET) $(LIAN_FLAGS)
 
 catalog: build base
-	@$(LIAN) apply $(WORKFLOW) $(LIAN_FLAGS)
+	@$(LIAN) apply $(WORKFLOW) --provider $(PROVIDER) $(LIAN_FLAGS)
 
 test: setup-test
 	cargo fmt --check

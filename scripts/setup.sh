@@ -4,6 +4,8 @@
 #   setup.sh --test    also what `make test` needs
 #   setup.sh --bench   also the peers that `make bench` measures against
 #   setup.sh --bin     installs nothing: prints the folder that holds buildkitd and buildctl (for LIAN_BUILDKIT_BIN)
+#   setup.sh --provider  installs nothing: prints where a build runs here: `local`, or `docker-local` for whoever is not root, or
+#                        has no Go to make BuildKit with, and may speak to a Docker Engine. LIAN_PROVIDER overrides the look
 # It writes to the user's cache folder (tools/bin there links to what was installed last) and, as root on Debian, installs
 # Debian packages; nothing else. Words go to stderr.
 set -euo pipefail
@@ -63,12 +65,25 @@ link() {
 	done
 }
 
+# provider: this machine's own BuildKit where there is one or it can be made and run, else Docker where that answers.
+provider() {
+	if [ -n "${LIAN_PROVIDER:-}" ]; then
+		echo "$LIAN_PROVIDER"
+	elif [ -n "${BUILDKIT_HOST:-}" ] || { [ "$(id -u)" = 0 ] && { has go || [ -n "$(buildkit_bin)" ]; }; }; then
+		echo local
+	elif has docker && docker version >/dev/null 2>&1; then
+		echo docker-local
+	else
+		echo local
+	fi
+}
+
 build_buildkit() {
 	if ! has go; then
 		say "buildkitd and buildctl $version are missing, and there is no Go to build them with"
 		say "  install Go $(sed -n 's/^go //p' "$repo/tools/go.mod") or newer, and run this again"
 		say "  or put both binaries of BuildKit $version into a folder and name it in LIAN_BUILDKIT_BIN"
-		if has docker; then say "  (with Docker: docker create moby/buildkit:$version, then docker cp /usr/bin/. out of it)"; fi
+		say "  or start a Docker Engine that you may use: builds then run in its containers"
 		exit 4
 	fi
 	say "building buildkitd and buildctl $version (about 2 minutes, once)"
@@ -178,9 +193,13 @@ case ${1:-} in
 	buildkit_bin
 	exit 0
 	;;
+--provider)
+	provider
+	exit 0
+	;;
 "" | --test | --bench) ;;
 *)
-	echo "usage: $0 [--test|--bench|--bin]" >&2
+	echo "usage: $0 [--test|--bench|--bin|--provider]" >&2
 	exit 64
 	;;
 esac
@@ -188,9 +207,13 @@ esac
 has cargo || die "Rust is missing: install it with rustup, then run this again"
 [ "$(uname -s)" = Linux ] || die "buildkitd runs on Linux only"
 
+# The tests have a BuildKit of their own, whatever builds run on.
+own_buildkit=yes
+if [ -z "${1:-}" ] && [ "$(provider)" = docker-local ]; then own_buildkit=; fi
+
 packages=()
 has cc || packages+=(gcc libc6-dev)
-has runc || has crun || packages+=(runc)
+[ -z "$own_buildkit" ] || has runc || has crun || packages+=(runc)
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 # Only where the base image has to be made here.
 [ "$("$repo/scripts/reach.sh")" = upstream ] || has mmdebstrap || packages+=(mmdebstrap)
@@ -208,7 +231,7 @@ if [ "${1:-}" = --test ]; then
 	has nft || packages+=(nftables)
 fi
 install_packages ${packages[@]+"${packages[@]}"}
-[ -n "$(buildkit_bin)" ] || build_buildkit
+[ -z "$own_buildkit" ] || [ -n "$(buildkit_bin)" ] || build_buildkit
 if [ -x "$cached/buildctl" ]; then link "$cached/buildkitd" "$cached/buildctl"; fi
 
 if [ "${1:-}" = --test ]; then
