@@ -34,7 +34,8 @@ setup:
 setup-test:
 	@scripts/setup.sh --test >&2
 
-setup-bench: setup-bench
+setup-bench: setup-test
+	@scripts/setup.sh --bench >&2
 
 build: setup
 	@cargo build --quiet --locked --profile $(PROFILE) --bin lian-build >&2

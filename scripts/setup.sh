@@ -201,6 +201,11 @@ if [ "${1:-}" = --test ]; then
 	has ssh || packages+=(openssh-client)
 	has rsync || packages+=(rsync)
 	has ip || packages+=(iproute2)
+	# An engine of the tests' own: see tests/it/support/docker.rs. Newer Debians have its client apart.
+	has dockerd || [ -x /usr/sbin/dockerd ] || packages+=(docker.io)
+	has docker || ! apt-cache show docker-cli >/dev/null 2>&1 || packages+=(docker-cli)
+	has iptables && has ip6tables || packages+=(iptables)
+	has nft || packages+=(nftables)
 fi
 install_packages ${packages[@]+"${packages[@]}"}
 [ -n "$(buildkit_bin)" ] || build_buildkit

@@ -21,10 +21,7 @@ impl Binaries {
     /// [`BuildkitError::NotFound`] where there is no buildctl; a missing daemon is not an error yet.
     pub fn find() -> Result<Self, BuildkitError> {
         let given = std::env::var_os("LIAN_BUILDKIT_BIN").filter(|folder| !folder.is_empty()).map(PathBuf::from);
-        let cache = std::env::var_os("XDG_CACHE_HOME")
-            .map(PathBuf::from)
-            .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-        Self::find_in(given.as_deref(), std::env::var_os("PATH"), cache.as_deref())
+        Self::find_in(given.as_deref(), std::env::var_os("PATH"), cache().as_deref())
     }
 
     /// [`Binaries::find`] with the environment as arguments. A given folder is the only one that is looked in: whoever
@@ -61,6 +58,17 @@ fn not_found(name: &'static str, given: Option<&Path>) -> BuildkitError {
         None => "PATH or ~/.cache/lian-build/tools".to_owned(),
     };
     BuildkitError::NotFound { name, searched }
+}
+
+fn cache() -> Option<PathBuf> {
+    std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
+}
+
+/// The folder that holds a folder for each version of BuildKit's programs that was installed for lian-build alone.
+pub fn tools_folder() -> Option<PathBuf> {
+    cache().map(|cache| cache.join("lian-build/tools"))
 }
 
 /// Where setup leaves them: `bin` links to what was installed last; each version has a folder of its own beside it.

@@ -1,6 +1,7 @@
 //! The builder on a BuildKit daemon: one `buildctl` a build. Refuses: starting the daemon (`daemon` does).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -49,12 +50,23 @@ pub(super) async fn look(counters: Option<&dyn Counters>) -> Option<Usage> {
     counters?.usage().await.inspect_err(|fault| tracing::debug!("{}", fault.message)).ok()
 }
 
+/// A daemon that was killed is started again by then: so often, and with this pause, its runner is looked at.
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
+
 /// The fault of a build, with what the counters say.
 pub(super) async fn judged(counters: Option<&dyn Counters>, mut unsolved: Unsolved, before: Option<Usage>) -> Fault {
-    if let (Unsolved::Failed(failure), Some(before)) = (&mut unsolved, before)
-        && let Some(after) = look(counters).await
-    {
-        failure.oom = OomEvidence::between(&before, &after);
+    if let (Unsolved::Failed(failure), Some(before)) = (&mut unsolved, before) {
+        for _ in 0..LOOKS {
+            let Some(after) = look(counters).await else { break };
+            failure.oom = OomEvidence::between(&before, &after);
+            // The kernel killed something: whether it was the daemon shows when there is another one.
+            let open = failure.oom == OomEvidence::None && after.kernel_kills > before.kernel_kills;
+            if !open || !failure.lost_daemon() {
+                break;
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
     }
     fault_of(unsolved)
 }

@@ -13,6 +13,8 @@ pub struct VertexFailure {
     pub error: String,
     /// The last lines that it wrote.
     pub log_tail: Vec<String>,
+    /// Whether cargo said of late that the compiler was killed (`signal: 9, SIGKILL`).
+    pub tells_kill: bool,
 }
 
 /// What the runner's own counters say about memory (ADR-039).
@@ -26,8 +28,9 @@ pub enum OomEvidence {
         /// For people, e.g. `killed at 7.8 of 8.0 GB`.
         text: String,
     },
-    /// The kernel killed something for want of memory, but nothing of the steps' cgroup.
-    Elsewhere,
+    /// The kernel killed something for want of memory, nothing of the steps' cgroup, and the BuildKit daemon is another
+    /// one now, or gone. A kill alone would prove nothing: the kernel may be shared.
+    Daemon,
 }
 
 impl OomEvidence {
@@ -36,7 +39,8 @@ impl OomEvidence {
         if after.oom_kills > before.oom_kills {
             return Self::Counter { text: format!("killed at {}", share(after.memory_peak, after.memory_limit)) };
         }
-        if after.kernel_kills > before.kernel_kills { Self::Elsewhere } else { Self::None }
+        let other_daemon = after.daemon_starts != before.daemon_starts;
+        if after.kernel_kills > before.kernel_kills && other_daemon { Self::Daemon } else { Self::None }
     }
 }
 
@@ -105,7 +109,7 @@ fn of_process(vertex: &VertexFailure, oom: &OomEvidence) -> Option<Fault> {
         }));
     }
     let code: u32 = end.strip_prefix("exit code: ")?.parse().ok()?;
-    let killed = code == 137 || vertex.log_tail.iter().any(|line| line.contains("(signal: 9, SIGKILL: kill)"));
+    let killed = code == 137 || vertex.tells_kill;
     match oom {
         OomEvidence::Counter { text } if killed => Some(out_of_memory(text)),
         _ => {
@@ -143,6 +147,10 @@ fn out_of_memory(evidence: &str) -> Fault {
 fn of_world(error: &str, failure: &Failure) -> Option<Fault> {
     let text = failure.text.as_str();
     let fault = |kind, code: &str, message: String| Some(Fault::new(kind, code, message));
+    // What a registry says of itself, its full disk too, is about neither this machine nor a base image.
+    if let Some(fault) = of_push(error) {
+        return Some(fault);
+    }
     if let Some(id) = between(error, "secret ", ": not found") {
         let message = format!("the step needs the secret `{id}`, and no value was given");
         return fault(FaultKind::Missing, "lian::buildkit::missing_secret", message).map(|fault| {
@@ -166,6 +174,49 @@ fn of_world(error: &str, failure: &Failure) -> Option<Fault> {
             .map(|fault| fault.help("free disk space with `lian-build gc`, then run `lian-build apply` again"));
     }
     of_image(error, text).or_else(|| of_file(error)).or_else(|| of_daemon(error, failure))
+}
+
+/// What Go's client says where it speaks TLS to a server that does not, by what that one answers.
+const NO_TLS: [&str; 2] =
+    ["tls: first record does not look like a TLS handshake", "server gave HTTP response to HTTPS client"];
+
+/// The image is built, and the registry did not take it.
+fn of_push(error: &str) -> Option<Fault> {
+    let (name, why) = error.split_once("failed to push ")?.1.split_once(": ")?;
+    let registry = name.split('/').next().unwrap_or(name);
+    let repository = name.split_once('@').map_or(name, |(repository, _)| repository);
+    let status = status(why);
+    let refused = ["access denied", "authorization failed"].iter().any(|sign| why.contains(sign))
+        || why == "denied"
+        || why.starts_with("denied:")
+        || status.is_some_and(|code| (400..500).contains(&code) && code != 408 && code != 429);
+    let mut fault = if refused {
+        let message = format!("the registry does not take {repository}");
+        Fault::new(FaultKind::Unavailable, "lian::buildkit::push_denied", message).help(format!(
+            "log in (`docker login {registry}`) with a user who may push there, and see whether `{repository}` is the \
+             repository's name"
+        ))
+    } else if NO_TLS.iter().any(|sign| why.contains(sign)) {
+        // The same the next time.
+        let message = format!("{repository} could not be pushed: {registry} speaks no TLS");
+        Fault::new(FaultKind::Unavailable, "lian::buildkit::push_failed", message).help(
+            "set `plain_http = true` in the workflow's `registry`, and name it in the buildkitd.toml of runners \
+             ([registry.\"HOST:PORT\"] http = true)",
+        )
+    } else {
+        let message = format!("{repository} could not be pushed");
+        Fault::new(FaultKind::Infrastructure, "lian::buildkit::push_failed", message).help(format!(
+            "see whether {registry} can be reached from the runner and is well; then run it again: what is built is cached"
+        ))
+    };
+    fault.evidence = Some(one_line(why));
+    Some(fault)
+}
+
+/// The status of an answer, as `unexpected status from POST request to https://…: 500 Internal Server Error: …` has it.
+fn status(text: &str) -> Option<u16> {
+    let answer = text.split_once("unexpected status from ")?.1.split_once(": ")?.1;
+    answer.split(' ').next()?.parse().ok()
 }
 
 fn of_image(error: &str, text: &str) -> Option<Fault> {
@@ -199,20 +250,35 @@ fn of_file(error: &str) -> Option<Fault> {
     Some(fault.help("correct the path, or see whether .dockerignore leaves the file out"))
 }
 
+/// What buildctl says where its daemon is gone.
+const GONE: [&str; 6] = [
+    "error reading from server: EOF",
+    "error reading from server: read",
+    "connection refused",
+    "transport: Error while dialing",
+    "the client connection is closing",
+    // A container that was ended under its daemon.
+    "dial-stdio] has exited",
+];
+
+impl Failure {
+    /// Whether it looks as though the daemon went away.
+    pub fn lost_daemon(&self) -> bool {
+        self.exit.is_some() && GONE.iter().any(|sign| self.text.contains(sign))
+    }
+}
+
 fn of_daemon(error: &str, failure: &Failure) -> Option<Fault> {
     let text = failure.text.as_str();
-    const GONE: [&str; 5] = [
-        "error reading from server: EOF",
-        "error reading from server: read",
-        "connection refused",
-        "transport: Error while dialing",
-        "the client connection is closing",
-    ];
     if !GONE.iter().any(|sign| error.contains(sign) || text.contains(sign)) {
         return None;
     }
-    if failure.oom != OomEvidence::None {
-        return Some(out_of_memory("the kernel killed the BuildKit daemon for want of memory"));
+    match &failure.oom {
+        OomEvidence::None => {}
+        OomEvidence::Counter { text } => return Some(out_of_memory(text)),
+        OomEvidence::Daemon => {
+            return Some(out_of_memory("the kernel killed the BuildKit daemon for want of memory"));
+        }
     }
     let mut fault =
         Fault::new(FaultKind::Infrastructure, "lian::buildkit::daemon_gone", "the BuildKit daemon went away");

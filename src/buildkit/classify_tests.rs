@@ -9,11 +9,16 @@ fn step(error: &str, tail: &[&str], oom: OomEvidence) -> Fault {
         name: RUN.to_owned(),
         error: error.to_owned(),
         log_tail: tail.iter().map(|line| (*line).to_owned()).collect(),
+        tells_kill: tail.iter().any(|line| line.ends_with("(signal: 9, SIGKILL: kill)")),
     };
     let text = format!(
         "Dockerfile:2\n--------------------\n   2 | >>> RUN make\n--------------------\nerror: failed to solve: {error}"
     );
     classify(&Failure { vertices: vec![vertex], text, exit: Some(1), oom })
+}
+
+fn vertex(name: &str, error: &str) -> VertexFailure {
+    VertexFailure { name: name.to_owned(), error: error.to_owned(), ..VertexFailure::default() }
 }
 
 fn counter() -> OomEvidence {
@@ -53,13 +58,9 @@ fn the_steps_own_text_proves_nothing() {
 
 #[test]
 fn a_harmless_vertex_error_is_not_the_cause() {
-    let import = VertexFailure { name: "importing cache manifest".into(), error: "not found".into(), log_tail: vec![] };
-    let real = VertexFailure {
-        name: RUN.into(),
-        error: "process \"x\" did not complete successfully: exit code: 3".into(),
-        log_tail: vec![],
-    };
-    let cancelled = VertexFailure { name: "[b 2/2] RUN y".into(), error: "context canceled".into(), log_tail: vec![] };
+    let import = vertex("importing cache manifest", "not found");
+    let real = vertex(RUN, "process \"x\" did not complete successfully: exit code: 3");
+    let cancelled = vertex("[b 2/2] RUN y", "context canceled");
     let text = format!("error: failed to solve: {}", real.error);
     let fault =
         classify(&Failure { vertices: vec![real, import, cancelled], text, exit: Some(1), ..Failure::default() });
@@ -81,12 +82,16 @@ fn names_what_is_missing() {
 
 #[test]
 fn the_world_is_not_the_layers_fault() {
-    let text = "error: failed to receive status: rpc error: code = Unavailable desc = error reading from server: EOF";
-    let gone = classify(&Failure { text: text.into(), exit: Some(1), ..Failure::default() });
-    assert_eq!((gone.kind, gone.code.as_str()), (FaultKind::Infrastructure, "lian::buildkit::daemon_gone"));
+    for why in
+        ["EOF", "command [docker exec -i lian-1 buildctl dial-stdio] has exited with exit status 137, make sure …"]
+    {
+        let text = "error: failed to receive status: rpc error: code = Unavailable desc = error reading from server: ";
+        let gone = classify(&Failure { text: format!("{text}{why}"), exit: Some(1), ..Failure::default() });
+        assert_eq!((gone.kind, gone.code.as_str()), (FaultKind::Infrastructure, "lian::buildkit::daemon_gone"));
+    }
 
     let error = "failed to do request: Head \"https://h/v2/library/nosuch/manifests/latest\": dial tcp: no such host";
-    let vertex = VertexFailure { name: "[internal] load metadata".into(), error: error.into(), log_tail: vec![] };
+    let vertex = vertex("[internal] load metadata", error);
     let text = format!(
         "error: failed to solve: nosuch: failed to resolve source metadata for h/library/nosuch:latest: {error}"
     );
@@ -111,28 +116,80 @@ fn a_dockerfile_that_cannot_be_read_is_a_failed_build() {
 
 #[test]
 fn counters_tell_whose_kill_it_was() {
-    let usage = |oom_kills, kernel_kills| Usage {
+    let usage = |oom_kills, kernel_kills, daemon_starts| Usage {
         oom_kills,
         kernel_kills,
         memory_peak: 7_800_000_000,
         memory_limit: 8_000_000_000,
-        daemon_starts: 0,
+        daemon_starts,
+        ..Usage::default()
     };
-    assert_eq!(OomEvidence::between(&usage(1, 5), &usage(1, 5)), OomEvidence::None);
-    assert_eq!(OomEvidence::between(&usage(1, 5), &usage(1, 6)), OomEvidence::Elsewhere);
+    let between = |before: Usage, after: Usage| OomEvidence::between(&before, &after);
+    assert_eq!(between(usage(1, 5, 9), usage(1, 5, 9)), OomEvidence::None);
+    assert_eq!(between(usage(1, 5, 9), usage(1, 5, 10)), OomEvidence::None, "a daemon that was started again");
+    assert_eq!(between(usage(1, 5, 9), usage(1, 6, 9)), OomEvidence::None, "a kill of somebody's on the same kernel");
+    assert_eq!(between(usage(1, 5, 9), usage(1, 6, 10)), OomEvidence::Daemon);
+    assert_eq!(between(usage(1, 5, 9), usage(1, 6, 0)), OomEvidence::Daemon, "its socket is gone");
     let text = "killed at 7.8 of 8.0 GB".to_owned();
-    assert_eq!(OomEvidence::between(&usage(1, 5), &usage(2, 6)), OomEvidence::Counter { text });
+    assert_eq!(between(usage(1, 5, 9), usage(2, 6, 9)), OomEvidence::Counter { text });
 }
 
 #[test]
 fn a_daemon_that_the_kernel_killed_is_out_of_memory_and_a_step_beside_it_is_not() {
     let text = "error: failed to solve: Unavailable: error reading from server: EOF".to_owned();
     let failure = |oom| Failure { vertices: Vec::new(), text: text.clone(), exit: Some(1), oom };
+    assert!(failure(OomEvidence::None).lost_daemon());
     assert_eq!(classify(&failure(OomEvidence::None)).kind, FaultKind::Infrastructure);
-    let killed = classify(&failure(OomEvidence::Elsewhere));
+    let killed = classify(&failure(OomEvidence::Daemon));
     assert_eq!(killed.kind, FaultKind::OutOfMemory);
     assert!(killed.evidence.expect("evidence").contains("killed the BuildKit daemon"));
     let beside =
-        step(r#"process "/bin/sh -c x" did not complete successfully: exit code: 137"#, &[], OomEvidence::Elsewhere);
+        step(r#"process "/bin/sh -c x" did not complete successfully: exit code: 137"#, &[], OomEvidence::Daemon);
     assert_eq!(beside.kind, FaultKind::Build);
+}
+
+/// What BuildKit wrote of a push that failed for this reason.
+fn pushed(why: &str) -> Fault {
+    let error = format!("failed to push 127.0.0.1:5998/acme/api: {why}");
+    let text = format!("error: failed to solve: {error}");
+    let vertices = vec![vertex("exporting to image", &error)];
+    classify(&Failure { vertices, text, exit: Some(1), ..Failure::default() })
+}
+
+#[test]
+fn a_registry_that_is_not_well_is_pushed_to_again() {
+    let blob = "v2/a/b/blobs/sha256:a4ee235f83d510cbb86d2a6423557557172709351e4b1924383ee2eb3e73450c";
+    for why in [
+        format!("failed to do request: Head \"http://127.0.0.1:1/{blob}\": dial tcp 127.0.0.1:1: connect: connection refused"),
+        format!("failed to do request: Head \"https://nosuch.invalid/{blob}\": dial tcp: lookup nosuch.invalid on 10.255.255.53:53: no such host"),
+        format!("unexpected status from HEAD request to http://127.0.0.1:5998/{blob}: 429 Too Many Requests"),
+        "unexpected status from POST request to http://127.0.0.1:5998/v2/five/b/blobs/uploads/: 500 Internal Server Error: oops".to_owned(),
+        "unexpected status from PUT request to http://127.0.0.1:5998/v2/put5/b/blobs/uploads/x?digest=sha256%3Aa4ee235f83d510cbb86d2a6423557557172709351e4b1924383ee2eb3e73450c: 502 Bad Gateway: {}".to_owned(),
+        format!("unexpected status from HEAD request to http://127.0.0.1:5998/{blob}: 503 Service Unavailable"),
+    ] {
+        let fault = pushed(&why);
+        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::buildkit::push_failed"), "{why}");
+        assert_eq!(fault.message, "127.0.0.1:5998/acme/api could not be pushed");
+        assert!(fault.evidence.is_some_and(|evidence| evidence == why) && fault.help.is_some());
+    }
+}
+
+#[test]
+fn a_registry_that_refuses_is_not_asked_again() {
+    for why in [
+        "unexpected status from HEAD request to http://127.0.0.1:5999/v2/a/b/blobs/sha256:386f: 401 Unauthorized",
+        "unexpected status from POST request to http://127.0.0.1:5998/v2/none/b/blobs/uploads/: 404 Not Found: {}",
+        "denied",
+        "push access denied, repository does not exist or may require authorization: server message: insufficient_scope: authorization failed",
+    ] {
+        let fault = pushed(why);
+        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::buildkit::push_denied"), "{why}");
+        let help = fault.help.expect("help");
+        assert!(help.contains("docker login 127.0.0.1:5998") && help.contains("`127.0.0.1:5998/acme/api`"), "{help}");
+    }
+    let tls = pushed(
+        "failed to do request: Head \"https://192.0.2.2:5997/v2/a/b/blobs/sha256:386f\": tls: first record does not look like a TLS handshake",
+    );
+    assert_eq!((tls.kind, tls.code.as_str()), (FaultKind::Unavailable, "lian::buildkit::push_failed"));
+    assert!(tls.help.is_some_and(|help| help.contains("plain_http")));
 }

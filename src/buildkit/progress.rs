@@ -11,8 +11,15 @@ use crate::model::{BuildEvent, VertexState};
 
 /// How many lines of a step's log a fault shows.
 const TAIL_LINES: usize = 12;
-/// A longer line is cut: minified text and binary noise must not flood a terminal or the journal.
-const LINE_BYTES: usize = 2000;
+/// Of a longer line the beginning and the end are kept, so many bytes of each: minified text and binary noise must not
+/// flood a terminal or the journal, and what cargo says of a compiler that was killed stands behind its whole command.
+const HEAD_BYTES: usize = 1200;
+const END_BYTES: usize = 700;
+/// How cargo's line ends where the compiler was killed.
+const KILLED: &str = "(signal: 9, SIGKILL: kill)";
+/// So many lines after it a step still counts as ended by that kill: cargo lets its other jobs finish, with all that they
+/// have to say.
+const KILLED_LINES: usize = 1000;
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
@@ -79,7 +86,38 @@ struct Vertex {
 #[derive(Default)]
 struct Tail {
     lines: VecDeque<String>,
-    partial: Vec<u8>,
+    partial: Line,
+    /// Lines since one said that a compiler was killed.
+    since_kill: Option<usize>,
+}
+
+/// A line that is not over: its beginning, its last bytes, and whether something between the two is gone.
+#[derive(Default)]
+struct Line {
+    head: Vec<u8>,
+    end: VecDeque<u8>,
+    cut: bool,
+}
+
+impl Line {
+    fn push(&mut self, byte: u8) {
+        if self.head.len() < HEAD_BYTES {
+            return self.head.push(byte);
+        }
+        if self.end.len() == END_BYTES {
+            self.end.pop_front();
+            self.cut = true;
+        }
+        self.end.push_back(byte);
+    }
+
+    fn text(&self) -> String {
+        let end: Vec<u8> = self.end.iter().copied().collect();
+        if !self.cut {
+            return String::from_utf8_lossy(&[&self.head[..], &end].concat()).trim_end().to_owned();
+        }
+        format!("{} … {}", String::from_utf8_lossy(&self.head), String::from_utf8_lossy(&end)).trim_end().to_owned()
+    }
 }
 
 impl Tail {
@@ -89,17 +127,17 @@ impl Tail {
                 b'\n' => self.end_line(),
                 // A carriage return redraws the line: only its last state is of use.
                 b'\r' => {}
-                _ if self.partial.len() < LINE_BYTES => self.partial.push(byte),
-                _ => {}
+                _ => self.partial.push(byte),
             }
         }
     }
 
     fn end_line(&mut self) {
-        let line = String::from_utf8_lossy(&std::mem::take(&mut self.partial)).trim_end().to_owned();
+        let line = std::mem::take(&mut self.partial).text();
         if line.is_empty() {
             return;
         }
+        self.since_kill = if line.ends_with(KILLED) { Some(0) } else { self.since_kill.map(|lines| lines + 1) };
         if self.lines.len() == TAIL_LINES {
             self.lines.pop_front();
         }
@@ -107,9 +145,14 @@ impl Tail {
     }
 
     fn lines(&self) -> Vec<String> {
-        let last = String::from_utf8_lossy(&self.partial).trim_end().to_owned();
+        let last = self.partial.text();
         let all: Vec<String> = self.lines.iter().cloned().chain((!last.is_empty()).then_some(last)).collect();
         all[all.len().saturating_sub(TAIL_LINES)..].to_vec()
+    }
+
+    /// Whether one of its last lines says that a compiler was killed.
+    fn tells_kill(&self) -> bool {
+        self.partial.text().ends_with(KILLED) || self.since_kill.is_some_and(|lines| lines <= KILLED_LINES)
     }
 }
 
@@ -216,7 +259,8 @@ impl Progress {
         failed
             .filter_map(|vertex| {
                 let error = vertex.error.clone()?;
-                Some(VertexFailure { name: vertex.name.clone(), error, log_tail: vertex.tail.lines() })
+                let (log_tail, tells_kill) = (vertex.tail.lines(), vertex.tail.tells_kill());
+                Some(VertexFailure { name: vertex.name.clone(), error, log_tail, tells_kill })
             })
             .collect()
     }

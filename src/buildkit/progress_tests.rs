@@ -55,6 +55,44 @@ fn keeps_the_last_lines_and_the_words_after_the_records() {
     assert_eq!(progress.text(), "error: failed to solve: it broke");
 }
 
+/// A step whose log is these lines.
+fn failed_after(lines: &[String]) -> VertexFailure {
+    let mut progress = Progress::default();
+    let text = lines.join("\n") + "\n";
+    // As it comes: in pieces that end anywhere.
+    for piece in text.as_bytes().chunks(700) {
+        let data = base64::engine::general_purpose::STANDARD.encode(piece);
+        progress.line(&format!(r#"{{"logs":[{{"vertex":"sha256:a","stream":2,"data":"{data}"}}]}}"#));
+    }
+    let error = r#"process \"/bin/sh -c cargo b\" did not complete successfully: exit code: 101"#;
+    progress.line(&vertex(&format!(r#""started":"2026-11-22T22:42:10Z","error":"{error}""#)));
+    progress.failures().remove(0)
+}
+
+#[test]
+fn a_compiler_that_was_killed_is_seen_behind_its_long_command_and_before_many_lines() {
+    let command = format!("`rustc --crate-name app {}`", "--extern a=/workspace/target/liba.rlib ".repeat(128));
+    assert!(command.len() > 5_000);
+    let killed = format!("  process didn't exit successfully: {command} (signal: 9, SIGKILL: kill)");
+    let others = |count: usize| (0..count).map(|n| format!("warning: unused variable {n}"));
+    let lines: Vec<String> = [killed.clone()].into_iter().chain(others(20)).collect();
+    let failure = failed_after(&lines);
+    assert!(failure.tells_kill, "{failure:?}");
+    let text = "killed at 7.8 of 8.0 GB".to_owned();
+    let oom = super::super::classify::OomEvidence::Counter { text };
+    let failed = super::super::classify::Failure { vertices: vec![failure], exit: Some(1), oom, ..Default::default() };
+    assert_eq!(super::super::classify::classify(&failed).kind, crate::model::FaultKind::OutOfMemory);
+
+    let shown = failed_after(std::slice::from_ref(&killed)).log_tail;
+    assert!(shown[0].starts_with("  process didn't") && shown[0].ends_with("(signal: 9, SIGKILL: kill)"), "{shown:?}");
+    assert!(shown[0].contains(" … ") && shown[0].len() < 2_000, "{}", shown[0].len());
+
+    // Long ago is not why it ended; and what only speaks of a kill is none.
+    let lines: Vec<String> = [killed].into_iter().chain(others(1_001)).collect();
+    assert!(!failed_after(&lines).tells_kill);
+    assert!(!failed_after(&["expected (signal: 9, SIGKILL: kill), got 0".to_owned()]).tells_kill);
+}
+
 #[test]
 fn tells_steps_from_the_rest() {
     for step in ["[1/2] FROM x", "[stage-1 2/3] RUN a", "[linux/arm64 build 10/12] COPY . ."] {
@@ -84,6 +122,6 @@ proptest! {
         }
         let lines = tail.lines();
         prop_assert!(lines.len() <= TAIL_LINES);
-        prop_assert!(lines.iter().all(|line| line.len() <= 3 * LINE_BYTES));
+        prop_assert!(lines.iter().all(|line| line.len() <= 3 * (HEAD_BYTES + END_BYTES) + 5));
     }
 }

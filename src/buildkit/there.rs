@@ -18,6 +18,9 @@ use crate::ports::{BuildRequest, BuildSink, Built, Counters};
 /// What is told of buildctl's own end; `ssh` ends with 255 whether the link broke or its command was killed.
 const MARK: &str = "lian-build: buildctl ended with ";
 
+/// How a shell ends that finds no such program.
+const NOT_FOUND: i32 = 127;
+
 /// buildctl on a runner.
 #[derive(Clone)]
 pub struct BuildctlThere {
@@ -57,9 +60,11 @@ impl BuildctlThere {
         let told = text.lines().rev().find_map(|line| line.trim().strip_prefix(MARK));
         match told.and_then(|code| code.parse::<i32>().ok()) {
             Some(0) => {}
+            Some(NOT_FOUND) => return Err(no_buildctl()),
             Some(code) => {
                 let exit = (code < 128).then_some(code);
-                return Err(judged(counters, without_mark(failed(&progress, exit)), before).await);
+                let fault = judged(counters, without_mark(failed(&progress, exit)), before).await;
+                return Err(on_runner(fault));
             }
             None => return Err(lost(&format!("ssh ended with {exit:?} while buildctl ran"))),
         }
@@ -69,14 +74,16 @@ impl BuildctlThere {
     }
 
     /// buildctl ends with its `ssh`: once nobody reads its standard input any more, it is stopped, and the daemon cancels.
+    /// The runner is not let go before (its guard waits for the lock on `building`).
     fn script(&self, args: &[String]) -> String {
         let args: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
         let config = quoted(&self.folder.join("docker").display().to_string());
         let address = quoted(&self.address);
+        let lock = quoted(&self.folder.join("building").display().to_string());
         let args = args.join(" ");
         format!(
-            "export DOCKER_CONFIG={config}; exec 3<&0; buildctl --addr {address} {args} </dev/null 3<&- & b=$!; \
-             {{ cat <&3; kill $b; sleep 5; kill -9 $b; }} >/dev/null 2>&1 & w=$!; exec 3<&-; \
+            "export DOCKER_CONFIG={config}; exec 8>>{lock}; flock -s 8; exec 3<&0; buildctl --addr {address} {args} </dev/null 3<&- & b=$!; \
+             {{ cat <&3; kill $b; sleep 5; kill -9 $b; }} >/dev/null 2>&1 8>&- & w=$!; exec 3<&-; \
              wait $b; rc=$?; kill $w 2>/dev/null; echo \"{MARK}$rc\" >&2; exit $rc"
         )
     }
@@ -116,6 +123,32 @@ impl BuildctlThere {
     }
 }
 
+fn no_buildctl() -> Fault {
+    let message = "the runner has no buildctl on the PATH of its user's shell";
+    Fault::new(FaultKind::Unavailable, "lian::remote::no_buildctl", message)
+        .help("install it there, or set `runners.context_transfer = 'session`")
+}
+
+/// A fault of a build on a runner: what helps on this machine does not help there.
+pub fn on_runner(fault: Fault) -> Fault {
+    let help = match (fault.code.as_str(), &fault.help) {
+        ("lian::buildkit::daemon_gone", _) => {
+            "it is tried again on a new lease; should it go on, look at buildkitd's log on the runner"
+        }
+        ("lian::buildkit::disk_full", _) => {
+            "free disk space on the runner (`buildctl prune` there), or give the layer a larger one"
+        }
+        (_, Some(help)) if help.contains("`lian-build gc`") => {
+            "free disk space on the runner (`buildctl prune` there), or give the layer a larger one"
+        }
+        (_, Some(help)) if help.contains("`lian-build doctor`") => {
+            "the whole log: `lian-build logs`; the daemon's is on the runner"
+        }
+        _ => return fault,
+    };
+    fault.help(help)
+}
+
 fn without_mark(unsolved: Unsolved) -> Unsolved {
     match unsolved {
         Unsolved::Failed(mut failure) => {
@@ -131,5 +164,35 @@ fn lost(evidence: &str) -> Fault {
     let mut fault =
         Fault::new(FaultKind::Infrastructure, "lian::remote::link_lost", "the connection to the runner was lost");
     fault.evidence = Some(evidence.to_owned());
-    fault.help("it is tried again on a new runner; should it go on, look at the network between here and there")
+    fault.help("should it happen again and again, look at the network between here and the runner")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::buildkit::classify::{Failure, VertexFailure, classify};
+
+    #[test]
+    fn what_helps_here_is_not_advised_for_a_runner() {
+        let of = |text: &str| classify(&Failure { text: text.to_owned(), exit: Some(1), ..Failure::default() });
+        let step = VertexFailure {
+            name: "[2/2] RUN make".to_owned(),
+            error: "process \"make\" did not complete successfully: exit code: 2".to_owned(),
+            log_tail: vec!["cc: No space left on device".to_owned()],
+            tells_kill: false,
+        };
+        let full = Failure { vertices: vec![step], exit: Some(1), ..Failure::default() };
+        let faults = [
+            of("error: failed to solve: Unavailable: error reading from server: EOF"),
+            of("error: failed to solve: write /x: no space left on device"),
+            of("error: something new"),
+            classify(&full),
+        ];
+        for fault in faults {
+            let here = fault.help.clone().expect("help");
+            assert!(here.contains("lian-build gc") || here.contains("lian-build doctor"), "{fault:?}");
+            let there = on_runner(fault).help.expect("help");
+            assert!(there.contains("runner") && !there.contains("gc`") && !there.contains("doctor"), "{there}");
+        }
+    }
 }

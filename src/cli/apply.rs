@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::args::{Format, Global, Selection};
+use super::args::{Format, Global, Project, Selection};
 use super::blueprint;
 use super::bounds::Pace;
 use super::carry;
-use super::exit::{Exit, Failure, Outcome};
+use super::exit::{Exit, Failure, Outcome, outranked};
+use super::housekeeping;
 use super::images::Images;
-use super::recover::{self, Recovered};
+use super::platforms;
+use super::recover;
 use super::rent::Renting;
 use super::settings::Settings;
 use super::show;
@@ -30,10 +32,15 @@ pub struct Wishes {
 /// Runs the command. Whatever happens, a program's last line is `run.finished`.
 pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome {
     finish(global, |told| {
-        let settings = Settings::of_selection(selection)?;
+        let settings = settings_or_remind(Settings::of_selection(selection))?;
         let pace = Pace { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
         run(global, settings, Survey::take, pace, told)
     })
+}
+
+/// Where nobody knows which project is meant, nothing is given back; that something waits is said all the same.
+pub fn settings_or_remind(settings: Result<Settings, Failure>) -> Result<Settings, Failure> {
+    settings.inspect_err(|_| recover::remind(&housekeeping::project_root(&Project { project: ".".into() })))
 }
 
 /// Sees to a program's last line, however the work ends: `told` says whether the run began, and so tells its end itself.
@@ -50,11 +57,26 @@ pub fn finish(global: &Global, work: impl FnOnce(&mut bool) -> Outcome) -> Outco
     Ok(exit)
 }
 
-/// Plans what the survey finds, and carries it out.
+/// Gives back what dead runs left, then plans what the survey finds, and carries it out. A lease that cannot be given back
+/// outranks whatever comes of that.
 pub fn run(
     global: &Global,
+    settings: Settings,
+    survey: impl Fn(&Settings) -> Result<Survey, Failure>,
+    pace: Pace,
+    told: &mut bool,
+) -> Outcome {
+    let root = settings.project_root.clone();
+    let left = recover::first(global, &root)?;
+    let outcome = build(global, settings, survey, pace, told);
+    outranked(outcome, recover::is_stuck(&root, left))
+}
+
+/// Plans and builds; what dead runs left is given back.
+fn build(
+    global: &Global,
     mut settings: Settings,
-    survey: impl FnOnce(&Settings) -> Result<Survey, Failure>,
+    survey: impl Fn(&Settings) -> Result<Survey, Failure>,
     pace: Pace,
     told: &mut bool,
 ) -> Outcome {
@@ -62,8 +84,7 @@ pub fn run(
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(show::io)?;
     let renting = runtime.block_on(Renting::of(&settings))?;
-    settings.platform = renting.platform();
-    let survey = survey(&settings)?;
+    let survey = platforms::survey(&mut settings, &renting, survey)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
     let store = Store::open(&settings.project_root)?;
@@ -72,8 +93,6 @@ pub fn run(
             eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
         }
     }
-    let left = runtime.block_on(recover::recover(&store, &settings.project_root))?;
-    recover::tell(global, &left);
     let images = Images::open(&settings)?;
     // Whatever the plan reuses stays until the run is over.
     let in_use = images.in_use()?;
@@ -82,8 +101,9 @@ pub fn run(
     super::pins::add_missing(&settings, &blueprint.pins)?;
     // An image that is reused is what the catalog says now, whatever was built in between.
     for step in blueprint.plan.steps.iter().filter(|step| step.digest.is_some()) {
-        images.store().make_latest(step.image.trim_end_matches(":latest"), &step.key)?;
+        images.store().point(step.image.trim_end_matches(":latest"), "latest", &step.key)?;
     }
+    let tagged = settings.tag.as_deref().map(|tag| (tag.to_owned(), blueprint.plan.clone()));
     let session = Arc::new(store.begin(&super::command_line(), now())?);
     let drawn = (blueprint, renting);
     let carried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -112,20 +132,19 @@ pub fn run(
             return Err(failure);
         }
     };
-    session.end(now(), carry::tally(&run))?;
-    drop(in_use);
-    tidy(&store, &images, run.count(StepOutcome::Built) > 0);
-    let stuck = recover_rest(&store, &settings, &left);
-    Ok(if stuck { Exit::Stuck } else { carry::exit_of(&run) })
-}
-
-/// What had to settle is looked for once more; says whether anything is stuck.
-fn recover_rest(store: &Store, settings: &Settings, left: &Recovered) -> bool {
-    if left.settling.is_empty() {
-        return !left.stuck.is_empty();
-    }
-    let again = show::runtime().and_then(|runtime| runtime.block_on(recover::recover(store, &settings.project_root)));
-    again.is_ok_and(|again| !again.stuck.is_empty())
+    let exit = carry::exit_of(&run);
+    let wound_up = (|| {
+        session.end(now(), carry::tally(&run))?;
+        drop(in_use);
+        if let Some((tag, plan)) = tagged.filter(|_| exit == Exit::Done) {
+            for step in &plan.steps {
+                images.store().point(step.image.trim_end_matches(":latest"), &tag, &step.key)?;
+            }
+        }
+        tidy(&store, &images, run.count(StepOutcome::Built) > 0);
+        Ok(exit)
+    })();
+    outranked(wound_up, exit == Exit::Stuck)
 }
 
 /// The default bounds hold without being asked for.

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use super::place::Provider;
+
 /// Builds a catalog of container-image layers with BuildKit: checks that they fit together, says what must be rebuilt
 /// and why, and builds it.
 #[derive(Debug, Parser)]
@@ -69,6 +71,7 @@ pub enum Command {
     #[command(after_help = "Examples:
   lian-build plan
   lian-build plan --target app --detailed-exitcode
+  lian-build plan --provider hcloud     what it would cost there
   lian-build plan --format mermaid > graph.mmd")]
     Plan {
         #[command(flatten)]
@@ -82,6 +85,7 @@ pub enum Command {
   lian-build apply
   lian-build apply --target app --parallel 4
   lian-build apply --force rust --fail-fast
+  lian-build apply --provider local     here, whatever the workflow says
   lian-build apply --base-image docker.io/library/debian:trixie-slim=oci-layout:./debian")]
     Apply {
         #[command(flatten)]
@@ -99,8 +103,12 @@ pub enum Command {
     /// Builds one Dockerfile, without a catalog, on a runner of its own
     #[command(after_help = "Examples:
   lian-build dispatch
-  lian-build dispatch --provider hcloud --runner-type cax31 --context-transfer session
-  lian-build dispatch --context services/api --image acme/api --secret id=token,env=TOKEN")]
+  lian-build dispatch --image registry.example:5000/team/app:v1.2
+  lian-build dispatch --context services/api --image acme/api --secret id=token,env=TOKEN
+  HCLOUD_TOKEN=… lian-build dispatch --workflow workflows/cloud.ncl --runner-type cax31 --context-transfer session
+
+A provider of other machines needs its settings: the workflow says where hosts or servers and their BuildKit come from
+(docs/providers/ has one for each), and the environment holds its token.")]
     Dispatch(Box<super::dispatch::Dispatch>),
     /// Moves the pins of external images in `lian.lock` to what their tags mean now
     #[command(after_help = "Examples:
@@ -171,6 +179,7 @@ pub enum Command {
         args_conflicts_with_subcommands = true,
         after_help = "Examples:
   lian-build leases
+  lian-build leases --provider hcloud
   lian-build leases gc
   lian-build leases gc --lease 7f3a9c21-1"
     )]
@@ -179,6 +188,9 @@ pub enum Command {
         command: Option<LeasesCommand>,
         #[command(flatten)]
         source: Source,
+        /// Whose leases; wins over the workflow
+        #[arg(long, value_enum)]
+        provider: Option<Provider>,
     },
     /// Leases this machine's provider's runners to others over HTTP
     #[command(
@@ -220,6 +232,9 @@ pub enum LeasesCommand {
     Gc {
         #[command(flatten)]
         source: Source,
+        /// Whose leases; wins over the workflow
+        #[arg(long, value_enum)]
+        provider: Option<Provider>,
         /// Also this lease, though it is not expired; may be repeated
         #[arg(long, value_name = "LEASE")]
         lease: Vec<String>,
@@ -301,6 +316,8 @@ pub struct Selection {
     /// An `ARG` value for every layer whose Dockerfile declares it
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub build_arg: Vec<(String, String)>,
+    #[command(flatten)]
+    pub place: super::place::Place,
     #[command(flatten)]
     pub layout: Layout,
 }

@@ -40,10 +40,12 @@ pub fn check_prices(workflow: &Workflow, offers: &[Offer]) -> Result<(), Failure
 
 /// The plan's steps as a run needs them.
 pub fn specs(blueprint: &Blueprint, renting: &Renting) -> Vec<StepSpec> {
+    let sizes =
+        |step: &PlannedStep| blueprint.sizes.get(&step.layer).cloned().unwrap_or_else(|| vec![step.size.clone()]);
     let place = |step: &PlannedStep| {
         // What is reused runs nowhere.
         let job = blueprint.jobs.get(&step.layer);
-        let platform = job.map(|job| renting.runner_platform(&job.request.platform)).unwrap_or_default();
+        let platform = job.map(|job| renting.place_of(&sizes(step)[0], &job.request.platform)).unwrap_or_default();
         Place { platform, namespace: String::new() }
     };
     let spec = |step: &PlannedStep| StepSpec {
@@ -51,7 +53,7 @@ pub fn specs(blueprint: &Blueprint, renting: &Renting) -> Vec<StepSpec> {
         parents: step.parents.clone(),
         reuse: step.digest.clone(),
         place: place(step),
-        sizes: blueprint.sizes.get(&step.layer).cloned().unwrap_or_else(|| vec![step.size.clone()]),
+        sizes: sizes(step),
     };
     blueprint.plan.steps.iter().map(spec).collect()
 }

@@ -15,20 +15,20 @@ use super::signals;
 use crate::context::Reader;
 use crate::drive::{self, World};
 use crate::life::Run;
-use crate::model::{FaultKind, Outcome as StepOutcome, RunOutcome, RunState};
+use crate::model::{FaultKind, Outcome as StepOutcome, RunOutcome, RunState, Size};
 use crate::ports::{ImageStore, Journal, Observer};
 use crate::report::{self, Look, Style};
 use crate::store::{Session, Tally};
 
-/// The exit code of a run.
+/// The exit code of a run. Where every layer that failed did so for want of a runner or a service, however often that was
+/// tried, no layer is to blame.
 pub fn exit_of(run: &Run) -> Exit {
+    let outside = |kind| matches!(kind, FaultKind::Unavailable | FaultKind::Infrastructure);
     match run.outcome() {
         _ if run.stuck().next().is_some() => Exit::Stuck,
         _ if run.faults().any(|kind| kind == FaultKind::Bug) => Exit::Bug,
         RunOutcome::Success => Exit::Done,
-        RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(|kind| kind == FaultKind::Unavailable) => {
-            Exit::Unavailable
-        }
+        RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(outside) => Exit::Unavailable,
         RunOutcome::Failure => Exit::Failed,
         RunOutcome::Cancelled => Exit::Interrupted,
     }
@@ -59,12 +59,14 @@ pub async fn carry_out(
     let stops = signals::stops().map_err(show::io)?;
     let specs = bounds::specs(&blueprint, &renting);
     let limits = bounds::limits(settings, &renting, pace);
-    let Blueprint { plan, jobs, digests, .. } = blueprint;
+    let Blueprint { plan, jobs, digests, sizes, .. } = blueprint;
     let observer: Box<dyn Observer> = if global.format == Format::Json {
         report::json_events()
     } else {
         let look = Look { style: Style::stderr(), quiet: global.quiet, verbose: global.verbose, width: pace.width };
-        report::observer(&plan, look)
+        let rungs = |sizes: Vec<Size>| sizes.into_iter().map(|size| size.runner_type).collect();
+        let ladders = sizes.into_iter().map(|(layer, sizes)| (layer, rungs(sizes))).collect();
+        report::observer(&plan, look, ladders)
     };
     let mut observer = report::detached(observer);
     let id = session.id().clone();

@@ -4,16 +4,17 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use super::apply;
 use super::args::Global;
 use super::bounds::Pace;
 use super::exit::{Failure, Outcome, UsageError};
+use super::place::Place;
 use super::settings::{self, Settings};
 use super::survey::{Survey, host_platform};
 use crate::model::{
-    Base, BuildSpec, Catalog, CatalogSettings, ComputeProvider, ContextTransfer, Declared, Kind, Layer, Secret,
+    Base, BuildSpec, Catalog, CatalogSettings, Declared, Kind, Layer, RegistryProvider, RegistrySettings, Secret,
     Workflow,
 };
 
@@ -26,18 +27,23 @@ pub struct Dispatch {
     /// The Dockerfile [default: Dockerfile in the context]
     #[arg(long, value_name = "FILE")]
     pub dockerfile: Option<PathBuf>,
-    /// The image's name, `namespace/name` [default: dispatch/<the context folder's name>]
-    #[arg(long, value_name = "NAME")]
+    /// The image, `[registry/]namespace/name[:tag]` [default: dispatch/<the context folder's name>]
+    #[arg(long, value_name = "REF")]
     pub image: Option<String>,
+    /// The registry that it goes to, `host[:port][/prefix]`; wins over the workflow
+    #[arg(long, value_name = "ADDRESS")]
+    pub registry: Option<String>,
+    /// The registry is spoken to without TLS
+    #[arg(long)]
+    pub plain_http: bool,
     /// The stage to build; the last one where unset
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
     /// A workflow with the settings of providers, runners and registry
     #[arg(long, value_name = "FILE")]
     pub workflow: Option<PathBuf>,
-    /// Where it is built; wins over the workflow
-    #[arg(long, value_enum)]
-    pub provider: Option<Provider>,
+    #[command(flatten)]
+    pub place: Place,
     /// The size, by the provider's or the tier's name; wins over .build-spec.ncl
     #[arg(long, value_name = "TYPE")]
     pub runner_type: Option<String>,
@@ -59,10 +65,13 @@ pub struct Dispatch {
     /// A runner that is not ready by then is given back, seconds
     #[arg(long, value_name = "SECONDS")]
     pub boot_timeout: Option<u64>,
-    /// How the context reaches the runner; wins over the workflow
-    #[arg(long, value_enum)]
-    pub context_transfer: Option<Transfer>,
-    /// The platform, e.g. linux/arm64 [default: the first runner's]
+    /// No runner lives longer, minutes; wins over the workflow
+    #[arg(long, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_lifetime_min: Option<u64>,
+    /// What it may cost, in the provider's currency; wins over the workflow
+    #[arg(long, value_name = "AMOUNT", value_parser = parse_cost)]
+    pub max_cost: Option<f64>,
+    /// The platform, e.g. linux/arm64 [default: the runner type's, or the first runner's]
     #[arg(long, value_name = "PLATFORM")]
     pub platform: Option<String>,
     /// An `ARG` value; may be repeated
@@ -74,6 +83,9 @@ pub struct Dispatch {
     /// A build secret: `id=ID,env=VARIABLE` or `id=ID,src=FILE`; may be repeated
     #[arg(long, value_name = "id=ID,…", value_parser = parse_secret)]
     pub secret: Vec<Secret>,
+    /// Lends ssh mounts of this id the keys of the agent here; those that the Dockerfile mounts are lent anyway
+    #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "default")]
+    pub ssh: Vec<String>,
     /// Uses another image for an external base: `REF=oci-layout:DIR`
     #[arg(long, value_name = "REF=oci-layout:DIR", value_parser = super::args::parse_pair)]
     pub base_image: Vec<(String, String)>,
@@ -87,68 +99,63 @@ pub struct Dispatch {
     pub layout: super::args::Layout,
 }
 
-/// `--provider`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Provider {
-    /// This machine's BuildKit
-    Local,
-    /// A container on this machine's Docker Engine
-    DockerLocal,
-    /// A fixed host
-    Ssh,
-    /// Hetzner Cloud
-    Hcloud,
-    /// Proxmox VE
-    Proxmox,
-    /// A service that leases runners
-    VmPool,
-}
-
-/// `--context-transfer`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Transfer {
-    /// To the runner's /workspace, images to a registry
-    Rsync,
-    /// Over the connection, images back over it
-    Session,
-}
-
 /// Runs the command.
 pub fn dispatch(global: &Global, wishes: &Dispatch) -> Outcome {
     apply::finish(global, |told| {
-        let settings = settings_of(wishes)?;
-        let (namespace, name) = name_of(wishes)?;
-        let survey = |settings: &Settings| Ok(Survey::of_one(settings, catalog(wishes, settings, &namespace, &name)));
+        let image = image_of(wishes)?;
+        let settings = apply::settings_or_remind(settings_of(wishes, &image))?;
+        let survey = |settings: &Settings| Ok(Survey::of_one(settings, catalog(wishes, settings, &image)));
         apply::run(global, settings, survey, Pace { width: 1, keep_going: true }, told)
     })
 }
 
-fn settings_of(wishes: &Dispatch) -> Result<Settings, Failure> {
+/// The workflow, with what was said on the command line over it.
+fn workflow_of(wishes: &Dispatch, image: &Target) -> Result<Workflow, Failure> {
     let mut workflow = match &wishes.workflow {
         Some(file) => settings::workflow_in(file, &[])?,
         None => Workflow::default(),
     };
-    if let Some(provider) = wishes.provider {
-        workflow.compute_provider = match provider {
-            Provider::Local => ComputeProvider::Local,
-            Provider::DockerLocal => ComputeProvider::DockerLocal,
-            Provider::Ssh => ComputeProvider::Ssh,
-            Provider::Hcloud => ComputeProvider::Hcloud,
-            Provider::Proxmox => ComputeProvider::Proxmox,
-            Provider::VmPool => ComputeProvider::VmPool,
-        };
-    }
+    wishes.place.over(&mut workflow);
     if !wishes.location.is_empty() {
         workflow.providers.hcloud.locations.clone_from(&wishes.location);
     }
     if let Some(seconds) = wishes.boot_timeout {
         workflow.runners.boot_timeout_s = seconds;
     }
-    match wishes.context_transfer {
-        Some(Transfer::Rsync) => workflow.runners.context_transfer = ContextTransfer::Rsync,
-        Some(Transfer::Session) => workflow.runners.context_transfer = ContextTransfer::Session,
-        None => {}
+    if let Some(minutes) = wishes.max_lifetime_min {
+        workflow.runners.max_lifetime_min = minutes;
     }
+    workflow.runners.max_cost = wishes.max_cost.or(workflow.runners.max_cost);
+    // The image's own registry is meant in full; what `--registry` or the workflow says may have a prefix.
+    let address = match (&image.registry, &wishes.registry) {
+        (Some(host), Some(given)) if given.trim_end_matches('/') != host => {
+            let (image, registry) = (host.clone(), given.clone());
+            return Err(Failure::usage(UsageError::TwoRegistries { image, registry }));
+        }
+        (Some(host), _) => Some(host.clone()),
+        (None, given) => given.clone(),
+    };
+    let known = workflow.registry_provider == RegistryProvider::Registry;
+    match address {
+        Some(address) => {
+            let host = |address: &str| address.split('/').next().unwrap_or_default().to_owned();
+            let same = workflow.registry.as_ref().filter(|known| host(&known.address) == host(&address));
+            let plain_http = wishes.plain_http || same.is_some_and(|known| known.plain_http);
+            workflow.registry_provider = RegistryProvider::Registry;
+            workflow.registry = Some(RegistrySettings { address, plain_http });
+        }
+        None if wishes.plain_http && !known => return Err(Failure::usage(UsageError::NoRegistry)),
+        None => {
+            if let Some(registry) = &mut workflow.registry {
+                registry.plain_http |= wishes.plain_http;
+            }
+        }
+    }
+    Ok(workflow)
+}
+
+fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Settings, Failure> {
+    let workflow = workflow_of(wishes, image)?;
     let context = std::fs::canonicalize(&wishes.context).map_err(|error| {
         Failure::usage(UsageError::Unreadable {
             what: "the context".to_owned(),
@@ -164,17 +171,21 @@ fn settings_of(wishes: &Dispatch) -> Result<Settings, Failure> {
     base_images.extend(settings::substitutes(wishes.base_image.iter().cloned())?);
     let ca_bundle = wishes.ca_bundle.clone().or_else(|| workflow.ca_bundle.clone());
     let lian = project_root.join(".lian");
+    let named = image.registry.is_some() || wishes.registry.is_some();
     Ok(Settings {
         catalog: wishes.context.clone(),
         set: Vec::new(),
         allow_imports: Vec::new(),
         targets: Vec::new(),
-        forced: if wishes.force { vec![name_of(wishes)?.1] } else { Vec::new() },
+        forced: if wishes.force { vec![image.name.clone()] } else { Vec::new() },
         base_images,
         ca_bundle: ca_bundle.map(|file| settings::readable(&file)).transpose()?,
         build_args: BTreeMap::new(),
-        layout: wishes.layout.layout.clone().unwrap_or_else(|| lian.join("images")),
+        // A registry that was named for this image wins over a layout that is named for all.
+        layout: wishes.layout.layout.clone().filter(|_| !named).unwrap_or_else(|| lian.join("images")),
         platform: host_platform(),
+        platforms: BTreeMap::new(),
+        tag: image.tag.clone(),
         lock: lian.join("dispatch.lock"),
         spec: BuildSpec {
             language: wishes.language.clone(),
@@ -188,41 +199,81 @@ fn settings_of(wishes: &Dispatch) -> Result<Settings, Failure> {
     })
 }
 
-/// Namespace and name.
-fn name_of(wishes: &Dispatch) -> Result<(String, String), Failure> {
-    let given = match &wishes.image {
-        Some(image) => image.clone(),
-        None => {
-            let folder = std::fs::canonicalize(&wishes.context).unwrap_or_else(|_| wishes.context.clone());
-            let name = folder.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-            let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-            let safe = safe.trim_matches('-');
-            format!("dispatch/{}", if safe.is_empty() { "image" } else { safe })
-        }
+/// Where the image goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Target {
+    /// `host[:port]`, where the reference says which.
+    registry: Option<String>,
+    namespace: String,
+    name: String,
+    tag: Option<String>,
+}
+
+fn image_of(wishes: &Dispatch) -> Result<Target, Failure> {
+    if let Some(image) = &wishes.image {
+        return parse_image(image)
+            .map_err(|what| Failure::usage(UsageError::ImageName { given: image.clone(), what: what.to_owned() }));
+    }
+    let folder = std::fs::canonicalize(&wishes.context).unwrap_or_else(|_| wishes.context.clone());
+    let name = folder.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let safe = safe.trim_matches('-');
+    let name = if safe.is_empty() { "image" } else { safe }.to_owned();
+    Ok(Target { namespace: "dispatch".to_owned(), name, ..Target::default() })
+}
+
+/// `[registry/]namespace/name[:tag]`. The first part is a registry where it has a dot or a port, as everywhere.
+fn parse_image(text: &str) -> Result<Target, &'static str> {
+    if text.contains('@') {
+        return Err("it has a digest, which only the build can know");
+    }
+    let (registry, rest) = match text.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (Some(first.to_owned()), rest),
+        _ => (None, text),
     };
+    let (path, tag) = match rest.rsplit_once(':') {
+        Some((path, tag)) => (path, Some(tag)),
+        None => (rest, None),
+    };
+    if let Some(tag) = tag {
+        let sound = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']) || !tag.chars().all(sound) {
+            return Err("its tag is none");
+        }
+        // Those are moved by the build itself, and say what they say.
+        if tag.starts_with("key-") {
+            return Err("a tag that begins with `key-` is a layer key's");
+        }
+    }
+    let Some((namespace, name)) = path.rsplit_once('/') else { return Err("it has no namespace") };
     let plain = |part: &str| {
         let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         edge(part.chars().next())
             && edge(part.chars().last())
             && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
     };
-    match given.rsplit_once('/') {
-        Some((namespace, name)) if plain(name) && namespace.split('/').all(plain) => {
-            Ok((namespace.to_owned(), name.to_owned()))
-        }
-        _ => Err(Failure::usage(UsageError::ImageName { given })),
+    if !plain(name) || !namespace.split('/').all(plain) {
+        return Err("a part of it is not lower case letters and digits, joined by `.`, `_` or `-`");
     }
+    let tag = tag.filter(|tag| *tag != "latest").map(str::to_owned);
+    Ok(Target { registry, namespace: namespace.to_owned(), name: name.to_owned(), tag })
+}
+
+/// A positive amount of money.
+fn parse_cost(text: &str) -> Result<f64, String> {
+    let amount = text.parse::<f64>().ok().filter(|amount| amount.is_finite() && *amount > 0.0);
+    amount.ok_or_else(|| format!("`{text}` is no amount: write a positive number such as 0.50"))
 }
 
 /// A catalog of this one layer.
-fn catalog(wishes: &Dispatch, settings: &Settings, namespace: &str, name: &str) -> Catalog {
+fn catalog(wishes: &Dispatch, settings: &Settings, image: &Target) -> Catalog {
     let dockerfile = wishes.dockerfile.as_ref().map(|file| absolute(file).display().to_string());
     let secret = |secret: &Secret| Secret {
         file: secret.file.as_ref().map(|file| absolute(Path::new(file)).display().to_string()),
         ..secret.clone()
     };
     let layer = Layer {
-        name: name.into(),
+        name: image.name.as_str().into(),
         kind: Kind::App,
         build_base: Base::External { image: "scratch".to_owned() },
         build_inputs: Vec::new(),
@@ -234,7 +285,7 @@ fn catalog(wishes: &Dispatch, settings: &Settings, namespace: &str, name: &str) 
         target: wishes.target.clone(),
         build_args: wishes.build_arg.iter().cloned().collect(),
         secrets: wishes.secret.iter().map(secret).collect(),
-        ssh: Vec::new(),
+        ssh: wishes.ssh.clone(),
         platforms: wishes.platform.iter().cloned().collect(),
         labels: wishes.label.iter().cloned().collect(),
         language: None,
@@ -245,7 +296,7 @@ fn catalog(wishes: &Dispatch, settings: &Settings, namespace: &str, name: &str) 
     Catalog {
         root: wishes.context.clone(),
         project_root: settings.project_root.clone(),
-        settings: CatalogSettings { namespace: namespace.to_owned(), ..CatalogSettings::default() },
+        settings: CatalogSettings { namespace: image.namespace.clone(), ..CatalogSettings::default() },
         layers: vec![declared],
     }
 }
@@ -277,6 +328,27 @@ fn parse_secret(text: &str) -> Result<Secret, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_image_is_a_whole_reference() {
+        let parts = |text| {
+            parse_image(text)
+                .map(|target| (target.registry.unwrap_or_default(), target.namespace, target.name, target.tag))
+        };
+        let of = |registry: &str, namespace: &str, name: &str, tag: Option<&str>| {
+            Ok((registry.to_owned(), namespace.to_owned(), name.to_owned(), tag.map(str::to_owned)))
+        };
+        assert_eq!(parts("acme/api"), of("", "acme", "api", None));
+        assert_eq!(parts("acme/api:v1.2"), of("", "acme", "api", Some("v1.2")));
+        assert_eq!(parts("registry.example:5000/team/app"), of("registry.example:5000", "team", "app", None));
+        assert_eq!(parts("ghcr.io/a/b/c:x"), of("ghcr.io", "a/b", "c", Some("x")));
+        assert_eq!(parts("localhost/a/b:latest"), of("localhost", "a", "b", None));
+        for wrong in
+            ["api", "UPPER/x", "a//b", "host:5000/app", "a/b@sha256:00", "a/b:", "a/b:-x", "a/b:key-1", "", ":v"]
+        {
+            assert!(parts(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn a_secret_names_where_its_value_is() {

@@ -122,6 +122,15 @@ const MACHINE: &[&str] = &[
 /// What a command comes to.
 pub type Outcome = Result<Exit, Failure>;
 
+/// What a command comes to where a lease is known to be stuck: that outranks all else, errors too.
+pub fn outranked(outcome: Outcome, stuck: bool) -> Outcome {
+    match outcome {
+        outcome if !stuck => outcome,
+        Ok(_) => Ok(Exit::Stuck),
+        Err(failure) => Err(Failure { exit: Exit::Stuck, ..failure }),
+    }
+}
+
 /// What the command line itself gets wrong.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum UsageError {
@@ -163,15 +172,35 @@ pub enum UsageError {
         field: String,
     },
     /// No name of an image of ours.
-    #[error("`{given}` is no name for an image")]
+    #[error("`--image {given}` is no image to build: {what}")]
     #[diagnostic(
         code(lian::cli::image_name),
-        help("write --image namespace/name: lower case, without registry (the workflow says which) and without tag")
+        help(
+            "write --image [registry/]namespace/name[:tag], in lower case: team/app, registry.example:5000/team/app:v1"
+        )
     )]
     ImageName {
         /// As typed.
         given: String,
+        /// What is wrong with it.
+        what: String,
     },
+    /// The image's name and the flag disagree.
+    #[error("`--image` names the registry {image}, and `--registry` says {registry}")]
+    #[diagnostic(code(lian::cli::two_registries), help("leave `--registry` out, or the registry in `--image`"))]
+    TwoRegistries {
+        /// The image's.
+        image: String,
+        /// The flag's.
+        registry: String,
+    },
+    /// There is nothing to speak plain HTTP to.
+    #[error("`--plain-http` is about a registry, and images go to an OCI layout here")]
+    #[diagnostic(
+        code(lian::cli::no_registry),
+        help("name the registry: --registry ADDRESS, or --image ADDRESS/team/app")
+    )]
+    NoRegistry,
     /// Images would have to come back from a runner that keeps nothing.
     #[error(
         "runners that build by themselves (`context_transfer = 'rsync`) need a registry to push to, and images go to an OCI layout here"
@@ -180,7 +209,8 @@ pub enum UsageError {
         code(lian::cli::needs_registry),
         help(
             "set `runners.context_transfer = 'session` (buildctl runs here, images come back over the connection), or \
-             `registry_provider = 'registry` with `registry.address`"
+             `registry_provider = 'registry` with `registry.address`; for one command: `--context-transfer session`, or for \
+             `dispatch` `--registry ADDRESS`"
         )
     )]
     NeedsRegistry,

@@ -91,7 +91,7 @@ impl World<'_> {
             Effect::Sync { layer, .. } => (now, Input::Synced { layer }),
             Effect::Build { layer, .. } => {
                 let (digest, usual) = (Digest::of("forecast"), usual(self.plan, &layer));
-                (usual, Input::BuildDone { layer, digest, steps: 0, cached: 0 })
+                (usual, Input::BuildDone { layer, digest, steps: 0, cached: 0, measured: None })
             }
             Effect::Verify { layer, .. } => (now, Input::Verified { layer }),
             Effect::Promote { layer } => (now, Input::Promoted { layer }),

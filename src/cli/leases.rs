@@ -5,61 +5,120 @@ use std::collections::BTreeSet;
 
 use super::apply::now;
 use super::args::{Format, Global, Source};
-use super::exit::{Exit, Failure, Outcome};
-use super::recover;
+use super::exit::{Exit, Failure, Outcome, outranked};
+use super::place::{Place, Provider};
+use super::recover::{self, Recovered};
 use super::rent;
 use super::settings::Settings;
 use super::show;
-use crate::base::LeaseId;
+use crate::base::{LeaseId, RunId};
 use crate::ports::OwnedLease;
 use crate::report::{self, LeaseRow, Style};
 use crate::store::{OpenLease, Store};
 
+/// A lease that was named and cannot be given back.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+enum NamedLease {
+    /// A run of this project uses it.
+    #[error("the lease `{lease}` is held by the run {run}, which is alive")]
+    #[diagnostic(
+        code(lian::leases::held),
+        help("stop that run (Ctrl-C where it runs): it gives its runners back by itself")
+    )]
+    Held { lease: String, run: RunId },
+    /// Nobody knows it.
+    #[error("there is no lease `{lease}`, neither in this project nor at its provider")]
+    #[diagnostic(code(lian::leases::unknown), help("{help}"))]
+    Unknown { lease: String, help: String },
+}
+
+fn settings_of(source: &Source, provider: Option<Provider>) -> Result<Settings, Failure> {
+    let mut settings = Settings::of_source(source)?;
+    Place { provider, ..Place::default() }.over(&mut settings.workflow);
+    // Nothing is booted here: where servers get their BuildKit from is no question.
+    settings.workflow.providers.hcloud.prepared = true;
+    Ok(settings)
+}
+
 /// Lists the leases of this project, and those that its provider knows.
-pub fn list(global: &Global, source: &Source) -> Outcome {
-    let settings = Settings::of_source(source)?;
+pub fn list(global: &Global, source: &Source, provider: Option<Provider>) -> Outcome {
+    let settings = settings_of(source, provider)?;
     let store = Store::open(&settings.project_root)?;
     let runtime = show::runtime()?;
     let recovered = runtime.block_on(recover::recover(&store, &settings.project_root))?;
     recover::tell(global, &recovered);
-    let owned = runtime.block_on(owned(&settings))?;
-    let rows = rows(&store.open_leases()?, &owned);
-    match global.format {
-        Format::Json => show::json(&report::leases_json(&rows)),
-        _ => show::out(&report::leases_table(&rows, now(), Style::stdout())),
-    }
-    Ok(if recovered.stuck.is_empty() { Exit::Done } else { Exit::Stuck })
+    let shown = runtime.block_on(owned(&settings)).and_then(|owned| {
+        let rows = rows(&store.open_leases()?, &owned);
+        match global.format {
+            Format::Json => show::json(&report::leases_json(&rows)),
+            _ => show::out(&report::leases_table(&rows, now(), Style::stdout())),
+        }
+        Ok(Exit::Done)
+    });
+    outranked(shown, !recovered.stuck.is_empty())
 }
 
 /// Gives back what dead runs of this project left, and whatever at its provider is expired; and what is named.
-pub fn gc(global: &Global, source: &Source, named: &[String]) -> Outcome {
-    let settings = Settings::of_source(source)?;
+pub fn gc(global: &Global, source: &Source, provider: Option<Provider>, named: &[String]) -> Outcome {
+    let settings = settings_of(source, provider)?;
     let store = Store::open(&settings.project_root)?;
     let runtime = show::runtime()?;
     let mut recovered = runtime.block_on(recover::recover_all(&store, &settings.project_root))?;
-    let owned = runtime.block_on(owned(&settings))?;
-    let alive: BTreeSet<LeaseId> = store.open_leases()?.into_iter().filter(|l| l.alive).map(|l| l.lease).collect();
+    let collected = collect(&settings, &store, &runtime, &mut recovered, named);
+    recover::tell(global, &recovered);
+    let released: Vec<&str> = recovered.released.iter().map(LeaseId::as_str).collect();
+    let stuck: Vec<&str> = recovered.stuck.iter().map(|(lease, _)| lease.as_str()).collect();
+    match global.format {
+        // A program that asked for what cannot be is told that instead.
+        Format::Json if collected.is_err() => {}
+        Format::Json => show::json(&serde_json::json!({ "schema": 1, "released": released, "stuck": stuck })),
+        _ if global.quiet => {}
+        _ if released.is_empty() && stuck.is_empty() && collected.is_err() => {}
+        _ if released.is_empty() && stuck.is_empty() => show::out("nothing to give back\n"),
+        _ => show::out(&format!("{} given back\n", report::count(released.len(), "runner"))),
+    }
+    outranked(collected, !stuck.is_empty())
+}
+
+/// Gives back what is expired or named; the first name that cannot be is told when all else is done.
+fn collect(
+    settings: &Settings,
+    store: &Store,
+    runtime: &tokio::runtime::Runtime,
+    recovered: &mut Recovered,
+    named: &[String],
+) -> Outcome {
+    let owned = runtime.block_on(owned(settings))?;
+    let open = store.open_leases()?;
+    let alive = |lease: &LeaseId| open.iter().any(|open| open.alive && open.lease == *lease);
     let wanted = |lease: &&OwnedLease| {
         let over = lease.expires.is_some_and(|expires| expires <= now());
-        !alive.contains(&lease.lease) && (over || named.iter().any(|name| name == lease.lease.as_str()))
+        !alive(&lease.lease) && (over || named.iter().any(|name| name == lease.lease.as_str()))
     };
-    let provider = rent::provider(&settings)?;
-    for lease in owned.iter().filter(wanted) {
+    let before: BTreeSet<LeaseId> = recovered.released.iter().cloned().collect();
+    let provider = rent::provider(settings)?;
+    for lease in owned.iter().filter(wanted).filter(|lease| !before.contains(&lease.lease)) {
         match runtime.block_on(recover::give_back(&*provider, &lease.lease)) {
             Ok(()) => recovered.released.push(lease.lease.clone()),
             Err(fault) => recovered.stuck.push((lease.lease.clone(), fault.message)),
         }
     }
-    recover::tell(global, &recovered);
-    let released: Vec<&str> = recovered.released.iter().map(LeaseId::as_str).collect();
-    let stuck: Vec<&str> = recovered.stuck.iter().map(|(lease, _)| lease.as_str()).collect();
-    match global.format {
-        Format::Json => show::json(&serde_json::json!({ "schema": 1, "released": released, "stuck": stuck })),
-        _ if global.quiet => {}
-        _ if released.is_empty() && stuck.is_empty() => show::out("nothing to give back\n"),
-        _ => show::out(&format!("{} given back\n", report::count(released.len(), "runner"))),
+    let seen = recovered.released.iter().chain(recovered.stuck.iter().map(|(lease, _)| lease));
+    let seen: BTreeSet<&str> = seen.map(LeaseId::as_str).collect();
+    if let Some(lease) = named.iter().find(|name| !seen.contains(name.as_str())).cloned() {
+        return Err(Failure::usage(match open.iter().find(|open| open.alive && open.lease.as_str() == lease) {
+            Some(open) => NamedLease::Held { lease, run: open.run.clone() },
+            None => {
+                let known = owned.iter().map(|owned| owned.lease.as_str()).chain(open.iter().map(|o| o.lease.as_str()));
+                let help = match crate::base::nearest(&lease, known) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => "`lian-build leases` lists what there is; --provider or --workflow say whose".to_owned(),
+                };
+                NamedLease::Unknown { lease, help }
+            }
+        }));
     }
-    Ok(if stuck.is_empty() { Exit::Done } else { Exit::Stuck })
+    Ok(Exit::Done)
 }
 
 async fn owned(settings: &Settings) -> Result<Vec<OwnedLease>, Failure> {

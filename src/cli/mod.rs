@@ -16,7 +16,9 @@ mod leases;
 mod logs;
 mod on_demand;
 mod pins;
+mod place;
 mod plan_command;
+mod platforms;
 mod reach;
 mod recover;
 mod rent;
@@ -28,6 +30,7 @@ mod specs;
 mod survey;
 mod travel;
 mod update;
+mod vacancy;
 
 use std::process::ExitCode;
 
@@ -79,7 +82,11 @@ fn perform(cli: Cli) -> Outcome {
     }
     if !matches!(
         cli.command,
-        Command::Apply { .. } | Command::Dispatch(_) | Command::Leases { .. } | Command::Completions { .. }
+        Command::Apply { .. }
+            | Command::Dispatch(_)
+            | Command::Leases { .. }
+            | Command::Serve { command: None, .. }
+            | Command::Completions { .. }
     ) {
         recover::remind(&housekeeping::project_root(&args::Project { project: ".".into() }));
     }
@@ -99,9 +106,9 @@ fn perform(cli: Cli) -> Outcome {
         Command::Gc { project, layout, keep_bytes, drop } => {
             housekeeping::gc(&global, &project, layout.layout.as_deref(), keep_bytes, &drop)
         }
-        Command::Leases { command: None, source } => leases::list(&global, &source),
-        Command::Leases { command: Some(args::LeasesCommand::Gc { source, lease }), .. } => {
-            leases::gc(&global, &source, &lease)
+        Command::Leases { command: None, source, provider } => leases::list(&global, &source, provider),
+        Command::Leases { command: Some(args::LeasesCommand::Gc { source, provider, lease }), .. } => {
+            leases::gc(&global, &source, provider, &lease)
         }
         Command::Serve { command, flags } => serve::serve(&global, command, &flags),
         Command::Schemas { export } => housekeeping::schemas(&global, &export),

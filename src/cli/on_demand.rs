@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::base::Digest;
-use crate::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig};
+use crate::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig, HostCounters};
 use crate::model::{Fault, FaultKind};
 use crate::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
 
@@ -31,7 +31,10 @@ impl OnDemand {
         let mut config = DaemonConfig::from_env().map_err(|error| unavailable(&error))?;
         config.http_registries.clone_from(&self.http_registries);
         let daemon = Daemon::ensure(&config).await.map_err(|error| unavailable(&error))?;
-        let builder = Buildctl::on(&daemon);
+        let mut builder = Buildctl::on(&daemon);
+        if config.address.is_none() {
+            builder = builder.with_counters(Arc::new(HostCounters::default()));
+        }
         let ready = Arc::new((daemon, builder));
         *held = Some(Arc::clone(&ready));
         Ok(ready)

@@ -9,6 +9,7 @@ use super::bounds::{self, Pace};
 use super::exit::{Exit, Outcome};
 use super::forecast;
 use super::images::Images;
+use super::platforms;
 use super::rent::Renting;
 use super::settings::Settings;
 use super::show;
@@ -22,8 +23,7 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
     let started = Instant::now();
     let mut settings = Settings::of_selection(selection)?;
     let renting = show::runtime()?.block_on(Renting::of(&settings))?;
-    settings.platform = renting.platform();
-    let survey = Survey::take(&settings)?;
+    let survey = platforms::survey(&mut settings, &renting, Survey::take)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
     let images = Images::open_existing(&settings)?;

@@ -13,17 +13,25 @@ use super::on_demand::{OnDemand, unavailable};
 use super::settings::Settings;
 use super::travel::Travelling;
 use crate::base::Digest;
-use crate::buildkit::{Binaries, Buildctl, BuildctlThere};
-use crate::model::{ContextTransfer, Fault, FaultKind};
+use crate::buildkit::{self, Binaries, Buildctl, BuildctlThere, on_runner};
+use crate::model::{ComputeProvider, ContextTransfer, Fault, FaultKind};
 use crate::ports::{
     BuildRequest, BuildSink, Builder, Built, Counters, Lease, Reach, Runner, Runners, SshTarget, Usage, VerifyRequest,
 };
+use crate::providers::Container;
 use crate::remote::{DAEMON_SOCKET, Link, PRIVATE};
+
+/// A fixed host that does not accept the key at once never will; this is for its sshd being just started.
+const LOGIN: Duration = Duration::from_secs(5);
+/// What is late tells so itself, if it can: so much longer is waited.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Reaches whatever a provider grants.
 pub struct Reached {
     here: Arc<dyn Builder>,
     boot_timeout: Duration,
+    /// Its hosts are there already.
+    fixed: bool,
     transfer: ContextTransfer,
     project_root: PathBuf,
     binaries: OnceCell<Binaries>,
@@ -36,6 +44,7 @@ impl Reached {
         Self {
             here: Arc::new(OnDemand::new(images::http_registries(settings))),
             boot_timeout: Duration::from_secs(runners.boot_timeout_s),
+            fixed: settings.workflow.compute_provider == ComputeProvider::Ssh,
             transfer: runners.context_transfer,
             project_root: settings.project_root.clone(),
             binaries: OnceCell::new(),
@@ -46,11 +55,40 @@ impl Reached {
         self.binaries.get_or_try_init(|| async { Binaries::find().map_err(|error| unavailable(&error)) }).await
     }
 
+    async fn in_container(&self, container: Arc<Container>) -> Result<Arc<dyn Runner>, Fault> {
+        container.ready(self.boot_timeout).await?;
+        let binaries = match self.binaries().await {
+            Ok(binaries) => binaries.clone(),
+            // Where BuildKit is in a container only, its client is there, too.
+            Err(mut missing) => match brought(&container).await {
+                Ok(binaries) => binaries,
+                Err(error) => {
+                    missing.evidence = Some(error.message);
+                    return Err(missing);
+                }
+            },
+        };
+        let counters = Arc::clone(&container) as Arc<dyn Counters>;
+        let builder = Buildctl::new(&binaries, container.address()).with_counters(Arc::clone(&counters));
+        Ok(Arc::new(InPlace { builder: Arc::new(builder), counters: Some(counters) }))
+    }
+
+    /// Connects, waits until it can build, and takes it: all within the boot timeout, whatever hangs there.
     async fn over_ssh(&self, lease: &Lease, target: &SshTarget) -> Result<Arc<dyn Runner>, Fault> {
+        let bound = self.boot_timeout + GRACE;
+        match tokio::time::timeout(bound, self.taken(lease, target)).await {
+            Ok(reached) => reached,
+            Err(_) => Err(hangs(target, bound)),
+        }
+    }
+
+    async fn taken(&self, lease: &Lease, target: &SshTarget) -> Result<Arc<dyn Runner>, Fault> {
         let deadline = Instant::now() + self.boot_timeout;
-        let link = Arc::new(Link::connect(target, lease.id.as_str(), self.boot_timeout).await?);
-        link.ready(deadline.saturating_duration_since(Instant::now())).await?;
-        link.take().await?;
+        let left = || deadline.saturating_duration_since(Instant::now());
+        let login = if self.fixed { LOGIN } else { self.boot_timeout };
+        let link = Arc::new(Link::connect(target, lease.id.as_str(), self.boot_timeout, login).await?);
+        link.ready(left()).await?;
+        link.take(left()).await?;
         let socket = link.forward(DAEMON_SOCKET).await?;
         let counters: Arc<dyn Counters> = Arc::clone(&link) as Arc<dyn Counters>;
         let buildctl = Buildctl::new(self.binaries().await?, format!("unix://{}", socket.display()));
@@ -71,19 +109,39 @@ impl Reached {
 impl Runners for Reached {
     async fn reach(&self, lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
         match &lease.reach {
-            Reach::Here => Ok(Arc::new(InPlace { builder: Arc::clone(&self.here) })),
-            Reach::Buildkit { address } => {
-                let builder = Arc::new(Buildctl::new(self.binaries().await?, address.clone()));
-                Ok(Arc::new(InPlace { builder }))
-            }
+            Reach::Here => Ok(Arc::new(InPlace { builder: Arc::clone(&self.here), counters: None })),
+            Reach::Container { name } => self.in_container(Arc::new(Container::new(name))).await,
             Reach::Ssh(target) => self.over_ssh(lease, target).await,
         }
     }
 }
 
-/// A runner to which buildctl on this machine brings everything.
+fn hangs(target: &SshTarget, bound: Duration) -> Fault {
+    let message = format!("{} lets in and then answers nothing, for {} s", target.address, bound.as_secs());
+    Fault::new(FaultKind::Infrastructure, "lian::remote::hangs", message)
+        .help("see what its shell and its disk do: `ssh` there and run `true`; a slow boot needs a longer `runners.boot_timeout_s`")
+}
+
+/// buildctl out of a container, kept beside those that setup installs.
+async fn brought(container: &Container) -> Result<Binaries, Fault> {
+    let version = container.version().await?;
+    let kept = |error: &dyn std::fmt::Display| {
+        Fault::new(FaultKind::Unavailable, "lian::cli::buildctl", format!("buildctl cannot be kept: {error}"))
+    };
+    let folder = buildkit::tools_folder().ok_or_else(|| kept(&"neither XDG_CACHE_HOME nor HOME is set"))?;
+    let folder = folder.join(format!("buildctl-{version}")).join("bin");
+    std::fs::create_dir_all(&folder).map_err(|error| kept(&error))?;
+    let (file, part) = (folder.join("buildctl"), folder.join(format!(".buildctl-{}", std::process::id())));
+    container.copy_out("buildctl", &part).await?;
+    std::fs::rename(&part, &file).map_err(|error| kept(&error))?;
+    Ok(Binaries { buildctl: file, buildkitd: None })
+}
+
+/// A daemon to which buildctl on this machine brings everything.
 struct InPlace {
     builder: Arc<dyn Builder>,
+    /// None where steps of several layers are counted together: they say nothing of one.
+    counters: Option<Arc<dyn Counters>>,
 }
 
 #[async_trait]
@@ -100,7 +158,14 @@ impl Runner for InPlace {
 #[async_trait]
 impl Counters for InPlace {
     async fn usage(&self) -> Result<Usage, Fault> {
-        Ok(Usage::default())
+        match &self.counters {
+            Some(counters) => counters.usage().await,
+            None => Ok(Usage::default()),
+        }
+    }
+
+    fn pace(&self) -> Duration {
+        self.counters.as_ref().map_or(Duration::from_secs(60), |counters| counters.pace())
     }
 }
 
@@ -140,7 +205,7 @@ impl OverLink {
             Err(fault) if fault.kind != FaultKind::OutOfMemory && !self.link.stands().await => {
                 Err(self.link.gone(&fault.message))
             }
-            other => other,
+            other => other.map_err(on_runner),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! `reach`).
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, Hasher as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +10,17 @@ use std::time::Duration;
 use super::bounds;
 use super::exit::{Failure, UsageError};
 use super::forecast::{self, Fleet};
+use super::images;
 use super::settings::Settings;
 use super::survey::host_platform;
+use super::vacancy::OverSsh;
 use crate::base::Digest;
 use crate::buildkit::data_folder;
 use crate::model::{
     BuildSpec, ComputeProvider as Kind, ContextTransfer, Declared, Offer, Providers, RegistryProvider, Size,
 };
 use crate::ports::ComputeProvider;
-use crate::providers::{Local, Ssh, VmPool, hcloud, proxmox};
+use crate::providers::{Docker, Inside, Local, PoolToken, Ssh, VmPool, hcloud, proxmox};
 use crate::sizing;
 
 /// Where a run's runners come from.
@@ -43,7 +46,7 @@ impl Renting {
         let provider = provider(settings)?;
         let offers = provider.offers().await.map_err(Failure::outside)?;
         bounds::check_prices(workflow, &offers)?;
-        Ok(Self { provider, offers, memo: memo(settings) })
+        Ok(Self { provider, offers, memo: memo(settings)? })
     }
 
     /// The size a layer begins with, then those it goes on to when memory runs out. This host is as large as it is.
@@ -58,13 +61,19 @@ impl Renting {
         if settings.workflow.compute_provider == Kind::Local {
             return Ok(vec![size]);
         }
-        let platform = self.runner_platform(platform);
-        sizing::ladder(&size, &self.offers, &platform).map_err(Failure::unavailable)
+        let platform = self.place_of(&size, platform);
+        sizing::ladder(&size, &self.offers, &platform).map_err(|error| match error {
+            sizing::LadderError::OtherPlatform { .. } => Failure::usage(error),
+            sizing::LadderError::NoOffer { .. } => Failure::unavailable(error),
+        })
     }
 
-    /// The platform of the runner that builds for these.
-    pub fn runner_platform(&self, platforms: &str) -> String {
-        sizing::runner_platform(platforms, &self.offers)
+    /// The platform of the runner that builds for these: that of the type that was named is among them, or the first that
+    /// there is.
+    pub fn place_of(&self, size: &Size, platforms: &str) -> String {
+        let said = sizing::named(size, &self.offers).map(|offer| offer.platform.as_str());
+        let own = platforms.split(',').map(str::trim).find(|one| said == Some(one));
+        own.map_or_else(|| sizing::runner_platform(platforms, &self.offers), str::to_owned)
     }
 
     /// What there is to lease, for a forecast.
@@ -113,34 +122,84 @@ fn is_remote(kind: Kind) -> bool {
 pub fn provider(settings: &Settings) -> Result<Arc<dyn ComputeProvider>, Failure> {
     let workflow = &settings.workflow;
     let boot = Duration::from_secs(workflow.runners.boot_timeout_s);
-    provider_of(workflow.compute_provider, &workflow.providers, &settings.project_root, boot)
+    let inside = Inside { http_registries: images::http_registries(settings), ca_bundle: settings.ca_bundle.clone() };
+    provider_of(workflow.compute_provider, &workflow.providers, &settings.project_root, (boot, inside))
 }
 
 /// The provider that a run remembered (see [`Renting::memo`]).
-pub fn remembered(memo: &str, project_root: &Path) -> Result<Arc<dyn ComputeProvider>, Failure> {
-    #[derive(serde::Deserialize)]
-    struct Memo {
-        compute_provider: Kind,
-        providers: Providers,
-    }
+pub struct Remembered {
+    /// As it is reached now.
+    pub provider: Arc<dyn ComputeProvider>,
+    /// Whether the run reached it with other credentials: there, its lease may be where these do not look.
+    pub elsewhere: bool,
+}
+
+/// What a run writes down beside its leases.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Memo {
+    compute_provider: Kind,
+    providers: Providers,
+    /// Tells the account from others.
+    #[serde(default)]
+    account: Option<Account>,
+}
+
+/// A digest of endpoint and token, and what it was salted with.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Account {
+    salt: String,
+    digest: Digest,
+}
+
+/// Reads what a run wrote down.
+pub fn remembered(memo: &str, project_root: &Path) -> Result<Remembered, Failure> {
     let memo: Memo = serde_json::from_str(memo).map_err(|error| missing(&format!("a readable provider: {error}")))?;
-    provider_of(memo.compute_provider, &memo.providers, project_root, Duration::from_secs(60))
+    let elsewhere = match &memo.account {
+        Some(then) => account(memo.compute_provider, &memo.providers, &then.salt)?.as_ref() != Some(&then.digest),
+        None => false,
+    };
+    let given_back_only = (Duration::from_secs(60), Inside::default());
+    let provider = provider_of(memo.compute_provider, &memo.providers, project_root, given_back_only)?;
+    Ok(Remembered { provider, elsewhere })
+}
+
+/// Whose account the environment's credentials are; none where a provider has none.
+fn account(kind: Kind, providers: &Providers, salt: &str) -> Result<Option<Digest>, Failure> {
+    let at = |endpoint: &str, token: Digest| Digest::of(format!("{endpoint} {token}"));
+    Ok(match kind {
+        Kind::Hcloud => Some(hcloud::Access::from_env().map_err(Failure::outside)?.digest(salt)),
+        Kind::Proxmox => {
+            let token = proxmox::Token::from_environment().map_err(Failure::outside)?.digest(salt);
+            providers.proxmox.as_ref().map(|settings| at(&settings.endpoint, token))
+        }
+        Kind::VmPool => {
+            let token = PoolToken::from_env().map_err(Failure::outside)?.map(|token| token.digest(salt));
+            let settings = providers.vm_pool.as_ref().zip(token);
+            settings.map(|(settings, token)| at(&settings.endpoint, token))
+        }
+        Kind::DockerLocal => {
+            let engine = ["DOCKER_HOST", "DOCKER_CONTEXT"].map(|name| std::env::var(name).unwrap_or_default());
+            Some(Digest::of(format!("{salt} {}", engine.join(" "))))
+        }
+        Kind::Local | Kind::Ssh => None,
+    })
 }
 
 fn provider_of(
     kind: Kind,
     providers: &Providers,
     project_root: &Path,
-    boot: Duration,
+    (boot, inside): (Duration, Inside),
 ) -> Result<Arc<dyn ComputeProvider>, Failure> {
     let keys = project_root.join(".lian").join("keys");
     Ok(match kind {
         Kind::Local => Arc::new(Local::new(host_platform())),
+        Kind::DockerLocal => Arc::new(Docker::new(providers.docker_local.clone(), inside)),
         Kind::Ssh => {
             if providers.ssh.hosts.is_empty() {
                 return Err(missing("providers.ssh.hosts"));
             }
-            Arc::new(Ssh::new(providers.ssh.clone(), data_folder().join("hosts")))
+            Arc::new(Ssh::new(providers.ssh.clone(), data_folder().join("hosts")).asking(Arc::new(OverSsh)))
         }
         Kind::Hcloud => {
             let access = hcloud::Access::from_env().map_err(Failure::outside)?;
@@ -157,16 +216,19 @@ fn provider_of(
             let settings = providers.vm_pool.clone().ok_or_else(|| missing("providers.vm_pool"))?;
             Arc::new(VmPool::from_env(settings, keys).map_err(Failure::outside)?)
         }
-        other => return Err(missing(&format!("a provider for {other:?}"))),
     })
 }
 
 /// Provider and settings as JSON, without secrets; none where leases end with their process.
-fn memo(settings: &Settings) -> Option<String> {
-    let kind = settings.workflow.compute_provider;
-    let remembered = !matches!(kind, Kind::Local | Kind::Ssh);
-    remembered
-        .then(|| serde_json::json!({ "compute_provider": kind, "providers": settings.workflow.providers }).to_string())
+fn memo(settings: &Settings) -> Result<Option<String>, Failure> {
+    let (compute_provider, providers) = (settings.workflow.compute_provider, settings.workflow.providers.clone());
+    if matches!(compute_provider, Kind::Local | Kind::Ssh) {
+        return Ok(None);
+    }
+    let salt = format!("{:016x}", std::hash::RandomState::new().build_hasher().finish());
+    let account = account(compute_provider, &providers, &salt)?.map(|digest| Account { salt, digest });
+    let memo = Memo { compute_provider, providers, account };
+    Ok(Some(serde_json::to_string(&memo).expect("invariant: settings are JSON")))
 }
 
 /// Who rents, in eight hex digits: this user on this machine.

@@ -4,10 +4,11 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::apply::settings_or_remind;
 use super::args::{Format, Global, ServeCommand, ServeFlags, Source};
 use super::exit::{Exit, Failure, Outcome, UsageError};
 use super::settings::Settings;
-use super::{rent, show, signals};
+use super::{recover, rent, show, signals};
 use crate::buildkit::data_folder;
 use crate::model::ComputeProvider as Kind;
 use crate::ports::ComputeProvider;
@@ -47,13 +48,16 @@ enum ServeUsage {
 pub fn serve(global: &Global, command: Option<ServeCommand>, flags: &ServeFlags) -> Outcome {
     match command {
         Some(ServeCommand::HashToken { name, workspace }) => hash(global, &name, workspace),
-        None => run(flags),
+        None => run(global, flags),
     }
 }
 
-fn run(flags: &ServeFlags) -> Outcome {
+fn run(global: &Global, flags: &ServeFlags) -> Outcome {
     let source = Source { catalog: None, workflow: flags.workflow.clone(), set: Vec::new(), allow_import: Vec::new() };
-    let settings = Settings::of_source(&source)?;
+    let settings = settings_or_remind(Settings::of_source(&source))?;
+    // What runs of this project left is given back as by every command that rents; what is stuck was told, and waits for
+    // the next one: nobody's reason not to serve.
+    let _ = recover::first(global, &settings.project_root)?;
     let tokens = flags.tokens.as_deref().map(Tokens::read).transpose().map_err(Failure::usage)?.unwrap_or_default();
     let provider = provider_of(&settings)?;
     let runners = &settings.workflow.runners;

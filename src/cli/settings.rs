@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::args::{Selection, Source};
 use super::exit::{Exit, Failure, UsageError, What};
+use crate::base::LayerName;
 use crate::model::{BuildSpec, ImageRef, Workflow};
 use crate::nickel::{self, Evaluator};
 use crate::registries::Substitute;
@@ -41,8 +42,12 @@ pub struct Settings {
     pub platform: String,
     /// Where external images are pinned.
     pub lock: PathBuf,
+    /// Of layers that name none and whose runner type decides, or that stand on such a one (see `platforms`).
+    pub platforms: BTreeMap<LayerName, String>,
     /// What was said on the command line about runners: wins over any `.build-spec.ncl`.
     pub spec: BuildSpec,
+    /// A tag for what is built, beside `latest` and the key's.
+    pub tag: Option<String>,
 }
 
 /// The binary itself: Nickel is evaluated in children of it. Not by its path: the file there may be another one by now.
@@ -65,6 +70,8 @@ impl Settings {
             layout: project_root.join(".lian").join("images"),
             lock: catalog.join("lian.lock"),
             spec: BuildSpec::default(),
+            platforms: BTreeMap::new(),
+            tag: None,
             catalog,
             project_root,
             set,
@@ -82,6 +89,7 @@ impl Settings {
     /// From the flags that select layers: they win over the workflow.
     pub fn of_selection(selection: &Selection) -> Result<Self, Failure> {
         let mut settings = Self::of_source(&selection.source)?;
+        selection.place.over(&mut settings.workflow);
         if !selection.target.is_empty() {
             settings.targets.clone_from(&selection.target);
         }

@@ -77,7 +77,8 @@ impl Survey {
             if let Some(base) = facts.uses.iter().rev().find(|used| used.kind == UseKind::From) {
                 layer.build_base = Base::External { image: base.image.clone() };
             }
-            layer.ssh = facts.ssh_ids.keys().cloned().collect();
+            let used = facts.ssh_ids.keys().filter(|id| !layer.ssh.contains(id)).cloned().collect::<Vec<_>>();
+            layer.ssh.extend(used);
             for id in facts.secret_ids.keys() {
                 if layer.secrets.iter().all(|known| known.id != *id) {
                     layer.secrets.push(Secret { id: id.clone(), env: None, file: None, required: false });
@@ -86,8 +87,9 @@ impl Survey {
         }
         survey.catalog = catalog;
         let (graph, faults) = graph::build(&survey.catalog, &survey.dockerfiles, &BTreeSet::new());
-        // There is no declaration to disagree with.
-        survey.diagnostics.extend(faults.into_iter().filter(|fault| fault.code != graph::MISMATCH));
+        // There is no declaration to disagree with, as long as there is a graph without it.
+        let known = graph.is_some();
+        survey.diagnostics.extend(faults.into_iter().filter(|fault| !known || fault.code != graph::MISMATCH));
         survey.graph = graph.filter(|_| !survey.diagnostics.iter().any(Diagnostic::is_error));
         survey
     }
@@ -131,10 +133,11 @@ fn torn(facts: &Result<DockerfileFacts, Vec<DockerfileFault>>) -> bool {
     facts.as_ref().is_err_and(|faults| faults.iter().all(|fault| fault.kind == DockerfileFaultKind::Parse))
 }
 
-/// The platform a layer is built for: its own, or that of the first runner on offer.
+/// The platform a layer is built for: its own, that of the runner type that was named for it, or that of the first runner
+/// on offer.
 pub fn platform(settings: &Settings, declared: &Declared) -> String {
     if declared.layer.platforms.is_empty() {
-        return settings.platform.clone();
+        return settings.platforms.get(&declared.layer.name).unwrap_or(&settings.platform).clone();
     }
     declared.layer.platforms.join(",")
 }

@@ -1,6 +1,8 @@
 //! A runner that builds by itself: the context travels to its /workspace, buildctl runs there, the image goes to a registry.
 //! Refuses: keeping anything secret there longer than a build.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,14 +10,17 @@ use async_trait::async_trait;
 
 use crate::base::Digest;
 use crate::buildkit::BuildctlThere;
-use crate::context::Reader;
+use crate::context::{Reader, raw_name};
 use crate::model::{BuildEvent, Fault, FaultKind};
 use crate::ports::{
     BuildRequest, BuildSink, Builder, Built, ContextReader as _, Counters, ImageSource, NamedContext, Runner,
     SecretSource, SecretValue, Usage, VerifyRequest,
 };
 use crate::registries::scoped_config;
-use crate::remote::{Link, PRIVATE, WORKSPACE};
+use crate::remote::{DISK, Link, PRIVATE, WORKSPACE};
+
+/// No manifest is larger, bytes.
+const MANIFEST_MOST: u64 = 16 << 20;
 
 /// A runner with a context of its own.
 #[derive(Clone)]
@@ -45,14 +50,9 @@ impl Runner for Travelling {
             (self.project_root.clone(), request.context.clone(), request.dockerfile.clone());
         let listing = tokio::task::spawn_blocking(move || Reader.list(&root, &context, &dockerfile)).await;
         let listing = listing.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
-        // What a broken transfer of this context left is gone on with; what another one left is not.
-        let mark = Digest::of(request.context.as_os_str().as_encoded_bytes());
-        let clear = format!(
-            "mkdir -p {WORKSPACE}; [ \"$(cat {PRIVATE}/context 2>/dev/null)\" = {mark} ] || \
-             find {WORKSPACE} -mindepth 1 -delete; echo {mark} >{PRIVATE}/context"
-        );
-        self.link.run(&clear).await?;
-        let files: Vec<String> = listing.files.keys().cloned().collect();
+        // Whatever lies there was another build's: the same length and time would pass for the same file.
+        self.link.empty(WORKSPACE).await?;
+        let files: Vec<OsString> = listing.files.keys().map(|name| raw_name(name)).collect();
         let total = Some(listing.bytes);
         let moved = |current: u64| {
             let (vertex, id) = ("context".to_owned(), "sending the context".to_owned());
@@ -71,10 +71,12 @@ impl Runner for Travelling {
 #[async_trait]
 impl Builder for Travelling {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
-        let there = self.moved(request).await?;
-        let built = self.there.build(&there, sink).await;
+        let built = match self.moved(request).await {
+            Ok(there) => self.there.build(&there, sink).await,
+            Err(fault) => Err(fault),
+        };
         // Also after a failure; and where the connection is gone, the runner does it by itself.
-        let _ = self.link.run(&format!("rm -rf {PRIVATE}/secrets {PRIVATE}/docker")).await;
+        let _ = self.link.run(&format!("rm -rf {PRIVATE}/secrets {PRIVATE}/docker {PRIVATE}/dockerfile")).await;
         match built {
             Err(fault) if fault.kind != FaultKind::OutOfMemory && !self.link.stands().await => {
                 Err(self.link.gone(&fault.message))
@@ -105,36 +107,57 @@ impl Travelling {
             secret.value = SecretValue::File(path.into());
         }
         for NamedContext { source, .. } in &mut there.named_contexts {
-            if let ImageSource::Layout { dir, .. } = source {
-                *dir = self.layout(dir).await?;
+            if let ImageSource::Layout { dir, digest } = source {
+                *dir = self.layout(dir, digest).await?;
             }
         }
-        if let Some(push) = &there.push {
-            let host = push.name.split('/').next().unwrap_or_default().to_owned();
-            let config = tokio::task::spawn_blocking(move || scoped_config(&host)).await;
-            if let Some(config) = config.map_err(|error| unreadable(&error))? {
-                self.link.put(&format!("{PRIVATE}/docker/config.json"), config.as_bytes()).await?;
-            }
+        let hosts = registries(request);
+        let config = tokio::task::spawn_blocking(move || scoped_config(hosts.iter().map(String::as_str))).await;
+        if let Some(config) = config.map_err(|error| unreadable(&error))? {
+            self.link.put(&format!("{PRIVATE}/docker/config.json"), config.as_bytes()).await?;
         }
         Ok(there)
     }
 
-    /// Brings an image layout; one that is there already is not sent again.
-    async fn layout(&self, dir: &Path) -> Result<PathBuf, Fault> {
-        let to = format!("{PRIVATE}/layouts/{}", Digest::of(dir.as_os_str().as_encoded_bytes()).short());
-        let below = dir.to_owned();
-        let files = tokio::task::spawn_blocking(move || -> std::io::Result<Vec<String>> {
-            let mut files = vec!["index.json".to_owned(), "oci-layout".to_owned()];
-            for entry in std::fs::read_dir(below.join("blobs/sha256"))? {
-                files.push(format!("blobs/sha256/{}", entry?.file_name().to_string_lossy()));
-            }
-            Ok(files)
-        });
-        let files = files.await.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
-        self.link.run(&format!("mkdir -p {to}")).await?;
+    /// Brings an image of a layout; what is there already is not sent again.
+    async fn layout(&self, dir: &Path, digest: &Digest) -> Result<PathBuf, Fault> {
+        let to = format!("{DISK}/layouts/{}", Digest::of(dir.as_os_str().as_encoded_bytes()).hex());
+        let (below, top) = (dir.to_owned(), digest.clone());
+        let files = tokio::task::spawn_blocking(move || reachable(&below, &top));
+        let mut files: Vec<OsString> = files.await.map_err(|error| unreadable(&error))?;
+        files.extend(["index.json", "oci-layout"].map(OsString::from));
+        self.link.make(&to).await?;
         self.link.bring(dir, &files, &to, &|_| {}).await?;
         Ok(to.into())
     }
+}
+
+/// The registries that a build speaks to: whose images it stands on, its frontend's, and where its own goes.
+fn registries(request: &BuildRequest) -> BTreeSet<String> {
+    let from = request.named_contexts.iter().filter_map(|context| match &context.source {
+        ImageSource::Registry { name, .. } => Some(name.as_str()),
+        ImageSource::Layout { .. } => None,
+    });
+    let names = from.chain(request.push.iter().map(|push| push.name.as_str())).chain(request.frontend.as_deref());
+    names.filter_map(|name| name.split('/').next()).map(str::to_owned).collect()
+}
+
+/// The files of a layout that an image is made of: what is not there (another platform's part) is not needed either.
+fn reachable(dir: &Path, top: &Digest) -> Vec<OsString> {
+    let (mut found, mut open) = (BTreeSet::new(), vec![top.clone()]);
+    while let Some(digest) = open.pop() {
+        let file = format!("blobs/sha256/{}", digest.hex());
+        let Ok(metadata) = std::fs::metadata(dir.join(&file)) else { continue };
+        if !found.insert(OsString::from(&file)) || metadata.len() > MANIFEST_MOST {
+            continue;
+        }
+        let text = std::fs::read(dir.join(&file)).unwrap_or_default();
+        let Ok(manifest) = serde_json::from_slice::<serde_json::Value>(&text) else { continue };
+        let listed = ["manifests", "layers"].into_iter().filter_map(|field| manifest[field].as_array()).flatten();
+        let named = listed.chain([&manifest["config"]]).filter_map(|named| named["digest"].as_str()?.parse().ok());
+        open.extend(named);
+    }
+    found.into_iter().collect()
 }
 
 async fn value(secret: &SecretSource) -> Result<Vec<u8>, Fault> {
@@ -156,4 +179,31 @@ async fn value(secret: &SecretSource) -> Result<Vec<u8>, Fault> {
 fn unreadable(error: &dyn std::fmt::Display) -> Fault {
     Fault::new(FaultKind::ContextMoved, "lian::cli::context", format!("the context cannot be read: {error}"))
         .help("run it again when the files rest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_image_is_made_of_travels() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let blobs = folder.path().join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).expect("a folder");
+        let blob = |text: &str| {
+            let digest = Digest::of(text);
+            std::fs::write(blobs.join(digest.hex()), text).expect("writable");
+            digest
+        };
+        let (config, layer, stranger) = (blob("{}"), blob("a layer"), blob("another image's"));
+        let part = serde_json::json!({ "config": { "digest": config }, "layers": [{ "digest": layer }] }).to_string();
+        let (part, absent) = (blob(&part), Digest::of("another platform's"));
+        let index = serde_json::json!({ "manifests": [{ "digest": part }, { "digest": absent }] }).to_string();
+        let index = blob(&index);
+        let mut wanted =
+            [&config, &layer, &part, &index].map(|digest| OsString::from(format!("blobs/sha256/{}", digest.hex())));
+        wanted.sort();
+        assert_eq!(reachable(folder.path(), &index), wanted);
+        assert_eq!(reachable(folder.path(), &stranger).len(), 1);
+    }
 }

@@ -17,4 +17,4 @@ mod walk;
 pub use files::{Located, check_files, locate};
 pub use ignore::{Ignore, Inherited};
 pub use recipe::stale_recipe;
-pub use walk::Reader;
+pub use walk::{Reader, raw_name};

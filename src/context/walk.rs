@@ -1,10 +1,10 @@
 //! The walk over a context. Refuses: entering folders that the ignore file leaves out for good.
 
 use std::collections::BTreeMap;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, Metadata};
 use std::io::{Error, ErrorKind};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt as _};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -197,4 +197,39 @@ fn escaped(name: &OsStr) -> String {
         }
     }
     text
+}
+
+/// The file's own name of a name in a listing: what [`escaped`] made is undone.
+pub fn raw_name(text: &str) -> OsString {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        let (byte, after) = match after {
+            [b'\\', after @ ..] if first == b'\\' => (b'\\', after),
+            [b'x', high, low, tail @ ..] if first == b'\\' => match hex(&[*high, *low]) {
+                Some(byte) => (byte, tail),
+                None => (first, after),
+            },
+            after => (first, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_listing_leads_back_to_the_file() {
+        for name in [&b"plain"[..], b"a\\b", b"a\\xffb", b"\xff\xfe\\", b"caf\xc3\xa9", b"caf\xe9", b"\\\\x41", b"\\x"]
+        {
+            let name = OsStr::from_bytes(name);
+            assert_eq!(raw_name(&escaped(name)), name, "{}", escaped(name));
+        }
+        assert_eq!(escaped(OsStr::from_bytes(b"c\\d\xff")), "c\\\\d\\xff");
+    }
 }

@@ -53,6 +53,7 @@ pub fn references(
         }
         facts.declared_args.extend(stage.args.iter().map(|arg| arg.name.clone()));
         facts.uses.extend(resolved[index].images.iter().cloned());
+        facts.from_scratch |= resolved[index].scratch;
         for word in &stage.secrets {
             facts.secret_ids.entry(word.text.clone()).or_insert(word.span);
         }
@@ -77,6 +78,8 @@ struct Resolved {
     images: Vec<ImageUse>,
     /// Stages of the file, with the place that names them.
     stages: Vec<(usize, Word)>,
+    /// Whether it stands on nothing.
+    scratch: bool,
 }
 
 /// The stages that `target` needs, itself included.
@@ -186,7 +189,9 @@ impl<'a> Resolver<'a> {
         let earlier = self.file.stages[..index].iter().rposition(|s| s.name.as_ref().is_some_and(|n| n.text == image));
         if let Some(earlier) = earlier {
             resolved.stages.push((earlier, word.clone()));
-        } else if image != SCRATCH && self.is_image(&image, word) {
+        } else if image == SCRATCH {
+            resolved.scratch = true;
+        } else if self.is_image(&image, word) {
             let kind = UseKind::From;
             resolved.images.push(ImageUse { image, kind, span: word.span, stage: index, platform });
         }

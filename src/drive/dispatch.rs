@@ -12,7 +12,7 @@ use super::job::{Job, ParentImage};
 use super::tasks::{Hands, Message, Staging, bug};
 use crate::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
 use crate::life::{Effect, Input, Place, Run, StopLevel};
-use crate::model::{Event, EventBody, Fault, FaultKind, ImageRecord, Offer, Size};
+use crate::model::{Event, EventBody, Fault, FaultKind, ImageRecord, Measured, Offer, Size};
 use crate::ports::{
     AcquireRequest, BuildRecord, Built, Claim, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal,
     JournalError, JournalKind, Lease, LeaseMark, Observer, Runner, Runners, Staged, StagedAt,
@@ -95,6 +95,7 @@ enum Errand {
 struct InHand {
     staged: Staging,
     built: Built,
+    measured: Option<Measured>,
     artifacts: Option<(Staging, Digest)>,
     built_on: BTreeMap<LayerName, Digest>,
     /// Nobody else builds the key until its image is promoted or given up.
@@ -207,12 +208,12 @@ impl<'a> Dispatcher<'a> {
                 self.digests.insert(layer.clone(), digest.clone());
                 self.feed(Input::Found { layer, digest });
             }
-            Message::Built { layer, staged, built, claim } => {
+            Message::Built { layer, staged, built, measured, claim } => {
                 let (digest, steps, cached) = (built.digest.clone(), built.steps, built.cached);
                 let built_on = self.parents_of(&layer);
-                let in_hand = InHand { staged, built, artifacts: None, built_on, _claim: claim };
+                let in_hand = InHand { staged, built, measured, artifacts: None, built_on, _claim: claim };
                 self.in_hand.insert(layer.clone(), in_hand);
-                self.feed(Input::BuildDone { layer, digest, steps, cached });
+                self.feed(Input::BuildDone { layer, digest, steps, cached, measured });
             }
             Message::Verified { layer, artifacts } => {
                 if let Some(in_hand) = self.in_hand.get_mut(&layer) {
@@ -426,11 +427,12 @@ impl<'a> Dispatcher<'a> {
 
     fn record(&mut self, at: Timestamp, layer: LayerName, duration: std::time::Duration) {
         if let (Some(job), Some(in_hand)) = (self.jobs.get(&layer), self.in_hand.remove(&layer)) {
-            let Built { digest, steps, cached, .. } = in_hand.built;
+            let (Built { digest, steps, cached, .. }, measured) = (in_hand.built, in_hand.measured);
             self.digests.insert(layer.clone(), digest.clone());
             let runner_type = self.runner_types.get(&layer).cloned().unwrap_or_default();
             let key = job.key.clone();
-            let record = BuildRecord { layer: layer.clone(), key, digest, duration, steps, cached, runner_type, at };
+            let layer = layer.clone();
+            let record = BuildRecord { layer, key, digest, duration, steps, cached, runner_type, measured, at };
             if let Err(error) = self.journal.record(&record) {
                 // The image is promoted: a gap in the history does not undo that.
                 tracing::warn!("{error}");

@@ -51,7 +51,7 @@ impl Mask {
                 self.text(name);
                 error.iter_mut().for_each(|error| self.text(error));
             }
-            BuildEvent::Progress { .. } => {}
+            BuildEvent::Progress { .. } | BuildEvent::Memory { .. } => {}
         }
         event
     }

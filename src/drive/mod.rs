@@ -4,6 +4,7 @@
 mod dispatch;
 mod job;
 mod mask;
+mod measure;
 mod tasks;
 #[cfg(test)]
 mod tests;

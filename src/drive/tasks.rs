@@ -8,9 +8,10 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::job::{Job, moved};
 use super::mask::Mask;
+use super::measure::measured;
 use crate::base::{Digest, LayerName};
 use crate::life::Input;
-use crate::model::{BuildEvent, Fault, FaultKind};
+use crate::model::{BuildEvent, Fault, FaultKind, Measured};
 use crate::ports::{
     AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore,
     ImageStoreError, Lease, Runner, Runners, Staged, StagingFolder, VerifyRequest,
@@ -23,7 +24,7 @@ pub enum Message {
     /// A runner came: the run is told, the dispatcher keeps it.
     Lease(Lease, Arc<dyn Runner>),
     /// A build ended well: the run is told, the dispatcher keeps the staging folder.
-    Built { layer: LayerName, staged: Staging, built: Built, claim: Box<dyn Claim> },
+    Built { layer: LayerName, staged: Staging, built: Built, measured: Option<Measured>, claim: Box<dyn Claim> },
     /// Another run built the same key meanwhile: its image is taken.
     Found { layer: LayerName, digest: Digest },
     /// An image holds what it must: the run is told, the dispatcher keeps the artifacts image.
@@ -34,7 +35,7 @@ pub enum Message {
 
 /// How a build ended well.
 enum Done {
-    Built(Staging, Built, Box<dyn Claim>),
+    Built(Staging, Built, Option<Measured>, Box<dyn Claim>),
     Found(Digest),
 }
 
@@ -100,7 +101,7 @@ impl Hands {
     ) -> Message {
         let mask = Mask::of(&job.request.secrets);
         match self.built(&layer, &job, &runner, &digests, &mask).await {
-            Ok(Done::Built(staged, built, claim)) => Message::Built { layer, staged, built, claim },
+            Ok(Done::Built(staged, built, measured, claim)) => Message::Built { layer, staged, built, measured, claim },
             Ok(Done::Found(digest)) => Message::Found { layer, digest },
             Err(fault) => Message::Input(Input::Faulted { layer, fault: mask.fault(fault) }),
         }
@@ -122,14 +123,16 @@ impl Hands {
         let (images, wanted, digests, folder) =
             (Arc::clone(&self.images), Arc::clone(job), digests.clone(), staged.path().to_owned());
         let request = blocking(move || wanted.request_with(&*images, &digests, &folder)).await??;
-        let built = runner.builder().build(&request, &self.sink(layer, mask)).await?;
+        let (builder, sink) = (runner.builder(), self.sink(layer, mask));
+        let (built, measured) = measured(&**runner, &sink, builder.build(&request, &sink)).await;
+        let built = built?;
         let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
         let after = blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile))
             .await?
             .map_err(|error| Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", chain(&error)))?;
         match moved(&job.listing, &after) {
             Some(fault) => Err(fault),
-            None => Ok(Done::Built(staged, built, claim)),
+            None => Ok(Done::Built(staged, built, measured, claim)),
         }
     }
 

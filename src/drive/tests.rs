@@ -144,7 +144,7 @@ impl ImageStore for Shared {
         Ok(None)
     }
 
-    fn make_latest(&self, _name: &str, _key: &LayerKey) -> Result<bool, ImageStoreError> {
+    fn point(&self, _name: &str, _tag: &str, _key: &LayerKey) -> Result<bool, ImageStoreError> {
         Ok(false)
     }
 

@@ -220,6 +220,7 @@ impl Check<'_, '_> {
                 };
                 (format!("{}/{base}", self.namespace()), "build_base", self.place_of(is_base))
             }
+            Base::External { image } if image == "scratch" && self.stands_on_nothing() => return,
             Base::External { image } => {
                 let Ok(wanted) = image.parse::<ImageRef>() else {
                     self.faults.push(
@@ -313,6 +314,10 @@ impl Check<'_, '_> {
             let familiar = used.image.parse::<ImageRef>().map(|image| image.familiar()).unwrap_or_default();
             familiar == layer || familiar == artifacts
         })
+    }
+
+    fn stands_on_nothing(&self) -> bool {
+        self.read.facts.as_ref().is_ok_and(|facts| facts.from_scratch)
     }
 
     /// What the Dockerfile stands on: its name, the first place, and how `build_base` would say it.

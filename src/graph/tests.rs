@@ -341,3 +341,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_layer_may_stand_on_nothing() {
+    let scratch = "image:scratch";
+    let (graph, faults) = judged(
+        &[
+            layer("static", scratch).text("FROM scratch\nCOPY a /a\n"),
+            layer("built", scratch).text("FROM debian AS build\nFROM scratch\nCOPY --from=build /a /a\n"),
+        ],
+        &[],
+    );
+    assert!(graph.is_some() && faults.is_empty(), "{}", shown(&faults));
+    let (_, faults) = judged(&[layer("other", scratch).text("FROM debian\n")], &[]);
+    assert_eq!(faults.len(), 1, "{}", shown(&faults));
+}

@@ -59,7 +59,7 @@ impl Played {
         let layer = layer(index);
         self.told(Input::Synced { layer: layer.clone() });
         let (digest, steps, cached) = (Digest::of([1]), 1, 0);
-        self.told(Input::BuildDone { layer: layer.clone(), digest, steps, cached });
+        self.told(Input::BuildDone { layer: layer.clone(), digest, steps, cached, measured: None });
         self.told(Input::Verified { layer: layer.clone() });
         self.told(Input::Promoted { layer });
     }

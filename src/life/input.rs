@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::effect::Timer;
 use crate::base::{Digest, LayerName, LeaseId};
-use crate::model::Fault;
+use crate::model::{Fault, Measured};
 
 /// How urgently somebody wants the run to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub enum Input {
         steps: u32,
         /// Of these, cached.
         cached: u32,
+        /// What the build used.
+        #[serde(default)]
+        measured: Option<Measured>,
     },
     /// Another run built the same key meanwhile: its image is there, verified.
     Found {

@@ -104,8 +104,9 @@ impl Run {
             }
             Input::LeaseRefused { lease, fault } => self.refused(at, &lease, fault, effects),
             Input::Synced { layer } => self.move_on(&layer, StepState::Syncing, StepState::Building, effects),
-            Input::BuildDone { layer, digest, steps, cached } => {
+            Input::BuildDone { layer, digest, steps, cached, measured } => {
                 if let Some(step) = self.in_state(&layer, StepState::Building) {
+                    step.measured = measured;
                     (step.digest, step.steps, step.cached) = (Some(digest), steps, cached);
                     self.move_on(&layer, StepState::Building, StepState::Verifying, effects);
                 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Digest, LayerName, LeaseId, Timestamp};
-use crate::model::{Fault, FaultKind, Outcome, Size, StepEnd};
+use crate::model::{Fault, FaultKind, Measured, Outcome, Size, StepEnd};
 
 /// Where a step may run, whatever the size: a lease of another place is never its.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -108,6 +108,7 @@ pub(super) struct Step {
     pub digest: Option<Digest>,
     pub steps: u32,
     pub cached: u32,
+    pub measured: Option<Measured>,
     pub doom: Option<Doom>,
     pub fault: Option<FaultKind>,
 }
@@ -129,6 +130,7 @@ impl Step {
             digest: None,
             steps: 0,
             cached: 0,
+            measured: None,
             doom: None,
             fault: None,
         }
@@ -161,6 +163,7 @@ impl Step {
             attempts: self.attempts,
             steps: self.steps,
             cached: self.cached,
+            measured: self.measured,
             fault,
             because,
         }

@@ -323,7 +323,9 @@ impl World {
             Effect::Build { layer, .. } if dice.is_multiple_of(16) => {
                 Input::Found { layer, digest: Digest::of([dice]) }
             }
-            Effect::Build { layer, .. } => Input::BuildDone { layer, digest: Digest::of([dice]), steps: 3, cached: 1 },
+            Effect::Build { layer, .. } => {
+                Input::BuildDone { layer, digest: Digest::of([dice]), steps: 3, cached: 1, measured: None }
+            }
             Effect::Verify { layer, .. } => Input::Verified { layer },
             Effect::Promote { layer } => Input::Promoted { layer },
             Effect::Record { layer, .. } => Input::Recorded { layer },

@@ -48,6 +48,8 @@ pub struct DockerfileFacts {
     pub uses: Vec<ImageUse>,
     /// Images of stages that this build does not reach, and that another build argument or target may.
     pub unreached: Vec<ImageUse>,
+    /// Whether a stage that this build reaches stands on nothing: `FROM scratch`.
+    pub from_scratch: bool,
     /// Names of every `ARG`, global or in a reached stage.
     pub declared_args: BTreeSet<String>,
     /// Ids of secret mounts, each with its first place.

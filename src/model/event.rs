@@ -82,11 +82,29 @@ pub enum BuildEvent {
         /// Bytes in all, where known.
         total: Option<u64>,
     },
+    /// What the build uses of its runner's memory now.
+    Memory {
+        /// Bytes, caches aside.
+        used: u64,
+        /// Bytes that it may use.
+        limit: u64,
+    },
     /// A remark of the frontend.
     Warning {
         /// In one line.
         message: String,
     },
+}
+
+/// What a build used of its runner, sampled while it ran.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Bytes of memory at most, caches aside.
+    pub memory_peak: u64,
+    /// Bytes of memory that it could have used.
+    pub memory_limit: u64,
+    /// Processor time, milliseconds.
+    pub cpu_ms: u64,
 }
 
 /// The end of a step.
@@ -108,6 +126,9 @@ pub struct StepEnd {
     pub steps: u32,
     /// Of these, cached.
     pub cached: u32,
+    /// What its build used, where the runner counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub measured: Option<Measured>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,

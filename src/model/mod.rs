@@ -20,15 +20,15 @@ pub use diagnostic::{Diagnostic, Label, Severity, Sources};
 pub use dockerfile::{
     DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, ImageUse, StageName, UseKind,
 };
-pub use event::{BuildEvent, Event, EventBody, Outcome, RunOutcome, StepEnd, VertexState};
+pub use event::{BuildEvent, Event, EventBody, Measured, Outcome, RunOutcome, StepEnd, VertexState};
 pub use image::{Fault, FaultKind, ImageRef, ImageRefError};
 pub use key::{FileEntry, FileKind, ImageRecord, KEY_LABEL, KeyParts, LayerKey, Listing, ParentKey};
 pub use layer::{Base, Kind, Layer, Secret, Tool};
 pub use lock::{Lock, Pin};
 pub use plan::{Action, Forecast, Plan, PlanSummary, PlannedStep, Why, WhyKind};
 pub use provider::{
-    BuildkitRelease, ComputeProvider, ContextTransfer, DockerLocalSettings, HcloudSettings, Providers, ProxmoxSettings,
-    RegistrySettings, RunnerReuse, Runners, SshHost, SshSettings, VmPoolSettings,
+    BuildkitRelease, ComputeProvider, ContextTransfer, DockerLocalSettings, DockerSize, HcloudSettings, Providers,
+    ProxmoxSettings, RegistrySettings, RunnerReuse, Runners, SshHost, SshSettings, VmPoolSettings,
 };
 pub use run::{RunRecord, RunState};
 pub use size::{BuildSpec, Offer, Price, Size};

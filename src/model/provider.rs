@@ -98,13 +98,27 @@ pub struct Providers {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DockerLocalSettings {
-    /// The image that holds buildkitd.
+    /// The image that holds buildkitd, buildctl and a shell.
     pub image: String,
+    /// The sizes that containers come in.
+    pub sizes: Vec<DockerSize>,
+    /// The network that containers join; Docker's default where unset.
+    pub network: Option<String>,
+}
+
+/// A size of containers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DockerSize {
+    /// Virtual CPUs.
+    pub cpu: u32,
+    /// Memory, GB.
+    pub memory_gb: u32,
 }
 
 impl Default for DockerLocalSettings {
     fn default() -> Self {
-        Self { image: "moby/buildkit:v0.32.2".to_owned() }
+        let sizes = [(2, 4), (4, 8), (8, 16), (16, 32)].map(|(cpu, memory_gb)| DockerSize { cpu, memory_gb });
+        Self { image: "moby/buildkit:v0.32.2".to_owned(), sizes: sizes.to_vec(), network: None }
     }
 }
 
@@ -187,7 +201,7 @@ impl Default for HcloudSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BuildkitRelease {
-    /// Address of the archive, with `{arch}` for `amd64` or `arm64`; the project's own release where unset.
+    /// Address of the archive, with `{arch}` for `amd64` or `arm64`; BuildKit's own release of v0.32.2 where unset.
     pub url: Option<String>,
     /// SHA-256 of the archive, hex, by architecture (`amd64`, `arm64`).
     pub sha256: BTreeMap<String, String>,

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::build::{BuildRequest, BuildSink, Builder};
+use super::usage::Usage;
 use crate::base::{LayerName, LeaseId, RunId, Timestamp};
 use crate::model::{Fault, Offer, Size};
 
@@ -51,10 +53,10 @@ pub struct SshTarget {
 pub enum Reach {
     /// This machine's own BuildKit daemon.
     Here,
-    /// A BuildKit daemon at an address that buildctl knows, e.g. `docker-container://NAME`.
-    Buildkit {
-        /// The address.
-        address: String,
+    /// A container on this machine's Docker Engine.
+    Container {
+        /// Its name.
+        name: String,
     },
     /// A host with sshd and buildkitd.
     Ssh(SshTarget),
@@ -110,26 +112,16 @@ pub trait ComputeProvider: Send + Sync {
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault>;
 }
 
-/// What a runner's kernel counted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Usage {
-    /// Processes of the builds that the kernel killed, or allocations it refused, for want of memory; ever growing.
-    pub oom_kills: u64,
-    /// Processes that the kernel of the whole machine killed for want of memory; ever growing.
-    pub kernel_kills: u64,
-    /// Bytes of memory that builds have used at most.
-    pub memory_peak: u64,
-    /// Bytes of memory that builds may use.
-    pub memory_limit: u64,
-    /// How often buildkitd was started.
-    pub daemon_starts: u64,
-}
-
 /// Something whose kernel counts.
 #[async_trait]
 pub trait Counters: Send + Sync {
     /// What the kernel counted so far.
     async fn usage(&self) -> Result<Usage, Fault>;
+
+    /// How often they may be looked at without slowing a build.
+    fn pace(&self) -> Duration {
+        Duration::from_millis(500)
+    }
 }
 
 /// A runner that was reached.

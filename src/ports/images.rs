@@ -132,9 +132,9 @@ pub trait ImageStore: Send + Sync {
     /// What is kept beside the image that `<name>:<tag>` points to. A damaged or absent record is `None`.
     fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError>;
 
-    /// Points `latest` to the image of this key, its artifacts image too; says whether anything moved. An image that is
-    /// not there moves nothing.
-    fn make_latest(&self, name: &str, key: &LayerKey) -> Result<bool, ImageStoreError>;
+    /// Points a tag (`latest`) to the image of this key, its artifacts image too; says whether anything moved. An image that
+    /// is not there moves nothing.
+    fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError>;
 
     /// Claims the building of a key: none where another run builds it at this moment. A claim ends with its holder.
     fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError>;

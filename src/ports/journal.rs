@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::base::{Digest, LayerName, LeaseId, Timestamp};
-use crate::model::{BuildEvent, Event, LayerKey};
+use crate::model::{BuildEvent, Event, LayerKey, Measured};
 
 /// What a journal line holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct BuildRecord {
     pub cached: u32,
     /// What it ran on.
     pub runner_type: String,
+    /// What it used there, where that was counted.
+    pub measured: Option<Measured>,
     /// When it was promoted.
     pub at: Timestamp,
 }

@@ -43,6 +43,17 @@ impl Pair {
     }
 }
 
+/// Removes the folder with a lease's pairs, if there is one.
+///
+/// # Errors
+/// `lian::providers::keys`.
+pub fn forget(folder: &Path) -> Result<(), Fault> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unusable(folder, &error.to_string())),
+        _ => Ok(()),
+    }
+}
+
 /// A public key without its comment: type and body.
 pub fn bare(public: &str) -> Option<String> {
     let mut words = public.split_whitespace();
@@ -130,6 +141,10 @@ mod tests {
         assert!(pair.secret().expect("text").ends_with("-----END OPENSSH PRIVATE KEY-----\n"));
         std::fs::remove_file(inside.join("host.pub")).expect("removed");
         assert_ne!(Pair::ensure(&inside, "host").await.expect("a new one").public, pair.public);
+        for _ in 0..2 {
+            forget(&inside).expect("removed, and not there any more");
+            assert!(!inside.exists());
+        }
     }
 
     #[tokio::test]

@@ -1,5 +1,7 @@
 //! Floor 5: where runners come from. Refuses: what is done on them.
 
+mod address;
+mod docker;
 pub mod hcloud;
 mod keys;
 mod local;
@@ -7,6 +9,7 @@ pub mod proxmox;
 mod ssh;
 mod vm_pool;
 
+pub use docker::{Container, Docker, Inside};
 pub use local::{Local, machine};
-pub use ssh::Ssh;
+pub use ssh::{Ssh, Vacancy, Vacant};
 pub use vm_pool::{PoolToken, VmPool};

@@ -1,10 +1,10 @@
-//! A fixed list of hosts: a lease is an exclusive lock on one. Refuses: making them ready; and telling other machines: the
-//! host itself keeps a second lock for that (`remote`).
+//! A fixed list of hosts: a lease is an exclusive lock on one, here. The host itself keeps a second lock against other
+//! machines: it is asked before it is leased. Refuses: making hosts ready, and how they are asked (the caller knows).
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,12 +17,33 @@ use crate::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease, Re
 /// How often the locks are looked at while all hosts are taken.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// The longest pause between two looks at hosts that other machines have.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// Whether a host is free of everybody's else lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vacant {
+    /// It is.
+    Yes,
+    /// Somebody on another machine has it.
+    No,
+    /// It does not say.
+    Unknown,
+}
+
+/// Asks a host whether somebody has it.
+#[async_trait]
+pub trait Vacancy: Send + Sync {
+    /// Its answer, within seconds.
+    async fn of(&self, target: &SshTarget) -> Vacant;
+}
+
 /// Hosts of the workflow.
-#[derive(Debug)]
 pub struct Ssh {
     hosts: Vec<SshHost>,
     folder: PathBuf,
     held: Mutex<BTreeMap<LeaseId, File>>,
+    vacancy: Option<Arc<dyn Vacancy>>,
 }
 
 impl Ssh {
@@ -30,24 +51,47 @@ impl Ssh {
     pub fn new(settings: SshSettings, folder: impl Into<PathBuf>) -> Self {
         let mut hosts = settings.hosts;
         hosts.sort_by_key(|host| (host.memory_gb, host.cpu));
-        Self { hosts, folder: folder.into(), held: Mutex::default() }
+        Self { hosts, folder: folder.into(), held: Mutex::default(), vacancy: None }
     }
 
-    /// Locks the smallest free host that fits.
-    fn lock(&self, request: &AcquireRequest) -> Result<Option<(SshHost, File)>, Fault> {
+    /// The same, asking each host before it is leased to a run of this machine. For others, who ask by themselves, it is
+    /// not asked: a service has no key that lets it in.
+    #[must_use]
+    pub fn asking(mut self, vacancy: Arc<dyn Vacancy>) -> Self {
+        self.vacancy = Some(vacancy);
+        self
+    }
+
+    /// Locks the smallest free host that fits; what does not answer only where nothing else is to be had or waited for.
+    async fn lock(&self, request: &AcquireRequest) -> Result<Option<(SshHost, File)>, Fault> {
         let fits = |host: &&SshHost| {
             let large = host.cpu >= request.size.cpu && host.memory_gb >= request.size.memory_gb;
             large && host.platform == request.platform
         };
-        let mut any = false;
+        let (mut any, mut taken, mut silent) = (false, false, None);
         for host in self.hosts.iter().filter(fits) {
             any = true;
             let file = self.open(host).map_err(|error| here(&error))?;
-            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok() {
-                return Ok(Some((host.clone(), file)));
+            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                taken = true;
+                continue;
+            }
+            let vacancy = self.vacancy.as_ref().filter(|_| request.authorized_key.is_none());
+            let vacant = match vacancy {
+                Some(vacancy) => vacancy.of(&target(host)).await,
+                None => Vacant::Yes,
+            };
+            match vacant {
+                Vacant::Yes => return Ok(Some((host.clone(), file))),
+                Vacant::No => taken = true,
+                Vacant::Unknown => silent = silent.or(Some((host.clone(), file))),
             }
         }
-        if any { Ok(None) } else { Err(self.none_fits(request)) }
+        match (any, taken) {
+            (false, _) => Err(self.none_fits(request)),
+            (true, true) => Ok(None),
+            (true, false) => Ok(silent),
+        }
     }
 
     fn open(&self, host: &SshHost) -> std::io::Result<File> {
@@ -74,6 +118,11 @@ impl Ssh {
     }
 }
 
+fn target(host: &SshHost) -> SshTarget {
+    let SshHost { address, port, user, host_key, identity, .. } = host.clone();
+    SshTarget { address, port, user, host_key, identity }
+}
+
 fn here(error: &std::io::Error) -> Fault {
     Fault::new(FaultKind::Unavailable, "lian::providers::lock", format!("a host cannot be locked: {error}"))
         .help("make lian-build's data folder writable, or set LIAN_DATA_DIR to another one")
@@ -98,22 +147,23 @@ impl ComputeProvider for Ssh {
 
     /// Waits while all fitting hosts are taken.
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+        let mut pause = PAUSE;
         let (host, file) = loop {
-            match self.lock(request)? {
+            match self.lock(request).await? {
                 Some(locked) => break locked,
-                None => tokio::time::sleep(PAUSE).await,
+                None if pause == PAUSE => {
+                    tracing::warn!(layer = %request.layer, "all hosts that fit are taken: waiting")
+                }
+                None => {}
             }
+            tokio::time::sleep(pause).await;
+            // Hosts are asked over the network; the locks here cost nothing.
+            pause = if self.vacancy.is_some() { (pause * 2).min(LONGEST_PAUSE) } else { PAUSE };
         };
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(request.lease.clone(), file);
-        let offer = Offer {
-            runner_type: host.address.clone(),
-            cpu: host.cpu,
-            memory_gb: host.memory_gb,
-            platform: host.platform,
-            price: None,
-        };
-        let SshHost { address, port, user, host_key, identity, .. } = host;
-        let reach = Reach::Ssh(SshTarget { address, port, user, host_key, identity });
+        let reach = Reach::Ssh(target(&host));
+        let (runner_type, platform) = (host.address, host.platform);
+        let offer = Offer { runner_type, cpu: host.cpu, memory_gb: host.memory_gb, platform, price: None };
         Ok(Lease { id: request.lease.clone(), offer, reach })
     }
 
@@ -168,6 +218,44 @@ mod tests {
         one.release(&LeaseId::from("a")).await.expect("given back");
         one.release(&LeaseId::from("a")).await.expect("given back twice");
         assert_eq!(two.acquire(&request("c", 4)).await.expect("a lease").offer.runner_type, "small");
+    }
+
+    /// Hosts answer by their names.
+    struct Told(Mutex<BTreeMap<String, Vacant>>);
+
+    #[async_trait]
+    impl Vacancy for Told {
+        async fn of(&self, target: &SshTarget) -> Vacant {
+            self.0.lock().expect("whole").get(&target.address).copied().unwrap_or(Vacant::Yes)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_another_machine_has_is_not_leased_and_all_taken_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = SshSettings { hosts: vec![host("small", 4), host("large", 16)] };
+        let told = Arc::new(Told(Mutex::new([("small".to_owned(), Vacant::No)].into())));
+        let say = |host: &str, vacant| told.0.lock().expect("whole").insert(host.to_owned(), vacant);
+        let ssh = Ssh::new(settings, folder.path()).asking(Arc::clone(&told) as Arc<dyn Vacancy>);
+        let first = ssh.acquire(&request("a", 4)).await.expect("a lease");
+        assert_eq!(first.offer.runner_type, "large");
+        ssh.release(&LeaseId::from("a")).await.expect("given back");
+        // What says nothing is not taken for free while another one will be.
+        say("large", Vacant::Unknown);
+        let second = request("b", 4);
+        let mut waiting = Box::pin(ssh.acquire(&second));
+        assert!(tokio::time::timeout(Duration::from_secs(600), &mut waiting).await.is_err(), "a taken host was leased");
+        say("small", Vacant::Yes);
+        assert_eq!(waiting.await.expect("a lease").offer.runner_type, "small");
+        ssh.release(&LeaseId::from("b")).await.expect("given back");
+        // Where all are silent, the one who reaches it says why.
+        say("small", Vacant::Unknown);
+        assert_eq!(ssh.acquire(&request("c", 4)).await.expect("a lease").offer.runner_type, "small");
+        ssh.release(&LeaseId::from("c")).await.expect("given back");
+        // A service that leases to others does not ask.
+        say("small", Vacant::No);
+        let other = AcquireRequest { authorized_key: Some("ssh-ed25519 AAAA".into()), ..request("d", 4) };
+        assert_eq!(ssh.acquire(&other).await.expect("a lease").offer.runner_type, "small");
     }
 
     #[tokio::test]

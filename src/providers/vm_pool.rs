@@ -11,7 +11,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::base::{LeaseId, Timestamp};
+use crate::base::{Digest, LeaseId, Timestamp};
 use crate::model::{Fault, FaultKind, Offer, VmPoolSettings};
 use crate::ports::{AcquireRequest, ComputeProvider, Lease, OwnedLease, Reach, SshTarget};
 
@@ -53,6 +53,11 @@ impl PoolToken {
             unavailable("token", message, "name a readable file with the token alone in it")
         })?;
         Self::new(&text).map(Some)
+    }
+
+    /// Tells this token from others, with a salt, without telling the token.
+    pub fn digest(&self, salt: &str) -> Digest {
+        Digest::of([salt.as_bytes(), self.0.as_bytes()].join(&b' '))
     }
 }
 

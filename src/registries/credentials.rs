@@ -93,19 +93,29 @@ pub(super) fn of(registry: &str) -> Login {
     text.and_then(|text| in_config(&text, registry, &ask)).unwrap_or(Login::Anonymous)
 }
 
-/// A `config.json` with the login of this registry and no other; none where there is no login. Blocking: it may run a
+/// A `config.json` with the logins of these registries and no others; none where there is no login. Blocking: it may run a
 /// credential helper. The text is a secret.
-pub fn scoped_config(registry: &str) -> Option<String> {
-    let entry = match of(registry) {
-        Login::Anonymous => return None,
+pub fn scoped_config<'a>(registries: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let entries = registries.into_iter().filter_map(|registry| {
+        let key = if registry == "docker.io" { HUB } else { registry };
+        Some((key.to_owned(), entry(of(registry))?))
+    });
+    scoped(entries.collect())
+}
+
+fn scoped(entries: serde_json::Map<String, serde_json::Value>) -> Option<String> {
+    (!entries.is_empty()).then(|| serde_json::json!({ "auths": entries }).to_string())
+}
+
+fn entry(login: Login) -> Option<serde_json::Value> {
+    match login {
+        Login::Anonymous => None,
         Login::Password { user, password } => {
             let auth = base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}"));
-            serde_json::json!({ "auth": auth })
+            Some(serde_json::json!({ "auth": auth }))
         }
-        Login::Identity(token) => serde_json::json!({ "identitytoken": token }),
-    };
-    let key = if registry == "docker.io" { HUB } else { registry };
-    Some(serde_json::json!({ "auths": { key: entry } }).to_string())
+        Login::Identity(token) => Some(serde_json::json!({ "identitytoken": token })),
+    }
 }
 
 /// Asks a helper, by its name, for the login of a server.

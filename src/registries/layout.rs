@@ -228,8 +228,8 @@ impl ImageStore for OciLayout {
         ImageSource::Layout { dir: self.root.clone(), digest: digest.clone() }
     }
 
-    fn make_latest(&self, name: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
-        promote::make_latest(self, name, key, now())
+    fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
+        promote::point(self, (name, tag), key, now())
     }
 
     fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {

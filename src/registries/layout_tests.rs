@@ -75,12 +75,12 @@ fn latest_goes_back_to_an_older_key_with_its_record() {
     let folder = tempfile::tempdir().expect("a folder");
     let layout = OciLayout::open(folder.path()).expect("a layout");
     let (old, new) = (promoted(&layout, "rust", "1"), promoted(&layout, "rust", "2"));
-    assert!(!layout.make_latest("lamina/rust", &new.key).expect("an answer"), "it was the latest already");
-    assert!(layout.make_latest("lamina/rust", &old.key).expect("an answer"));
+    assert!(!layout.point("lamina/rust", "latest", &new.key).expect("an answer"), "it was the latest already");
+    assert!(layout.point("lamina/rust", "latest", &old.key).expect("an answer"));
     let found = layout.find("lamina/rust", "latest").expect("an answer").expect("found");
     assert_eq!((found.digest, found.key), (old.digest.clone(), Some(old.key.clone())));
     assert_eq!(layout.record("lamina/rust", "latest").expect("an answer"), Some(old.record));
-    assert!(!layout.make_latest("lamina/absent", &new.key).expect("an answer"));
+    assert!(!layout.point("lamina/absent", "latest", &new.key).expect("an answer"));
     assert_sound(&layout);
 }
 

@@ -45,10 +45,10 @@ pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Res
     Ok(index)
 }
 
-/// Points `latest` of an image, and of its artifacts, to what its key points to; one write, or none.
-pub(super) fn make_latest(
+/// Points a tag of an image, and of its artifacts, to what its key points to; one write, or none.
+pub(super) fn point(
     layout: &OciLayout,
-    name: &str,
+    (name, tag): (&str, &str),
     key: &LayerKey,
     at: Timestamp,
 ) -> Result<bool, ImageStoreError> {
@@ -57,11 +57,11 @@ pub(super) fn make_latest(
     let mut moved = false;
     for name in [name.to_owned(), format!("{name}-artifacts")] {
         let Some(wanted) = index.find(&name, &key.tag()) else { continue };
-        if index.find(&name, "latest").is_some_and(|latest| latest.digest == wanted.digest) {
+        if index.find(&name, tag).is_some_and(|pointed| pointed.digest == wanted.digest) {
             continue;
         }
         let Some(target) = layout.descriptor(&wanted.digest) else { continue };
-        index.set(&NewTag { name: &name, tag: "latest", target: &target, at, subject: None });
+        index.set(&NewTag { name: &name, tag, target: &target, at, subject: None });
         moved = true;
     }
     if moved {

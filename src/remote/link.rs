@@ -4,49 +4,40 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use openssh::{ForwardType, Session, Socket};
-use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::Child;
 use tokio::time::Instant;
 
-use super::master::{self, Refused};
+use super::guard::Guard;
+use super::master::{self, Refused, Unfit};
 use crate::model::{Fault, FaultKind};
-use crate::ports::SshTarget;
+use crate::ports::{Kills, SshTarget};
 
 /// Where a runner has its context: compilers' caches hold absolute paths.
 pub const WORKSPACE: &str = "/workspace";
 /// A folder of the runner's memory, for what nobody else may read.
 pub const PRIVATE: &str = "/run/lian-build";
 
-/// A runner that hears nothing for so many seconds takes the connection for lost: it ends what was going on over it.
-const SILENCE: u64 = 20;
-/// How often it hears something.
-const BEAT: Duration = Duration::from_secs(4);
+/// A folder of the runner's disk, for what a build needs and memory may be too small for.
+pub const DISK: &str = "/var/lib/lian-build";
+
+/// Paths of sockets end at so many bytes on Linux, with the zero.
+const SOCKET_PATH: usize = 108;
+/// ssh binds its control socket under a name of its own first: `/m.` and 16 letters, and the zero.
+const SOCKET_NAME: usize = 20;
 
 /// The pause between two tries to connect, at most.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// A live connection. Dropping it ends everything that goes over it.
 pub struct Link {
-    session: std::sync::Arc<Session>,
+    pub(super) session: std::sync::Arc<Session>,
     /// Kept for its end: it is killed when dropped.
     _master: Child,
     folder: tempfile::TempDir,
     name: String,
-    pub(super) kills: std::sync::Mutex<super::usage::Kills>,
+    pub(super) kills: std::sync::Mutex<Kills>,
     /// What says on the runner that it is in use: it ends with the connection.
-    guard: tokio::sync::Mutex<Option<Guard>>,
-}
-
-/// A process on the runner, and the heartbeat that keeps it alive.
-struct Guard {
-    _child: openssh::Child<std::sync::Arc<Session>>,
-    beat: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.beat.abort();
-    }
+    pub(super) guard: tokio::sync::Mutex<Option<Guard>>,
 }
 
 /// What a command on the runner came to.
@@ -62,17 +53,18 @@ pub struct Ran {
 
 impl Link {
     /// Connects, trying again for as long as nobody answers yet. `alias` is the name under which the host's key is pinned.
+    /// A refused login is tried again for `login` only: a machine that boots learns its keys late, a fixed one does not.
     ///
     /// # Errors
-    /// `lian::remote::host_key` at once where the host shows another key; `lian::remote::login` and
-    /// `lian::remote::unreachable` when the time is over.
-    pub async fn connect(target: &SshTarget, alias: &str, within: Duration) -> Result<Self, Fault> {
+    /// `lian::remote::host_key` and `lian::remote::target` at once where the host shows another key, or what is known of it
+    /// makes no sense; `lian::remote::login` and `lian::remote::unreachable` when the time is over.
+    pub async fn connect(target: &SshTarget, alias: &str, within: Duration, login: Duration) -> Result<Self, Fault> {
         let name = format!("{}@{}:{}", target.user, target.address, target.port);
-        let folder = prepare(target, alias).map_err(|error| here(&error))?;
-        let deadline = Instant::now() + within;
+        let folder = prepare(target, alias)?;
+        let started = Instant::now();
         let mut pause = Duration::from_millis(50);
         loop {
-            let refused = match attempt(folder.path(), deadline).await {
+            let refused = match attempt(folder.path(), started + within).await {
                 Ok((session, master)) => {
                     let (kills, guard) = Default::default();
                     let session = std::sync::Arc::new(session);
@@ -80,11 +72,13 @@ impl Link {
                 }
                 Err(refused) => refused,
             };
-            if refused == Refused::HostKey {
-                return Err(wrong_key(&name));
-            }
-            if Instant::now() + pause > deadline {
-                return Err(never_came(&name, &refused, within));
+            let patience = match refused {
+                Refused::HostKey => return Err(wrong_key(&name)),
+                Refused::Login(_) => login.min(within),
+                Refused::NotThere(_) => within,
+            };
+            if started.elapsed() + pause > patience {
+                return Err(never_came(&name, &refused, patience, patience < within));
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE);
@@ -117,39 +111,6 @@ impl Link {
         let output = child.wait_with_output().await.map_err(|error| self.lost(&error))?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ok(Ran { code: output.status.code().unwrap_or(-1), stdout: text(&output.stdout), stderr: text(&output.stderr) })
-    }
-
-    /// Takes the runner for this connection alone: nobody else's guard is let in before this one ends.
-    ///
-    /// # Errors
-    /// `lian::remote::busy` where somebody else has it; `lian::remote::link_lost`.
-    pub async fn take(&self) -> Result<(), Fault> {
-        // What is left of it when the connection ends, however it ends, is nobody's any more.
-        let script = format!(
-            "exec 9>/run/lian-build.lock && flock -n 9 || exit 1; rm -rf {PRIVATE}; mkdir -p -m 700 {PRIVATE}; \
-             echo taken; while [ \"$(timeout {SILENCE} head -c 1 | wc -c)\" = 1 ]; do :; done; \
-             rm -rf {PRIVATE}; find {WORKSPACE} -mindepth 1 -delete 2>/dev/null; kill $PPID"
-        );
-        let mut command = openssh::Session::to_raw_command(std::sync::Arc::clone(&self.session), &script);
-        command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::null());
-        let mut child = command.spawn().await.map_err(|error| self.lost(&error))?;
-        let mut stdin = child.stdin().take().expect("invariant: standard input is piped");
-        let mut answer = String::new();
-        if let Some(stdout) = child.stdout().take() {
-            let _ = BufReader::new(stdout).read_line(&mut answer).await;
-        }
-        if answer.trim() != "taken" {
-            let message = format!("{} is in use by another lian-build", self.name);
-            return Err(Fault::new(FaultKind::Infrastructure, "lian::remote::busy", message)
-                .help("wait for the other run, or give the workflow more hosts"));
-        }
-        let beat = tokio::spawn(async move {
-            while tokio::io::AsyncWriteExt::write_all(&mut stdin, b".").await.is_ok() {
-                tokio::time::sleep(BEAT).await;
-            }
-        });
-        *self.guard.lock().await = Some(Guard { _child: child, beat });
-        Ok(())
     }
 
     /// A Unix socket on this machine that leads to one on the runner.
@@ -186,7 +147,7 @@ impl Link {
         &self.name
     }
 
-    fn lost(&self, error: &openssh::Error) -> Fault {
+    pub(super) fn lost(&self, error: &openssh::Error) -> Fault {
         self.gone(&error.to_string())
     }
 
@@ -198,15 +159,22 @@ impl Link {
             format!("the connection to {} was lost", self.name),
         );
         fault.evidence = Some(evidence.to_owned());
-        fault.help("it is tried again on a new runner; should it go on, look at the network between here and there")
+        fault.help("should it happen again and again, look at the network between here and the runner")
     }
 }
 
-/// A private folder with a short name: socket paths end at about 108 bytes.
-fn prepare(target: &SshTarget, alias: &str) -> std::io::Result<tempfile::TempDir> {
-    let folder = tempfile::Builder::new().prefix("lian-").rand_bytes(8).tempdir()?;
-    std::fs::write(folder.path().join("known_hosts"), format!("{alias} {}\n", target.host_key))?;
-    std::fs::write(folder.path().join("config"), master::config(target, alias, folder.path()))?;
+/// A private folder with a short name: paths of sockets have a limit.
+fn prepare(target: &SshTarget, alias: &str) -> Result<tempfile::TempDir, Fault> {
+    let folder = tempfile::Builder::new().prefix("lian-").rand_bytes(8).tempdir().map_err(|error| here(&error))?;
+    if folder.path().as_os_str().len() + SOCKET_NAME > SOCKET_PATH {
+        let message = format!("the paths of sockets in {} would be too long", folder.path().display());
+        return Err(Fault::new(FaultKind::Unavailable, "lian::remote::long_path", message)
+            .help("set TMPDIR to a folder with a shorter name, e.g. /tmp"));
+    }
+    let config = master::config(target, alias, folder.path()).map_err(|unfit| no_target(&unfit))?;
+    let write = |file: &str, text: String| std::fs::write(folder.path().join(file), text).map_err(|error| here(&error));
+    write("known_hosts", format!("{alias} {}\n", target.host_key))?;
+    write("config", config)?;
     Ok(folder)
 }
 
@@ -246,14 +214,29 @@ fn wrong_key(name: &str) -> Fault {
     )
 }
 
-fn never_came(name: &str, refused: &Refused, within: Duration) -> Fault {
+/// Its address, user, key or identity is not what ssh can be told.
+fn no_target(unfit: &Unfit) -> Fault {
+    let Unfit { what, value } = unfit;
+    // Only what can be shown: it may come from elsewhere.
+    let shown: String = value.chars().filter(|c| !c.is_control()).take(80).collect();
+    Fault::new(FaultKind::Unavailable, "lian::remote::target", format!("`{shown}` is no {what} of a runner"))
+        .help("correct it in the workflow's `providers`, or ask the operator of the pool that named it")
+}
+
+fn never_came(name: &str, refused: &Refused, within: Duration, fixed: bool) -> Fault {
     let seconds = within.as_secs();
     let (code, what, evidence) = match refused {
         Refused::Login(words) => ("lian::remote::login", "does not accept the key to log in with", words.clone()),
         Refused::NotThere(words) => ("lian::remote::unreachable", "cannot be reached", words.clone()),
         Refused::HostKey => ("lian::remote::host_key", "shows another host key", String::new()),
     };
-    let mut fault = Fault::new(FaultKind::Infrastructure, code, format!("{name} {what}, after {seconds} s"));
+    let kind = if fixed { FaultKind::Unavailable } else { FaultKind::Infrastructure };
+    let mut fault = Fault::new(kind, code, format!("{name} {what}, after {seconds} s"));
     fault.evidence = Some(evidence);
-    fault.help("see whether a firewall stands between; a slow boot needs a longer `runners.boot_timeout_s`")
+    fault.help(match refused {
+        Refused::Login(_) => {
+            "authorise the key there (`ssh-copy-id -i KEY.pub`), name another one in `identity`, or add it to the agent"
+        }
+        _ => "see whether a firewall stands between; a slow boot needs a longer `runners.boot_timeout_s`",
+    })
 }

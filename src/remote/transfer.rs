@@ -1,5 +1,7 @@
 //! Bringing files to a runner: a context by rsync, small private files over the connection itself. Refuses: choosing them.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Stdio;
 
@@ -15,14 +17,15 @@ const TRIES: u32 = 3;
 impl Link {
     /// Copies these files and folders (paths relative to `from`) to the same places below a folder of the runner, with
     /// modes and times, without owners. What is there already and is the same is not sent again. `moved` is told the
-    /// bytes so far.
+    /// bytes so far. Files are written in place: a broken transfer goes on in them, and leaves no file beside them that
+    /// the build would see.
     ///
     /// # Errors
     /// `lian::remote::transfer`, `lian::remote::disk_full`, `lian::remote::no_rsync`, `lian::remote::link_lost`.
     pub async fn bring(
         &self,
         from: &Path,
-        files: &[String],
+        files: &[OsString],
         to: &str,
         moved: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), Fault> {
@@ -44,13 +47,14 @@ impl Link {
     async fn rsync(
         &self,
         from: &Path,
-        files: &[String],
+        files: &[OsString],
         to: &str,
         moved: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(i32, String), Fault> {
         let shell: Vec<String> = self.ssh().iter().map(|word| format!("\"{word}\"")).collect();
         let mut command = Command::new("rsync");
-        command.args(["-lpt", "--from0", "--files-from=-", "--partial", "--timeout=60", "--no-h", "--info=progress2"]);
+        command.args(["-lpt", "--from0", "--files-from=-", "--inplace", "--timeout=60", "--no-h"]);
+        command.arg("--info=progress2,stats1");
         command.arg("-e").arg(shell.join(" ")).arg(from.join("")).arg(format!("runner:{to}/"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         #[cfg(target_os = "linux")]
@@ -65,22 +69,27 @@ impl Link {
         let mut stdin = child.stdin.take().expect("invariant: standard input is piped");
         let mut stdout = child.stdout.take().expect("invariant: standard output is piped");
         let mut stderr = child.stderr.take().expect("invariant: standard error is piped");
-        let list: Vec<u8> = files.iter().flat_map(|file| file.bytes().chain([0])).collect();
+        let list = listed(files);
         let feed = async move {
             // Where rsync ended early, its exit code says why.
             let _ = stdin.write_all(&list).await;
             drop(stdin);
         };
         let watch = async {
-            let mut piece = [0; 4096];
+            let (mut piece, mut last) = ([0; 4096], String::new());
             while let Ok(count @ 1..) = stdout.read(&mut piece).await {
-                if let Some(bytes) = so_far(&String::from_utf8_lossy(&piece[..count])) {
+                last = String::from_utf8_lossy(&piece[..count]).into_owned();
+                if let Some(bytes) = so_far(&last) {
                     moved(bytes);
                 }
             }
+            last
         };
         let mut words = String::new();
-        let ((), (), _) = tokio::join!(feed, watch, stderr.read_to_string(&mut words));
+        let ((), last, _) = tokio::join!(feed, watch, stderr.read_to_string(&mut words));
+        if let Some(sent) = last.lines().find(|line| line.starts_with("sent ")) {
+            tracing::debug!("rsync {sent}");
+        }
         let status = child.wait().await.map_err(|error| not_here(&error))?;
         Ok((status.code().unwrap_or(-1), words.trim().to_owned()))
     }
@@ -95,7 +104,7 @@ impl Link {
             let help = "install rsync there, or set `runners.context_transfer = 'session`";
             (FaultKind::Unavailable, "lian::remote::no_rsync", "has no rsync", help)
         } else {
-            let help = "it is tried again on a new runner; should it go on, look at the network between here and there";
+            let help = "should it happen again and again, look at the network between here and the runner";
             (FaultKind::Infrastructure, "lian::remote::transfer", "did not take the whole context", help)
         };
         let mut fault = Fault::new(kind, id, format!("{} {what}", self.name()));
@@ -109,16 +118,48 @@ impl Link {
     /// `lian::remote::transfer`; `lian::remote::link_lost`.
     pub async fn put(&self, path: &str, bytes: &[u8]) -> Result<(), Fault> {
         let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
-        let script = format!("umask 077 && mkdir -p '{folder}' && cat >'{path}'");
+        let (folder, file) = (quoted(folder), quoted(path));
+        let script = format!("umask 077 && mkdir -p {folder} && cat >{file}");
         let ran = self.run_with(&script, bytes).await?;
-        if ran.code == 0 {
-            return Ok(());
-        }
-        let mut fault =
-            Fault::new(FaultKind::Infrastructure, "lian::remote::transfer", format!("{} refuses a file", self.name()));
-        fault.evidence = Some(format!("{path}: {}", ran.stderr.trim()));
-        Err(fault.help("see whether its disk is full, and whether the user may write there"))
+        if ran.code == 0 { Ok(()) } else { Err(self.refuses("a file", &format!("{path}: {}", ran.stderr.trim()))) }
     }
+
+    /// Makes a folder where there is none.
+    ///
+    /// # Errors
+    /// `lian::remote::transfer`; `lian::remote::link_lost`.
+    pub async fn make(&self, folder: &str) -> Result<(), Fault> {
+        let ran = self.run(&format!("mkdir -p {}", quoted(folder))).await?;
+        if ran.code == 0 { Ok(()) } else { Err(self.refuses("a folder", ran.stderr.trim())) }
+    }
+
+    /// Makes a folder empty.
+    ///
+    /// # Errors
+    /// As [`Link::make`].
+    pub async fn empty(&self, folder: &str) -> Result<(), Fault> {
+        self.make(folder).await?;
+        let ran = self.run(&format!("find {} -mindepth 1 -delete", quoted(folder))).await?;
+        if ran.code == 0 { Ok(()) } else { Err(self.refuses("to empty a folder", ran.stderr.trim())) }
+    }
+
+    fn refuses(&self, what: &str, evidence: &str) -> Fault {
+        let message = format!("{} refuses {what}", self.name());
+        let mut fault = Fault::new(FaultKind::Infrastructure, "lian::remote::transfer", message);
+        fault.evidence = Some(evidence.to_owned());
+        fault.help("see whether its disk is full, and whether the user may write there")
+    }
+}
+
+/// What rsync reads: each name with `./` before it, for a name that begins with `#` or `;` would be a comment.
+fn listed(files: &[OsString]) -> Vec<u8> {
+    let name = |file: &OsString| [b"./", file.as_bytes(), b"\0"].concat();
+    files.iter().flat_map(name).collect()
+}
+
+/// A word of the shell's.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 /// The bytes in a line of `--info=progress2`, e.g. `      1,234,567  45%  …`; the last line counts.
@@ -134,12 +175,18 @@ fn not_here(error: &std::io::Error) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::so_far;
+    use super::*;
 
     #[test]
     fn reads_what_rsync_says_of_its_progress() {
         assert_eq!(so_far("\r      1,234,567  45%    1.20MB/s    0:00:01"), Some(1_234_567));
         assert_eq!(so_far("\r  10  1%  x\r  20  2%  x\r"), Some(20));
         assert_eq!(so_far("sending incremental file list"), None);
+    }
+
+    #[test]
+    fn no_name_is_a_comment_or_a_word_of_the_shell() {
+        assert_eq!(listed(&["#a".into(), ";b".into(), "c d".into()]), b"./#a\0./;b\0./c d\0");
+        assert_eq!(quoted("o'brien"), "'o'\\''brien'");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::schedule::{Todo, makespan};
-use crate::base::{LayerName, Timestamp};
+use crate::base::{LayerName, LeaseId, Timestamp};
 use crate::model::{Action, BuildEvent, Event, EventBody, Fault, Outcome, Plan, PlannedStep, StepEnd, VertexState};
 
 /// A step of the plan.
@@ -33,6 +33,8 @@ pub struct Running {
     last: Option<String>,
     /// Bytes of the context that went over so far, and of how many.
     pub sent: Option<(u64, Option<u64>)>,
+    /// Bytes of its runner's memory that it uses now, and of how many.
+    pub memory: Option<(u64, u64)>,
 }
 
 impl Running {
@@ -80,6 +82,10 @@ pub struct Board {
     width: usize,
     /// What the leases came to: currency, millionths, leases, started hours.
     pub cost: Option<(String, u64, usize, u64)>,
+    /// Leases that could not be given back.
+    pub stuck: Vec<LeaseId>,
+    /// The runner types that each layer may get, smallest first, where that is known.
+    pub ladders: BTreeMap<LayerName, Vec<String>>,
 }
 
 impl Board {
@@ -94,6 +100,8 @@ impl Board {
         Self {
             started: None,
             cost: None,
+            stuck: Vec::new(),
+            ladders: BTreeMap::new(),
             standings: vec![Standing::Waiting; plan.steps.len()],
             places,
             parents,
@@ -108,7 +116,8 @@ impl Board {
         let standing = self.standings.get_mut(*self.places.get(layer)?)?;
         if matches!(standing, Standing::Waiting) {
             let phase = "building".to_owned();
-            let running = Running { since: at, phase, runner: None, vertices: Vec::new(), last: None, sent: None };
+            let vertices = Vec::new();
+            let running = Running { since: at, phase, runner: None, vertices, last: None, sent: None, memory: None };
             *standing = Standing::Running(running);
         }
         match standing {
@@ -129,6 +138,7 @@ impl Board {
             EventBody::StepPhase { layer, phase } => {
                 if let Some(running) = self.run_step(layer, event.at) {
                     running.phase.clone_from(phase);
+                    running.memory = None;
                     running.vertices.clear();
                     running.last = None;
                 }
@@ -143,11 +153,17 @@ impl Board {
                     running.sent = Some((*current, *total));
                 }
             }
+            EventBody::StepProgress { layer, progress: BuildEvent::Memory { used, limit } } => {
+                if let Some(running) = self.run_step(layer, event.at).filter(|running| running.phase == "building") {
+                    running.memory = Some((*used, *limit));
+                }
+            }
             EventBody::StepRetried { layer, fault, .. } => {
                 let runner = self.running_of(layer).and_then(|running| running.runner.clone());
                 let earlier = Earlier { fault: fault.clone(), runner };
                 self.earlier.entry(layer.clone()).or_default().push(earlier);
             }
+            EventBody::LeaseStuck { lease, .. } => self.stuck.push(lease.clone()),
             EventBody::RunCost { currency, micros, leases, started_hours } => {
                 self.cost = Some((currency.clone(), *micros, *leases, *started_hours));
             }

@@ -53,9 +53,26 @@ pub fn failure_block(run: &RunId, end: &StepEnd, board: &Board, style: Style) ->
         many => format!("{} were skipped: they stand on {layer}. ", list(many)),
     };
     let _ = writeln!(text, "   {follows}No tag of {layer} moved.");
-    let fallback = what_to_do(fault.kind, run, layer);
-    let _ = writeln!(text, "   {}", help_line(fault.help.as_deref().unwrap_or(&fallback), style));
+    let help = more_memory(end, board).or_else(|| fault.help.clone());
+    let help = help.unwrap_or_else(|| what_to_do(fault.kind, run, layer));
+    let _ = writeln!(text, "   {}", help_line(&help, style));
     text
+}
+
+/// The runner type to set where memory ran out and a larger one is on offer.
+fn more_memory(end: &StepEnd, board: &Board) -> Option<String> {
+    end.fault.as_ref().filter(|fault| fault.kind == FaultKind::OutOfMemory)?;
+    let (ladder, runner) = (board.ladders.get(&end.layer)?, end.runner_type.as_deref()?);
+    let at = ladder.iter().position(|rung| rung == runner)?;
+    let fewer = "lower the parallelism of the step (e.g. CARGO_BUILD_JOBS)";
+    Some(match ladder.get(at + 1) {
+        Some(larger) => format!("set `runner_type = \"{}\"` in .build-spec.ncl, or {fewer}", clean(larger)),
+        None => format!(
+            "{fewer}: no runner on offer has more memory than {}; or have the provider offer a larger one, and set it as \
+             `runner_type` in .build-spec.ncl",
+            clean(runner)
+        ),
+    })
 }
 
 /// Earlier tries that ran out of memory, where the last one did so too.
@@ -129,6 +146,7 @@ pub(super) mod tests {
             attempts: 1,
             steps: 12,
             cached: 5,
+            measured: None,
             fault: None,
             because: None,
         }

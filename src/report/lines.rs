@@ -6,8 +6,8 @@ use super::board::{Board, Running, is_numbered};
 use super::faults::failure_block;
 use super::style::Style;
 use super::text::{clean, count, cut, list, money, pad, pad_left, width};
-use crate::base::{RunId, Timestamp, human_bytes, human_duration};
-use crate::model::{Action, Outcome, RunOutcome, StepEnd};
+use crate::base::{LeaseId, RunId, Timestamp, human_bytes, human_duration};
+use crate::model::{Action, Fault, FaultKind, Outcome, RunOutcome, StepEnd};
 
 /// Waiting layers that are named.
 const WAITING: usize = 4;
@@ -67,6 +67,21 @@ fn doing(running: &Running) -> String {
     phase.to_owned()
 }
 
+/// `cax31 · 3.1 of 16 GB`; nothing of this machine but the memory.
+fn on(running: &Running) -> String {
+    let runner = running.runner.as_deref().filter(|runner| *runner != "local");
+    let memory = running.memory.map(|(used, limit)| share(used, limit));
+    runner.map(str::to_owned).into_iter().chain(memory).collect::<Vec<_>>().join(" · ")
+}
+
+/// `3.1 of 16 GB`, in the unit of the whole.
+fn share(part: u64, whole: u64) -> String {
+    let (unit, bytes) = if whole >= 1_000_000_000 { ("GB", 1e9) } else { ("MB", 1e6) };
+    #[allow(clippy::cast_precision_loss, reason = "a tenth of a unit is all that is shown")]
+    let of = |count: u64| count as f64 / bytes;
+    format!("{:.1} of {:.0} {unit}", of(part), of(whole))
+}
+
 /// The picture below the finished lines: running layers, a few of those that wait, and how far it is.
 pub fn picture(board: &Board, now: Timestamp, frame: usize, window: Window) -> Vec<String> {
     let Window { style, rows, .. } = window;
@@ -81,11 +96,10 @@ pub fn picture(board: &Board, now: Timestamp, frame: usize, window: Window) -> V
         let elapsed = pad_left(&ticking(now.since(at_work.since)), 7);
         let line = format!(" {}  {elapsed}   {}", name(step.layer.as_str(), names), doing(at_work));
         let spinner = style.good(SPINNER[frame % SPINNER.len()]);
-        let runner = at_work.runner.as_deref().filter(|runner| *runner != "local" && columns >= 60);
-        let runner = runner.unwrap_or("");
-        let room = columns.saturating_sub(1 + if runner.is_empty() { 0 } else { width(runner) + 3 });
+        let runner = if columns >= 60 { on(at_work) } else { String::new() };
+        let room = columns.saturating_sub(1 + if runner.is_empty() { 0 } else { width(&runner) + 3 });
         let line = cut(&line, room);
-        lines.push(match runner {
+        lines.push(match runner.as_str() {
             "" => format!("{spinner}{line}"),
             runner => format!("{spinner}{}   {}", pad(&line, room), style.dim(runner)),
         });
@@ -170,6 +184,43 @@ pub fn end_line(end: &StepEnd, names: usize, style: Style) -> Option<String> {
     }
 }
 
+/// Why a step is tried again, and on what: `out of memory on cax21: killed at 7.8 of 8.0 GB, step 5/7 `cargo chef cook`;
+/// again on cax31`.
+pub fn again(fault: &Fault, from: Option<&str>, on: &str) -> String {
+    let on = clean(on);
+    let message = match fault.kind {
+        FaultKind::OutOfMemory => "out of memory".to_owned(),
+        _ => clean(&fault.message),
+    };
+    let evidence = fault.evidence.as_deref().map(clean).filter(|evidence| !message.contains(evidence));
+    let step = fault.step.as_deref().map(step_words);
+    let mut text = message;
+    if let Some(from) = from.filter(|from| *from != "local") {
+        text.push_str(&format!(" on {}", clean(from)));
+    }
+    let shown: Vec<String> = evidence.into_iter().chain(step).collect();
+    if !shown.is_empty() {
+        text.push_str(&format!(": {}", shown.join(", ")));
+    }
+    format!("{text}; again on {on}")
+}
+
+/// ``step 5/7 `cargo chef cook` ``, from `[5/7] RUN cargo chef cook`.
+fn step_words(name: &str) -> String {
+    let brief = brief(name);
+    match brief.strip_prefix('[').and_then(|rest| rest.split_once("] ")) {
+        Some((number, command)) if is_numbered(&brief) => format!("step {number} `{}`", cut(command, 60)),
+        _ => brief,
+    }
+}
+
+/// What to do about a lease that could not be given back.
+pub fn stuck_help(style: Style) -> String {
+    let help =
+        "it may still be billed: mend that, then type `lian-build leases gc`; every later apply tries again, too";
+    format!("{} {help}", style.strong("help:"))
+}
+
 /// What a person reads when a signal stops a run.
 pub fn stop_line(hard: bool, style: Style) -> String {
     let text = match hard {
@@ -228,5 +279,11 @@ pub fn summary(
         true => format!("\nstopped · {line}\nwhat was built is kept: `lian-build apply` goes on from here"),
         false => format!("\n{line}"),
     });
+    if !board.stuck.is_empty() {
+        let leases: Vec<&str> = board.stuck.iter().map(LeaseId::as_str).collect();
+        let runners = count(leases.len(), "runner");
+        lines.push(format!("{} {runners} could not be given back: {}", style.bad("✗"), list(&leases)));
+        lines.push(format!("  {}", stuck_help(style)));
+    }
     lines
 }

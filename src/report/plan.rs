@@ -105,22 +105,33 @@ fn row(step: &PlannedStep) -> [String; 6] {
 fn footer(plan: &Plan, (width, forecast): (usize, Option<&Forecast>), command: &str) -> String {
     let summary = plan.summary();
     let mut parts = vec![format!("{} to build, {} to reuse", summary.build, summary.reuse)];
-    let (time, unknown) = Board::new(plan.clone(), width).left(Timestamp(0));
-    if !time.is_zero() {
-        let more = if unknown > 0 { format!(" and {unknown} not built before") } else { String::new() };
-        parts.push(format!("about {}{more}, {width} at once", roughly(time)));
-    }
-    if let Some(forecast) = forecast {
-        let least = if forecast.unknown > 0 { "at least" } else { "about" };
-        let runners = count(forecast.leases, "runner");
-        let hours = count(usize::try_from(forecast.started_hours).unwrap_or(usize::MAX), "started hour");
-        parts.push(match forecast.currency.as_str() {
-            "" => runners,
-            currency => format!("{runners}, {least} {} ({hours})", money(currency, forecast.micros)),
-        });
+    match forecast {
+        Some(forecast) => parts.extend(expected(forecast)),
+        None => {
+            let (time, unknown) = Board::new(plan.clone(), width).left(Timestamp(0));
+            if !time.is_zero() {
+                let more = if unknown > 0 { format!(" and {unknown} not built before") } else { String::new() };
+                parts.push(format!("about {}{more}, {width} at once", roughly(time)));
+            }
+        }
     }
     parts.push(command.to_owned());
     parts.join(" · ")
+}
+
+/// What leased runners come to: `about 7m on 2 runners`, `about €0.03 (2 started hours)`.
+fn expected(forecast: &Forecast) -> Vec<String> {
+    let least = if forecast.unknown > 0 { "at least" } else { "about" };
+    let (wall, runners) = (Duration::from_millis(forecast.wall_ms), count(forecast.leases, "runner"));
+    let mut parts = vec![format!("{least} {} on {runners}", roughly(wall))];
+    if !forecast.currency.is_empty() {
+        let hours = count(usize::try_from(forecast.started_hours).unwrap_or(usize::MAX), "started hour");
+        parts.push(format!("{least} {} ({hours})", money(&forecast.currency, forecast.micros)));
+    }
+    if forecast.unknown > 0 {
+        parts.push(format!("{} not built before", forecast.unknown));
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -172,6 +183,31 @@ pub(super) mod tests {
     #[test]
     fn a_plan_reads_like_a_table() {
         insta::assert_snapshot!(plan_table(&example(), (2, None), "lian-build apply", Style::PLAIN));
+    }
+
+    #[test]
+    fn what_runners_come_to_is_told_in_one_line() {
+        let forecast = Forecast {
+            leases: 2,
+            started_hours: 2,
+            wall_ms: 440_000,
+            currency: "EUR".into(),
+            micros: 25_300,
+            unknown: 0,
+        };
+        let last = |forecast: &Forecast| {
+            let table = plan_table(&example(), (2, Some(forecast)), "lian-build apply", Style::PLAIN);
+            table.lines().last().expect("lines").to_owned()
+        };
+        assert_eq!(
+            last(&forecast),
+            "2 to build, 2 to reuse · about 7m on 2 runners · about €0.03 (2 started hours) · lian-build apply"
+        );
+        let unknown = Forecast { leases: 1, unknown: 2, currency: String::new(), ..forecast };
+        assert_eq!(
+            last(&unknown),
+            "2 to build, 2 to reuse · at least 7m on 1 runner · 2 not built before · lian-build apply"
+        );
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::board::{Board, is_numbered};
-use super::lines::{brief, end_line, name_width, stop_line, summary};
+use super::lines::{again, brief, end_line, name_width, stop_line, stuck_help, summary};
 use super::live::Live;
 use super::plain::Plain;
 use super::style::Style;
@@ -31,8 +31,10 @@ pub struct Look {
 }
 
 /// An observer for people: a live one on a terminal, plain lines elsewhere.
-pub fn observer(plan: &Plan, look: Look) -> Box<dyn Observer> {
-    let progress = Progress::new(plan, look);
+/// `ladders` are the runner types that each layer may get, smallest first.
+pub fn observer(plan: &Plan, look: Look, ladders: BTreeMap<LayerName, Vec<String>>) -> Box<dyn Observer> {
+    let mut progress = Progress::new(plan, look);
+    progress.board.ladders = ladders;
     if look.style.live && !look.quiet { Box::new(Live::start(progress)) } else { Box::new(Plain::new(progress)) }
 }
 
@@ -70,8 +72,13 @@ impl Progress {
         match &event.body {
             EventBody::StepProgress { layer, progress } if loud => said.aside = self.progress(layer, progress),
             EventBody::StepRetried { layer, fault, runner_type } if loud => {
-                let (name, message) = (self.name(layer), clean(&fault.message));
-                said.aside.push(format!("{} {name}  {message}; again on {runner_type}", style.notable("↻")));
+                let from = self.board.earlier(layer).last().and_then(|earlier| earlier.runner.as_deref());
+                said.aside.push(format!(
+                    "{} {}  {}",
+                    style.notable("↻"),
+                    self.name(layer),
+                    again(fault, from, runner_type)
+                ));
             }
             EventBody::StepFinished(end) if loud || end.fault.is_some() => {
                 said.aside.extend(end_line(end, self.names, style));
@@ -79,6 +86,7 @@ impl Progress {
             EventBody::LeaseStuck { lease, message } => {
                 let message = clean(message);
                 said.aside.push(format!("{} lease {lease} could not be given back: {message}", style.bad("✗")));
+                said.aside.push(format!("  {}", stuck_help(style)));
             }
             EventBody::RunStopping { hard } => said.aside.push(stop_line(*hard, style)),
             EventBody::RunFinished { outcome, built, reused, failed, skipped }

@@ -5,7 +5,7 @@ use super::super::lines::{Window, picture};
 use super::super::plan::tests::example;
 use super::*;
 use crate::base::{RunId, Timestamp};
-use crate::model::Outcome;
+use crate::model::{Fault, FaultKind, Outcome};
 
 const LOOK: Look = Look { style: Style::PLAIN, quiet: false, verbose: 0, width: 2 };
 const WINDOW: Window = Window { style: Style::PLAIN, columns: 80, rows: 24 };
@@ -159,6 +159,10 @@ fn halfway() -> Progress {
             vertex("rust", "[internal] load metadata for docker.io/library/debian", VertexState::Started),
             vertex("rust", "[4/6] RUN --mount=type=cache,target=/x cargo chef cook --release", VertexState::Started),
             vertex("rust", "exporting to oci image format", VertexState::Started),
+            EventBody::StepProgress {
+                layer: "rust".into(),
+                progress: BuildEvent::Memory { used: 3_100_000_000, limit: 16_000_000_000 },
+            },
         ],
     );
     progress
@@ -230,6 +234,64 @@ fn memory_that_ran_out_twice_shows_both_tries() {
         ],
     );
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn a_step_that_is_tried_again_says_why_where_and_on_what() {
+    let mut progress = Progress::new(&plan(), LOOK);
+    let granted = |runner: &str| {
+        let runner_type = runner.to_owned();
+        EventBody::LeaseGranted { lease: "l1".into(), layer: "app".into(), runner_type }
+    };
+    let mut memory = out_of_memory("killed at 7.8 of 8.0 GB");
+    memory.step = Some("[stage-1 5/7] RUN --mount=type=cache,target=/x cargo chef cook --release".into());
+    let mut lost =
+        Fault::new(FaultKind::Infrastructure, "lian::remote::link_lost", "the connection to the runner was lost");
+    lost.evidence = Some("ssh ended with Some(255)".into());
+    let retried = |fault: Fault| EventBody::StepRetried { layer: "app".into(), fault, runner_type: "cax31".into() };
+    let text = told(
+        &mut progress,
+        [phase("app", "leasing"), granted("cax21"), retried(memory), granted("cax31"), retried(lost)],
+    );
+    let lines: Vec<&str> = text.lines().map(|line| line.trim_start_matches("↻ app").trim_start()).collect();
+    assert_eq!(
+        lines,
+        [
+            "out of memory on cax21: killed at 7.8 of 8.0 GB, step 5/7 `cargo chef cook --release`; again on cax31",
+            "the connection to the runner was lost on cax31: ssh ended with Some(255); again on cax31",
+        ]
+    );
+}
+
+#[test]
+fn advice_names_the_runner_type_to_set_where_there_is_one() {
+    let help = |runner: &str| {
+        let mut progress = Progress::new(&plan(), LOOK);
+        let rungs = ["cax21", "cax31", "cax41"].map(str::to_owned).to_vec();
+        progress.board.ladders = [("app".into(), rungs)].into();
+        let mut last = end("app", Outcome::Failed);
+        (last.runner_type, last.fault) = (Some(runner.into()), Some(out_of_memory("killed at 15.9 of 16.0 GB")));
+        let text = told(&mut progress, [EventBody::StepFinished(last), finished(RunOutcome::Failure, [0, 0, 1, 0])]);
+        text.lines().find_map(|line| line.split_once("help: ").map(|(_, help)| help.to_owned())).expect("help")
+    };
+    assert!(help("cax31").starts_with("set `runner_type = \"cax41\"` in .build-spec.ncl"), "{}", help("cax31"));
+    assert!(help("cax41").contains("no runner on offer has more memory than cax41"), "{}", help("cax41"));
+    assert!(help("local").starts_with("set a larger `runner_type`"), "{}", help("local"));
+}
+
+#[test]
+fn a_lease_that_is_stuck_is_told_with_the_next_step_and_again_in_the_end() {
+    let stuck = EventBody::LeaseStuck { lease: "7f3-1".into(), message: "403 forbidden".into() };
+    let quiet = told(&mut Progress::new(&plan(), Look { quiet: true, ..LOOK }), [stuck.clone()]);
+    let lines: Vec<&str> = quiet.lines().collect();
+    assert_eq!(lines[0], "✗ lease 7f3-1 could not be given back: 403 forbidden");
+    assert!(lines[1].contains("help: ") && lines[1].contains("lian-build leases gc"), "{quiet}");
+    let mut progress = Progress::new(&plan(), LOOK);
+    told(&mut progress, [stuck]);
+    let last = progress.take(&event(7, finished(RunOutcome::Success, [1, 0, 0, 0]))).result;
+    let [.., told, help] = &last[..] else { panic!("{last:?}") };
+    assert_eq!(told, "✗ 1 runner could not be given back: 7f3-1");
+    assert!(help.contains("lian-build leases gc"), "{help}");
 }
 
 #[test]

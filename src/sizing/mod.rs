@@ -6,7 +6,7 @@ mod platform;
 mod resolve;
 mod tables;
 
-pub use ladder::{LadderError, ladder};
+pub use ladder::{LadderError, ladder, named};
 pub use platform::runner_platform;
-pub use resolve::{Explicit, SizingError, resolve, wanted};
+pub use resolve::{SizingError, resolve, wanted};
 pub use tables::{Defaults, LANGUAGES, OTHER_LANGUAGES, TIERS, Tier, language_default, smallest_fitting, tier};

@@ -1,22 +1,13 @@
-//! First match wins. Refuses: history, until it is measured: its place is between the two branches of [`resolve`].
+//! First match wins. Refuses: history, until it is measured: its place is in [`wanted`], before the language's default.
 
-use super::tables::{TIERS, Tier, language_default, smallest_fitting, tier};
+use super::tables::{TIERS, language_default, smallest_fitting, tier};
 use crate::base::nearest;
 use crate::model::{BuildSpec, Offer, Size};
-
-/// What somebody said about a size: always one that exists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Explicit {
-    tier: &'static Tier,
-    cpu: u32,
-    memory_gb: u32,
-    time_budget_min: Option<u32>,
-}
 
 /// A size that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 pub enum SizingError {
-    /// No tier has this name.
+    /// Neither a tier nor an offer has this name.
     #[error("there is no runner type `{name}`")]
     #[diagnostic(code(lian::sizing::unknown_runner_type), help("{help}"))]
     UnknownRunnerType {
@@ -25,57 +16,11 @@ pub enum SizingError {
         /// The nearest name, or all.
         help: String,
     },
-    /// No tier is as large.
-    #[error("no runner type has {cpu} CPUs and {memory_gb} GB")]
-    #[diagnostic(
-        code(lian::sizing::too_large),
-        help("the largest is {}: {} CPUs, {} GB", largest().name, largest().cpu, largest().memory_gb)
-    )]
-    TooLarge {
-        /// Virtual CPUs asked for.
-        cpu: u32,
-        /// GB asked for.
-        memory_gb: u32,
-    },
 }
 
-fn largest() -> &'static Tier {
-    &TIERS[TIERS.len() - 1]
-}
-
-impl Explicit {
-    /// By the tier's name.
-    pub fn named(name: &str, time_budget_min: Option<u32>) -> Result<Self, SizingError> {
-        let tier = tier(name).ok_or_else(|| {
-            let names = || TIERS.iter().map(|tier| tier.name);
-            let help = match nearest(name, names()) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("use one of {}", names().collect::<Vec<_>>().join(", ")),
-            };
-            SizingError::UnknownRunnerType { name: name.to_owned(), help }
-        })?;
-        Ok(Self { tier, cpu: tier.cpu, memory_gb: tier.memory_gb, time_budget_min })
-    }
-
-    /// By numbers: mapped to the smallest tier that has as much.
-    pub fn raw(cpu: u32, memory_gb: u32, time_budget_min: Option<u32>) -> Result<Self, SizingError> {
-        let tier = smallest_fitting(cpu, memory_gb).ok_or(SizingError::TooLarge { cpu, memory_gb })?;
-        Ok(Self { tier, cpu, memory_gb, time_budget_min })
-    }
-}
-
-/// The size of a step. A time budget that was not said is the language's.
-pub fn resolve(explicit: Option<&Explicit>, language: Option<&str>) -> Size {
+/// What a language needs by default, as a size.
+pub fn resolve(language: Option<&str>) -> Size {
     let defaults = language_default(language);
-    if let Some(said) = explicit {
-        return Size {
-            runner_type: said.tier.name.to_owned(),
-            cpu: said.cpu,
-            memory_gb: said.memory_gb,
-            time_budget_min: said.time_budget_min.unwrap_or(defaults.time_budget_min),
-            tier: "explicit".to_owned(),
-        };
-    }
     let tier = smallest_fitting(defaults.cpu, defaults.memory_gb)
         .expect("invariant: every language's default fits a tier (see the tests)");
     Size {
@@ -99,40 +44,35 @@ fn unknown(name: &str, offers: &[Offer]) -> SizingError {
     SizingError::UnknownRunnerType { name: name.to_owned(), help }
 }
 
-/// The size that a build specification, or else the language, asks for. A runner type is one on offer, or a tier.
+/// The size that a build specification, or else the language, asks for. A runner type is one on offer, or a tier. Whether
+/// anything is as large as the numbers say is the offers' business (see `ladder`), not the tiers'.
 ///
 /// # Errors
-/// [`SizingError`] where it names what is neither, or more than the largest tier has.
+/// [`SizingError`] where a name is neither on offer nor a tier's.
 pub fn wanted(spec: Option<&BuildSpec>, language: Option<&str>, offers: &[Offer]) -> Result<Size, SizingError> {
-    let Some(spec) = spec else { return Ok(resolve(None, language)) };
-    let language = spec.language.as_deref().or(language);
-    let defaults = language_default(language);
-    let budget = spec.time_budget_min;
-    let named = |name: &String| match offers.iter().find(|offer| offer.runner_type == *name) {
-        Some(offer) => Ok(Size {
-            runner_type: name.clone(),
-            cpu: offer.cpu,
-            memory_gb: offer.memory_gb,
-            time_budget_min: budget.unwrap_or(defaults.time_budget_min),
-            tier: "explicit".to_owned(),
-        }),
-        None => match Explicit::named(name, budget) {
-            Ok(said) => Ok(resolve(Some(&said), language)),
-            Err(_) => Err(unknown(name, offers)),
-        },
+    let language = spec.and_then(|spec| spec.language.as_deref()).or(language);
+    let size = resolve(language);
+    let Some(spec) = spec else { return Ok(size) };
+    let time_budget_min = spec.time_budget_min.unwrap_or(size.time_budget_min);
+    let explicit = |runner_type: &str, cpu, memory_gb| {
+        let (runner_type, tier) = (runner_type.to_owned(), "explicit".to_owned());
+        Size { runner_type, cpu, memory_gb, time_budget_min, tier }
     };
-    match (&spec.runner_type, spec.cpu.or(spec.memory_gb)) {
-        (Some(name), _) => named(name),
-        (None, Some(_)) => {
-            let (cpu, memory_gb) = (spec.cpu.unwrap_or(defaults.cpu), spec.memory_gb.unwrap_or(defaults.memory_gb));
-            Explicit::raw(cpu, memory_gb, budget).map(|said| resolve(Some(&said), language))
-        }
-        (None, None) => {
-            let size = resolve(None, language);
-            let time_budget_min = budget.unwrap_or(size.time_budget_min);
-            Ok(Size { time_budget_min, ..size })
-        }
+    if let Some(name) = &spec.runner_type {
+        let offered = offers.iter().find(|offer| offer.runner_type == *name);
+        let offered = offered.map(|offer| (offer.cpu, offer.memory_gb));
+        let (cpu, memory_gb) = offered
+            .or_else(|| tier(name).map(|tier| (tier.cpu, tier.memory_gb)))
+            .ok_or_else(|| unknown(name, offers))?;
+        return Ok(explicit(name, cpu, memory_gb));
     }
+    if spec.cpu.is_none() && spec.memory_gb.is_none() {
+        return Ok(Size { time_budget_min, ..size });
+    }
+    let (cpu, memory_gb) = (spec.cpu.unwrap_or(size.cpu), spec.memory_gb.unwrap_or(size.memory_gb));
+    // A name for people, until an offer is found: the smallest tier's that is as large, or the largest one's.
+    let named = smallest_fitting(cpu, memory_gb).unwrap_or(&TIERS[TIERS.len() - 1]);
+    Ok(explicit(named.name, cpu, memory_gb))
 }
 
 #[cfg(test)]
@@ -153,7 +93,7 @@ mod tests {
     #[test]
     fn languages_have_their_defaults() {
         let shown = |language| {
-            let size = resolve(None, language);
+            let size = resolve(language);
             format!("{} {} {} {} {}", size.runner_type, size.cpu, size.memory_gb, size.time_budget_min, size.tier)
         };
         assert_eq!(shown(Some("rust")), "cax21 4 8 60 language_default");
@@ -164,26 +104,26 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_cannot_be_had() {
-        let error = Explicit::named("cax13", None).expect_err("unknown");
+    fn a_name_must_be_on_offer_or_a_tiers() {
+        let spec = BuildSpec { runner_type: Some("cax13".into()), ..BuildSpec::default() };
+        let error = wanted(Some(&spec), None, &[]).expect_err("unknown");
         assert_eq!(error.to_string(), "there is no runner type `cax13`");
-        assert_eq!(Explicit::raw(64, 8, None), Err(SizingError::TooLarge { cpu: 64, memory_gb: 8 }));
     }
 
     proptest! {
         #[test]
-        fn explicit_always_wins_and_gets_at_least_what_it_asks(
-            cpu in 1u32..=16,
-            memory in 1u32..=32,
+        fn explicit_always_wins_and_asks_for_what_it_says(
+            cpu in proptest::option::of(1u32..=200),
+            memory_gb in proptest::option::of(1u32..=2000),
             budget in proptest::option::of(1u32..600),
             language in "(rust|go|java|c)",
         ) {
-            let said = Explicit::raw(cpu, memory, budget).expect("within the largest tier");
-            let size = resolve(Some(&said), Some(&language));
-            let tier = tier(&size.runner_type).expect("a tier");
-            prop_assert_eq!(size.tier.as_str(), "explicit");
-            prop_assert!(tier.cpu >= cpu && tier.memory_gb >= memory);
-            prop_assert!(TIERS.iter().take_while(|t| t.name != tier.name).all(|t| t.cpu < cpu || t.memory_gb < memory));
+            let spec = BuildSpec { cpu, memory_gb, time_budget_min: budget, ..BuildSpec::default() };
+            let (size, default) = (wanted(Some(&spec), Some(&language), &[]).expect("a size"), resolve(Some(&language)));
+            let said = cpu.or(memory_gb).is_some();
+            prop_assert_eq!(size.tier.as_str(), if said { "explicit" } else { "language_default" });
+            prop_assert_eq!((size.cpu, size.memory_gb), (cpu.unwrap_or(default.cpu), memory_gb.unwrap_or(default.memory_gb)));
+            prop_assert_eq!(size.time_budget_min, budget.unwrap_or(default.time_budget_min));
         }
     }
 }

@@ -10,7 +10,7 @@ use super::error::StoreError;
 /// The history's name in its folder.
 const FILE: &str = "lian.db";
 /// Raised with each migration.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 const SCHEMA: &str = "
 create table runs (
@@ -36,6 +36,13 @@ create table leases (
   id text primary key, run text not null, provider text not null, runner_type text, state text not null,
   asked integer not null, changed integer not null
 ) strict;
+";
+
+/// Since version 3: what builds used of their runners; null where nobody counted.
+const MEASURES: &str = "
+alter table builds add column memory_peak integer;
+alter table builds add column memory_limit integer;
+alter table builds add column cpu_ms integer;
 ";
 
 /// Opens the history of a project, making its folder and tables where they are missing.
@@ -101,8 +108,9 @@ fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     // Two processes may come first at once: the second one finds the work done.
     connection.execute_batch("begin immediate").map_err(&database)?;
     let done = version(connection).and_then(|found| match found {
-        0 => connection.execute_batch(&format!("{SCHEMA} {LEASES} pragma user_version = {VERSION};")),
-        1 => connection.execute_batch(&format!("{LEASES} pragma user_version = {VERSION};")),
+        0 => connection.execute_batch(&format!("{SCHEMA} {LEASES} {MEASURES} pragma user_version = {VERSION};")),
+        1 => connection.execute_batch(&format!("{LEASES} {MEASURES} pragma user_version = {VERSION};")),
+        2 => connection.execute_batch(&format!("{MEASURES} pragma user_version = {VERSION};")),
         _ => Ok(()),
     });
     connection.execute_batch(if done.is_ok() { "commit" } else { "rollback" }).map_err(&database)?;

@@ -19,10 +19,12 @@ pub struct OpenLease {
     pub provider: String,
     /// What was asked for or granted.
     pub runner_type: Option<String>,
-    /// `asked`, `held` or `stuck`.
+    /// `asked`, `held`, `stuck`, or `settling`: looked for once after its run had died.
     pub state: String,
     /// When it was asked for.
     pub asked: Timestamp,
+    /// Since when it stands so.
+    pub changed: Timestamp,
     /// Whether the run that asked lives: then it gives it back by itself.
     pub alive: bool,
 }
@@ -72,8 +74,9 @@ fn durably(connection: &Connection, write: impl FnOnce() -> rusqlite::Result<usi
 impl Store {
     /// The leases that are not given back yet, oldest first.
     pub fn open_leases(&self) -> Result<Vec<OpenLease>, StoreError> {
-        let sql = "select id, run, provider, runner_type, state, asked from leases order by asked, id";
+        let sql = "select id, run, provider, runner_type, state, asked, changed from leases order by asked, id";
         let mut statement = self.connection.prepare(sql).map_err(self.fault())?;
+        let time = |millis: i64| Timestamp(u64::try_from(millis).unwrap_or(0));
         let rows = statement.query_map([], |row| {
             Ok(OpenLease {
                 lease: LeaseId::new(row.get::<_, String>(0)?),
@@ -81,7 +84,8 @@ impl Store {
                 provider: row.get(2)?,
                 runner_type: row.get(3)?,
                 state: row.get(4)?,
-                asked: Timestamp(u64::try_from(row.get::<_, i64>(5)?).unwrap_or(0)),
+                asked: time(row.get(5)?),
+                changed: time(row.get(6)?),
                 alive: false,
             })
         });
@@ -99,7 +103,16 @@ impl Store {
 
     /// The lease could not be given back.
     pub fn lease_is_stuck(&self, lease: &LeaseId, at: Timestamp) -> Result<(), StoreError> {
-        let sql = "update leases set state = 'stuck', changed = ?2 where id = ?1";
-        self.connection.execute(sql, params![lease.as_str(), millis(at)]).map_err(self.fault()).map(|_| ())
+        self.lease_stands(lease, "stuck", at)
+    }
+
+    /// The lease was looked for, and may still come.
+    pub fn lease_is_settling(&self, lease: &LeaseId, at: Timestamp) -> Result<(), StoreError> {
+        self.lease_stands(lease, "settling", at)
+    }
+
+    fn lease_stands(&self, lease: &LeaseId, state: &str, at: Timestamp) -> Result<(), StoreError> {
+        let sql = "update leases set state = ?2, changed = ?3 where id = ?1";
+        self.connection.execute(sql, params![lease.as_str(), state, millis(at)]).map_err(self.fault()).map(|_| ())
     }
 }

@@ -30,7 +30,7 @@ impl LayerLog {
             }
             BuildEvent::Log { vertex, text } => self.text(vertex, text),
             BuildEvent::Warning { message } => writeln!(self.file, "warning: {message}"),
-            BuildEvent::Progress { .. } => Ok(()),
+            BuildEvent::Progress { .. } | BuildEvent::Memory { .. } => Ok(()),
         };
     }
 

@@ -293,6 +293,7 @@ mod tests {
                     steps: 1,
                     cached: 0,
                     runner_type: "local".into(),
+                    measured: None,
                     at: Timestamp(at),
                 })
                 .expect("recorded");

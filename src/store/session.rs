@@ -10,7 +10,7 @@ use rusqlite::{Connection, params};
 use super::error::StoreError;
 use super::logs::LayerLog;
 use crate::base::{LayerName, LeaseId, RunId, Timestamp};
-use crate::model::{BuildEvent, RunState};
+use crate::model::{BuildEvent, Measured, RunState};
 use crate::ports::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
 
 /// A run that is going on. Its lock file is held as long as this lives: a run counts as dead only when the lock is free.
@@ -120,8 +120,11 @@ impl Journal for Session {
     }
 
     fn record(&self, build: &BuildRecord) -> Result<(), JournalError> {
-        let sql = "insert into builds (layer, key, digest, duration_ms, steps, cached, runner_type, at)
-                   values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        let sql = "insert into builds
+                     (layer, key, digest, duration_ms, steps, cached, runner_type, at, memory_peak, memory_limit, cpu_ms)
+                   values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+        let counted =
+            |of: fn(&Measured) -> u64| build.measured.as_ref().map(|all| i64::try_from(of(all)).unwrap_or(i64::MAX));
         let values = params![
             build.layer.as_str(),
             build.key.to_string(),
@@ -131,6 +134,9 @@ impl Journal for Session {
             build.cached,
             build.runner_type,
             millis(build.at),
+            counted(|all| all.memory_peak),
+            counted(|all| all.memory_limit),
+            counted(|all| all.cpu_ms),
         ];
         self.state().connection.execute(sql, values).map_err(journal(&self.database))?;
         Ok(())

@@ -6,10 +6,11 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use lian_build::base::{Digest, LayerName};
-use lian_build::buildkit::{Engine, load_into};
+use lian_build::buildkit::{Engine, HostCounters, load_into};
 use lian_build::model::{BuildEvent, FaultKind, ImageRecord, KEY_LABEL, KeyParts, VertexState};
 use lian_build::ports::{
-    BuildRequest, Builder as _, ImageSource, ImageStore as _, NamedContext, SecretSource, SecretValue, Staged, StagedAt,
+    BuildRequest, Builder as _, Counters as _, ImageSource, ImageStore as _, NamedContext, SecretSource, SecretValue,
+    Staged, StagedAt,
 };
 use lian_build::registries::OciLayout;
 
@@ -110,6 +111,15 @@ async fn a_failed_step_is_named_with_its_last_lines() {
     assert!(fault.step.as_deref().is_some_and(|step| step.contains("/3] RUN for i")), "{fault:?}");
     assert_eq!(fault.log_tail, ["line 1", "line 2", "line 3", "boom"]);
     assert_eq!(fault.evidence.as_deref(), Some("exit code 3"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn this_machines_kernel_is_asked_what_it_counted() {
+    let folder = scratch();
+    let request = stage().request(folder.path(), "FROM base\nRUN echo counted\n");
+    stage().builder().build(&request, &quiet).await.expect("built");
+    let usage = HostCounters::default().usage().await.expect("counters");
+    assert!(usage.memory_limit > 0 && usage.memory_peak > 0 && usage.cpu_us > 0, "{usage:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,8 @@
 //! The whole life on a fake Hetzner Cloud with real machines behind it: leased, built on, out of memory, lost, killed, and
 //! nothing left.
 
+mod recovery;
+
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -211,6 +213,7 @@ fn strangers_leases_go_when_they_expire_and_not_before() {
     assert_eq!(collected["released"], serde_json::json!(["r-1"]));
     let names: Vec<String> = cloud.fake.servers().into_iter().map(|server| server.name).collect();
     assert_eq!(names, ["lian-somebody-r-2", "precious"]);
-    cloud.lian(&["leases", "gc", "--lease", "r-2"]).exits(0);
-    assert_eq!(cloud.fake.servers().len(), 1);
+    let refused = cloud.lian(&["leases", "gc", "--lease", "r-2"]).exits(5);
+    assert!(refused.stderr.contains("`somebody`'s"), "{}", refused.both());
+    assert_eq!(cloud.fake.servers().len(), 2);
 }

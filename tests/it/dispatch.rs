@@ -2,6 +2,7 @@
 
 use crate::runners::{SESSION, project_on};
 use crate::support::project::{Project, text};
+use crate::support::registry::Registry;
 use crate::support::sandbox::{Sandbox, key_pair};
 
 #[test]
@@ -18,6 +19,14 @@ fn any_project_with_a_dockerfile_is_built_and_reused() {
     forced.push("--force");
     assert_eq!(project.lian(&forced).exits(0).outcomes(), ["api=built"]);
     assert!(!project.path().join("api/lian.lock").exists(), "a lock was written into the context");
+}
+
+#[test]
+fn what_stands_on_nothing_is_built_too() {
+    let project = Project::with_base();
+    project.write("Dockerfile", "FROM scratch\nCOPY Dockerfile /Dockerfile\n");
+    let ran = project.lian(&["dispatch", "--image", "acme/files", "--format", "json"]).exits(0);
+    assert_eq!(ran.outcomes(), ["files=built"]);
 }
 
 #[test]
@@ -49,6 +58,42 @@ fn a_host_builds_it_with_its_secret_and_keeps_nothing() {
     assert!(!ran.both().contains("s3cr3t-value"), "the secret was told");
     let left = host.run("grep -rls s3cr3t-value /run/lian* /tmp /workspace /root 2>/dev/null");
     assert_eq!(left.trim(), "");
+}
+
+#[test]
+fn a_whole_reference_says_where_the_image_goes_and_under_which_tag() {
+    let registry = Registry::start();
+    let project = Project::with_base();
+    project.write("Dockerfile", "FROM base.example/busybox:1\nRUN echo api > /api\n");
+    let dispatch = |image: &str, more: &[&str]| {
+        let mut arguments = vec!["dispatch", "--image", image, "--format", "json"];
+        arguments.extend(more);
+        project.lian(&arguments)
+    };
+    let whole = format!("{}/team/api", registry.address());
+    let first = dispatch(&format!("{whole}:v1.2"), &["--plain-http"]).exits(0);
+    assert_eq!(first.outcomes(), ["api=built"]);
+    let tags = registry.tags("team/api");
+    assert!(tags.len() == 4 && tags[0].starts_with("key-") && tags[2..] == ["latest", "v1.2"], "{tags:?}");
+    assert_eq!(registry.digest("team/api", "v1.2"), registry.digest("team/api", "latest"));
+    assert!(!project.path().join(".lian/images").exists(), "a layout was made");
+    // Another tag for what is there already.
+    assert_eq!(dispatch(&format!("{whole}:v1.3"), &["--plain-http"]).exits(0).outcomes(), ["api=reused"]);
+    assert_eq!(registry.digest("team/api", "v1.3"), registry.digest("team/api", "latest"));
+    // Below a prefix of the registry; a tag that fails moves nothing.
+    let prefix = format!("{}/prefix", registry.address());
+    dispatch("acme/api", &["--registry", &prefix, "--plain-http"]).exits(0);
+    assert!(registry.tags("prefix/acme/api").contains(&"latest".to_owned()));
+    project.write("Dockerfile", "FROM base.example/busybox:1\nRUN false\n");
+    dispatch(&format!("{whole}:v2"), &["--plain-http"]).exits(1);
+    assert!(!registry.tags("team/api").contains(&"v2".to_owned()));
+
+    let torn = dispatch(&whole, &["--registry", "other.example"]).exits(64);
+    assert!(torn.stdout.contains("lian::cli::two_registries"), "{}", torn.both());
+    let nothing = dispatch("acme/api", &["--plain-http"]).exits(64);
+    assert!(nothing.stdout.contains("lian::cli::no_registry"), "{}", nothing.both());
+    let short = dispatch(&format!("{}/api", registry.address()), &[]).exits(64);
+    assert!(short.stdout.contains("namespace"), "{}", short.both());
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Hetzner Cloud against a fake project: nothing leaks, nothing is made twice, nobody else's server is touched. Refuses: a
 //! fake that Hetzner's own client cannot work with.
 
+mod boot;
 mod failures;
 
 use std::path::Path;
@@ -123,6 +124,7 @@ async fn a_lease_is_rented_listed_and_given_back() {
         (server.name.as_str(), server.host_key.as_str()),
         ("lian-ann-1a2b3c4d-1", "ssh-ed25519 of-lian-ann-1a2b3c4d-1")
     );
+    assert!(server.user_data.starts_with("#cloud-config\n") && !server.user_data.contains(TOKEN));
     let labels: Vec<String> = server.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     let expected = [
         "lian=1",
@@ -174,10 +176,14 @@ async fn offers_are_the_settings_types_with_their_prices() {
             .collect()
     };
     insta::assert_snapshot!(shown(&offers).join("\n"), @r#"
-    cax11 2 4 linux/arm64 Some("6000 EUR")
-    cpx21 3 4 linux/amd64 Some("12800 EUR")
-    cax21 4 8 linux/arm64 Some("10400 EUR")
+    cax11 2 4 linux/arm64 Some("6800 EUR")
+    cpx21 3 4 linux/amd64 Some("13600 EUR")
+    cax21 4 8 linux/arm64 Some("11200 EUR")
     "#);
+    let without = HcloudSettings { ipv4: false, ..settings() };
+    let offers = cloud.of(without, "ann", pace()).offers().await.expect("offers");
+    let hourly: Vec<_> = offers.iter().filter_map(|offer| Some(offer.price.as_ref()?.hourly_micros)).collect();
+    assert_eq!(hourly, [6_000, 12_800, 10_400], "no address is billed where there is none");
     cloud.fake.tells_prices(false);
     cloud.fail("GET /pricing", Kind::Status(403, "forbidden"));
     let offers = cloud.provider().offers().await.expect("offers");
@@ -268,6 +274,15 @@ async fn all_that_is_owned_is_listed_and_can_be_given_back_by_anybody() {
         ours.release(&one.lease).await.expect("given back");
     }
     assert_eq!(cloud.fake.everything_gone(), ["server somebody-elses (running)"]);
+    // What has not expired is its owner's to give back.
+    let living = [("lian", "1"), ("lian-owner", "ben"), ("lian-lease", "b-1"), ("lian-expires", "4000000000")];
+    cloud.fake.add_server("lian-ben-b-1", &living);
+    let fault = ours.release(&LeaseId::from("b-1")).await.expect_err("in use elsewhere");
+    assert_eq!((fault.code.as_str(), cloud.fake.servers().len()), ("lian::hcloud::owner", 2));
+    assert!(fault.message.contains("`ben`"), "{}", fault.message);
+    let bens = cloud.of(settings(), "ben", pace());
+    bens.release(&LeaseId::from("b-1")).await.expect("given back by its owner");
+    assert_eq!(cloud.fake.servers().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -298,6 +313,34 @@ async fn a_key_that_is_given_serves_many_leases() {
     assert_eq!(cloud.fake.keys(), ["lian-ann-r-3"]);
     provider.release(&LeaseId::from("r-3")).await.expect("given back");
     cloud.is_empty();
+}
+
+#[tokio::test]
+async fn the_documented_workflow_is_one() {
+    let cloud = Cloud::new();
+    let page = include_str!("../../docs/providers/hcloud.md");
+    let text = page.split("```nickel\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a workflow");
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("hcloud.ncl");
+    std::fs::write(&file, text).expect("written");
+    let evaluator = lian_build::nickel::Evaluator::new(env!("CARGO_BIN_EXE_lian-build").into());
+    let loaded = evaluator.workflow(&file, &[]).expect("evaluated");
+    let workflow = loaded.workflow.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    let documented = workflow.providers.hcloud;
+    let unset = HcloudSettings {
+        buildkit: lian_build::model::BuildkitRelease { url: None, ..documented.buildkit.clone() },
+        ..documented.clone()
+    };
+    let mut told = Vec::new();
+    for settings in [documented, unset] {
+        let provider = cloud.of(settings, "ann", pace());
+        let lease = provider.acquire(&request("r-1")).await.expect("a lease");
+        told.push(
+            cloud.fake.servers().remove(0).user_data.lines().find(|line| line.contains("curl")).map(str::to_owned),
+        );
+        provider.release(&lease.id).await.expect("given back");
+    }
+    assert!(told[0].is_some() && told[0] == told[1], "what is documented as the default is not: {told:?}");
 }
 
 fn made_key(folder: &Path) -> std::path::PathBuf {

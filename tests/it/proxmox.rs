@@ -104,7 +104,7 @@ async fn a_machine_is_cloned_found_again_and_given_back() {
     {
         let orders = stage.paper.orders.lock().expect("orders");
         assert_eq!((orders.len(), orders[0].cpu, orders[0].memory_gb), (1, 4, 8));
-        assert_eq!(orders[0].authorized_keys, [public.trim()]);
+        assert_eq!(orders[0].authorized_keys, [public.split_whitespace().take(2).collect::<Vec<_>>().join(" ")]);
     }
     let machines = stage.fake.machines();
     let (id, config) = machines.first_key_value().expect("one");
@@ -180,6 +180,50 @@ async fn a_clone_that_nobody_waited_for_is_found_and_purged() {
     stage.fake.slow(1);
     provider.release(&LeaseId::from("r-1")).await.expect("given back");
     stage.is_clean();
+    // Whenever it ends: before, between or after the questions of whoever takes it back.
+    for requests in 0..6 {
+        stage.fake.slow(40);
+        stage.fake.trick("POST", "/clone", 1, Trick::Lose);
+        stage.fake.trick("POST", "/clone", 1, Trick::Refuse(403, "Permission check failed (/vms/9000, VM.Clone)"));
+        provider.acquire(&request("r-1")).await.expect_err("refused");
+        stage.fake.slow(1);
+        stage.fake.due_in(requests);
+        provider.release(&LeaseId::from("r-1")).await.expect("given back");
+        stage.is_clean();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clone_that_is_being_asked_for_is_heard_out_when_nobody_waits_any_more() {
+    for late in [false, true] {
+        let stage = Stage::new().await;
+        stage.fake.hold("POST", "/clone", true);
+        let boot = Duration::from_millis(if late { 300 } else { 60_000 });
+        let provider = Arc::new(stage.with(stage.fake.settings(), "me", boot).expect("a provider"));
+        let asking = tokio::spawn({
+            let provider = Arc::clone(&provider);
+            async move { provider.acquire(&request("r-1")).await }
+        });
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while stage.fake.count("POST", "/clone") == 0 {
+            assert!(Instant::now() < deadline, "nothing was asked for");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        if late {
+            let fault = asking.await.expect("it ran").expect_err("too late");
+            assert_eq!(fault.code, "lian::proxmox::late");
+        } else {
+            asking.abort();
+            assert!(asking.await.is_err_and(|error| error.is_cancelled()));
+        }
+        let lease = LeaseId::from("r-1");
+        let early = tokio::time::timeout(Duration::from_millis(300), provider.release(&lease));
+        early.await.expect_err("given back before it was there");
+        stage.fake.hold("POST", "/clone", false);
+        provider.release(&lease).await.expect("given back");
+        assert_eq!(stage.fake.count("POST", "/clone"), 1);
+        stage.is_clean();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -289,11 +333,8 @@ async fn what_lacks_one_mark_of_ours_is_never_touched() {
     let stage = Stage::new().await;
     let name = ("name", "lian-me-r-1");
     let ours = mark("r-1", "me", FAR);
-    stage.fake.put(6001, Some(POOL), &[name, ("tags", "web"), ("description", &ours)]);
     stage.fake.put(6002, Some(POOL), &[name, ("tags", "lian;lian-me"), ("description", "mine\n")]);
     stage.fake.put(6003, Some(POOL), &[name, ("tags", "lian;lian-me"), ("description", &mark("r-2", "me", FAR))]);
-    stage.fake.put(6004, Some(POOL), &[("name", "x"), ("tags", "lian;lian-me"), ("description", &ours)]);
-    stage.fake.put(6005, Some(POOL), &[name, ("tags", "lian"), ("description", &ours)]);
     stage.fake.put(6006, None, &[name, ("tags", "lian;lian-me"), ("description", &ours)]);
     let before = stage.fake.machines();
     let provider = stage.provider();
@@ -306,6 +347,47 @@ async fn what_lacks_one_mark_of_ours_is_never_touched() {
     assert_eq!(stage.fake.machines(), before);
     let touched = stage.fake.requests().into_iter().filter(|seen| seen.method != "GET" && seen.path.contains("/600"));
     assert_eq!(touched.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_others_renamed_is_neither_touched_nor_called_given_back() {
+    let stage = Stage::new().await;
+    let (name, tags) = (("name", "lian-me-r-1"), ("tags", "lian;lian-me"));
+    let ours = mark("r-1", "me", FAR);
+    let description = ("description", ours.as_str());
+    for config in [
+        [name, ("tags", "web"), description],
+        [("name", "x"), tags, description],
+        [name, ("tags", "lian"), description],
+    ] {
+        stage.fake.put(6001, Some(POOL), &config);
+        let before = stage.fake.machines();
+        let fault = stage.provider().release(&LeaseId::from("r-1")).await.expect_err("renamed");
+        assert_eq!((fault.code.as_str(), stage.fake.machines()), ("lian::proxmox::renamed", before), "{config:?}");
+        assert!(fault.message.contains("6001") && fault.help.is_some(), "{fault:?}");
+    }
+    stage.fake.unset(6001, "description");
+    // One of ours whose name and tags are both others by now is known by its id.
+    let provider = stage.provider();
+    provider.acquire(&request("r-1")).await.expect("a lease");
+    let id = *stage.fake.machines().keys().find(|id| **id != 6001).expect("one");
+    stage.fake.set(id, "name", "database");
+    stage.fake.set(id, "tags", "web");
+    let fault = provider.release(&LeaseId::from("r-1")).await.expect_err("renamed");
+    assert!(fault.code == "lian::proxmox::renamed" && fault.message.contains("database"), "{fault:?}");
+    // Renamed while it is taken back: noticed all the same.
+    stage.fake.set(id, "name", "lian-me-r-1");
+    stage.fake.set(id, "tags", "lian;lian-me");
+    stage.fake.rename_at("POST", "/stop", id, "database");
+    let fault = provider.release(&LeaseId::from("r-1")).await.expect_err("renamed");
+    assert_eq!((fault.code.as_str(), stage.fake.machines().len()), ("lian::proxmox::renamed", 2));
+    stage.fake.set(id, "name", "lian-me-r-1");
+    // A disk that does not exist is no machine that does not exist.
+    stage.fake.trick("DELETE", "", 1, Trick::Fail("volume 'local-lvm:vm-5000-disk-0' does not exist"));
+    let fault = provider.release(&LeaseId::from("r-1")).await.expect_err("not deleted");
+    assert_eq!((fault.code.as_str(), stage.fake.machines().len()), ("lian::proxmox::task", 2));
+    provider.release(&LeaseId::from("r-1")).await.expect("given back");
+    assert_eq!(stage.fake.machines().into_keys().collect::<Vec<_>>(), [6001]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -463,6 +545,12 @@ async fn the_documented_workflow_is_one() {
     let evaluator = lian_build::nickel::Evaluator::new(env!("CARGO_BIN_EXE_lian-build").into());
     let loaded = evaluator.workflow(&file, &[]).expect("evaluated");
     let workflow = loaded.workflow.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
+    for ids in ["[5999, 5000]", "[5000]", "[5000, 5001, 5002]"] {
+        std::fs::write(&file, text.replace("[5000, 5999]", ids)).expect("written");
+        let loaded = evaluator.workflow(&file, &[]).expect("evaluated");
+        let told = loaded.diagnostics.iter().any(|one| one.message.contains("the first and the last, in this order"));
+        assert!(told, "{ids}: {:?}", loaded.diagnostics);
+    }
     let settings = workflow.providers.proxmox.expect("settings");
     assert_eq!((settings.template, settings.ids, settings.pool.as_deref()), (TEMPLATE, (5000, 5999), Some(POOL)));
     let provider = stage.with(settings, "me", Duration::from_secs(300)).expect("a provider");

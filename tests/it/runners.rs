@@ -45,7 +45,7 @@ fn layers_are_built_on_a_host_and_come_back() {
     let (key, public) = key_pair(keys.path());
     let host = Sandbox::with(&public, 4, 8);
     let project = project_on(&[(&host, 4, 8)], &key, SESSION);
-    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN cat /proc/sys/kernel/hostname > /where\n");
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN echo proof of the place > /where\n");
     project.layer("app", "  build_base = \"base\",\n  tools_provided = [\"busybox\"],", "FROM lamina/base\nRUN true\n");
     let ran = project.lian(&["apply", "--format", "json"]).exits(0);
     assert_eq!(ran.outcomes(), ["app=built", "base=built"]);
@@ -55,6 +55,9 @@ fn layers_are_built_on_a_host_and_come_back() {
     assert!(ran.events().iter().any(|event| event["type"] == "lease.released"));
     let again = project.lian(&["apply", "--format", "json"]).exits(0);
     assert_eq!(again.outcomes(), ["app=reused", "base=reused"]);
+    // Its own daemon has the steps, and the machine's has not.
+    let steps = host.run("buildctl --addr unix:///run/buildkit/buildkitd.sock du -v | grep -c 'proof of the place'");
+    assert_eq!(steps.trim(), "1", "it was built elsewhere");
     assert_eq!(host.run("pgrep -c buildctl || true").trim(), "0");
 }
 
@@ -78,6 +81,13 @@ fn memory_that_runs_out_is_told_by_the_counters_and_tried_once_on_the_next_size(
     assert!(evidence.starts_with("killed at 3") && evidence.ends_with(" of 33.6 MB"), "{evidence}");
     let end = events.iter().find(|event| event["type"] == "step.finished").expect("an end");
     assert_eq!((text(&end["outcome"]), end["attempts"].as_u64()), ("built", Some(2)), "{end}");
+    let measured = &end["measured"];
+    let peak = measured["memory_peak"].as_u64().unwrap_or(0);
+    assert!(
+        peak > 33_554_432 && measured["memory_limit"].as_u64() == Some(16 << 24),
+        "what it used is not told: {end}"
+    );
+    assert!(measured["cpu_ms"].as_u64().is_some_and(|cpu| cpu > 10), "{end}");
 }
 
 #[test]
@@ -145,6 +155,96 @@ fn a_killed_daemon_is_an_infrastructure_fault_and_tried_again() {
 }
 
 #[test]
+fn a_step_whose_daemon_is_gone_does_not_go_on() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    project.layer("long", BASE, "FROM base.example/busybox:1\nRUN sleep 307; true\n");
+    let mut child =
+        project.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    let reading = read_until(&mut child, |line| line.contains("RUN sleep 307") && line.contains("started"));
+    let first = host.until("pgrep -f '[s]leep 307'");
+    host.run("pkill -9 buildkitd");
+    // The next lease begins on a clean host.
+    let (reading, _) = reading.read_on(|line| line.contains("RUN sleep 307") && line.contains("started"));
+    let left: Vec<String> = host.until("pgrep -f '[s]leep 307'").lines().map(str::to_owned).collect();
+    assert!(!left.is_empty() && first.lines().all(|old| !left.iter().any(|pid| pid == old)), "{first} {left:?}");
+    // Neither does it when the run ends just then.
+    host.run("pkill -9 buildkitd");
+    assert!(std::process::Command::new("kill").arg(reading.id().to_string()).status().expect("kill").success());
+    let (code, output) = reading.drain();
+    assert!(code == 130 || code == 1, "{code} {output}");
+    let started = std::time::Instant::now();
+    while !host.run("pgrep -f '[s]leep 307'").is_empty() {
+        assert!(started.elapsed().as_secs() < 20, "{}", host.run("ps ax"));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn two_machines_never_have_a_host_at_once_and_both_end_well() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let run = |name: &str| {
+        let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+        project.layer(name, BASE, &format!("FROM base.example/busybox:1\nRUN echo {name}; sleep 4\n"));
+        // Another machine has other locks.
+        let mut command = project.command(&["apply", "--format", "json"]);
+        command.env("LIAN_DATA_DIR", project.path().join("data")).stdout(Stdio::piped());
+        (command.spawn().expect("the binary starts"), project)
+    };
+    let (mut one, _first) = run("one");
+    let reading = read_until(&mut one, |line| line.contains("sleep 4") && line.contains("started"));
+    let (mut two, _second) = run("two");
+    let waiting = read_until(&mut two, |line| line.contains("\"leasing\""));
+    let (code, output) = reading.drain();
+    assert_eq!(code, 0, "{output}");
+    let (code, other) = waiting.drain();
+    assert_eq!(code, 0, "{other}");
+    assert!(!output.contains("step.retried") && !other.contains("step.retried"), "{other}");
+    let at = |output: &str, kind: &str| {
+        let events = output.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let mut events = events.filter(|event| event["type"] == kind);
+        events.next().map(|event| event["at"].clone()).unwrap_or_else(|| panic!("no {kind} in {output}"))
+    };
+    let (over, begun) = (at(&output, "step.finished"), at(&other, "lease.granted"));
+    assert!(over.as_u64() < begun.as_u64(), "the first was done at {over}, the second had the host at {begun}");
+}
+
+#[test]
+fn a_key_that_a_fixed_host_does_not_know_is_told_at_once() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (_, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let others = tempfile::tempdir().expect("a folder");
+    let (stranger, _) = key_pair(others.path());
+    let project = project_on(&[(&host, 4, 8)], &stranger, "runners = { context_transfer = 'session }");
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    let started = std::time::Instant::now();
+    let ran = project.lian(&["apply", "--format", "json"]).exits(4);
+    assert!(ran.stdout.contains("lian::remote::login") && ran.stdout.contains("authorise the key"), "{}", ran.both());
+    assert!(!ran.stdout.contains("step.retried"), "{}", ran.both());
+    assert!(started.elapsed().as_secs() < 60, "the boot timeout was waited for");
+}
+
+#[test]
+fn a_host_that_hangs_is_given_up_when_its_boot_time_is_over() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with_ready(&public, 4, 8);
+    // sshd lets in, and no command ever ends.
+    host.run(
+        "printf '#!/bin/sh\nexec sleep 3600\n' >/run/hang && chmod 755 /run/hang && mount --bind /run/hang /bin/bash",
+    );
+    let project = project_on(&[(&host, 4, 8)], &key, "runners = { context_transfer = 'session, boot_timeout_s = 2 }");
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    let ran = project.lian(&["apply", "--format", "json"]).exits(1);
+    assert!(ran.stdout.contains("lian::remote::hangs"), "{}", ran.both());
+}
+
+#[test]
 fn a_link_that_is_cut_is_noticed_and_tried_again() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
@@ -160,7 +260,7 @@ fn a_link_that_is_cut_is_noticed_and_tried_again() {
     // The host hears nobody, and ends the build by itself.
     let started = std::time::Instant::now();
     while !host.run("pgrep -f '[s]leep 303'").trim().is_empty() {
-        assert!(started.elapsed().as_secs() < 60, "the build goes on for nobody");
+        assert!(started.elapsed().as_secs() < 90, "the build goes on for nobody");
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     host.cut(false);

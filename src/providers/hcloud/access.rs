@@ -2,7 +2,11 @@
 
 use std::fmt;
 
+use reqwest::Url;
+
+use crate::base::Digest;
 use crate::model::{Fault, FaultKind};
+use crate::providers::address::is_loopback;
 
 /// Where the API is, unless HCLOUD_ENDPOINT says another place.
 const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
@@ -11,6 +15,7 @@ const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
 #[derive(Clone)]
 pub struct Access {
     endpoint: String,
+    is_local: bool,
     token: String,
 }
 
@@ -28,17 +33,24 @@ impl Access {
     pub fn new(endpoint: impl Into<String>, token: impl Into<String>) -> Result<Self, Fault> {
         let (endpoint, token) = (endpoint.into(), token.into());
         let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
-        let host = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
-        if host.is_none_or(|host| host.is_empty() || host.contains(char::is_whitespace)) {
-            let message = format!("HCLOUD_ENDPOINT is no address of an API: `{endpoint}`");
-            return Err(Fault::new(FaultKind::Unavailable, "lian::hcloud::endpoint", message)
-                .help(format!("unset HCLOUD_ENDPOINT, or write it like {ENDPOINT}")));
+        let bad = |what: &str| {
+            let message = format!("HCLOUD_ENDPOINT {what}: `{endpoint}`");
+            Fault::new(FaultKind::Unavailable, "lian::hcloud::endpoint", message)
+                .help(format!("unset HCLOUD_ENDPOINT, or write it like {ENDPOINT}"))
+        };
+        let address: Url = endpoint.parse().map_err(|_| bad("is no address of an API"))?;
+        let is_local = is_loopback(&address);
+        match address.scheme() {
+            "https" => {}
+            "http" if is_local => {}
+            "http" => return Err(bad("would have the token travel in the clear")),
+            _ => return Err(bad("is no address of an API")),
         }
         let token = token.trim().to_owned();
         if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
             return Err(no_token("the Hetzner Cloud token is empty, or no token at all"));
         }
-        Ok(Self { endpoint, token })
+        Ok(Self { endpoint, is_local, token })
     }
 
     /// From HCLOUD_TOKEN, or the file that HCLOUD_TOKEN_FILE names, and HCLOUD_ENDPOINT.
@@ -65,14 +77,18 @@ impl Access {
         &self.endpoint
     }
 
+    /// Tells this token at this address from others, with a salt, without telling the token.
+    pub fn digest(&self, salt: &str) -> Digest {
+        Digest::of(format!("{salt} {} {}", self.endpoint, self.token))
+    }
+
     pub(super) fn token(&self) -> &str {
         &self.token
     }
 
     /// Whether the API is on this machine (a test's): no proxy leads there.
     pub(super) fn is_local(&self) -> bool {
-        let host = self.endpoint.split("://").nth(1).unwrap_or("");
-        ["localhost", "127.", "[::1]"].iter().any(|local| host.starts_with(local))
+        self.is_local
     }
 }
 
@@ -96,6 +112,9 @@ mod tests {
         let access = of(&[("HCLOUD_TOKEN", "sesame")]).expect("access");
         assert_eq!((access.endpoint(), access.token(), access.is_local()), (ENDPOINT, "sesame", false));
         assert!(!format!("{access:?}").contains("sesame"));
+        let other = of(&[("HCLOUD_TOKEN", "simsim")]).expect("access");
+        let digests = [access.digest("salt"), access.digest("pepper"), other.digest("salt")];
+        assert!(digests[0] == access.digest("salt") && !digests[1..].contains(&digests[0]), "{digests:?}");
         let folder = tempfile::tempdir().expect("a folder");
         let file = folder.path().join("token");
         std::fs::write(&file, "open\n").expect("written");
@@ -114,7 +133,12 @@ mod tests {
             assert_eq!((fault.code.as_str(), fault.kind), ("lian::hcloud::no_token", FaultKind::Unavailable));
             assert!(fault.help.expect("help").contains("HCLOUD_TOKEN_FILE"));
         }
-        let fault = of(&[("HCLOUD_TOKEN", "t"), ("HCLOUD_ENDPOINT", "ftp://x")]).expect_err("no address");
-        assert_eq!(fault.code, "lian::hcloud::endpoint");
+        for endpoint in ["ftp://x", "x y", "http://", "http://api.example/v1", "http://127.0.0.1.example/v1"] {
+            let fault = of(&[("HCLOUD_TOKEN", "t"), ("HCLOUD_ENDPOINT", endpoint)]).expect_err("no address");
+            assert_eq!(fault.code, "lian::hcloud::endpoint", "{endpoint}");
+        }
+        for endpoint in ["https://api.example/v1", "http://[::1]:8080/v1", "http://localhost/v1"] {
+            of(&[("HCLOUD_TOKEN", "t"), ("HCLOUD_ENDPOINT", endpoint)]).expect(endpoint);
+        }
     }
 }

@@ -4,6 +4,10 @@ use std::fmt::Write as _;
 
 use crate::model::{Fault, FaultKind, HcloudSettings};
 
+/// BuildKit's own release of the version that this is tested with.
+const UPSTREAM: &str =
+    "https://github.com/moby/buildkit/releases/download/v0.32.2/buildkit-v0.32.2.linux-{arch}.tar.gz";
+
 /// The API's bound.
 const LONGEST: usize = 32 * 1024;
 
@@ -33,13 +37,21 @@ LimitNOFILE=1048576
 TasksMax=infinity
 ";
 
-/// First of all, the end: a runner that is never given back goes off by itself.
+/// First of all, the end: a runner that is never given back goes off by itself. This early nothing may be waited for, so
+/// that the timer neither waits for a later stage of the boot nor is waited for.
+const ARM: &str = r#"mkdir -p /run/lian
+left=$(( EXPIRES - $(date +%s) ))
+[ "$left" -gt 0 ] || left=1
+systemd-run --no-block --unit=lian-expiry --on-active="${left}s" --timer-property=AccuracySec=1s \
+  --timer-property=DefaultDependencies=no systemctl poweroff
+"#;
+
+/// A runner whose end is not armed does not begin.
 const BEGIN: &str = r#"set -eu
 mkdir -p /run/lian /workspace
 left=$(( EXPIRES - $(date +%s) ))
 [ "$left" -gt 0 ] || left=1
-systemd-run --unit=lian-expiry --on-active="${left}s" --timer-property=AccuracySec=1s systemctl poweroff ||
-  shutdown -P "+$(( (left + 59) / 60 ))"
+systemctl is-active --quiet lian-expiry.timer || shutdown -P "+$(( (left + 59) / 60 ))"
 "#;
 
 const INSTALL: &str = r#"work=/var/tmp/lian
@@ -53,13 +65,31 @@ rm -rf "$work"
 "#;
 
 /// The metadata service shows this very text, host key included, to whoever asks from here. cloud-init has read it, and
-/// nobody else needs it; a step shares the network and is root in it, so that it is closed to all.
-const END: &str = r#"ip route replace blackhole 169.254.169.254/32 || true
-for chain in OUTPUT FORWARD; do
-  iptables -w -I "$chain" -d 169.254.169.254 -j REJECT || true
-  ip6tables -w -I "$chain" -d fe80::a9fe:a9fe -j REJECT || true
-done
-group=/sys/fs/cgroup/lian-build
+/// nobody else needs it; a step shares the network and is root in it, so that it is closed to all. Where it cannot be
+/// closed, nothing is ever built. A route closes no link-local IPv6 address: those are looked up by interface.
+const CLOSE: &str = r#"systemctl disable --now buildkit.service buildkitd.service 2>/dev/null || true
+by_nft() {
+  command -v nft >/dev/null && nft -f - <<'RULES'
+table inet lian {
+  chain output { type filter hook output priority -300; ip daddr 169.254.169.254 reject; ip6 daddr fe80::a9fe:a9fe reject; }
+  chain forward { type filter hook forward priority -300; ip daddr 169.254.169.254 reject; ip6 daddr fe80::a9fe:a9fe reject; }
+}
+RULES
+}
+by_tables() {
+  for chain in OUTPUT FORWARD; do
+    iptables -w -I "$chain" -d 169.254.169.254 -j REJECT || return 1
+    ip6tables -w -I "$chain" -d fe80::a9fe:a9fe -j REJECT || return 1
+  done
+}
+by_route() {
+  [ -r /proc/net/dev ] && [ -z "$(cat /proc/net/if_inet6 2>/dev/null)" ] &&
+    ip route replace blackhole 169.254.169.254/32
+}
+by_nft || by_tables || by_route || { echo 'lian-build: the metadata service cannot be closed' >&2; exit 1; }
+"#;
+
+const END: &str = r#"group=/sys/fs/cgroup/lian-build
 if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
   echo '+cpu +io +memory +pids' > /sys/fs/cgroup/cgroup.subtree_control || true
   mkdir -p "$group"
@@ -68,7 +98,6 @@ if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
   echo "$group" > /run/lian/cgroup
 fi
 systemctl reload ssh || systemctl reload sshd || true
-systemctl disable --now buildkit.service buildkitd.service 2>/dev/null || true
 systemctl daemon-reload
 systemctl start lian-buildkitd.service
 tries=0
@@ -97,13 +126,16 @@ pub(super) fn check(settings: &HcloudSettings) -> Result<(), Fault> {
     if settings.prepared {
         return Ok(());
     }
-    let release = &settings.buildkit;
-    match &release.url {
-        None => Err(no_buildkit("nothing says where runners get BuildKit from")),
-        Some(url) if !is_plain(url) => Err(no_buildkit(&format!("BuildKit cannot be fetched from `{url}`"))),
-        Some(_) if release.sha256.is_empty() => Err(no_buildkit("BuildKit's archive has no checksum")),
-        Some(_) => Ok(()),
+    match archive(settings) {
+        url if !is_plain(url) => Err(no_buildkit(&format!("BuildKit cannot be fetched from `{url}`"))),
+        _ if settings.buildkit.sha256.is_empty() => Err(no_buildkit("BuildKit's archive has no checksum")),
+        _ => Ok(()),
     }
+}
+
+/// Where the archive is, `{arch}` not replaced yet.
+fn archive(settings: &HcloudSettings) -> &str {
+    settings.buildkit.url.as_deref().unwrap_or(UPSTREAM)
 }
 
 /// It stands in a shell script, in quotes.
@@ -114,9 +146,9 @@ fn is_plain(url: &str) -> bool {
 
 fn no_buildkit(message: &str) -> Fault {
     Fault::new(FaultKind::Unavailable, "lian::hcloud::no_buildkit", message).help(
-        "set `providers.hcloud.buildkit.url` to a release archive (`{arch}` stands for amd64 or arm64) and \
-         `providers.hcloud.buildkit.sha256` to its checksums by architecture, or name a snapshot that holds BuildKit in \
-         `providers.hcloud.image` and set `prepared = true`",
+        "set `providers.hcloud.buildkit.sha256` to the checksums (`sha256sum FILE`) of its release archives by \
+         architecture, and `buildkit.url` where they are not to come from BuildKit's own release (`{arch}` stands for amd64 \
+         or arm64); or name a snapshot that holds BuildKit in `providers.hcloud.image` and set `prepared = true`",
     )
 }
 
@@ -135,7 +167,9 @@ pub(super) fn user_data(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<St
         text.push_str("package_update: true\npackages: [ca-certificates, curl, iptables, rsync]\n");
     }
     // Before sshd lets anybody in: who finds the folder waits for the file in it.
-    text.push_str("bootcmd:\n  - mkdir -p /run/lian\nwrite_files:\n");
+    text.push_str("bootcmd:\n  - |\n");
+    block(&mut text, 4, &ARM.replace("EXPIRES", &boot.expires.to_string()));
+    text.push_str("write_files:\n");
     for (path, content) in [
         ("/etc/ssh/sshd_config.d/10-lian.conf", "MaxSessions 64\n"),
         ("/etc/lian/buildkitd.toml", BUILDKITD_TOML),
@@ -161,9 +195,10 @@ fn script(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<String, Fault> {
         let sum = settings.buildkit.sha256.get(architecture);
         let sum = sum.filter(|sum| sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let sum = sum.ok_or_else(|| no_buildkit(&format!("BuildKit's archive for {architecture} has no checksum")))?;
-        let url = settings.buildkit.url.as_deref().unwrap_or_default().replace("{arch}", architecture);
+        let url = archive(settings).replace("{arch}", architecture);
         script.push_str(&INSTALL.replace("URL", &url).replace("SHA256", sum));
     }
+    script.push_str(CLOSE);
     script.push_str(END);
     Ok(script)
 }
@@ -214,17 +249,20 @@ mod tests {
 
     #[test]
     fn without_a_checked_buildkit_nothing_starts() {
-        let mut none = settings(false);
-        none.buildkit.url = None;
         let mut unchecked = settings(false);
         unchecked.buildkit.sha256.clear();
         let mut odd = settings(false);
         odd.buildkit.url = Some("https://x/'; reboot; '".to_owned());
-        for settings in [none, unchecked, odd] {
+        for settings in [unchecked, odd] {
             let fault = check(&settings).expect_err("no buildkit");
             assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::hcloud::no_buildkit"));
         }
         check(&settings(false)).expect("enough");
+        let mut upstream = settings(false);
+        upstream.buildkit.url = None;
+        check(&upstream).expect("BuildKit's own release");
+        let text = user_data(&upstream, &boot("linux/arm64")).expect("text");
+        assert!(text.contains("/v0.32.2/buildkit-v0.32.2.linux-arm64.tar.gz'"), "{text}");
         let fault = user_data(&settings(false), &boot("linux/amd64")).expect_err("no checksum for amd64");
         assert!(fault.message.contains("amd64"), "{}", fault.message);
     }

@@ -39,7 +39,7 @@ impl Hcloud {
             Fault::new(FaultKind::Infrastructure, "lian::hcloud::no_address", message)
                 .help("look at it in the Hetzner console, or set `providers.hcloud.ipv4 = true`")
         })?;
-        let offer = offers::offer(&server.server_type, [server.place()], &market.currency);
+        let offer = offers::offer(&server.server_type, [server.place()], &market.fees);
         let (user, host_key) = ("root".to_owned(), wish.host.public);
         let identity = wish.client.map(|pair| pair.private);
         let reach = Reach::Ssh(SshTarget { address, port: 22, user, host_key, identity });

@@ -1,5 +1,9 @@
 //! What can be rented, what it costs, and in which order it is asked for. Refuses: prices as floats.
 
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
 use super::model::ServerType;
 use crate::base::nearest;
 use crate::model::{Fault, FaultKind, HcloudSettings};
@@ -33,16 +37,37 @@ fn memory_gb(server_type: &ServerType) -> u32 {
     whole
 }
 
-/// A type as an offer, with the price of the first of these locations that has one.
-pub(super) fn offer<'a>(
-    server_type: &ServerType,
-    locations: impl IntoIterator<Item = &'a str>,
-    currency: &str,
-) -> Offer {
+/// What everything costs beside the servers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Fees {
+    /// ISO 4217.
+    pub(super) currency: String,
+    /// What an IPv4 address costs an hour, millionths, by location; empty where servers get none.
+    ipv4: BTreeMap<String, u64>,
+}
+
+impl Fees {
+    /// From the answer of `/pricing`, or, without one, in euros: nobody has been billed in anything else so far.
+    pub(super) fn read(answer: &Value, ipv4: bool) -> Self {
+        let pricing = &answer["pricing"];
+        let currency = pricing["currency"].as_str().unwrap_or("EUR").to_owned();
+        let addresses = pricing["primary_ips"].as_array().into_iter().flatten().filter(|ip| ip["type"] == "ipv4");
+        let prices = addresses.filter_map(|ip| ip["prices"].as_array()).flatten();
+        let price = |price: &Value| {
+            let net = micros(price["price_hourly"]["net"].as_str()?)?;
+            Some((price["location"].as_str()?.to_owned(), net))
+        };
+        Self { currency, ipv4: if ipv4 { prices.filter_map(price).collect() } else { BTreeMap::new() } }
+    }
+}
+
+/// A type as an offer, with the price of the first of these locations that has one, its IPv4 address included.
+pub(super) fn offer<'a>(server_type: &ServerType, locations: impl IntoIterator<Item = &'a str>, fees: &Fees) -> Offer {
     let prices = server_type.prices.as_deref().unwrap_or_default();
     let hourly = |location: &str| {
         let price = prices.iter().find(|price| price.location == location)?;
-        micros(price.price_hourly.as_ref()?.net.as_deref()?)
+        let server = micros(price.price_hourly.as_ref()?.net.as_deref()?)?;
+        Some(server + fees.ipv4.get(location).copied().unwrap_or(0))
     };
     let price = locations.into_iter().find_map(hourly);
     Offer {
@@ -50,7 +75,7 @@ pub(super) fn offer<'a>(
         cpu: server_type.cores,
         memory_gb: memory_gb(server_type),
         platform: platform(&server_type.architecture),
-        price: price.map(|hourly_micros| Price { currency: currency.to_owned(), hourly_micros }),
+        price: price.map(|hourly_micros| Price { currency: fees.currency.clone(), hourly_micros }),
     }
 }
 

@@ -14,7 +14,8 @@ use super::access::Access;
 use super::api::{Api, Pace};
 use super::error::ApiError;
 use super::model::ServerType;
-use super::{boot, names, offers};
+use super::offers::{self, Fees};
+use super::{boot, names};
 use crate::base::LeaseId;
 use crate::model::{Fault, FaultKind, HcloudSettings};
 use crate::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease};
@@ -27,8 +28,7 @@ const FRESH: Duration = Duration::from_secs(300);
 pub(super) struct Market {
     seen: Instant,
     pub(super) types: Arc<Vec<ServerType>>,
-    /// ISO 4217.
-    pub(super) currency: String,
+    pub(super) fees: Fees,
 }
 
 /// A Hetzner Cloud project.
@@ -84,13 +84,14 @@ impl Hcloud {
         }
         let all = self.api.list("server_types", &[]).await.map_err(|error| error.into_fault("list server types"))?;
         let types = Arc::new(offers::configured(&self.settings, all)?);
-        let currency = match self.api.patiently(Method::GET, "/pricing", &[]).await {
-            Ok(answer) => answer["pricing"]["currency"].as_str().unwrap_or("EUR").to_owned(),
-            // Some tokens may not read it; everybody has been billed in euros so far.
-            Err(ApiError::Refused { .. }) => "EUR".to_owned(),
+        let pricing = match self.api.patiently(Method::GET, "/pricing", &[]).await {
+            Ok(answer) => answer,
+            // Some tokens may not read it.
+            Err(ApiError::Refused { .. }) => Value::Null,
             Err(error) => return Err(error.into_fault("read prices")),
         };
-        Ok(known.insert(Market { seen: Instant::now(), types, currency }).clone())
+        let fees = Fees::read(&pricing, self.settings.ipv4);
+        Ok(known.insert(Market { seen: Instant::now(), types, fees }).clone())
     }
 
     /// Sends a request that makes something for a lease. It is heard out even where its future is dropped.
@@ -130,7 +131,7 @@ impl ComputeProvider for Hcloud {
         self.settled("list server types", async {
             let market = self.market().await?;
             let places = || self.settings.locations.iter().map(String::as_str);
-            Ok(market.types.iter().map(|known| offers::offer(known, places(), &market.currency)).collect())
+            Ok(market.types.iter().map(|known| offers::offer(known, places(), &market.fees)).collect())
         })
         .await
     }

@@ -9,6 +9,7 @@ use super::{Hcloud, names};
 use crate::base::{LeaseId, RunId, Timestamp};
 use crate::model::{Fault, FaultKind};
 use crate::ports::OwnedLease;
+use crate::providers::keys;
 
 /// Everything of ours in a project.
 struct Holdings {
@@ -42,6 +43,9 @@ impl Hcloud {
         let mut held = self.holdings(&selector).await.map_err(refused)?;
         let owner = self.owner_of(&held, &label);
         held.retain(|labels| names::are_of(labels, &owner, &label));
+        if owner != self.owner && held.labels().any(|labels| names::expires(labels).is_none_or(|at| at > now())) {
+            return Err(elsewhere(&owner, lease));
+        }
         let name = names::server(&owner, &label);
         if let Some(other) = held.servers.iter().find(|server| server.name != name) {
             return Err(renamed(other, lease));
@@ -63,7 +67,7 @@ impl Hcloud {
         }
         drop(settled);
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
-        self.forget_keys(lease)
+        keys::forget(&self.lease_keys(lease))
     }
 
     /// Whose lease it is: ours where we have one of this id, or else whose labels say so.
@@ -76,18 +80,6 @@ impl Hcloud {
             return self.owner.clone();
         }
         owners().next().cloned().unwrap_or_else(|| self.owner.clone())
-    }
-
-    fn forget_keys(&self, lease: &LeaseId) -> Result<(), Fault> {
-        let folder = self.lease_keys(lease);
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                let message = format!("the keys of lease {lease} cannot be removed: {error}");
-                Err(Fault::new(FaultKind::Infrastructure, "lian::hcloud::keys", message)
-                    .help(format!("remove {}", folder.display())))
-            }
-            _ => Ok(()),
-        }
     }
 
     async fn holdings(&self, selector: &str) -> Result<Holdings, ApiError> {
@@ -151,6 +143,17 @@ fn mark(labels: &Labels) -> Option<(String, String)> {
 fn instant(text: &str) -> Option<Timestamp> {
     let parsed: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(parsed.as_millisecond()).ok().map(Timestamp)
+}
+
+fn now() -> Timestamp {
+    Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
+}
+
+fn elsewhere(owner: &str, lease: &LeaseId) -> Fault {
+    let message = format!("the server of lease {lease} is `{owner}`'s, and has not expired");
+    Fault::new(FaultKind::Unavailable, "lian::hcloud::owner", message).help(
+        "give it back from there, or delete it in the Hetzner console; from here it can be given back once it has expired",
+    )
 }
 
 fn renamed(server: &Server, lease: &LeaseId) -> Fault {

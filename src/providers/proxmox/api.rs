@@ -11,9 +11,10 @@ use super::tls;
 use super::token::Token;
 use super::trouble::Trouble;
 use crate::model::{Fault, FaultKind, ProxmoxSettings};
+use crate::providers::address::is_loopback;
 
 /// A request that got no answer by then got none.
-const ANSWER: Duration = Duration::from_secs(30);
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// How often a request is made while what refuses it may pass.
 const ATTEMPTS: u32 = 6;
 
@@ -79,7 +80,7 @@ impl Api {
             .connect_timeout(Duration::from_secs(10))
             // pveproxy closes connections that idle for 5 s.
             .pool_idle_timeout(Duration::from_secs(3));
-        if tls::is_loopback(&endpoint) {
+        if is_loopback(&endpoint) {
             builder = builder.no_proxy();
         }
         let client = builder.build().map_err(|error| bad(&error))?;
@@ -112,11 +113,20 @@ impl Api {
         fields: Fields<'_>,
         until: Instant,
     ) -> Result<Value, Trouble> {
+        self.called(|| self.once(&method, path, fields, until), until).await
+    }
+
+    /// As [`Self::call`], of whoever asks once.
+    async fn called<A: Future<Output = Result<Value, Trouble>>>(
+        &self,
+        once: impl Fn() -> A,
+        until: Instant,
+    ) -> Result<Value, Trouble> {
         let mut pace = Pace::of_attempts(until);
         for _ in 1..ATTEMPTS {
-            match self.once(&method, path, fields, until).await {
+            match once().await {
                 Err(trouble) if trouble.is_transient() => {
-                    tracing::debug!(?trouble, path, "asked again");
+                    tracing::debug!(?trouble, "asked again");
                     if pace.pause(String::new).await.is_err() {
                         return Err(trouble);
                     }
@@ -124,7 +134,7 @@ impl Api {
                 settled => return settled,
             }
         }
-        self.once(&method, path, fields, until).await
+        once().await
     }
 
     /// Asks for work and waits for the task that does it; a task that could not get a lock is started again.
@@ -135,9 +145,18 @@ impl Api {
         fields: Fields<'_>,
         until: Instant,
     ) -> Result<(), Trouble> {
+        self.worked(|| self.once(&method, path, fields, until), until).await
+    }
+
+    /// As [`Self::work`], of whoever asks once.
+    pub(super) async fn worked<A: Future<Output = Result<Value, Trouble>>>(
+        &self,
+        once: impl Fn() -> A,
+        until: Instant,
+    ) -> Result<(), Trouble> {
         let mut pace = Pace::of_attempts(until);
         for attempt in 1.. {
-            let task = self.call(method.clone(), path, fields, until).await?;
+            let task = self.called(&once, until).await?;
             let Some(task) = task.as_str() else { break };
             match self.ended(task, until).await {
                 Err(trouble) if trouble.is_transient() && attempt < ATTEMPTS => {

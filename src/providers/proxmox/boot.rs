@@ -1,16 +1,18 @@
 //! From the template to a machine that can be logged in to. Refuses: taking one back.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use reqwest::Method;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::api::Pace;
+use super::api::{ANSWER, Pace};
 use super::machines::Machines;
 use super::mark::{self, Mark, percent};
 use super::trouble::Trouble;
+use crate::base::LeaseId;
 use crate::model::{Fault, FaultKind, ProxmoxSettings};
 use crate::ports::Offer;
 
@@ -63,14 +65,14 @@ impl Machines {
         let path = Self::path(self.template, "/clone");
         for id in mark::ids(settings.ids, self.template, &mark.lease) {
             // The description comes with the clone: a machine that was cloned and never configured is known by it.
-            let mut fields = vec![
+            let mut fields: Vec<(&'static str, String)> = vec![
                 ("newid", id.to_string()),
                 ("name", mark.name()),
                 ("description", mark.text()),
                 ("full", u8::from(settings.full_clone).to_string()),
             ];
             fields.extend(settings.pool.clone().map(|pool| ("pool", pool)));
-            match self.api.work(Method::POST, &path, &fields, until).await {
+            match self.api.worked(|| self.ask_for(&mark.lease, &path, &fields, until), until).await {
                 Ok(()) => return Ok(id),
                 Err(trouble) if trouble.is_taken() => {
                     // By somebody else's machine; or by ours, where an earlier answer was lost.
@@ -86,6 +88,31 @@ impl Machines {
         let fault = Fault::new(FaultKind::Unavailable, "lian::proxmox::no_id", message)
             .help("widen `providers.proxmox.ids`, or delete machines that were left over");
         Err(fault.into())
+    }
+
+    /// Sends a request that makes something for a lease. It is heard out even where nobody waits any more: `release` does.
+    async fn ask_for(
+        &self,
+        lease: &LeaseId,
+        path: &str,
+        fields: &[(&'static str, String)],
+        until: Instant,
+    ) -> Result<Value, Trouble> {
+        let held = self.under_way(lease).lock_owned().await;
+        let (api, path, fields) = (Arc::clone(&self.api), path.to_owned(), fields.to_vec());
+        let task = tokio::spawn(async move {
+            let answer = api.once(&Method::POST, &path, &fields, Instant::now() + ANSWER).await;
+            drop(held);
+            answer
+        });
+        let began = Instant::now();
+        match tokio::time::timeout_at(until, task).await {
+            Ok(heard) => heard.unwrap_or_else(|error| Err(Trouble::Unanswered(error.to_string()))),
+            Err(_) => Err(Trouble::Late {
+                waited: began.elapsed(),
+                what: "the clone was asked for, without an answer".into(),
+            }),
+        }
     }
 
     async fn start(&self, id: u32, wish: &Wish<'_>, keys: &str, until: Instant) -> Result<(), Trouble> {

@@ -1,13 +1,18 @@
 //! The node's virtual machines, and which of them are whose. Refuses: touching one that does not carry every mark of ours.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use reqwest::Method;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use super::api::{Api, Pace};
 use super::mark::{self, Mark, TAG};
+use super::token::Token;
 use super::trouble::Trouble;
 use crate::base::{LeaseId, Timestamp};
+use crate::model::{Fault, ProxmoxSettings};
 
 /// A line of the node's list.
 #[derive(Debug, Clone)]
@@ -35,6 +40,8 @@ pub(super) struct Config {
 pub(super) struct Found {
     /// Ids of those that are ours to give back.
     pub(super) ours: Vec<u32>,
+    /// One that is ours by its description, while its name or its tags are others by now.
+    pub(super) renamed: Option<(u32, String)>,
     /// The owner of one that is not, and has not expired either.
     pub(super) elsewhere: Option<String>,
 }
@@ -42,9 +49,13 @@ pub(super) struct Found {
 /// The machines of the node, looked at as one owner.
 #[derive(Debug)]
 pub(super) struct Machines {
-    pub(super) api: Api,
+    pub(super) api: Arc<Api>,
     pub(super) template: u32,
+    /// The range that leases' ids are in.
+    ids: (u32, u32),
     pub(super) owner: String,
+    /// Requests that make something and may outlive the future that sent them: `release` waits for them.
+    under_way: Mutex<BTreeMap<LeaseId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 /// The time.
@@ -68,6 +79,22 @@ fn tags(value: &Value) -> Vec<String> {
 }
 
 impl Machines {
+    /// Of the settings' node. Nothing is sent yet.
+    pub(super) fn new(settings: &ProxmoxSettings, token: Token, owner: String) -> Result<Self, Fault> {
+        let (api, under_way) = (Arc::new(Api::new(settings, token)?), Mutex::default());
+        Ok(Self { api, template: settings.template, ids: settings.ids, owner, under_way })
+    }
+
+    /// Held by whatever makes something for a lease.
+    pub(super) fn under_way(&self, lease: &LeaseId) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.under_way.lock().unwrap_or_else(PoisonError::into_inner).entry(lease.clone()).or_default())
+    }
+
+    /// The lease is over.
+    pub(super) fn forget(&self, lease: &LeaseId) {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
+    }
+
     /// The path of a machine, below the node's.
     pub(super) fn path(id: u32, rest: &str) -> String {
         format!("qemu/{id}{rest}")
@@ -131,18 +158,23 @@ impl Machines {
         Ok(mark.is_some_and(|mark| mark.owner == self.owner || mark.expires <= now()))
     }
 
-    /// The machines of a lease.
+    /// The machines of a lease. One whose name was changed is found by its tags, or by its id.
     pub(super) async fn of(&self, lease: &LeaseId, until: Instant) -> Result<Found, Trouble> {
         let mut found = Found::default();
+        let ids = mark::ids(self.ids, self.template, lease);
         for vm in self.list(until).await? {
-            if vm.id == self.template || !mark::could_be(&vm.name, lease) {
+            let tagged = vm.tags.iter().any(|tag| tag == TAG);
+            let could_be = mark::could_be(&vm.name, lease) || tagged || ids.contains(&vm.id);
+            if vm.id == self.template || !could_be {
                 continue;
             }
             let Some(config) = self.config(vm.id, until).await? else { continue };
-            if self.is_ours(&config, lease, until).await? {
-                found.ours.push(vm.id);
-            } else if let Some(mark) = self.mark(&config, until).await?.filter(|mark| mark.lease == *lease) {
-                found.elsewhere = Some(mark.owner);
+            let Some(said) = config.mark.clone().filter(|mark| mark.lease == *lease) else { continue };
+            match self.mark(&config, until).await? {
+                Some(mark) if mark.owner == self.owner || mark.expires <= now() => found.ours.push(vm.id),
+                Some(mark) => found.elsewhere = Some(mark.owner),
+                None if said.owner == self.owner && !config.template => found.renamed = Some((vm.id, config.name)),
+                None => {}
             }
         }
         Ok(found)
@@ -161,22 +193,20 @@ impl Machines {
     }
 
     /// Waits for clones of the template that are under way: until one is done its machine has no name, and cannot even be
-    /// seen where rights come with the pool. Says whether there were any.
-    pub(super) async fn settle(&self, until: Instant) -> Result<bool, Trouble> {
+    /// seen where rights come with the pool.
+    pub(super) async fn settle(&self, until: Instant) -> Result<(), Trouble> {
         let fields = [("source", "active".to_owned()), ("typefilter", "qmclone".to_owned())];
         let tasks = self.api.call(Method::GET, "tasks", &fields, until).await?;
         let template = self.template.to_string();
         let ours = |task: &&Value| task["endtime"].is_null() && task["id"].as_str() == Some(&template);
-        let mut any = false;
         for task in tasks.as_array().into_iter().flatten().filter(ours).filter_map(|task| task["upid"].as_str()) {
-            any = true;
             match self.api.ended(task, until).await {
                 // How it ended is for those to know who asked for it.
                 Ok(()) | Err(Trouble::Failed { .. }) => {}
                 Err(trouble) => return Err(trouble),
             }
         }
-        Ok(any)
+        Ok(())
     }
 
     /// Waits until nothing works on a machine; says whether it is still there, and this lease's.
@@ -210,9 +240,8 @@ impl Machines {
             };
             match done {
                 Ok(()) => {}
-                Err(trouble) if trouble.is_gone() => return Ok(()),
-                // Started meanwhile, or stopped already: what it is now is looked at again.
-                Err(trouble) if trouble.is_about_running() => {
+                // Started meanwhile, stopped or deleted already: what it is now is looked at again.
+                Err(trouble) if trouble.is_about_running() || trouble.is_gone() => {
                     pace.pause(|| format!("the machine {id} cannot be deleted: {trouble:?}")).await?;
                 }
                 Err(trouble) => return Err(trouble),

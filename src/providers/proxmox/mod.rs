@@ -3,7 +3,6 @@
 
 mod api;
 mod boot;
-mod keys;
 mod machines;
 mod mark;
 mod tls;
@@ -19,7 +18,7 @@ use tokio::time::Instant;
 use crate::base::LeaseId;
 use crate::model::{Fault, FaultKind, ProxmoxSettings};
 use crate::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease, Reach, SshTarget};
-use api::Api;
+use crate::providers::keys::{self, Pair};
 use boot::Wish;
 use machines::{Machines, now};
 use mark::Mark;
@@ -55,7 +54,7 @@ impl Proxmox {
         keys: PathBuf,
         boot_timeout: Duration,
     ) -> Result<Self, Fault> {
-        let machines = Machines { api: Api::new(&settings, token)?, template: settings.template, owner };
+        let machines = Machines::new(&settings, token, owner)?;
         Ok(Self { machines, settings, keys, boot_timeout })
     }
 
@@ -93,8 +92,8 @@ impl Proxmox {
         let (identity, key) = match &request.authorized_key {
             Some(key) => (None, key.clone()),
             None => {
-                let pair = keys::pair(&self.keys, &request.lease).await?;
-                (Some(pair.identity), pair.public)
+                let pair = Pair::ensure(&self.lease_keys(&request.lease), "client").await?;
+                (Some(pair.private), pair.public)
             }
         };
         let mark = Mark {
@@ -114,23 +113,47 @@ impl Proxmox {
 
     async fn give_back(&self, lease: &LeaseId) -> Result<(), Trouble> {
         let until = Instant::now() + RELEASE;
+        // What was asked for and not yet answered would come after us.
+        let answered = self.machines.under_way(lease);
+        let answered = answered.lock().await;
         let mut found = self.machines.of(lease, until).await?;
-        // A clone whose answer was lost may still be under way.
-        if found.ours.is_empty() && self.machines.settle(until).await? {
+        if found.ours.is_empty() {
+            // A clone whose answer was lost shows no mark before it ends: now, or between that look and this question.
+            self.machines.settle(until).await?;
             found = self.machines.of(lease, until).await?;
         }
         for id in &found.ours {
             self.machines.destroy(*id, lease, until).await?;
         }
-        if let (true, Some(owner)) = (found.ours.is_empty(), found.elsewhere) {
+        // One that was changed meanwhile was left alone.
+        let left = if found.ours.is_empty() { found } else { self.machines.of(lease, until).await? };
+        if let Some((id, name)) = left.renamed {
+            return Err(renamed(id, &name, lease).into());
+        }
+        if let Some(owner) = left.elsewhere {
             let message = format!("the machine of lease {lease} is `{owner}`'s, and has not expired");
             let fault = Fault::new(FaultKind::Unavailable, "lian::proxmox::owner", message)
                 .help("give it back from there; from here it can be given back once it has expired");
             return Err(fault.into());
         }
-        keys::remove(&self.keys, lease)?;
+        drop(answered);
+        self.machines.forget(lease);
+        keys::forget(&self.lease_keys(lease))?;
         Ok(())
     }
+
+    fn lease_keys(&self, lease: &LeaseId) -> PathBuf {
+        let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
+        self.keys.join(lease.as_str().chars().map(safe).collect::<String>())
+    }
+}
+
+fn renamed(id: u32, name: &str, lease: &LeaseId) -> Fault {
+    let message = format!(
+        "machine {id} is lease {lease}'s by its description, but is called {name}, or its tags are others by now"
+    );
+    Fault::new(FaultKind::Infrastructure, "lian::proxmox::renamed", message)
+        .help("delete it in the web interface, or, if it is to stay, empty its description")
 }
 
 #[async_trait]

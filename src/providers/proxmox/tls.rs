@@ -1,7 +1,6 @@
 //! Whom the API's client trusts: one certificate by its fingerprint, or what one CA signed. Refuses: everything else, the
 //! system's CAs and any first use among it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use reqwest::Url;
@@ -13,6 +12,7 @@ use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, 
 
 use crate::base::Digest;
 use crate::model::{Fault, FaultKind, ProxmoxSettings};
+use crate::providers::address::is_loopback;
 
 /// Accepts the one certificate that has this fingerprint, whatever its name and dates say.
 #[derive(Debug)]
@@ -72,12 +72,6 @@ fn colons(hex: &str) -> String {
     let pairs: Vec<String> =
         hex.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).to_uppercase()).collect();
     pairs.join(":")
-}
-
-/// Whether an address is this machine's own: nothing else hears what is sent there.
-pub(super) fn is_loopback(endpoint: &Url) -> bool {
-    let host = endpoint.host_str().unwrap_or("").trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// What TLS connections to the endpoint trust.

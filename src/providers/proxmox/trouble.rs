@@ -49,9 +49,10 @@ impl Trouble {
         }
     }
 
-    /// The machine is not there.
+    /// The machine is not there. Storages, volumes and snapshots "do not exist" too, of machines that do.
     pub(super) fn is_gone(&self) -> bool {
-        self.text().contains("does not exist")
+        let text = self.text();
+        text.find("Configuration file").is_some_and(|at| text[at..].contains("does not exist"))
     }
 
     /// The id is in use.
@@ -119,6 +120,20 @@ impl Trouble {
                      take `runners.boot_timeout_s` ({limit}) to be ready"
                 ))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_gone_where_its_configuration_is_and_not_where_a_disk_is() {
+        let failed = |exit: &str| Trouble::Failed { task: "UPID:x".into(), exit: exit.into() }.is_gone();
+        assert!(failed("Configuration file 'nodes/pve/qemu-server/5000.conf' does not exist"));
+        for other in ["storage 'nfs' does not exist", "volume 'local:5000/vm-5000-disk-0.qcow2' does not exist", ""] {
+            assert!(!failed(other), "{other}");
         }
     }
 }

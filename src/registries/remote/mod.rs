@@ -128,8 +128,8 @@ impl ImageStore for Registry {
         })
     }
 
-    fn make_latest(&self, name: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
-        self.wait(promote::make_latest(&self.wire, name, key))
+    fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
+        self.wait(promote::point(&self.wire, (name, tag), key))
     }
 
     /// Registries have no locks: who builds the same key on another machine builds it too, and the later one's image stays.

@@ -41,17 +41,17 @@ pub(super) async fn promote(wire: &Wire, staged: &Staged) -> Result<(), ImageSto
     Ok(())
 }
 
-/// Points `latest` of an image, and of its artifacts, to what its key points to.
-pub(super) async fn make_latest(wire: &Wire, name: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
+/// Points a tag of an image, and of its artifacts, to what its key points to.
+pub(super) async fn point(wire: &Wire, (name, tag): (&str, &str), key: &LayerKey) -> Result<bool, ImageStoreError> {
     let mut moved = false;
     for name in [format!("{name}-artifacts"), name.to_owned()] {
         let repository = wire.address.repository(&name);
         let Some(wanted) = wire.digest(&repository, &key.tag()).await? else { continue };
-        if wire.digest(&repository, "latest").await?.as_ref() == Some(&wanted) {
+        if wire.digest(&repository, tag).await?.as_ref() == Some(&wanted) {
             continue;
         }
         let Some(image) = wire.manifest(&repository, wanted.as_str()).await? else { continue };
-        wire.put(&repository, "latest", &image).await?;
+        wire.put(&repository, tag, &image).await?;
         moved = true;
     }
     Ok(moved)

@@ -101,7 +101,7 @@ async fn what_is_sold_out_is_sought_elsewhere_and_then_larger() {
     let lease = provider.acquire(&request("r-2")).await.expect("a larger one");
     assert_eq!(
         (lease.offer.runner_type.as_str(), lease.offer.price.expect("a price").hourly_micros),
-        ("cax21", 10_400)
+        ("cax21", 11_200)
     );
     cloud.fail("POST /servers", Kind::Status(422, "placement_error"));
     provider.acquire(&request("r-3")).await.expect("a lease");

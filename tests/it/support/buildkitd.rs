@@ -130,7 +130,7 @@ fn remove_with_mounts(folder: &Path) {
     let _ = std::fs::remove_dir_all(folder);
 }
 
-fn busybox() -> PathBuf {
+pub fn busybox() -> PathBuf {
     let find = || ["/bin/busybox", "/usr/bin/busybox"].map(PathBuf::from).into_iter().find(|path| path.is_file());
     find().unwrap_or_else(|| {
         let mut install = Command::new("apt-get");

@@ -1,6 +1,8 @@
 //! What tests share: one real thing of each kind. A missing one fails the test; nothing is skipped.
 
 pub mod buildkitd;
+pub mod cloud_init;
+pub mod docker;
 pub mod hetzner;
 pub mod lines;
 pub mod machines;

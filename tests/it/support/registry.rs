@@ -41,6 +41,11 @@ impl Registry {
         Self::listening("0.0.0.0", "")
     }
 
+    /// The same, wanting [`LOGIN`].
+    pub fn everywhere_with_login() -> Self {
+        Self::listening("0.0.0.0", "auth: {htpasswd: {realm: test, path: htpasswd}}\n")
+    }
+
     fn listening(host: &str, more: &str) -> Self {
         let folder = super::buildkitd::scratch();
         let path = |name: &str| folder.path().join(name);

@@ -29,6 +29,8 @@ mv /dev/shm/.files-$NAME /run/files
 mount -t tmpfs -o mode=700 tmpfs /root
 mount -t tmpfs tmpfs /tmp
 mount -t tmpfs tmpfs /workspace
+mkdir -p /var/lib/lian-build
+mount -t tmpfs tmpfs /var/lib/lian-build
 mkdir -m 700 /root/.ssh
 cp /run/files/authorized_keys /root/.ssh/authorized_keys
 echo "$CGROUP" >/run/lian/cgroup
@@ -136,6 +138,27 @@ impl Sandbox {
         command.args(["-t", &inside.to_string(), "-m", "-p", "-n", "/bin/sh", "-c", script]);
         let output = command.stdin(Stdio::null()).output().expect("nsenter runs");
         String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Runs a shell command on it until it prints something, and says what.
+    #[track_caller]
+    pub fn until(&self, script: &str) -> String {
+        let started = Instant::now();
+        loop {
+            let said = self.run(script);
+            if !said.trim().is_empty() {
+                return said;
+            }
+            assert!(started.elapsed() < Duration::from_secs(30), "nothing came of {script}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The same, when it has booted.
+    pub fn with_ready(authorized_key: &str, cpu: u32, memory_gb: u32) -> Self {
+        let host = Self::with(authorized_key, cpu, memory_gb);
+        host.until("ls /run/lian/ready 2>/dev/null");
+        host
     }
 
     /// Cuts its network off, or mends it.
@@ -264,7 +287,7 @@ fn limit_memory(name: &str, bytes: u64) -> PathBuf {
 }
 
 /// Starts a process that ends with this one. The signal is bound to the thread that starts it: one thread that stays.
-fn spawn(mut command: Command) -> Child {
+pub fn spawn(mut command: Command) -> Child {
     type Job = (Command, mpsc::Sender<Child>);
     static STARTER: OnceLock<Mutex<mpsc::Sender<Job>>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {

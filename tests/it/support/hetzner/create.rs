@@ -35,6 +35,7 @@ struct Draft {
     location: &'static str,
     image: u64,
     labels: std::collections::BTreeMap<String, String>,
+    user_data: String,
     ipv4: bool,
     ipv6: bool,
 }
@@ -78,6 +79,7 @@ fn insert(world: &mut World, draft: Draft, booted: &Booted) -> u64 {
         ipv6: v6.filter(|_| draft.ipv6),
         status: "initializing",
         host_key: Some(booted.host_key.clone()),
+        user_data: draft.user_data,
         created: now(),
         since: Instant::now(),
         action: 0,
@@ -131,7 +133,8 @@ fn draft(world: &World, body: &Value) -> Result<Draft, Refusal> {
         cpu: server_type.cores,
         memory_gb: server_type.memory_gb,
         authorized_keys,
-        host_key: rules::host_key(user_data),
+        host_key: rules::cloud_config(user_data)?.host_key.map(|(private, _)| private),
     };
-    Ok(Draft { order, server_type, location, image, labels, ipv4, ipv6 })
+    let user_data = user_data.to_owned();
+    Ok(Draft { order, server_type, location, image, labels, user_data, ipv4, ipv6 })
 }

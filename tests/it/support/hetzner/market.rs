@@ -141,5 +141,11 @@ pub(super) fn images() -> Vec<Value> {
 }
 
 pub(super) fn pricing() -> Value {
-    json!({"pricing": {"currency": "EUR", "vat_rate": "19.000000", "server_types": [], "primary_ips": []}})
+    let money = |net: &str| json!({"net": net, "gross": format!("{net}000000")});
+    let at = |place: &&str| json!({"location": place, "price_hourly": money("0.0008000000"), "price_monthly": money("0.5000000000")});
+    let addresses: Vec<Value> = ALL_PLACES.iter().map(at).collect();
+    let free: Vec<Value> = Vec::new();
+    json!({"pricing": {"currency": "EUR", "vat_rate": "19.000000", "server_types": [], "primary_ips": [
+        {"type": "ipv6", "prices": free}, {"type": "ipv4", "prices": addresses},
+    ]}})
 }

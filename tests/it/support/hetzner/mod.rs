@@ -23,6 +23,8 @@ use state::World;
 
 /// The token that may do everything.
 pub const TOKEN: &str = "fake-token-that-may-write";
+/// Another token of the same project that may do everything.
+pub const RENEWED: &str = "fake-token-that-was-renewed";
 /// The token that may only look.
 pub const READ_ONLY: &str = "fake-token-that-may-read";
 
@@ -55,6 +57,8 @@ pub struct ServerView {
     pub labels: BTreeMap<String, String>,
     /// sshd's public key, as the machine told it.
     pub host_key: String,
+    /// What it was told at its first boot.
+    pub user_data: String,
 }
 
 /// What was billed for a server.

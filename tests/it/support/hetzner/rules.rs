@@ -6,6 +6,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::support::cloud_init::CloudConfig;
+
 /// An answer that is no success.
 #[derive(Debug, Clone)]
 pub(super) struct Refusal {
@@ -102,14 +104,12 @@ pub(super) fn fingerprint(public_key: &str) -> Result<String, Refusal> {
     print.map(str::to_owned).ok_or_else(|| invalid("public_key: SSH key is invalid"))
 }
 
-/// sshd's private key in a cloud-config: the block below `ed25519_private`.
-pub(super) fn host_key(user_data: &str) -> Option<String> {
-    let mut lines = user_data.lines().skip_while(|line| !line.trim_start().starts_with("ed25519_private: |"));
-    let opening = lines.next()?;
-    let depth = |line: &str| line.len() - line.trim_start().len();
-    let inside = lines.take_while(|line| depth(line) > depth(opening));
-    let text: String = inside.map(|line| format!("{}\n", line.trim_start())).collect();
-    (!text.is_empty()).then_some(text)
+/// What user data tells a machine. The real API takes any text; a machine that does not understand it is of no use.
+pub(super) fn cloud_config(user_data: &str) -> Result<CloudConfig, Refusal> {
+    if user_data.is_empty() {
+        return Ok(CloudConfig::default());
+    }
+    CloudConfig::read(user_data).map_err(|what| invalid(format!("user_data: {what}")))
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::api::{Answer, Asked};
 use super::faults::Kind;
 use super::rules::refuse;
 use super::state::Budget;
-use super::{READ_ONLY, Seen, Shared, TOKEN, locked};
+use super::{READ_ONLY, RENEWED, Seen, Shared, TOKEN, locked};
 
 /// Serves until it is stopped.
 pub(super) fn run(shared: Arc<Shared>, told: &Sender<u16>, stopped: Receiver<()>) {
@@ -57,7 +57,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let left = locked(&shared.world).budget.take();
     let answer = if left.is_none() {
         limited()
-    } else if token != Some(TOKEN) && token != Some(READ_ONLY) {
+    } else if token.is_none_or(|token| ![TOKEN, RENEWED, READ_ONLY].contains(&token)) {
         Err(refuse(401, "unauthorized", "unable to authenticate"))
     } else if token == Some(READ_ONLY) && asked.method != "GET" {
         Err(refuse(403, "token_readonly", "API token is only allowed to perform read actions"))

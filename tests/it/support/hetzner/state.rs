@@ -21,6 +21,7 @@ pub(super) struct Server {
     pub(super) status: &'static str,
     /// Of the machine, where there is one.
     pub(super) host_key: Option<String>,
+    pub(super) user_data: String,
     pub(super) created: String,
     pub(super) since: Instant,
     /// The action that has it locked.
@@ -40,6 +41,7 @@ impl Server {
             location: self.location.to_owned(),
             labels: self.labels.clone(),
             host_key: self.host_key.clone().unwrap_or_default(),
+            user_data: self.user_data.clone(),
         }
     }
 
@@ -238,6 +240,7 @@ impl World {
             ipv6: Some("2001:db8:ffff::/64".to_owned()),
             status: "running",
             host_key: None,
+            user_data: String::new(),
             created: now(),
             since: Instant::now(),
             action: 0,

@@ -53,14 +53,27 @@ pub async fn handle(
     let encoded = if method == Method::POST { form.as_str() } else { uri.query().unwrap_or("") };
     let url = reqwest::Url::parse(&format!("http://host/?{encoded}")).expect("a query");
     let fields: Config = url.query_pairs().into_owned().collect();
+    let seen = Seen { method: method.to_string(), path: uri.path().to_owned(), fields: fields.clone() };
+    let is_held = |seen: &Seen| {
+        let held = shared.state().held;
+        held.is_some_and(|(method, end)| seen.method == method && seen.path.ends_with(end))
+    };
+    let waits = is_held(&seen);
+    shared.state().requests.push(seen.clone());
+    while waits && is_held(&seen) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
     let mut state = shared.state();
-    state.requests.push(Seen { method: method.to_string(), path: uri.path().to_owned(), fields: fields.clone() });
     let answer = match headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) {
         None => Err(no(401, "No ticket")),
         Some(value) if value != format!("PVEAPIToken={TOKEN}") => Err(no(401, "invalid token value!")),
         Some(_) => match state.trick(method.as_str(), uri.path()) {
             Some(Trick::Refuse(status, message)) => Err(no(status, message)),
             Some(Trick::Fail(exit)) => route(&mut state, &method, uri.path(), &fields, Some(exit.to_owned())),
+            Some(Trick::Rename(id, name)) => {
+                state.there(id).expect("a machine").config.insert("name".to_owned(), name.to_owned());
+                route(&mut state, &method, uri.path(), &fields, None)
+            }
             Some(Trick::Lose) => {
                 cut.now();
                 route(&mut state, &method, uri.path(), &fields, None)

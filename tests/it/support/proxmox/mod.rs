@@ -72,6 +72,16 @@ impl Fake {
         self.shared.state().traps.push(Trap { method, end, times, trick });
     }
 
+    /// Somebody renames a machine when the next request of a method to a path with this end has come.
+    pub fn rename_at(&self, method: &'static str, end: &'static str, id: u32, name: &'static str) {
+        self.trick(method, end, 1, Trick::Rename(id, name));
+    }
+
+    /// Requests of a method to paths with this end are seen, and wait until they are not held any more.
+    pub fn hold(&self, method: &'static str, end: &'static str, held: bool) {
+        self.shared.state().held = held.then_some((method, end));
+    }
+
     /// Agents of machines to come stay silent for so many questions; for ever where `None`.
     pub fn silence(&self, questions: Option<u32>) {
         self.shared.state().silent = questions;
@@ -80,6 +90,13 @@ impl Fake {
     /// Tasks to come take so many requests, of whatever kind.
     pub fn slow(&self, requests: u32) {
         self.shared.state().slow = requests;
+    }
+
+    /// Tasks that are under way take so many requests more.
+    pub fn due_in(&self, requests: u32) {
+        for task in self.shared.state().tasks.values_mut() {
+            task.left = requests;
+        }
     }
 
     /// The token gets rights on every machine.

@@ -71,6 +71,8 @@ pub enum Trick {
     Lose,
     /// Its task ends with this error, and nothing done.
     Fail(&'static str),
+    /// Before it is done, somebody renames this machine.
+    Rename(u32, &'static str),
 }
 
 /// The next so many requests of a method, to a path that ends in `end`.
@@ -101,6 +103,8 @@ pub struct State {
     pub slow: u32,
     /// Whether the token has rights on every machine rather than on its pool.
     pub all_rights: bool,
+    /// A method and the end of a path: such requests are seen, and wait.
+    pub held: Option<(&'static str, &'static str)>,
     /// Whether errors are told in the reason phrase only, as by older releases.
     pub terse: bool,
 }

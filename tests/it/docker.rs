@@ -1,0 +1,162 @@
+//! Runners on a real Docker Engine: made, limited, reused within a run, found again, gone.
+
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+
+use crate::support::docker::{Engine, engine};
+use crate::support::lines::read_until;
+use crate::support::project::{Project, Ran, text};
+
+const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
+/// A size that a test can fill, and one that it cannot.
+const SIZES: &str = "sizes = [{ cpu = 1, memory_gb = 1 }, { cpu = 2, memory_gb = 4 }]";
+
+fn project(docker: &str, runners: &str) -> Project {
+    let project = Project::with_base();
+    project.write(
+        "workflows/local.ncl",
+        &format!(
+            "let {{ Workflow, .. }} = import \"schemas/workflow.ncl\" in\n{{ catalog = \"../catalog\", parallel = 2, \
+             compute_provider = 'docker_local, providers.docker_local = {{ {docker} }}, runners = {{ {runners} }} }} | Workflow\n"
+        ),
+    );
+    project
+}
+
+fn command(project: &Project, engine: &Engine, arguments: &[&str]) -> Command {
+    let mut command = project.command(arguments);
+    command.env("DOCKER_HOST", engine.host()).env_remove("BUILDKIT_HOST");
+    command
+}
+
+fn lian(project: &Project, engine: &Engine, arguments: &[&str]) -> Ran {
+    command(project, engine, arguments).output().expect("the binary starts").into()
+}
+
+#[test]
+fn layers_are_built_in_containers_that_are_reused_and_gone_with_the_run() {
+    let engine = engine();
+    let project = project(SIZES, "max_leases = 2");
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN hostname > /where || cat /etc/hostname > /where\n");
+    for name in ["left", "right"] {
+        project.layer(name, "  build_base = \"base\",", &format!("FROM lamina/base\nRUN echo {name} > /{name}\n"));
+    }
+    let fields = "  build_base = \"left\",\n  build_inputs = [\"right\"],\n  tools_provided = [\"cat\"],\n  artifact_paths = [\"/right\"],";
+    project.layer("top", fields, "FROM lamina/left\nCOPY --from=lamina/right /right /right\n");
+    let ran = lian(&project, &engine, &["apply", "--format", "json"]).exits(0);
+    assert_eq!(ran.outcomes(), ["base=built", "left=built", "right=built", "top=built"]);
+    let granted: Vec<_> = ran.events().into_iter().filter(|event| event["type"] == "lease.granted").collect();
+    assert!((1..=2).contains(&granted.len()), "{}", ran.both());
+    assert!(granted.iter().all(|event| text(&event["runner_type"]) == "2c4g"), "{}", ran.both());
+    engine.is_empty();
+    let again = lian(&project, &engine, &["apply", "--format", "json"]).exits(0);
+    assert!(again.outcomes().iter().all(|outcome| outcome.ends_with("=reused")), "{}", again.both());
+    assert!(again.events().iter().all(|event| event["type"] != "lease.granted"), "{}", again.both());
+}
+
+#[test]
+fn what_dies_of_memory_in_a_small_container_lives_in_a_larger_one() {
+    let engine = engine();
+    let project = project(SIZES, "");
+    let step = "x=$(head -c 700000000 /dev/zero | tr '\\0' a); echo ${#x}";
+    project.layer("greedy", BASE, &format!("FROM base.example/busybox:1\nRUN {step}\n"));
+    project.write(
+        "catalog/greedy/.build-spec.ncl",
+        "let { BuildSpec, .. } = import \"schemas/build_spec.ncl\" in { cpu = 1, memory_gb = 1 } | BuildSpec\n",
+    );
+    let ran = lian(&project, &engine, &["apply", "--format", "json"]).exits(0);
+    let events = ran.events();
+    let retried =
+        events.iter().find(|event| event["type"] == "step.retried").unwrap_or_else(|| panic!("{}", ran.both()));
+    assert_eq!(text(&retried["fault"]["code"]), "lian::buildkit::out_of_memory", "{retried}");
+    assert!(text(&retried["fault"]["evidence"]).starts_with("killed at 1."), "{retried}");
+    let end = events.iter().find(|event| event["type"] == "step.finished").expect("an end");
+    assert_eq!((text(&end["runner_type"]), end["attempts"].as_u64()), ("2c4g", Some(2)), "{end}");
+    let measured = &end["measured"];
+    let (peak, cpu) = (measured["memory_peak"].as_u64().unwrap_or(0), measured["cpu_ms"].as_u64().unwrap_or(0));
+    assert!(peak > 100_000_000 && cpu > 100 && measured["memory_limit"].as_u64() == Some(4 << 30), "{end}");
+    engine.is_empty();
+}
+
+#[test]
+fn a_killed_run_leaves_a_limited_container_that_is_found_and_given_back() {
+    let engine = engine();
+    let project = project(SIZES, "");
+    project.layer("long", BASE, "FROM base.example/busybox:1\nRUN sleep 304; true\n");
+    let mut child = command(&project, &engine, &["apply", "--format", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let reading = read_until(&mut child, |line| line.contains("RUN sleep 304") && line.contains("started"));
+    let limits = "{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}}";
+    let container = engine.docker(&["ps", "-q", "--filter", "label=build.lian.lease"]);
+    let seen = engine.docker(&["inspect", "--format", limits, &container]);
+    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(2) as u64;
+    assert_eq!(seen, format!("{0} {0} {1}", 4u64 << 30, cpus * 1_000_000_000));
+    let killed = Command::new("kill").args(["-KILL", &reading.id().to_string()]).status();
+    assert!(killed.expect("kill runs").success());
+    reading.drain();
+    assert_eq!(engine.docker(&["ps", "-q", "--no-trunc"]).lines().count(), 1, "the container outlives its run");
+    let told = lian(&project, &engine, &["runs"]).exits(0);
+    assert!(
+        told.stderr.contains("1 runner of dead runs waits") || told.stderr.contains("wait to be given back"),
+        "{}",
+        told.both()
+    );
+    lian(&project, &engine, &["leases", "gc"]).exits(0);
+    engine.is_empty();
+}
+
+#[test]
+fn a_container_that_is_taken_away_is_followed_by_another() {
+    let engine = engine();
+    let project = project(SIZES, "");
+    let dockerfile = "FROM base.example/busybox:1\nCOPY gate /gate\nRUN sleep $(cat /gate)\n";
+    project.layer("slow", BASE, dockerfile);
+    project.write("catalog/slow/gate", "3");
+    let mut child = command(&project, &engine, &["apply", "--format", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let reading = read_until(&mut child, |line| line.contains("RUN sleep") && line.contains("started"));
+    let container = engine.docker(&["ps", "-q", "--filter", "label=build.lian.lease"]);
+    engine.docker(&["kill", &container]);
+    let (code, output) = reading.drain();
+    assert_eq!(code, 0, "{output}");
+    assert!(output.contains("step.retried") && output.contains("\"slow\",\"outcome\":\"built\""), "{output}");
+    engine.is_empty();
+}
+
+#[test]
+fn without_buildkit_on_this_machine_the_containers_client_is_used() {
+    let engine = engine();
+    let project = project(SIZES, "");
+    project.layer("one", BASE, "FROM base.example/busybox:1\nRUN echo one > /one\n");
+    let bare = tempfile::tempdir().expect("a folder");
+    let path = std::env::var_os("PATH").expect("a PATH");
+    let docker = std::env::split_paths(&path).map(|dir| dir.join("docker")).find(|file| file.exists()).expect("docker");
+    symlink(docker, bare.path().join("docker")).expect("a link");
+    let mut command = command(&project, &engine, &["apply", "--format", "json"]);
+    command.env("PATH", bare.path()).env("XDG_CACHE_HOME", bare.path()).env_remove("LIAN_BUILDKIT_BIN");
+    let ran = Ran::from(command.output().expect("the binary starts")).exits(0);
+    assert_eq!(ran.outcomes(), ["one=built"]);
+    let kept = bare.path().join("lian-build/tools/buildctl-v0.32.2/bin/buildctl");
+    assert!(kept.is_file(), "{kept:?} is not there");
+    engine.is_empty();
+}
+
+#[test]
+fn an_engine_that_is_not_there_and_an_image_that_is_not_there_are_told_with_the_way_out() {
+    let engine = engine();
+    let project = project("image = \"registry.invalid/buildkit:none\"", "");
+    project.layer("one", BASE, "FROM base.example/busybox:1\nRUN echo one > /one\n");
+    let ran = lian(&project, &engine, &["apply"]).exits(4);
+    assert!(ran.stdout.contains("cannot fetch it") && ran.stdout.contains("docker save"), "{}", ran.both());
+    let mut away = command(&project, &engine, &["apply"]);
+    let ran = Ran::from(away.env("DOCKER_HOST", "unix:///nowhere/docker.sock").output().expect("starts")).exits(4);
+    assert!(ran.stderr.contains("lian::docker::engine") && ran.stderr.contains("start Docker"), "{}", ran.both());
+    let mut none = command(&project, &engine, &["plan"]);
+    let ran = Ran::from(none.env("PATH", "/nowhere").output().expect("starts")).exits(4);
+    assert!(ran.stderr.contains("there is no `docker` command"), "{}", ran.both());
+    engine.is_empty();
+}
