@@ -71,9 +71,8 @@ impl Renting {
     /// The platform of the runner that builds for these: that of the type that was named is among them, or the first that
     /// there is.
     pub fn place_of(&self, size: &Size, platforms: &str) -> String {
-        let said = sizing::named(size, &self.offers).map(|offer| offer.platform.as_str());
-        let own = platforms.split(',').map(str::trim).find(|one| said == Some(one));
-        own.map_or_else(|| sizing::runner_platform(platforms, &self.offers), str::to_owned)
+        let said = sizing::named(size, &self.offers).filter(|offer| sizing::is_built_by(platforms, &offer.platform));
+        said.map_or_else(|| sizing::runner_platform(platforms, &self.offers), |offer| offer.platform.clone())
     }
 
     /// What there is to lease, for a forecast.

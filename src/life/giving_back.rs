@@ -15,7 +15,7 @@ impl Run {
         let Some(lease) = self.leases.get_mut(&id) else { return };
         match lease.state {
             LeaseState::Asked { .. } => self.abandon(id, effects),
-            LeaseState::Held if good && self.limits.packed && !lease.worn => {
+            LeaseState::Held if good && self.limits.packed => {
                 lease.state = LeaseState::Idle;
                 if let Some(after) = self.bill.until_turn(&id, at) {
                     effects.push(Effect::Arm { timer: Timer::Turn { lease: id }, after });

@@ -44,6 +44,8 @@ struct Rented {
     /// On the bill no more: how long it was.
     over: Option<Duration>,
     void: bool,
+    /// Its lifetime is over.
+    worn: bool,
     /// Steps that were brought to it.
     synced: usize,
 }
@@ -122,6 +124,11 @@ impl World {
                     rented.void = fault.kind == FaultKind::Unavailable;
                 }
             }
+            Input::TimerFired { timer: Timer::Lifetime { lease } } => {
+                if let Some(rented) = self.rented.get_mut(lease) {
+                    rented.worn = true;
+                }
+            }
             Input::Released { lease } if self.given_back.contains_key(lease) => {
                 if let Some(rented) = self.rented.get_mut(lease) {
                     rented.over.get_or_insert(at.since(rented.asked));
@@ -183,7 +190,7 @@ impl World {
 
     fn asked(&mut self, at: Timestamp, lease: &LeaseId, layer: &LayerName, (size, place): (&Size, &Place)) {
         let index = (size.memory_gb / 4).trailing_zeros() as usize;
-        let rented = Rented { place: place.clone(), index, asked: at, over: None, void: false, synced: 0 };
+        let rented = Rented { place: place.clone(), index, asked: at, over: None, void: false, worn: false, synced: 0 };
         assert!(self.rented.insert(lease.clone(), rented).is_none(), "{lease} is asked for twice");
         let (open, most) = (self.rented.len() - self.given_back.len(), self.limits.max_leases);
         assert!(most == 0 || open <= most || self.stuck, "{open} leases at once");
@@ -198,6 +205,7 @@ impl World {
         assert!(self.busy.insert(lease.clone()), "two steps at once are on {lease}");
         let (spec, rented) = (&self.specs[layer], &self.rented[lease]);
         assert_eq!(spec.place, rented.place, "{layer} is on a lease of another place");
+        assert!(!rented.worn, "{layer} is on {lease}, whose lifetime is over");
         let memory_gb = 4 << rented.index;
         assert!(memory_gb >= spec.sizes[0].memory_gb, "{layer} is on {lease}, which is too small");
         if let (Some(life), true) = (self.limits.max_lifetime, rented.synced > 0) {

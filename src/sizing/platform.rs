@@ -5,10 +5,15 @@ use crate::model::Offer;
 /// The platform of the runner for a layer that is built for these (`linux/amd64,linux/arm64/v8`): the first of them that
 /// is on offer, as the offer says it. One runner builds for all of a layer's platforms. Where none is on offer, the first.
 pub fn runner_platform(platforms: &str, offers: &[Offer]) -> String {
-    let offered = |wanted: &str| offers.iter().find(|offer| plain(&offer.platform) == plain(wanted));
+    let offered = |wanted: &str| offers.iter().find(|offer| is_built_by(wanted, &offer.platform));
     let first = platforms.split(',').next().unwrap_or(platforms).trim();
     let own = platforms.split(',').find_map(offered);
     own.map_or_else(|| plain(first).to_owned(), |offer| offer.platform.clone())
+}
+
+/// Whether a runner of this platform is one of those that a layer is built for.
+pub fn is_built_by(platforms: &str, runner: &str) -> bool {
+    platforms.split(',').any(|one| plain(one) == plain(runner))
 }
 
 /// Without the variant that every machine of the architecture has: `linux/arm64/v8` is `linux/arm64`, as containerd
@@ -48,6 +53,9 @@ mod tests {
     fn a_variant_that_every_machine_has_is_the_same_platform() {
         assert_eq!(runner_platform("linux/arm64/v8", &offers(&["linux/arm64"])), "linux/arm64");
         assert_eq!(runner_platform("linux/arm64", &offers(&["linux/arm64/v8"])), "linux/arm64/v8");
+        assert!(
+            is_built_by("linux/amd64, linux/arm64/v8", "linux/arm64") && !is_built_by("linux/amd64", "linux/arm64")
+        );
         assert_eq!(runner_platform("linux/arm/v7", &offers(&["linux/arm/v6"])), "linux/arm/v7");
     }
 }
