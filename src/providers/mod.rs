@@ -6,6 +6,7 @@ mod local;
 pub mod proxmox;
 mod ssh;
 mod vm_pool;
+mod vm_pool_answers;
 
 pub use local::{Local, machine};
 pub use ssh::{Ssh, Vacancy, Vacant};
