@@ -8,6 +8,7 @@ mod local;
 pub mod proxmox;
 mod ssh;
 mod vm_pool;
+mod vm_pool_answers;
 
 pub use docker::{Container, Docker, Inside};
 pub use local::{Local, machine};

@@ -1,8 +1,10 @@
 //! Runners leased from a service (`lian-build serve`) over HTTP. Refuses: knowing what the service leases from; and losing
 //! a lease: the service finds it by our own id for it, which it was asked with.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -11,8 +13,9 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::vm_pool_answers::{Refusal, TOKEN_HELP, chain, infrastructure, refusal, strange, unavailable, unwritable};
 use crate::base::{Digest, LeaseId, Timestamp};
-use crate::model::{Fault, FaultKind, Offer, VmPoolSettings};
+use crate::model::{Fault, Offer, VmPoolSettings};
 use crate::ports::{AcquireRequest, ComputeProvider, Lease, OwnedLease, Reach, SshTarget};
 
 /// The service waits that long for a machine, and somewhat for giving it back should that fail.
@@ -25,6 +28,10 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const TRIES: u32 = 8;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A lease is asked for so long, and renewed while it is held: what a run that died leaves ends soon by itself.
+const TTL: Duration = Duration::from_secs(15 * 60);
+/// The pool takes no shorter one.
+const LEAST_TTL: Duration = Duration::from_secs(60);
 /// A full pool is asked again for so long.
 const QUOTA_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
@@ -67,8 +74,6 @@ impl std::fmt::Debug for PoolToken {
     }
 }
 
-const TOKEN_HELP: &str = "set LIAN_POOL_TOKEN, or name its file in LIAN_POOL_TOKEN_FILE";
-
 /// A service that leases runners.
 #[derive(Debug)]
 pub struct VmPool {
@@ -79,6 +84,20 @@ pub struct VmPool {
     keys: PathBuf,
     identity: Option<PathBuf>,
     patience: Duration,
+    /// How often a held lease is renewed.
+    beat: Duration,
+    /// What renews them: it ends with the lease, and with this.
+    renewals: Mutex<BTreeMap<LeaseId, Renewal>>,
+}
+
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+struct Renewal(tokio::task::JoinHandle<()>);
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// What is asked of the service; kept beside the key pair, so that a repeated request has the same words.
@@ -94,6 +113,7 @@ struct Wish {
 
 #[derive(Debug, Deserialize)]
 struct Granted {
+    lease_id: String,
     address: String,
     port: u16,
     user: String,
@@ -152,7 +172,9 @@ impl VmPool {
             )
         })?;
         let (endpoint, workspace) = (shown.trim_end_matches('/').to_owned(), settings.workspace);
-        Ok(Self { client, endpoint, workspace, token, keys: keys.into(), identity: None, patience: QUOTA_PATIENCE })
+        let (keys, renewals) = (keys.into(), Mutex::default());
+        let (patience, beat) = (QUOTA_PATIENCE, TTL / 3);
+        Ok(Self { client, endpoint, workspace, token, keys, identity: None, patience, beat, renewals })
     }
 
     /// The same, with what the environment says: `LIAN_POOL_TOKEN`, `LIAN_POOL_TOKEN_FILE` and `LIAN_POOL_IDENTITY`.
@@ -176,12 +198,39 @@ impl VmPool {
         self
     }
 
+    /// Renews held leases more or less often than every five minutes.
+    #[must_use]
+    pub fn beat(mut self, beat: Duration) -> Self {
+        self.beat = beat;
+        self
+    }
+
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.endpoint)).timeout(ANSWER_BOUND);
-        match &self.token {
-            Some(token) => request.header(AUTHORIZATION, token.0.clone()),
-            None => request,
-        }
+        asked(&self.client, self.token.as_ref(), method, &format!("{}{path}", self.endpoint))
+    }
+
+    /// Renews a lease again and again until it must be gone. What fails is tried again with the next beat: three of them
+    /// are in what a lease has left.
+    fn renewal(&self, lease_id: &str, expires: Timestamp) -> Renewal {
+        let (client, token, beat) = (self.client.clone(), self.token.clone(), self.beat);
+        let address = format!("{}/api/v1/vm-pool/{lease_id}/renew", self.endpoint);
+        Renewal(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(beat).await;
+                let left = until(expires);
+                if left < LEAST_TTL {
+                    return;
+                }
+                let wish = serde_json::json!({ "ttl_s": left.min(TTL).as_secs() });
+                let answer = asked(&client, token.as_ref(), Method::POST, &address).json(&wish).send().await;
+                match answer.map(|response| response.status()) {
+                    Ok(status) if status.is_success() => {}
+                    Ok(StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::GONE) => return,
+                    Ok(status) => tracing::warn!(%status, "the pool does not renew a lease"),
+                    Err(error) => tracing::warn!("a lease is not renewed: {}", chain(&error.without_url())),
+                }
+            }
+        }))
     }
 
     /// Makes a request until it is answered for good: with JSON, or with nothing.
@@ -234,6 +283,10 @@ impl VmPool {
         Err(refusal(status, &json.unwrap_or_default(), after))
     }
 
+    fn renewals(&self) -> std::sync::MutexGuard<'_, BTreeMap<LeaseId, Renewal>> {
+        self.renewals.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
     /// The key pair's folder of a lease.
     fn folder(&self, lease: &LeaseId) -> Result<PathBuf, Fault> {
         let name = lease.as_str();
@@ -257,14 +310,15 @@ impl VmPool {
             (None, Some(identity)) => public_half(identity)?,
             (None, None) => key_pair(folder).await?,
         };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let ttl = Duration::from_millis(request.expires.0).saturating_sub(now);
+        let whole = until(request.expires);
+        // A service that leases for others may be away while they go on: nobody would renew.
+        let ttl = if request.authorized_key.is_some() { whole } else { whole.min(TTL) };
         let wish = Wish {
             workspace: self.workspace.clone(),
             cpu: request.size.cpu,
             memory_gb: request.size.memory_gb,
             platform: request.platform.clone(),
-            ttl_s: ttl.as_secs().max(60),
+            ttl_s: ttl.max(LEAST_TTL).as_secs(),
             ssh_public_key,
         };
         let text = serde_json::to_vec(&wish).expect("invariant: a wish is plain data");
@@ -274,6 +328,20 @@ impl VmPool {
         written.map_err(|error| unwritable(&kept, &error))?;
         Ok(wish)
     }
+}
+
+fn asked(client: &Client, token: Option<&PoolToken>, method: Method, address: &str) -> RequestBuilder {
+    let request = client.request(method, address).timeout(ANSWER_BOUND);
+    match token {
+        Some(token) => request.header(AUTHORIZATION, token.0.clone()),
+        None => request,
+    }
+}
+
+/// From now.
+fn until(at: Timestamp) -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis(at.0).saturating_sub(now)
 }
 
 fn public_half(identity: &Path) -> Result<String, Fault> {
@@ -308,70 +376,6 @@ async fn key_pair(folder: &Path) -> Result<String, Fault> {
     Ok(text.trim().to_owned())
 }
 
-/// Why a request was not fulfilled.
-enum Refusal {
-    /// Trying again would not help.
-    Final(Fault),
-    /// The quota is used up.
-    Full(Fault, Duration),
-    /// Trying again may help, after a while that the service may name.
-    Passing(Fault, Option<Duration>),
-}
-
-fn refusal(status: StatusCode, body: &Value, after: Option<Duration>) -> Refusal {
-    let said = |field: &str| {
-        let text = body["error"][field].as_str().unwrap_or("");
-        text.chars().filter(|c| !c.is_control()).take(500).collect::<String>()
-    };
-    let message = match (said("message"), said("code")) {
-        (message, _) if message.is_empty() => format!("the pool answered {status}"),
-        (message, code) => format!("the pool answered {}: {message} ({code})", status.as_u16()),
-    };
-    let or = |help: &str| if said("help").is_empty() { help.to_owned() } else { said("help") };
-    let operator = "ask the pool's operator";
-    match status {
-        StatusCode::UNAUTHORIZED => Refusal::Final(unavailable("unauthorized", message, TOKEN_HELP)),
-        StatusCode::FORBIDDEN => Refusal::Final(unavailable("forbidden", message, or(operator))),
-        StatusCode::TOO_MANY_REQUESTS => {
-            let fault = infrastructure("quota", message, or("give leases back, or raise the pool's --max-leases"));
-            Refusal::Full(fault, after.unwrap_or(Duration::from_secs(15)))
-        }
-        StatusCode::NOT_IMPLEMENTED => Refusal::Final(unavailable("refused", message, or(operator))),
-        StatusCode::REQUEST_TIMEOUT => Refusal::Passing(infrastructure("pool", message, or(operator)), after),
-        status if status.is_server_error() => Refusal::Passing(infrastructure("pool", message, or(operator)), after),
-        _ => Refusal::Final(unavailable("refused", message, or(operator))),
-    }
-}
-
-fn unavailable(cause: &str, message: impl Into<String>, help: impl Into<String>) -> Fault {
-    Fault::new(FaultKind::Unavailable, &format!("lian::vm_pool::{cause}"), message).help(help)
-}
-
-fn infrastructure(cause: &str, message: impl Into<String>, help: impl Into<String>) -> Fault {
-    Fault::new(FaultKind::Infrastructure, &format!("lian::vm_pool::{cause}"), message).help(help)
-}
-
-fn strange(endpoint: &str, what: &str) -> Fault {
-    let help = "see whether `providers.vm_pool.endpoint` is the address of a `lian-build serve` of this version";
-    unavailable("answer", format!("the service at {endpoint} answers what no pool does: {what}"), help)
-}
-
-fn unwritable(path: &Path, error: &std::io::Error) -> Fault {
-    let message = format!("{} cannot be used: {error}", path.display());
-    unavailable("keys", message, "make lian-build's data folder writable, or set LIAN_DATA_DIR to another one")
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}
-
 #[async_trait]
 impl ComputeProvider for VmPool {
     async fn offers(&self) -> Result<Vec<Offer>, Fault> {
@@ -390,9 +394,13 @@ impl ComputeProvider for VmPool {
         let (_, json) = self.ask(make).await?;
         let granted: Granted =
             serde_json::from_value(json).map_err(|error| strange(&self.endpoint, &error.to_string()))?;
-        let Granted { address, port, user, host_key, runner_type, cpu, memory_gb, platform } = granted;
+        let Granted { lease_id, address, port, user, host_key, runner_type, cpu, memory_gb, platform } = granted;
         let own = || self.identity.clone().unwrap_or_else(|| folder.join("id"));
         let identity = request.authorized_key.is_none().then(own);
+        if request.authorized_key.is_none() {
+            let renewal = self.renewal(&lease_id, request.expires);
+            self.renewals().insert(request.lease.clone(), renewal);
+        }
         let reach = Reach::Ssh(SshTarget { address, port, user, host_key, identity });
         let offer = Offer { runner_type, cpu, memory_gb, platform, price: None };
         Ok(Lease { id: request.lease.clone(), offer, reach })
@@ -400,6 +408,7 @@ impl ComputeProvider for VmPool {
 
     /// The service goes on by itself with what it cannot give back at once; until it has, the lease is not given back.
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
+        self.renewals().remove(lease);
         let folder = self.folder(lease)?;
         let make = || {
             let delete = self.request(Method::DELETE, "/api/v1/vm-pool");

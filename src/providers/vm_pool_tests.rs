@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::base::{LayerName, RunId};
-use crate::model::Size;
+use crate::model::{FaultKind, Size};
 use crate::serve::stub_tests::{Running, Stub, TOKEN, bounds, offer, tokens};
 use crate::serve::{Bounds, Tokens};
 
@@ -97,6 +97,61 @@ async fn a_key_of_the_callers_own_is_used_as_it_is() {
     let Reach::Ssh(target) = lease.reach else { panic!("{:?}", lease.reach) };
     assert_eq!(target.identity, Some(identity));
     assert_eq!(stub.made.lock().expect("sound").values().last().expect("one").authorized_key.as_deref(), Some(public));
+}
+
+/// Looks until it is so.
+async fn comes(what: &str, mut so: impl AsyncFnMut() -> bool) {
+    let mut seen = crate::serve::stub_tests::eventually(what);
+    while !seen(so().await) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_lease_is_short_and_renewed_for_as_long_as_somebody_holds_it() {
+    let (stub, data, keys) = (Stub::new(), folder(), folder());
+    let service = Running::start(stub.clone(), data.path()).await;
+    let ends = async || service.leases().await.first().map(|lease| lease["expires_at"].clone());
+    let held_long = || {
+        let now = request("r-1").expires;
+        AcquireRequest { expires: now.plus(Duration::from_secs(4 * 3600)), ..request("r-1") }
+    };
+    let client = pool(&service.base, keys.path()).beat(Duration::from_millis(20));
+    client.acquire(&held_long()).await.expect("a lease");
+    assert_eq!(ends().await.expect("one"), "2027-01-15T08:15:00Z", "not a quarter of an hour");
+    service.later(600);
+    comes("renewed", async || ends().await.expect("one") == "2027-01-15T08:25:00Z").await;
+    service.later(600);
+    comes("and again", async || ends().await.expect("one") == "2027-01-15T08:35:00Z").await;
+    // A run that died renews nothing: what it left ends soon.
+    drop(client);
+    service.later(901);
+    comes("the pool takes it back", async || stub.living() == 0).await;
+    // Nor does one that gave it back.
+    let client = pool(&service.base, keys.path()).beat(Duration::from_millis(20));
+    let second = AcquireRequest { lease: LeaseId::from("r-2"), ..held_long() };
+    client.acquire(&second).await.expect("a lease");
+    client.release(&second.lease).await.expect("given back");
+    assert!(client.renewals().is_empty());
+    // For others the whole life is asked for at once: this process may be away while they hold it.
+    let third = AcquireRequest {
+        lease: LeaseId::from("r-3"),
+        authorized_key: Some(crate::serve::stub_tests::KEY.to_owned()),
+        expires: request("r-3").expires.plus(Duration::from_secs(1800)),
+        ..held_long()
+    };
+    client.acquire(&third).await.expect("a lease");
+    assert!(client.renewals().is_empty());
+}
+
+#[tokio::test]
+async fn a_pool_that_leases_for_less_names_the_setting() {
+    let (stub, data, keys) = (Stub::new(), folder(), folder());
+    let short = Bounds { max_ttl_s: 120, ..bounds() };
+    let service = Running::with(stub, data.path(), Tokens::default(), short).await;
+    let fault = pool(&service.base, keys.path()).acquire(&request("r-1")).await.expect_err("too long");
+    assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::vm_pool::ttl"));
+    assert!(fault.help.expect("help").contains("runners.max_lifetime_min"), "{}", fault.message);
 }
 
 /// Passes connections on, and loses the first one's answer.

@@ -21,8 +21,9 @@ const TRIES_A_SECOND: u64 = 5;
 /// Somebody who is just done with a runner still cleans up: so long, in tries.
 const CLEANING: u64 = 2 * TRIES_A_SECOND;
 
-/// Ends what steps of builds still run, at most for 5 s: a step outlives its daemon. Only groups that hold steps and nothing
-/// else are looked at, the one that the runner itself names first.
+/// Ends what steps of builds still run, at most for 5 s: a step outlives its daemon. Only a group that holds steps and nothing
+/// else is looked at: the one that the runner itself names, or the usual ones; never the whole machine, nor one that holds
+/// the daemon.
 const END_STEPS: &str = r#"
 end_steps() {
   for d in $(cat /run/lian/cgroup 2>/dev/null) /sys/fs/cgroup/lian-build /sys/fs/cgroup/memory/lian-build \
@@ -32,6 +33,7 @@ end_steps() {
   while [ $n -lt 50 ]; do
     p=$(find "$d" -name cgroup.procs -exec cat {} + 2>/dev/null | grep -vx 0)
     [ -n "$p" ] || return 0
+    for q in $p; do [ "$(cat /proc/$q/comm 2>/dev/null)" = buildkitd ] && return 0; done
     [ -w "$d/cgroup.kill" ] && echo 1 >"$d/cgroup.kill"
     kill -9 $p 2>/dev/null
     n=$((n + 1)); sleep 0.1

@@ -31,6 +31,8 @@ const BODY_BOUND: Duration = Duration::from_secs(30);
 const OFFERS_BOUND: Duration = Duration::from_secs(60);
 /// Requests at once.
 const REQUESTS_MOST: usize = 256;
+/// What is answered however many requests there are: who watches over the service asks just then.
+const WATCH: [&str; 2] = ["/healthz", "/metrics"];
 /// What needs no token: it tells nothing of anybody's.
 const OPEN: [&str; 2] = ["/healthz", openapi::PATH];
 
@@ -51,7 +53,7 @@ impl App {
         Arc::new(Self { pool, tokens, slots: Semaphore::new(REQUESTS_MOST) })
     }
 
-    fn admit(&self, request: &mut Request) -> Result<SemaphorePermit<'_>, Problem> {
+    fn admit(&self, request: &mut Request) -> Result<Option<SemaphorePermit<'_>>, Problem> {
         if !OPEN.contains(&request.uri().path()) {
             let headers = request.headers();
             if self.tokens.is_empty() && !is_local(headers) {
@@ -62,7 +64,10 @@ impl App {
             request.extensions_mut().insert(caller);
         }
         let busy = |_| Problem::new(503, "busy", "there are too many requests at once", "try again").retry(1);
-        self.slots.try_acquire().map_err(busy)
+        if WATCH.contains(&request.uri().path()) {
+            return Ok(None);
+        }
+        self.slots.try_acquire().map(Some).map_err(busy)
     }
 }
 

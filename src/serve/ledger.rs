@@ -13,7 +13,12 @@ use super::wish::Wish;
 use crate::base::{LeaseId, Timestamp};
 
 /// Raised with each migration.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// A create call that was not answered may still come true at the provider: for so long after a start that finds one, what
+/// it may have left is given back again.
+const SETTLED: Duration = Duration::from_secs(10);
+/// How often, meanwhile.
+const SETTLING_PAUSE: Duration = Duration::from_secs(1);
 /// Giving a lease back failed so often: somebody should look.
 const STUCK_AFTER: u32 = 5;
 /// A key is remembered for so long after its lease: a late request with it makes no machine.
@@ -28,12 +33,14 @@ create table leases (
   id text primary key, owner text not null, idempotency_key text not null, workspace text not null, wish text,
   state text not null, asked integer not null, expires integer not null, changed integer not null, machine text,
   remember integer not null default 0, failures integer not null default 0, next_try integer not null default 0,
-  fault text
+  fault text, settles integer not null default 0
 ) strict;
 create index leases_state on leases (state, next_try);
-pragma user_version = 1;
+pragma user_version = 2;
 ";
-const COLUMNS: &str = "id, owner, idempotency_key, wish, state, asked, expires, machine, failures, fault";
+/// To the second version.
+const SETTLES: &str = "alter table leases add column settles integer not null default 0; pragma user_version = 2;";
+const COLUMNS: &str = "id, owner, idempotency_key, wish, state, asked, expires, machine, failures, fault, settles";
 
 /// How many leases may be.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +83,7 @@ impl Ledger {
         let found: u32 = connection.query_row("pragma user_version", [], |row| row.get(0)).map_err(fault)?;
         match found {
             0 => connection.execute_batch(&format!("begin; {SCHEMA} commit;")).map_err(fault)?,
+            1 => connection.execute_batch(&format!("begin; {SETTLES} commit;")).map_err(fault)?,
             VERSION => {}
             found => return Err(ServeError::Newer { path, found, known: VERSION }),
         }
@@ -140,8 +148,13 @@ impl Ledger {
         self.change(sql, params![row.id.as_str(), row.owner, row.key, millis(row.asked)]).map(|_| ())
     }
 
-    /// It is gone.
+    /// It is gone, or as good as: what may still come true is given back once more a little later.
     pub fn released(&self, id: &LeaseId, at: Timestamp) -> Result<(), ServeError> {
+        let settling = "update leases set state = 'releasing', fault = null, changed = ?2, next_try = min(?3, settles)
+                        where id = ?1 and settles > ?2";
+        if self.change(settling, params![id.as_str(), millis(at), millis(at.plus(SETTLING_PAUSE))])? == 1 {
+            return Ok(());
+        }
         self.change("delete from leases where id = ?1 and remember = 0", [id.as_str()])?;
         let sql = "update leases set state = 'released', fault = null, changed = ?2 where id = ?1";
         self.change(sql, params![id.as_str(), millis(at)]).map(|_| ())
@@ -177,7 +190,8 @@ impl Ledger {
 
     /// What was asked for and never answered, by a process that is gone, is to be given back.
     pub fn recover(&self, at: Timestamp) -> Result<usize, ServeError> {
-        self.change("update leases set state = 'releasing' where state = 'asked'", [])?;
+        let settles = millis(at.plus(SETTLED));
+        self.change("update leases set state = 'releasing', settles = ?1 where state = 'asked'", [settles])?;
         self.change("update leases set next_try = ?1 where state in ('releasing', 'stuck')", [millis(at)])
     }
 
@@ -244,6 +258,7 @@ fn read(record: &Record<'_>) -> rusqlite::Result<Row> {
         machine: machine.and_then(|text| serde_json::from_str(&text).ok()),
         failures: record.get(8)?,
         fault: record.get(9)?,
+        settles: time(10)?,
     })
 }
 

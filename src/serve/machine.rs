@@ -106,6 +106,8 @@ pub struct Row {
     pub failures: u32,
     /// Why it failed last.
     pub fault: Option<String>,
+    /// Until then a call that nobody heard the answer of may still make a machine.
+    pub settles: Timestamp,
 }
 
 impl Row {

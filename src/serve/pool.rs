@@ -25,6 +25,8 @@ const ACQUIRE_BOUND: Duration = Duration::from_secs(20 * 60);
 const RELEASE_BOUND: Duration = Duration::from_secs(5 * 60);
 /// A caller waits so long for a machine to be gone; it goes on without him.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a caller's lease that is settling is looked at.
+const SETTLING: Duration = Duration::from_millis(500);
 /// At the end, what was asked for and not granted yet is given back, if it takes no longer.
 const STOP_BOUND: Duration = Duration::from_secs(30);
 
@@ -128,6 +130,7 @@ impl Pool {
             machine: None,
             failures: 0,
             fault: None,
+            settles: Timestamp(0),
         };
         let id = row.id.clone();
         let pool = Arc::clone(self);
@@ -184,18 +187,36 @@ impl Pool {
             machine: None,
             failures: 0,
             fault: None,
+            settles: Timestamp(0),
         };
-        let pool = Arc::clone(self);
-        let work = self.at_desk(move |desk| {
-            desk.ledger.give_back(&row)?;
-            let gone = desk.ledger.get(&row.id)?.is_none_or(|row| row.state == State::Released);
-            Ok((!gone).then(|| desk.take_back(&pool, &row.id)))
-        });
-        if let Some(work) = work.await? {
-            // What is not gone by then is told as such.
-            let _ = tokio::time::timeout(PATIENCE, ended(&work)).await;
+        // What is not gone by then is told as such.
+        match tokio::time::timeout(PATIENCE, self.taken_back(row)).await {
+            Ok(gone) => Ok(gone?),
+            Err(_) => Ok(self.get(id).await?.is_none()),
         }
-        Ok(self.get(id).await?.is_none())
+    }
+
+    /// Gives back until it is gone or failed; what is settling is given back again.
+    async fn taken_back(self: &Arc<Self>, row: Row) -> Result<bool, ServeError> {
+        let id = row.id.clone();
+        let mut unwritten = Some(row);
+        loop {
+            let (pool, wanted, first) = (Arc::clone(self), id.clone(), unwritten.take());
+            // Written down and begun at one sitting: nobody else begins it in between.
+            let work = self.at_desk(move |desk| {
+                first.map_or(Ok(()), |row| desk.ledger.give_back(&row))?;
+                let row = desk.ledger.get(&wanted)?.filter(|row| row.state != State::Released);
+                Ok(row.map(|row| (row.settles, desk.take_back(&pool, &wanted))))
+            });
+            let Some((settles, work)) = work.await? else { return Ok(true) };
+            ended(&work).await;
+            if settles <= self.now() {
+                let wanted = id.clone();
+                let row = self.at_desk(move |desk| desk.ledger.get(&wanted)).await?;
+                return Ok(row.is_none_or(|row| row.state == State::Released));
+            }
+            tokio::time::sleep(SETTLING).await;
+        }
     }
 
     /// Gives back what is over and what could not be given back before.

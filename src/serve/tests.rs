@@ -176,10 +176,76 @@ async fn what_a_killed_service_asked_for_is_given_back_by_the_next() {
     service.kill();
     let service = Running::start(stub.clone(), data.path()).await;
     wait_for!("what was never answered is gone", stub.living() == 1);
+    service.later(11);
     wait_for!("and not listed", service.leases().await.len() == 1);
     assert_eq!(service.lease("held", &wish("w")).await, (200, held), "what is held was lost");
     stub.gate.add_permits(1);
     assert_eq!(service.lease("asked", &wish("w")).await.0, 201, "nobody gave that key back");
+}
+
+#[tokio::test]
+async fn a_machine_that_comes_true_after_the_next_start_is_given_back() {
+    let (stub, data) = (Stub::with_gate(0), folder());
+    let mut service = Running::start(stub.clone(), data.path()).await;
+    for key in ["one", "two"] {
+        assert!(tokio::time::timeout(Duration::from_millis(100), service.lease(key, &wish("w"))).await.is_err());
+    }
+    wait_for!("asked", stub.living() == 2);
+    service.kill();
+    let late = stub.made.lock().expect("sound").clone();
+    let service = Running::start(stub.clone(), data.path()).await;
+    wait_for!("nothing is there yet", stub.living() == 0);
+    // Killed again: it still knows that something may come.
+    drop(service);
+    let service = Running::start(stub.clone(), data.path()).await;
+    stub.made.lock().expect("sound").clone_from(&late);
+    service.later(9);
+    wait_for!("what came late is given back", stub.living() == 0);
+    assert_eq!(service.leases().await.len(), 2, "it is not looked for any more");
+    stub.made.lock().expect("sound").clone_from(&late);
+    // A caller who gives one back waits for it.
+    let give_back = async {
+        let (status, _) = service.json(Method::DELETE, &format!("{POOL}?idempotency_key=one"), "", None).await;
+        status
+    };
+    let later = async { service.later(2) };
+    assert_eq!(tokio::join!(give_back, later).0, 204);
+    wait_for!("all is gone, and nobody waits for more", stub.living() == 0 && service.leases().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_ledger_of_the_first_version_is_taken_up() {
+    let (stub, data) = (Stub::new(), folder());
+    let mut service = Running::start(stub.clone(), data.path()).await;
+    let (_, lease) = service.lease("k", &wish("w")).await;
+    service.kill();
+    let older = async || {
+        let connection = rusqlite::Connection::open(data.path().join("pool.db")).expect("a ledger");
+        connection.execute_batch("alter table leases drop column settles; pragma user_version = 1;")
+    };
+    wait_for!("the killed one lets go", older().await.is_ok());
+    let service = Running::start(stub.clone(), data.path()).await;
+    assert_eq!(service.lease("k", &wish("w")).await, (200, lease));
+}
+
+#[tokio::test]
+async fn who_watches_is_answered_when_all_slots_are_taken() {
+    let (stub, data) = (Stub::with_gate(0), folder());
+    let bounds = Bounds { max_leases: 0, ..bounds() };
+    let service = Arc::new(Running::with(stub.clone(), data.path(), Tokens::default(), bounds).await);
+    let mut waiting = tokio::task::JoinSet::new();
+    for number in 0..256 {
+        let service = Arc::clone(&service);
+        waiting.spawn(async move { service.lease(&format!("k{number}"), &wish("w")).await.0 });
+    }
+    wait_for!("all slots are taken", stub.living() == 256);
+    assert_eq!(code(&service.json(Method::GET, POOL, "", None).await.1), "busy");
+    assert_eq!(service.json(Method::GET, "/healthz", "", None).await.0, 200);
+    assert_eq!(service.ask(Method::GET, "/metrics", "", "", None).await.status(), 200);
+    stub.gate.add_permits(256);
+    while let Some(status) = waiting.join_next().await {
+        assert_eq!(status.expect("no panic"), 201);
+    }
 }
 
 #[tokio::test]

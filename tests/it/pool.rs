@@ -53,6 +53,12 @@ fn a_run_rents_from_the_pool_within_its_quota_and_gives_back() {
     assert_eq!(ran.outcomes(), ["one=built", "two=built"]);
     assert!(!ran.both().contains(POOL_TOKEN) && !ran.both().contains(hetzner::TOKEN), "a token was told");
     assert_eq!(cloud.fake.bills().len(), 2, "{:?}", cloud.fake.bills());
+    // One after the other: the first server is deleted before the second is asked for.
+    let seen = cloud.fake.requests();
+    let (make, delete) = ("POST /servers", "DELETE /servers/{id}");
+    let mut order: Vec<&str> = seen.iter().map(|seen| seen.what.as_str()).collect();
+    order.retain(|what| *what == make || *what == delete);
+    assert_eq!(order, [make, delete, make, delete]);
     assert!(cloud.fake.everything_gone().is_empty(), "{:?}", cloud.fake.everything_gone());
     let wrong = project.command(&["apply"]).env("LIAN_POOL_TOKEN", "another-token-of-32-characters-0").output();
     let wrong: Ran = wrong.expect("the binary starts").into();

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 
 use crate::support::lines::read_until;
-use crate::support::project::{Project, text};
+use crate::support::project::{Project, Ran, text};
 use crate::support::sandbox::{Sandbox, key_pair};
 
 const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
@@ -227,6 +227,21 @@ fn a_key_that_a_fixed_host_does_not_know_is_told_at_once() {
     assert!(ran.stdout.contains("lian::remote::login") && ran.stdout.contains("authorise the key"), "{}", ran.both());
     assert!(!ran.stdout.contains("step.retried"), "{}", ran.both());
     assert!(started.elapsed().as_secs() < 60, "the boot timeout was waited for");
+}
+
+#[test]
+fn a_folder_whose_sockets_would_have_too_long_names_is_told_of() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    let long = keys.path().join("x".repeat(80));
+    std::fs::create_dir(&long).expect("writable");
+    let ran: Ran =
+        project.command(&["apply", "--format", "json"]).env("TMPDIR", long).output().expect("it starts").into();
+    let ran = ran.exits(4);
+    assert!(ran.stdout.contains("lian::remote::long_path") && ran.stdout.contains("set TMPDIR"), "{}", ran.both());
 }
 
 #[test]
