@@ -28,16 +28,21 @@ impl Cloud {
     pub fn new(runners: &str, more: &str) -> Self {
         let hosts = Arc::new(Sandboxes::default());
         let fake = Fake::start(Arc::clone(&hosts) as _);
-        let project = Project::with_base();
-        project.write(
+        let cloud = Self { fake, hosts, project: Project::with_base() };
+        cloud.workflow(&format!("boot_timeout_s = 60, {runners}"), "", more);
+        cloud
+    }
+
+    /// Writes the workflow: with this in its `runners`, in its `providers.hcloud`, and beside these.
+    pub fn workflow(&self, runners: &str, hcloud: &str, more: &str) {
+        self.project.write(
             "workflows/local.ncl",
             &format!(
                 "let {{ Workflow, .. }} = import \"schemas/workflow.ncl\" in\n{{ catalog = \"../catalog\", \
                  compute_provider = 'hcloud, providers.hcloud = {{ prepared = true, image = \"debian-13\", \
-                 server_types = [{TYPES}] }}, runners = {{ boot_timeout_s = 60, {runners} }}, {more} }} | Workflow\n"
+                 server_types = [{TYPES}], {hcloud} }}, runners = {{ {runners} }}, {more} }} | Workflow\n"
             ),
         );
-        Self { fake, hosts, project }
     }
 
     /// The binary with these arguments, in the project, as a user of this cloud.
@@ -62,16 +67,21 @@ impl Cloud {
     }
 }
 
+/// A registry that hosts to come reach, and what a workflow says of it.
+pub fn registry() -> (Registry, String) {
+    let registry = Registry::everywhere();
+    let address = format!("{}:{}", meeting_place(), registry.port());
+    registry_ports().lock().expect("whole").push(address.clone());
+    let said = format!("registry_provider = 'registry, registry = {{ address = \"{address}\", plain_http = true }}");
+    (registry, said)
+}
+
 const SESSION: &str = "context_transfer = 'session";
 
 #[test]
 fn five_layers_on_two_runners_with_a_registry_between_them() {
-    let registry = Registry::everywhere();
-    let address = format!("{}:{}", meeting_place(), registry.port());
-    registry_ports().lock().expect("whole").push(address.clone());
-    let more = format!(
-        "parallel = 2, registry_provider = 'registry, registry = {{ address = \"{address}\", plain_http = true }}"
-    );
+    let (_registry, in_it) = registry();
+    let more = format!("parallel = 2, {in_it}");
     let cloud = Cloud::new("max_leases = 2", &more);
     cloud.project.layer("base", BASE, "FROM base.example/busybox:1\nRUN echo base > /base\n");
     for name in ["left", "right"] {
