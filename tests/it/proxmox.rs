@@ -28,7 +28,7 @@ impl Machines for Paper {
         assert_eq!(order.host_key, None, "sshd's key is the machine's own");
         assert!(self.alive.lock().expect("alive").insert(order.name.clone()), "{} was booted twice", order.name);
         self.orders.lock().expect("orders").push(order.clone());
-        Booted { address: "192.0.2.7".parse().expect("an address"), host_key: HOST_KEY.to_owned() }
+        Booted { address: "192.0.2.7".parse().expect("an address"), ipv6: None, host_key: HOST_KEY.to_owned() }
     }
 
     fn kill(&self, name: &str) {
