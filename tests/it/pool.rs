@@ -53,9 +53,6 @@ fn a_run_rents_from_the_pool_within_its_quota_and_gives_back() {
     assert_eq!(ran.outcomes(), ["one=built", "two=built"]);
     assert!(!ran.both().contains(POOL_TOKEN) && !ran.both().contains(hetzner::TOKEN), "a token was told");
     assert_eq!(cloud.fake.bills().len(), 2, "{:?}", cloud.fake.bills());
-    let (made, deleted) = (cloud.fake.times("POST /servers"), cloud.fake.times("DELETE /servers/{id}"));
-    assert_eq!((made.len(), deleted.is_empty()), (2, false));
-    assert!(made[1] > deleted[0], "both layers wanted a runner, and the pool rented two at once");
     assert!(cloud.fake.everything_gone().is_empty(), "{:?}", cloud.fake.everything_gone());
     let wrong = project.command(&["apply"]).env("LIAN_POOL_TOKEN", "another-token-of-32-characters-0").output();
     let wrong: Ran = wrong.expect("the binary starts").into();
