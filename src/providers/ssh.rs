@@ -114,7 +114,7 @@ impl ComputeProvider for Ssh {
         };
         let SshHost { address, port, user, host_key, identity, .. } = host;
         let reach = Reach::Ssh(SshTarget { address, port, user, host_key, identity });
-        Ok(Lease { id: request.lease.clone(), offer, reach })
+        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
