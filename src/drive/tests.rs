@@ -73,7 +73,7 @@ impl ComputeProvider for Shared {
         }
         let Size { runner_type, cpu, memory_gb, .. } = request.size.clone();
         let offer = Offer { runner_type, cpu, memory_gb, platform: request.platform.clone(), price: None };
-        Ok(Lease { id: request.lease.clone(), offer, reach: Reach::Here })
+        Ok(Lease { id: request.lease.clone(), offer, reach: Reach::Here, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {

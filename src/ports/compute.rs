@@ -71,6 +71,8 @@ pub struct Lease {
     pub offer: Offer,
     /// How it is reached.
     pub reach: Reach,
+    /// A runner that boots for its lease has until then to be ready, counted from the request; none where it is on already.
+    pub ready_by: Option<Timestamp>,
 }
 
 /// A lease that exists at a provider, whoever asked for it.

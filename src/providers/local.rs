@@ -45,7 +45,7 @@ impl ComputeProvider for Local {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
-        Ok(Lease { id: request.lease.clone(), offer: self.offer.clone(), reach: Reach::Here })
+        Ok(Lease { id: request.lease.clone(), offer: self.offer.clone(), reach: Reach::Here, ready_by: None })
     }
 
     async fn release(&self, _lease: &LeaseId) -> Result<(), Fault> {

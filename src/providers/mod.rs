@@ -1,6 +1,7 @@
 //! Floor 5: where runners come from. Refuses: what is done on them.
 
 mod address;
+mod clock;
 mod docker;
 pub mod hcloud;
 mod keys;

@@ -164,7 +164,7 @@ impl ComputeProvider for Ssh {
         let reach = Reach::Ssh(target(&host));
         let (runner_type, platform) = (host.address, host.platform);
         let offer = Offer { runner_type, cpu: host.cpu, memory_gb: host.memory_gb, platform, price: None };
-        Ok(Lease { id: request.lease.clone(), offer, reach })
+        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {

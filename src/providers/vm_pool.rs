@@ -403,7 +403,7 @@ impl ComputeProvider for VmPool {
         }
         let reach = Reach::Ssh(SshTarget { address, port, user, host_key, identity });
         let offer = Offer { runner_type, cpu, memory_gb, platform, price: None };
-        Ok(Lease { id: request.lease.clone(), offer, reach })
+        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
     }
 
     /// The service goes on by itself with what it cannot give back at once; until it has, the lease is not given back.

@@ -55,7 +55,7 @@ async fn a_lease_goes_round_and_only_its_id_is_needed_to_give_it_back() {
         host_key: "ssh-ed25519 AAAAhost".into(),
         identity: Some(identity.clone()),
     });
-    assert_eq!(lease, Lease { id: LeaseId::from("r-1"), offer: offer(), reach });
+    assert_eq!(lease, Lease { id: LeaseId::from("r-1"), offer: offer(), reach, ready_by: None });
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&identity).expect("a key").permissions());
     assert_eq!(mode & 0o777, 0o600);
     let public = std::fs::read_to_string(keys.path().join("r-1/id.pub")).expect("a key");

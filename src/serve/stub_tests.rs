@@ -91,7 +91,7 @@ impl ComputeProvider for Stub {
         };
         let here = self.here.load(Ordering::SeqCst);
         let reach = if here { Reach::Here } else { Reach::Ssh(target) };
-        Ok(Lease { id: request.lease.clone(), offer: offer(), reach })
+        Ok(Lease { id: request.lease.clone(), offer: offer(), reach, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {

@@ -4,7 +4,7 @@
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::cloud::Cloud;
+use crate::cloud::{Cloud, registry};
 
 /// What befalls a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ impl Dice {
 #[derive(Debug, Default)]
 struct Tally {
     runs: u64,
+    /// Ended with 0.
+    done: u64,
     killed: u64,
     lost_events: usize,
 }
@@ -54,7 +56,8 @@ fn number(variable: &str, default: u64) -> u64 {
 fn whatever_befalls_a_run_nothing_is_left_and_no_event_is_lost() {
     let (runs, seed) = (number("LIAN_CHAOS_RUNS", 8), number("LIAN_CHAOS_SEED", 1));
     println!("chaos: {runs} runs, seed {seed}");
-    let cloud = Cloud::new("context_transfer = 'session", "parallel = 2");
+    let (_registry, in_it) = registry();
+    let cloud = Cloud::new("", &in_it);
     let base = "  build_base = { image = \"base.example/busybox:1\" },";
     cloud.project.layer("base", base, "FROM base.example/busybox:1\nCOPY run /run-number\n");
     for name in ["left", "right"] {
@@ -64,28 +67,57 @@ fn whatever_befalls_a_run_nothing_is_left_and_no_event_is_lost() {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut tally = Tally::default();
     for run in 0..runs {
+        let way = if dice.below(2) == 0 { "'session" } else { "'rsync" };
+        cloud.workflow(
+            &format!("boot_timeout_s = 60, context_transfer = {way}"),
+            "",
+            &format!("parallel = 2, {in_it}"),
+        );
         one(&cloud, &mut dice, run, &mut tally);
     }
     cloud.fake.forgive();
     let collected = cloud.lian(&["leases", "gc"]).exits(0);
     let left = cloud.fake.everything_gone();
     let leaked = left.len() + cloud.hosts.alive().len();
-    let Tally { runs, killed, lost_events } = tally;
-    println!("runs={runs} killed={killed} faults={} leaked={leaked} lost_events={lost_events}", cloud.fake.faults());
+    let (Tally { runs, done, killed, lost_events }, faults) = (tally, cloud.fake.faults());
+    println!("runs={runs} killed={killed} faults={faults} leaked={leaked} lost_events={lost_events}");
+    if runs >= 8 {
+        let rented = cloud.fake.bills().len();
+        assert!(
+            done > 0 && rented > 0 && faults > 0 && killed > 0,
+            "chaos that befalls nothing: {done} done, {rented} rented"
+        );
+    }
     assert_eq!((leaked, lost_events), (0, 0), "{left:?} {}", collected.both());
     cloud.is_empty();
 }
 
-/// One run and its blow.
+/// One run and its blow. Of eight, one has its peace, one is killed while it holds a server, and one sees many faults.
 fn one(cloud: &Cloud, dice: &mut Dice, run: u64, tally: &mut Tally) {
     cloud.project.write("catalog/base/run", &run.to_string());
-    cloud.fake.chaos(dice.below(1 << 40), [0, 10, 40, 80][usize::try_from(dice.below(4)).expect("small")]);
+    let (seed, often) = (dice.below(1 << 40), [0, 10, 40, 80][usize::try_from(dice.below(4)).expect("small")]);
     let (blow, after) = (dice.blow(), Duration::from_millis(dice.below(3500)));
+    let (often, blow) = match run % 8 {
+        0 => (0, Blow::None),
+        1 => (0, Blow::Signal("KILL")),
+        2 => (80, blow),
+        _ => (often, blow),
+    };
+    cloud.fake.chaos(seed, often);
     let started = Instant::now();
     let output = cloud.project.path().join("events");
     let file = std::fs::File::create(&output).expect("a file");
     let mut command = cloud.command(&["apply", "--format", "json"]);
     let mut child = command.stdout(file).stderr(Stdio::null()).spawn().expect("the binary starts");
+    if run % 8 == 1 {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while cloud.fake.servers().is_empty()
+            && Instant::now() < deadline
+            && child.try_wait().expect("waited for").is_none()
+        {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
     let ended = wait(&mut child, started + after);
     let mut killed = false;
     if !ended {
@@ -105,11 +137,29 @@ fn one(cloud: &Cloud, dice: &mut Dice, run: u64, tally: &mut Tally) {
         killed = true;
         child.wait().expect("waited for");
     }
-    let lost = lost(cloud, &std::fs::read_to_string(&output).expect("readable"), killed);
+    let code = child.wait().expect("waited for").code();
+    let told = std::fs::read_to_string(&output).expect("readable");
+    if !killed && code != Some(5) {
+        gave_back(cloud, &told, code);
+    }
+    tally.done += u64::from(code == Some(0));
+    let lost = lost(cloud, &told, killed);
     let (after, took) = (after.as_millis(), started.elapsed().as_secs());
     println!("chaos: run {run}: {blow:?} after {after} ms, {took} s, lost {lost}");
     tally.runs += 1;
     tally.lost_events += lost;
+}
+
+/// Nothing is left of a run that could end and did not say that something is: at once, without anybody's later help.
+/// Where it ended well, nothing is left of those before it either.
+#[track_caller]
+fn gave_back(cloud: &Cloud, told: &str, code: Option<i32>) {
+    let first = told.lines().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let run = first.and_then(|event| event["run"].as_str().map(str::to_owned));
+    let left = cloud.fake.everything_gone();
+    let own: Vec<&String> = left.iter().filter(|what| run.as_ref().is_some_and(|run| what.contains(run))).collect();
+    assert!(own.is_empty(), "run {run:?} ended with {code:?} and left {own:?}");
+    assert!(code != Some(0) || left.is_empty(), "run {run:?} ended well; left: {left:?}");
 }
 
 fn signal(child: &Child, name: &str) {

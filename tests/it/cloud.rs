@@ -1,6 +1,7 @@
 //! The whole life on a fake Hetzner Cloud with real machines behind it: leased, built on, out of memory, lost, killed, and
 //! nothing left.
 
+mod lost;
 mod recovery;
 
 use std::process::{Command, Stdio};
@@ -28,16 +29,21 @@ impl Cloud {
     pub fn new(runners: &str, more: &str) -> Self {
         let hosts = Arc::new(Sandboxes::default());
         let fake = Fake::start(Arc::clone(&hosts) as _);
-        let project = Project::with_base();
-        project.write(
+        let cloud = Self { fake, hosts, project: Project::with_base() };
+        cloud.workflow(&format!("boot_timeout_s = 60, {runners}"), "", more);
+        cloud
+    }
+
+    /// Writes the workflow: with this in its `runners`, in its `providers.hcloud`, and beside these.
+    pub fn workflow(&self, runners: &str, hcloud: &str, more: &str) {
+        self.project.write(
             "workflows/local.ncl",
             &format!(
                 "let {{ Workflow, .. }} = import \"schemas/workflow.ncl\" in\n{{ catalog = \"../catalog\", \
                  compute_provider = 'hcloud, providers.hcloud = {{ prepared = true, image = \"debian-13\", \
-                 server_types = [{TYPES}] }}, runners = {{ boot_timeout_s = 60, {runners} }}, {more} }} | Workflow\n"
+                 server_types = [{TYPES}], {hcloud} }}, runners = {{ {runners} }}, {more} }} | Workflow\n"
             ),
         );
-        Self { fake, hosts, project }
     }
 
     /// The binary with these arguments, in the project, as a user of this cloud.
@@ -62,16 +68,21 @@ impl Cloud {
     }
 }
 
+/// A registry that hosts to come reach, and what a workflow says of it.
+pub fn registry() -> (Registry, String) {
+    let registry = Registry::everywhere();
+    let address = format!("{}:{}", meeting_place(), registry.port());
+    registry_ports().lock().expect("whole").push(address.clone());
+    let said = format!("registry_provider = 'registry, registry = {{ address = \"{address}\", plain_http = true }}");
+    (registry, said)
+}
+
 const SESSION: &str = "context_transfer = 'session";
 
 #[test]
 fn five_layers_on_two_runners_with_a_registry_between_them() {
-    let registry = Registry::everywhere();
-    let address = format!("{}:{}", meeting_place(), registry.port());
-    registry_ports().lock().expect("whole").push(address.clone());
-    let more = format!(
-        "parallel = 2, registry_provider = 'registry, registry = {{ address = \"{address}\", plain_http = true }}"
-    );
+    let (_registry, in_it) = registry();
+    let more = format!("parallel = 2, {in_it}");
     let cloud = Cloud::new("max_leases = 2", &more);
     cloud.project.layer("base", BASE, "FROM base.example/busybox:1\nRUN echo base > /base\n");
     // Left is at it for longer than a server boots: else right takes over its runner and the second one is called off.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use super::super::clock::now;
 use super::Inside;
 use super::engine::{Capacity, Engine, Said, is_missing};
 use crate::base::{LeaseId, RunId, Timestamp};
@@ -179,11 +180,6 @@ fn unwritable(error: &std::io::Error) -> Fault {
     let message = format!("the container's configuration cannot be written: {error}");
     Fault::new(FaultKind::Unavailable, "lian::docker::configuration", message)
         .help("free disk space, see whether the CA bundle can be read, or set TMPDIR to a writable folder")
-}
-
-fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// A container that was granted.

@@ -53,7 +53,7 @@ impl ComputeProvider for Docker {
         self.engine.demand_image(&self.settings.image).await?;
         let wish = Wish { request, offer: &offer, capacity: &capacity, settings: &self.settings, inside: &self.inside };
         let name = container::start(&self.engine, &wish).await?;
-        Ok(Lease { id: request.lease.clone(), offer, reach: Reach::Container { name } })
+        Ok(Lease { id: request.lease.clone(), offer, reach: Reach::Container { name }, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {

@@ -12,6 +12,7 @@ use super::offers::{self, Candidate};
 use super::{Hcloud, names};
 use crate::model::{Fault, FaultKind};
 use crate::ports::{AcquireRequest, Lease, Reach, SshTarget};
+use crate::providers::clock::now;
 use crate::providers::keys::{self, Pair};
 
 /// What all tries of one lease have in common.
@@ -29,6 +30,7 @@ struct Wish<'a> {
 
 impl Hcloud {
     pub(super) async fn rent(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+        let ready_by = Some(now().plus(self.api.pace().boot));
         let market = self.market().await?;
         let candidates = offers::candidates(&self.settings, &market.types, request)?;
         let wish = self.wish(request).await?;
@@ -43,7 +45,7 @@ impl Hcloud {
         let (user, host_key) = ("root".to_owned(), wish.host.public);
         let identity = wish.client.map(|pair| pair.private);
         let reach = Reach::Ssh(SshTarget { address, port: 22, user, host_key, identity });
-        Ok(Lease { id: request.lease.clone(), offer, reach })
+        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by })
     }
 
     async fn wish<'a>(&self, request: &'a AcquireRequest) -> Result<Wish<'a>, Fault> {

@@ -9,6 +9,7 @@ use super::{Hcloud, names};
 use crate::base::{LeaseId, RunId, Timestamp};
 use crate::model::{Fault, FaultKind};
 use crate::ports::OwnedLease;
+use crate::providers::clock::now;
 use crate::providers::keys;
 
 /// Everything of ours in a project.
@@ -143,10 +144,6 @@ fn mark(labels: &Labels) -> Option<(String, String)> {
 fn instant(text: &str) -> Option<Timestamp> {
     let parsed: jiff::Timestamp = text.parse().ok()?;
     u64::try_from(parsed.as_millisecond()).ok().map(Timestamp)
-}
-
-fn now() -> Timestamp {
-    Timestamp(u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0))
 }
 
 fn elsewhere(owner: &str, lease: &LeaseId) -> Fault {

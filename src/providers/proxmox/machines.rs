@@ -11,8 +11,9 @@ use super::api::{Api, Pace};
 use super::mark::{self, Mark, TAG};
 use super::token::Token;
 use super::trouble::Trouble;
-use crate::base::{LeaseId, Timestamp};
+use crate::base::LeaseId;
 use crate::model::{Fault, ProxmoxSettings};
+use crate::providers::clock::now;
 
 /// A line of the node's list.
 #[derive(Debug, Clone)]
@@ -56,12 +57,6 @@ pub(super) struct Machines {
     pub(super) owner: String,
     /// Requests that make something and may outlive the future that sent them: `release` waits for them.
     under_way: Mutex<BTreeMap<LeaseId, Arc<tokio::sync::Mutex<()>>>>,
-}
-
-/// The time.
-pub(super) fn now() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(0).plus(since)
 }
 
 /// Perl's numbers and truths come as numbers or as texts.

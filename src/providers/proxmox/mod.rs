@@ -18,9 +18,10 @@ use tokio::time::Instant;
 use crate::base::LeaseId;
 use crate::model::{Fault, FaultKind, ProxmoxSettings};
 use crate::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease, Reach, SshTarget};
+use crate::providers::clock::now;
 use crate::providers::keys::{self, Pair};
 use boot::Wish;
-use machines::{Machines, now};
+use machines::Machines;
 use mark::Mark;
 pub use token::Token;
 use trouble::Trouble;
@@ -87,7 +88,7 @@ impl Proxmox {
     }
 
     async fn obtain(&self, request: &AcquireRequest) -> Result<Lease, Trouble> {
-        let until = Instant::now() + self.boot_timeout;
+        let (until, ready_by) = (Instant::now() + self.boot_timeout, Some(now().plus(self.boot_timeout)));
         let offer = self.size(request)?;
         let (identity, key) = match &request.authorized_key {
             Some(key) => (None, key.clone()),
@@ -108,7 +109,7 @@ impl Proxmox {
         let (address, host_key) = self.machines.ready(id, until).await?;
         let (address, port, user) = (address.to_string(), 22, "root".to_owned());
         let reach = Reach::Ssh(SshTarget { address, port, user, host_key, identity });
-        Ok(Lease { id: request.lease.clone(), offer, reach })
+        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by })
     }
 
     async fn give_back(&self, lease: &LeaseId) -> Result<(), Trouble> {

@@ -1,6 +1,6 @@
 //! What a fake cloud needs to boot real machines. Refuses: knowing any cloud.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// A machine that a fake cloud was asked for.
 #[derive(Debug, Clone)]
@@ -22,6 +22,8 @@ pub struct Order {
 pub struct Booted {
     /// Where its sshd listens on port 22.
     pub address: IpAddr,
+    /// The same by IPv6, where it has one: the first of its network.
+    pub ipv6: Option<Ipv6Addr>,
     /// sshd's public key, `ssh-ed25519 AAAA…`.
     pub host_key: String,
 }

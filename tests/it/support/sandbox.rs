@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -46,6 +46,8 @@ pub struct Sandbox {
     first: Child,
     /// Of its sshd, port 22.
     pub address: IpAddr,
+    /// The same.
+    pub ipv6: Ipv6Addr,
     /// sshd's public key, `ssh-ed25519 AAAA…`.
     pub host_key: String,
     files: tempfile::TempDir,
@@ -61,7 +63,7 @@ pub struct Sandboxes {
 impl Machines for Sandboxes {
     fn boot(&self, order: &Order) -> Booted {
         let sandbox = Sandbox::boot(order);
-        let booted = Booted { address: sandbox.address, host_key: sandbox.host_key.clone() };
+        let booted = Booted { address: sandbox.address, ipv6: Some(sandbox.ipv6), host_key: sandbox.host_key.clone() };
         self.hosts.lock().expect("whole").insert(order.name.clone(), sandbox);
         booted
     }
@@ -79,6 +81,13 @@ impl Sandboxes {
         self.hosts.lock().expect("whole").keys().cloned().collect()
     }
 
+    /// Cuts every host that lives off the network.
+    pub fn cut_each(&self) {
+        for host in self.hosts.lock().expect("whole").values() {
+            host.cut(true);
+        }
+    }
+
     /// Runs a shell command on every host that lives.
     pub fn on_each(&self, script: &str) {
         for host in self.hosts.lock().expect("whole").values() {
@@ -94,11 +103,13 @@ impl Sandbox {
         let (number, lock) = take_number();
         let name = format!("lian{number}x{}", std::process::id());
         let (outside, inside) = addresses(number);
+        let (beyond, ipv6) = ipv6_addresses(number);
         let files = tempfile::tempdir().expect("a folder");
         let host_key = write_files(files.path(), &name, order);
         let setup = format!(
             "set -e; ip netns add {name}; ip link add v{name:.13} type veth peer name eth0 netns {name}; \
              ip addr add {outside}/30 dev v{name:.13}; ip link set v{name:.13} up; \
+             ip addr add {beyond}/64 dev v{name:.13} nodad; ip -n {name} addr add {ipv6}/64 dev eth0 nodad; \
              ip -n {name} addr add {inside}/30 dev eth0; ip -n {name} link set lo up; ip -n {name} link set eth0 up; \
              ip -n {name} route add default via {outside}",
         );
@@ -122,7 +133,7 @@ impl Sandbox {
         command.env("BIN", buildkitd::binaries().buildctl.parent().expect("a folder"));
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::inherit());
         let first = spawn(command);
-        Self { name, first, address: inside.into(), host_key, files, _number: lock }
+        Self { name, first, address: inside.into(), ipv6, host_key, files, _number: lock }
     }
 
     /// One with these keys and this size, for tests that need no cloud.
@@ -263,6 +274,12 @@ fn take_number() -> (u32, File) {
 fn addresses(number: u32) -> (Ipv4Addr, Ipv4Addr) {
     let first = u32::from(Ipv4Addr::new(10, 213, 0, 0)) + number * 4;
     (Ipv4Addr::from(first + 1), Ipv4Addr::from(first + 2))
+}
+
+/// The same by IPv6: the host's own is the first of its network.
+fn ipv6_addresses(number: u32) -> (Ipv6Addr, Ipv6Addr) {
+    let network = Ipv6Addr::new(0xfd5a, 0x213, 0, 0, 0, 0, 0, 0).to_bits() | u128::from(number) << 64;
+    (Ipv6Addr::from_bits(network | 2), Ipv6Addr::from_bits(network | 1))
 }
 
 /// A cgroup for the builds' steps; the folder that its counters are in.

@@ -1,6 +1,6 @@
 //! `POST /servers`: everything that the API checks, and the machine. Refuses: `datacenter`, and fields that it never heard of.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -48,7 +48,11 @@ impl Shared {
             world.booting.insert(draft.order.name.clone());
             draft
         };
-        let booted = self.machines.boot(&draft.order);
+        let mut order = draft.order.clone();
+        if locked(&self.world).others_keys {
+            order.host_key = None;
+        }
+        let booted = self.machines.boot(&order);
         let has_keys = !draft.order.authorized_keys.is_empty();
         let mut world = locked(&self.world);
         let id = insert(&mut world, draft, &booted);
@@ -63,11 +67,9 @@ impl Shared {
 
 fn insert(world: &mut World, draft: Draft, booted: &Booted) -> u64 {
     let id = world.id();
-    let invented = format!("2001:db8:{:x}::/64", id & 0xffff);
-    let (v4, v6) = match booted.address {
-        IpAddr::V4(address) => (Some(address.to_string()), Some(invented)),
-        IpAddr::V6(address) => (None, Some(format!("{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)))),
-    };
+    let network = |address: Ipv6Addr| format!("{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64));
+    let v6 = booted.ipv6.map_or_else(|| format!("2001:db8:{:x}::/64", id & 0xffff), network);
+    let (v4, v6) = (Some(booted.address.to_string()), Some(v6));
     let server = Server {
         id,
         name: draft.order.name.clone(),

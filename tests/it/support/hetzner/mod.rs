@@ -137,6 +137,11 @@ impl Fake {
         self.world().tells_prices = tells;
     }
 
+    /// Machines to come have another host key than the one they were told, as though somebody else answered for them.
+    pub fn answers_with_other_keys(&self) {
+        self.world().others_keys = true;
+    }
+
     /// So many requests are left of this hour's.
     pub fn budget(&self, left: u32) {
         self.world().budget.set(left);

@@ -157,6 +157,8 @@ pub(super) struct World {
     pub(super) booting: BTreeSet<String>,
     pub(super) looks: u32,
     pub(super) tells_prices: bool,
+    /// Machines come up with another host key than the one they were told.
+    pub(super) others_keys: bool,
     pub(super) budget: Budget,
     gone: Vec<Bill>,
     next: u64,
@@ -173,6 +175,7 @@ impl World {
             booting: BTreeSet::new(),
             looks: 2,
             tells_prices: true,
+            others_keys: false,
             budget: Budget { left: Budget::LIMIT, seen: Instant::now() },
             gone: Vec::new(),
             next: 1000,

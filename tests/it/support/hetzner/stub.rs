@@ -45,7 +45,7 @@ impl Machines for Invented {
         assert!(!alive.contains(&order.name), "{} was booted twice", order.name);
         alive.push(order.name.clone());
         let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
-        Booted { address, host_key: format!("ssh-ed25519 of-{}", order.name) }
+        Booted { address, ipv6: None, host_key: format!("ssh-ed25519 of-{}", order.name) }
     }
 
     fn kill(&self, name: &str) {
