@@ -10,6 +10,7 @@ mod cloud;
 mod commands;
 mod context;
 mod dispatch;
+mod evidence;
 mod exits;
 mod hcloud;
 mod hooks;
