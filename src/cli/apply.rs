@@ -32,14 +32,14 @@ pub struct Wishes {
 /// Runs the command. Whatever happens, a program's last line is `run.finished`.
 pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome {
     finish(global, |told| {
-        let settings = settings_or_remind(Settings::of_selection(selection))?;
+        let settings = or_remind(Settings::of_selection(selection))?;
         let pace = Pace { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
         run(global, settings, Survey::take, pace, told)
     })
 }
 
 /// Where nobody knows which project is meant, nothing is given back; that something waits is said all the same.
-pub fn settings_or_remind(settings: Result<Settings, Failure>) -> Result<Settings, Failure> {
+pub fn or_remind<T>(settings: Result<T, Failure>) -> Result<T, Failure> {
     settings.inspect_err(|_| recover::remind(&housekeeping::project_root(&Project { project: ".".into() })))
 }
 

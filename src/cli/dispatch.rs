@@ -17,6 +17,7 @@ use crate::model::{
     Base, BuildSpec, Catalog, CatalogSettings, Declared, Kind, Layer, RegistryProvider, RegistrySettings, Secret,
     Workflow,
 };
+use crate::registries::Address;
 
 /// What is built, and on what.
 #[derive(Debug, Clone, Args)]
@@ -102,8 +103,8 @@ pub struct Dispatch {
 /// Runs the command.
 pub fn dispatch(global: &Global, wishes: &Dispatch) -> Outcome {
     apply::finish(global, |told| {
-        let image = image_of(wishes)?;
-        let settings = apply::settings_or_remind(settings_of(wishes, &image))?;
+        let image = apply::or_remind(image_of(wishes))?;
+        let settings = apply::or_remind(settings_of(wishes, &image))?;
         let survey = |settings: &Settings| Ok(Survey::of_one(settings, catalog(wishes, settings, &image)));
         apply::run(global, settings, survey, Pace { width: 1, keep_going: true }, told)
     })
@@ -141,8 +142,13 @@ fn workflow_of(wishes: &Dispatch, image: &Target) -> Result<Workflow, Failure> {
             let host = |address: &str| address.split('/').next().unwrap_or_default().to_owned();
             let same = workflow.registry.as_ref().filter(|known| host(&known.address) == host(&address));
             let plain_http = wishes.plain_http || same.is_some_and(|known| known.plain_http);
+            let registry = RegistrySettings { address, plain_http };
+            Address::try_from(&registry).map_err(|error| {
+                let help = error.help.replace("`plain_http = true`", "`--plain-http`");
+                Failure::usage(UsageError::Registry { given: registry.address.clone(), what: error.what, help })
+            })?;
             workflow.registry_provider = RegistryProvider::Registry;
-            workflow.registry = Some(RegistrySettings { address, plain_http });
+            workflow.registry = Some(registry);
         }
         None if wishes.plain_http && !known => return Err(Failure::usage(UsageError::NoRegistry)),
         None => {

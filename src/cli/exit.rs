@@ -194,6 +194,17 @@ pub enum UsageError {
         /// The flag's.
         registry: String,
     },
+    /// What the command line says is no registry's address.
+    #[error("the registry `{given}` {what}")]
+    #[diagnostic(code(lian::cli::registry), help("{help}"))]
+    Registry {
+        /// As typed.
+        given: String,
+        /// What is wrong with it.
+        what: String,
+        /// The next action.
+        help: String,
+    },
     /// There is nothing to speak plain HTTP to.
     #[error("`--plain-http` is about a registry, and images go to an OCI layout here")]
     #[diagnostic(

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::settings_or_remind;
+use super::apply::or_remind;
 use super::args::{Format, Global, ServeCommand, ServeFlags, Source};
 use super::exit::{Exit, Failure, Outcome, UsageError};
 use super::settings::Settings;
@@ -54,7 +54,7 @@ pub fn serve(global: &Global, command: Option<ServeCommand>, flags: &ServeFlags)
 
 fn run(global: &Global, flags: &ServeFlags) -> Outcome {
     let source = Source { catalog: None, workflow: flags.workflow.clone(), set: Vec::new(), allow_import: Vec::new() };
-    let settings = settings_or_remind(Settings::of_source(&source))?;
+    let settings = or_remind(Settings::of_source(&source))?;
     // What runs of this project left is given back as by every command that rents; what is stuck was told, and waits for
     // the next one: nobody's reason not to serve.
     let _ = recover::first(global, &settings.project_root)?;

@@ -90,6 +90,12 @@ fn a_whole_reference_says_where_the_image_goes_and_under_which_tag() {
 
     let torn = dispatch(&whole, &["--registry", "other.example"]).exits(64);
     assert!(torn.stdout.contains("lian::cli::two_registries"), "{}", torn.both());
+    let scheme = dispatch("acme/api", &["--registry", "http://registry.example"]).exits(64);
+    assert!(
+        scheme.stdout.contains("lian::cli::registry") && scheme.stdout.contains("--plain-http"),
+        "{}",
+        scheme.both()
+    );
     let nothing = dispatch("acme/api", &["--plain-http"]).exits(64);
     assert!(nothing.stdout.contains("lian::cli::no_registry"), "{}", nothing.both());
     let short = dispatch(&format!("{}/api", registry.address()), &[]).exits(64);

@@ -150,3 +150,39 @@ fn a_lease_that_is_named_is_given_back_or_it_is_said_why_not() {
     let collected = at(&["leases", "gc", "--provider", "hcloud", "--format", "json"]).exits(0).json();
     assert_eq!(collected["released"], serde_json::json!(["r-7"]));
 }
+
+#[test]
+fn a_server_that_comes_late_is_looked_for_once_more_and_told_where_it_stays() {
+    let cloud = long();
+    // The call that makes it is never answered: the ledger only knows that it was asked for.
+    cloud.fake.fail_next(FaultPlan::new("POST /servers", Kind::Hang));
+    let mut first = cloud.command(&["apply"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let started = std::time::Instant::now();
+    while cloud.fake.servers().is_empty() {
+        assert!(started.elapsed().as_secs() < 30, "no server was asked for");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    kill(first.id(), "-KILL");
+    first.wait().expect("it ends");
+    let late = cloud.fake.servers().remove(0);
+
+    let log = cloud.project.path().join("stderr");
+    let mut second = cloud.command(&["apply", "--provider", "local", "--format", "json"]);
+    second.stdout(Stdio::piped()).stderr(std::fs::File::create(&log).expect("a file"));
+    let mut second = second.spawn().expect("it starts");
+    let reading = read_until(&mut second, |line| line.contains("RUN sleep 64") && line.contains("started"));
+    assert!(cloud.fake.servers().is_empty(), "it was not given back first");
+    let labels: Vec<(&str, &str)> = late.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    cloud.fake.add_server(&late.name, &labels);
+    for _ in 0..40 {
+        cloud.fake.fail_next(FaultPlan::new("DELETE /servers/{id}", Kind::Status(403, "forbidden")));
+    }
+    kill(reading.id(), "-TERM");
+    let (code, output) = reading.drain();
+    let told = std::fs::read_to_string(&log).expect("a log");
+    assert_eq!(code, 5, "{output}\n{told}");
+    assert!(told.contains("lian::leases::stuck") && told.contains(&late.labels["lian-lease"]), "{told}");
+    cloud.fake.forgive();
+    cloud.lian(&["leases", "gc"]).exits(0);
+    cloud.is_empty();
+}

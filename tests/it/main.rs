@@ -11,6 +11,7 @@ mod commands;
 mod context;
 mod dispatch;
 mod docker;
+mod evidence;
 mod exits;
 mod hcloud;
 mod hooks;

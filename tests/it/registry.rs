@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use lian_build::model::{ImageRecord, KEY_LABEL, KeyParts, RegistrySettings, Tool};
+use lian_build::model::{FaultKind, ImageRecord, KEY_LABEL, KeyParts, RegistrySettings, Tool};
 use lian_build::ports::{Builder as _, ImageSource, ImageStore, PushTarget, Staged, StagedAt, VerifyRequest};
 use lian_build::registries::{Address, Registry as Store};
 
@@ -281,4 +281,26 @@ async fn an_image_that_its_builder_pushed_is_verified_there_and_only_gets_tags()
     assert_eq!(kept.expect("an answer"), Some(record));
     assert!(refused.contains("lacks a part of the image"), "{refused}");
     assert_eq!(registry.tags("team/lamina/pushed-artifacts"), [key.tag().as_str(), "latest"]);
+}
+
+/// Multi-threaded: starting a registry blocks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_push_that_fails_is_told_as_one_by_whose_fault_it_is() {
+    let registry = tokio::task::block_in_place(Registry::with_login);
+    let folder = scratch();
+    let mut request = stage().request(folder.path(), "FROM base\nRUN true\n");
+    let mut push = async |host: &str| {
+        request.push = Some(PushTarget { name: format!("{host}/acme/api"), plain_http: true });
+        stage().builder().build(&request, &|_| ()).await.expect_err("it cannot be pushed")
+    };
+    // Nobody has logged in.
+    let refused = push(&registry.address()).await;
+    assert_eq!((refused.kind, refused.code.as_str()), (FaultKind::Unavailable, "lian::buildkit::push_denied"));
+    assert!(refused.help.is_some_and(|help| help.contains(&format!("docker login {}", registry.address()))));
+    // Nobody listens there any more.
+    let address = registry.address();
+    drop(registry);
+    let lost = push(&address).await;
+    assert_eq!((lost.kind, lost.code.as_str()), (FaultKind::Infrastructure, "lian::buildkit::push_failed"));
+    assert!(lost.evidence.as_ref().is_some_and(|evidence| evidence.contains("connection refused")), "{lost:?}");
 }
