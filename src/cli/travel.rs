@@ -206,4 +206,31 @@ mod tests {
         assert_eq!(reachable(folder.path(), &index), wanted);
         assert_eq!(reachable(folder.path(), &stranger).len(), 1);
     }
+
+    #[test]
+    fn the_logins_of_the_registries_that_a_build_speaks_to_travel_and_no_others() {
+        let digest = Digest::of("x");
+        let context = |source| NamedContext { name: "any".to_owned(), source };
+        let from = |name: &str| context(ImageSource::Registry { name: name.to_owned(), digest: digest.clone() });
+        let request = BuildRequest {
+            context: "c".into(),
+            dockerfile: "c/Dockerfile".into(),
+            target: None,
+            build_args: [("FROM".to_owned(), "args.example/x".to_owned())].into(),
+            platform: "linux/amd64".into(),
+            labels: Default::default(),
+            secrets: Vec::new(),
+            ssh: Vec::new(),
+            named_contexts: vec![
+                from("docker.io/library/debian"),
+                from("host:5000/team/base"),
+                context(ImageSource::Layout { dir: "layout.example/x".into(), digest: digest.clone() }),
+            ],
+            frontend: Some("front.example/dockerfile@sha256:00".to_owned()),
+            staging: "s".into(),
+            push: Some(crate::ports::PushTarget { name: "push.example/team/app".to_owned(), plain_http: false }),
+        };
+        let hosts: Vec<String> = registries(&request).into_iter().collect();
+        assert_eq!(hosts, ["docker.io", "front.example", "host:5000", "push.example"]);
+    }
 }
