@@ -238,6 +238,9 @@ pub enum LeasesCommand {
         /// Also this lease, though it is not expired; may be repeated
         #[arg(long, value_name = "LEASE")]
         lease: Vec<String>,
+        /// Strikes a dead run's lease off the books without giving it back, e.g. where its account is gone; may be repeated
+        #[arg(long, value_name = "LEASE", conflicts_with = "lease")]
+        forget: Vec<String>,
     },
 }
 

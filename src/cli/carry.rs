@@ -75,7 +75,7 @@ pub async fn carry_out(
     }
     let world = World {
         provider: renting.provider,
-        runners: Arc::new(Reached::new(settings)),
+        runners: Arc::new(Reached::new(settings, renting.connections)),
         images,
         contexts: Arc::new(Reader),
         journal: Arc::clone(session) as Arc<dyn Journal>,

@@ -58,6 +58,34 @@ pub fn list(global: &Global, source: &Source, provider: Option<Provider>) -> Out
     outranked(shown, !recovered.stuck.is_empty())
 }
 
+/// Strikes leases of dead runs off the books. Whoever says so looks after what they may have left.
+pub fn forget(global: &Global, source: &Source, named: &[String]) -> Outcome {
+    let settings = Settings::of_source(source)?;
+    let store = Store::open(&settings.project_root)?;
+    let open = store.open_leases()?;
+    // All of them, or none.
+    for lease in named {
+        let lease = lease.clone();
+        match open.iter().find(|open| open.lease.as_str() == lease) {
+            Some(open) if open.alive => {
+                return Err(Failure::usage(NamedLease::Held { lease, run: open.run.clone() }));
+            }
+            Some(_) => {}
+            None => return Err(Failure::usage(unknown(lease, open.iter().map(|open| open.lease.as_str())))),
+        }
+    }
+    for lease in named {
+        store.forget_lease(&LeaseId::new(lease.clone()))?;
+        if global.format == Format::Text && !global.quiet {
+            eprintln!("the lease {lease} is forgotten: what it may have left at its provider is yours to delete");
+        }
+    }
+    if global.format == Format::Json {
+        show::json(&serde_json::json!({ "schema": 1, "forgotten": named }));
+    }
+    Ok(Exit::Done)
+}
+
 /// Gives back what dead runs of this project left, and whatever at its provider is expired; and what is named.
 pub fn gc(global: &Global, source: &Source, provider: Option<Provider>, named: &[String]) -> Outcome {
     let settings = settings_of(source, provider)?;
@@ -108,17 +136,21 @@ fn collect(
     if let Some(lease) = named.iter().find(|name| !seen.contains(name.as_str())).cloned() {
         return Err(Failure::usage(match open.iter().find(|open| open.alive && open.lease.as_str() == lease) {
             Some(open) => NamedLease::Held { lease, run: open.run.clone() },
-            None => {
-                let known = owned.iter().map(|owned| owned.lease.as_str()).chain(open.iter().map(|o| o.lease.as_str()));
-                let help = match crate::base::nearest(&lease, known) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => "`lian-build leases` lists what there is; --provider or --workflow say whose".to_owned(),
-                };
-                NamedLease::Unknown { lease, help }
-            }
+            None => unknown(
+                lease,
+                owned.iter().map(|owned| owned.lease.as_str()).chain(open.iter().map(|open| open.lease.as_str())),
+            ),
         }));
     }
     Ok(Exit::Done)
+}
+
+fn unknown<'a>(lease: String, known: impl Iterator<Item = &'a str>) -> NamedLease {
+    let help = match crate::base::nearest(&lease, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "`lian-build leases` lists what there is; --provider or --workflow say whose".to_owned(),
+    };
+    NamedLease::Unknown { lease, help }
 }
 
 async fn owned(settings: &Settings) -> Result<Vec<OwnedLease>, Failure> {

@@ -107,7 +107,10 @@ fn perform(cli: Cli) -> Outcome {
             housekeeping::gc(&global, &project, layout.layout.as_deref(), keep_bytes, &drop)
         }
         Command::Leases { command: None, source, provider } => leases::list(&global, &source, provider),
-        Command::Leases { command: Some(args::LeasesCommand::Gc { source, provider, lease }), .. } => {
+        Command::Leases { command: Some(args::LeasesCommand::Gc { source, provider, lease, forget }), .. } => {
+            if !forget.is_empty() {
+                return leases::forget(&global, &source, &forget);
+            }
             leases::gc(&global, &source, provider, &lease)
         }
         Command::Serve { command, flags } => serve::serve(&global, command, &flags),

@@ -12,6 +12,7 @@ use super::images;
 use super::on_demand::{OnDemand, unavailable};
 use super::settings::Settings;
 use super::travel::Travelling;
+use super::vacancy::Connections;
 use crate::base::Digest;
 use crate::buildkit::{self, Binaries, Buildctl, BuildctlThere, on_runner};
 use crate::model::{ComputeProvider, ContextTransfer, Fault, FaultKind};
@@ -29,6 +30,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// Reaches whatever a provider grants.
 pub struct Reached {
     here: Arc<dyn Builder>,
+    connections: Arc<Connections>,
     boot_timeout: Duration,
     /// Its hosts are there already.
     fixed: bool,
@@ -38,11 +40,12 @@ pub struct Reached {
 }
 
 impl Reached {
-    /// As the settings say.
-    pub fn new(settings: &Settings) -> Self {
+    /// As the settings say, going on with connections that stand.
+    pub fn new(settings: &Settings, connections: Arc<Connections>) -> Self {
         let runners = &settings.workflow.runners;
         Self {
             here: Arc::new(OnDemand::new(images::http_registries(settings))),
+            connections,
             boot_timeout: Duration::from_secs(runners.boot_timeout_s),
             fixed: settings.workflow.compute_provider == ComputeProvider::Ssh,
             transfer: runners.context_transfer,
@@ -55,8 +58,8 @@ impl Reached {
         self.binaries.get_or_try_init(|| async { Binaries::find().map_err(|error| unavailable(&error)) }).await
     }
 
-    async fn in_container(&self, container: Arc<Container>) -> Result<Arc<dyn Runner>, Fault> {
-        container.ready(self.boot_timeout).await?;
+    async fn in_container(&self, lease: &Lease, container: Arc<Container>) -> Result<Arc<dyn Runner>, Fault> {
+        container.ready(self.within(lease)).await?;
         let binaries = match self.binaries().await {
             Ok(binaries) => binaries.clone(),
             // Where BuildKit is in a container only, its client is there, too.
@@ -75,18 +78,29 @@ impl Reached {
 
     /// Connects, waits until it can build, and takes it: all within the boot timeout, whatever hangs there.
     async fn over_ssh(&self, lease: &Lease, target: &SshTarget) -> Result<Arc<dyn Runner>, Fault> {
-        let bound = self.boot_timeout + GRACE;
-        match tokio::time::timeout(bound, self.taken(lease, target)).await {
+        let within = self.within(lease);
+        let bound = within + GRACE;
+        match tokio::time::timeout(bound, self.taken(lease, target, within)).await {
             Ok(reached) => reached,
             Err(_) => Err(hangs(target, bound)),
         }
     }
 
-    async fn taken(&self, lease: &Lease, target: &SshTarget) -> Result<Arc<dyn Runner>, Fault> {
-        let deadline = Instant::now() + self.boot_timeout;
+    /// What is left of the time that a runner has to become ready.
+    fn within(&self, lease: &Lease) -> Duration {
+        let Some(by) = lease.ready_by else { return self.boot_timeout };
+        by.since(super::apply::now()).min(self.boot_timeout)
+    }
+
+    async fn taken(&self, lease: &Lease, target: &SshTarget, within: Duration) -> Result<Arc<dyn Runner>, Fault> {
+        let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
-        let login = if self.fixed { LOGIN } else { self.boot_timeout };
-        let link = Arc::new(Link::connect(target, lease.id.as_str(), self.boot_timeout, login).await?);
+        let login = if self.fixed { LOGIN } else { within };
+        let link = match self.connections.claim(target).await {
+            Some(link) => link,
+            None => Link::connect(target, lease.id.as_str(), within, login).await?,
+        };
+        let link = Arc::new(link);
         link.ready(left()).await?;
         link.take(left()).await?;
         let socket = link.forward(DAEMON_SOCKET).await?;
@@ -110,7 +124,7 @@ impl Runners for Reached {
     async fn reach(&self, lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
         match &lease.reach {
             Reach::Here => Ok(Arc::new(InPlace { builder: Arc::clone(&self.here), counters: None })),
-            Reach::Container { name } => self.in_container(Arc::new(Container::new(name))).await,
+            Reach::Container { name } => self.in_container(lease, Arc::new(Container::new(name))).await,
             Reach::Ssh(target) => self.over_ssh(lease, target).await,
         }
     }

@@ -99,10 +99,15 @@ async fn give_back_there(remembered: &Remembered, lease: &LeaseId) -> Result<boo
 /// What a command does before all else that can fail: gives back what dead runs of this project left, and tells of it. A
 /// project without a history has no such runs.
 pub fn first(global: &Global, project_root: &Path) -> Result<Recovered, Failure> {
-    let Some(store) = Store::open_existing(project_root)? else { return Ok(Recovered::default()) };
+    let Some(store) = ledger(project_root)? else { return Ok(Recovered::default()) };
     let left = show::runtime()?.block_on(recover(&store, project_root))?;
     tell(global, &left);
     Ok(left)
+}
+
+/// The ledger, to be written; none where there is no history yet.
+fn ledger(project_root: &Path) -> Result<Option<Store>, StoreError> {
+    Store::is_there(project_root).then(|| Store::open(project_root)).transpose()
 }
 
 /// What a command does in the end: what had to settle is looked for once more, and told where it is stuck. Whether
@@ -112,7 +117,7 @@ pub fn is_stuck(project_root: &Path, left: Recovered) -> bool {
         return !left.stuck.is_empty();
     }
     let look = || {
-        let Some(store) = Store::open_existing(project_root)? else { return Ok(Recovered::default()) };
+        let Some(store) = ledger(project_root)? else { return Ok(Recovered::default()) };
         show::runtime()?.block_on(recover(&store, project_root))
     };
     let again = match look() {

@@ -13,7 +13,7 @@ use super::forecast::{self, Fleet};
 use super::images;
 use super::settings::Settings;
 use super::survey::host_platform;
-use super::vacancy::OverSsh;
+use super::vacancy::Connections;
 use crate::base::Digest;
 use crate::buildkit::data_folder;
 use crate::model::{
@@ -30,6 +30,8 @@ pub struct Renting {
     pub provider: Arc<dyn ComputeProvider>,
     /// What it has.
     pub offers: Vec<Offer>,
+    /// To fixed hosts that were asked whether they are free.
+    pub connections: Arc<Connections>,
     /// Which it is, with its settings: enough to give back later what a dead run left. None where nothing is left.
     pub memo: Option<String>,
 }
@@ -43,10 +45,11 @@ impl Renting {
         if remote && travels && workflow.registry_provider == RegistryProvider::OciLayout {
             return Err(Failure::usage(UsageError::NeedsRegistry));
         }
-        let provider = provider(settings)?;
+        let connections = Arc::new(Connections::default());
+        let provider = provider_over(settings, &connections)?;
         let offers = provider.offers().await.map_err(Failure::outside)?;
         bounds::check_prices(workflow, &offers)?;
-        Ok(Self { provider, offers, memo: memo(settings)? })
+        Ok(Self { provider, offers, connections, memo: memo(settings)? })
     }
 
     /// The size a layer begins with, then those it goes on to when memory runs out. This host is as large as it is.
@@ -119,10 +122,15 @@ fn is_remote(kind: Kind) -> bool {
 
 /// The provider that the workflow names.
 pub fn provider(settings: &Settings) -> Result<Arc<dyn ComputeProvider>, Failure> {
+    provider_over(settings, &Arc::default())
+}
+
+fn provider_over(settings: &Settings, connections: &Arc<Connections>) -> Result<Arc<dyn ComputeProvider>, Failure> {
     let workflow = &settings.workflow;
     let boot = Duration::from_secs(workflow.runners.boot_timeout_s);
     let inside = Inside { http_registries: images::http_registries(settings), ca_bundle: settings.ca_bundle.clone() };
-    provider_of(workflow.compute_provider, &workflow.providers, &settings.project_root, (boot, inside))
+    let given = Given { boot, inside, connections: Arc::clone(connections) };
+    provider_of(workflow.compute_provider, &workflow.providers, &settings.project_root, given)
 }
 
 /// The provider that a run remembered (see [`Renting::memo`]).
@@ -157,7 +165,8 @@ pub fn remembered(memo: &str, project_root: &Path) -> Result<Remembered, Failure
         Some(then) => account(memo.compute_provider, &memo.providers, &then.salt)?.as_ref() != Some(&then.digest),
         None => false,
     };
-    let given_back_only = (Duration::from_secs(60), Inside::default());
+    let given_back_only =
+        Given { boot: Duration::from_secs(60), inside: Inside::default(), connections: Arc::default() };
     let provider = provider_of(memo.compute_provider, &memo.providers, project_root, given_back_only)?;
     Ok(Remembered { provider, elsewhere })
 }
@@ -184,11 +193,19 @@ fn account(kind: Kind, providers: &Providers, salt: &str) -> Result<Option<Diges
     })
 }
 
+/// What a provider is given beside its own settings.
+struct Given {
+    /// A runner has so long from being asked for to being ready.
+    boot: Duration,
+    inside: Inside,
+    connections: Arc<Connections>,
+}
+
 fn provider_of(
     kind: Kind,
     providers: &Providers,
     project_root: &Path,
-    (boot, inside): (Duration, Inside),
+    Given { boot, inside, connections }: Given,
 ) -> Result<Arc<dyn ComputeProvider>, Failure> {
     let keys = project_root.join(".lian").join("keys");
     Ok(match kind {
@@ -198,7 +215,7 @@ fn provider_of(
             if providers.ssh.hosts.is_empty() {
                 return Err(missing("providers.ssh.hosts"));
             }
-            Arc::new(Ssh::new(providers.ssh.clone(), data_folder().join("hosts")).asking(Arc::new(OverSsh)))
+            Arc::new(Ssh::new(providers.ssh.clone(), data_folder().join("hosts")).asking(connections))
         }
         Kind::Hcloud => {
             let access = hcloud::Access::from_env().map_err(Failure::outside)?;

@@ -289,7 +289,7 @@ impl<'a> Dispatcher<'a> {
             Effect::Build { layer, lease } => self.build(layer, &lease),
             Effect::Verify { layer, lease } => self.verify(layer, &lease),
             Effect::Promote { layer } => self.promote(layer),
-            Effect::Record { layer, duration } => self.record(at, layer, duration),
+            Effect::Record { layer, duration, phases } => self.record(at, layer, duration, phases),
             Effect::Kill { layer, .. } => match self.working.get(&layer) {
                 // The task's end, however it comes, is the answer.
                 Some(task) => {
@@ -425,14 +425,20 @@ impl<'a> Dispatcher<'a> {
         self.spawn(Errand::Work(layer), work);
     }
 
-    fn record(&mut self, at: Timestamp, layer: LayerName, duration: std::time::Duration) {
+    fn record(
+        &mut self,
+        at: Timestamp,
+        layer: LayerName,
+        duration: std::time::Duration,
+        phases: BTreeMap<String, u64>,
+    ) {
         if let (Some(job), Some(in_hand)) = (self.jobs.get(&layer), self.in_hand.remove(&layer)) {
             let (Built { digest, steps, cached, .. }, measured) = (in_hand.built, in_hand.measured);
             self.digests.insert(layer.clone(), digest.clone());
             let runner_type = self.runner_types.get(&layer).cloned().unwrap_or_default();
             let key = job.key.clone();
             let layer = layer.clone();
-            let record = BuildRecord { layer, key, digest, duration, steps, cached, runner_type, measured, at };
+            let record = BuildRecord { layer, key, digest, duration, phases, steps, cached, runner_type, measured, at };
             if let Err(error) = self.journal.record(&record) {
                 // The image is promoted: a gap in the history does not undo that.
                 tracing::warn!("{error}");

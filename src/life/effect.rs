@@ -1,5 +1,6 @@
 //! What a run wants done. Refuses: doing it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -95,6 +96,8 @@ pub enum Effect {
         layer: LayerName,
         /// How long it took.
         duration: Duration,
+        /// Of this, how long it was in each phase, milliseconds.
+        phases: BTreeMap<String, u64>,
     },
     /// Stop the step's sync, build or verification; answered by `Killed`.
     Kill {

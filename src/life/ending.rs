@@ -47,7 +47,7 @@ impl Run {
             return self.end(at, layer, Outcome::Cancelled, Some(fault), None, effects);
         }
         let step = self.step(layer);
-        step.state = StepState::Pausing;
+        step.enter(at, StepState::Pausing);
         step.doom = None;
         let runner_type = step.size().runner_type.clone();
         effects.push(emit(EventBody::StepRetried { layer: layer.clone(), fault, runner_type }));
@@ -86,8 +86,9 @@ impl Run {
                 }
             }
             Timer::Retry { layer } => {
+                let at = self.at;
                 if let Some(step) = self.steps.get_mut(&layer).filter(|step| step.state == StepState::Pausing) {
-                    step.state = StepState::Ready;
+                    step.enter(at, StepState::Ready);
                 }
             }
             Timer::Turn { lease } => self.turned(lease, effects),
@@ -128,7 +129,7 @@ impl Run {
         effects: &mut Vec<Effect>,
     ) {
         let step = self.step(layer);
-        step.state = StepState::Ended;
+        step.enter(at, StepState::Ended);
         step.outcome = Some(outcome);
         step.fault = fault.as_ref().map(|fault| fault.kind).filter(|_| outcome == Outcome::Failed);
         // A runner on which a build failed by its own fault is as good as before; so is one on which nothing had to be built.

@@ -54,9 +54,10 @@ impl Run {
     }
 
     fn wait_for(&mut self, layer: &LayerName, lease: LeaseId, effects: &mut Vec<Effect>) {
+        let at = self.at;
         let step = self.step(layer);
         step.lease = Some(lease);
-        step.state = StepState::Leasing;
+        step.enter(at, StepState::Leasing);
         effects.push(phase(layer, StepState::Leasing));
     }
 
@@ -110,10 +111,11 @@ impl Run {
         used.state = LeaseState::Held;
         used.steps += 1;
         let runner_type = used.runner_type.clone();
+        let at = self.at;
         let step = self.step(layer);
         step.lease = Some(lease.clone());
         step.runner_type = Some(runner_type);
-        step.state = StepState::Syncing;
+        step.enter(at, StepState::Syncing);
         effects.push(phase(layer, StepState::Syncing));
         effects.push(Effect::Sync { layer: layer.clone(), lease });
     }

@@ -24,6 +24,8 @@ pub struct Run {
     pub(super) steps: BTreeMap<LayerName, Step>,
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     pub(super) bill: Bill,
+    /// When it was told something last.
+    pub(super) at: Timestamp,
     pub(super) begun: bool,
     pub(super) stop: Option<StopLevel>,
     pub(super) closed: bool,
@@ -42,6 +44,7 @@ impl Run {
             steps,
             leases: BTreeMap::new(),
             bill: Bill::default(),
+            at: Timestamp(0),
             begun: false,
             stop: None,
             closed: false,
@@ -55,6 +58,7 @@ impl Run {
         if self.finished {
             return effects;
         }
+        self.at = at;
         self.take(at, input, &mut effects);
         self.advance(at, &mut effects);
         effects
@@ -152,8 +156,9 @@ impl Run {
 
     /// Moves a step that is not doomed from one state to the next and asks for the work of the new one.
     fn move_on(&mut self, layer: &LayerName, from: StepState, to: StepState, effects: &mut Vec<Effect>) {
+        let at = self.at;
         let Some(step) = self.in_state(layer, from) else { return };
-        step.state = to;
+        step.enter(at, to);
         let lease = step.lease.clone().expect("invariant: a step past leasing holds a lease");
         effects.push(phase(layer, to));
         let layer = layer.clone();
@@ -177,7 +182,8 @@ impl Run {
     fn promoted(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) {
         if let Some(step) = self.in_state(layer, StepState::Recording) {
             let duration = step.started.map_or(Duration::ZERO, |started| at.since(started));
-            effects.push(Effect::Record { layer: layer.clone(), duration });
+            let phases = step.phases.clone();
+            effects.push(Effect::Record { layer: layer.clone(), duration, phases });
         }
     }
 
@@ -190,7 +196,7 @@ impl Run {
         for layer in &self.order.clone() {
             let step = &self.steps[layer];
             if step.state == StepState::Waiting && step.spec.parents.iter().all(|parent| self.parent_done(parent)) {
-                self.step(layer).state = StepState::Ready;
+                self.step(layer).enter(at, StepState::Ready);
             }
             if self.steps[layer].state != StepState::Ready {
                 continue;

@@ -1,5 +1,7 @@
 //! A step within a run. Refuses: the order of steps.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Digest, LayerName, LeaseId, Timestamp};
@@ -109,6 +111,10 @@ pub(super) struct Step {
     pub steps: u32,
     pub cached: u32,
     pub measured: Option<Measured>,
+    /// How long it was in each phase so far, milliseconds.
+    pub phases: BTreeMap<String, u64>,
+    /// Since when it is in its state.
+    pub since: Timestamp,
     pub doom: Option<Doom>,
     pub fault: Option<FaultKind>,
 }
@@ -131,9 +137,20 @@ impl Step {
             steps: 0,
             cached: 0,
             measured: None,
+            phases: BTreeMap::new(),
+            since: Timestamp(0),
             doom: None,
             fault: None,
         }
+    }
+
+    /// Goes on to another state; how long the last one took is kept.
+    pub fn enter(&mut self, at: Timestamp, state: StepState) {
+        if self.state.is_active() {
+            let took = u64::try_from(at.since(self.since).as_millis()).unwrap_or(u64::MAX);
+            *self.phases.entry(self.state.phase().to_owned()).or_default() += took;
+        }
+        (self.state, self.since) = (state, at);
     }
 
     pub fn ended_well(&self) -> bool {
@@ -164,6 +181,7 @@ impl Step {
             steps: self.steps,
             cached: self.cached,
             measured: self.measured,
+            phases: self.phases.clone(),
             fault,
             because,
         }

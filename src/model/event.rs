@@ -1,5 +1,7 @@
 //! What happens in a run, as programs read it: `apply --format json` writes one a line. Refuses: how people see it.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::image::Fault;
@@ -126,6 +128,9 @@ pub struct StepEnd {
     pub steps: u32,
     /// Of these, cached.
     pub cached: u32,
+    /// How long it was in each phase (see [`EventBody::StepPhase`]), all tries together, milliseconds.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases: BTreeMap<String, u64>,
     /// What its build used, where the runner counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,

@@ -1,5 +1,6 @@
 //! Writing down what happens, and telling whoever listens. Refuses: deciding what is worth writing.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::base::{Digest, LayerName, LeaseId, Timestamp};
@@ -29,6 +30,8 @@ pub struct BuildRecord {
     pub digest: Digest,
     /// From its first lease to the promotion.
     pub duration: Duration,
+    /// Of this, how long it was in each phase (`leasing`, `syncing`, `building`, `verifying`), milliseconds.
+    pub phases: BTreeMap<String, u64>,
     /// Dockerfile steps.
     pub steps: u32,
     /// Of these, cached.

@@ -146,6 +146,7 @@ pub(super) mod tests {
             attempts: 1,
             steps: 12,
             cached: 5,
+            phases: [].into(),
             measured: None,
             fault: None,
             because: None,

@@ -43,6 +43,7 @@ const MEASURES: &str = "
 alter table builds add column memory_peak integer;
 alter table builds add column memory_limit integer;
 alter table builds add column cpu_ms integer;
+alter table builds add column phases text;
 ";
 
 /// Opens the history of a project, making its folder and tables where they are missing.
@@ -62,6 +63,11 @@ pub fn open(folder: &Path) -> Result<(Connection, PathBuf), StoreError> {
     connection.pragma_update(None, "foreign_keys", true).map_err(&database)?;
     migrate(&connection, &path)?;
     Ok((connection, path))
+}
+
+/// Whether there is a history in this folder.
+pub fn is_there(folder: &Path) -> bool {
+    folder.join(FILE).is_file()
 }
 
 /// Opens the history of a project to read it; none where there is none yet. Neither makes nor changes a file.

@@ -39,6 +39,11 @@ impl Store {
         Ok(Self { folder, path, connection })
     }
 
+    /// Whether a project has a memory.
+    pub fn is_there(project_root: &Path) -> bool {
+        database::is_there(&project_root.join(".lian"))
+    }
+
     /// Opens the memory of a project that has one, to read it: makes and changes nothing.
     pub fn open_existing(project_root: &Path) -> Result<Option<Self>, StoreError> {
         let folder = project_root.join(".lian");
@@ -290,6 +295,7 @@ mod tests {
                     key: crate::model::LayerKey(Digest::of("k")),
                     digest: Digest::of("d"),
                     duration: Duration::from_secs(seconds),
+                    phases: [("building".to_owned(), seconds * 1000)].into(),
                     steps: 1,
                     cached: 0,
                     runner_type: "local".into(),

@@ -121,8 +121,9 @@ impl Journal for Session {
 
     fn record(&self, build: &BuildRecord) -> Result<(), JournalError> {
         let sql = "insert into builds
-                     (layer, key, digest, duration_ms, steps, cached, runner_type, at, memory_peak, memory_limit, cpu_ms)
-                   values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+                     (layer, key, digest, duration_ms, steps, cached, runner_type, at, memory_peak, memory_limit, cpu_ms,
+                      phases)
+                   values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
         let counted =
             |of: fn(&Measured) -> u64| build.measured.as_ref().map(|all| i64::try_from(of(all)).unwrap_or(i64::MAX));
         let values = params![
@@ -137,6 +138,7 @@ impl Journal for Session {
             counted(|all| all.memory_peak),
             counted(|all| all.memory_limit),
             counted(|all| all.cpu_ms),
+            serde_json::to_string(&build.phases).expect("invariant: names and numbers are JSON"),
         ];
         self.state().connection.execute(sql, values).map_err(journal(&self.database))?;
         Ok(())

@@ -74,6 +74,25 @@ fn what_a_dead_run_left_goes_back_before_anything_else_can_fail() {
     assert!(ran.stderr.contains("of a run that died was given back"), "{}", ran.both());
     assert!(ran.stderr.contains("Dockerfile"), "{}", ran.both());
     cloud.is_empty();
+    let after = cloud.lian(&["runs"]).exits(0);
+    assert!(!after.stderr.contains("dead runs"), "the ledger does not know: {}", after.both());
+}
+
+#[test]
+fn a_lease_that_nobody_can_give_back_any_more_is_struck_off_by_name() {
+    let cloud = killed();
+    for _ in 0..40 {
+        cloud.fake.fail_next(FaultPlan::new("DELETE /servers/{id}", Kind::Status(403, "forbidden")));
+    }
+    cloud.lian(&["leases", "gc"]).exits(5);
+    let lease = cloud.fake.servers()[0].labels["lian-lease"].clone();
+    let typo = cloud.lian(&["leases", "gc", "--forget", &lease, "--forget", "nobodys"]).exits(64);
+    assert!(typo.stderr.contains("lian::leases::unknown"), "{}", typo.both());
+    assert!(cloud.lian(&["runs"]).stderr.contains("1 runner of dead runs"), "one was struck off all the same");
+    let told = cloud.lian(&["leases", "gc", "--forget", &lease]).exits(0);
+    assert!(told.stderr.contains("yours to delete"), "{}", told.both());
+    assert!(!cloud.lian(&["runs"]).stderr.contains("dead runs"));
+    assert_eq!(cloud.fake.servers().len(), 1, "nothing was asked of the provider");
 }
 
 #[test]
