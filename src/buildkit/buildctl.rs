@@ -126,8 +126,8 @@ impl Builder for Buildctl {
                 sink(event);
             }
         };
-        let before = look(self.counters.as_deref()).await;
-        let progress = match self.solver.solve(&args, &relay).await {
+        let (before, solved) = tokio::join!(look(self.counters.as_deref()), self.solver.solve(&args, &relay));
+        let progress = match solved {
             Ok(progress) => progress,
             Err(unsolved) => return Err(judged(self.counters.as_deref(), unsolved, before).await),
         };

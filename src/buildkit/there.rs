@@ -17,6 +17,8 @@ use crate::ports::{BuildRequest, BuildSink, Built, Counters};
 
 /// What is told of buildctl's own end; `ssh` ends with 255 whether the link broke or its command was killed.
 const MARK: &str = "lian-build: buildctl ended with ";
+/// What is told of an image that was built: buildctl's metadata, in one line.
+const METADATA: &str = "lian-build: metadata ";
 
 /// How a shell ends that finds no such program.
 const NOT_FOUND: i32 = 127;
@@ -38,22 +40,28 @@ impl BuildctlThere {
         Self { ssh, address: address.to_owned(), folder: folder.into(), counters }
     }
 
-    /// Builds a request whose paths are the runner's, and whose image is pushed.
+    /// Builds a request whose paths are the runner's, and whose image is pushed. `passing` is what is removed there when
+    /// buildctl ends.
     ///
     /// # Errors
     /// As buildctl here; `lian::remote::link_lost` where the connection ended first.
-    pub async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
+    pub async fn build(
+        &self,
+        request: &BuildRequest,
+        passing: &[String],
+        sink: &BuildSink<'_>,
+    ) -> Result<Built, Fault> {
         let metadata = self.folder.join("metadata.json");
         let relay = |event: BuildEvent| {
             if !matches!(&event, BuildEvent::Vertex { name, .. } if name.starts_with("[internal]")) {
                 sink(event);
             }
         };
-        let script = self.script(&argv::build(request, &metadata));
+        let script = self.script(&argv::build(request, &metadata), &metadata, passing);
         let agent = !request.ssh.is_empty();
         let counters = Some(&*self.counters);
-        let before = look(counters).await;
-        let followed = follow(self.command(&script, agent, Stdio::piped()), &relay).await;
+        let command = self.command(&script, agent, Stdio::piped());
+        let (before, followed) = tokio::join!(look(counters), follow(command, &relay));
         let (progress, exit) = followed.map_err(|error| lost(&format!("ssh cannot be run: {error}")))?;
         // What ssh itself says is not believed: only the mark tells how buildctl ended.
         let text = progress.text();
@@ -69,22 +77,25 @@ impl BuildctlThere {
             None => return Err(lost(&format!("ssh ended with {exit:?} while buildctl ran"))),
         }
         let (steps, cached) = progress.steps();
-        let digest = self.digest(&metadata).await?;
+        let digest = digest(&text)?;
         Ok(Built { digest, steps, cached, platform: request.platform.clone() })
     }
 
     /// buildctl ends with its `ssh`: once nobody reads its standard input any more, it is stopped, and the daemon cancels.
     /// The runner is not let go before (its guard waits for the lock on `building`).
-    fn script(&self, args: &[String]) -> String {
+    fn script(&self, args: &[String], metadata: &Path, passing: &[String]) -> String {
         let args: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
         let config = quoted(&self.folder.join("docker").display().to_string());
         let address = quoted(&self.address);
         let lock = quoted(&self.folder.join("building").display().to_string());
-        let args = args.join(" ");
+        let (args, metadata) = (args.join(" "), quoted(&metadata.display().to_string()));
+        let passing: Vec<String> = passing.iter().map(|path| quoted(path)).collect();
+        let passing = passing.join(" ");
         format!(
             "export DOCKER_CONFIG={config}; exec 8>>{lock}; flock -s 8; exec 3<&0; buildctl --addr {address} {args} </dev/null 3<&- & b=$!; \
              {{ cat <&3; kill $b; sleep 5; kill -9 $b; }} >/dev/null 2>&1 8>&- & w=$!; exec 3<&-; \
-             wait $b; rc=$?; kill $w 2>/dev/null; echo \"{MARK}$rc\" >&2; exit $rc"
+             wait $b; rc=$?; kill $w 2>/dev/null; rm -rf {passing}; \
+             [ $rc != 0 ] || echo \"{METADATA}$(tr -d '\\n' <{metadata})\" >&2; echo \"{MARK}$rc\" >&2; exit $rc"
         )
     }
 
@@ -102,25 +113,20 @@ impl BuildctlThere {
         }
         command
     }
+}
 
-    async fn digest(&self, metadata: &Path) -> Result<Digest, Fault> {
-        #[derive(serde::Deserialize)]
-        struct Metadata {
-            #[serde(rename = "containerimage.digest")]
-            digest: Digest,
-        }
-        let script = format!("cat {}", quoted(&metadata.display().to_string()));
-        let read = self.command(&script, false, Stdio::null()).output().await;
-        let output = read.map_err(|error| lost(&format!("ssh cannot be run: {error}")))?;
-        serde_json::from_slice::<Metadata>(&output.stdout).map(|metadata| metadata.digest).map_err(|_| {
-            Fault::new(
-                FaultKind::Infrastructure,
-                "lian::buildkit::no_digest",
-                "buildctl told no digest of what it built",
-            )
-            .help("is the runner's BuildKit v0.13 or newer?")
-        })
+/// The digest that buildctl told.
+fn digest(text: &str) -> Result<Digest, Fault> {
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        #[serde(rename = "containerimage.digest")]
+        digest: Digest,
     }
+    let told = text.lines().rev().find_map(|line| line.trim().strip_prefix(METADATA));
+    told.and_then(|json| serde_json::from_str::<Metadata>(json).ok()).map(|metadata| metadata.digest).ok_or_else(|| {
+        Fault::new(FaultKind::Infrastructure, "lian::buildkit::no_digest", "buildctl told no digest of what it built")
+            .help("is the runner's BuildKit v0.13 or newer?")
+    })
 }
 
 fn no_buildctl() -> Fault {

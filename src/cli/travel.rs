@@ -48,10 +48,11 @@ impl Runner for Travelling {
     async fn sync(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<(), Fault> {
         let (root, context, dockerfile) =
             (self.project_root.clone(), request.context.clone(), request.dockerfile.clone());
-        let listing = tokio::task::spawn_blocking(move || Reader.list(&root, &context, &dockerfile)).await;
-        let listing = listing.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
+        let listing = tokio::task::spawn_blocking(move || Reader.list(&root, &context, &dockerfile));
         // Whatever lies there was another build's: the same length and time would pass for the same file.
-        self.link.empty(WORKSPACE).await?;
+        let (listing, emptied) = tokio::join!(listing, self.link.empty(WORKSPACE));
+        let listing = listing.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
+        emptied?;
         let files: Vec<OsString> = listing.files.keys().map(|name| raw_name(name)).collect();
         let total = Some(listing.bytes);
         let moved = |current: u64| {
@@ -71,12 +72,15 @@ impl Runner for Travelling {
 #[async_trait]
 impl Builder for Travelling {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
+        let passing = ["secrets", "docker", "dockerfile"].map(|folder| format!("{PRIVATE}/{folder}"));
         let built = match self.moved(request).await {
-            Ok(there) => self.there.build(&there, sink).await,
+            Ok(there) => self.there.build(&there, &passing, sink).await,
             Err(fault) => Err(fault),
         };
-        // Also after a failure; and where the connection is gone, the runner does it by itself.
-        let _ = self.link.run(&format!("rm -rf {PRIVATE}/secrets {PRIVATE}/docker {PRIVATE}/dockerfile")).await;
+        if built.is_err() {
+            // It may not have come to its end; and where the connection is gone, the runner does this by itself.
+            let _ = self.link.run(&format!("rm -rf {}", passing.join(" "))).await;
+        }
         match built {
             Err(fault) if fault.kind != FaultKind::OutOfMemory && !self.link.stands().await => {
                 Err(self.link.gone(&fault.message))
@@ -97,13 +101,12 @@ impl Travelling {
         let name = request.dockerfile.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let text = tokio::fs::read(&request.dockerfile).await.map_err(|error| unreadable(&error))?;
         let dockerfile = format!("{PRIVATE}/dockerfile/{name}");
-        self.link.put(&dockerfile, &text).await?;
         // The files that travelled are the right ones: nothing more is to be left out there.
-        self.link.put(&format!("{dockerfile}.dockerignore"), b"").await?;
+        let mut files = vec![(format!("{dockerfile}.dockerignore"), Vec::new()), (dockerfile.clone(), text)];
         there.dockerfile = dockerfile.into();
         for (at, secret) in there.secrets.iter_mut().enumerate() {
             let path = format!("{PRIVATE}/secrets/{at}");
-            self.link.put(&path, &value(secret).await?).await?;
+            files.push((path.clone(), value(secret).await?));
             secret.value = SecretValue::File(path.into());
         }
         for NamedContext { source, .. } in &mut there.named_contexts {
@@ -114,8 +117,9 @@ impl Travelling {
         let hosts = registries(request);
         let config = tokio::task::spawn_blocking(move || scoped_config(hosts.iter().map(String::as_str))).await;
         if let Some(config) = config.map_err(|error| unreadable(&error))? {
-            self.link.put(&format!("{PRIVATE}/docker/config.json"), config.as_bytes()).await?;
+            files.push((format!("{PRIVATE}/docker/config.json"), config.into_bytes()));
         }
+        self.link.put_all(&files).await?;
         Ok(there)
     }
 

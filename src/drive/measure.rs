@@ -3,22 +3,30 @@
 use crate::model::{BuildEvent, Measured};
 use crate::ports::{BuildSink, Counters, Usage};
 
-/// Awaits a build, telling what it uses meanwhile; what it came to, where the runner counts.
-pub async fn measured<T>(
+/// Awaits a build, telling what it uses meanwhile, then what comes `after` it; what the build came to, where the runner counts.
+pub async fn measured<T, U>(
     counters: &(impl Counters + ?Sized),
     sink: &BuildSink<'_>,
     build: impl Future<Output = T>,
-) -> (T, Option<Measured>) {
+    after: impl Future<Output = U>,
+) -> (T, U, Option<Measured>) {
     let mut sum = Sum::default();
     let built = tokio::select! {
         built = build => built,
         never = sample(counters, sink, &mut sum) => match never {},
     };
     // A quick build may have ended before anybody looked twice.
-    if let (Some(_), Ok(last)) = (&sum.first, counters.usage().await) {
+    let last = async {
+        match sum.first {
+            Some(_) => counters.usage().await.ok(),
+            None => None,
+        }
+    };
+    let (last, after) = tokio::join!(last, after);
+    if let Some(last) = last {
         sum.add(&last);
     }
-    (built, sum.measured())
+    (built, after, sum.measured())
 }
 
 async fn sample(counters: &(impl Counters + ?Sized), sink: &BuildSink<'_>, sum: &mut Sum) -> std::convert::Infallible {
@@ -99,7 +107,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1800)).await;
             "built"
         };
-        let (built, measured) = measured(&Steps(Mutex::new(0), 1000), &sink, build).await;
+        let (built, (), measured) = measured(&Steps(Mutex::new(0), 1000), &sink, build, async {}).await;
         // Looked at after 0, 500, 1000 and 1500 ms, and at the end.
         let expected = Measured { memory_peak: 700, memory_limit: 1000, cpu_ms: 40 };
         assert_eq!((built, measured), ("built", Some(expected)));
@@ -110,7 +118,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_build_too_short_to_be_looked_at_is_told_by_the_kernels_own_mark() {
         let build = tokio::time::sleep(Duration::from_millis(100));
-        let (_, measured) = measured(&Steps(Mutex::new(0), 1000), &|_| {}, build).await;
+        let (.., measured) = measured(&Steps(Mutex::new(0), 1000), &|_| {}, build, async {}).await;
         assert_eq!(measured.map(|all| all.memory_peak), Some(400));
     }
 
@@ -118,6 +126,6 @@ mod tests {
     async fn where_nobody_counts_nothing_is_told() {
         let sink = |event: BuildEvent| panic!("{event:?}");
         let build = tokio::time::sleep(Duration::from_secs(60));
-        assert_eq!(measured(&Steps(Mutex::new(0), 0), &sink, build).await.1, None);
+        assert_eq!(measured(&Steps(Mutex::new(0), 0), &sink, build, async {}).await.2, None);
     }
 }

@@ -124,12 +124,13 @@ impl Hands {
             (Arc::clone(&self.images), Arc::clone(job), digests.clone(), staged.path().to_owned());
         let request = blocking(move || wanted.request_with(&*images, &digests, &folder)).await??;
         let (builder, sink) = (runner.builder(), self.sink(layer, mask));
-        let (built, measured) = measured(&**runner, &sink, builder.build(&request, &sink)).await;
-        let built = built?;
         let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
-        let after = blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile))
-            .await?
-            .map_err(|error| Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", chain(&error)))?;
+        let look =
+            async { blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile)).await };
+        let (built, after, measured) = measured(&**runner, &sink, builder.build(&request, &sink), look).await;
+        let built = built?;
+        let after =
+            after?.map_err(|error| Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", chain(&error)))?;
         match moved(&job.listing, &after) {
             Some(fault) => Err(fault),
             None => Ok(Done::Built(staged, built, measured, claim)),

@@ -67,7 +67,7 @@ impl Run {
                 self.end(at, layer, Outcome::Failed, Some(fault), None, effects);
             }
             // The age that others gave its runner is not its fault: it gets one of its own, once.
-            Some(Doom::Outlived) if !step.fresh && self.held_by(layer).is_some_and(|lease| lease.steps > 1) => {
+            Some(Doom::Outlived) if !step.fresh && self.held_by(layer).is_some_and(|lease| lease.layers.len() > 1) => {
                 self.step(layer).fresh = true;
                 self.again(at, layer, outlived(), Duration::ZERO, effects);
             }

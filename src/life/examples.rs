@@ -305,3 +305,15 @@ fn an_hour_that_turns_beyond_the_bound_ends_no_step_and_starts_none() {
     assert_eq!(played.failed_with(1).as_deref(), Some("lian::life::max_cost"));
     assert!(played.releases(1) && played.synced().is_empty(), "{:?}", played.effects);
 }
+
+#[test]
+fn a_step_goes_where_its_parent_was_built() {
+    let mut played = play(&[&[], &[], &[1]], Limits { width: 2, ..packed() });
+    played.granted(1, 0);
+    played.granted(2, 1);
+    played.built(0);
+    played.built(1);
+    let on =
+        |effect: &Effect| matches!(effect, Effect::Sync { layer: at, lease: on } if *at == layer(2) && *on == lease(2));
+    assert!(played.effects.iter().any(on), "the smaller runner has nothing of its parent: {:?}", played.effects);
+}

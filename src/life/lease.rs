@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::step::Place;
-use crate::base::Timestamp;
+use crate::base::{LayerName, Timestamp};
 use crate::model::Size;
 
 /// Where a lease stands. What was asked for is released exactly once, whatever happens.
@@ -48,8 +48,8 @@ pub(super) struct Lease {
     pub cpu: u32,
     pub memory_gb: u32,
     pub asked: Timestamp,
-    /// Steps that were brought to it.
-    pub steps: u32,
+    /// The layers that were brought to it: BuildKit there has what they stand on, and them.
+    pub layers: Vec<LayerName>,
     /// Its lifetime is over: nothing more goes to it.
     pub worn: bool,
 }
@@ -64,7 +64,7 @@ impl Lease {
             cpu: size.cpu,
             memory_gb: size.memory_gb,
             asked: at,
-            steps: 0,
+            layers: Vec::new(),
             worn: false,
         }
     }

@@ -109,7 +109,7 @@ impl Run {
     fn put_on(&mut self, layer: &LayerName, lease: LeaseId, effects: &mut Vec<Effect>) {
         let Some(used) = self.leases.get_mut(&lease) else { return };
         used.state = LeaseState::Held;
-        used.steps += 1;
+        used.layers.push(layer.clone());
         let runner_type = used.runner_type.clone();
         let at = self.at;
         let step = self.step(layer);
@@ -137,12 +137,16 @@ impl Run {
         Some(max_cost(message))
     }
 
-    /// The smallest idle lease that a step may use.
+    /// The idle lease that a step may use: one on which a parent was built, whose image need not be fetched again; else the
+    /// smallest.
     fn idle_for(&self, at: Timestamp, layer: &LayerName) -> Option<LeaseId> {
         let step = &self.steps[layer];
         let idle = self.leases.iter().filter(|(_, lease)| lease.state == LeaseState::Idle);
         idle.filter(|(_, lease)| self.may_use(at, lease, step))
-            .min_by_key(|(_, lease)| (lease.memory_gb, lease.cpu, lease.number))
+            .min_by_key(|(_, lease)| {
+                let stranger = !step.spec.parents.iter().any(|parent| lease.layers.contains(parent));
+                (stranger, lease.memory_gb, lease.cpu, lease.number)
+            })
             .map(|(id, _)| id.clone())
     }
 

@@ -26,26 +26,33 @@ const MARGIN: u64 = 1 << 20;
 
 /// Prints `kills failures peak limit daemon kernel now cpu` of the first cgroup with memory counters. Under cgroup v1 a group does not
 /// count the kills of those below it; the kernel's own count does, and the limit's failures, or the peak at the limit, say
-/// that they were of this group.
+/// that they were of this group. All but one number are read by the shell itself: a look costs a busy runner next to nothing.
 const SCRIPT: &str = r#"
+value() { v=; [ -r "$1" ] && read -r v <"$1"; v=${v:-0}; }
+sum() { v=0; [ -r "$1" ] || return 0; while read -r a b _; do case " $2 " in *" ${a%:} "*) v=$((v + b)) ;; esac; done <"$1"; }
+sum /proc/meminfo MemTotal; m=$((v * 1024))
+sum /proc/vmstat oom_kill; e=$v
+k=0; f=0; p=0; l=0; n=0; c=0
 for d in GROUPS; do
   if [ -r "$d/memory.events" ]; then
-    k=$(sed -n 's/^oom_kill //p' "$d/memory.events"); f=$k
-    p=$(cat "$d/memory.peak" 2>/dev/null || cat "$d/memory.current"); l=$(cat "$d/memory.max")
-    n=$(($(sed -n 's/^anon \|^shmem /+ /p' "$d/memory.stat"))); c=$(sed -n 's/^usage_usec //p' "$d/cpu.stat"); break
+    sum "$d/memory.events" oom_kill; k=$v; f=$v
+    if [ -r "$d/memory.peak" ]; then value "$d/memory.peak"; else value "$d/memory.current"; fi; p=$v
+    value "$d/memory.max"; l=$v
+    sum "$d/memory.stat" "anon shmem"; n=$v
+    sum "$d/cpu.stat" usage_usec; c=$v
+    break
   elif [ -r "$d/memory.failcnt" ]; then
-    k=$(sed -n 's/^oom_kill //p' /proc/vmstat); f=$(cat "$d/memory.failcnt")
-    f=$((f + $(cat "$d/memory.memsw.failcnt" 2>/dev/null || echo 0)))
-    p=$(cat "$d/memory.max_usage_in_bytes"); l=$(cat "$d/memory.limit_in_bytes")
-    n=$(($(sed -n 's/^total_rss \|^total_shmem /+ /p' "$d/memory.stat")))
-    c=$(cat "/sys/fs/cgroup/cpuacct/${d#/sys/fs/cgroup/memory}/cpuacct.usage" 2>/dev/null); c=$((${c:-0} / 1000)); break
+    k=$e; value "$d/memory.failcnt"; f=$v; value "$d/memory.memsw.failcnt"; f=$((f + v))
+    value "$d/memory.max_usage_in_bytes"; p=$v
+    value "$d/memory.limit_in_bytes"; l=$v
+    sum "$d/memory.stat" "total_rss total_shmem"; n=$v
+    value "/sys/fs/cgroup/cpuacct/${d#/sys/fs/cgroup/memory}/cpuacct.usage"; c=$((v / 1000))
+    break
   fi
 done
+case $l in 0) ;; max) l=$m ;; *) [ "$l" -le "$m" ] || l=$m ;; esac
 s=$(stat -c %Y /run/buildkit/buildkitd.sock 2>/dev/null)
-m=$(( $(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo) * 1024 ))
-case $l in '') ;; max) l=$m ;; *) [ "$l" -le "$m" ] || l=$m ;; esac
-v=$(sed -n 's/^oom_kill //p' /proc/vmstat)
-echo "${k:-0} ${f:-0} ${p:-0} ${l:-0} ${s:-0} ${v:-0} ${n:-0} ${c:-0}"
+echo "$k $f $p $l ${s:-0} $e $n $c"
 "#;
 
 /// A shell script that prints the counters of the first of these cgroups (a shell's words) that has any.

@@ -4,13 +4,19 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
+use base64::Engine as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::link::Link;
 use crate::model::{Fault, FaultKind};
 
+/// How often bytes are told of at most.
+const TELL: Duration = Duration::from_millis(100);
+/// Bytes of a file that goes in one piece with others.
+const SMALL: usize = 64 << 10;
 /// A transfer that breaks while the connection stands goes on where it was, so often.
 const TRIES: u32 = 3;
 
@@ -76,10 +82,13 @@ impl Link {
             drop(stdin);
         };
         let watch = async {
-            let (mut piece, mut last) = ([0; 4096], String::new());
+            let (mut piece, mut last, mut told) = ([0; 4096], String::new(), None);
             while let Ok(count @ 1..) = stdout.read(&mut piece).await {
                 last = String::from_utf8_lossy(&piece[..count]).into_owned();
-                if let Some(bytes) = so_far(&last) {
+                // rsync tells of every file: nobody reads a thousand numbers a second.
+                let due = told.is_none_or(|told: Instant| told.elapsed() >= TELL);
+                if let Some(bytes) = so_far(&last).filter(|_| due) {
+                    told = Some(Instant::now());
                     moved(bytes);
                 }
             }
@@ -124,6 +133,29 @@ impl Link {
         if ran.code == 0 { Ok(()) } else { Err(self.refuses("a file", &format!("{path}: {}", ran.stderr.trim()))) }
     }
 
+    /// [`Link::put`] for several small files at once.
+    ///
+    /// # Errors
+    /// As [`Link::put`].
+    pub async fn put_all(&self, files: &[(String, Vec<u8>)]) -> Result<(), Fault> {
+        let mut script = "umask 077; set -e".to_owned();
+        let mut lines = String::new();
+        for (path, bytes) in files {
+            if bytes.len() > SMALL {
+                self.put(path, bytes).await?;
+                continue;
+            }
+            // A shell reads a line and not a byte more; what it reads is in no argument.
+            let folder = path.rsplit_once('/').map_or("/", |(folder, _)| folder);
+            let (folder, file) = (quoted(folder), quoted(path));
+            script.push_str(&format!("; mkdir -p {folder}; IFS= read -r l; printf %s \"$l\" | base64 -d >{file}"));
+            lines.push_str(&base64::engine::general_purpose::STANDARD.encode(bytes));
+            lines.push('\n');
+        }
+        let ran = self.run_with(&script, lines.as_bytes()).await?;
+        if ran.code == 0 { Ok(()) } else { Err(self.refuses("a file", ran.stderr.trim())) }
+    }
+
     /// Makes a folder where there is none.
     ///
     /// # Errors
@@ -138,8 +170,8 @@ impl Link {
     /// # Errors
     /// As [`Link::make`].
     pub async fn empty(&self, folder: &str) -> Result<(), Fault> {
-        self.make(folder).await?;
-        let ran = self.run(&format!("find {} -mindepth 1 -delete", quoted(folder))).await?;
+        let folder = quoted(folder);
+        let ran = self.run(&format!("mkdir -p {folder} && find {folder} -mindepth 1 -delete")).await?;
         if ran.code == 0 { Ok(()) } else { Err(self.refuses("to empty a folder", ran.stderr.trim())) }
     }
 
