@@ -1,17 +1,14 @@
-//! A Dockerfile's stand-in whose ignore file leaves lian-build's own folder out. Refuses: changing anything of the user's.
+//! A Dockerfile's stand-in whose ignore file leaves out what is lian-build's own. Refuses: changing anything of the user's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::ports::BuildRequest;
+use crate::ports::{BuildRequest, OWN};
 
-/// lian-build's own folder in a project: images, history and logs, which change while something is built.
-const OWN: &str = ".lian";
-
-/// Where the context holds that folder: the request on a copy of its Dockerfile in `folder`, with an ignore file beside it,
+/// Where the context holds any of it: the request on a copy of its Dockerfile in `folder`, with an ignore file beside it,
 /// which BuildKit prefers to the context's own.
 pub(super) fn shadowed(request: &BuildRequest, folder: &Path) -> std::io::Result<Option<BuildRequest>> {
-    if !request.context.join(OWN).is_dir() {
+    if !OWN.iter().any(|own| request.context.join(own).exists()) {
         return Ok(None);
     }
     let name = request.dockerfile.file_name().unwrap_or(request.dockerfile.as_os_str());
@@ -21,7 +18,7 @@ pub(super) fn shadowed(request: &BuildRequest, folder: &Path) -> std::io::Result
         .into_iter()
         .find(|file| file.is_file())
         .map_or(Ok(String::new()), std::fs::read_to_string)?;
-    std::fs::write(ignore_of(&copy), format!("{patterns}\n{OWN}\n"))?;
+    std::fs::write(ignore_of(&copy), format!("{patterns}\n{}\n", OWN.join("\n")))?;
     Ok(Some(BuildRequest { dockerfile: copy, ..request.clone() }))
 }
 

@@ -1,9 +1,7 @@
 //! An ignore file: which paths of a context BuildKit leaves out. Refuses: walking folders.
 
 use super::pattern::{Pattern, clean};
-
-/// lian-build's own folder in a project.
-const OWN: &str = ".lian";
+use crate::ports::OWN;
 
 /// The patterns of an ignore file, in order; the last that matches decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,10 +37,11 @@ impl Ignore {
         Ok(Self { patterns, plain_exceptions })
     }
 
-    /// With lian-build's own folder left out, whatever the file says: it changes while it is being built.
+    /// With what is lian-build's own left out, whatever the file says.
     #[must_use]
     pub fn without_own(mut self) -> Self {
-        self.patterns.push(Pattern::new(OWN).expect("invariant: a plain name is a pattern"));
+        let own = OWN.map(|name| Pattern::new(name).expect("invariant: a plain name is a pattern"));
+        self.patterns.extend(own);
         self
     }
 

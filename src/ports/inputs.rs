@@ -4,6 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::model::Listing;
 
+/// What lies at a context's root and is lian-build's own: never part of a build, and so of no key. The folder changes while
+/// something is built; the file says on what it is built, not what.
+pub const OWN: [&str; 2] = [".lian", ".build-spec.ncl"];
+
 /// A context could not be read.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ContextError {

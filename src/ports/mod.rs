@@ -13,6 +13,6 @@ pub use build::{
 };
 pub use compute::{AcquireRequest, ComputeProvider, Counters, Lease, OwnedLease, Reach, Runner, Runners, SshTarget};
 pub use images::{Claim, Found, ImageConfig, ImageStore, ImageStoreError, PushTarget, Staged, StagedAt, StagingFolder};
-pub use inputs::{ContextError, ContextReader};
+pub use inputs::{ContextError, ContextReader, OWN};
 pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark, Observer};
 pub use usage::{Kills, Reading, Usage, usage_script};

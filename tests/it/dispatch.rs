@@ -30,6 +30,20 @@ fn what_stands_on_nothing_is_built_too() {
 }
 
 #[test]
+fn another_size_builds_nothing_anew() {
+    let project = Project::with_base();
+    project.write(
+        "Dockerfile",
+        "FROM base.example/busybox:1\nCOPY . /all\nRUN [ ! -e /all/.build-spec.ncl ] && [ -e /all/kept ]\n",
+    );
+    project.write("kept", "x").write(".build-spec.ncl", "{ cpu = 2, memory_gb = 4 }");
+    let arguments = ["dispatch", "--image", "acme/sized", "--format", "json"];
+    assert_eq!(project.lian(&arguments).exits(0).outcomes(), ["sized=built"]);
+    project.write(".build-spec.ncl", "{ cpu = 4, memory_gb = 8 }");
+    assert_eq!(project.lian(&arguments).exits(0).outcomes(), ["sized=reused"]);
+}
+
+#[test]
 fn a_host_builds_it_with_its_secret_and_keeps_nothing() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
