@@ -5,14 +5,14 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::args::{Format, Global, Project, Selection};
 use super::blueprint;
-use super::bounds::Pace;
 use super::carry;
 use super::exit::{Exit, Failure, Outcome, outranked};
 use super::housekeeping;
 use super::images::Images;
-use super::platforms;
-use super::recover;
-use super::rent::Renting;
+use super::runners::bounds::Pace;
+use super::runners::platforms;
+use super::runners::recover;
+use super::runners::rent::Renting;
 use super::settings::Settings;
 use super::show;
 use super::survey::Survey;

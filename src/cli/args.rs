@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::place::Provider;
+use super::runners::place::Provider;
 
 /// Builds a catalog of container-image layers with BuildKit: checks that they fit together, says what must be rebuilt
 /// and why, and builds it.
@@ -320,7 +320,7 @@ pub struct Selection {
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub build_arg: Vec<(String, String)>,
     #[command(flatten)]
-    pub place: super::place::Place,
+    pub place: super::runners::place::Place,
     #[command(flatten)]
     pub layout: Layout,
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::exit::{Failure, UsageError};
 use super::pins::{self, Pins};
-use super::rent::Renting;
+use super::runners::rent::Renting;
+use super::runners::specs;
 use super::settings::Settings;
-use super::specs;
 use super::survey::{self, Survey};
 use crate::base::{Digest, LayerName};
 use crate::context::Reader;

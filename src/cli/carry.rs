@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use super::args::{Format, Global};
 use super::blueprint::Blueprint;
-use super::bounds::{self, Pace};
 use super::exit::{Exit, Failure};
-use super::reach::Reached;
-use super::rent::Renting;
+use super::runners::bounds::{self, Pace};
+use super::runners::reach::Reached;
+use super::runners::rent::Renting;
 use super::settings::Settings;
 use super::show;
 use super::signals;

@@ -8,9 +8,9 @@ use clap::Args;
 
 use super::apply;
 use super::args::Global;
-use super::bounds::Pace;
 use super::exit::{Failure, Outcome, UsageError};
-use super::place::Place;
+use super::runners::bounds::Pace;
+use super::runners::place::Place;
 use super::settings::{self, Settings};
 use super::survey::{Survey, host_platform};
 use crate::model::{

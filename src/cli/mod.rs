@@ -3,34 +3,24 @@
 mod apply;
 mod args;
 mod blueprint;
-mod bounds;
 mod carry;
 mod check;
 mod dispatch;
 mod doctor;
 mod exit;
-mod forecast;
 mod housekeeping;
 mod images;
 mod leases;
 mod logs;
-mod on_demand;
 mod pins;
-mod place;
 mod plan_command;
-mod platforms;
-mod reach;
-mod recover;
-mod rent;
+mod runners;
 mod serve;
 mod settings;
 mod show;
 mod signals;
-mod specs;
 mod survey;
-mod travel;
 mod update;
-mod vacancy;
 
 use std::process::ExitCode;
 
@@ -88,7 +78,7 @@ fn perform(cli: Cli) -> Outcome {
             | Command::Serve { command: None, .. }
             | Command::Completions { .. }
     ) {
-        recover::remind(&housekeeping::project_root(&args::Project { project: ".".into() }));
+        runners::recover::remind(&housekeeping::project_root(&args::Project { project: ".".into() }));
     }
     match cli.command {
         Command::Check { source, strict } => check::check(&global, &source, strict),

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::apply::now;
-use super::args::{Format, Global};
-use super::exit::Failure;
 use super::rent::{self, Remembered};
-use super::show;
 use crate::base::LeaseId;
+use crate::cli::apply::now;
+use crate::cli::args::{Format, Global};
+use crate::cli::exit::Failure;
+use crate::cli::show;
 use crate::model::Fault;
 use crate::ports::ComputeProvider;
 use crate::store::{OpenLease, Store, StoreError};

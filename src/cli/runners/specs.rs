@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::exit::{Exit, Failure, What};
-use super::settings::{Settings, evaluator};
 use crate::base::LayerName;
+use crate::cli::exit::{Exit, Failure, What};
+use crate::cli::settings::{Settings, evaluator};
 use crate::model::{BuildSpec, Declared, Diagnostic};
 
 /// Where a context says what its build needs.

@@ -8,14 +8,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::bounds;
-use super::exit::{Failure, UsageError};
 use super::forecast::{self, Fleet};
-use super::images;
-use super::settings::Settings;
-use super::survey::host_platform;
 use super::vacancy::Connections;
 use crate::base::Digest;
 use crate::buildkit::data_folder;
+use crate::cli::exit::{Failure, UsageError};
+use crate::cli::images;
+use crate::cli::settings::Settings;
+use crate::cli::survey::host_platform;
 use crate::model::{
     BuildSpec, ComputeProvider as Kind, ContextTransfer, Declared, Offer, Providers, RegistryProvider, Size,
 };

@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use super::exit::Failure;
 use super::rent::Renting;
-use super::settings::Settings;
 use super::specs;
-use super::survey::Survey;
 use crate::base::LayerName;
+use crate::cli::exit::Failure;
+use crate::cli::settings::Settings;
+use crate::cli::survey::Survey;
 use crate::model::{BuildSpec, Declared};
 use crate::sizing;
 

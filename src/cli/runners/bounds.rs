@@ -1,9 +1,9 @@
 //! What a run needs to know before it begins: where each step may run, and what bounds the whole. Refuses: running it.
 
-use super::blueprint::Blueprint;
-use super::exit::Failure;
 use super::rent::Renting;
-use super::settings::Settings;
+use crate::cli::blueprint::Blueprint;
+use crate::cli::exit::Failure;
+use crate::cli::settings::Settings;
 use crate::life::{Limits, Place, StepSpec};
 use crate::model::{ComputeProvider as Kind, Offer, PlannedStep, RunnerReuse, Workflow};
 
@@ -101,7 +101,7 @@ mod tests {
         workflow.runners.max_cost = Some(1.0);
         let refused = check_prices(&workflow, &offers).expect_err("cax21 has no price");
         assert!(refused.to_string().contains("cax21"), "{refused}");
-        assert_eq!(refused.exit, super::super::exit::Exit::Usage);
+        assert_eq!(refused.exit, crate::cli::exit::Exit::Usage);
         assert!(check_prices(&workflow, &offers[..1]).is_ok());
         workflow.compute_provider = Kind::Ssh;
         assert!(check_prices(&workflow, &offers).is_ok(), "hosts of one's own are free");

@@ -8,13 +8,13 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::images;
 use super::on_demand::{OnDemand, unavailable};
-use super::settings::Settings;
 use super::travel::Travelling;
 use super::vacancy::Connections;
 use crate::base::Digest;
 use crate::buildkit::{self, Binaries, Buildctl, BuildctlThere, on_runner};
+use crate::cli::images;
+use crate::cli::settings::Settings;
 use crate::model::{ComputeProvider, ContextTransfer, Fault, FaultKind};
 use crate::ports::{
     BuildRequest, BuildSink, Builder, Built, Counters, Lease, Reach, Runner, Runners, SshTarget, Usage, VerifyRequest,
@@ -89,7 +89,7 @@ impl Reached {
     /// What is left of the time that a runner has to become ready.
     fn within(&self, lease: &Lease) -> Duration {
         let Some(by) = lease.ready_by else { return self.boot_timeout };
-        by.since(super::apply::now()).min(self.boot_timeout)
+        by.since(crate::cli::apply::now()).min(self.boot_timeout)
     }
 
     async fn taken(&self, lease: &Lease, target: &SshTarget, within: Duration) -> Result<Arc<dyn Runner>, Fault> {
