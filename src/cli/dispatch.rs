@@ -170,8 +170,16 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Settings, Failure> {
             help: "name an existing folder with --context".to_owned(),
         })
     })?;
-    let git = context.ancestors().find(|folder| folder.join(".git").exists());
-    let project_root = git.unwrap_or(&context).to_owned();
+    let file = wishes.dockerfile.clone().unwrap_or_else(|| wishes.context.join("Dockerfile"));
+    if !file.is_file() {
+        return Err(Failure::usage(UsageError::Unreadable {
+            what: "the Dockerfile".to_owned(),
+            path: file.display().to_string(),
+            cause: "there is no such file".to_owned(),
+            help: "name it with --dockerfile, relative to where you are".to_owned(),
+        }));
+    }
+    let project_root = project_of(&context);
     let mut base_images =
         settings::substitutes(workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone())))?;
     base_images.extend(settings::substitutes(wishes.base_image.iter().cloned())?);
@@ -203,6 +211,14 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Settings, Failure> {
         project_root,
         workflow,
     })
+}
+
+/// The project of a context: the nearest folder with a `.git`; else where the command was typed, if the context lies below it,
+/// for that is where `runs`, `logs` and `leases` are typed, too; else the context.
+fn project_of(context: &Path) -> PathBuf {
+    let git = context.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned);
+    let here = || std::env::current_dir().and_then(std::fs::canonicalize).ok().filter(|here| context.starts_with(here));
+    git.or_else(here).unwrap_or_else(|| context.to_owned())
 }
 
 /// Where the image goes.

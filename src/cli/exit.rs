@@ -81,9 +81,10 @@ impl std::fmt::Display for Failure {
 }
 
 impl Failure {
-    /// A provider's or a service's fault.
+    /// A provider's or a service's fault; or one of the settings that it was given, which waiting does not mend.
     pub fn outside(fault: Fault) -> Self {
-        Self::unavailable(Outside(fault))
+        let exit = if SETTINGS.contains(&fault.code.as_str()) { Exit::Usage } else { Exit::Unavailable };
+        Self { what: What::Error(Outside(fault).into()), exit }
     }
 
     /// Wrong usage.
@@ -100,7 +101,11 @@ impl Failure {
 impl<E: miette::Diagnostic + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         let code = error.code().map(|code| code.to_string()).unwrap_or_default();
-        let exit = if MACHINE.contains(&code.as_str()) { Exit::Unavailable } else { Exit::Failed };
+        let exit = match code.as_str() {
+            code if MACHINE.contains(&code) => Exit::Unavailable,
+            code if NAMED.contains(&code) => Exit::Usage,
+            _ => Exit::Failed,
+        };
         Self { what: What::Error(error.into()), exit }
     }
 }
@@ -117,6 +122,26 @@ const MACHINE: &[&str] = &[
     "lian::registries::corrupt",
     "lian::registries::remote",
     "lian::nickel::process",
+];
+
+/// What was named on the command line and is not there.
+const NAMED: &[&str] = &[
+    "lian::nickel::no_catalog",
+    "lian::nickel::no_workflow",
+    "lian::store::unknown_run",
+    "lian::store::ambiguous_run",
+    "lian::store::no_log",
+];
+
+/// What providers say of settings that can never work.
+const SETTINGS: &[&str] = &[
+    "lian::hcloud::endpoint",
+    "lian::hcloud::label",
+    "lian::hcloud::no_buildkit",
+    "lian::proxmox::ca",
+    "lian::proxmox::endpoint",
+    "lian::proxmox::no_pin",
+    "lian::vm_pool::plain_http",
 ];
 
 /// What a command comes to.

@@ -72,8 +72,9 @@ impl Link {
                 }
                 Err(refused) => refused,
             };
-            let patience = match refused {
+            let patience = match &refused {
                 Refused::HostKey => return Err(wrong_key(&name)),
+                Refused::NoSsh(why) => return Err(no_ssh(why)),
                 Refused::Login(_) => login.min(within),
                 Refused::NotThere(_) => within,
             };
@@ -165,6 +166,11 @@ impl Link {
 
 /// A private folder with a short name: paths of sockets have a limit.
 fn prepare(target: &SshTarget, alias: &str) -> Result<tempfile::TempDir, Fault> {
+    if let Some(identity) = target.identity.as_ref().filter(|identity| !identity.is_file()) {
+        let message = format!("there is no private key {}", identity.display());
+        return Err(Fault::new(FaultKind::Unavailable, "lian::remote::identity", message)
+            .help("correct `identity`, or leave it out to use the agent's keys"));
+    }
     let folder = tempfile::Builder::new().prefix("lian-").rand_bytes(8).tempdir().map_err(|error| here(&error))?;
     if folder.path().as_os_str().len() + SOCKET_NAME > SOCKET_PATH {
         let message = format!("the paths of sockets in {} would be too long", folder.path().display());
@@ -181,7 +187,7 @@ fn prepare(target: &SshTarget, alias: &str) -> Result<tempfile::TempDir, Fault> 
 async fn attempt(folder: &Path, deadline: Instant) -> Result<(Session, Child), Refused> {
     let socket = folder.join("m");
     let _ = std::fs::remove_file(&socket);
-    let mut master = master::start(folder).map_err(|error| Refused::NotThere(format!("ssh cannot be run: {error}")))?;
+    let mut master = master::start(folder).map_err(|error| Refused::NoSsh(error.to_string()))?;
     let started = Instant::now();
     loop {
         if let Ok(Some(_)) = master.try_wait() {
@@ -224,12 +230,17 @@ fn no_target(unfit: &Unfit) -> Fault {
         .help("correct it in the workflow's `providers`, or ask the operator of the pool that named it")
 }
 
+fn no_ssh(why: &str) -> Fault {
+    Fault::new(FaultKind::Unavailable, "lian::remote::no_ssh", format!("ssh cannot be run here: {why}"))
+        .help("install OpenSSH's client on this machine (Debian: apt-get install openssh-client)")
+}
+
 fn never_came(name: &str, refused: &Refused, within: Duration, fixed: bool) -> Fault {
     let seconds = within.as_secs();
     let (code, what, evidence) = match refused {
         Refused::Login(words) => ("lian::remote::login", "does not accept the key to log in with", words.clone()),
         Refused::NotThere(words) => ("lian::remote::unreachable", "cannot be reached", words.clone()),
-        Refused::HostKey => ("lian::remote::host_key", "shows another host key", String::new()),
+        Refused::HostKey | Refused::NoSsh(_) => ("lian::remote::unreachable", "cannot be reached", String::new()),
     };
     let kind = if fixed { FaultKind::Unavailable } else { FaultKind::Infrastructure };
     let mut fault = Fault::new(kind, code, format!("{name} {what}, after {seconds} s"));

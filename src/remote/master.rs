@@ -11,6 +11,8 @@ use crate::ports::SshTarget;
 /// Why no connection came about.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refused {
+    /// There is no `ssh` to connect with.
+    NoSsh(String),
     /// The host showed another key than the pinned one.
     HostKey,
     /// The key to log in with was not accepted.

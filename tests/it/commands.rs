@@ -123,7 +123,7 @@ fn schemas_and_completions_are_written() {
 fn runs_and_logs_of_a_project_without_any_say_so() {
     let project = one_layer();
     assert!(project.lian(&["runs"]).exits(0).stdout.contains("no runs yet"));
-    let ran = project.lian(&["logs", "latest"]).exits(1);
+    let ran = project.lian(&["logs", "latest"]).exits(64);
     assert!(ran.stderr.contains("lian::store::unknown_run"), "{}", ran.both());
 }
 

@@ -44,6 +44,18 @@ fn another_size_builds_nothing_anew() {
 }
 
 #[test]
+fn without_git_the_project_is_where_one_stands() {
+    let project = Project::with_base();
+    std::fs::remove_dir(project.path().join(".git")).expect("removable");
+    project.write("app/Dockerfile", "FROM base.example/busybox:1\nRUN true\n");
+    project.lian(&["dispatch", "--context", "app", "--image", "acme/app"]).exits(0);
+    let runs = project.lian(&["runs", "--format", "json"]).exits(0).json();
+    assert_eq!(runs["runs"].as_array().map(Vec::len), Some(1), "{runs}");
+    let none = project.lian(&["dispatch", "--context", "app", "--dockerfile", "nope"]).exits(64);
+    assert!(none.stderr.contains("there is no such file") && none.stderr.contains("--dockerfile"), "{}", none.both());
+}
+
+#[test]
 fn a_host_builds_it_with_its_secret_and_keeps_nothing() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());

@@ -248,6 +248,24 @@ fn a_folder_whose_sockets_would_have_too_long_names_is_told_of() {
 }
 
 #[test]
+fn what_is_missing_here_is_told_at_once() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with_ready(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    let started = std::time::Instant::now();
+    let mut command = project.command(&["apply", "--format", "json"]);
+    let ran: Ran = command.env("PATH", "/nowhere").output().expect("it starts").into();
+    let ran = ran.exits(4);
+    assert!(ran.stdout.contains("lian::remote::no_ssh") && ran.stdout.contains("install OpenSSH"), "{}", ran.both());
+    std::fs::remove_file(&key).expect("removable");
+    let ran = project.lian(&["apply", "--format", "json"]).exits(4);
+    assert!(ran.stdout.contains("lian::remote::identity") && !ran.stdout.contains("step.retried"), "{}", ran.both());
+    assert!(started.elapsed().as_secs() < 30, "the boot timeout was waited for");
+}
+
+#[test]
 fn a_host_that_hangs_is_given_up_when_its_boot_time_is_over() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());

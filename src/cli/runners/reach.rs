@@ -24,6 +24,8 @@ use crate::remote::{DAEMON_SOCKET, Link, PRIVATE};
 
 /// A fixed host that does not accept the key at once never will; this is for its sshd being just started.
 const LOGIN: Duration = Duration::from_secs(5);
+/// A pool's machine may still be putting its keys in place.
+const POOL_LOGIN: Duration = Duration::from_secs(30);
 /// What is late tells so itself, if it can: so much longer is waited.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -32,8 +34,7 @@ pub struct Reached {
     here: Arc<dyn Builder>,
     connections: Arc<Connections>,
     boot_timeout: Duration,
-    /// Its hosts are there already.
-    fixed: bool,
+    provider: ComputeProvider,
     transfer: ContextTransfer,
     project_root: PathBuf,
     binaries: OnceCell<Binaries>,
@@ -47,7 +48,7 @@ impl Reached {
             here: Arc::new(OnDemand::new(images::http_registries(settings))),
             connections,
             boot_timeout: Duration::from_secs(runners.boot_timeout_s),
-            fixed: settings.workflow.compute_provider == ComputeProvider::Ssh,
+            provider: settings.workflow.compute_provider,
             transfer: runners.context_transfer,
             project_root: settings.project_root.clone(),
             binaries: OnceCell::new(),
@@ -86,6 +87,17 @@ impl Reached {
         }
     }
 
+    /// A pool of fixed hosts adds no key to them: then no new pair is ever let in.
+    fn told(&self, fault: Fault) -> Fault {
+        if fault.code != "lian::remote::login" || self.provider != ComputeProvider::VmPool {
+            return fault;
+        }
+        fault.help(
+            "where the pool's machines are fixed hosts, set LIAN_POOL_IDENTITY to a private key that they know; else ask its \
+             operator",
+        )
+    }
+
     /// What is left of the time that a runner has to become ready.
     fn within(&self, lease: &Lease) -> Duration {
         let Some(by) = lease.ready_by else { return self.boot_timeout };
@@ -95,10 +107,14 @@ impl Reached {
     async fn taken(&self, lease: &Lease, target: &SshTarget, within: Duration) -> Result<Arc<dyn Runner>, Fault> {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
-        let login = if self.fixed { LOGIN } else { within };
+        let login = match self.provider {
+            ComputeProvider::Ssh => LOGIN,
+            ComputeProvider::VmPool => POOL_LOGIN.min(within),
+            _ => within,
+        };
         let link = match self.connections.claim(target).await {
             Some(link) => link,
-            None => Link::connect(target, lease.id.as_str(), within, login).await?,
+            None => Link::connect(target, lease.id.as_str(), within, login).await.map_err(|fault| self.told(fault))?,
         };
         let link = Arc::new(link);
         link.ready(left()).await?;
