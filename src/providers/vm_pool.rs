@@ -242,7 +242,7 @@ impl VmPool {
                 Ok(answer) => return Ok(answer),
                 Err(Refusal::Final(fault)) => return Err(fault),
                 Err(Refusal::Full(fault, after)) if started.elapsed() + after <= self.patience => {
-                    tracing::info!(seconds = after.as_secs(), "the pool is full");
+                    tracing::warn!("the pool is full: waiting");
                     (fault, Some(after))
                 }
                 Err(Refusal::Full(fault, _)) => return Err(fault),
@@ -253,6 +253,9 @@ impl VmPool {
             };
             if tries >= TRIES {
                 return Err(fault);
+            }
+            if tries == 3 {
+                tracing::warn!("{}; trying again", fault.message);
             }
             tokio::time::sleep(after.unwrap_or(pause).max(FIRST_PAUSE)).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -23,11 +23,12 @@ const CLEANING: u64 = 2 * TRIES_A_SECOND;
 
 /// Ends what steps of builds still run, at most for 5 s: a step outlives its daemon. Only a group that holds steps and nothing
 /// else is looked at: the one that the runner itself names, or the usual ones; never the whole machine, nor one that holds
-/// the daemon.
+/// the daemon. Where the runner names one that is gone, so are its steps: no other group is theirs.
 const END_STEPS: &str = r#"
 end_steps() {
-  for d in $(cat /run/lian/cgroup 2>/dev/null) /sys/fs/cgroup/lian-build /sys/fs/cgroup/memory/lian-build \
-    /sys/fs/cgroup/memory/buildkit /sys/fs/cgroup/buildkit; do [ -d "$d" ] && break; d=; done
+  g=$(cat /run/lian/cgroup 2>/dev/null)
+  for d in ${g:-/sys/fs/cgroup/lian-build /sys/fs/cgroup/memory/lian-build /sys/fs/cgroup/memory/buildkit \
+    /sys/fs/cgroup/buildkit}; do [ -d "$d" ] && break; d=; done
   case "$d" in ''|/sys/fs/cgroup|/sys/fs/cgroup/memory) return 0;; esac
   n=0
   while [ $n -lt 50 ]; do
@@ -157,7 +158,7 @@ mod tests {
     fn guard(folder: &std::path::Path, silence: u64, path: Option<&str>) -> std::process::Child {
         let root = folder.display();
         // All its places begin with one of these.
-        let script = ["/run/lian", "/var/lib/lian", WORKSPACE]
+        let script = ["/run/lian", "/var/lib/lian", "/sys/fs/cgroup", WORKSPACE]
             .iter()
             .fold(script(1), |script, place| script.replace(place, &format!("{root}{place}")));
         let script = script.replace(&format!("timeout {SILENCE}"), &format!("timeout {silence}"));

@@ -82,17 +82,19 @@ impl Link {
             drop(stdin);
         };
         let watch = async {
-            let (mut piece, mut last, mut told) = ([0; 4096], String::new(), None);
+            let (mut piece, mut last, mut told) = ([0; 4096], Vec::new(), None);
             while let Ok(count @ 1..) = stdout.read(&mut piece).await {
-                last = String::from_utf8_lossy(&piece[..count]).into_owned();
+                // What it says last may come in two pieces.
+                last.drain(..last.len().saturating_sub(piece.len()));
+                last.extend_from_slice(&piece[..count]);
                 // rsync tells of every file: nobody reads a thousand numbers a second.
                 let due = told.is_none_or(|told: Instant| told.elapsed() >= TELL);
-                if let Some(bytes) = so_far(&last).filter(|_| due) {
+                if let Some(bytes) = so_far(&String::from_utf8_lossy(&last)).filter(|_| due) {
                     told = Some(Instant::now());
                     moved(bytes);
                 }
             }
-            last
+            String::from_utf8_lossy(&last).into_owned()
         };
         let mut words = String::new();
         let ((), last, _) = tokio::join!(feed, watch, stderr.read_to_string(&mut words));

@@ -150,7 +150,7 @@ fn a_tool_that_is_not_there_fails_the_layer_and_moves_no_tag() {
     let events = ran.events();
     let end = events.iter().find(|event| event["layer"] == "tool" && event["type"] == "step.finished").expect("an end");
     let message = text(&end["fault"]["message"]);
-    assert!(message.contains("absent") && message.contains("greet2"), "all that is missing is named: {message}");
+    assert!(message.contains("absent") && message.contains("greet2"), "all that is missing is named: {end}");
     assert_eq!(end["fault"]["kind"], "verification");
     let names = project.references();
     assert!(!names.iter().any(|name| name.starts_with("lamina/tool")), "{names:?}");

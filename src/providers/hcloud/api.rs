@@ -152,7 +152,7 @@ impl Api {
 
     /// The pauses of one wish.
     pub(super) fn pauses(&self) -> Pauses {
-        Pauses { next: self.pace.first, longest: self.pace.longest, left: REPEATS }
+        Pauses { next: self.pace.first, longest: self.pace.longest, left: REPEATS, told: false }
     }
 
     /// How long the API asks us to wait. `RateLimit-Reset` is the time at which the whole hour's budget is back; one
@@ -178,6 +178,7 @@ pub(super) struct Pauses {
     next: Duration,
     longest: Duration,
     left: u32,
+    told: bool,
 }
 
 impl Pauses {
@@ -188,6 +189,11 @@ impl Pauses {
             Patience::Some if self.left == 0 => return Err(error),
             Patience::Some => self.left -= 1,
             Patience::AsLongAsThereIsTime => {}
+        }
+        // Told once, and only where it is going to take a while.
+        if self.left + 2 == REPEATS && !self.told {
+            self.told = true;
+            tracing::warn!("Hetzner Cloud does not answer as it should: {error}; asking again");
         }
         tracing::debug!(%error, "asking Hetzner Cloud again");
         let least = error.wait().unwrap_or(Duration::ZERO);
