@@ -17,7 +17,7 @@ use super::runners::place::Provider;
   lian-build logs latest app            what the last build of `app` wrote
   lian-build doctor                     what is missing on this machine
 
-Exit codes: 0 done · 1 a layer failed or the catalog is invalid · 2 changes (--detailed-exitcode) · 3 stale plan ·
+Exit codes: 0 done · 1 a layer failed or the catalog is invalid · 2 changes (--detailed-exitcode) · 3 stale plan · \
 4 no runner or outside service · 5 a lease could not be given back · 64 wrong usage · 70 a bug · 130 interrupted")]
 pub struct Cli {
     #[command(subcommand)]
@@ -26,17 +26,21 @@ pub struct Cli {
     pub global: Global,
 }
 
+/// Over the flags that every command takes: they stand together, after a command's own.
+const EVERYWHERE: &str = "Options of every command";
+
 /// Flags that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
-    /// For a person or for a program
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    /// For a person (`text`) or a program (`json`); `plan` also draws its graph (`dot`, `mermaid`)
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text, hide_possible_values = true)]
+    #[arg(help_heading = EVERYWHERE)]
     pub format: Format,
     /// Says more; twice for the details of every step (RUST_LOG is honoured too)
-    #[arg(short, long, global = true, action = ArgAction::Count)]
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = EVERYWHERE)]
     pub verbose: u8,
     /// Says nothing where all is well
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = EVERYWHERE)]
     pub quiet: bool,
 }
 
@@ -86,7 +90,8 @@ pub enum Command {
   lian-build apply --target app --parallel 4
   lian-build apply --force rust --fail-fast
   lian-build apply --provider local     here, whatever the workflow says
-  lian-build apply --base-image docker.io/library/debian:trixie-slim=oci-layout:./debian")]
+  lian-build apply \\
+      --base-image docker.io/library/debian:trixie-slim=oci-layout:./debian")]
     Apply {
         #[command(flatten)]
         selection: Selection,
@@ -104,10 +109,12 @@ pub enum Command {
     #[command(after_help = "Examples:
   lian-build dispatch
   lian-build dispatch --image registry.example:5000/team/app:v1.2
-  lian-build dispatch --context services/api --image acme/api --secret id=token,env=TOKEN
-  HCLOUD_TOKEN=… lian-build dispatch --workflow workflows/cloud.ncl --runner-type cax31 --context-transfer session
+  lian-build dispatch --context services/api --image acme/api \\
+      --secret id=token,env=TOKEN
+  HCLOUD_TOKEN=… lian-build dispatch --workflow workflows/cloud.ncl \\
+      --runner-type cax31 --context-transfer session
 
-A provider of other machines needs its settings: the workflow says where hosts or servers and their BuildKit come from
+A provider of other machines needs its settings: the workflow says where hosts or servers and their BuildKit come from \
 (docs/providers/ has one for each), and the environment holds its token.")]
     Dispatch(Box<super::dispatch::Dispatch>),
     /// Moves the pins of external images in `lian.lock` to what their tags mean now
@@ -198,7 +205,8 @@ A provider of other machines needs its settings: the workflow says where hosts o
         after_help = "Examples:
   lian-build serve --workflow workflows/pool.ncl
   lian-build serve --listen 0.0.0.0:8080 --tokens tokens.toml --max-leases 8
-  openssl rand -hex 32 | tee token | lian-build serve hash-token --name ci >> tokens.toml"
+  openssl rand -hex 32 | tee token \\
+      | lian-build serve hash-token --name ci >> tokens.toml"
     )]
     Serve {
         #[command(subcommand)]
@@ -377,6 +385,34 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    /// The help of each command, and what stands below it as it was written.
+    fn helps(command: &mut clap::Command, found: &mut Vec<(String, String, String)>) {
+        let below = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        found.push((command.get_name().to_owned(), command.render_long_help().to_string(), below));
+        command.get_subcommands_mut().for_each(|inner| helps(inner, found));
+    }
+
+    #[test]
+    fn help_tells_a_commands_own_flags_first_and_breaks_no_example() {
+        let mut cli = Cli::command();
+        cli.build();
+        let mut found = Vec::new();
+        helps(&mut cli, &mut found);
+        assert!(found.len() > 15, "{}", found.len());
+        for (name, help, below) in &found {
+            let (own, everywhere) = help.split_once("Options of every command:\n").expect("a heading");
+            for flag in ["--format", "--verbose", "--quiet"] {
+                assert!(!own.split_whitespace().any(|word| word.trim_end_matches('.') == flag), "{name}: {own}");
+                assert!(everywhere.contains(flag), "{name}: {everywhere}");
+            }
+            assert!(!help.contains("possible values: text") && !help.contains("- dot"), "{name}: {help}");
+            // Prose is wrapped where the terminal ends; a command that is wrapped cannot be copied.
+            for line in below.lines().filter(|line| line.starts_with("  ")) {
+                assert!(line.chars().count() < 80, "{name}: `{line}` is wrapped on a small terminal");
+            }
+        }
     }
 
     #[test]

@@ -10,11 +10,15 @@ use super::show;
 use super::survey::host_platform;
 use crate::base::human_bytes;
 use crate::buildkit::{self, Daemon, DaemonConfig};
+use crate::graph::UnknownTarget;
 use crate::nickel;
 use crate::ports::{ImageSource, ImageStore as _};
 use crate::registries::{Collected, KeepPolicy, OciLayout, Registry};
 use crate::report::{self, Style};
 use crate::store::Store;
+
+/// So many layers are named where one that was asked for is none of them.
+const NAMED: usize = 20;
 
 /// The project that a folder belongs to: the nearest ancestor with a `.lian`, or with a `.git`, else the folder itself.
 pub fn project_root(project: &Project) -> PathBuf {
@@ -46,6 +50,10 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     let images = Images::open(&settings)?;
     let _in_use = images.in_use()?;
     let Some(found) = images.store().find(&name, "latest")? else {
+        let names: Vec<&str> = evaluated.catalog.layers.iter().map(|one| one.layer.name.as_str()).collect();
+        if !names.contains(&layer) {
+            return Err(Failure::usage(unknown(layer, &names)));
+        }
         let built = images.built()?;
         let help = match crate::base::nearest(&name, built.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{}`?", near.rsplit('/').next().unwrap_or(near)),
@@ -74,6 +82,18 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
         _ => show::out(&format!("{reference} is in {engine}{pulled}\n")),
     }
     Ok(Exit::Done)
+}
+
+/// A layer that the catalog does not have, and those that it has.
+fn unknown(layer: &str, names: &[&str]) -> UnknownTarget {
+    let near = crate::base::nearest(layer, names.iter().copied());
+    let meant = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    let shown: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+    let more = match names.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more (`lian-build plan` lists them)"),
+    };
+    UnknownTarget { name: layer.into(), help: format!("{meant}it has: {}{more}", shown.join(", ")) }
 }
 
 /// Removes what nothing needs any more.
@@ -175,6 +195,15 @@ fn prune_daemon(keep_bytes: Option<u64>) -> Result<Option<u64>, Failure> {
     })
 }
 
+/// A folder that was named takes no file.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("the file {path} cannot be written: {cause}")]
+#[diagnostic(code(lian::cli::unwritable), help("name a folder that can be written to"))]
+struct Unwritable {
+    path: String,
+    cause: String,
+}
+
 /// Writes the embedded schemas out.
 pub fn schemas(global: &Global, folder: &Path) -> Outcome {
     let mut written = Vec::new();
@@ -187,12 +216,7 @@ pub fn schemas(global: &Global, folder: &Path) -> Outcome {
             std::fs::write(&path, text)
         };
         write().map_err(|error| {
-            Failure::usage(UsageError::Unreadable {
-                what: "the file".to_owned(),
-                path: path.display().to_string(),
-                cause: error.to_string(),
-                help: "name a folder that can be written to".to_owned(),
-            })
+            Failure::usage(Unwritable { path: path.display().to_string(), cause: error.to_string() })
         })?;
         written.push(path.display().to_string());
     }

@@ -2,6 +2,7 @@
 
 use nickel_lang_core::position::RawSpan;
 
+use super::embedded::NESTED_FIELDS;
 use super::protocol::Contract;
 use super::syntax::Outline;
 use crate::base::nearest;
@@ -122,6 +123,15 @@ fn unbound_help(diagnostic: &Diagnostic) -> String {
 }
 
 fn unknown_help(diagnostic: &Diagnostic, contract: Contract) -> String {
+    let holder = diagnostic.message.strip_prefix('`').and_then(|rest| rest.split('`').next());
+    if let Some(holder) = holder.filter(|_| contract == Contract::Workflow)
+        && let Some((_, fields)) = NESTED_FIELDS.iter().find(|(name, _)| *name == holder)
+    {
+        return match extra_field(diagnostic).and_then(|field| nearest(field, fields.iter().copied())) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("`{holder}` has the fields {}", listed(fields)),
+        };
+    }
     let known = || contract.fields().iter().chain(INNER_FIELDS).copied();
     match extra_field(diagnostic).and_then(|field| nearest(field, known())) {
         Some(near) => format!("did you mean `{near}`?"),

@@ -64,6 +64,21 @@ pub(super) const WORKFLOW_FIELDS: &[&str] = &[
     "set",
 ];
 
+/// The fields of the closed records inside a workflow, by the field that holds the record or the list of them.
+pub(super) const NESTED_FIELDS: &[(&str, &[&str])] = &[
+    ("runners", &["context_transfer", "runner_reuse", "max_cost", "max_leases", "boot_timeout_s", "max_lifetime_min"]),
+    ("providers", &["docker_local", "ssh", "hcloud", "proxmox", "vm_pool"]),
+    ("docker_local", &["image", "sizes", "network"]),
+    ("sizes", &["cpu", "memory_gb"]),
+    ("ssh", &["hosts"]),
+    ("hosts", &["address", "port", "user", "host_key", "identity", "cpu", "memory_gb", "platform"]),
+    ("hcloud", &["image", "prepared", "locations", "server_types", "labels", "ipv4", "buildkit"]),
+    ("buildkit", &["url", "sha256"]),
+    ("proxmox", &["endpoint", "node", "template", "ids", "pool", "fingerprint", "ca", "full_clone", "platform"]),
+    ("vm_pool", &["endpoint", "workspace"]),
+    ("registry", &["address", "plain_http"]),
+];
+
 /// The fields of the contract `BuildSpec`.
 pub(super) const BUILD_SPEC_FIELDS: &[&str] = &["language", "runner_type", "cpu", "memory_gb", "time_budget_min"];
 

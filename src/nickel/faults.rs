@@ -23,6 +23,8 @@ use crate::model::{Diagnostic, Label};
 const FAULTS: usize = 64;
 /// Longer texts are cut: a hostile file could otherwise fill the answer.
 const TEXT: usize = 2000;
+/// How Nickel writes what it has not evaluated: an address in its memory, which says nothing to anybody.
+const CLOSURE: &str = "%<closure@";
 
 /// Draws the faults of files that are shown in this way.
 #[derive(Clone, Copy)]
@@ -99,7 +101,9 @@ impl Drawer<'_> {
     fn raw(&self, hub: &CacheHub, files: &Files, code: &'static str, raw: Raw<FileId>) -> Diagnostic {
         let mut diagnostic = Diagnostic::error(code, advice::message(&raw.message));
         diagnostic.notes = raw.notes.iter().map(|note| note.trim().to_owned()).collect();
-        diagnostic.notes.retain(|note| !note.starts_with("The record contract might also be too strict"));
+        diagnostic.notes.retain(|note| {
+            !note.starts_with("The record contract might also be too strict") && !note.contains(CLOSURE)
+        });
         let mut labels = Vec::new();
         let mut evaluated = None;
         let covers =
@@ -124,8 +128,11 @@ impl Drawer<'_> {
                 Some(SourcePath::Generated(_)) if advice::is_value(&label.message) && !text.contains("import \"") => {
                     diagnostic.notes.push(format!("it comes from `--set`: `{}`", one_line(text)));
                 }
-                // A value that stands nowhere: its text says what a place cannot.
-                None if label.message == "evaluated to this value" && text.len() < 80 && !text.contains(" | ") => {
+                // A value that stands nowhere: its text says what a place cannot, where all of it is a value.
+                None if label.message == "evaluated to this value"
+                    && text.len() < 80
+                    && ![" | ", CLOSURE].iter().any(|inner| text.contains(inner)) =>
+                {
                     evaluated = Some(one_line(text));
                 }
                 _ => {}

@@ -120,7 +120,12 @@ impl Ssh {
 
 fn target(host: &SshHost) -> SshTarget {
     let SshHost { address, port, user, host_key, identity, .. } = host.clone();
-    SshTarget { address, port, user, host_key, identity }
+    SshTarget { address, port, user, host_key: bare(&host_key), identity }
+}
+
+/// A public key as sshd shows it: kind and key, without the comment that a `.pub` file ends in.
+fn bare(host_key: &str) -> String {
+    host_key.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
 
 fn here(error: &std::io::Error) -> Fault {
@@ -185,7 +190,7 @@ mod tests {
     use crate::model::Size;
 
     fn host(address: &str, memory_gb: u32) -> SshHost {
-        let (address, user, host_key) = (address.to_owned(), "root".to_owned(), "ssh-ed25519 AAAA".to_owned());
+        let (address, user, host_key) = (address.to_owned(), "root".to_owned(), "ssh-ed25519 AAAA root@h".to_owned());
         let platform = "linux/amd64".to_owned();
         SshHost { address, port: 22, user, host_key, identity: None, cpu: 2, memory_gb, platform }
     }
@@ -211,6 +216,7 @@ mod tests {
         let (one, two) = (Ssh::new(settings.clone(), folder.path()), Ssh::new(settings, folder.path()));
         let taken = one.acquire(&request("a", 4)).await.expect("a lease");
         assert_eq!(taken.offer.runner_type, "small");
+        assert!(matches!(&taken.reach, Reach::Ssh(there) if there.host_key == "ssh-ed25519 AAAA"), "{:?}", taken.reach);
         assert_eq!(two.acquire(&request("b", 4)).await.expect("a lease").offer.runner_type, "large");
         let third = request("c", 4);
         let waiting = tokio::time::timeout(Duration::from_secs(60), two.acquire(&third));

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::machine::{Row, lease_id, read_key};
+use super::machine::{KeyIn, Row, lease_id, read_key};
 use super::openapi;
 use super::pool::{Leased, Pool};
 use super::problem::Problem;
@@ -142,7 +142,7 @@ fn permitted(caller: &Caller, workspace: &str) -> Result<(), Problem> {
 }
 
 async fn lease(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, request: Request) -> Answer {
-    let key = read_key(text(request.headers(), "idempotency-key"))?;
+    let key = read_key(text(request.headers(), "idempotency-key"), KeyIn::Header)?;
     let wish = read_wish(&body(request).await?, app.pool.bounds.max_ttl_s)?;
     permitted(&caller, &wish.workspace)?;
     let (status, row) = match app.pool.lease(&caller, key, wish).await? {
@@ -200,7 +200,7 @@ async fn give_back_by_key(
     Extension(caller): Extension<Caller>,
     Query(query): Query<ByKey>,
 ) -> Answer {
-    let key = read_key(query.idempotency_key.as_deref())?;
+    let key = read_key(query.idempotency_key.as_deref(), KeyIn::Query)?;
     take_back(&app, &caller, &caller.name, &key, &lease_id(&caller.name, &key)).await
 }
 

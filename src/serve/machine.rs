@@ -175,18 +175,44 @@ pub fn lease_id(owner: &str, key: &str) -> LeaseId {
     LeaseId::new(format!("pool-{}", &hasher.finish().hex()[..24]))
 }
 
+/// Where a request names its lease by the caller's own key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyIn {
+    /// The header `Idempotency-Key` of a request for a machine.
+    Header,
+    /// `?idempotency_key=` of a request to give one back.
+    Query,
+}
+
+impl KeyIn {
+    fn missing(self) -> &'static str {
+        match self {
+            Self::Header => "the header `Idempotency-Key` is missing",
+            Self::Query => "the request names no lease",
+        }
+    }
+
+    fn help(self) -> &'static str {
+        match self {
+            Self::Header => {
+                "choose a text for each lease, send it as the header `Idempotency-Key`, and again when you repeat the request"
+            }
+            Self::Query => {
+                "say which lease: DELETE /api/v1/vm-pool?idempotency_key=KEY, or DELETE /api/v1/vm-pool/{lease_id}"
+            }
+        }
+    }
+}
+
 /// An idempotency key as callers may choose it: 1 to 128 printable ASCII characters.
-pub fn read_key(key: Option<&str>) -> Result<String, Problem> {
-    let help = "choose a text for each lease and send it again when you repeat the request";
+pub fn read_key(key: Option<&str>, place: KeyIn) -> Result<String, Problem> {
+    let refused = |message: &str| Err(Problem::new(400, "idempotency_key", message, place.help()));
     match key {
         Some(key) if (1..=128).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
             Ok(key.to_owned())
         }
-        Some(_) => {
-            let message = "the idempotency key is not 1 to 128 printable ASCII characters without spaces";
-            Err(Problem::new(400, "idempotency_key", message, help))
-        }
-        None => Err(Problem::new(400, "idempotency_key", "there is no idempotency key", help)),
+        Some(_) => refused("the idempotency key is not 1 to 128 printable ASCII characters without spaces"),
+        None => refused(place.missing()),
     }
 }
 

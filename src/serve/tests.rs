@@ -362,7 +362,13 @@ async fn what_makes_no_sense_is_a_problem_in_json() {
     assert_eq!(code(&service.lease("a b", &wish("w")).await.1), "idempotency_key");
     assert_eq!(code(&service.json(Method::GET, "/nothing", "", None).await.1), "not_found");
     assert_eq!(code(&service.json(Method::PUT, POOL, "", None).await.1), "method");
-    assert_eq!(code(&service.json(Method::DELETE, POOL, "", None).await.1), "idempotency_key");
+    let keyless = [(Method::POST, "`Idempotency-Key`"), (Method::DELETE, "?idempotency_key=KEY")];
+    for (method, way_out) in keyless {
+        let problem = service.json(method, POOL, "", Some(&wish("w"))).await.1;
+        assert_eq!(code(&problem), "idempotency_key");
+        let help = problem["error"]["help"].as_str().expect("help");
+        assert!(help.contains(way_out), "{help}");
+    }
     assert_eq!(service.json(Method::DELETE, &format!("{POOL}/nothing"), "", None).await.0, 204);
     let mut wrong = wish("w");
     wrong["ttl_s"] = json!(3601);

@@ -117,6 +117,18 @@ fn schemas_and_completions_are_written() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(project.lian(&["completions", shell]).exits(0).stdout.contains("lian-build"));
     }
+    let ran = project.lian(&["schemas", "--export", "out/schemas/workflow.ncl"]).exits(64);
+    assert!(ran.stderr.contains("lian::cli::unwritable") && ran.stderr.contains("cannot be written"), "{}", ran.both());
+}
+
+#[test]
+fn loading_what_is_no_layer_names_those_that_are() {
+    let project = one_layer();
+    let ran = project.lian(&["load", "bse"]).exits(64);
+    assert!(ran.stderr.contains("the catalog has no layer `bse`"), "{}", ran.both());
+    assert!(ran.stderr.contains("did you mean `base`? it has: `base`"), "{}", ran.both());
+    let ran = project.lian(&["load", "base"]).exits(64);
+    assert!(ran.stderr.contains("it is not built") && ran.stderr.contains("apply --target base"), "{}", ran.both());
 }
 
 #[test]

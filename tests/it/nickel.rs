@@ -9,6 +9,7 @@ use lian_build::nickel::{Evaluator, Limits, LoadRequest, Loaded};
 mod hostile;
 mod load;
 mod schemas;
+mod workflow;
 
 fn evaluator() -> Evaluator {
     Evaluator::new(PathBuf::from(env!("CARGO_BIN_EXE_lian-build")))

@@ -29,7 +29,7 @@ const LAYER: &str = r#"{
   frontend = "docker.io/docker/dockerfile:1.7",
 }"#;
 const CATALOG: &str = r#"{ namespace = "mine/own", build_args = { A = "1" }, labels = { "org.x" = "y" } }"#;
-const WORKFLOW: &str = r#"{
+pub(super) const WORKFLOW: &str = r#"{
   catalog = "../catalog",
   targets = ["full"],
   parallel = 3,
