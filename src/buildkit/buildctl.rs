@@ -10,7 +10,7 @@ use super::binaries::Binaries;
 use super::classify::OomEvidence;
 use super::daemon::Daemon;
 use super::image;
-use super::scratch::scratch;
+use super::scratch::{full, scratch};
 use super::shadow::shadowed;
 use super::solve::{Solver, Unsolved, digest_in, fault_of};
 use super::verify;
@@ -116,8 +116,11 @@ impl Builder for Buildctl {
         let scratch = scratch()?;
         let metadata = scratch.path().join("metadata.json");
         let shadow = shadowed(request, scratch.path()).map_err(|error| {
-            let message = format!("the Dockerfile cannot be read: {error}");
-            Fault::new(FaultKind::Missing, "lian::buildkit::missing_file", message).help("try again")
+            full(&error, &std::env::temp_dir()).unwrap_or_else(|| {
+                let message = format!("the Dockerfile cannot be read: {error}");
+                let help = format!("see whether {} and the ignore file are readable", request.dockerfile.display());
+                Fault::new(FaultKind::Missing, "lian::buildkit::missing_file", message).help(help)
+            })
         })?;
         let args = argv::build(shadow.as_ref().unwrap_or(request), &metadata);
         let relay = |event: BuildEvent| {
