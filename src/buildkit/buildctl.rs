@@ -1,5 +1,6 @@
 //! The builder on a BuildKit daemon: one `buildctl` a build. Refuses: starting the daemon (`daemon` does).
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use super::binaries::Binaries;
 use super::classify::OomEvidence;
 use super::daemon::Daemon;
 use super::image;
-use super::scratch::scratch;
+use super::scratch::{full, scratch};
 use super::shadow::shadowed;
 use super::solve::{Solver, Unsolved, digest_in, fault_of};
 use super::verify;
@@ -106,6 +107,15 @@ fn demand_image(name: &str, source: &ImageSource) -> Result<(), Fault> {
     }
 }
 
+/// The Dockerfile has no copy: it cannot be read, or there is no room for the copy.
+fn unread(dockerfile: &Path, error: &std::io::Error) -> Fault {
+    full(error, &std::env::temp_dir()).unwrap_or_else(|| {
+        let message = format!("the Dockerfile cannot be read: {error}");
+        let help = format!("see whether {} and its ignore file are readable", dockerfile.display());
+        Fault::new(FaultKind::Missing, "lian::buildkit::missing_file", message).help(help)
+    })
+}
+
 #[async_trait]
 impl Builder for Buildctl {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
@@ -115,10 +125,7 @@ impl Builder for Buildctl {
         }
         let scratch = scratch()?;
         let metadata = scratch.path().join("metadata.json");
-        let shadow = shadowed(request, scratch.path()).map_err(|error| {
-            let message = format!("the Dockerfile cannot be read: {error}");
-            Fault::new(FaultKind::Missing, "lian::buildkit::missing_file", message).help("try again")
-        })?;
+        let shadow = shadowed(request, scratch.path()).map_err(|error| unread(&request.dockerfile, &error))?;
         let args = argv::build(shadow.as_ref().unwrap_or(request), &metadata);
         let relay = |event: BuildEvent| {
             // BuildKit's housekeeping is no step of anybody's Dockerfile; the bytes it moves are still shown.
@@ -138,5 +145,22 @@ impl Builder for Buildctl {
     async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
         demand_image("img", &request.image)?;
         verify::verify(&self.solver, request, sink).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_without_room_is_no_fault_of_the_dockerfile() {
+        let dockerfile = Path::new("/p/Dockerfile");
+        // A device that is always full.
+        let error = std::fs::write("/dev/full", "FROM scratch\n").expect_err("it took something");
+        let fault = unread(dockerfile, &error);
+        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::buildkit::disk_full"));
+        let fault = unread(dockerfile, &std::io::ErrorKind::PermissionDenied.into());
+        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Missing, "lian::buildkit::missing_file"));
+        assert!(fault.help.expect("help").contains("/p/Dockerfile"));
     }
 }

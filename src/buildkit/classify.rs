@@ -127,9 +127,9 @@ fn of_process(vertex: &VertexFailure, oom: &OomEvidence) -> Option<Fault> {
                 127 => fault.help("a command was not found: is the tool in the base image, and on its PATH?"),
                 126 => fault.help("a command could not be executed: is it executable, and built for this platform?"),
                 _ if vertex.log_tail.iter().any(|line| line.contains("No space left on device")) => {
-                    fault.help("free disk space with `lian-build gc`, then run `lian-build apply` again")
+                    fault.help("free disk space with `lian-build gc`, then run it again")
                 }
-                _ => fault.help("correct the step, then run `lian-build apply` again"),
+                _ => fault.help("correct the step, then run it again"),
             })
         }
     }
@@ -171,7 +171,7 @@ fn of_world(error: &str, failure: &Failure) -> Option<Fault> {
     if error.contains("no space left on device") || text.contains("no space left on device") {
         // The same the next time: not an infrastructure fault, which is tried again.
         return fault(FaultKind::Unavailable, "lian::buildkit::disk_full", "no space left on the device".to_owned())
-            .map(|fault| fault.help("free disk space with `lian-build gc`, then run `lian-build apply` again"));
+            .map(|fault| fault.help("free disk space with `lian-build gc`, then run it again"));
     }
     of_image(error, text).or_else(|| of_file(error)).or_else(|| of_daemon(error, failure))
 }
@@ -283,14 +283,14 @@ fn of_daemon(error: &str, failure: &Failure) -> Option<Fault> {
     let mut fault =
         Fault::new(FaultKind::Infrastructure, "lian::buildkit::daemon_gone", "the BuildKit daemon went away");
     fault.evidence = Some(one_line(if error.is_empty() { text } else { error }));
-    Some(fault.help("run `lian-build apply` again: it starts a new one; `lian-build doctor` shows the daemon's log"))
+    Some(fault.help("run it again: that starts a new one; `lian-build doctor` shows the daemon's log"))
 }
 
 /// What is left: the Dockerfile itself, or words that nobody has met yet.
 fn of_nothing_known(error: &str, failure: &Failure) -> Fault {
     if failure.exit.is_none() {
         let fault = Fault::new(FaultKind::Infrastructure, "lian::buildkit::buildctl_killed", "buildctl was killed");
-        return fault.help("run `lian-build apply` again");
+        return fault.help("run it again");
     }
     let dockerfile = error.contains("dockerfile parse error") || error.contains("target stage");
     if dockerfile || failure.text.contains("--------------------") {

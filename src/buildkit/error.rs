@@ -10,7 +10,8 @@ pub enum BuildkitError {
     #[diagnostic(
         code(lian::buildkit::not_found),
         help(
-            "run `make setup`, or point LIAN_BUILDKIT_BIN at the folder that holds it; `lian-build doctor` tells more"
+            "put it on the PATH, or its folder in LIAN_BUILDKIT_BIN: it is in the releases of moby/buildkit (`make setup` in a \
+             checkout fetches it); or build in Docker: `--provider docker-local`; `lian-build doctor` tells more"
         )
     )]
     NotFound {
@@ -21,7 +22,7 @@ pub enum BuildkitError {
     },
     /// Steps cannot be run without an OCI runtime.
     #[error("runc is not on the PATH: buildkitd cannot run the steps of a Dockerfile without it")]
-    #[diagnostic(code(lian::buildkit::no_runc), help("run `make setup`, or `apt-get install runc`"))]
+    #[diagnostic(code(lian::buildkit::no_runc), help("install runc, e.g. `apt-get install runc`"))]
     NoRunc,
     /// An ordinary user cannot start the daemon.
     #[error("a BuildKit daemon of our own needs root, and this is user {uid}")]

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::argv;
 use super::image::{self, Settings};
-use super::scratch::scratch;
+use super::scratch::{full, scratch};
 use super::solve::{Solver, Unsolved, fault_of, silent};
 use super::verify::Finding;
 use super::version;
@@ -66,9 +66,11 @@ pub(super) fn write(context: &Path, dockerfile: &str) -> Result<(), Fault> {
         .and_then(|()| std::fs::write(context.join("Dockerfile"), dockerfile))
         .map_err(|error| (context, error));
     written.map_err(|(path, error)| {
-        let message = format!("cannot write {}: {error}", path.display());
-        Fault::new(FaultKind::Infrastructure, "lian::buildkit::scratch", message)
-            .help("free space there, or point TMPDIR at another folder")
+        full(&error, &std::env::temp_dir()).unwrap_or_else(|| {
+            let message = format!("cannot write {}: {error}", path.display());
+            Fault::new(FaultKind::Infrastructure, "lian::buildkit::scratch", message)
+                .help("see whether that folder is there and writable, or set TMPDIR to another one")
+        })
     })
 }
 

@@ -11,11 +11,26 @@ pub(super) fn scratch() -> Result<tempfile::TempDir, Fault> {
     SWEEP.call_once(|| sweep(&std::env::temp_dir()));
     tempfile::Builder::new().prefix(&format!("{}{}-", scratch_prefix(), std::process::id())).tempdir().map_err(
         |error| {
-            let message = format!("no temporary folder could be made in {}: {error}", std::env::temp_dir().display());
-            Fault::new(FaultKind::Infrastructure, "lian::buildkit::scratch", message)
-                .help("free space there, or point TMPDIR at another folder")
+            full(&error, &std::env::temp_dir()).unwrap_or_else(|| {
+                let folder = std::env::temp_dir();
+                let message = format!("no temporary folder could be made in {}: {error}", folder.display());
+                // The same the next time: not an infrastructure fault, which is tried again.
+                Fault::new(FaultKind::Unavailable, "lian::buildkit::scratch", message)
+                    .help("make that folder, and writable, or set TMPDIR to another one")
+            })
         },
     )
+}
+
+/// What there is to say where there is no room for what is written into a scratch folder; none of any other fault.
+pub(super) fn full(error: &std::io::Error, folder: &Path) -> Option<Fault> {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded).then(|| {
+        let folder = folder.display();
+        let message = format!("no space is left in the temporary folder {folder}");
+        Fault::new(FaultKind::Unavailable, "lian::buildkit::disk_full", message)
+            .help(format!("free space in the temporary folder ({folder}), or set TMPDIR to another one"))
+    })
 }
 
 /// Names of scratch folders begin so, with the process's number behind it. Numbers mean something only within one
@@ -42,6 +57,14 @@ fn sweep(folder: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_full_temporary_folder_is_no_fault_of_a_layer_and_waits_for_nobody() {
+        let fault = full(&std::io::ErrorKind::StorageFull.into(), Path::new("/t")).expect("a fault");
+        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::buildkit::disk_full"));
+        assert!(fault.help.expect("help").contains("(/t), or set TMPDIR"));
+        assert!(full(&std::io::ErrorKind::PermissionDenied.into(), Path::new("/t")).is_none());
+    }
 
     #[test]
     fn leftovers_of_the_dead_go_and_those_of_the_living_stay() {

@@ -1,7 +1,9 @@
 //! `lian-build doctor`: what is missing on this machine, and the command that mends it. Refuses: mending it.
 
-use std::path::PathBuf;
-use std::process::Command;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::args::{Format, Global, Project};
 use super::exit::{Exit, Failure, Outcome};
@@ -13,6 +15,13 @@ use crate::report::Style;
 
 /// Free space below which builds are likely to fail.
 const LOW_BYTES: u64 = 5_000_000_000;
+
+/// Where whoever has nothing but the binary gets BuildKit.
+const GET_BUILDKIT: &str = "put buildkitd and buildctl on the PATH, or their folder in LIAN_BUILDKIT_BIN: they are in the releases of \
+                            moby/buildkit and in some distributions' packages (`make setup` in a checkout of lian-build fetches them); \
+                            or build in Docker: `lian-build apply --provider docker-local`";
+/// An engine that has not answered by then answers nobody.
+const ENGINE_ANSWERS: Duration = Duration::from_secs(5);
 
 /// One thing that was looked at.
 struct Finding {
@@ -31,7 +40,10 @@ enum State {
 
 /// Runs the command.
 pub fn doctor(global: &Global, project: &Project) -> Outcome {
-    let findings = [buildkit(), runc(), daemon()?, privileges(), space(&project_root(project)), git(), engine()];
+    let root = project_root(project);
+    let writable = [temporary(&std::env::temp_dir()), kept(&root)];
+    let findings = [buildkit(), runc(), daemon()?, privileges(), space(&root)].into_iter().chain(writable);
+    let findings: Vec<Finding> = findings.chain([git(), remote(), engine()?]).collect();
     let missing = findings.iter().any(|finding| finding.state == State::Missing);
     if global.format == Format::Json {
         let rows: Vec<_> = findings
@@ -72,7 +84,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
 }
 
 /// The first line that a program says about its version.
-fn version(program: &std::path::Path, flag: &str) -> Option<String> {
+fn version(program: &Path, flag: &str) -> Option<String> {
     let output = Command::new(program).arg(flag).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
@@ -84,12 +96,7 @@ fn buildkit() -> Finding {
             let told = version(&found.buildctl, "--version").unwrap_or_else(|| found.buildctl.display().to_string());
             finding("BuildKit", State::Well, told, None)
         }
-        Err(error) => finding(
-            "BuildKit",
-            State::Missing,
-            error.to_string(),
-            Some("make setup, or name a folder with buildkitd and buildctl in LIAN_BUILDKIT_BIN"),
-        ),
+        Err(error) => finding("BuildKit", State::Missing, error.to_string(), Some(GET_BUILDKIT)),
     }
 }
 
@@ -120,7 +127,7 @@ fn daemon() -> Result<Finding, Failure> {
             let told = format!("nothing answers at {}", status.address);
             finding("daemon", State::Missing, told, Some("start it, or unset BUILDKIT_HOST"))
         }
-        Err(error) => finding("daemon", State::Missing, error.to_string(), Some("make setup")),
+        Err(error) => finding("daemon", State::Missing, error.to_string(), Some(GET_BUILDKIT)),
     })
 }
 
@@ -140,10 +147,10 @@ fn privileges() -> Finding {
     finding("privileges", State::Missing, "not root: a buildkitd of one's own needs root", Some(mend))
 }
 
-fn space(project: &std::path::Path) -> Finding {
+fn space(project: &Path) -> Finding {
     let data = data_folder();
-    let existing = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(std::path::Path::new("/"));
-    let free = |folder: &std::path::Path| {
+    let existing = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let free = |folder: &Path| {
         rustix::fs::statvfs(folder).map(|found| found.f_bavail.saturating_mul(found.f_frsize)).unwrap_or(0)
     };
     let least = free(existing).min(free(project));
@@ -161,9 +168,77 @@ fn git() -> Finding {
     }
 }
 
-fn engine() -> Finding {
-    match ["docker", "podman"].into_iter().find(|name| on_path(name).is_some()) {
-        Some(name) => finding("engine", State::Well, format!("{name} is there for `lian-build load`"), None),
-        None => finding("engine", State::Advice, "neither Docker nor podman: only `lian-build load` needs one", None),
+/// Whether something can be written into a folder. Nothing of it is left.
+fn takes(folder: &Path) -> std::io::Result<()> {
+    tempfile::tempfile_in(folder)?.write_all(&[0; 4096])
+}
+
+fn temporary(folder: &Path) -> Finding {
+    let shown = folder.display();
+    match takes(folder) {
+        Ok(()) => finding("TMPDIR", State::Well, format!("{shown} can be written to"), None),
+        Err(error) => {
+            let told = format!("{shown} cannot be written to: {error}");
+            finding("TMPDIR", State::Missing, told, Some("make it, make room in it, or set TMPDIR to another folder"))
+        }
     }
+}
+
+fn kept(root: &Path) -> Finding {
+    let own = root.join(".lian");
+    let folder = if own.is_dir() { own } else { root.to_owned() };
+    let shown = folder.display();
+    match takes(&folder) {
+        Ok(()) => finding("project", State::Well, format!("{shown} can be written to"), None),
+        Err(error) => {
+            let told = format!("{shown} cannot be written to: {error}");
+            let mend = "make it writable: `apply` keeps images and its history there; `check` and `plan` need none";
+            finding("project", State::Missing, told, Some(mend))
+        }
+    }
+}
+
+fn remote() -> Finding {
+    let programs = ["ssh", "ssh-keygen", "rsync"];
+    let absent: Vec<&str> = programs.into_iter().filter(|name| on_path(name).is_none()).collect();
+    if absent.is_empty() {
+        return finding("ssh", State::Well, "ssh, ssh-keygen and rsync are there for runners over SSH", None);
+    }
+    let told = format!("not found: {}; only runners over SSH need that", absent.join(", "));
+    finding("ssh", State::Advice, told, Some("apt-get install openssh-client rsync"))
+}
+
+fn engine() -> Result<Finding, Failure> {
+    let Some(name) = ["docker", "podman"].into_iter().find(|name| on_path(name).is_some()) else {
+        let told = "neither Docker nor podman: only `lian-build load` and `--provider docker-local` need one";
+        return Ok(finding("engine", State::Advice, told, None));
+    };
+    Ok(match show::runtime()?.block_on(asked(name)) {
+        Ok(version) => finding("engine", State::Well, format!("{name} {version} answers, for `lian-build load`"), None),
+        Err(why) => {
+            let mend = format!(
+                "start it, and see whether this user may speak to it (`{name} version`); only `load` and \
+                                `--provider docker-local` need it"
+            );
+            finding("engine", State::Advice, format!("{name} is there, and no engine answers: {why}"), Some(&mend))
+        }
+    })
+}
+
+/// The version of the engine behind a command, or why there is none.
+async fn asked(name: &str) -> Result<String, String> {
+    let format = if name == "docker" { "{{.Server.Version}}" } else { "{{.Version}}" };
+    let mut command = tokio::process::Command::new(name);
+    command.args(["version", "--format", format]).stdin(Stdio::null()).kill_on_drop(true);
+    let output = match tokio::time::timeout(ENGINE_ANSWERS, command.output()).await {
+        Err(_) => return Err(format!("no word within {} s", ENGINE_ANSWERS.as_secs())),
+        Ok(output) => output.map_err(|error| error.to_string())?,
+    };
+    let line = |bytes: &[u8]| {
+        String::from_utf8_lossy(bytes).lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+    };
+    if output.status.success() {
+        return Ok(line(&output.stdout).unwrap_or_default());
+    }
+    Err(line(&output.stderr).unwrap_or_else(|| output.status.to_string()))
 }

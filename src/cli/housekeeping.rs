@@ -12,7 +12,7 @@ use crate::base::human_bytes;
 use crate::buildkit::{self, Daemon, DaemonConfig};
 use crate::graph::UnknownTarget;
 use crate::nickel;
-use crate::ports::{ImageSource, ImageStore as _};
+use crate::ports::ImageSource;
 use crate::registries::{Collected, KeepPolicy, OciLayout, Registry};
 use crate::report::{self, Style};
 use crate::store::Store;
@@ -111,18 +111,14 @@ pub fn gc(
     if registry && !layout.join("index.json").is_file() {
         drop.first().map_or(Ok(()), |name| Err(kept_elsewhere(name)))?;
     }
-    if layout.join("index.json").is_file() {
+    if !layout.join("index.json").is_file() {
+        drop.first().map_or(Ok(()), |name| Err(no_image(name, &[])))?;
+    } else {
         let images = OciLayout::open(&layout)?;
+        let names: Vec<String> = images.list()?.into_iter().map(|image| image.name).collect();
+        // All of them, or none.
+        drop.iter().find(|name| !names.contains(name)).map_or(Ok(()), |name| Err(no_image(name, &names)))?;
         for name in drop {
-            if images.find(name, "latest")?.is_none() {
-                let names: Vec<String> = images.list()?.into_iter().map(|image| image.name).collect();
-                let help = crate::base::nearest(name, names.iter().map(String::as_str)).map_or_else(
-                    || "images are named <namespace>/<layer>".to_owned(),
-                    |near| format!("did you mean `{near}`?"),
-                );
-                let (what, path, cause) = ("the image".to_owned(), name.clone(), "there is none".to_owned());
-                return Err(Failure::usage(UsageError::Unreadable { what, path, cause, help }));
-            }
             add(&mut total, images.drop_image(name)?);
         }
         let policy = keep_bytes.map_or_else(KeepPolicy::default, |bytes| KeepPolicy { bytes });
@@ -162,6 +158,14 @@ pub fn gc(
         None => show::out("cache:  no BuildKit daemon runs; it keeps itself below its bound\n"),
     }
     Ok(Exit::Done)
+}
+
+fn no_image(name: &str, names: &[String]) -> Failure {
+    let near = crate::base::nearest(name, names.iter().map(String::as_str));
+    let help = near
+        .map_or_else(|| "images are named <namespace>/<layer>".to_owned(), |near| format!("did you mean `{near}`?"));
+    let (what, path, cause) = ("the image".to_owned(), name.to_owned(), "there is none".to_owned());
+    Failure::usage(UsageError::Unreadable { what, path, cause, help })
 }
 
 fn kept_elsewhere(name: &str) -> Failure {

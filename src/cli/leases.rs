@@ -14,7 +14,7 @@ use super::show;
 use crate::base::{LeaseId, RunId};
 use crate::ports::OwnedLease;
 use crate::report::{self, LeaseRow, Style};
-use crate::store::{OpenLease, Store};
+use crate::store::{OpenLease, Store, StoreError};
 
 /// A lease that was named and cannot be given back.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -40,15 +40,28 @@ fn settings_of(source: &Source, provider: Option<Provider>) -> Result<Settings, 
     Ok(settings)
 }
 
+/// The ledger of a project, to be written; none where there is no history yet, and none is made to look into.
+fn ledger(settings: &Settings) -> Result<Option<Store>, StoreError> {
+    Store::is_there(&settings.project_root).then(|| Store::open(&settings.project_root)).transpose()
+}
+
+/// The leases in it.
+fn open_leases(ledger: Option<&Store>) -> Result<Vec<OpenLease>, StoreError> {
+    ledger.map(Store::open_leases).transpose().map(Option::unwrap_or_default)
+}
+
 /// Lists the leases of this project, and those that its provider knows.
 pub fn list(global: &Global, source: &Source, provider: Option<Provider>) -> Outcome {
     let settings = settings_of(source, provider)?;
-    let store = Store::open(&settings.project_root)?;
+    let store = ledger(&settings)?;
     let runtime = show::runtime()?;
-    let recovered = runtime.block_on(recover::recover(&store, &settings.project_root))?;
+    let recovered = match &store {
+        Some(store) => runtime.block_on(recover::recover(store, &settings.project_root))?,
+        None => Recovered::default(),
+    };
     recover::tell(global, &recovered);
     let shown = runtime.block_on(owned(&settings)).and_then(|owned| {
-        let rows = rows(&store.open_leases()?, &owned);
+        let rows = rows(&open_leases(store.as_ref())?, &owned);
         match global.format {
             Format::Json => show::json(&report::leases_json(&rows)),
             _ => show::out(&report::leases_table(&rows, now(), Style::stdout())),
@@ -61,8 +74,8 @@ pub fn list(global: &Global, source: &Source, provider: Option<Provider>) -> Out
 /// Strikes leases of dead runs off the books. Whoever says so looks after what they may have left.
 pub fn forget(global: &Global, source: &Source, named: &[String]) -> Outcome {
     let settings = Settings::of_source(source)?;
-    let store = Store::open(&settings.project_root)?;
-    let open = store.open_leases()?;
+    let store = ledger(&settings)?;
+    let open = open_leases(store.as_ref())?;
     // All of them, or none.
     for lease in named {
         let lease = lease.clone();
@@ -75,7 +88,7 @@ pub fn forget(global: &Global, source: &Source, named: &[String]) -> Outcome {
         }
     }
     for lease in named {
-        store.forget_lease(&LeaseId::new(lease.clone()))?;
+        store.as_ref().map_or(Ok(()), |store| store.forget_lease(&LeaseId::new(lease.clone())))?;
         if global.format == Format::Text && !global.quiet {
             eprintln!("the lease {lease} is forgotten: what it may have left at its provider is yours to delete");
         }
@@ -89,10 +102,13 @@ pub fn forget(global: &Global, source: &Source, named: &[String]) -> Outcome {
 /// Gives back what dead runs of this project left, and whatever at its provider is expired; and what is named.
 pub fn gc(global: &Global, source: &Source, provider: Option<Provider>, named: &[String]) -> Outcome {
     let settings = settings_of(source, provider)?;
-    let store = Store::open(&settings.project_root)?;
+    let store = ledger(&settings)?;
     let runtime = show::runtime()?;
-    let mut recovered = runtime.block_on(recover::recover_all(&store, &settings.project_root))?;
-    let collected = collect(&settings, &store, &runtime, &mut recovered, named);
+    let mut recovered = match &store {
+        Some(store) => runtime.block_on(recover::recover_all(store, &settings.project_root))?,
+        None => Recovered::default(),
+    };
+    let collected = collect(&settings, store.as_ref(), &runtime, &mut recovered, named);
     recover::tell(global, &recovered);
     let released: Vec<&str> = recovered.released.iter().map(LeaseId::as_str).collect();
     let stuck: Vec<&str> = recovered.stuck.iter().map(|(lease, _)| lease.as_str()).collect();
@@ -111,13 +127,13 @@ pub fn gc(global: &Global, source: &Source, provider: Option<Provider>, named: &
 /// Gives back what is expired or named; the first name that cannot be is told when all else is done.
 fn collect(
     settings: &Settings,
-    store: &Store,
+    store: Option<&Store>,
     runtime: &tokio::runtime::Runtime,
     recovered: &mut Recovered,
     named: &[String],
 ) -> Outcome {
     let owned = runtime.block_on(owned(settings))?;
-    let open = store.open_leases()?;
+    let open = open_leases(store)?;
     let alive = |lease: &LeaseId| open.iter().any(|open| open.alive && open.lease == *lease);
     let wanted = |lease: &&OwnedLease| {
         let over = lease.expires.is_some_and(|expires| expires <= now());

@@ -33,7 +33,9 @@ pub fn logs(global: &Global, project: &Project, run: &str, layer: Option<&str>) 
     }
     let style = Style::stdout();
     if logs.is_empty() && !global.quiet {
-        let _ = writeln!(out, "run {run} built nothing");
+        let last = last_with_logs(&store)?;
+        let last = last.map_or(String::new(), |last| format!(": `lian-build logs {last}` is the last that did"));
+        let _ = writeln!(out, "run {run} built nothing{last}");
     }
     for (name, path, log) in logs {
         let head = if layer.is_none() { format!("{}\n", style.strong(&name)) } else { String::new() };
@@ -44,6 +46,16 @@ pub fn logs(global: &Global, project: &Project, run: &str, layer: Option<&str>) 
         }
     }
     ended(out.flush().map_err(Stop::from))
+}
+
+/// The newest run that built anything, and whose logs are still kept.
+fn last_with_logs(store: &Store) -> Result<Option<RunId>, StoreError> {
+    for run in store.runs(usize::MAX)? {
+        if !store.logs(&run.id, None)?.is_empty() {
+            return Ok(Some(run.id));
+        }
+    }
+    Ok(None)
 }
 
 /// Why copying stopped.
@@ -156,6 +168,25 @@ mod tests {
         assert_eq!(value["logs"][0], serde_json::json!({ "layer": "app", "log": text }));
         assert_eq!(value["logs"][1]["layer"], "base");
         assert_eq!(json(b"")["logs"][0]["log"], "");
+    }
+
+    #[test]
+    fn the_last_run_with_logs_is_known_where_there_is_one() {
+        use crate::base::Timestamp;
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path()).expect("a store");
+        assert_eq!(last_with_logs(&store).expect("readable"), None);
+        let mut built = Vec::new();
+        for (at, builds) in [(1, true), (2, true), (3, false)] {
+            let id = store.begin("apply", Timestamp(at)).expect("a run").id().clone();
+            if builds {
+                let folder = dir.path().join(".lian/logs").join(id.as_str());
+                std::fs::create_dir_all(&folder).expect("writable");
+                std::fs::write(folder.join("app.log"), "text").expect("writable");
+                built.push(id);
+            }
+        }
+        assert_eq!(last_with_logs(&store).expect("readable"), built.pop());
     }
 
     #[test]

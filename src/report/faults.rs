@@ -103,7 +103,7 @@ fn head(fault: &Fault, again: bool) -> String {
 fn what_to_do(kind: FaultKind, run: &RunId, layer: &str) -> String {
     match kind {
         FaultKind::Build => {
-            format!("read `lian-build logs {run} {layer}`, mend the step, then `lian-build apply` again")
+            format!("read `lian-build logs {run} {layer}`, mend the step, then run it again")
         }
         FaultKind::OutOfMemory => {
             "set a larger `runner_type` in .build-spec.ncl, or lower the parallelism of the step (e.g. CARGO_BUILD_JOBS)".to_owned()
@@ -112,12 +112,12 @@ fn what_to_do(kind: FaultKind, run: &RunId, layer: &str) -> String {
             "let the Dockerfile install it, or take it out of the layer's `tools_provided` and `artifact_paths`"
                 .to_owned()
         }
-        FaultKind::ContextMoved => "run `lian-build apply` again when the files rest".to_owned(),
+        FaultKind::ContextMoved => "run it again when the files rest".to_owned(),
         FaultKind::Infrastructure | FaultKind::Unavailable => {
-            "`lian-build doctor` says what this machine lacks; then run `lian-build apply` again".to_owned()
+            "`lian-build doctor` says what this machine lacks; then run it again".to_owned()
         }
         FaultKind::Bug => format!("please report it, with the output of `lian-build logs {run} {layer}`"),
-        FaultKind::Missing => format!("provide what is missing, then `lian-build apply --target {layer}`"),
+        FaultKind::Missing => "provide what is missing, then run it again".to_owned(),
         FaultKind::Timeout => {
             format!("`lian-build logs {run} {layer}` shows where the time went; or raise its time budget")
         }
@@ -155,7 +155,7 @@ pub(super) mod tests {
 
     pub fn failed() -> StepEnd {
         let mut fault = Fault::new(FaultKind::Build, "lian::buildkit::step", "exit code: 101")
-            .help("mend the Dockerfile's step, then `lian-build apply` again");
+            .help("mend the Dockerfile's step, then run it again");
         fault.step = Some("[4/6] RUN cargo chef cook --release".into());
         fault.log_tail = vec!["error[E0308]: mismatched types".into(), "error: could not compile".into()];
         StepEnd { fault: Some(fault), ..end("rust-deps", Outcome::Failed) }

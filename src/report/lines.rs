@@ -216,8 +216,7 @@ fn step_words(name: &str) -> String {
 
 /// What to do about a lease that could not be given back.
 pub fn stuck_help(style: Style) -> String {
-    let help =
-        "it may still be billed: mend that, then type `lian-build leases gc`; every later apply tries again, too";
+    let help = "it may still be billed: mend that, then type `lian-build leases gc`; every later run tries again, too";
     format!("{} {help}", style.strong("help:"))
 }
 
@@ -276,7 +275,10 @@ pub fn summary(
     }
     let line = parts.join(" · ");
     lines.push(match stopped {
-        true => format!("\nstopped · {line}\nwhat was built is kept: `lian-build apply` goes on from here"),
+        true if built > 0 => {
+            format!("\nstopped · {line}\nwhat was built is kept: the same command goes on from here")
+        }
+        true => format!("\nstopped · {line}"),
         false => format!("\n{line}"),
     });
     if !board.stuck.is_empty() {

@@ -145,6 +145,13 @@ fn a_stop_is_answered_at_once_even_in_quiet() {
     insta::assert_snapshot!(text);
 }
 
+#[test]
+fn a_stop_before_anything_was_built_promises_nothing() {
+    let mut progress = Progress::new(&example(), LOOK);
+    let text = told(&mut progress, [finished(RunOutcome::Cancelled, [0, 2, 0, 2])]);
+    assert!(text.contains("stopped · ") && !text.contains("is kept"), "{text}");
+}
+
 fn halfway() -> Progress {
     let mut progress = Progress::new(&plan(), LOOK);
     let runner_type = "cax31".to_owned();

@@ -49,10 +49,7 @@ alter table builds add column phases text;
 /// Opens the history of a project, making its folder and tables where they are missing.
 pub fn open(folder: &Path) -> Result<(Connection, PathBuf), StoreError> {
     std::fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
-    let ignore = folder.join(".gitignore");
-    if !ignore.exists() {
-        std::fs::write(&ignore, "*\n").map_err(StoreError::io("write", &ignore))?;
-    }
+    ignored(folder)?;
     let path = folder.join(FILE);
     let database = StoreError::database(&path);
     let connection = Connection::open(&path).map_err(&database)?;
@@ -63,6 +60,31 @@ pub fn open(folder: &Path) -> Result<(Connection, PathBuf), StoreError> {
     connection.pragma_update(None, "foreign_keys", true).map_err(&database)?;
     migrate(&connection, &path)?;
     Ok((connection, path))
+}
+
+/// Sees to it that git leaves the folder alone. The file is there whole or not at all, whatever becomes of the disk; one
+/// that an earlier lian-build left empty is mended where that can be done.
+fn ignored(folder: &Path) -> Result<(), StoreError> {
+    use std::io::Write as _;
+    use std::os::unix::fs::PermissionsExt as _;
+    let ignore = folder.join(".gitignore");
+    let there = match std::fs::read(&ignore) {
+        Ok(text) if text.is_empty() => true,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+        // What else is in it is the user's will.
+        _ => return Ok(()),
+    };
+    let write = || {
+        let mode = std::fs::Permissions::from_mode(0o666);
+        let mut file = tempfile::Builder::new().prefix(".gitignore-").permissions(mode).tempfile_in(folder)?;
+        file.write_all(b"*\n")?;
+        file.as_file().sync_all()?;
+        file.persist(&ignore).map_err(|error| error.error)
+    };
+    match write() {
+        Err(error) if !there => Err(StoreError::io("write", &ignore)(error)),
+        _ => Ok(()),
+    }
 }
 
 /// Whether there is a history in this folder.
@@ -121,4 +143,26 @@ fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     });
     connection.execute_batch(if done.is_ok() { "commit" } else { "rollback" }).map_err(&database)?;
     done.map_err(&database)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_ignore_file_is_mended_and_one_with_a_word_in_it_left() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let ignore = dir.path().join(".gitignore");
+        for (before, after) in [(None, "*\n"), (Some(""), "*\n"), (Some("runs\n"), "runs\n")] {
+            match before {
+                None => assert!(!ignore.exists()),
+                Some(text) => std::fs::write(&ignore, text).expect("writable"),
+            }
+            drop(open(dir.path()).expect("a history"));
+            assert_eq!(std::fs::read_to_string(&ignore).expect("readable"), after, "from {before:?}");
+        }
+        let names = std::fs::read_dir(dir.path()).expect("readable").filter_map(Result::ok);
+        let names: Vec<_> = names.map(|entry| entry.file_name()).filter(|name| name != ".gitignore").collect();
+        assert!(names.iter().all(|name| name.to_string_lossy().starts_with(FILE)), "{names:?}");
+    }
 }

@@ -32,7 +32,9 @@ pub enum StoreError {
     #[error("no space is left to write {path}")]
     #[diagnostic(
         code(lian::store::disk_full),
-        help("free some disk space, e.g. with `lian-build gc`, then run it again")
+        help(
+            "free space on the disk of the project (its quota counts, too), then run it again; `lian-build gc` removes old images"
+        )
     )]
     DiskFull {
         /// The file.
@@ -60,7 +62,11 @@ pub enum StoreError {
     #[error("the history {path} is damaged")]
     #[diagnostic(
         code(lian::store::corrupt),
-        help("it may be deleted: images stay, only estimates and the list of runs are lost")
+        help(
+            "move it aside, and keep it: it knows which runners are still to be given back. Then `lian-build leases \
+             --provider …` lists what its provider has, and `lian-build leases gc --provider … --lease ID` gives it back. \
+             Images stay; estimates and the list of runs begin anew"
+        )
     )]
     Corrupt {
         /// The file.
@@ -83,7 +89,11 @@ pub enum StoreError {
     #[error("the history {path} cannot be used")]
     #[diagnostic(
         code(lian::store::database),
-        help("move it away and run it again: images stay, only estimates and the list of runs are lost")
+        help(
+            "see whether the disk is well, and run it again. Where that does not help, move it aside, and keep it: it knows which runners are still to be given back. Then `lian-build leases \
+             --provider …` lists what its provider has, and `lian-build leases gc --provider … --lease ID` gives it back. \
+             Images stay; estimates and the list of runs begin anew"
+        )
     )]
     Database {
         /// The file.
@@ -96,7 +106,12 @@ pub enum StoreError {
     #[error("the history {path} has version {found}, and this lian-build knows {known}")]
     #[diagnostic(
         code(lian::store::newer),
-        help("use the newer lian-build, or delete the file: only estimates and the list of runs are lost")
+        help(
+            "use the newer lian-build: the file also knows which runners are still to be given back. Where there is none, \
+             move it aside, and keep it: it knows which runners are still to be given back. Then `lian-build leases \
+             --provider …` lists what its provider has, and `lian-build leases gc --provider … --lease ID` gives it back. \
+             Images stay; estimates and the list of runs begin anew"
+        )
     )]
     Newer {
         /// The file.
@@ -177,6 +192,9 @@ impl StoreError {
             let path = path.clone();
             match source.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => Self::DiskFull { path, source: Cause::Database(source) },
+                Some(ErrorCode::SystemIoFailure) if wants_room(&source) => {
+                    Self::DiskFull { path, source: Cause::Database(source) }
+                }
                 Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied | ErrorCode::CannotOpen) => {
                     Self::ReadOnly { path, source: Cause::Database(source) }
                 }
@@ -184,6 +202,60 @@ impl StoreError {
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path, source },
                 _ => Self::Database { path, source },
             }
+        }
+    }
+}
+
+/// Whether SQLite failed where it writes. A full disk is no `SQLITE_FULL` where the log's index cannot grow, a quota is
+/// used up, or what was written finds no room when it is flushed.
+fn wants_room(error: &rusqlite::Error) -> bool {
+    use rusqlite::ffi::{SQLITE_IOERR_FSYNC, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE};
+    let code = error.sqlite_error().map(|error| error.extended_code);
+    code.is_some_and(|code| {
+        [SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC, SQLITE_IOERR_TRUNCATE].contains(&code)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn told(extended: i32) -> StoreError {
+        let failure = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(extended), None);
+        StoreError::database(Path::new("/p/.lian/lian.db"))(failure)
+    }
+
+    fn help(error: &StoreError) -> String {
+        miette::Diagnostic::help(error).expect("help").to_string()
+    }
+
+    #[test]
+    fn a_disk_without_room_is_told_as_such_whichever_way_sqlite_notices() {
+        // SQLITE_FULL, and SQLITE_IOERR_ of WRITE, FSYNC, TRUNCATE and SHMSIZE, by their numbers.
+        for code in [13, 778, 1034, 1546, 4874] {
+            let error = told(code);
+            assert!(matches!(error, StoreError::DiskFull { .. }), "{code}: {error:?}");
+            assert!(help(&error).contains("free space") && !help(&error).contains("aside"), "{code}: {}", help(&error));
+        }
+        // SQLITE_IOERR_READ and SQLITE_IOERR_LOCK are about something else.
+        for code in [266, 3850] {
+            assert!(matches!(told(code), StoreError::Database { .. }), "{code}");
+        }
+    }
+
+    #[test]
+    fn whoever_parts_with_the_history_is_told_of_the_ledger_in_it() {
+        // SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_IOERR_READ.
+        let newer = StoreError::Newer { path: "/p/.lian/lian.db".into(), found: 9, known: 3 };
+        for error in [told(11), told(26), told(266), newer] {
+            let help = help(&error);
+            assert!(help.contains("runners are still to be given back"), "{help}");
+            assert!(
+                help.contains("keep it") && help.contains("`lian-build leases gc --provider … --lease ID`"),
+                "{help}"
+            );
         }
     }
 }

@@ -346,7 +346,7 @@ mod tests {
             .expect("writable");
         let error = Store::open(dir.path()).map(|_| ()).expect_err("it was opened");
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
-        assert!(miette::Diagnostic::help(&error).expect("help").to_string().contains("may be deleted"));
+        assert!(miette::Diagnostic::help(&error).expect("help").to_string().contains("keep it"));
         let error = Store::open_existing(dir.path()).map(|_| ()).expect_err("it was opened");
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
     }

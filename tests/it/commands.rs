@@ -1,6 +1,6 @@
 //! The commands around a build: usage, schemas, completions, logs and locks, without a daemon.
 
-use crate::support::project::{Project, text};
+use crate::support::project::{Project, Ran, text};
 
 fn one_layer() -> Project {
     let project = Project::new();
@@ -177,4 +177,72 @@ fn a_programs_last_line_is_the_end_of_the_run_whatever_happens() {
     let last = events.last().expect("a last line");
     assert_eq!((text(&last["type"]), text(&last["outcome"])), ("run.finished", "failure"));
     assert_eq!(events[0]["ok"], false, "what is wrong comes first");
+}
+
+#[test]
+fn leases_of_a_project_without_a_history_are_listed_and_nothing_is_made() {
+    let project = one_layer();
+    let listed = project.lian(&["leases", "--format", "json"]).exits(0).json();
+    assert_eq!(listed["leases"], serde_json::json!([]), "{listed}");
+    let collected = project.lian(&["leases", "gc", "--format", "json"]).exits(0).json();
+    assert_eq!(collected["released"], serde_json::json!([]), "{collected}");
+    let unknown = project.lian(&["leases", "gc", "--forget", "r-1"]).exits(64);
+    assert!(unknown.stderr.contains("lian::leases::unknown"), "{}", unknown.both());
+    assert!(!project.path().join(".lian").exists(), "a history was made only to look into it");
+}
+
+#[test]
+fn an_image_that_is_not_there_is_not_dropped_as_if_it_were() {
+    let project = one_layer();
+    let ran = project.lian(&["gc", "--drop", "nope/nope"]).exits(64);
+    assert!(ran.stderr.contains("nope/nope") && ran.stderr.contains("there is none"), "{}", ran.both());
+}
+
+#[test]
+fn doctor_asks_the_engine_and_tries_its_folders() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let project = one_layer();
+    // Docker's command is installed, and no engine is behind it.
+    project.write("bin/docker", "#!/bin/sh\necho Cannot connect to the Docker daemon >&2\nexit 1\n");
+    let docker = project.path().join("bin/docker");
+    std::fs::set_permissions(&docker, std::fs::Permissions::from_mode(0o755)).expect("own file");
+    let looked = |temporary: &str| {
+        let mut command = project.command(&["doctor", "--format", "json"]);
+        command.env("PATH", project.path().join("bin")).env("TMPDIR", temporary);
+        let output = command.output().expect("it runs");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).expect("JSON")
+    };
+    let told = looked("/nowhere/at/all");
+    let state = |name: &str| {
+        let findings = told["findings"].as_array().expect("findings");
+        let finding = findings.iter().find(|finding| finding["name"] == name).expect("a finding");
+        (text(&finding["state"]).to_owned(), format!("{} {}", finding["detail"], finding["mend"]))
+    };
+    let (engine, detail) = state("engine");
+    assert!(engine == "advice" && detail.contains("Cannot connect to the Docker daemon"), "{told}");
+    let (temporary, detail) = state("TMPDIR");
+    assert!(temporary == "missing" && detail.contains("set TMPDIR"), "{told}");
+    assert_eq!(state("project").0, "well", "{told}");
+    let (ssh, detail) = state("ssh");
+    assert!(ssh == "advice" && detail.contains("ssh-keygen, rsync"), "{told}");
+    let (buildkit, detail) = state("BuildKit");
+    assert!(buildkit == "well" || detail.contains("releases of moby/buildkit"), "{told}");
+    assert!(!project.path().join(".lian").exists(), "looking left something");
+}
+
+#[test]
+fn a_temporary_folder_that_is_not_there_is_this_machines_fault_and_tried_once() {
+    let project = Project::with_base();
+    project.layer(
+        "base",
+        "  build_base = { image = \"base.example/busybox:1\" },",
+        "FROM base.example/busybox:1\nRUN echo hello\n",
+    );
+    let mut command = project.command(&["apply", "--format", "json"]);
+    let ran: Ran = command.env("TMPDIR", "/nowhere/at/all").output().expect("it runs").into();
+    let ran = ran.exits(4);
+    let events = ran.events();
+    let end = events.iter().find(|event| event["type"] == "step.finished").expect("an end");
+    assert_eq!((text(&end["fault"]["kind"]), text(&end["fault"]["code"])), ("unavailable", "lian::buildkit::scratch"));
+    assert!(!events.iter().any(|event| event["type"] == "step.retried"), "{}", ran.both());
 }

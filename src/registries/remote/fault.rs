@@ -64,6 +64,13 @@ impl Faults {
 
     /// No answer, and why.
     pub(super) fn silent(&self, why: &str) -> ImageStoreError {
+        // What rustls makes of an answer that is no TLS at all.
+        if why.contains("InvalidContentType") {
+            return self.told(
+                format!("seems to speak plain HTTP, and was asked over TLS: {why}"),
+                "say so: `plain_http = true` in the workflow's `registry`, or `--plain-http` for `lian-build dispatch`",
+            );
+        }
         self.told(
             format!("cannot be reached: {why}"),
             "check the network and `registry.address` in the workflow; a registry without TLS needs `plain_http = true`",
@@ -138,6 +145,10 @@ mod tests {
         let denied = faults.answered("a/b", StatusCode::FORBIDDEN, body);
         assert_eq!(denied.to_string(), "host:5000 denies access to a/b: 403 (DENIED no rights)");
         assert!(help(&denied).contains("docker login host:5000"));
+        let plain = faults.silent("error sending request: received corrupt message of type InvalidContentType");
+        assert!(plain.to_string().contains("seems to speak plain HTTP"), "{plain}");
+        assert!(help(&plain).contains("`plain_http = true`") && help(&plain).contains("`--plain-http`"));
+        assert!(!faults.silent("connection refused").to_string().contains("plain HTTP"));
         assert!(help(&faults.answered("a/b", StatusCode::NOT_FOUND, b"<html>")).contains("Harbor"));
         assert!(faults.answered("a/b", StatusCode::BAD_GATEWAY, b"").to_string().ends_with(": 502"));
     }
