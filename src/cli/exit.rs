@@ -117,6 +117,7 @@ const MACHINE: &[&str] = &[
     "lian::store::disk_full",
     "lian::store::read_only",
     "lian::store::corrupt",
+    "lian::store::newer",
     "lian::store::busy",
     "lian::registries::io",
     "lian::registries::corrupt",

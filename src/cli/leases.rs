@@ -118,20 +118,34 @@ pub fn gc(global: &Global, source: &Source, provider: Option<Provider>, named: &
         Format::Json => show::json(&serde_json::json!({ "schema": 1, "released": released, "stuck": stuck })),
         _ if global.quiet => {}
         _ if released.is_empty() && stuck.is_empty() && collected.is_err() => {}
-        _ if released.is_empty() && stuck.is_empty() => show::out("nothing to give back\n"),
+        _ if released.is_empty() && stuck.is_empty() => {
+            show::out(&format!("nothing to give back{}\n", others(collected.as_ref().map_or(0, |others| *others))));
+        }
         _ => show::out(&format!("{} given back\n", report::count(released.len(), "runner"))),
     }
-    outranked(collected, !stuck.is_empty())
+    outranked(collected.map(|_| Exit::Done), !stuck.is_empty())
 }
 
-/// Gives back what is expired or named; the first name that cannot be is told when all else is done.
+/// What is left to others, for a person who may have run something from another folder.
+fn others(count: usize) -> String {
+    match count {
+        0 => String::new(),
+        count => format!(
+            "; {} of other projects not expired yet: `lian-build leases` lists them, `leases gc --lease ID` gives one back",
+            report::count(count, "lease")
+        ),
+    }
+}
+
+/// Gives back what is expired or named; the first name that cannot be is told when all else is done. How many leases of
+/// others stay.
 fn collect(
     settings: &Settings,
     store: Option<&Store>,
     runtime: &tokio::runtime::Runtime,
     recovered: &mut Recovered,
     named: &[String],
-) -> Outcome {
+) -> Result<usize, Failure> {
     let owned = runtime.block_on(owned(settings))?;
     let open = open_leases(store)?;
     let alive = |lease: &LeaseId| open.iter().any(|open| open.alive && open.lease == *lease);
@@ -158,7 +172,8 @@ fn collect(
             ),
         }));
     }
-    Ok(Exit::Done)
+    let others = owned.iter().filter(|owned| !seen.contains(owned.lease.as_str()) && !alive(&owned.lease));
+    Ok(others.count())
 }
 
 fn unknown<'a>(lease: String, known: impl Iterator<Item = &'a str>) -> NamedLease {
