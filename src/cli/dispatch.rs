@@ -105,7 +105,10 @@ pub fn dispatch(global: &Global, wishes: &Dispatch) -> Outcome {
     apply::finish(global, |told| {
         let image = apply::or_remind(image_of(wishes))?;
         let settings = apply::or_remind(settings_of(wishes, &image))?;
-        let survey = |settings: &Settings| Ok(Survey::of_one(settings, catalog(wishes, settings, &image)));
+        let survey = |settings: &Settings| {
+            demand_dockerfile(wishes)?;
+            Ok(Survey::of_one(settings, catalog(wishes, settings, &image)))
+        };
         apply::run(global, settings, survey, Pace { width: 1, keep_going: true }, told)
     })
 }
@@ -170,15 +173,6 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Settings, Failure> {
             help: "name an existing folder with --context".to_owned(),
         })
     })?;
-    let file = wishes.dockerfile.clone().unwrap_or_else(|| wishes.context.join("Dockerfile"));
-    if !file.is_file() {
-        return Err(Failure::usage(UsageError::Unreadable {
-            what: "the Dockerfile".to_owned(),
-            path: file.display().to_string(),
-            cause: "there is no such file".to_owned(),
-            help: "name it with --dockerfile, relative to where you are".to_owned(),
-        }));
-    }
     let project_root = project_of(&context);
     let mut base_images =
         settings::substitutes(workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone())))?;
@@ -211,6 +205,19 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Settings, Failure> {
         project_root,
         workflow,
     })
+}
+
+fn demand_dockerfile(wishes: &Dispatch) -> Result<(), Failure> {
+    let file = wishes.dockerfile.clone().unwrap_or_else(|| wishes.context.join("Dockerfile"));
+    if !file.is_file() {
+        return Err(Failure::usage(UsageError::Unreadable {
+            what: "the Dockerfile".to_owned(),
+            path: file.display().to_string(),
+            cause: "there is no such file".to_owned(),
+            help: "name it with --dockerfile, relative to where you are".to_owned(),
+        }));
+    }
+    Ok(())
 }
 
 /// The project of a context: the nearest folder with a `.git`; else where the command was typed, if the context lies below it,
