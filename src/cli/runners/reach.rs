@@ -125,7 +125,7 @@ impl Reached {
         let inner = buildctl.with_counters(Arc::clone(&counters));
         let session = Arc::new(OverLink { inner, link: Arc::clone(&link) });
         Ok(match self.transfer {
-            ContextTransfer::Session => Arc::new(Remote { link, builder: session }),
+            ContextTransfer::Session => Arc::new(InPlace { builder: session, counters: Some(counters) }),
             ContextTransfer::Rsync => {
                 let address = format!("unix://{DAEMON_SOCKET}");
                 let there = BuildctlThere::new(link.ssh(), &address, PRIVATE, counters);
@@ -167,7 +167,8 @@ async fn brought(container: &Container) -> Result<Binaries, Fault> {
     Ok(Binaries { buildctl: file, buildkitd: None })
 }
 
-/// A daemon to which buildctl on this machine brings everything.
+/// A daemon to which buildctl on this machine brings everything: this machine's own, one in a container, or one whose socket
+/// is forwarded here.
 struct InPlace {
     builder: Arc<dyn Builder>,
     /// None where steps of several layers are counted together: they say nothing of one.
@@ -196,30 +197,6 @@ impl Counters for InPlace {
 
     fn pace(&self) -> Duration {
         self.counters.as_ref().map_or(Duration::from_secs(60), |counters| counters.pace())
-    }
-}
-
-/// A host whose daemon's socket is forwarded here.
-struct Remote {
-    link: Arc<Link>,
-    builder: Arc<dyn Builder>,
-}
-
-#[async_trait]
-impl Runner for Remote {
-    async fn sync(&self, _request: &BuildRequest, _sink: &BuildSink<'_>) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn builder(&self) -> Arc<dyn Builder> {
-        Arc::clone(&self.builder)
-    }
-}
-
-#[async_trait]
-impl Counters for Remote {
-    async fn usage(&self) -> Result<Usage, Fault> {
-        self.link.usage().await
     }
 }
 
