@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use lian_build::ports::ImageSource;
+use lian_build::domain::ports::ImageSource;
 
 #[path = "../tests/it/support/buildkitd.rs"]
 #[allow(dead_code, reason = "the tests use more of it")]

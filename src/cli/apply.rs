@@ -1,24 +1,25 @@
 //! `lian-build apply`: draws the plan and carries it out. Refuses: deciding how (see `life`) and doing it (see `drive`).
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use super::args::{Format, Global, Project, Selection};
-use super::blueprint;
 use super::carry;
-use super::exit::{Exit, Failure, Outcome, outranked};
+use super::exit::{Exit, Outcome, outranked};
 use super::housekeeping;
-use super::images::Images;
-use super::runners::bounds::Pace;
-use super::runners::platforms;
-use super::runners::recover;
-use super::runners::rent::Renting;
-use super::settings::Settings;
+use super::recovered;
 use super::show;
-use super::survey::Survey;
-use crate::base::Timestamp;
-use crate::model::{EventBody, Outcome as StepOutcome, RunOutcome, RunState};
-use crate::store::{Store, Tally};
+use crate::adapters::store::{Store, Tally};
+use crate::app::config::Settings;
+use crate::app::images::Images;
+use crate::app::planning::platforms;
+use crate::app::planning::prepare;
+use crate::app::planning::survey::Survey;
+use crate::app::runners::bounds::Pace;
+use crate::app::runners::rent::Renting;
+use crate::app::{self, Error, recover};
+use crate::domain::model::{EventBody, Outcome as StepOutcome, RunOutcome, RunState};
+use crate::system::now;
 
 /// What was asked for, beside the selection.
 #[derive(Debug, Clone, Copy)]
@@ -32,15 +33,15 @@ pub struct Wishes {
 /// Runs the command. Whatever happens, a program's last line is `run.finished`.
 pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome {
     finish(global, |told| {
-        let settings = or_remind(Settings::of_selection(selection))?;
+        let settings = or_remind(Settings::of_selection(&selection.into()))?;
         let pace = Pace { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
         run(global, settings, Survey::take, pace, told)
     })
 }
 
 /// Where nobody knows which project is meant, nothing is given back; that something waits is said all the same.
-pub fn or_remind<T>(settings: Result<T, Failure>) -> Result<T, Failure> {
-    settings.inspect_err(|_| recover::remind(&housekeeping::project_root(&Project { project: ".".into() })))
+pub fn or_remind<T, E>(settings: Result<T, E>) -> Result<T, E> {
+    settings.inspect_err(|_| recovered::remind(&housekeeping::project_root(&Project { project: ".".into() })))
 }
 
 /// Sees to a program's last line, however the work ends: `told` says whether the run began, and so tells its end itself.
@@ -62,21 +63,21 @@ pub fn finish(global: &Global, work: impl FnOnce(&mut bool) -> Outcome) -> Outco
 pub fn run(
     global: &Global,
     settings: Settings,
-    survey: impl Fn(&Settings) -> Result<Survey, Failure>,
+    survey: impl Fn(&Settings) -> Result<Survey, Error>,
     pace: Pace,
     told: &mut bool,
 ) -> Outcome {
     let root = settings.project_root.clone();
-    let left = recover::first(global, &root)?;
+    let left = recovered::first(global, &root)?;
     let outcome = build(global, settings, survey, pace, told);
-    outranked(outcome, recover::is_stuck(&root, left))
+    outranked(outcome, recovered::is_stuck(&root, left))
 }
 
 /// Plans and builds; what dead runs left is given back.
 fn build(
     global: &Global,
     mut settings: Settings,
-    survey: impl Fn(&Settings) -> Result<Survey, Failure>,
+    survey: impl Fn(&Settings) -> Result<Survey, Error>,
     pace: Pace,
     told: &mut bool,
 ) -> Outcome {
@@ -96,9 +97,9 @@ fn build(
     let images = Images::open(&settings)?;
     // Whatever the plan reuses stays until the run is over.
     let in_use = images.in_use()?;
-    let mut blueprint = blueprint::draw(&settings, &survey, graph, Some(images.store()), Some(&store), &renting)?;
-    blueprint::give_secrets(&settings, &survey, &mut blueprint.jobs)?;
-    super::pins::add_missing(&settings, &blueprint.pins)?;
+    let mut blueprint = prepare::prepare(&settings, &survey, graph, Some(images.store()), Some(&store), &renting)?;
+    prepare::give_secrets(&settings, &survey, &mut blueprint.jobs)?;
+    crate::app::planning::pins::add_missing(&settings, &blueprint.pins)?;
     // An image that is reused is what the catalog says now, whatever was built in between.
     for step in blueprint.plan.steps.iter().filter(|step| step.digest.is_some()) {
         images.store().point(step.image.trim_end_matches(":latest"), "latest", &step.key)?;
@@ -115,8 +116,8 @@ fn build(
             // A bug of ours must not be somebody's bill: with its session the run is dead, and what it left goes back.
             runtime.shutdown_background();
             drop(session);
-            let left = show::runtime()?.block_on(recover::recover_all(&store, &settings.project_root))?;
-            recover::tell(global, &left);
+            let left = app::runtime()?.block_on(recover::recover_all(&store, &settings.project_root))?;
+            recovered::tell(global, &left);
             std::panic::resume_unwind(panic);
         }
     };
@@ -161,10 +162,4 @@ pub fn width(settings: &Settings, said: Option<usize>) -> usize {
     let processors = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
     let said = said.filter(|width| *width > 0).or(Some(settings.workflow.parallel));
     said.filter(|width| *width > 0).unwrap_or_else(processors)
-}
-
-/// The clock of the command line.
-pub fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

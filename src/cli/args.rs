@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::runners::place::Provider;
+use super::provider_flags::Provider;
+use crate::app::config;
 
 /// Builds a catalog of container-image layers with BuildKit: checks that they fit together, says what must be rebuilt
 /// and why, and builds it.
@@ -328,7 +329,7 @@ pub struct Selection {
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub build_arg: Vec<(String, String)>,
     #[command(flatten)]
-    pub place: super::runners::place::Place,
+    pub place: super::provider_flags::ProviderFlags,
     #[command(flatten)]
     pub layout: Layout,
 }
@@ -347,6 +348,32 @@ pub struct Project {
     /// A folder of the project
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub project: PathBuf,
+}
+
+impl From<&Source> for config::Source {
+    fn from(source: &Source) -> Self {
+        Self {
+            catalog: source.catalog.clone(),
+            workflow: source.workflow.clone(),
+            set: source.set.clone(),
+            allow_imports: source.allow_import.clone(),
+        }
+    }
+}
+
+impl From<&Selection> for config::Selection {
+    fn from(selection: &Selection) -> Self {
+        Self {
+            source: (&selection.source).into(),
+            targets: selection.target.clone(),
+            forced: selection.force.clone(),
+            base_images: selection.base_image.clone(),
+            ca_bundle: selection.ca_bundle.clone(),
+            build_args: selection.build_arg.clone(),
+            placement: selection.place.into(),
+            layout: selection.layout.layout.clone(),
+        }
+    }
 }
 
 pub fn parse_pair(text: &str) -> Result<(String, String), String> {

@@ -4,21 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::args::{Format, Global};
-use super::blueprint::Blueprint;
 use super::exit::{Exit, Failure};
-use super::runners::bounds::{self, Pace};
-use super::runners::reach::Reached;
-use super::runners::rent::Renting;
-use super::settings::Settings;
 use super::show;
 use super::signals;
-use crate::context::Reader;
-use crate::drive::{self, World};
-use crate::life::Run;
-use crate::model::{FaultKind, Outcome as StepOutcome, RunOutcome, RunState, Size};
-use crate::ports::{ImageStore, Journal, Observer};
+use crate::adapters::context::Reader;
+use crate::adapters::store::{Session, Tally};
+use crate::app::config::Settings;
+use crate::app::execute::{self, World};
+use crate::app::planning::prepare::Blueprint;
+use crate::app::runners::bounds::{self, Pace};
+use crate::app::runners::reach::Reached;
+use crate::app::runners::rent::Renting;
+use crate::domain::life::Run;
+use crate::domain::model::{FaultKind, Outcome as StepOutcome, RunOutcome, RunState, Size};
+use crate::domain::ports::{ImageStore, Journal, Observer};
 use crate::report::{self, Look, Style};
-use crate::store::{Session, Tally};
 
 /// The exit code of a run. Where every layer that failed did so for want of a runner or a service, however often that was
 /// tried, no layer is to blame.
@@ -83,15 +83,15 @@ pub async fn carry_out(
         max_lifetime: Duration::from_secs(settings.workflow.runners.max_lifetime_min * 60),
     };
     let run = Run::new(id.clone(), specs, limits);
-    Ok(drive::drive(id, run, jobs, digests, world, &mut *observer, stops).await.run)
+    Ok(execute::drive(id, run, jobs, digests, world, &mut *observer, stops).await.run)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{RunId, Timestamp};
-    use crate::life::{Effect, Input, Limits, Place, StepSpec};
-    use crate::model::{Fault, Size};
+    use crate::domain::base::{RunId, Timestamp};
+    use crate::domain::life::{Effect, Input, Limits, Place, StepSpec};
+    use crate::domain::model::{Fault, Size};
 
     /// How a run of one layer ends whose runner does not come, for this reason.
     fn ended(kind: FaultKind) -> Exit {

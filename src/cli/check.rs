@@ -4,17 +4,17 @@ use std::time::Instant;
 
 use super::args::{Format, Global, Source};
 use super::exit::{Exit, Outcome};
-use super::settings::Settings;
 use super::show;
-use super::survey::Survey;
-use crate::base::human_duration;
-use crate::model::Diagnostic;
+use crate::app::config::Settings;
+use crate::app::planning::survey::Survey;
+use crate::domain::base::human_duration;
+use crate::domain::model::Diagnostic;
 use crate::report::{self, Style};
 
 /// Runs the command.
 pub fn check(global: &Global, source: &Source, strict: bool) -> Outcome {
     let started = Instant::now();
-    let settings = Settings::of_source(source)?;
+    let settings = Settings::of_source(&source.into())?;
     let survey = Survey::take(&settings)?;
     let (layers, faults) = (survey.count(), &survey.diagnostics);
     let fails = faults.iter().any(|fault| strict || fault.is_error());
@@ -30,7 +30,7 @@ pub fn check(global: &Global, source: &Source, strict: bool) -> Outcome {
     }
     if !faults.iter().any(Diagnostic::is_error) && !global.quiet {
         let style = Style::stdout();
-        let edges = survey.graph.as_ref().map_or(0, crate::graph::LayerGraph::edge_count);
+        let edges = survey.graph.as_ref().map_or(0, crate::domain::graph::LayerGraph::edge_count);
         let tools: usize = survey.catalog.layers.iter().map(|declared| declared.layer.tools_provided.len()).sum();
         let counts = [report::count(layers, "layer"), report::count(edges, "edge"), report::count(tools, "tool")];
         let sound = style.good("sound");

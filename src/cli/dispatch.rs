@@ -8,16 +8,17 @@ use clap::Args;
 
 use super::apply;
 use super::args::Global;
-use super::exit::{Failure, Outcome, UsageError};
-use super::runners::bounds::Pace;
-use super::runners::place::Place;
-use super::settings::{self, Settings};
-use super::survey::{Survey, host_platform};
-use crate::model::{
+use super::exit::{Failure, Outcome};
+use super::provider_flags::ProviderFlags;
+use crate::adapters::registry::Address;
+use crate::app::config::{self, Placement, Settings};
+use crate::app::planning::survey::{Survey, host_platform};
+use crate::app::runners::bounds::Pace;
+use crate::app::{Error, UsageError};
+use crate::domain::model::{
     Base, BuildSpec, Catalog, CatalogSettings, Declared, Kind, Layer, RegistryProvider, RegistrySettings, Secret,
     Workflow,
 };
-use crate::registries::Address;
 
 /// What is built, and on what.
 #[derive(Debug, Clone, Args)]
@@ -44,7 +45,7 @@ pub struct Dispatch {
     #[arg(long, value_name = "FILE")]
     pub workflow: Option<PathBuf>,
     #[command(flatten)]
-    pub place: Place,
+    pub place: ProviderFlags,
     /// The size, by the provider's or the tier's name; wins over .build-spec.ncl
     #[arg(long, value_name = "TYPE")]
     pub runner_type: Option<String>,
@@ -116,10 +117,10 @@ pub fn dispatch(global: &Global, wishes: &Dispatch) -> Outcome {
 /// The workflow, with what was said on the command line over it.
 fn workflow_of(wishes: &Dispatch, image: &Target) -> Result<Workflow, Failure> {
     let mut workflow = match &wishes.workflow {
-        Some(file) => settings::workflow_in(file, &[])?,
+        Some(file) => config::workflow_in(file, &[])?,
         None => Workflow::default(),
     };
-    wishes.place.over(&mut workflow);
+    Placement::from(wishes.place).over(&mut workflow);
     if !wishes.location.is_empty() {
         workflow.providers.hcloud.locations.clone_from(&wishes.location);
     }
@@ -175,8 +176,8 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Settings, Failure> {
     })?;
     let project_root = project_of(&context);
     let mut base_images =
-        settings::substitutes(workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone())))?;
-    base_images.extend(settings::substitutes(wishes.base_image.iter().cloned())?);
+        config::substitutes(workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone())))?;
+    base_images.extend(config::substitutes(wishes.base_image.iter().cloned())?);
     let ca_bundle = wishes.ca_bundle.clone().or_else(|| workflow.ca_bundle.clone());
     let lian = project_root.join(".lian");
     let named = image.registry.is_some() || wishes.registry.is_some();
@@ -187,7 +188,7 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Settings, Failure> {
         targets: Vec::new(),
         forced: if wishes.force { vec![image.name.clone()] } else { Vec::new() },
         base_images,
-        ca_bundle: ca_bundle.map(|file| settings::readable(&file)).transpose()?,
+        ca_bundle: ca_bundle.map(|file| config::readable(&file)).transpose()?,
         build_args: BTreeMap::new(),
         // A registry that was named for this image wins over a layout that is named for all.
         layout: wishes.layout.layout.clone().filter(|_| !named).unwrap_or_else(|| lian.join("images")),
@@ -207,10 +208,10 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Settings, Failure> {
     })
 }
 
-fn demand_dockerfile(wishes: &Dispatch) -> Result<(), Failure> {
+fn demand_dockerfile(wishes: &Dispatch) -> Result<(), Error> {
     let file = wishes.dockerfile.clone().unwrap_or_else(|| wishes.context.join("Dockerfile"));
     if !file.is_file() {
-        return Err(Failure::usage(UsageError::Unreadable {
+        return Err(Error::configuration(UsageError::Unreadable {
             what: "the Dockerfile".to_owned(),
             path: file.display().to_string(),
             cause: "there is no such file".to_owned(),

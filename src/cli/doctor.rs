@@ -9,8 +9,8 @@ use super::args::{Format, Global, Project};
 use super::exit::{Exit, Failure, Outcome};
 use super::housekeeping::project_root;
 use super::show;
-use crate::base::human_bytes;
-use crate::buildkit::{Binaries, Daemon, DaemonConfig, Status, data_folder};
+use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, Status, data_folder};
+use crate::domain::base::human_bytes;
 use crate::report::Style;
 
 /// Free space below which builds are likely to fail.
@@ -213,7 +213,7 @@ fn engine() -> Result<Finding, Failure> {
         let told = "neither Docker nor podman: only `lian-build load` and `--provider docker-local` need one";
         return Ok(finding("engine", State::Advice, told, None));
     };
-    Ok(match show::runtime()?.block_on(asked(name)) {
+    Ok(match crate::app::runtime()?.block_on(asked(name)) {
         Ok(version) => finding("engine", State::Well, format!("{name} {version} answers, for `lian-build load`"), None),
         Err(why) => {
             let mend = format!(

@@ -1,8 +1,9 @@
-//! Exit codes, and errors that carry theirs. Refuses: drawing them.
+//! Exit codes, and errors that carry theirs. Not responsible for: drawing them.
 
 use std::process::ExitCode;
 
-use crate::model::{Diagnostic, Fault, Sources};
+use crate::app::{Error, ErrorKind};
+use crate::domain::model::FaultClass;
 
 /// What programs may rely on (see `docs/exit-codes.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,115 +36,46 @@ impl From<Exit> for ExitCode {
 #[derive(Debug)]
 pub struct Failure {
     /// What is drawn.
-    pub what: What,
+    pub what: ErrorKind,
     /// How the process ends.
     pub exit: Exit,
 }
 
-/// What a failure has to show.
-#[derive(Debug)]
-pub enum What {
-    /// A room's error.
-    Error(miette::Report),
-    /// Faults in the user's files.
-    Faults(Vec<Diagnostic>, Sources),
-}
-
-/// A fault of the outside world that ends a command rather than a step.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", text(.0))]
-pub struct Outside(pub Fault);
-
-fn text(fault: &Fault) -> String {
-    match &fault.evidence {
-        Some(evidence) if !fault.message.contains(evidence.as_str()) => format!("{}: {evidence}", fault.message),
-        _ => fault.message.clone(),
-    }
-}
-
-impl miette::Diagnostic for Outside {
-    fn code<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
-        Some(Box::new(&self.0.code))
-    }
-
-    fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
-        self.0.help.as_ref().map(|help| Box::new(help) as Box<dyn std::fmt::Display>)
-    }
-}
-
-impl std::fmt::Display for Failure {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.what {
-            What::Error(error) => error.fmt(f),
-            What::Faults(faults, _) => f.write_str(faults.first().map_or("faults", |fault| fault.message.as_str())),
+impl From<FaultClass> for Exit {
+    fn from(class: FaultClass) -> Self {
+        match class {
+            FaultClass::Configuration => Self::Usage,
+            FaultClass::Denied | FaultClass::Unavailable | FaultClass::Infrastructure => Self::Unavailable,
+            FaultClass::Build | FaultClass::OutOfMemory => Self::Failed,
+            FaultClass::Cancelled => Self::Interrupted,
+            FaultClass::Bug => Self::Bug,
         }
     }
 }
 
-impl Failure {
-    /// A provider's or a service's fault; or one of the settings that it was given, which waiting does not mend.
-    pub fn outside(fault: Fault) -> Self {
-        let exit = if SETTINGS.contains(&fault.code.as_str()) { Exit::Usage } else { Exit::Unavailable };
-        Self { what: What::Error(Outside(fault).into()), exit }
-    }
-
-    /// Wrong usage.
-    pub fn usage(error: impl Into<miette::Report>) -> Self {
-        Self { what: What::Error(error.into()), exit: Exit::Usage }
-    }
-
-    /// An outside service or this machine is at fault.
-    pub fn unavailable(error: impl Into<miette::Report>) -> Self {
-        Self { what: What::Error(error.into()), exit: Exit::Unavailable }
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { exit: error.class.into(), what: error.what }
     }
 }
 
 impl<E: miette::Diagnostic + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
-        let code = error.code().map(|code| code.to_string()).unwrap_or_default();
-        let exit = match code.as_str() {
-            code if MACHINE.contains(&code) => Exit::Unavailable,
-            code if NAMED.contains(&code) => Exit::Usage,
-            _ => Exit::Failed,
-        };
-        Self { what: What::Error(error.into()), exit }
+        Error::from(error).into()
     }
 }
 
-/// Faults of this machine rather than of a catalog.
-const MACHINE: &[&str] = &[
-    "lian::store::io",
-    "lian::store::database",
-    "lian::store::disk_full",
-    "lian::store::read_only",
-    "lian::store::corrupt",
-    "lian::store::newer",
-    "lian::store::busy",
-    "lian::registries::io",
-    "lian::registries::corrupt",
-    "lian::registries::remote",
-    "lian::nickel::process",
-];
+impl Failure {
+    /// Wrong usage.
+    pub fn usage(error: impl Into<miette::Report>) -> Self {
+        Error::configuration(error).into()
+    }
 
-/// What was named on the command line and is not there.
-const NAMED: &[&str] = &[
-    "lian::nickel::no_catalog",
-    "lian::nickel::no_workflow",
-    "lian::store::unknown_run",
-    "lian::store::ambiguous_run",
-    "lian::store::no_log",
-];
-
-/// What providers say of settings that can never work.
-const SETTINGS: &[&str] = &[
-    "lian::hcloud::endpoint",
-    "lian::hcloud::label",
-    "lian::hcloud::no_buildkit",
-    "lian::proxmox::ca",
-    "lian::proxmox::endpoint",
-    "lian::proxmox::no_pin",
-    "lian::vm_pool::plain_http",
-];
+    /// An outside service or this machine is at fault.
+    pub fn unavailable(error: impl Into<miette::Report>) -> Self {
+        Error::unavailable(error).into()
+    }
+}
 
 /// What a command comes to.
 pub type Outcome = Result<Exit, Failure>;
@@ -157,127 +89,11 @@ pub fn outranked(outcome: Outcome, stuck: bool) -> Outcome {
     }
 }
 
-/// What the command line itself gets wrong.
+/// Output of this form makes no sense for the command.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-pub enum UsageError {
-    /// A substitute is not of the form `oci-layout:DIR`, or its reference is none.
-    #[error("`--base-image {given}`: {what}")]
-    #[diagnostic(
-        code(lian::cli::base_image),
-        help("write --base-image docker.io/library/debian:trixie-slim=oci-layout:DIR")
-    )]
-    BaseImage {
-        /// As typed.
-        given: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// A file that was named is not there.
-    #[error("{what} {path} cannot be read: {cause}")]
-    #[diagnostic(code(lian::cli::unreadable), help("{help}"))]
-    Unreadable {
-        /// What it is for.
-        what: String,
-        /// The file.
-        path: String,
-        /// The system's answer.
-        cause: String,
-        /// The next action.
-        help: String,
-    },
-    /// The workflow names a provider and not what it needs.
-    #[error("the workflow lacks `{field}`")]
-    #[diagnostic(
-        code(lian::cli::missing_setting),
-        help(
-            "set it in the workflow (docs/providers/ has a snippet for each provider), or choose another `compute_provider`"
-        )
-    )]
-    MissingSetting {
-        /// The field.
-        field: String,
-    },
-    /// No name of an image of ours.
-    #[error("`--image {given}` is no image to build: {what}")]
-    #[diagnostic(
-        code(lian::cli::image_name),
-        help(
-            "write --image [registry/]namespace/name[:tag], in lower case: team/app, registry.example:5000/team/app:v1"
-        )
-    )]
-    ImageName {
-        /// As typed.
-        given: String,
-        /// What is wrong with it.
-        what: String,
-    },
-    /// The image's name and the flag disagree.
-    #[error("`--image` names the registry {image}, and `--registry` says {registry}")]
-    #[diagnostic(code(lian::cli::two_registries), help("leave `--registry` out, or the registry in `--image`"))]
-    TwoRegistries {
-        /// The image's.
-        image: String,
-        /// The flag's.
-        registry: String,
-    },
-    /// What the command line says is no registry's address.
-    #[error("the registry `{given}` {what}")]
-    #[diagnostic(code(lian::cli::registry), help("{help}"))]
-    Registry {
-        /// As typed.
-        given: String,
-        /// What is wrong with it.
-        what: String,
-        /// The next action.
-        help: String,
-    },
-    /// There is nothing to speak plain HTTP to.
-    #[error("`--plain-http` is about a registry, and images go to an OCI layout here")]
-    #[diagnostic(
-        code(lian::cli::no_registry),
-        help("name the registry: --registry ADDRESS, or --image ADDRESS/team/app")
-    )]
-    NoRegistry,
-    /// Images would have to come back from a runner that keeps nothing.
-    #[error(
-        "runners that build by themselves (`context_transfer = 'rsync`) need a registry to push to, and images go to an OCI layout here"
-    )]
-    #[diagnostic(
-        code(lian::cli::needs_registry),
-        help(
-            "set `runners.context_transfer = 'session` (buildctl runs here, images come back over the connection), or \
-             `registry_provider = 'registry` with `registry.address`; for one command: `--context-transfer session`, or for \
-             `dispatch` `--registry ADDRESS`"
-        )
-    )]
-    NeedsRegistry,
-    /// Several external images cannot be resolved.
-    #[error("{what}")]
-    #[diagnostic(
-        code(lian::registries::unreachable),
-        help(
-            "check the network and the names, or substitute local copies: `--base-image REF=oci-layout:DIR` for each"
-        )
-    )]
-    Unresolved {
-        /// Each with its reason.
-        what: String,
-    },
-    /// Required secrets have no value.
-    #[error("secrets without a value: {missing}")]
-    #[diagnostic(
-        code(lian::cli::missing_secret),
-        help("give each its value, by the variable or the file that its layer's `secrets` names")
-    )]
-    MissingSecrets {
-        /// Each with its layer and what is missing.
-        missing: String,
-    },
-    /// Output of this form makes no sense for the command.
-    #[error("`--format {format}` is for `lian-build plan` only")]
-    #[diagnostic(code(lian::cli::format), help("use --format text or --format json"))]
-    Format {
-        /// As typed.
-        format: String,
-    },
+#[error("`--format {format}` is for `lian-build plan` only")]
+#[diagnostic(code(lian::cli::format), help("use --format text or --format json"))]
+pub struct WrongFormat {
+    /// As typed.
+    pub format: String,
 }

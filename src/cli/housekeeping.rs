@@ -3,19 +3,20 @@
 use std::path::{Path, PathBuf};
 
 use super::args::{Format, Global, Project, Source};
-use super::exit::{Exit, Failure, Outcome, UsageError};
-use super::images::{Images, http_registries};
-use super::settings::Settings;
+use super::exit::{Exit, Failure, Outcome};
 use super::show;
-use super::survey::host_platform;
-use crate::base::human_bytes;
-use crate::buildkit::{self, Daemon, DaemonConfig};
-use crate::graph::UnknownTarget;
-use crate::nickel;
-use crate::ports::ImageSource;
-use crate::registries::{Collected, KeepPolicy, OciLayout, Registry};
+use crate::adapters::buildkit::{self, Daemon, DaemonConfig};
+use crate::adapters::nickel;
+use crate::adapters::registry::{Collected, KeepPolicy, OciLayout, Registry};
+use crate::adapters::store::Store;
+use crate::app::UsageError;
+use crate::app::config::Settings;
+use crate::app::images::{Images, http_registries};
+use crate::app::planning::survey::host_platform;
+use crate::domain::base::human_bytes;
+use crate::domain::graph::UnknownTarget;
+use crate::domain::ports::ImageSource;
 use crate::report::{self, Style};
-use crate::store::Store;
 
 /// So many layers are named where one that was asked for is none of them.
 const NAMED: usize = 20;
@@ -40,11 +41,11 @@ pub fn runs(global: &Global, project: &Project, limit: usize) -> Outcome {
 
 /// Puts an image into Docker or podman.
 pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &str, tag: Option<&str>) -> Outcome {
-    let mut settings = Settings::of_source(source)?;
+    let mut settings = Settings::of_source(&source.into())?;
     if let Some(layout) = layout {
         settings.layout = layout;
     }
-    let evaluated = super::survey::Survey::take(&settings)?;
+    let evaluated = crate::app::planning::survey::Survey::take(&settings)?;
     let namespace = &evaluated.catalog.settings.namespace;
     let name = format!("{namespace}/{layer}");
     let images = Images::open(&settings)?;
@@ -55,7 +56,7 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
             return Err(Failure::usage(unknown(layer, &names)));
         }
         let built = images.built()?;
-        let help = match crate::base::nearest(&name, built.iter().map(String::as_str)) {
+        let help = match crate::domain::base::nearest(&name, built.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{}`?", near.rsplit('/').next().unwrap_or(near)),
             None => format!("build it first: lian-build apply --target {layer}"),
         };
@@ -64,7 +65,7 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     };
     let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
     let platform = found.platform.clone().unwrap_or_else(host_platform);
-    let runtime = show::runtime()?;
+    let runtime = crate::app::runtime()?;
     let from = images.store().source(&name, &found.digest);
     let engine = runtime.block_on(async {
         let mut config = DaemonConfig::from_env()?;
@@ -86,7 +87,7 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
 
 /// A layer that the catalog does not have, and those that it has.
 fn unknown(layer: &str, names: &[&str]) -> UnknownTarget {
-    let near = crate::base::nearest(layer, names.iter().copied());
+    let near = crate::domain::base::nearest(layer, names.iter().copied());
     let meant = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
     let shown: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
     let more = match names.len().saturating_sub(NAMED) {
@@ -161,7 +162,7 @@ pub fn gc(
 }
 
 fn no_image(name: &str, names: &[String]) -> Failure {
-    let near = crate::base::nearest(name, names.iter().map(String::as_str));
+    let near = crate::domain::base::nearest(name, names.iter().map(String::as_str));
     let help = near
         .map_or_else(|| "images are named <namespace>/<layer>".to_owned(), |near| format!("did you mean `{near}`?"));
     let (what, path, cause) = ("the image".to_owned(), name.to_owned(), "there is none".to_owned());
@@ -187,7 +188,7 @@ fn add(total: &mut Collected, more: Collected) {
 /// Shrinks the cache of our daemon, where one runs and a bound was named.
 fn prune_daemon(keep_bytes: Option<u64>) -> Result<Option<u64>, Failure> {
     let Ok(config) = DaemonConfig::from_env() else { return Ok(None) };
-    show::runtime()?.block_on(async {
+    crate::app::runtime()?.block_on(async {
         match Daemon::status(&config).await {
             // A daemon that is not our own serves others: what it keeps is theirs to decide.
             Ok(status) if status.running && status.own => {

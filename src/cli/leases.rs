@@ -3,18 +3,20 @@
 
 use std::collections::BTreeSet;
 
-use super::apply::now;
 use super::args::{Format, Global, Source};
 use super::exit::{Exit, Failure, Outcome, outranked};
-use super::runners::place::{Place, Provider};
-use super::runners::recover::{self, Recovered};
-use super::runners::rent;
-use super::settings::Settings;
+use super::provider_flags::Provider;
+use super::recovered;
 use super::show;
-use crate::base::{LeaseId, RunId};
-use crate::ports::OwnedLease;
+use crate::adapters::store::{OpenLease, Store, StoreError};
+use crate::app::Error;
+use crate::app::config::{Placement, Settings};
+use crate::app::recover::{self, Recovered};
+use crate::app::runners::rent;
+use crate::domain::base::{LeaseId, RunId};
+use crate::domain::ports::OwnedLease;
 use crate::report::{self, LeaseRow, Style};
-use crate::store::{OpenLease, Store, StoreError};
+use crate::system::now;
 
 /// A lease that was named and cannot be given back.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -33,8 +35,8 @@ enum NamedLease {
 }
 
 fn settings_of(source: &Source, provider: Option<Provider>) -> Result<Settings, Failure> {
-    let mut settings = Settings::of_source(source)?;
-    Place { provider, ..Place::default() }.over(&mut settings.workflow);
+    let mut settings = Settings::of_source(&source.into())?;
+    Placement { provider: provider.map(Into::into), ..Placement::default() }.over(&mut settings.workflow);
     // Nothing is booted here: where servers get their BuildKit from is no question.
     settings.workflow.providers.hcloud.prepared = true;
     Ok(settings)
@@ -54,12 +56,12 @@ fn open_leases(ledger: Option<&Store>) -> Result<Vec<OpenLease>, StoreError> {
 pub fn list(global: &Global, source: &Source, provider: Option<Provider>) -> Outcome {
     let settings = settings_of(source, provider)?;
     let store = ledger(&settings)?;
-    let runtime = show::runtime()?;
+    let runtime = crate::app::runtime()?;
     let recovered = match &store {
         Some(store) => runtime.block_on(recover::recover(store, &settings.project_root))?,
         None => Recovered::default(),
     };
-    recover::tell(global, &recovered);
+    recovered::tell(global, &recovered);
     let shown = runtime.block_on(owned(&settings)).and_then(|owned| {
         let rows = rows(&open_leases(store.as_ref())?, &owned);
         match global.format {
@@ -73,7 +75,7 @@ pub fn list(global: &Global, source: &Source, provider: Option<Provider>) -> Out
 
 /// Strikes leases of dead runs off the books. Whoever says so looks after what they may have left.
 pub fn forget(global: &Global, source: &Source, named: &[String]) -> Outcome {
-    let settings = Settings::of_source(source)?;
+    let settings = Settings::of_source(&source.into())?;
     let store = ledger(&settings)?;
     let open = open_leases(store.as_ref())?;
     // All of them, or none.
@@ -103,13 +105,13 @@ pub fn forget(global: &Global, source: &Source, named: &[String]) -> Outcome {
 pub fn gc(global: &Global, source: &Source, provider: Option<Provider>, named: &[String]) -> Outcome {
     let settings = settings_of(source, provider)?;
     let store = ledger(&settings)?;
-    let runtime = show::runtime()?;
+    let runtime = crate::app::runtime()?;
     let mut recovered = match &store {
         Some(store) => runtime.block_on(recover::recover_all(store, &settings.project_root))?,
         None => Recovered::default(),
     };
     let collected = collect(&settings, store.as_ref(), &runtime, &mut recovered, named);
-    recover::tell(global, &recovered);
+    recovered::tell(global, &recovered);
     let released: Vec<&str> = recovered.released.iter().map(LeaseId::as_str).collect();
     let stuck: Vec<&str> = recovered.stuck.iter().map(|(lease, _)| lease.as_str()).collect();
     match global.format {
@@ -177,7 +179,7 @@ fn collect(
 }
 
 fn unknown<'a>(lease: String, known: impl Iterator<Item = &'a str>) -> NamedLease {
-    let help = match crate::base::nearest(&lease, known) {
+    let help = match crate::domain::base::nearest(&lease, known) {
         Some(near) => format!("did you mean `{near}`?"),
         None => "`lian-build leases` lists what there is; --provider or --workflow say whose".to_owned(),
     };
@@ -185,7 +187,7 @@ fn unknown<'a>(lease: String, known: impl Iterator<Item = &'a str>) -> NamedLeas
 }
 
 async fn owned(settings: &Settings) -> Result<Vec<OwnedLease>, Failure> {
-    rent::provider(settings)?.owned().await.map_err(Failure::outside)
+    Ok(rent::provider(settings)?.owned().await.map_err(Error::outside)?)
 }
 
 fn rows(open: &[OpenLease], owned: &[OwnedLease]) -> Vec<LeaseRow> {

@@ -8,9 +8,9 @@ use std::path::Path;
 use super::args::{Format, Global, Project};
 use super::exit::{Exit, Failure, Outcome};
 use super::housekeeping::project_root;
-use crate::base::RunId;
+use crate::adapters::store::{Store, StoreError};
+use crate::domain::base::RunId;
 use crate::report::{self, Style};
-use crate::store::{Store, StoreError};
 
 /// The longest piece of a log that is held in memory.
 const PIECE: u64 = 64 * 1024;
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_last_run_with_logs_is_known_where_there_is_one() {
-        use crate::base::Timestamp;
+        use crate::domain::base::Timestamp;
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path()).expect("a store");
         assert_eq!(last_with_logs(&store).expect("readable"), None);

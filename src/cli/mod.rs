@@ -2,24 +2,20 @@
 
 mod apply;
 mod args;
-mod blueprint;
 mod carry;
 mod check;
 mod dispatch;
 mod doctor;
 mod exit;
 mod housekeeping;
-mod images;
 mod leases;
 mod logs;
-mod pins;
 mod plan_command;
-mod runners;
+mod provider_flags;
+mod recovered;
 mod serve;
-mod settings;
 mod show;
 mod signals;
-mod survey;
 mod update;
 
 use std::process::ExitCode;
@@ -27,18 +23,18 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser as _};
 
 use args::{Cli, Command, Format};
-use exit::{Exit, Failure, Outcome, UsageError};
+use exit::{Exit, Failure, Outcome, WrongFormat};
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     // Before anything else: this binary is also its own evaluator of Nickel and its own supervisor of the daemon, which
     // want neither settings nor logs.
-    if crate::nickel::is_child() {
-        return crate::nickel::child_main();
+    if crate::adapters::nickel::is_child() {
+        return crate::adapters::nickel::child_main();
     }
     let mut arguments = std::env::args_os().skip(1).peekable();
-    if arguments.next_if(|first| first == crate::buildkit::SUPERVISE_COMMAND).is_some() {
-        return crate::buildkit::supervise(arguments);
+    if arguments.next_if(|first| first == crate::adapters::buildkit::SUPERVISE_COMMAND).is_some() {
+        return crate::adapters::buildkit::supervise(arguments);
     }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -68,7 +64,7 @@ fn perform(cli: Cli) -> Outcome {
     let graph = matches!(global.format, Format::Dot | Format::Mermaid);
     if graph && !matches!(cli.command, Command::Plan { .. }) {
         let format = if global.format == Format::Dot { "dot" } else { "mermaid" };
-        return Err(Failure::usage(UsageError::Format { format: format.to_owned() }));
+        return Err(Failure::usage(WrongFormat { format: format.to_owned() }));
     }
     if !matches!(
         cli.command,
@@ -78,7 +74,7 @@ fn perform(cli: Cli) -> Outcome {
             | Command::Serve { command: None, .. }
             | Command::Completions { .. }
     ) {
-        runners::recover::remind(&housekeeping::project_root(&args::Project { project: ".".into() }));
+        recovered::remind(&housekeeping::project_root(&args::Project { project: ".".into() }));
     }
     match cli.command {
         Command::Check { source, strict } => check::check(&global, &source, strict),

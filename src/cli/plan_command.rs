@@ -4,25 +4,25 @@ use std::time::Instant;
 
 use super::apply;
 use super::args::{Format, Global, Selection};
-use super::blueprint;
 use super::exit::{Exit, Outcome};
-use super::images::Images;
-use super::runners::bounds::{self, Pace};
-use super::runners::forecast;
-use super::runners::platforms;
-use super::runners::rent::Renting;
-use super::settings::Settings;
 use super::show;
-use super::survey::Survey;
-use crate::model::ComputeProvider;
+use crate::adapters::store::Store;
+use crate::app::config::Settings;
+use crate::app::images::Images;
+use crate::app::planning::forecast;
+use crate::app::planning::platforms;
+use crate::app::planning::prepare;
+use crate::app::planning::survey::Survey;
+use crate::app::runners::bounds::{self, Pace};
+use crate::app::runners::rent::Renting;
+use crate::domain::model::ComputeProvider;
 use crate::report::{self, Style};
-use crate::store::Store;
 
 /// Runs the command.
 pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> Outcome {
     let started = Instant::now();
-    let mut settings = Settings::of_selection(selection)?;
-    let renting = show::runtime()?.block_on(Renting::of(&settings))?;
+    let mut settings = Settings::of_selection(&selection.into())?;
+    let renting = crate::app::runtime()?.block_on(Renting::of(&settings))?;
     let survey = platforms::survey(&mut settings, &renting, Survey::take)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
@@ -33,7 +33,7 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
         None
     });
     let blueprint =
-        blueprint::draw(&settings, &survey, graph, images.as_ref().map(Images::store), store.as_ref(), &renting)?;
+        prepare::prepare(&settings, &survey, graph, images.as_ref().map(Images::store), store.as_ref(), &renting)?;
     let width = apply::width(&settings, None);
     let leased = settings.workflow.compute_provider != ComputeProvider::Local;
     let pace = Pace { width, keep_going: true };

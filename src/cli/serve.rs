@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use super::apply::or_remind;
 use super::args::{Format, Global, ServeCommand, ServeFlags, Source};
-use super::exit::{Exit, Failure, Outcome, UsageError};
-use super::runners::{recover, rent};
-use super::settings::Settings;
+use super::exit::{Exit, Failure, Outcome};
+use super::recovered;
 use super::{show, signals};
-use crate::buildkit::data_folder;
-use crate::model::ComputeProvider as Kind;
-use crate::ports::ComputeProvider;
+use crate::adapters::buildkit::data_folder;
+use crate::app::UsageError;
+use crate::app::config::Settings;
+use crate::app::runners::rent;
+use crate::domain::model::ComputeProvider as Kind;
+use crate::domain::ports::ComputeProvider;
 use crate::serve::{Bounds, ServeError, Service, Tokens, hash_token, is_name, listen};
 
 /// Leases in all, where nobody says how many.
@@ -55,10 +57,10 @@ pub fn serve(global: &Global, command: Option<ServeCommand>, flags: &ServeFlags)
 
 fn run(global: &Global, flags: &ServeFlags) -> Outcome {
     let source = Source { catalog: None, workflow: flags.workflow.clone(), set: Vec::new(), allow_import: Vec::new() };
-    let settings = or_remind(Settings::of_source(&source))?;
+    let settings = or_remind(Settings::of_source(&(&source).into()))?;
     // What runs of this project left is given back as by every command that rents; what is stuck was told, and waits for
     // the next one: nobody's reason not to serve.
-    let _ = recover::first(global, &settings.project_root)?;
+    let _ = recovered::first(global, &settings.project_root)?;
     let tokens = flags.tokens.as_deref().map(Tokens::read).transpose().map_err(Failure::usage)?.unwrap_or_default();
     let provider = provider_of(&settings)?;
     let runners = &settings.workflow.runners;
@@ -100,7 +102,7 @@ fn provider_of(settings: &Settings) -> Result<Arc<dyn ComputeProvider>, Failure>
     match settings.workflow.compute_provider {
         Kind::Local => Err(Failure::usage(ServeUsage::NotRemote { kind: "'local" })),
         Kind::DockerLocal => Err(Failure::usage(ServeUsage::NotRemote { kind: "'docker_local" })),
-        Kind::Ssh | Kind::Hcloud | Kind::Proxmox | Kind::VmPool => rent::provider(settings),
+        Kind::Ssh | Kind::Hcloud | Kind::Proxmox | Kind::VmPool => Ok(rent::provider(settings)?),
     }
 }
 

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::args::{Format, Global};
-use super::exit::{Exit, Failure, What};
-use super::survey::Survey;
-use crate::model::Diagnostic;
+use super::exit::{Exit, Failure};
+use crate::app::planning::survey::Survey;
+use crate::app::{Error, ErrorKind};
+use crate::domain::model::Diagnostic;
 use crate::report::{self, Style};
 
 /// Whether a result could not be written.
@@ -39,10 +40,10 @@ pub fn json(value: &serde_json::Value) {
 pub fn failure(format: Format, failure: Failure) -> Exit {
     let style = Style::stderr();
     match (format, &failure.what) {
-        (Format::Json, What::Error(error)) => json(&report::error_json(error)),
-        (Format::Json, What::Faults(faults, sources)) => json(&report::check_json(0, faults, sources, false)),
-        (_, What::Error(error)) => eprint!("{}", report::draw_error(error, style)),
-        (_, What::Faults(faults, sources)) => eprint!("{}", report::draw_diagnostics(faults, sources, style)),
+        (Format::Json, ErrorKind::Report(error)) => json(&report::error_json(error)),
+        (Format::Json, ErrorKind::Files(faults, sources)) => json(&report::check_json(0, faults, sources, false)),
+        (_, ErrorKind::Report(error)) => eprint!("{}", report::draw_error(error, style)),
+        (_, ErrorKind::Files(faults, sources)) => eprint!("{}", report::draw_diagnostics(faults, sources, style)),
     }
     failure.exit
 }
@@ -69,18 +70,7 @@ pub fn warnings(global: &Global, survey: &Survey) {
     }
 }
 
-/// This machine is at fault.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("this machine refuses: {0}")]
-#[diagnostic(code(lian::cli::machine), help("`lian-build doctor` shows what is missing"))]
-pub struct MachineError(std::io::Error);
-
 /// An I/O error that has nothing to do with a file of the user's.
 pub fn io(error: std::io::Error) -> Failure {
-    Failure::unavailable(MachineError(error))
-}
-
-/// A runtime for a command's few questions.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)
+    Error::machine(error).into()
 }

@@ -4,7 +4,7 @@
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
-use crate::life::StopLevel;
+use crate::domain::life::StopLevel;
 
 /// Listens from now on: the first signal cancels, every later one kills.
 pub fn stops() -> std::io::Result<UnboundedReceiver<StopLevel>> {

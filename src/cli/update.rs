@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 
 use super::args::{Format, Global, Source};
 use super::exit::{Exit, Outcome};
-use super::pins;
-use super::settings::Settings;
 use super::show;
-use super::survey::Survey;
-use crate::model::{Lock, Pin};
-use crate::store;
+use crate::adapters::store;
+use crate::app::config::Settings;
+use crate::app::planning::pins;
+use crate::app::planning::survey::Survey;
+use crate::domain::model::{Lock, Pin};
 
 /// Runs the command.
 pub fn update(global: &Global, source: &Source, dry_run: bool) -> Outcome {
     let started = std::time::Instant::now();
-    let settings = Settings::of_source(source)?;
+    let settings = Settings::of_source(&source.into())?;
     let survey = Survey::take(&settings)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     let path = settings.lock.clone();
@@ -26,7 +26,7 @@ pub fn update(global: &Global, source: &Source, dry_run: bool) -> Outcome {
         }
     }
     for declared in &survey.catalog.layers {
-        if let Some(image) = super::blueprint::frontend(declared)? {
+        if let Some(image) = crate::app::planning::prepare::frontend(declared)? {
             images.insert(image.normalised(), image);
         }
     }

@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::schedule::{Todo, makespan};
-use crate::base::{LayerName, LeaseId, Timestamp};
-use crate::model::{Action, BuildEvent, Event, EventBody, Fault, Outcome, Plan, PlannedStep, StepEnd, VertexState};
+use crate::domain::base::{LayerName, LeaseId, Timestamp};
+use crate::domain::model::{
+    Action, BuildEvent, Event, EventBody, Fault, Outcome, Plan, PlannedStep, StepEnd, VertexState,
+};
 
 /// A step of the plan.
 #[derive(Debug, Clone)]

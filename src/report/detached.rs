@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
-use crate::model::{Event, EventBody};
-use crate::ports::Observer;
+use crate::domain::model::{Event, EventBody};
+use crate::domain::ports::Observer;
 
 /// So many events may wait for a slow reader; beyond that, what builds report in between is left out. Ends never are.
 const BACKLOG: usize = 10_000;
@@ -67,8 +67,8 @@ mod tests {
     use std::sync::Mutex;
 
     use super::*;
-    use crate::base::{LeaseId, RunId, Timestamp};
-    use crate::model::BuildEvent;
+    use crate::domain::base::{LeaseId, RunId, Timestamp};
+    use crate::domain::model::BuildEvent;
 
     struct Slow {
         gate: Receiver<()>,

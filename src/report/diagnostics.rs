@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::style::Style;
 use super::text::{clean, clean_lines, clean_source, count, tame, width};
-use crate::base::human_duration;
-use crate::model::{Diagnostic, Label, Severity, Sources};
+use crate::domain::base::human_duration;
+use crate::domain::model::{Diagnostic, Label, Severity, Sources};
 
 /// A diagnostic in the form that miette draws: the labels of one file, the other files' as related ones.
 struct Drawn {
@@ -235,7 +235,7 @@ pub fn at_the_edges(left: &str, right: &str, style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::{Place, Span};
+    use crate::domain::base::{Place, Span};
 
     fn sources() -> Sources {
         let mut sources = Sources::default();

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use super::board::{Board, Earlier};
 use super::style::Style;
 use super::text::{clean, list};
-use crate::base::RunId;
-use crate::model::{Fault, FaultKind, StepEnd};
+use crate::domain::base::RunId;
+use crate::domain::model::{Fault, FaultKind, StepEnd};
 
 /// The block of a failed step: where it failed, the end of its log, what follows, and what to do next.
 pub fn failure_block(run: &RunId, end: &StepEnd, board: &Board, style: Style) -> String {
@@ -133,8 +133,8 @@ fn help_line(help: &str, style: Style) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::base::Digest;
-    use crate::model::{Outcome, Plan};
+    use crate::domain::base::Digest;
+    use crate::domain::model::{Outcome, Plan};
 
     pub fn end(layer: &str, outcome: Outcome) -> StepEnd {
         StepEnd {

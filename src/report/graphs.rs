@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{Action, Plan};
+use crate::domain::model::{Action, Plan};
 
 /// In Graphviz' language: an arrow from each parent to what stands on it; what is built stands out.
 pub fn dot(plan: &Plan) -> String {
@@ -23,7 +23,8 @@ pub fn dot(plan: &Plan) -> String {
 /// As a Mermaid flowchart. Names become ids of letters and digits only, since Mermaid reads some words as its own.
 pub fn mermaid(plan: &Plan) -> String {
     let mut text = String::from("flowchart LR\n");
-    let id = |layer: &crate::base::LayerName| plan.steps.iter().position(|step| step.layer == *layer).unwrap_or(0);
+    let id =
+        |layer: &crate::domain::base::LayerName| plan.steps.iter().position(|step| step.layer == *layer).unwrap_or(0);
     for (index, step) in plan.steps.iter().enumerate() {
         let _ = writeln!(text, "  n{index}[\"{}\"]", step.layer);
     }

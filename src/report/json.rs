@@ -2,8 +2,8 @@
 
 use std::io::Write as _;
 
-use crate::model::Event;
-use crate::ports::Observer;
+use crate::domain::model::Event;
+use crate::domain::ports::Observer;
 
 struct Json;
 

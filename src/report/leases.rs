@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::style::Style;
 use super::text::{clean, cut};
-use crate::base::{Timestamp, human_duration};
+use crate::domain::base::{Timestamp, human_duration};
 
 /// A lease as far as it is known here and at its provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -6,8 +6,8 @@ use super::board::{Board, Running, is_numbered};
 use super::faults::failure_block;
 use super::style::Style;
 use super::text::{clean, count, cut, list, money, pad, pad_left, width};
-use crate::base::{LeaseId, RunId, Timestamp, human_bytes, human_duration};
-use crate::model::{Action, Fault, FaultKind, Outcome, RunOutcome, StepEnd};
+use crate::domain::base::{LeaseId, RunId, Timestamp, human_bytes, human_duration};
+use crate::domain::model::{Action, Fault, FaultKind, Outcome, RunOutcome, StepEnd};
 
 /// Waiting layers that are named.
 const WAITING: usize = 4;

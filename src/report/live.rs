@@ -14,9 +14,9 @@ use super::lines::{Window, picture};
 use super::progress::Progress;
 use super::style::{say, whisper, window};
 use super::text::width;
-use crate::base::Timestamp;
-use crate::model::Event;
-use crate::ports::Observer;
+use crate::domain::base::Timestamp;
+use crate::domain::model::Event;
+use crate::domain::ports::Observer;
 
 /// How often spinners turn.
 const TICK: Duration = Duration::from_millis(120);

@@ -2,8 +2,8 @@
 
 use super::progress::Progress;
 use super::style::{say, whisper};
-use crate::model::{Event, EventBody};
-use crate::ports::Observer;
+use crate::domain::model::{Event, EventBody};
+use crate::domain::ports::Observer;
 
 /// Writes plain lines to standard error, the last ones (the result) to standard output.
 pub struct Plain {

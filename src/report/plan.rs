@@ -8,8 +8,8 @@ use super::board::Board;
 use super::lines::roughly;
 use super::style::Style;
 use super::text::{self, clean, count, cut, money, pad, pad_left};
-use crate::base::{Timestamp, human_duration};
-use crate::model::{Action, Forecast, Plan, PlannedStep};
+use crate::domain::base::{Timestamp, human_duration};
+use crate::domain::model::{Action, Forecast, Plan, PlannedStep};
 
 /// What `plan --format json` prints.
 pub fn plan_json(plan: &Plan, forecast: Option<&Forecast>) -> Value {
@@ -137,8 +137,8 @@ fn expected(forecast: &Forecast) -> Vec<String> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::base::Digest;
-    use crate::model::{LayerKey, Size, Why, WhyKind};
+    use crate::domain::base::Digest;
+    use crate::domain::model::{LayerKey, Size, Why, WhyKind};
 
     fn step(wave: usize, layer: &str, why: &[(WhyKind, &str)], estimate_ms: Option<u64>) -> PlannedStep {
         PlannedStep {

@@ -10,9 +10,9 @@ use super::live::Live;
 use super::plain::Plain;
 use super::style::Style;
 use super::text::{clean, cut, pad};
-use crate::base::{LayerName, human_duration};
-use crate::model::{BuildEvent, Event, EventBody, Plan, RunOutcome, VertexState};
-use crate::ports::Observer;
+use crate::domain::base::{LayerName, human_duration};
+use crate::domain::model::{BuildEvent, Event, EventBody, Plan, RunOutcome, VertexState};
+use crate::domain::ports::Observer;
 
 /// The longest unfinished line that is kept: a step that never ends a line must not fill the memory.
 const PARTIAL: usize = 16 * 1024;

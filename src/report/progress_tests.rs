@@ -4,8 +4,8 @@ use super::super::faults::tests::{end, failed, out_of_memory};
 use super::super::lines::{Window, picture};
 use super::super::plan::tests::example;
 use super::*;
-use crate::base::{RunId, Timestamp};
-use crate::model::{Fault, FaultKind, Outcome};
+use crate::domain::base::{RunId, Timestamp};
+use crate::domain::model::{Fault, FaultKind, Outcome};
 
 const LOOK: Look = Look { style: Style::PLAIN, quiet: false, verbose: 0, width: 2 };
 const WINDOW: Window = Window { style: Style::PLAIN, columns: 80, rows: 24 };

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::style::Style;
 use super::text::{clean, cut};
-use crate::base::{Timestamp, human_duration};
-use crate::model::{RunRecord, RunState};
+use crate::domain::base::{Timestamp, human_duration};
+use crate::domain::model::{RunRecord, RunState};
 
 /// What `runs --format json` prints.
 pub fn runs_json(runs: &[RunRecord]) -> Value {

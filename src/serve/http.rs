@@ -21,7 +21,7 @@ use super::pool::{Leased, Pool};
 use super::problem::Problem;
 use super::tokens::{Caller, Tokens};
 use super::wish::{read_renewal, read_wish};
-use crate::base::LeaseId;
+use crate::domain::base::LeaseId;
 
 /// No request is larger, bytes.
 const BODY_MOST: usize = 64 * 1024;

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row as Record, TransactionBeh
 use super::error::ServeError;
 use super::machine::{Machine, Row, State};
 use super::wish::Wish;
-use crate::base::{LeaseId, Timestamp};
+use crate::domain::base::{LeaseId, Timestamp};
 
 /// Raised with each migration.
 const VERSION: u32 = 2;

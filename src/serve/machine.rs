@@ -5,9 +5,9 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::wish::Wish;
-use crate::base::{Hasher, LayerName, LeaseId, RunId, Timestamp};
-use crate::model::{Fault, FaultKind, Size};
-use crate::ports::{AcquireRequest, Lease, Reach, SshTarget};
+use crate::domain::base::{Hasher, LayerName, LeaseId, RunId, Timestamp};
+use crate::domain::model::{Fault, FaultKind, Size};
+use crate::domain::ports::{AcquireRequest, Lease, Reach, SshTarget};
 
 /// What was granted, and where it is. The private key, if the provider has one, is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,9 +15,9 @@ use super::metrics::Metrics;
 use super::problem::Problem;
 use super::tokens::Caller;
 use super::wish::Wish;
-use crate::base::{LeaseId, Timestamp};
-use crate::model::{Fault, FaultKind};
-use crate::ports::{ComputeProvider, Offer};
+use crate::domain::base::{LeaseId, Timestamp};
+use crate::domain::model::{Fault, FaultKind};
+use crate::domain::ports::{ComputeProvider, Offer};
 
 /// No provider needs longer to grant a machine, or to wait for one that is free.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(20 * 60);

@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::error::ServeError;
-use crate::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultKind};
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::error::ServeError;
 use super::machine::{Machine, Row, State};
 use super::pool::Pool;
-use crate::base::LeaseId;
+use crate::domain::base::LeaseId;
 
 /// A lock that is not had at once is somebody else's.
 const PATIENCE: Duration = Duration::from_secs(2);

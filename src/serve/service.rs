@@ -18,8 +18,8 @@ use super::http::{App, router};
 use super::ledger::Ledger;
 use super::pool::{Bounds, Clock, Pool};
 use super::tokens::Tokens;
-use crate::base::Timestamp;
-use crate::ports::ComputeProvider;
+use crate::domain::base::Timestamp;
+use crate::domain::ports::ComputeProvider;
 
 /// Connections at once.
 const CONNECTIONS_MOST: usize = 512;

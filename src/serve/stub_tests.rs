@@ -14,9 +14,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{Bounds, Service, Tokens, hash_token, listen};
-use crate::base::{LeaseId, Timestamp};
-use crate::model::{Fault, FaultKind, Offer};
-use crate::ports::{AcquireRequest, ComputeProvider, Lease, OwnedLease, Reach, SshTarget};
+use crate::domain::base::{LeaseId, Timestamp};
+use crate::domain::model::{Fault, FaultKind, Offer};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, OwnedLease, Reach, SshTarget};
 
 /// A key that a client may send.
 pub const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDp7sGbCyGzzN4GSkM2UqUk9DZEhgtO0RZ6oQ3gmOyPb";

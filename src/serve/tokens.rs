@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::error::ServeError;
 use super::problem::Problem;
 use super::wish::is_name;
-use crate::base::Digest;
+use crate::domain::base::Digest;
 
 /// A token shorter than this can be guessed.
 const MIN_LENGTH: usize = 20;

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use lian_build::base::{Digest, LayerName};
-use lian_build::buildkit::{Engine, HostCounters, load_into};
-use lian_build::model::{BuildEvent, FaultKind, ImageRecord, KEY_LABEL, KeyParts, VertexState};
-use lian_build::ports::{
+use lian_build::adapters::buildkit::{Engine, HostCounters, load_into};
+use lian_build::adapters::registry::OciLayout;
+use lian_build::domain::base::{Digest, LayerName};
+use lian_build::domain::model::{BuildEvent, FaultKind, ImageRecord, KEY_LABEL, KeyParts, VertexState};
+use lian_build::domain::ports::{
     BuildRequest, Builder as _, Counters as _, ImageSource, ImageStore as _, NamedContext, SecretSource, SecretValue,
     Staged, StagedAt,
 };
-use lian_build::registries::OciLayout;
 
 use crate::support::buildkitd::{scratch, stage};
 
@@ -28,7 +28,7 @@ fn parts(dockerfile: &str) -> KeyParts {
     serde_json::from_value(text).expect("key parts")
 }
 
-async fn failure(dockerfile: &str) -> lian_build::model::Fault {
+async fn failure(dockerfile: &str) -> lian_build::domain::model::Fault {
     let folder = scratch();
     let request = stage().request(folder.path(), dockerfile);
     stage().builder().build(&request, &quiet).await.expect_err("it fails")

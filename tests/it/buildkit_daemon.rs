@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use lian_build::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig};
-use lian_build::model::FaultKind;
-use lian_build::ports::Builder as _;
+use lian_build::adapters::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig};
+use lian_build::domain::model::FaultKind;
+use lian_build::domain::ports::Builder as _;
 
 use crate::support::buildkitd::{binaries, config, scratch, stage};
 

@@ -1,7 +1,7 @@
 //! Verification on a real buildkitd: images of every kind, good ones and bad ones.
 
-use lian_build::model::{Fault, FaultKind, Tool};
-use lian_build::ports::{Builder as _, ImageSource, VerifyRequest};
+use lian_build::domain::model::{Fault, FaultKind, Tool};
+use lian_build::domain::ports::{Builder as _, ImageSource, VerifyRequest};
 
 use crate::support::buildkitd::{scratch, stage};
 
@@ -18,7 +18,7 @@ async fn verified(
     dockerfile: &str,
     tools: Vec<Tool>,
     artifact_paths: &[&str],
-) -> (Result<Option<lian_build::base::Digest>, Fault>, tempfile::TempDir) {
+) -> (Result<Option<lian_build::domain::base::Digest>, Fault>, tempfile::TempDir) {
     let folder = scratch();
     let request = stage().request(folder.path(), dockerfile);
     let built = stage().builder().build(&request, &|_| ()).await.expect("built");
@@ -56,7 +56,7 @@ async fn an_image_with_all_it_promises_passes() {
     let copying = "FROM base\nCOPY --from=art / /art\n\
         RUN cat /art/out/sub/b && /art/bin/mytool && [ \"$(ls /art | tr '\\n' ' ')\" = 'bin out ' ]";
     let mut request = stage().request(folder.path(), copying);
-    request.named_contexts.push(lian_build::ports::NamedContext {
+    request.named_contexts.push(lian_build::domain::ports::NamedContext {
         name: "art".into(),
         source: ImageSource::Layout { dir: folder.path().join("artifacts"), digest },
     });

@@ -8,10 +8,10 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use lian_build::base::Digest;
-use lian_build::context::Reader;
-use lian_build::model::FileKind;
-use lian_build::ports::{Builder as _, ContextReader as _};
+use lian_build::adapters::context::Reader;
+use lian_build::domain::base::Digest;
+use lian_build::domain::model::FileKind;
+use lian_build::domain::ports::{Builder as _, ContextReader as _};
 
 use crate::support::buildkitd::{scratch, stage};
 

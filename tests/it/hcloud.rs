@@ -9,10 +9,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lian_build::base::{LayerName, LeaseId, RunId, Timestamp};
-use lian_build::model::{Fault, FaultKind, HcloudSettings, Size};
-use lian_build::ports::{AcquireRequest, ComputeProvider as _, Lease, Reach, SshTarget};
-use lian_build::providers::hcloud::{Access, Hcloud, Pace};
+use lian_build::adapters::providers::hcloud::{Access, Hcloud, Pace};
+use lian_build::domain::base::{LayerName, LeaseId, RunId, Timestamp};
+use lian_build::domain::model::{Fault, FaultKind, HcloudSettings, Size};
+use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Lease, Reach, SshTarget};
 
 use crate::support::hetzner::{Fake, FaultPlan, Invented, Kind, TOKEN};
 
@@ -171,8 +171,8 @@ async fn a_lease_is_rented_listed_and_given_back() {
 async fn offers_are_the_settings_types_with_their_prices() {
     let cloud = Cloud::new();
     let offers = cloud.provider().offers().await.expect("offers");
-    let shown = |offers: &[lian_build::ports::Offer]| -> Vec<String> {
-        let price = |offer: &lian_build::ports::Offer| {
+    let shown = |offers: &[lian_build::domain::ports::Offer]| -> Vec<String> {
+        let price = |offer: &lian_build::domain::ports::Offer| {
             offer.price.as_ref().map(|p| format!("{} {}", p.hourly_micros, p.currency))
         };
         offers
@@ -328,12 +328,12 @@ async fn the_documented_workflow_is_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("hcloud.ncl");
     std::fs::write(&file, text).expect("written");
-    let evaluator = lian_build::nickel::Evaluator::new(env!("CARGO_BIN_EXE_lian-build").into());
+    let evaluator = lian_build::adapters::nickel::Evaluator::new(env!("CARGO_BIN_EXE_lian-build").into());
     let loaded = evaluator.workflow(&file, &[]).expect("evaluated");
     let workflow = loaded.workflow.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
     let documented = workflow.providers.hcloud;
     let unset = HcloudSettings {
-        buildkit: lian_build::model::BuildkitRelease { url: None, ..documented.buildkit.clone() },
+        buildkit: lian_build::domain::model::BuildkitRelease { url: None, ..documented.buildkit.clone() },
         ..documented.clone()
     };
     let mut told = Vec::new();

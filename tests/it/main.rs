@@ -1,6 +1,7 @@
 //! The one integration binary: it links once.
 
 mod apply;
+mod architecture;
 mod buildkit;
 mod buildkit_daemon;
 mod buildkit_verify;
@@ -15,7 +16,6 @@ mod evidence;
 mod exits;
 mod hcloud;
 mod hooks;
-mod house;
 mod nickel;
 mod places;
 mod pool;

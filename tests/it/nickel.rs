@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use lian_build::model::{Diagnostic, Sources};
-use lian_build::nickel::{Evaluator, Limits, LoadRequest, Loaded};
+use lian_build::adapters::nickel::{Evaluator, Limits, LoadRequest, Loaded};
+use lian_build::domain::model::{Diagnostic, Sources};
 
 mod hostile;
 mod load;

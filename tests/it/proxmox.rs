@@ -7,10 +7,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lian_build::base::{LayerName, LeaseId, RunId, Timestamp};
-use lian_build::model::{Fault, FaultKind, ProxmoxSettings, Size};
-use lian_build::ports::{AcquireRequest, ComputeProvider as _, Lease, Reach, SshTarget};
-use lian_build::providers::proxmox::{Proxmox, Token};
+use lian_build::adapters::providers::proxmox::{Proxmox, Token};
+use lian_build::domain::base::{LayerName, LeaseId, RunId, Timestamp};
+use lian_build::domain::model::{Fault, FaultKind, ProxmoxSettings, Size};
+use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Lease, Reach, SshTarget};
 
 use crate::support::machines::{Booted, Machines, Order};
 use crate::support::proxmox::{Fake, POOL, TEMPLATE, TOKEN, Trick};
@@ -466,7 +466,7 @@ async fn the_documented_workflow_is_one() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("proxmox.ncl");
     std::fs::write(&file, text).expect("written");
-    let evaluator = lian_build::nickel::Evaluator::new(env!("CARGO_BIN_EXE_lian-build").into());
+    let evaluator = lian_build::adapters::nickel::Evaluator::new(env!("CARGO_BIN_EXE_lian-build").into());
     let loaded = evaluator.workflow(&file, &[]).expect("evaluated");
     let workflow = loaded.workflow.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
     for ids in ["[5999, 5000]", "[5000]", "[5000, 5001, 5002]"] {

@@ -4,9 +4,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use lian_build::model::{FaultKind, ImageRecord, KEY_LABEL, KeyParts, RegistrySettings, Tool};
-use lian_build::ports::{Builder as _, ImageSource, ImageStore, PushTarget, Staged, StagedAt, VerifyRequest};
-use lian_build::registries::{Address, Registry as Store};
+use lian_build::adapters::registry::{Address, Registry as Store};
+use lian_build::domain::model::{FaultKind, ImageRecord, KEY_LABEL, KeyParts, RegistrySettings, Tool};
+use lian_build::domain::ports::{Builder as _, ImageSource, ImageStore, PushTarget, Staged, StagedAt, VerifyRequest};
 
 use crate::support::buildkitd::{scratch, stage};
 use crate::support::project::{Project, Ran, text};
@@ -215,7 +215,7 @@ fn gc_and_load_say_what_a_registry_means_for_them() {
 
 fn parts(dockerfile: &str) -> KeyParts {
     let parts = serde_json::json!({
-        "schema": KeyParts::SCHEMA, "layer": "pushed", "dockerfile": lian_build::base::Digest::of(dockerfile),
+        "schema": KeyParts::SCHEMA, "layer": "pushed", "dockerfile": lian_build::domain::base::Digest::of(dockerfile),
         "ignore": null, "target": null, "files": {}, "build_args": {}, "platform": "linux/amd64", "frontend": null,
         "secret_ids": [], "ssh_ids": [], "labels": {}, "tools": [], "artifact_paths": [], "parents": {},
     });
@@ -271,7 +271,7 @@ async fn an_image_that_its_builder_pushed_is_verified_there_and_only_gets_tags()
     };
     let work = move || {
         store.promote(&staged).expect("promoted");
-        let absent = Staged { digest: lian_build::base::Digest::of("nobody"), ..staged };
+        let absent = Staged { digest: lian_build::domain::base::Digest::of("nobody"), ..staged };
         let refused = store.promote(&absent).expect_err("it is not there").to_string();
         (store.find(&name, "latest"), store.record(&name, "latest"), refused)
     };

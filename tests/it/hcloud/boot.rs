@@ -5,9 +5,9 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use lian_build::base::Digest;
-use lian_build::model::{BuildkitRelease, HcloudSettings};
-use lian_build::ports::ComputeProvider as _;
+use lian_build::domain::base::Digest;
+use lian_build::domain::model::{BuildkitRelease, HcloudSettings};
+use lian_build::domain::ports::ComputeProvider as _;
 
 use super::{Cloud, pace, request, settings};
 use crate::support::cloud_init::CloudConfig;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lian_build::base::LeaseId;
-use lian_build::model::FaultKind;
-use lian_build::ports::ComputeProvider as _;
-use lian_build::providers::hcloud::{Access, Hcloud, Pace};
+use lian_build::adapters::providers::hcloud::{Access, Hcloud, Pace};
+use lian_build::domain::base::LeaseId;
+use lian_build::domain::model::FaultKind;
+use lian_build::domain::ports::ComputeProvider as _;
 
 use super::{Cloud, pace, public_of, refused, request, settings, target};
 use crate::support::hetzner::{Kind, READ_ONLY, TOKEN};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
-use lian_build::nickel::Limits;
+use lian_build::adapters::nickel::Limits;
 
 use super::{catalog, drawn, evaluator, fixture, load, request, tight};
 

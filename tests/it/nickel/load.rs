@@ -67,7 +67,10 @@ fn settings_override_what_files_say() {
     assert_eq!(serde_json::to_value(&rust.build_base).expect("json"), "bare");
     assert_eq!((rust.tools_required.as_slice(), rust.tools_provided.len()), (["ld".to_owned()].as_slice(), 0));
     let bare = &loaded.catalog.layers[0].layer;
-    assert_eq!((bare.kind, bare.labels["org.x"].as_str()), (lian_build::model::Kind::Deps, "%{y} 50% \\ \"z\""));
+    assert_eq!(
+        (bare.kind, bare.labels["org.x"].as_str()),
+        (lian_build::domain::model::Kind::Deps, "%{y} 50% \\ \"z\"")
+    );
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::{Value, json};
 
 use super::{catalog, drawn, evaluator, load};
-use lian_build::nickel::embedded;
-use lian_build::sizing::{LANGUAGES, OTHER_LANGUAGES, TIERS};
+use lian_build::adapters::nickel::embedded;
+use lian_build::domain::sizing::{LANGUAGES, OTHER_LANGUAGES, TIERS};
 
 /// Every field of each contract, said once, none left at its default.
 const LAYER: &str = r#"{
@@ -127,7 +127,7 @@ fn a_workflows_paths_are_relative_to_its_own_folder() {
     let base = format!("oci-layout:{}", project.path().join(".lian/base").display());
     assert_eq!(full.base_images["debian:trixie-slim"], base);
     assert_eq!(full.base_images["absolute"], "oci-layout:/base");
-    assert_eq!(at("bare.ncl").workflow, Some(lian_build::model::Workflow::default()));
+    assert_eq!(at("bare.ncl").workflow, Some(lian_build::domain::model::Workflow::default()));
     let bad = at("bad.ncl");
     assert!(bad.workflow.is_none());
     assert_eq!(bad.diagnostics[0].code, "lian::nickel::unknown_field");

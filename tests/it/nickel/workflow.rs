@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::schemas::WORKFLOW;
 use super::{catalog, drawn, evaluator};
-use lian_build::model::{Diagnostic, Workflow};
+use lian_build::domain::model::{Diagnostic, Workflow};
 
 fn workflow(text: &str) -> (Option<Workflow>, Vec<Diagnostic>, String) {
     let project = catalog(&[("workflows/w.ncl", text)]);

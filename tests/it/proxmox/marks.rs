@@ -1,7 +1,7 @@
 //! Whose a machine is, by name, tags, description and owner. Refuses: touching one that is not wholly this lease's.
 
-use lian_build::base::LeaseId;
-use lian_build::ports::ComputeProvider as _;
+use lian_build::domain::base::LeaseId;
+use lian_build::domain::ports::ComputeProvider as _;
 
 use super::{FAR, Stage, mark, request};
 use crate::support::proxmox::{POOL, Trick};

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use lian_build::base::Digest;
-use lian_build::buildkit::{Binaries, Buildctl, Daemon, DaemonConfig};
-use lian_build::ports::{BuildRequest, ImageSource, NamedContext};
+use lian_build::adapters::buildkit::{Binaries, Buildctl, Daemon, DaemonConfig};
+use lian_build::domain::base::Digest;
+use lian_build::domain::ports::{BuildRequest, ImageSource, NamedContext};
 
 /// What the tests build with.
 pub struct Stage {

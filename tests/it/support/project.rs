@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use lian_build::ports::ImageSource;
+use lian_build::domain::ports::ImageSource;
 use serde_json::Value;
 
 use super::buildkitd;

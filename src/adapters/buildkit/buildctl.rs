@@ -1,0 +1,168 @@
+//! The builder on a BuildKit daemon: one `buildctl` a build. Refuses: starting the daemon (`daemon` does).
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::argv;
+use super::binaries::Binaries;
+use super::classify::OomEvidence;
+use super::daemon::Daemon;
+use super::image;
+use super::scratch::{full, scratch};
+use super::shadow::shadowed;
+use super::solve::{Solver, Unsolved, digest_in, fault_of};
+use super::verify;
+use crate::domain::base::Digest;
+use crate::domain::model::{BuildEvent, Fault, FaultKind};
+use crate::domain::ports::{
+    BuildRequest, BuildSink, Builder, Built, Counters, ImageSource, SecretValue, Usage, VerifyRequest,
+};
+
+/// Builds with `buildctl` on one daemon.
+#[derive(Clone)]
+pub struct Buildctl {
+    solver: Solver,
+    counters: Option<Arc<dyn Counters>>,
+}
+
+impl Buildctl {
+    /// On the daemon at this address (`unix:///…`, `tcp://…`).
+    pub fn new(binaries: &Binaries, address: impl Into<String>) -> Self {
+        let solver = Solver { buildctl: binaries.buildctl.clone(), address: address.into() };
+        Self { solver, counters: None }
+    }
+
+    /// The kernel's counters of the machine that builds: without them nothing that was killed counts as out of memory.
+    #[must_use]
+    pub fn with_counters(mut self, counters: Arc<dyn Counters>) -> Self {
+        self.counters = Some(counters);
+        self
+    }
+
+    /// On this daemon. The daemon must be kept for as long as it is built on: it stops when idle.
+    pub fn on(daemon: &Daemon) -> Self {
+        Self::new(daemon.binaries(), daemon.address())
+    }
+}
+
+/// The counters now, where anybody can read them.
+pub(super) async fn look(counters: Option<&dyn Counters>) -> Option<Usage> {
+    counters?.usage().await.inspect_err(|fault| tracing::debug!("{}", fault.message)).ok()
+}
+
+/// A daemon that was killed is started again by then: so often, and with this pause, its runner is looked at.
+const LOOKS: u32 = 10;
+const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
+
+/// The fault of a build, with what the counters say.
+pub(super) async fn judged(counters: Option<&dyn Counters>, mut unsolved: Unsolved, before: Option<Usage>) -> Fault {
+    if let (Unsolved::Failed(failure), Some(before)) = (&mut unsolved, before) {
+        for _ in 0..LOOKS {
+            let Some(after) = look(counters).await else { break };
+            failure.oom = OomEvidence::between(&before, &after);
+            // The kernel killed something: whether it was the daemon shows when there is another one.
+            let open = failure.oom == OomEvidence::None && after.kernel_kills > before.kernel_kills;
+            if !open || !failure.lost_daemon() {
+                break;
+            }
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    }
+    fault_of(unsolved)
+}
+
+/// What buildctl would only notice late, silently or not at all: it takes an unset variable for an empty secret, and
+/// makes a layout that is not there.
+pub(super) fn demand_inputs(request: &BuildRequest) -> Result<(), Fault> {
+    for secret in &request.secrets {
+        let missing = match &secret.value {
+            SecretValue::Env(variable) if std::env::var_os(variable).is_none() => {
+                Some(format!("the environment variable {variable} is not set"))
+            }
+            SecretValue::File(path) if !path.is_file() => Some(format!("{} is not a file", path.display())),
+            _ => None,
+        };
+        if let Some(why) = missing {
+            let message = format!("the secret `{}` has no value: {why}", secret.id);
+            return Err(Fault::new(FaultKind::Missing, "lian::buildkit::missing_secret", message)
+                .help("set it, or correct the layer's `secrets`"));
+        }
+    }
+    for context in &request.named_contexts {
+        demand_image(&context.name, &context.source)?;
+    }
+    Ok(())
+}
+
+/// An image in a layout must be there: its manifest, at least.
+fn demand_image(name: &str, source: &ImageSource) -> Result<(), Fault> {
+    match source {
+        ImageSource::Layout { dir, digest } if !image::blob(dir, digest).is_file() => {
+            let message = format!("the image `{name}` ({}) is not in {}", digest.short(), dir.display());
+            Err(Fault::new(FaultKind::Missing, "lian::buildkit::missing_image", message)
+                .help("build it again with `lian-build apply`, or correct `--base-image`"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The Dockerfile has no copy: it cannot be read, or there is no room for the copy.
+fn unread(dockerfile: &Path, error: &std::io::Error) -> Fault {
+    full(error, &std::env::temp_dir()).unwrap_or_else(|| {
+        let message = format!("the Dockerfile cannot be read: {error}");
+        let help = format!("see whether {} and its ignore file are readable", dockerfile.display());
+        Fault::new(FaultKind::Missing, "lian::buildkit::missing_file", message).help(help)
+    })
+}
+
+#[async_trait]
+impl Builder for Buildctl {
+    async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
+        demand_inputs(request)?;
+        if request.push.is_none() {
+            image::seed(&request.staging, &request.named_contexts);
+        }
+        let scratch = scratch()?;
+        let metadata = scratch.path().join("metadata.json");
+        let shadow = shadowed(request, scratch.path()).map_err(|error| unread(&request.dockerfile, &error))?;
+        let args = argv::build(shadow.as_ref().unwrap_or(request), &metadata);
+        let relay = |event: BuildEvent| {
+            // BuildKit's housekeeping is no step of anybody's Dockerfile; the bytes it moves are still shown.
+            if !matches!(&event, BuildEvent::Vertex { name, .. } if name.starts_with("[internal]")) {
+                sink(event);
+            }
+        };
+        let (before, solved) = tokio::join!(look(self.counters.as_deref()), self.solver.solve(&args, &relay));
+        let progress = match solved {
+            Ok(progress) => progress,
+            Err(unsolved) => return Err(judged(self.counters.as_deref(), unsolved, before).await),
+        };
+        let (steps, cached) = progress.steps();
+        Ok(Built { digest: digest_in(&metadata)?, steps, cached, platform: request.platform.clone() })
+    }
+
+    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
+        demand_image("img", &request.image)?;
+        verify::verify(&self.solver, request, sink).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_without_room_is_no_fault_of_the_dockerfile() {
+        let dockerfile = Path::new("/p/Dockerfile");
+        // A device that is always full.
+        let error = std::fs::write("/dev/full", "FROM scratch\n").expect_err("it took something");
+        let fault = unread(dockerfile, &error);
+        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::buildkit::disk_full"));
+        let fault = unread(dockerfile, &std::io::ErrorKind::PermissionDenied.into());
+        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Missing, "lian::buildkit::missing_file"));
+        assert!(fault.help.expect("help").contains("/p/Dockerfile"));
+    }
+}

@@ -1,0 +1,187 @@
+//! What our own daemon is told: where its files are, what it may keep, when it stops. Refuses: starting it.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::BuildkitError;
+use crate::domain::base::Digest;
+
+/// A socket's path must fit into 108 bytes, its end included.
+const SOCKET_PATH_BYTES: usize = 100;
+
+/// How a daemon is reached or started.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DaemonConfig {
+    /// A daemon that runs already; one of our own where none.
+    pub address: Option<String>,
+    /// The folder of our own daemon: root, log, locks.
+    pub folder: PathBuf,
+    /// Its state, where it must not lie in the folder (a tmpfs in tests).
+    pub root: Option<PathBuf>,
+    /// The most that its cache keeps, bytes.
+    pub keep_bytes: u64,
+    /// The most steps that run at once; 0 for no limit.
+    pub parallelism: usize,
+    /// It stops when nobody has used it for so long.
+    pub idle: Duration,
+    /// The program that watches over it: `lian-build` itself, by its hidden command `__buildkitd`.
+    pub supervisor: PathBuf,
+    /// Registries (`host:port`) that speak plain HTTP.
+    pub http_registries: Vec<String>,
+}
+
+/// The folder of everything that lian-build keeps for this user: `LIAN_DATA_DIR`, or `lian-build` in `XDG_DATA_HOME` or
+/// `~/.local/share`.
+pub fn data_folder() -> PathBuf {
+    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let folder = given("LIAN_DATA_DIR").unwrap_or_else(|| {
+        given("XDG_DATA_HOME")
+            .or_else(|| given("HOME").map(|home| home.join(".local/share")))
+            .unwrap_or_else(|| PathBuf::from("/var/lib"))
+            .join("lian-build")
+    });
+    // The daemon works from another folder.
+    std::path::absolute(&folder).unwrap_or(folder)
+}
+
+impl DaemonConfig {
+    /// What holds where nothing is said: 20 GB of cache, ten idle minutes.
+    pub const KEEP_BYTES: u64 = 20_000_000_000;
+
+    /// Our own daemon in this data folder.
+    pub fn in_folder(data: &Path, supervisor: PathBuf) -> Self {
+        Self {
+            address: None,
+            folder: data.join("buildkit"),
+            root: None,
+            keep_bytes: Self::KEEP_BYTES,
+            parallelism: 0,
+            idle: Duration::from_secs(600),
+            supervisor,
+            http_registries: Vec::new(),
+        }
+    }
+
+    /// From `BUILDKIT_HOST`, `LIAN_DATA_DIR` and `LIAN_DAEMON_IDLE`; the supervisor is this program.
+    ///
+    /// # Errors
+    /// [`BuildkitError::Idle`].
+    pub fn from_env() -> Result<Self, BuildkitError> {
+        // Not its path: the file there may be another one by now, or none.
+        let mut config = Self::in_folder(&data_folder(), "/proc/self/exe".into());
+        config.address = std::env::var("BUILDKIT_HOST").ok().filter(|address| !address.is_empty());
+        if let Ok(value) = std::env::var("LIAN_DAEMON_IDLE") {
+            config.idle = parse_time(&value).ok_or(BuildkitError::Idle { value })?;
+        }
+        Ok(config)
+    }
+
+    /// Where our own daemon listens.
+    pub fn socket(&self) -> PathBuf {
+        let inside = self.folder.join("buildkitd.sock");
+        if inside.as_os_str().len() <= SOCKET_PATH_BYTES {
+            return inside;
+        }
+        let uid = rustix::process::geteuid().as_raw();
+        let name = Digest::of(self.folder.as_os_str().as_encoded_bytes());
+        std::env::temp_dir().join(format!("lian-build-{uid}")).join(format!("{}.sock", name.short()))
+    }
+
+    /// Our own daemon's log.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("buildkitd.log")
+    }
+
+    /// Our own daemon's state.
+    pub fn root(&self) -> PathBuf {
+        self.root.clone().unwrap_or_else(|| self.folder.join("root"))
+    }
+
+    pub(super) fn toml_path(&self) -> PathBuf {
+        self.folder.join("buildkitd.toml")
+    }
+
+    /// Held (shared) by every run that uses the daemon, and for itself by the supervisor while it stops it.
+    pub(super) fn users_lock(&self) -> PathBuf {
+        self.folder.join("users.lock")
+    }
+
+    /// Held by whoever starts the daemon.
+    pub(super) fn start_lock(&self) -> PathBuf {
+        self.folder.join("start.lock")
+    }
+
+    /// Held by the supervisor for as long as it lives; its pid is in it.
+    pub(super) fn supervisor_lock(&self) -> PathBuf {
+        self.folder.join("supervisor.lock")
+    }
+
+    /// `buildkitd.toml`. The socket may be spoken to by nobody but us: who can build can become root.
+    pub(super) fn toml(&self) -> String {
+        let quoted = |text: &str| serde_json::Value::from(text).to_string();
+        let path = |path: &Path| quoted(&path.display().to_string());
+        let keep = self.keep_bytes;
+        let mut text = format!(
+            "# Written by lian-build at each start of the daemon: changes are lost.\n\
+             root = {}\n\n[grpc]\naddress = [{}]\n\n\
+             [history]\nmaxAge = 172800\nmaxEntries = 50\n\n\
+             [worker.containerd]\nenabled = false\n\n\
+             [worker.oci]\nenabled = true\ngc = true\nreservedSpace = {}\nmaxUsedSpace = {keep}\nminFreeSpace = \"5%\"\n",
+            path(&self.root()),
+            quoted(&format!("unix://{}", self.socket().display())),
+            keep / 10,
+        );
+        if self.parallelism > 0 {
+            let _ = writeln!(text, "max-parallelism = {}", self.parallelism);
+        }
+        for host in &self.http_registries {
+            let _ = writeln!(text, "\n[registry.{}]\nhttp = true", quoted(host));
+        }
+        text
+    }
+}
+
+/// `600`, `90s`, `10m`, `1h`.
+pub(super) fn parse_time(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
+        Some(number) => (
+            number,
+            match text.as_bytes().last() {
+                Some(b'm') => 60,
+                Some(b'h') => 3600,
+                _ => 1,
+            },
+        ),
+        None => (text, 1),
+    };
+    Some(Duration::from_secs(number.parse::<u64>().ok()?.checked_mul(unit)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_times_as_people_write_them() {
+        let seconds = |text| parse_time(text).map(|time| time.as_secs());
+        assert_eq!([seconds("600"), seconds("90s"), seconds("10m"), seconds("1h")], [600, 90, 600, 3600].map(Some));
+        assert_eq!([seconds(""), seconds("m"), seconds("-1"), seconds("1.5h"), seconds("1d")], [None; 5]);
+    }
+
+    #[test]
+    fn the_daemon_is_told_its_bounds() {
+        let mut config = DaemonConfig::in_folder(Path::new("/data"), "/bin/lian-build".into());
+        config.parallelism = 3;
+        config.http_registries = vec!["10.0.0.1:5000".into()];
+        insta::assert_snapshot!(config.toml());
+    }
+
+    #[test]
+    fn a_long_folder_gets_a_short_socket() {
+        let long = Path::new("/").join("x".repeat(120));
+        let config = DaemonConfig::in_folder(&long, PathBuf::new());
+        assert!(config.socket().as_os_str().len() <= SOCKET_PATH_BYTES, "{:?}", config.socket());
+    }
+}

@@ -1,0 +1,37 @@
+//! What this machine's kernel counted of our own daemon's steps. Refuses: judging it.
+
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use tokio::process::Command;
+
+use crate::domain::model::{Fault, FaultKind};
+use crate::domain::ports::{Counters, Kills, Reading, Usage, usage_script};
+
+/// Where the steps of a daemon without a cgroup of its own are counted.
+const GROUPS: &str = "/sys/fs/cgroup/buildkit /sys/fs/cgroup/memory/buildkit";
+
+/// The counters of this machine.
+#[derive(Debug, Default)]
+pub struct HostCounters {
+    kills: Mutex<Kills>,
+}
+
+#[async_trait]
+impl Counters for HostCounters {
+    /// Faults: `lian::buildkit::usage`, where nothing is counted here.
+    async fn usage(&self) -> Result<Usage, Fault> {
+        let unknown = |why: String| {
+            let message = format!("this machine's memory counters are not understood: {why}");
+            Fault::new(FaultKind::Infrastructure, "lian::buildkit::usage", message)
+                .help("steps that the kernel kills are told as failed builds")
+        };
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(usage_script(GROUPS)).stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await.map_err(|error| unknown(error.to_string()))?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let read = Reading::parse(&text).ok_or_else(|| unknown(text))?;
+        Ok(self.kills.lock().unwrap_or_else(PoisonError::into_inner).usage(&read))
+    }
+}

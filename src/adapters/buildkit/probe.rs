@@ -1,0 +1,169 @@
+//! Looks for tools in an image by running one script in it, and reads what the script found. Refuses: images without a
+//! shell (`search` looks into those).
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::argv;
+use super::image::{self, Settings};
+use super::scratch::{full, scratch};
+use super::solve::{Solver, Unsolved, fault_of, silent};
+use super::verify::Finding;
+use super::version;
+use crate::domain::model::{Fault, FaultKind, Tool};
+use crate::domain::ports::VerifyRequest;
+
+/// Where the script leaves what it found. Exported, and never part of the image.
+const OUT: &str = "/.lian-verify";
+/// More than this of a probe's output is not read.
+const OUTPUT_BYTES: usize = 16 * 1024;
+
+/// A shell function: the path of a tool. `command -v` would also find the shell's built-ins, which are no binaries.
+const FIND: &str = r#"find_tool() {
+case $1 in */*) [ -f "$1" ] && [ -x "$1" ] && echo "$1"; return;; esac
+IFS=:; for folder in $PATH; do
+if [ -f "${folder:-.}/$1" ] && [ -x "${folder:-.}/$1" ]; then echo "${folder:-.}/$1"; return 0; fi
+done; return 1
+}
+"#;
+
+/// What is wrong with the tools; `None` where the image has no shell to ask.
+pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Option<Vec<Finding>>, Fault> {
+    let folder = scratch()?;
+    let (context, found) = (folder.path().join("context"), folder.path().join("found"));
+    let settings = image::settings(request);
+    let dockerfile = format!(
+        "{}COPY Dockerfile {OUT}/\nRUN --network=none {}\nFROM scratch\nCOPY --from=probe {OUT}/ /\n",
+        head(&settings),
+        serde_json::json!(["/bin/sh", "-c", script(&request.tools)]),
+    );
+    write(&context, &dockerfile)?;
+    let mut args = argv::over_image(&context, &request.platform, &request.image);
+    argv::folder_output(&mut args, &found);
+    match solver.solve(&args, &silent).await {
+        Ok(_) => Ok(Some(request.tools.iter().enumerate().filter_map(|(at, tool)| read(&found, at, tool)).collect())),
+        Err(Unsolved::Failed(failure)) if no_shell(&failure) => Ok(None),
+        Err(unsolved) => Err(fault_of(unsolved)),
+    }
+}
+
+/// Starts the stage `probe` from the image, as root. An image with triggers is copied instead: its `ONBUILD`
+/// instructions are meant for its children, not for us.
+pub(super) fn head(settings: &Settings) -> String {
+    if !settings.triggers() {
+        return "FROM img AS probe\nUSER 0\n".to_owned();
+    }
+    let mut text = "FROM scratch AS probe\nCOPY --from=img / /\nUSER 0\n".to_owned();
+    for (name, value) in settings.env() {
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$");
+        let _ = writeln!(text, "ENV {name}=\"{value}\"");
+    }
+    text
+}
+
+pub(super) fn write(context: &Path, dockerfile: &str) -> Result<(), Fault> {
+    let written = std::fs::create_dir_all(context)
+        .and_then(|()| std::fs::write(context.join("Dockerfile"), dockerfile))
+        .map_err(|error| (context, error));
+    written.map_err(|(path, error)| {
+        full(&error, &std::env::temp_dir()).unwrap_or_else(|| {
+            let message = format!("cannot write {}: {error}", path.display());
+            Fault::new(FaultKind::Infrastructure, "lian::buildkit::scratch", message)
+                .help("see whether that folder is there and writable, or set TMPDIR to another one")
+        })
+    })
+}
+
+fn no_shell(failure: &super::classify::Failure) -> bool {
+    // A shell for another machine is as good as none.
+    let says = |line: &String| {
+        line.contains("exec: \"/bin/sh\"") && line.contains("no such file or directory")
+            || line.contains("exec format error")
+    };
+    failure.vertices.iter().any(|vertex| vertex.log_tail.iter().any(says))
+}
+
+/// The command whose output is read: its own probe, or `--version` where a version is asked for.
+pub(super) fn command(tool: &Tool) -> Option<String> {
+    tool.probe.clone().or_else(|| tool.version.as_ref().map(|_| format!("{} --version", quoted(&tool.name))))
+}
+
+/// One script for all tools, so that every fault is known at once. Plain POSIX shell and nothing but built-ins: the
+/// image may hold little else (its folder is made by a COPY). The PATH is the image's own.
+fn script(tools: &[Tool]) -> String {
+    let mut text = FIND.to_owned();
+    for (at, tool) in tools.iter().enumerate() {
+        let name = quoted(&tool.name);
+        let _ = writeln!(text, "if (find_tool {name}) > {OUT}/{at}.path 2>/dev/null; then :");
+        if let Some(command) = command(tool) {
+            let command = quoted(&command);
+            let _ = writeln!(text, "/bin/sh -c {command} > {OUT}/{at}.out 2>&1 </dev/null; echo $? > {OUT}/{at}.code");
+        }
+        text.push_str("fi\n");
+    }
+    text.push_str("exit 0\n");
+    text
+}
+
+/// A word of the shell's.
+pub(super) fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+fn read(found: &Path, at: usize, tool: &Tool) -> Option<Finding> {
+    let text = |suffix: &str| {
+        let mut bytes = std::fs::read(found.join(format!("{at}.{suffix}"))).unwrap_or_default();
+        bytes.truncate(OUTPUT_BYTES);
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    if text("path").trim().is_empty() {
+        return Some(Finding::MissingTool { name: tool.name.clone() });
+    }
+    let command = command(tool)?;
+    judge(tool, command, text("code").trim(), &text("out"))
+}
+
+/// What a probe's exit code and output say about its tool.
+pub(super) fn judge(tool: &Tool, command: String, code: &str, output: &str) -> Option<Finding> {
+    let name = tool.name.clone();
+    if code != "0" {
+        return Some(Finding::ProbeFailed { name, command, code: code.to_owned(), output: output.to_owned() });
+    }
+    let wanted = tool.version.as_ref()?;
+    let requirement = match version::requirement(wanted) {
+        Ok(requirement) => requirement,
+        Err(what) => return Some(Finding::BadRequirement { name, what }),
+    };
+    let wanted = wanted.clone();
+    match version::first_in(output) {
+        Some(version) if version::meets(&requirement, &version) => None,
+        Some(version) => Some(Finding::Version { name, wanted, found: Some(version.to_string()) }),
+        None => Some(Finding::Version { name, wanted, found: None }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_script_quotes_what_it_is_given() {
+        let tools = [
+            Tool { name: "cargo".into(), version: None, probe: None },
+            Tool { name: "it's".into(), version: Some(">=1".into()), probe: None },
+            Tool { name: "nu".into(), version: None, probe: Some("nu -c 'version | get version'".into()) },
+        ];
+        insta::assert_snapshot!(script(&tools));
+    }
+
+    #[test]
+    fn judges_a_probe_by_code_then_version() {
+        let tool = Tool { name: "sccache".into(), version: Some(">=0.8".into()), probe: None };
+        let judged = |code: &str, output: &str| judge(&tool, "sccache --version".into(), code, output);
+        assert_eq!(judged("0", "sccache 0.8.2"), None);
+        assert!(matches!(judged("0", "sccache 0.7.1"), Some(Finding::Version { found: Some(v), .. }) if v == "0.7.1"));
+        assert!(matches!(judged("0", "hello"), Some(Finding::Version { found: None, .. })));
+        assert!(matches!(judged("127", ""), Some(Finding::ProbeFailed { .. })));
+        assert!(matches!(judged("", ""), Some(Finding::ProbeFailed { .. })));
+    }
+}

@@ -1,0 +1,296 @@
+//! Reads `--progress=rawjson`: merges the records of a vertex by digest and says what changed. Refuses: judging a
+//! vertex's error (`classify` does).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use base64::Engine as _;
+use serde::Deserialize;
+
+use super::classify::VertexFailure;
+use crate::domain::model::{BuildEvent, VertexState};
+
+/// How many lines of a step's log a fault shows.
+const TAIL_LINES: usize = 12;
+/// Of a longer line the beginning and the end are kept, so many bytes of each: minified text and binary noise must not
+/// flood a terminal or the journal, and what cargo says of a compiler that was killed stands behind its whole command.
+const HEAD_BYTES: usize = 1200;
+const END_BYTES: usize = 700;
+/// How cargo's line ends where the compiler was killed.
+const KILLED: &str = "(signal: 9, SIGKILL: kill)";
+/// So many lines after it a step still counts as ended by that kill: cargo lets its other jobs finish, with all that they
+/// have to say.
+const KILLED_LINES: usize = 1000;
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Record {
+    vertexes: Vec<VertexRecord>,
+    statuses: Vec<StatusRecord>,
+    logs: Vec<LogRecord>,
+    warnings: Vec<WarningRecord>,
+}
+
+#[derive(Deserialize)]
+struct VertexRecord {
+    digest: String,
+    #[serde(default)]
+    name: String,
+    started: Option<String>,
+    completed: Option<String>,
+    #[serde(default)]
+    cached: bool,
+    #[serde(default)]
+    error: String,
+}
+
+#[derive(Deserialize)]
+struct StatusRecord {
+    #[serde(default)]
+    id: String,
+    #[serde(default)]
+    vertex: String,
+    #[serde(default)]
+    current: i64,
+    #[serde(default)]
+    total: i64,
+}
+
+#[derive(Deserialize)]
+struct LogRecord {
+    #[serde(default)]
+    vertex: String,
+    #[serde(default)]
+    data: String,
+}
+
+#[derive(Deserialize)]
+struct WarningRecord {
+    /// Base64.
+    #[serde(default)]
+    short: String,
+}
+
+/// What is known of a vertex.
+#[derive(Default)]
+struct Vertex {
+    name: String,
+    /// When each interval began (nanoseconds), and when it ended: a vertex may run more than once.
+    intervals: BTreeMap<i128, Option<i128>>,
+    cached: bool,
+    error: Option<String>,
+    said: Option<VertexState>,
+    tail: Tail,
+}
+
+/// The last lines of a log, whatever its size.
+#[derive(Default)]
+struct Tail {
+    lines: VecDeque<String>,
+    partial: Line,
+    /// Lines since one said that a compiler was killed.
+    since_kill: Option<usize>,
+}
+
+/// A line that is not over: its beginning, its last bytes, and whether something between the two is gone.
+#[derive(Default)]
+struct Line {
+    head: Vec<u8>,
+    end: VecDeque<u8>,
+    cut: bool,
+}
+
+impl Line {
+    fn push(&mut self, byte: u8) {
+        if self.head.len() < HEAD_BYTES {
+            return self.head.push(byte);
+        }
+        if self.end.len() == END_BYTES {
+            self.end.pop_front();
+            self.cut = true;
+        }
+        self.end.push_back(byte);
+    }
+
+    fn text(&self) -> String {
+        let end: Vec<u8> = self.end.iter().copied().collect();
+        if !self.cut {
+            return String::from_utf8_lossy(&[&self.head[..], &end].concat()).trim_end().to_owned();
+        }
+        format!("{} … {}", String::from_utf8_lossy(&self.head), String::from_utf8_lossy(&end)).trim_end().to_owned()
+    }
+}
+
+impl Tail {
+    fn push(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            match byte {
+                b'\n' => self.end_line(),
+                // A carriage return redraws the line: only its last state is of use.
+                b'\r' => {}
+                _ => self.partial.push(byte),
+            }
+        }
+    }
+
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.partial).text();
+        if line.is_empty() {
+            return;
+        }
+        self.since_kill = if line.ends_with(KILLED) { Some(0) } else { self.since_kill.map(|lines| lines + 1) };
+        if self.lines.len() == TAIL_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let last = self.partial.text();
+        let all: Vec<String> = self.lines.iter().cloned().chain((!last.is_empty()).then_some(last)).collect();
+        all[all.len().saturating_sub(TAIL_LINES)..].to_vec()
+    }
+
+    /// Whether one of its last lines says that a compiler was killed.
+    fn tells_kill(&self) -> bool {
+        self.partial.text().ends_with(KILLED) || self.since_kill.is_some_and(|lines| lines <= KILLED_LINES)
+    }
+}
+
+/// The state of a solve as its progress tells it.
+#[derive(Default)]
+pub(super) struct Progress {
+    vertices: BTreeMap<String, Vertex>,
+    order: Vec<String>,
+    text: Vec<String>,
+}
+
+impl Progress {
+    /// Takes one line of standard error, and tells what it changed.
+    pub(super) fn line(&mut self, line: &str) -> Vec<BuildEvent> {
+        let mut events = Vec::new();
+        if line.starts_with('{')
+            && let Ok(record) = serde_json::from_str::<Record>(line)
+        {
+            for vertex in record.vertexes {
+                events.extend(self.vertex(vertex));
+            }
+            for status in record.statuses {
+                events.push(BuildEvent::Progress {
+                    vertex: status.vertex,
+                    id: status.id,
+                    current: u64::try_from(status.current).unwrap_or(0),
+                    total: u64::try_from(status.total).ok().filter(|total| *total > 0),
+                });
+            }
+            events.extend(record.logs.into_iter().filter_map(|log| self.log(log)));
+            events.extend(record.warnings.into_iter().map(|warning| {
+                let short = base64::engine::general_purpose::STANDARD.decode(&warning.short).unwrap_or_default();
+                BuildEvent::Warning { message: String::from_utf8_lossy(&short).trim().to_owned() }
+            }));
+        // logrus writes its own remarks (`time="…" level=warning …`) between the records.
+        } else if !line.starts_with("time=\"") && !line.trim().is_empty() {
+            self.text.push(line.to_owned());
+        }
+        events
+    }
+
+    fn entry(&mut self, digest: &str) -> &mut Vertex {
+        if !self.vertices.contains_key(digest) {
+            self.order.push(digest.to_owned());
+        }
+        self.vertices.entry(digest.to_owned()).or_default()
+    }
+
+    fn vertex(&mut self, record: VertexRecord) -> Option<BuildEvent> {
+        let vertex = self.entry(&record.digest);
+        if !record.name.is_empty() {
+            vertex.name = record.name;
+        }
+        vertex.cached |= record.cached;
+        if let Some(started) = nanoseconds(record.started.as_deref()) {
+            let end = vertex.intervals.entry(started).or_default();
+            *end = nanoseconds(record.completed.as_deref()).or(*end);
+        }
+        if !record.error.is_empty() {
+            vertex.error = Some(record.error);
+        }
+        let running = vertex.intervals.values().any(Option::is_none);
+        let state = match (&vertex.error, running) {
+            (Some(_), _) => VertexState::Failed,
+            _ if vertex.intervals.is_empty() && !vertex.cached => return None,
+            (None, true) => VertexState::Started,
+            (None, false) if vertex.cached => VertexState::Cached,
+            (None, false) => VertexState::Completed,
+        };
+        if vertex.said == Some(state) {
+            return None;
+        }
+        vertex.said = Some(state);
+        let ended = state != VertexState::Started;
+        Some(BuildEvent::Vertex {
+            vertex: record.digest,
+            name: vertex.name.clone(),
+            state,
+            duration_ms: ended.then(|| vertex.duration_ms()),
+            error: if state == VertexState::Failed { vertex.error.clone() } else { None },
+        })
+    }
+
+    fn log(&mut self, log: LogRecord) -> Option<BuildEvent> {
+        let bytes = base64::engine::general_purpose::STANDARD.decode(&log.data).ok()?;
+        self.entry(&log.vertex).tail.push(&bytes);
+        Some(BuildEvent::Log { vertex: log.vertex, text: String::from_utf8_lossy(&bytes).into_owned() })
+    }
+
+    /// Dockerfile steps that ran or were cached, and how many of these were cached.
+    pub(super) fn steps(&self) -> (u32, u32) {
+        let steps = self.vertices.values().filter(|vertex| is_step(&vertex.name) && vertex.said.is_some());
+        let (mut all, mut cached) = (0, 0);
+        for vertex in steps {
+            all += 1;
+            cached += u32::from(vertex.cached);
+        }
+        (all, cached)
+    }
+
+    /// The vertices that have an error, in the order in which they were first seen.
+    pub(super) fn failures(&self) -> Vec<VertexFailure> {
+        let failed = self.order.iter().filter_map(|digest| self.vertices.get(digest));
+        failed
+            .filter_map(|vertex| {
+                let error = vertex.error.clone()?;
+                let (log_tail, tells_kill) = (vertex.tail.lines(), vertex.tail.tells_kill());
+                Some(VertexFailure { name: vertex.name.clone(), error, log_tail, tells_kill })
+            })
+            .collect()
+    }
+
+    /// The text that is not JSON: buildctl's own words, after the records.
+    pub(super) fn text(&self) -> String {
+        self.text.join("\n")
+    }
+}
+
+impl Vertex {
+    fn duration_ms(&self) -> u64 {
+        let total: i128 = self.intervals.iter().map(|(start, end)| end.map_or(0, |end| (end - start).max(0))).sum();
+        u64::try_from(total / 1_000_000).unwrap_or(0)
+    }
+}
+
+/// An RFC 3339 time as nanoseconds since the epoch.
+fn nanoseconds(text: Option<&str>) -> Option<i128> {
+    text?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_nanosecond)
+}
+
+/// Whether a vertex is a step of the Dockerfile: `[4/6] RUN …`, `[stage 4/6] RUN …`, not `[internal] …`, `exporting …`.
+pub(super) fn is_step(name: &str) -> bool {
+    let Some((head, _)) = name.strip_prefix('[').and_then(|rest| rest.split_once("] ")) else { return false };
+    let fraction = head.rsplit(' ').find(|part| !part.is_empty()).unwrap_or("");
+    let number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    fraction.split_once('/').is_some_and(|(at, of)| number(at) && number(of))
+}
+
+#[cfg(test)]
+#[path = "progress_tests.rs"]
+mod tests;

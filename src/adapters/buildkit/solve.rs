@@ -1,0 +1,114 @@
+//! Runs `buildctl` once and reads what it says. Refuses: knowing what is being built.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::Command;
+
+use super::classify::{Failure, OomEvidence, classify};
+use super::progress::Progress;
+use crate::domain::base::Digest;
+use crate::domain::model::{BuildEvent, Fault, FaultKind};
+use crate::domain::ports::BuildSink;
+
+/// Runs solves on one daemon.
+#[derive(Debug, Clone)]
+pub(super) struct Solver {
+    pub(super) buildctl: PathBuf,
+    pub(super) address: String,
+}
+
+/// A solve that did not succeed.
+pub(super) enum Unsolved {
+    /// BuildKit said so.
+    Failed(Failure),
+    /// buildctl could not even be run.
+    Broken(Fault),
+}
+
+impl Solver {
+    /// A `buildctl` command that dies with its future, and with this process: nothing may go on building for nobody.
+    pub(super) fn command(&self) -> Command {
+        let mut command = Command::new(&self.buildctl);
+        command.arg("--addr").arg(&self.address).kill_on_drop(true).process_group(0);
+        command.env_remove("BUILDKIT_HOST");
+        #[cfg(target_os = "linux")]
+        // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+                Ok(())
+            });
+        }
+        command
+    }
+
+    /// Runs `buildctl` with these arguments to its end. Dropping the future kills it; the daemon then cancels the solve.
+    pub(super) async fn solve(&self, args: &[String], sink: &BuildSink<'_>) -> Result<Progress, Unsolved> {
+        let broken = |error: &std::io::Error| {
+            let message = format!("{} could not be run: {error}", self.buildctl.display());
+            Unsolved::Broken(
+                Fault::new(FaultKind::Infrastructure, "lian::buildkit::buildctl", message)
+                    .help("`lian-build doctor` shows what is missing"),
+            )
+        };
+        tracing::debug!(address = self.address, ?args, "buildctl");
+        let mut command = self.command();
+        command.args(args).stdin(Stdio::null());
+        let (progress, exit) = follow(command, sink).await.map_err(|error| broken(&error))?;
+        if exit == Some(0) { Ok(progress) } else { Err(failed(&progress, exit)) }
+    }
+}
+
+/// Runs a command that reports on standard error, to its end; its exit code, where no signal ended it.
+pub(super) async fn follow(mut command: Command, sink: &BuildSink<'_>) -> std::io::Result<(Progress, Option<i32>)> {
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+    // Held open for as long as it runs: its end tells the other side that nobody waits any more.
+    let _stdin = child.stdin.take();
+    let stderr = child.stderr.take().expect("invariant: standard error is piped");
+    let mut progress = Progress::default();
+    let mut reader = BufReader::with_capacity(64 * 1024, stderr);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        if reader.read_until(b'\n', &mut line).await? == 0 {
+            break;
+        }
+        progress.line(String::from_utf8_lossy(&line).trim_end()).into_iter().for_each(sink);
+    }
+    Ok((progress, child.wait().await?.code()))
+}
+
+/// What there is to say of a solve that failed.
+pub(super) fn failed(progress: &Progress, exit: Option<i32>) -> Unsolved {
+    let (vertices, text) = (progress.failures(), progress.text());
+    Unsolved::Failed(Failure { vertices, text, exit, oom: OomEvidence::None })
+}
+
+/// A sink for solves whose progress is of no interest.
+pub(super) fn silent(_: BuildEvent) {}
+
+/// The fault of a solve, its step named.
+pub(super) fn fault_of(unsolved: Unsolved) -> Fault {
+    match unsolved {
+        Unsolved::Failed(failure) => classify(&failure),
+        Unsolved::Broken(fault) => fault,
+    }
+}
+
+/// What `--metadata-file` holds.
+#[derive(serde::Deserialize)]
+struct Metadata {
+    #[serde(rename = "containerimage.digest")]
+    digest: Digest,
+}
+
+/// The digest that buildctl wrote.
+pub(super) fn digest_in(metadata: &Path) -> Result<Digest, Fault> {
+    let read = || serde_json::from_slice::<Metadata>(&std::fs::read(metadata).ok()?).ok();
+    read().map(|metadata| metadata.digest).ok_or_else(|| {
+        Fault::new(FaultKind::Infrastructure, "lian::buildkit::no_digest", "buildctl told no digest of what it built")
+            .help("is this BuildKit v0.13 or newer? `lian-build doctor` shows its version")
+    })
+}

@@ -1,0 +1,204 @@
+//! A builder that runs buildctl on the runner itself, over an `ssh` command that is given. Refuses: bringing anything there
+//! (the caller has), and verification, which runs from here.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use tokio::process::Command;
+
+use super::argv;
+use super::buildctl::{judged, look};
+use super::probe::quoted;
+use super::solve::{Unsolved, failed, follow};
+use crate::domain::base::Digest;
+use crate::domain::model::{BuildEvent, Fault, FaultKind};
+use crate::domain::ports::{BuildRequest, BuildSink, Built, Counters};
+
+/// What is told of buildctl's own end; `ssh` ends with 255 whether the link broke or its command was killed.
+const MARK: &str = "lian-build: buildctl ended with ";
+/// What is told of an image that was built: buildctl's metadata, in one line.
+const METADATA: &str = "lian-build: metadata ";
+
+/// How a shell ends that finds no such program.
+const NOT_FOUND: i32 = 127;
+
+/// buildctl on a runner.
+#[derive(Clone)]
+pub struct BuildctlThere {
+    /// `ssh` with all its options, without host and command.
+    ssh: Vec<String>,
+    address: String,
+    /// A folder of the runner's memory, for our files.
+    folder: PathBuf,
+    counters: Arc<dyn Counters>,
+}
+
+impl BuildctlThere {
+    /// Over this `ssh` command, on the daemon at this address there.
+    pub fn new(ssh: Vec<String>, address: &str, folder: impl Into<PathBuf>, counters: Arc<dyn Counters>) -> Self {
+        Self { ssh, address: address.to_owned(), folder: folder.into(), counters }
+    }
+
+    /// Builds a request whose paths are the runner's, and whose image is pushed. `passing` is what is removed there when
+    /// buildctl ends.
+    ///
+    /// # Errors
+    /// As buildctl here; `lian::remote::link_lost` where the connection ended first.
+    pub async fn build(
+        &self,
+        request: &BuildRequest,
+        passing: &[String],
+        sink: &BuildSink<'_>,
+    ) -> Result<Built, Fault> {
+        let metadata = self.folder.join("metadata.json");
+        let relay = |event: BuildEvent| {
+            if !matches!(&event, BuildEvent::Vertex { name, .. } if name.starts_with("[internal]")) {
+                sink(event);
+            }
+        };
+        let script = self.script(&argv::build(request, &metadata), &metadata, passing);
+        let agent = !request.ssh.is_empty();
+        let counters = Some(&*self.counters);
+        let command = self.command(&script, agent, Stdio::piped());
+        let (before, followed) = tokio::join!(look(counters), follow(command, &relay));
+        let (progress, exit) = followed.map_err(|error| lost(&format!("ssh cannot be run: {error}")))?;
+        // What ssh itself says is not believed: only the mark tells how buildctl ended.
+        let text = progress.text();
+        let told = text.lines().rev().find_map(|line| line.trim().strip_prefix(MARK));
+        match told.and_then(|code| code.parse::<i32>().ok()) {
+            Some(0) => {}
+            Some(NOT_FOUND) => return Err(no_buildctl()),
+            Some(code) => {
+                let exit = (code < 128).then_some(code);
+                let fault = judged(counters, without_mark(failed(&progress, exit)), before).await;
+                return Err(on_runner(fault));
+            }
+            None => return Err(lost(&format!("ssh ended with {exit:?} while buildctl ran"))),
+        }
+        let (steps, cached) = progress.steps();
+        let digest = digest(&text)?;
+        Ok(Built { digest, steps, cached, platform: request.platform.clone() })
+    }
+
+    /// buildctl ends with its `ssh`: once nobody reads its standard input any more, it is stopped, and the daemon cancels.
+    /// The runner is not let go before (its guard waits for the lock on `building`).
+    fn script(&self, args: &[String], metadata: &Path, passing: &[String]) -> String {
+        let args: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
+        let config = quoted(&self.folder.join("docker").display().to_string());
+        let address = quoted(&self.address);
+        let lock = quoted(&self.folder.join("building").display().to_string());
+        let (args, metadata) = (args.join(" "), quoted(&metadata.display().to_string()));
+        let passing: Vec<String> = passing.iter().map(|path| quoted(path)).collect();
+        let passing = passing.join(" ");
+        format!(
+            "export DOCKER_CONFIG={config}; exec 8>>{lock}; flock -s 8; exec 3<&0; buildctl --addr {address} {args} </dev/null 3<&- & b=$!; \
+             {{ cat <&3; kill $b; sleep 5; kill -9 $b; }} >/dev/null 2>&1 8>&- & w=$!; exec 3<&-; \
+             wait $b; rc=$?; kill $w 2>/dev/null; rm -rf {passing}; \
+             [ $rc != 0 ] || echo \"{METADATA}$(tr -d '\\n' <{metadata})\" >&2; echo \"{MARK}$rc\" >&2; exit $rc"
+        )
+    }
+
+    fn command(&self, script: &str, agent: bool, stdin: Stdio) -> Command {
+        let mut command = Command::new(&self.ssh[0]);
+        command.args(&self.ssh[1..]).arg(if agent { "-A" } else { "-a" }).args(["runner", script]);
+        command.stdin(stdin).kill_on_drop(true).process_group(0);
+        #[cfg(target_os = "linux")]
+        // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+                Ok(())
+            });
+        }
+        command
+    }
+}
+
+/// The digest that buildctl told.
+fn digest(text: &str) -> Result<Digest, Fault> {
+    #[derive(serde::Deserialize)]
+    struct Metadata {
+        #[serde(rename = "containerimage.digest")]
+        digest: Digest,
+    }
+    let told = text.lines().rev().find_map(|line| line.trim().strip_prefix(METADATA));
+    told.and_then(|json| serde_json::from_str::<Metadata>(json).ok()).map(|metadata| metadata.digest).ok_or_else(|| {
+        Fault::new(FaultKind::Infrastructure, "lian::buildkit::no_digest", "buildctl told no digest of what it built")
+            .help("is the runner's BuildKit v0.13 or newer?")
+    })
+}
+
+fn no_buildctl() -> Fault {
+    let message = "the runner has no buildctl on the PATH of its user's shell";
+    Fault::new(FaultKind::Unavailable, "lian::remote::no_buildctl", message)
+        .help("install it there, or set `runners.context_transfer = 'session`")
+}
+
+/// A fault of a build on a runner: what helps on this machine does not help there.
+pub fn on_runner(fault: Fault) -> Fault {
+    let help = match (fault.code.as_str(), &fault.help) {
+        ("lian::buildkit::daemon_gone", _) => {
+            "it is tried again on a new lease; should it go on, look at buildkitd's log on the runner"
+        }
+        ("lian::buildkit::disk_full", _) => {
+            "free disk space on the runner (`buildctl prune` there), or give the layer a larger one"
+        }
+        (_, Some(help)) if help.contains("`lian-build gc`") => {
+            "free disk space on the runner (`buildctl prune` there), or give the layer a larger one"
+        }
+        (_, Some(help)) if help.contains("`lian-build doctor`") => {
+            "the whole log: `lian-build logs`; the daemon's is on the runner"
+        }
+        _ => return fault,
+    };
+    fault.help(help)
+}
+
+fn without_mark(unsolved: Unsolved) -> Unsolved {
+    match unsolved {
+        Unsolved::Failed(mut failure) => {
+            let lines = failure.text.lines().filter(|line| !line.trim().starts_with(MARK));
+            failure.text = lines.collect::<Vec<_>>().join("\n");
+            Unsolved::Failed(failure)
+        }
+        other => other,
+    }
+}
+
+fn lost(evidence: &str) -> Fault {
+    let mut fault =
+        Fault::new(FaultKind::Infrastructure, "lian::remote::link_lost", "the connection to the runner was lost");
+    fault.evidence = Some(evidence.to_owned());
+    fault.help("should it happen again and again, look at the network between here and the runner")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::buildkit::classify::{Failure, VertexFailure, classify};
+
+    #[test]
+    fn what_helps_here_is_not_advised_for_a_runner() {
+        let of = |text: &str| classify(&Failure { text: text.to_owned(), exit: Some(1), ..Failure::default() });
+        let step = VertexFailure {
+            name: "[2/2] RUN make".to_owned(),
+            error: "process \"make\" did not complete successfully: exit code: 2".to_owned(),
+            log_tail: vec!["cc: No space left on device".to_owned()],
+            tells_kill: false,
+        };
+        let full = Failure { vertices: vec![step], exit: Some(1), ..Failure::default() };
+        let faults = [
+            of("error: failed to solve: Unavailable: error reading from server: EOF"),
+            of("error: failed to solve: write /x: no space left on device"),
+            of("error: something new"),
+            classify(&full),
+        ];
+        for fault in faults {
+            let here = fault.help.clone().expect("help");
+            assert!(here.contains("lian-build gc") || here.contains("lian-build doctor"), "{fault:?}");
+            let there = on_runner(fault).help.expect("help");
+            assert!(there.contains("runner") && !there.contains("gc`") && !there.contains("doctor"), "{there}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! An ignore file: which paths of a context BuildKit leaves out. Refuses: walking folders.
+
+use super::pattern::{Pattern, clean};
+use crate::domain::ports::OWN;
+
+/// The patterns of an ignore file, in order; the last that matches decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ignore {
+    patterns: Vec<Pattern>,
+    /// Every exception names one folder or file, so that other excluded folders need not be looked into.
+    plain_exceptions: bool,
+}
+
+/// Which patterns a folder matched: what its entries inherit.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inherited(Vec<bool>);
+
+impl Ignore {
+    /// Reads an ignore file: comments, blank lines and a byte-order mark are skipped, a leading slash means nothing.
+    /// The error is the line, from 1, and what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let mut patterns = Vec::new();
+        for (at, line) in text.split('\n').enumerate().filter(|(_, line)| !line.starts_with('#')) {
+            let (mark, rest) = match line.trim().strip_prefix('!') {
+                Some(rest) => ("!", rest.trim()),
+                None => ("", line.trim()),
+            };
+            if mark.is_empty() && rest.is_empty() {
+                continue;
+            }
+            let cleaned = if rest.is_empty() { String::new() } else { clean(rest) };
+            let cleaned = if cleaned.len() > 1 { cleaned.strip_prefix('/').unwrap_or(&cleaned) } else { &cleaned };
+            patterns.push(Pattern::new(&format!("{mark}{cleaned}")).map_err(|what| (at + 1, what))?);
+        }
+        let plain_exceptions = patterns.iter().filter(|pattern| pattern.exception).all(Pattern::is_plain);
+        Ok(Self { patterns, plain_exceptions })
+    }
+
+    /// With what is lian-build's own left out, whatever the file says.
+    #[must_use]
+    pub fn without_own(mut self) -> Self {
+        let own = OWN.map(|name| Pattern::new(name).expect("invariant: a plain name is a pattern"));
+        self.patterns.extend(own);
+        self
+    }
+
+    /// Whether the path (relative, `/` between its parts) is left out, given what its folder matched; and what its own
+    /// entries inherit. This is `MatchesUsingParentResults` of moby/patternmatcher, step by step.
+    pub fn excludes(&self, path: &str, folder: &Inherited) -> (bool, Inherited) {
+        let mut excluded = false;
+        let mut inherited = vec![false; self.patterns.len()];
+        for (at, pattern) in self.patterns.iter().enumerate() {
+            let from_folder = folder.0.get(at).copied().unwrap_or(false);
+            if !from_folder && pattern.exception != excluded {
+                // It could change nothing here; moby skips it, and so do its entries.
+                continue;
+            }
+            inherited[at] = from_folder || pattern.matches(path);
+            if inherited[at] {
+                excluded = !pattern.exception;
+            }
+        }
+        (excluded, Inherited(inherited))
+    }
+
+    /// Whether something below an excluded folder may be let through again.
+    pub fn may_except_below(&self, folder: &str) -> bool {
+        let mut exceptions = self.patterns.iter().filter(|pattern| pattern.exception);
+        if self.plain_exceptions {
+            exceptions.any(|pattern| pattern.could_be_below(folder))
+        } else {
+            exceptions.next().is_some()
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! The walk over a context. Refuses: entering folders that the ignore file leaves out for good.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, Metadata};
+use std::io::{Error, ErrorKind};
+use std::os::unix::ffi::{OsStrExt, OsStringExt as _};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::files::{inside, resolve};
+use super::hash;
+use super::ignore::{Ignore, Inherited};
+use crate::domain::base::Digest;
+use crate::domain::model::{FileEntry, FileKind, Listing};
+use crate::domain::ports::{ContextError, ContextReader};
+
+/// Reads contexts from disk.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reader;
+
+impl ContextReader for Reader {
+    fn list(&self, project_root: &Path, context: &Path, dockerfile: &Path) -> Result<Listing, ContextError> {
+        let root = resolve(project_root)?;
+        let folder = inside(&root, context)?;
+        inside(&root, dockerfile)?;
+        let (ignore, digest) = ignore_file(&folder, dockerfile)?;
+        let mut walk = Walk { ignore, entries: Vec::new() };
+        walk.run(folder)?;
+        let text = fs::read(dockerfile).map_err(|source| unreadable(dockerfile, source))?;
+        walk.listing(Digest::of(text), digest)
+    }
+}
+
+/// `<Dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the context.
+pub(super) fn ignore_file(context: &Path, dockerfile: &Path) -> Result<(Ignore, Option<Digest>), ContextError> {
+    let mut beside = dockerfile.as_os_str().to_owned();
+    beside.push(".dockerignore");
+    for path in [PathBuf::from(beside), context.join(".dockerignore")] {
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => continue,
+            Err(source) => return Err(ContextError::Unreadable { path, source }),
+        };
+        let ignore = Ignore::parse(&String::from_utf8_lossy(&bytes)).map_err(|(line, what)| ContextError::Pattern {
+            path,
+            line,
+            what,
+        })?;
+        return Ok((ignore.without_own(), Some(Digest::of(bytes))));
+    }
+    Ok((Ignore::default().without_own(), None))
+}
+
+/// An entry that is let through, not yet hashed.
+struct Entry {
+    /// Its path in the listing.
+    name: String,
+    path: PathBuf,
+    kind: FileKind,
+    mode: u32,
+}
+
+/// A folder to be read.
+struct Folder {
+    path: PathBuf,
+    /// Its path for patterns; empty for the context itself.
+    shown: String,
+    /// Its path in the listing.
+    name: String,
+    inherited: Inherited,
+    /// Modes of itself and the folders above it that are left out unless something in them is not, outermost first.
+    pending: Vec<(String, u32)>,
+}
+
+struct Walk {
+    ignore: Ignore,
+    entries: Vec<Entry>,
+}
+
+impl Walk {
+    fn run(&mut self, context: PathBuf) -> Result<(), ContextError> {
+        let (shown, name) = (String::new(), String::new());
+        let mut folders = vec![Folder { path: context, shown, name, inherited: Inherited::default(), pending: vec![] }];
+        while let Some(folder) = folders.pop() {
+            let read = match fs::read_dir(&folder.path) {
+                // As BuildKit: what may not be read and is left out does no harm.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && !folder.pending.is_empty() => continue,
+                read => read,
+            };
+            for entry in read.map_err(|source| unreadable(&folder.path, source))? {
+                let entry = entry.map_err(|source| unreadable(&folder.path, source))?;
+                folders.extend(self.entry(&folder, &entry.file_name())?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one entry in, or leaves it out; a folder to look into comes back.
+    fn entry(&mut self, folder: &Folder, file_name: &OsStr) -> Result<Option<Folder>, ContextError> {
+        let path = folder.path.join(file_name);
+        let shown = joined(&folder.shown, &file_name.to_string_lossy());
+        let name = joined(&folder.name, &escaped(file_name));
+        let (excluded, inherited) = self.ignore.excludes(&shown, &folder.inherited);
+        let metadata = match fs::symlink_metadata(&path) {
+            Err(error) if excluded && error.kind() == ErrorKind::NotFound => return Ok(None),
+            found => found.map_err(|source| unreadable(&path, source))?,
+        };
+        let mode = metadata.permissions().mode() & 0o7777;
+        if metadata.is_dir() {
+            if excluded && !self.ignore.may_except_below(&shown) {
+                return Ok(None);
+            }
+            let mut pending = folder.pending.clone();
+            if excluded {
+                pending.push((name.clone(), mode));
+            } else {
+                self.settle(&pending);
+                pending.clear();
+                self.push(name.clone(), path.clone(), FileKind::Folder, mode);
+            }
+            return Ok(Some(Folder { path, shown, name, inherited, pending }));
+        }
+        if !excluded && let Some(kind) = kind(&path, &metadata)? {
+            self.settle(&folder.pending);
+            self.push(name, path, kind, if kind == FileKind::Link { 0 } else { mode });
+        }
+        Ok(None)
+    }
+
+    fn push(&mut self, name: String, path: PathBuf, kind: FileKind, mode: u32) {
+        self.entries.push(Entry { name, path, kind, mode });
+    }
+
+    /// Folders that are left out come along after all when something in them does.
+    fn settle(&mut self, pending: &[(String, u32)]) {
+        for (name, mode) in pending {
+            self.push(name.clone(), PathBuf::new(), FileKind::Folder, *mode);
+        }
+    }
+
+    fn listing(self, dockerfile: Digest, ignore: Option<Digest>) -> Result<Listing, ContextError> {
+        let mut entries = self.entries;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        entries.dedup_by(|a, b| a.name == b.name);
+        let paths: Vec<&Path> =
+            entries.iter().filter(|entry| entry.kind == FileKind::File).map(|entry| entry.path.as_path()).collect();
+        let hashed = hash::files(&paths)?;
+        let bytes = hashed.iter().map(|(_, length)| length).sum();
+        let mut hashed = hashed.into_iter().map(|(digest, _)| digest);
+        let nothing = Digest::of("");
+        let mut listing = Listing { files: BTreeMap::new(), bytes, dockerfile, ignore };
+        for Entry { name, path, kind, mode } in entries {
+            let digest = match kind {
+                FileKind::File => hashed.next().expect("invariant: each file was hashed"),
+                FileKind::Folder => nothing.clone(),
+                FileKind::Link => {
+                    let target = fs::read_link(&path).map_err(|source| unreadable(&path, source))?;
+                    Digest::of(target.as_os_str().as_bytes())
+                }
+            };
+            listing.files.insert(name, FileEntry { kind, mode, digest });
+        }
+        Ok(listing)
+    }
+}
+
+/// Sockets are skipped. Pipes and devices have no content that could be hashed, and BuildKit would send them.
+fn kind(path: &Path, metadata: &Metadata) -> Result<Option<FileKind>, ContextError> {
+    let file_type = metadata.file_type();
+    if file_type.is_file() {
+        Ok(Some(FileKind::File))
+    } else if file_type.is_symlink() {
+        Ok(Some(FileKind::Link))
+    } else if file_type.is_socket() {
+        Ok(None)
+    } else {
+        Err(unreadable(path, Error::new(ErrorKind::InvalidInput, "it is a pipe or a device")))
+    }
+}
+
+fn unreadable(path: &Path, source: Error) -> ContextError {
+    ContextError::Unreadable { path: path.to_owned(), source }
+}
+
+fn joined(folder: &str, name: &str) -> String {
+    if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
+}
+
+/// The name as text, without loss: bytes that are no UTF-8 become `\xNN`, a backslash becomes two.
+fn escaped(name: &OsStr) -> String {
+    let mut text = String::with_capacity(name.len());
+    for chunk in name.as_bytes().utf8_chunks() {
+        text.push_str(&chunk.valid().replace('\\', "\\\\"));
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    text
+}
+
+/// The file's own name of a name in a listing: what [`escaped`] made is undone.
+pub fn raw_name(text: &str) -> OsString {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        let (byte, after) = match after {
+            [b'\\', after @ ..] if first == b'\\' => (b'\\', after),
+            [b'x', high, low, tail @ ..] if first == b'\\' => match hex(&[*high, *low]) {
+                Some(byte) => (byte, tail),
+                None => (first, after),
+            },
+            after => (first, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    OsString::from_vec(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_in_a_listing_leads_back_to_the_file() {
+        for name in [&b"plain"[..], b"a\\b", b"a\\xffb", b"\xff\xfe\\", b"caf\xc3\xa9", b"caf\xe9", b"\\\\x41", b"\\x"]
+        {
+            let name = OsStr::from_bytes(name);
+            assert_eq!(raw_name(&escaped(name)), name, "{}", escaped(name));
+        }
+        assert_eq!(escaped(OsStr::from_bytes(b"c\\d\xff")), "c\\\\d\\xff");
+    }
+}

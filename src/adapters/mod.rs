@@ -1,0 +1,9 @@
+//! What touches the world, one module per thing. Siblings never import each other. Not responsible for: deciding.
+
+pub mod buildkit;
+pub mod context;
+pub mod nickel;
+pub mod providers;
+pub mod registry;
+pub mod store;
+pub mod transport;

@@ -1,0 +1,354 @@
+//! Loads catalogs and workflows: finds the files, has them evaluated, gathers what came of them. Refuses: evaluating in
+//! this process.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::error::NickelError;
+use super::locate;
+use super::pool::{self, Death, Limits, Outcome};
+use super::protocol::{Contract, Finished, Item, Request, Setting, Shown, Value};
+use super::{settings, syntax};
+use crate::domain::base::{LayerName, Place, Span, nearest};
+use crate::domain::model::{BuildSpec, Catalog, CatalogSettings, Declared, Diagnostic, Sources, Workflow};
+
+/// What is to be loaded.
+#[derive(Debug, Clone)]
+pub struct LoadRequest {
+    /// The catalog's folder, as the user named it.
+    pub root: PathBuf,
+    /// Overrides, `--set PATH=VALUE`: see the room's documentation.
+    pub settings: Vec<(String, String)>,
+    /// Folders outside the project from which files may be imported.
+    pub allow_imports: Vec<PathBuf>,
+    /// The project's root: see [`project_root`](super::project_root).
+    pub project_root: PathBuf,
+}
+
+/// A catalog as far as it could be read.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The layers that evaluated.
+    pub catalog: Catalog,
+    /// What is wrong with the others.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The texts that places point into.
+    pub sources: Sources,
+    /// The layers that did not evaluate, by name, or by folder where the file does not tell its name: to say of another
+    /// layer that it stands on an unknown one would be wrong.
+    pub broken: Vec<LayerName>,
+    /// Whether the catalog's own settings did not evaluate: those of `catalog` are the defaults.
+    pub unsettled: bool,
+}
+
+/// A workflow as far as it could be read.
+#[derive(Debug, Clone)]
+pub struct LoadedWorkflow {
+    /// The workflow, where it evaluated. Its paths can be used from the working directory: relative ones were taken as
+    /// relative to the workflow's own folder.
+    pub workflow: Option<Workflow>,
+    /// What is wrong with it.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The texts that places point into.
+    pub sources: Sources,
+}
+
+/// Build specifications as far as they could be read.
+#[derive(Debug, Clone)]
+pub struct LoadedSpecs {
+    /// In the order of the files; none where one did not evaluate.
+    pub specs: Vec<Option<BuildSpec>>,
+    /// What is wrong with them.
+    pub diagnostics: Vec<Diagnostic>,
+    /// The texts that places point into.
+    pub sources: Sources,
+}
+
+/// Evaluates Nickel in children of its own program.
+#[derive(Debug, Clone)]
+pub struct Evaluator {
+    program: PathBuf,
+    limits: Limits,
+}
+
+impl Evaluator {
+    /// An evaluator that runs `program` as its child: the binary whose `main` hands over to
+    /// [`child_main`](super::child_main), in production this very process' own.
+    pub fn new(program: PathBuf) -> Self {
+        Self { program, limits: Limits::default() }
+    }
+
+    /// With other limits than the default ones.
+    #[must_use]
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Loads a catalog. Faults inside its files are diagnostics; an error means that nothing can be said at all.
+    pub fn load(&self, request: &LoadRequest) -> Result<Loaded, NickelError> {
+        let actual = fs::canonicalize(&request.root)
+            .ok()
+            .filter(|path| path.is_dir())
+            .ok_or_else(|| NickelError::NoCatalog { path: request.root.clone() })?;
+        let shown = locate::shown(&request.root, &actual);
+        let scope = locate::scope(&request.project_root, &request.allow_imports);
+        let (found, mut diagnostics) = locate::layers(&actual, &shown, &scope)?;
+        let mut broken: Vec<LayerName> = diagnostics.iter().filter_map(|fault| fault.layer.clone()).collect();
+        let mut settings = Vec::new();
+        for (path, value) in &request.settings {
+            match settings::parse(path, value) {
+                Ok(setting) => settings.push(setting),
+                Err(fault) => diagnostics.push(*fault),
+            }
+        }
+        let mut items = Vec::new();
+        let own = actual.join("catalog.ncl");
+        let own = fs::symlink_metadata(&own).is_ok().then_some(own);
+        if own.is_some() || settings.iter().any(|setting| setting.layer.is_none()) {
+            items.push(Item { index: 0, contract: Contract::Catalog, file: own, folder: String::new() });
+        }
+        for found in found {
+            let index = items.len();
+            items.push(Item { index, contract: Contract::Layer, file: Some(found.file), folder: found.folder });
+        }
+        let expected = items.first().is_some_and(|item| item.contract == Contract::Catalog);
+        let gathered = self.evaluate(items, settings.clone(), scope, shown)?;
+        let unsettled = expected && gathered.settings.is_none();
+        diagnostics.extend(gathered.diagnostics);
+        broken.extend(gathered.broken);
+        diagnostics.extend(unmet(&settings, &gathered.layers, &broken));
+        let catalog = Catalog {
+            root: request.root.clone(),
+            project_root: request.project_root.clone(),
+            settings: gathered.settings.unwrap_or_default(),
+            layers: gathered.layers,
+        };
+        Ok(Loaded { catalog, diagnostics, sources: gathered.sources, broken, unsettled })
+    }
+
+    /// Loads a workflow's file.
+    pub fn workflow(&self, file: &Path, allow_imports: &[PathBuf]) -> Result<LoadedWorkflow, NickelError> {
+        let actual = fs::canonicalize(file).map_err(|_| NickelError::NoWorkflow { path: file.to_owned() })?;
+        let folder = file.parent().unwrap_or(Path::new("")).to_owned();
+        let actual_folder = actual.parent().unwrap_or(Path::new("/"));
+        let shown = locate::shown(&folder, actual_folder);
+        let scope = locate::scope(&super::project_root(actual_folder), allow_imports);
+        let item = Item { index: 0, contract: Contract::Workflow, file: Some(actual.clone()), folder: String::new() };
+        let gathered = self.evaluate(vec![item], Vec::new(), scope, shown)?;
+        let workflow = gathered.workflow.map(|workflow| resolved(workflow, &folder));
+        Ok(LoadedWorkflow { workflow, diagnostics: gathered.diagnostics, sources: gathered.sources })
+    }
+
+    /// Loads `.build-spec.ncl` files; what did not evaluate is none.
+    pub fn build_specs(&self, files: &[PathBuf], project_root: &Path) -> Result<LoadedSpecs, NickelError> {
+        let item = |(index, file): (usize, &PathBuf)| {
+            let file = Some(fs::canonicalize(file).unwrap_or_else(|_| file.clone()));
+            Item { index, contract: Contract::BuildSpec, file, folder: String::new() }
+        };
+        let items: Vec<Item> = files.iter().enumerate().map(item).collect();
+        let shown = items.iter().zip(files).filter_map(|(item, file)| {
+            Some(Shown { actual: item.file.as_deref()?.parent()?.to_owned(), shown: file.parent()?.to_owned() })
+        });
+        let (shown, scope) = (shown.collect(), locate::scope(project_root, &[]));
+        let gathered = self.evaluate(items, Vec::new(), scope, shown)?;
+        let mut specs = vec![None; files.len()];
+        for (index, spec) in gathered.specs {
+            specs[index] = Some(spec);
+        }
+        Ok(LoadedSpecs { specs, diagnostics: gathered.diagnostics, sources: gathered.sources })
+    }
+
+    fn evaluate(
+        &self,
+        items: Vec<Item>,
+        settings: Vec<Setting>,
+        import_scope: Vec<PathBuf>,
+        shown: Vec<Shown>,
+    ) -> Result<Gathered, NickelError> {
+        let paths = import_scope.iter().chain(shown.iter().flat_map(|one| [&one.actual, &one.shown]));
+        for path in paths.chain(items.iter().filter_map(|item| item.file.as_ref())) {
+            if path.to_str().is_none() {
+                return Err(NickelError::NotUtf8 { path: path.clone() });
+            }
+        }
+        if items.is_empty() {
+            return Ok(Gathered::default());
+        }
+        let request = Request {
+            items,
+            settings,
+            import_scope,
+            shown,
+            memory_bytes: self.limits.memory_bytes,
+            cpu_seconds: self.limits.cpu.as_secs().max(1),
+            stack_bytes: self.limits.stack_bytes,
+        };
+        let outcomes = pool::run(&self.program, &request, &self.limits)
+            .map_err(|source| NickelError::Process { program: self.program.clone(), source })?;
+        Ok(Gathered::from(outcomes, &request.shown, &self.limits))
+    }
+}
+
+#[derive(Default)]
+struct Gathered {
+    layers: Vec<Declared>,
+    settings: Option<CatalogSettings>,
+    workflow: Option<Workflow>,
+    specs: Vec<(usize, BuildSpec)>,
+    diagnostics: Vec<Diagnostic>,
+    sources: Sources,
+    broken: Vec<LayerName>,
+}
+
+impl Gathered {
+    fn from(outcomes: Vec<Outcome>, shown: &[Shown], limits: &Limits) -> Self {
+        let mut gathered = Self::default();
+        let mut finished: Vec<Finished> = Vec::new();
+        for outcome in outcomes {
+            match outcome {
+                Outcome::Finished(one) => finished.push(*one),
+                Outcome::Died(item, death) => finished.push(buried(&item, &death, shown, limits)),
+            }
+        }
+        finished.sort_by_key(|one| one.index);
+        let mut seen: HashMap<_, usize> = HashMap::new();
+        for one in finished {
+            let failed = one.value.is_none();
+            match one.value {
+                Some(Value::Layer(declared)) => gathered.layers.push(*declared),
+                Some(Value::Catalog(settings)) => gathered.settings = Some(settings),
+                Some(Value::Workflow(workflow)) => gathered.workflow = Some(*workflow),
+                Some(Value::BuildSpec(spec)) => gathered.specs.push((one.index, spec)),
+                None => {}
+            }
+            for (file, text) in one.files {
+                gathered.sources.add(file, text);
+            }
+            if failed && let Some(name) = one.name.filter(|name| !name.is_empty()) {
+                gathered.broken.push(LayerName::new(name));
+            }
+            for diagnostic in one.diagnostics {
+                // A fault in a shared file is met by every layer that imports it, and is told once.
+                let place = diagnostic.labels.first().map(|label| label.place.clone());
+                let key = (diagnostic.code.clone(), diagnostic.message.clone(), place);
+                match seen.get(&key) {
+                    Some(at) if key.2.is_some() => gathered.diagnostics[*at].layer = None,
+                    _ => {
+                        seen.insert(key, gathered.diagnostics.len());
+                        gathered.diagnostics.push(diagnostic);
+                    }
+                }
+            }
+        }
+        gathered
+    }
+}
+
+/// The result of a file whose evaluation killed its process.
+fn buried(item: &Item, death: &Death, shown: &[Shown], limits: &Limits) -> Finished {
+    let file = item.file.as_deref().map(|path| Shown::path(shown, path)).unwrap_or_default();
+    let name = file.display();
+    let limit = "lian::nickel::limit";
+    let fault = match death {
+        Death::Stack => Diagnostic::error(limit, format!("{name} nests too deeply: the stack limit was reached"))
+            .help("look for a function or a contract that calls itself without end, or nest less deeply"),
+        Death::Memory => Diagnostic::error(
+            limit,
+            format!(
+                "{name} needs more than {} to evaluate: the memory limit was reached",
+                crate::domain::base::human_bytes(limits.memory_bytes)
+            ),
+        )
+        .help("look for a value that grows without end"),
+        Death::Time => Diagnostic::error(
+            limit,
+            format!(
+                "{name} takes more than {} to evaluate: the time limit was reached",
+                crate::domain::base::human_duration(limits.cpu)
+            ),
+        )
+        .help("look for a function that calls itself without end"),
+        Death::Starved => Diagnostic::error(
+            limit,
+            format!(
+                "{name} was not evaluated: the catalog as a whole used up {}",
+                crate::domain::base::human_duration(limits.wall)
+            ),
+        )
+        .help("correct the files that reached a limit first"),
+        Death::Crash(what) => {
+            Diagnostic::error("lian::nickel::crash", format!("{name} makes the Nickel interpreter fail: {what}"))
+                .help("write the declaration in a simpler way; this is a fault of the interpreter worth reporting")
+        }
+    };
+    let mut fault = fault.label(Place { file: file.clone(), span: Span::default() }, "");
+    // Only the start of the text: the file may be anything.
+    let text = item.file.as_deref().and_then(start_of).unwrap_or_default();
+    let name = syntax::name_in(&text).unwrap_or_else(|| item.folder.clone());
+    fault.layer = (item.contract == Contract::Layer).then(|| LayerName::new(name.as_str()));
+    let first: String = text.lines().next().unwrap_or_default().chars().take(400).collect();
+    let files = vec![(file, first.into())];
+    Finished { index: item.index, value: None, name: Some(name), diagnostics: vec![fault], files }
+}
+
+fn start_of(file: &Path) -> Option<String> {
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    fs::File::open(file).ok()?.take(4096).read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Overrides of layers that do not exist.
+fn unmet(settings: &[Setting], layers: &[Declared], broken: &[LayerName]) -> Vec<Diagnostic> {
+    let names: Vec<&str> =
+        layers.iter().map(|one| one.layer.name.as_str()).chain(broken.iter().map(LayerName::as_str)).collect();
+    let mut faults = Vec::new();
+    for setting in settings {
+        let Some(wanted) = setting.layer.as_deref().filter(|layer| !names.contains(layer)) else { continue };
+        let help = match nearest(wanted, names.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => "the first part of the path is a layer's name, or `catalog` for its settings".to_owned(),
+        };
+        let message = format!("there is no layer `{wanted}` to set `{}` of", setting.path.join("."));
+        faults.push(Diagnostic::error("lian::nickel::setting", message).help(help));
+    }
+    faults
+}
+
+/// A workflow whose relative paths can be used from the working directory.
+fn resolved(mut workflow: Workflow, folder: &Path) -> Workflow {
+    let joined = |path: &Path| tidy(&folder.join(path));
+    workflow.catalog = workflow.catalog.map(|path| joined(&path));
+    workflow.ca_bundle = workflow.ca_bundle.map(|path| joined(&path));
+    for host in &mut workflow.providers.ssh.hosts {
+        host.identity = host.identity.take().map(|path| joined(&path));
+    }
+    if let Some(proxmox) = &mut workflow.providers.proxmox {
+        proxmox.ca = proxmox.ca.take().map(|path| joined(&path));
+    }
+    for substitute in workflow.base_images.values_mut() {
+        if let Some(dir) = substitute.strip_prefix("oci-layout:") {
+            *substitute = format!("oci-layout:{}", joined(Path::new(dir)).display());
+        }
+    }
+    workflow
+}
+
+/// `workflows/../catalog` as `catalog`. Where the folder before `..` is a link the path stays as it is.
+fn tidy(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let mut tidied = PathBuf::new();
+    for component in path.components() {
+        let removable = matches!(tidied.components().next_back(), Some(Component::Normal(_))) && !tidied.is_symlink();
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir if removable => {
+                tidied.pop();
+            }
+            other => tidied.push(other),
+        }
+    }
+    if tidied.as_os_str().is_empty() { PathBuf::from(".") } else { tidied }
+}

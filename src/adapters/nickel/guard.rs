@@ -1,0 +1,179 @@
+//! Follows a file's imports through the syntax trees before anything is evaluated: they must exist, stay inside the
+//! project, and never come back to themselves. Refuses: evaluating. (Two files that import each other hang Nickel, and
+//! `import "/etc/passwd" as 'Text` succeeds: nothing else would stop either.)
+
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use nickel_lang_core::ast::InputFormat;
+use nickel_lang_core::cache::{CacheHub, normalize_path};
+use nickel_lang_core::error::ParseErrors;
+use nickel_lang_core::files::FileId;
+use nickel_lang_core::position::RawSpan;
+
+use super::embedded;
+use super::syntax::{self, Wanted};
+use crate::domain::base::nearest;
+
+/// Something wrong with an import.
+#[derive(Debug, Clone)]
+pub(super) enum ImportFault {
+    /// The importing or imported file does not parse.
+    Parse(ParseErrors),
+    /// There is no such file, or it is none that can be read.
+    NotFound { path: PathBuf, reason: String, near: Option<String>, span: Option<RawSpan> },
+    /// It lies outside the project.
+    Outside { path: PathBuf, target: PathBuf, span: Option<RawSpan> },
+    /// It leads back to itself, through these files.
+    Cycle { files: Vec<PathBuf>, span: Option<RawSpan> },
+    /// It names a package.
+    Package { name: String, span: Option<RawSpan> },
+}
+
+/// Remembers what was found out about files.
+#[derive(Debug)]
+pub(super) struct Guard {
+    scope: Vec<PathBuf>,
+    known: HashMap<FileId, Vec<ImportFault>>,
+    approved: HashSet<FileId>,
+}
+
+impl Guard {
+    /// Imports must stay below the folders of `scope`, which are canonical.
+    pub(super) fn new(scope: Vec<PathBuf>) -> Self {
+        Self { scope, known: HashMap::new(), approved: HashSet::new() }
+    }
+
+    /// Whether a file lies, links followed, below the folders of the scope. One that is not there lies nowhere else.
+    pub(super) fn allows(&self, path: &Path) -> bool {
+        fs::canonicalize(path).map_or(true, |actual| self.holds(&actual))
+    }
+
+    fn holds(&self, actual: &Path) -> bool {
+        self.scope.iter().any(|folder| actual.starts_with(folder))
+    }
+
+    /// Takes a file as approved without looking at it.
+    pub(super) fn approve(&mut self, file: FileId) {
+        self.known.insert(file, Vec::new());
+        self.approved.insert(file);
+    }
+
+    /// Whether a file was met on the way and found sound.
+    pub(super) fn is_approved(&self, file: FileId) -> bool {
+        self.approved.contains(&file)
+    }
+
+    /// All faults of a file's imports, and of theirs.
+    pub(super) fn check(&mut self, hub: &mut CacheHub, file: FileId, path: &Path) -> Vec<ImportFault> {
+        let mut trail = Vec::new();
+        self.visit(hub, file, path, &mut trail)
+    }
+
+    fn visit(
+        &mut self,
+        hub: &mut CacheHub,
+        file: FileId,
+        path: &Path,
+        trail: &mut Vec<(PathBuf, PathBuf)>,
+    ) -> Vec<ImportFault> {
+        if let Some(faults) = self.known.get(&file) {
+            return faults.clone();
+        }
+        self.approved.insert(file);
+        if let Err(errors) = hub.parse_to_ast(file) {
+            let faults = vec![ImportFault::Parse(errors)];
+            self.known.insert(file, faults.clone());
+            return faults;
+        }
+        let wanted = hub.asts.get(file).map(syntax::imports).unwrap_or_default();
+        let mut faults = Vec::new();
+        trail.push((fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()), path.to_owned()));
+        for import in wanted {
+            match import {
+                Wanted::Package { name, span } => faults.push(ImportFault::Package { name, span }),
+                Wanted::File { path: import, format, span } => {
+                    faults.extend(self.follow(hub, path, &import, format, span, trail));
+                }
+            }
+        }
+        trail.pop();
+        self.known.insert(file, faults.clone());
+        faults
+    }
+
+    fn follow(
+        &mut self,
+        hub: &mut CacheHub,
+        importer: &Path,
+        import: &Path,
+        format: InputFormat,
+        span: Option<RawSpan>,
+        trail: &mut Vec<(PathBuf, PathBuf)>,
+    ) -> Vec<ImportFault> {
+        let (path, file) = match self.resolve(hub, importer, import, format, span) {
+            Ok(found) => found,
+            Err(fault) => return vec![fault],
+        };
+        self.approved.insert(file);
+        if format != InputFormat::Nickel {
+            return Vec::new();
+        }
+        let actual = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
+        if let Some(at) = trail.iter().position(|(seen, _)| *seen == actual) {
+            let mut files: Vec<_> = trail[at..].iter().map(|(_, path)| path.clone()).collect();
+            files.push(trail[at].1.clone());
+            return vec![ImportFault::Cycle { files, span }];
+        }
+        self.visit(hub, file, &path, trail)
+    }
+
+    /// The file that Nickel will take for this import: from the importing file's folder, then from the embedded ones.
+    fn resolve(
+        &self,
+        hub: &mut CacheHub,
+        importer: &Path,
+        import: &Path,
+        format: InputFormat,
+        span: Option<RawSpan>,
+    ) -> Result<(PathBuf, FileId), ImportFault> {
+        let mut reason = "there is no such file".to_owned();
+        let folders = [importer.parent().unwrap_or(Path::new("/")), Path::new(embedded::FOLDER)];
+        for folder in folders {
+            let Ok(candidate) = normalize_path(folder.join(import)) else { continue };
+            if !candidate.starts_with(embedded::FOLDER) {
+                let Ok(actual) = fs::canonicalize(&candidate) else { continue };
+                if !self.holds(&actual) {
+                    return Err(ImportFault::Outside { path: import.to_owned(), target: actual, span });
+                }
+                let kind = fs::metadata(&actual).map(|data| data.file_type());
+                if !kind.is_ok_and(|kind| kind.is_file()) {
+                    "it is no regular file".clone_into(&mut reason);
+                    // Nickel would open it, and wait for ever on a pipe.
+                    return Err(ImportFault::NotFound { path: import.to_owned(), reason, near: None, span });
+                }
+            }
+            match hub.sources.get_or_add_file(&candidate, format) {
+                Ok(found) => return Ok((candidate, found.inner())),
+                Err(error) if !candidate.starts_with(embedded::FOLDER) => reason = error.to_string(),
+                Err(_) => {}
+            }
+        }
+        let near = near(importer, import);
+        Err(ImportFault::NotFound { path: import.to_owned(), reason, near, span })
+    }
+}
+
+/// An import that was probably meant: an embedded file, or one in the folder that was named.
+fn near(importer: &Path, import: &Path) -> Option<String> {
+    let wanted = import.to_str()?;
+    if let Some(name) = nearest(wanted, embedded::embedded().iter().map(|(name, _)| *name)) {
+        return Some(name.to_owned());
+    }
+    let folder = importer.parent()?.join(import).parent()?.to_owned();
+    let names: Vec<String> =
+        fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let name = nearest(import.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+    Some(import.with_file_name(name).display().to_string())
+}

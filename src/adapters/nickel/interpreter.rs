@@ -1,0 +1,317 @@
+//! One Nickel context, shared by many files: 17 ms for the standard library are paid once. Refuses: bounding what an
+//! evaluation may use (the process around it does).
+
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use nickel_lang_core::ast::{AstAlloc, InputFormat};
+use nickel_lang_core::cache::{CacheHub, SourcePath};
+use nickel_lang_core::error::{Error, NullReporter};
+use nickel_lang_core::eval::cache::CacheImpl;
+use nickel_lang_core::eval::value::NickelValue;
+use nickel_lang_core::eval::{VirtualMachine, VmContext};
+use nickel_lang_core::files::FileId;
+use serde::Deserialize as _;
+
+use super::embedded;
+use super::faults::Drawer;
+use super::guard::Guard;
+use super::places;
+use super::protocol::{Contract, Finished, Item, Request, Setting, Value};
+use super::settings;
+use super::syntax::{self, Outline};
+use crate::domain::base::LayerName;
+use crate::domain::model::{BuildSpec, CatalogSettings, Declared, Diagnostic, Layer, Workflow};
+
+/// A lenient context is renewed after this many files: each error carries a copy of all positions met so far.
+const LENIENT_FILES: usize = 16;
+/// A larger file is no declaration.
+const FILE_BYTES: u64 = 1 << 20;
+/// A larger value is no declaration.
+const VALUE_BYTES: usize = 1 << 20;
+
+/// A context with its guard.
+struct Session {
+    context: VmContext<CacheHub, CacheImpl>,
+    guard: Guard,
+    served: usize,
+}
+
+/// A file that passed the guard.
+struct Opened {
+    file: Option<(FileId, PathBuf)>,
+    outline: Outline,
+}
+
+impl Session {
+    fn new(scope: &[PathBuf], lenient: bool) -> Self {
+        let mut hub = CacheHub::new();
+        let mut guard = Guard::new(scope.to_vec());
+        for (name, text) in embedded::embedded() {
+            let text = if lenient { embedded::opened(text) } else { (*text).to_owned() };
+            let path = SourcePath::Path(embedded::path_of(name), InputFormat::Nickel);
+            guard.approve(hub.sources.add_string(path, text));
+        }
+        hub.sources.add_import_paths(std::iter::once(embedded::FOLDER));
+        Self { context: VmContext::new(hub, io::sink(), NullReporter {}), guard, served: 0 }
+    }
+
+    fn hub(&mut self) -> &mut CacheHub {
+        &mut self.context.import_resolver
+    }
+
+    fn open(&mut self, path: &Path, drawer: &Drawer<'_>, contract: Contract) -> Result<Opened, Vec<Diagnostic>> {
+        if !self.guard.allows(path) {
+            return Err(vec![drawer.leads_outside(path)]);
+        }
+        let file = readable(path)
+            .and_then(|()| self.hub().sources.get_or_add_file(path, InputFormat::Nickel))
+            .map_err(|error| vec![drawer.unreadable(path, &error)])?
+            .inner();
+        let faults = self.guard.check(&mut self.context.import_resolver, file, path);
+        let outline = self.hub().asts.get(file).map(syntax::outline).unwrap_or_default();
+        if faults.is_empty() {
+            return Ok(Opened { file: Some((file, path.to_owned())), outline });
+        }
+        let hub = &self.context.import_resolver;
+        Err(faults.into_iter().flat_map(|fault| drawer.import_fault(hub, fault, contract)).collect())
+    }
+
+    /// The program that holds a file to its contract, with its overrides.
+    fn program(&mut self, item: &Item, settings: &[&Setting]) -> FileId {
+        let base = match &item.file {
+            Some(path) => format!("(import {})", settings::quoted(&path.to_string_lossy())),
+            None => "{}".to_owned(),
+        };
+        let schema = settings::quoted(&embedded::path_of(item.contract.schema()).to_string_lossy());
+        let name = item.contract.name();
+        let overrides: String = settings.iter().map(|setting| settings::merged(setting)).collect();
+        let text = format!("let {{ {name}, .. }} = import {schema} in\n({base}{overrides}) | {name}");
+        self.hub().sources.add_string(SourcePath::Generated(format!("item {}", item.index)), text)
+    }
+
+    fn prepare(&mut self, program: FileId) -> Result<NickelValue, Error> {
+        let value = self.context.prepare_eval(program)?;
+        Ok(value)
+    }
+
+    /// An import that the guard did not see: the interpreter's own list is the last word.
+    fn smuggled(&self, program: FileId) -> Option<FileId> {
+        let imports = self.context.import_resolver.import_data.transitive_imports(program);
+        imports.into_iter().find(|file| !self.guard.is_approved(*file))
+    }
+}
+
+fn readable(path: &Path) -> io::Result<()> {
+    let data = std::fs::metadata(path)?;
+    if !data.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    if data.len() > FILE_BYTES {
+        return Err(io::Error::other("it is larger than 1 MB"));
+    }
+    Ok(())
+}
+
+/// Evaluates the files of a request.
+pub(super) struct Interpreter<'a> {
+    request: &'a Request,
+    strict: Session,
+    lenient: Option<Session>,
+    sent: HashSet<PathBuf>,
+}
+
+impl<'a> Interpreter<'a> {
+    /// An interpreter for the files of this request.
+    pub(super) fn new(request: &'a Request) -> Self {
+        let strict = Session::new(&request.import_scope, false);
+        Self { request, strict, lenient: None, sent: HashSet::new() }
+    }
+
+    /// Evaluates one file.
+    pub(super) fn evaluate(&mut self, item: &Item) -> Finished {
+        let drawer = Drawer { shown: &self.request.shown };
+        let opened = match &item.file {
+            Some(path) => self.strict.open(path, &drawer, item.contract),
+            None => Ok(Opened { file: None, outline: Outline::default() }),
+        };
+        let (name, result) = match opened {
+            Ok(opened) => {
+                let name = opened.outline.name.clone().unwrap_or_else(|| item.folder.clone());
+                (name.clone(), self.evaluate_opened(item, &opened, &name))
+            }
+            Err(diagnostics) => {
+                let file = item.file.as_ref().and_then(|path| {
+                    self.strict.hub().sources.id_of(&SourcePath::Path(path.clone(), InputFormat::Nickel))
+                });
+                let name = file.and_then(|file| {
+                    let hub = self.strict.hub();
+                    let outline = hub.asts.get(file).map(syntax::outline);
+                    outline.map_or_else(|| syntax::name_in(hub.sources.source(file)), |outline| outline.name)
+                });
+                (name.unwrap_or_else(|| item.folder.clone()), Err(diagnostics))
+            }
+        };
+        let (value, mut diagnostics) = match result {
+            Ok(value) => (Some(value), Vec::new()),
+            Err(diagnostics) => (None, diagnostics),
+        };
+        let name = match &value {
+            Some(Value::Layer(declared)) => declared.layer.name.as_str().to_owned(),
+            _ => name,
+        };
+        if item.contract == Contract::Layer {
+            for diagnostic in &mut diagnostics {
+                diagnostic.layer.get_or_insert_with(|| LayerName::new(name.as_str()));
+            }
+        }
+        let files = self.unsent(item, value.as_ref(), &diagnostics);
+        Finished { index: item.index, value, name: Some(name), diagnostics, files }
+    }
+
+    fn evaluate_opened(&mut self, item: &Item, opened: &Opened, name: &str) -> Result<Value, Vec<Diagnostic>> {
+        let mut settings = self.settings_for(item.contract, name);
+        let mut value = self.attempt(item, opened, &settings)?;
+        // The name may be computed: then it is known only now which overrides are meant.
+        if let Value::Layer(declared) = &value {
+            let meant = self.settings_for(item.contract, declared.layer.name.as_str());
+            if meant != settings {
+                settings = meant;
+                value = self.attempt(item, opened, &settings)?;
+            }
+        }
+        Ok(value)
+    }
+
+    fn settings_for(&self, contract: Contract, name: &str) -> Vec<&'a Setting> {
+        let wanted = match contract {
+            Contract::Layer => Some(name),
+            Contract::Catalog => None,
+            Contract::Workflow | Contract::BuildSpec => return Vec::new(),
+        };
+        self.request.settings.iter().filter(|setting| setting.layer.as_deref() == wanted).collect()
+    }
+
+    fn attempt(&mut self, item: &Item, opened: &Opened, settings: &[&Setting]) -> Result<Value, Vec<Diagnostic>> {
+        let drawer = Drawer { shown: &self.request.shown };
+        let program = self.strict.program(item, settings);
+        let evaluated = self.strict.prepare(program);
+        if let Some(file) = self.strict.smuggled(program) {
+            return Err(vec![drawer.smuggled(&self.strict.context.import_resolver, file)]);
+        }
+        let evaluated = evaluated.and_then(|value| {
+            let mut machine = VirtualMachine::new(&mut self.strict.context);
+            machine.eval_full_for_export(value).map_err(Error::from)
+        });
+        match evaluated {
+            Ok(value) => self.deserialized(item, opened, value),
+            Err(error) => Err(self.explained(item, opened, settings, error)),
+        }
+    }
+
+    /// All faults of a file that failed, or at least the one that stopped it.
+    fn explained(&mut self, item: &Item, opened: &Opened, settings: &[&Setting], error: Error) -> Vec<Diagnostic> {
+        let drawer = Drawer { shown: &self.request.shown };
+        let mut found = Vec::new();
+        if matches!(error, Error::EvalError(_)) {
+            if self.lenient.as_ref().is_none_or(|session| session.served >= LENIENT_FILES) {
+                self.lenient = Some(Session::new(&self.request.import_scope, true));
+            }
+            let session = self.lenient.as_mut().expect("invariant: it was made just before");
+            session.served += 1;
+            found = all_faults(session, item, settings, &drawer);
+        }
+        if found.is_empty() {
+            found = drawer.error(&self.strict.context.import_resolver, error, item.contract);
+        }
+        drawer.tidied(found, &self.strict.context.import_resolver, &opened.outline)
+    }
+
+    fn deserialized(&mut self, item: &Item, opened: &Opened, value: NickelValue) -> Result<Value, Vec<Diagnostic>> {
+        let drawer = Drawer { shown: &self.request.shown };
+        let file = item.file.as_deref().map(|path| drawer.shown(path)).unwrap_or_default();
+        let places = match (&opened.file, item.contract) {
+            (Some((id, _)), Contract::Layer) => places::of(&value, *id, &opened.outline, &self.strict.context, &drawer),
+            _ => BTreeMap::new(),
+        };
+        let result = match item.contract {
+            Contract::Layer => Layer::deserialize(value)
+                .map(|layer| Value::Layer(Box::new(Declared { layer, file: file.clone(), places }))),
+            Contract::Catalog => CatalogSettings::deserialize(value).map(Value::Catalog),
+            Contract::Workflow => Workflow::deserialize(value).map(|workflow| Value::Workflow(Box::new(workflow))),
+            Contract::BuildSpec => BuildSpec::deserialize(value).map(Value::BuildSpec),
+        };
+        let value = result.map_err(|error| vec![Drawer::misfit(&file, item.contract, &error.to_string())])?;
+        let bytes = serde_json::to_vec(&value).map_or(usize::MAX, |json| json.len());
+        if bytes > VALUE_BYTES { Err(vec![Drawer::too_large(&file, bytes)]) } else { Ok(value) }
+    }
+
+    /// The texts of the item's file and of every file that its places point into, each sent once.
+    fn unsent(&mut self, item: &Item, value: Option<&Value>, diagnostics: &[Diagnostic]) -> Vec<(PathBuf, Arc<str>)> {
+        let drawer = Drawer { shown: &self.request.shown };
+        let sources = &self.strict.context.import_resolver.sources;
+        let mut files = Vec::new();
+        if let Some(path) = &item.file
+            && let Some(id) = sources.id_of(&SourcePath::Path(path.clone(), InputFormat::Nickel))
+        {
+            let shown = drawer.shown(path);
+            if self.sent.insert(shown.clone()) {
+                files.push((shown, sources.clone_source(id)));
+            }
+        }
+        let labels = diagnostics.iter().flat_map(|diagnostic| &diagnostic.labels);
+        let mut wanted: HashSet<&PathBuf> = labels.map(|label| &label.place.file).collect();
+        if let Some(Value::Layer(declared)) = value {
+            wanted.extend(declared.places.values().map(|place| &place.file));
+        }
+        wanted.retain(|file| !self.sent.contains(*file));
+        if wanted.is_empty() {
+            return files;
+        }
+        for (id, path) in &sources.file_paths {
+            if let Some(shown) = drawer.shown_source(path)
+                && wanted.remove(&shown)
+            {
+                self.sent.insert(shown.clone());
+                files.push((shown, sources.clone_source(*id)));
+            }
+        }
+        files
+    }
+}
+
+fn all_faults(session: &mut Session, item: &Item, settings: &[&Setting], drawer: &Drawer<'_>) -> Vec<Diagnostic> {
+    if let Some(path) = &item.file
+        && session.open(path, drawer, item.contract).is_err()
+    {
+        return Vec::new();
+    }
+    let program = session.program(item, settings);
+    let Ok(value) = session.prepare(program) else { return Vec::new() };
+    let mut machine = VirtualMachine::new(&mut session.context);
+    let errors = machine.eval_permissive(value.clone(), 128);
+    let root = machine.eval(value).ok();
+    drop(machine);
+    let hub = &session.context.import_resolver;
+    let mut found = Vec::new();
+    if let Some(record) = root.as_ref().and_then(NickelValue::as_record).and_then(|record| record.into_opt()) {
+        for ident in record.fields.keys() {
+            if !item.contract.fields().contains(&ident.label()) {
+                found.push(drawer.unknown_field(hub, ident.label(), ident.pos, item.contract));
+            }
+        }
+    }
+    found.extend(errors.into_iter().flat_map(|error| drawer.error(hub, Error::EvalError(error), item.contract)));
+    found
+}
+
+/// Whether `text` is Nickel for a plain value.
+pub(super) fn is_plain_value(text: &str) -> bool {
+    let mut hub = CacheHub::new();
+    let file = hub.sources.add_string(SourcePath::Generated("setting".to_owned()), text.to_owned());
+    let alloc = AstAlloc::new();
+    let result = hub.sources.parse_nickel(&alloc, file);
+    result.is_ok_and(|ast| syntax::is_literal(&ast))
+}

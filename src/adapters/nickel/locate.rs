@@ -1,0 +1,90 @@
+//! Finds a catalog's files and its project. Refuses: reading what is in them.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::error::NickelError;
+use super::protocol::Shown;
+use crate::domain::base::{LayerName, Place, Span};
+use crate::domain::model::Diagnostic;
+
+/// The root of the project that a catalog (or a workflow's file) belongs to: its nearest ancestor, itself included, that
+/// holds a `.git`, else its parent. Absolute, without links.
+pub fn project_root(catalog: &Path) -> PathBuf {
+    let actual =
+        fs::canonicalize(catalog).or_else(|_| std::path::absolute(catalog)).unwrap_or_else(|_| catalog.to_owned());
+    let with_git = actual.ancestors().find(|folder| folder.join(".git").exists());
+    with_git.or_else(|| actual.parent()).unwrap_or(&actual).to_owned()
+}
+
+/// A folder of a catalog that declares a layer.
+pub(super) struct Found {
+    /// The folder's name.
+    pub folder: String,
+    /// Its `workflow.ncl`.
+    pub file: PathBuf,
+}
+
+/// The layers' files below a catalog, sorted, and faults of folders that lead elsewhere.
+pub(super) fn layers(
+    actual: &Path,
+    shown: &[Shown],
+    scope: &[PathBuf],
+) -> Result<(Vec<Found>, Vec<Diagnostic>), NickelError> {
+    let unreadable = |source: io::Error| NickelError::Unreadable { path: Shown::path(shown, actual), source };
+    let mut found = Vec::new();
+    let mut faults = Vec::new();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(actual).map_err(unreadable)? {
+        names.push(entry.map_err(unreadable)?.file_name());
+    }
+    names.sort();
+    for name in names {
+        let folder = actual.join(&name);
+        let file = folder.join("workflow.ncl");
+        if name.as_encoded_bytes().starts_with(b".") || !folder.is_dir() || fs::symlink_metadata(&file).is_err() {
+            continue;
+        }
+        let place = Place { file: Shown::path(shown, &file), span: Span::default() };
+        let Some(name) = name.to_str() else {
+            let message = format!("the folder {} is not named in UTF-8", folder.display());
+            faults.push(Diagnostic::error("lian::nickel::path", message).help("rename the folder"));
+            continue;
+        };
+        let layer = LayerName::new(name);
+        match fs::canonicalize(&file) {
+            Err(error) => faults.push(
+                Diagnostic::error("lian::nickel::unreadable", format!("cannot read {}: {error}", place.file.display()))
+                    .help("correct the link, or remove it")
+                    .layer(&layer),
+            ),
+            // What it points to could be anybody's: its text is not read, not even to draw the fault.
+            Ok(target) if !scope.iter().any(|folder| target.starts_with(folder)) => faults.push(
+                Diagnostic::error(
+                    "lian::nickel::import_outside",
+                    format!("{} is a link that leads outside the project", place.file.display()),
+                )
+                .help("move the folder into the project, or allow it with `--allow-import DIR`")
+                .layer(&layer),
+            ),
+            Ok(_) => found.push(Found { folder: name.to_owned(), file }),
+        }
+    }
+    Ok((found, faults))
+}
+
+/// How paths are shown: the catalog as the user wrote it, the working directory's files relative to it.
+pub(super) fn shown(given: &Path, actual: &Path) -> Vec<Shown> {
+    let mut shown = vec![Shown { actual: actual.to_owned(), shown: given.to_owned() }];
+    if let Ok(here) = std::env::current_dir().and_then(fs::canonicalize) {
+        shown.push(Shown { actual: here, shown: PathBuf::new() });
+    }
+    shown
+}
+
+/// The folders that imports may come from.
+pub(super) fn scope(project_root: &Path, allowed: &[PathBuf]) -> Vec<PathBuf> {
+    let canonical = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    std::iter::once(project_root).chain(allowed.iter().map(PathBuf::as_path)).map(canonical).collect()
+}

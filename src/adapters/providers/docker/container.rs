@@ -1,0 +1,334 @@
+//! One container: made, found by its name, known as ours by its labels, counted, removed. Refuses: building in it.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::super::clock::now;
+use super::Inside;
+use super::engine::{Capacity, Engine, Said, is_missing};
+use crate::domain::base::{LeaseId, RunId, Timestamp};
+use crate::domain::model::{DockerLocalSettings, Fault, FaultKind, Offer};
+use crate::domain::ports::{AcquireRequest, Counters, Kills, OwnedLease, Reading, Usage, usage_script};
+
+/// Ours carry it, with the lease as its value.
+const LEASE: &str = "build.lian.lease";
+const RUN: &str = "build.lian.run";
+/// Milliseconds since 1970.
+const CREATED: &str = "build.lian.created";
+const EXPIRES: &str = "build.lian.expires";
+
+/// The cgroup of a container, as it sees it: its limit holds for its daemon and the daemon's steps together.
+const GROUPS: &str = "/sys/fs/cgroup/memory /sys/fs/cgroup";
+
+/// What is asked for.
+pub(super) struct Wish<'a> {
+    pub request: &'a AcquireRequest,
+    pub offer: &'a Offer,
+    pub capacity: &'a Capacity,
+    pub settings: &'a DockerLocalSettings,
+    pub inside: &'a Inside,
+}
+
+fn name(lease: &LeaseId) -> String {
+    format!("lian-{lease}")
+}
+
+/// Makes a lease's container, or finds the one that was made for it before, and starts it.
+pub(super) async fn start(engine: &Engine, wish: &Wish<'_>) -> Result<String, Fault> {
+    let name = name(&wish.request.lease);
+    let args = create_args(&name, wish);
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    match engine.docker(&args).await {
+        Ok(_) => {}
+        Err(Said::Words(words)) if words.contains("is already in use") => {
+            if holder(engine, &name).await?.as_deref() != Some(wish.request.lease.as_str()) {
+                return Err(not_ours(&name));
+            }
+        }
+        Err(said) => return Err(said.fault()),
+    }
+    let folder = tempfile::tempdir().map_err(|error| unwritable(&error))?;
+    write(folder.path(), wish.inside).map_err(|error| unwritable(&error))?;
+    let from = format!("{}/.", folder.path().display());
+    engine.docker(&["cp", &from, &format!("{name}:/")]).await.map_err(Said::fault)?;
+    engine.docker(&["start", &name]).await.map_err(Said::fault)?;
+    // A last resort, should nobody come back for it: its daemon ends with its time, and with the daemon the container.
+    let left = wish.request.expires.since(now()).as_secs();
+    let end = format!("sleep {left}; kill 1");
+    if let Err(said) = engine.docker(&["exec", "--detach", &name, "sh", "-c", &end]).await {
+        tracing::debug!("{name} has no end of its own: {}", said.fault().message);
+    }
+    Ok(name)
+}
+
+fn create_args(name: &str, wish: &Wish<'_>) -> Vec<String> {
+    let (request, offer) = (wish.request, wish.offer);
+    let memory = (u64::from(offer.memory_gb) << 30).min(wish.capacity.memory);
+    let cpus = offer.cpu.min(wish.capacity.cpu);
+    let label = |key: &str, value: String| format!("--label={key}={value}");
+    let mut args = vec![
+        "create".to_owned(),
+        "--privileged".to_owned(),
+        "--pull=never".to_owned(),
+        "--restart=no".to_owned(),
+        format!("--name={name}"),
+        label(LEASE, request.lease.to_string()),
+        label(RUN, request.run.to_string()),
+        label(CREATED, now().0.to_string()),
+        label(EXPIRES, request.expires.0.to_string()),
+        format!("--memory={memory}"),
+        // Memory and swap together: no swap.
+        format!("--memory-swap={memory}"),
+        format!("--cpus={cpus}"),
+    ];
+    args.extend(wish.settings.network.iter().map(|network| format!("--network={network}")));
+    if wish.inside.ca_bundle.is_some() {
+        args.push(format!("--env=SSL_CERT_FILE=/{CA}"));
+    }
+    args.push(wish.settings.image.clone());
+    args
+}
+
+const CA: &str = "etc/buildkit/ca.crt";
+
+/// What the daemon finds in its container, below a folder that stands for `/`.
+fn write(root: &Path, inside: &Inside) -> std::io::Result<()> {
+    let folder = root.join("etc/buildkit");
+    std::fs::create_dir_all(&folder)?;
+    let mut text = String::from("[worker.containerd]\nenabled = false\n");
+    for host in &inside.http_registries {
+        text.push_str(&format!("\n[registry.{}]\nhttp = true\n", serde_json::Value::from(host.as_str())));
+    }
+    std::fs::write(folder.join("buildkitd.toml"), text)?;
+    match &inside.ca_bundle {
+        Some(bundle) => std::fs::copy(bundle, root.join(CA)).map(drop),
+        None => Ok(()),
+    }
+}
+
+/// The lease that a container was made for; none where there is no such container, empty where it is not ours.
+async fn holder(engine: &Engine, name: &str) -> Result<Option<String>, Fault> {
+    let format = format!("{{{{index .Config.Labels \"{LEASE}\"}}}}");
+    match engine.docker(&["container", "inspect", "--format", &format, name]).await {
+        Ok(lease) => Ok(Some(lease)),
+        Err(Said::Words(words)) if is_missing(&words) => Ok(None),
+        Err(said) => Err(said.fault()),
+    }
+}
+
+/// Removes a lease's container with its volumes. One that is gone, or never was, is removed.
+pub(super) async fn remove(engine: &Engine, lease: &LeaseId) -> Result<(), Fault> {
+    let name = name(lease);
+    match holder(engine, &name).await? {
+        None => return Ok(()),
+        Some(found) if found == lease.as_str() => {}
+        Some(_) => return Err(not_ours(&name)),
+    }
+    match engine.docker(&["rm", "--force", "--volumes", &name]).await {
+        Ok(_) => Ok(()),
+        Err(Said::Words(words)) if is_missing(&words) => Ok(()),
+        Err(Said::Words(words)) if words.contains("already in progress") => gone(engine, &name).await,
+        Err(said) => Err(said.fault()),
+    }
+}
+
+/// Waits until somebody else's removal is through.
+async fn gone(engine: &Engine, name: &str) -> Result<(), Fault> {
+    let deadline = Instant::now() + super::PATIENCE;
+    while holder(engine, name).await?.is_some() {
+        if Instant::now() > deadline {
+            return Err(Said::Nothing(super::PATIENCE).fault());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+/// All containers with our label, running or not.
+pub(super) async fn marked(engine: &Engine) -> Result<Vec<OwnedLease>, Fault> {
+    let column = |label: &str| format!("{{{{.Label \"{label}\"}}}}");
+    let format = [LEASE, RUN, CREATED, EXPIRES].map(column).join("\t") + "\t{{.ID}}\t{{.State}}";
+    let filter = format!("label={LEASE}");
+    let all = engine.docker(&["ps", "--all", "--no-trunc", "--filter", &filter, "--format", &format]).await;
+    Ok(all.map_err(Said::fault)?.lines().filter_map(row).collect())
+}
+
+fn row(line: &str) -> Option<OwnedLease> {
+    let fields: Vec<&str> = line.split('\t').collect();
+    let [lease, run, created, expires, id, state] = fields[..] else { return None };
+    let time = |text: &str| text.parse().ok().map(Timestamp);
+    Some(OwnedLease {
+        lease: LeaseId::from(lease),
+        run: (!run.is_empty()).then(|| RunId::from(run)),
+        what: format!("container {:.12}, {state}", id),
+        created: time(created),
+        expires: time(expires),
+    })
+}
+
+fn not_ours(name: &str) -> Fault {
+    let message = format!("the container `{name}` was not made for this lease");
+    Fault::new(FaultKind::Unavailable, "lian::docker::name_taken", message)
+        .help(format!("look at it with `docker inspect {name}`, and remove it where nobody needs it"))
+}
+
+fn unwritable(error: &std::io::Error) -> Fault {
+    let message = format!("the container's configuration cannot be written: {error}");
+    Fault::new(FaultKind::Unavailable, "lian::docker::configuration", message)
+        .help("free disk space, see whether the CA bundle can be read, or set TMPDIR to a writable folder")
+}
+
+/// A container that was granted.
+#[derive(Debug)]
+pub struct Container {
+    name: String,
+    seen: Mutex<(Kills, Usage)>,
+}
+
+impl Container {
+    /// By its name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), seen: Mutex::default() }
+    }
+
+    /// Its daemon's address, for buildctl.
+    pub fn address(&self) -> String {
+        format!("docker-container://{}", self.name)
+    }
+
+    /// Waits until its daemon answers.
+    ///
+    /// # Errors
+    /// `lian::docker::ended` where it ended by itself, with its last words; `lian::docker::boot_timeout`.
+    pub async fn ready(&self, within: Duration) -> Result<(), Fault> {
+        let deadline = Instant::now() + within;
+        let mut pause = Duration::from_millis(30);
+        loop {
+            match Engine.docker(&["exec", &self.name, "buildctl", "debug", "workers"]).await {
+                Ok(_) => return Ok(()),
+                Err(said @ (Said::NotHere(_) | Said::Nothing(_))) => return Err(said.fault()),
+                Err(Said::Words(words)) => tracing::debug!(words, "{} is not ready", self.name),
+            }
+            if !self.runs().await? {
+                let message = "the container's BuildKit daemon ended by itself";
+                return Err(self.told(Fault::new(FaultKind::Infrastructure, "lian::docker::ended", message)).await);
+            }
+            if Instant::now() + pause > deadline {
+                let message = format!("the container's BuildKit daemon is not ready after {} s", within.as_secs());
+                let fault = Fault::new(FaultKind::Infrastructure, "lian::docker::boot_timeout", message);
+                return Err(self.told(fault).await);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(500));
+        }
+    }
+
+    /// The version of its BuildKit, e.g. `v0.32.2`.
+    ///
+    /// # Errors
+    /// As the engine says.
+    pub async fn version(&self) -> Result<String, Fault> {
+        let said = Engine.docker(&["exec", &self.name, "buildctl", "--version"]).await.map_err(Said::fault)?;
+        let word = said.split_whitespace().nth(2).unwrap_or("unknown");
+        Ok(word.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c)).collect())
+    }
+
+    /// Copies a program of its PATH out of it.
+    ///
+    /// # Errors
+    /// As the engine says.
+    pub async fn copy_out(&self, program: &str, to: &Path) -> Result<(), Fault> {
+        let find = format!("command -v {program}");
+        let path = Engine.docker(&["exec", &self.name, "sh", "-c", &find]).await.map_err(Said::fault)?;
+        let from = format!("{}:{path}", self.name);
+        let copied = Engine.docker(&["cp", "--follow-link", &from, &to.display().to_string()]).await;
+        copied.map(drop).map_err(Said::fault)
+    }
+
+    async fn state(&self, format: &str) -> Result<String, Fault> {
+        let inspected = Engine.docker(&["container", "inspect", "--format", format, &self.name]).await;
+        inspected.map_err(Said::fault)
+    }
+
+    async fn runs(&self) -> Result<bool, Fault> {
+        Ok(self.state("{{.State.Running}}").await? == "true")
+    }
+
+    async fn told(&self, mut fault: Fault) -> Fault {
+        if let Ok(log) = Engine.docker(&["logs", "--tail", "12", &self.name]).await {
+            fault.log_tail = log.lines().map(str::to_owned).collect();
+        }
+        fault.help("does the image hold a buildkitd that starts by itself? `providers.docker_local.image` names it")
+    }
+}
+
+#[async_trait]
+impl Counters for Container {
+    /// A container that the kernel killed says so after its end. Faults: as the engine says; `lian::docker::usage` where
+    /// the answer is not understood.
+    async fn usage(&self) -> Result<Usage, Fault> {
+        let script = usage_script(GROUPS);
+        let counted = match Engine.docker(&["exec", &self.name, "sh", "-c", &script]).await {
+            Ok(counted) => counted,
+            Err(said) => return self.after_its_end().await.ok_or_else(|| said.fault()),
+        };
+        let read = Reading::parse(&counted).ok_or_else(|| {
+            Fault::new(
+                FaultKind::Infrastructure,
+                "lian::docker::usage",
+                "the container's memory counters are not understood",
+            )
+            .help("out-of-memory kills in it are told as failed builds")
+        })?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let usage = seen.0.usage(&read);
+        seen.1 = usage;
+        Ok(usage)
+    }
+
+    /// Each look is a process of the engine's.
+    fn pace(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+}
+
+impl Container {
+    /// Where the kernel killed its daemon: the last counters, and one kill more.
+    async fn after_its_end(&self) -> Option<Usage> {
+        let killed = self.state("{{.State.Running}} {{.State.OOMKilled}}").await.ok()?;
+        if killed != "false true" {
+            return None;
+        }
+        let last = self.seen.lock().unwrap_or_else(PoisonError::into_inner).1;
+        Some(Usage { oom_kills: last.oom_kills + 1, memory_peak: last.memory_limit, ..last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_docker_ps_is_a_lease() {
+        let lease = row("r1-2\tr1\t1000\t2000\t0123456789abcdef\texited").expect("a lease");
+        assert_eq!((lease.lease.as_str(), lease.what.as_str()), ("r1-2", "container 0123456789ab, exited"));
+        assert_eq!((lease.created, lease.expires), (Some(Timestamp(1000)), Some(Timestamp(2000))));
+        assert!(row("nonsense").is_none());
+    }
+
+    #[test]
+    fn the_daemon_is_told_of_registries_without_tls_and_of_the_ca() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let bundle = folder.path().join("bundle.pem");
+        std::fs::write(&bundle, "PEM").expect("a file");
+        let inside = Inside { http_registries: vec!["10.0.0.1:5000".into()], ca_bundle: Some(bundle) };
+        write(folder.path(), &inside).expect("written");
+        let read = |name: &str| std::fs::read_to_string(folder.path().join("etc/buildkit").join(name)).expect("a file");
+        assert!(read("buildkitd.toml").ends_with("[registry.\"10.0.0.1:5000\"]\nhttp = true\n"));
+        assert_eq!(read("ca.crt"), "PEM");
+    }
+}

@@ -1,0 +1,144 @@
+//! Who we are to the API: its address and the token. Refuses: showing the token.
+
+use std::fmt;
+
+use reqwest::Url;
+
+use crate::adapters::providers::address::is_loopback;
+use crate::domain::base::Digest;
+use crate::domain::model::{Fault, FaultKind};
+
+/// Where the API is, unless HCLOUD_ENDPOINT says another place.
+const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
+
+/// The API's address and the project's token.
+#[derive(Clone)]
+pub struct Access {
+    endpoint: String,
+    is_local: bool,
+    token: String,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("endpoint", &self.endpoint).field("token", &"[redacted]").finish()
+    }
+}
+
+impl Access {
+    /// This API (`https://host/v1`), with this token.
+    ///
+    /// # Errors
+    /// `lian::hcloud::no_token` where the token is none, `lian::hcloud::endpoint` where the address is none.
+    pub fn new(endpoint: impl Into<String>, token: impl Into<String>) -> Result<Self, Fault> {
+        let (endpoint, token) = (endpoint.into(), token.into());
+        let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
+        let bad = |what: &str| {
+            let message = format!("HCLOUD_ENDPOINT {what}: `{endpoint}`");
+            Fault::new(FaultKind::Unavailable, "lian::hcloud::endpoint", message)
+                .help(format!("unset HCLOUD_ENDPOINT, or write it like {ENDPOINT}"))
+        };
+        let address: Url = endpoint.parse().map_err(|_| bad("is no address of an API"))?;
+        let is_local = is_loopback(&address);
+        match address.scheme() {
+            "https" => {}
+            "http" if is_local => {}
+            "http" => return Err(bad("would have the token travel in the clear")),
+            _ => return Err(bad("is no address of an API")),
+        }
+        let token = token.trim().to_owned();
+        if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
+            return Err(no_token("the Hetzner Cloud token is empty, or no token at all"));
+        }
+        Ok(Self { endpoint, is_local, token })
+    }
+
+    /// From HCLOUD_TOKEN, or the file that HCLOUD_TOKEN_FILE names, and HCLOUD_ENDPOINT.
+    ///
+    /// # Errors
+    /// `lian::hcloud::no_token`, `lian::hcloud::endpoint`.
+    pub fn from_env() -> Result<Self, Fault> {
+        Self::of(|name| std::env::var(name).ok())
+    }
+
+    fn of(variable: impl Fn(&str) -> Option<String>) -> Result<Self, Fault> {
+        let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        let token = match (given("HCLOUD_TOKEN"), given("HCLOUD_TOKEN_FILE")) {
+            (Some(token), _) => token,
+            (None, Some(path)) => std::fs::read_to_string(&path)
+                .map_err(|error| no_token(&format!("HCLOUD_TOKEN_FILE names {path}, which cannot be read: {error}")))?,
+            (None, None) => return Err(no_token("there is no token for Hetzner Cloud")),
+        };
+        Self::new(given("HCLOUD_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()), token)
+    }
+
+    /// Where the API is, without a slash at its end.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Tells this token at this address from others, with a salt, without telling the token.
+    pub fn digest(&self, salt: &str) -> Digest {
+        Digest::of(format!("{salt} {} {}", self.endpoint, self.token))
+    }
+
+    pub(super) fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Whether the API is on this machine (a test's): no proxy leads there.
+    pub(super) fn is_local(&self) -> bool {
+        self.is_local
+    }
+}
+
+fn no_token(message: &str) -> Fault {
+    Fault::new(FaultKind::Unavailable, "lian::hcloud::no_token", message).help(
+        "make one with read and write permission in the Hetzner console (project > Security > API tokens), \
+         and set HCLOUD_TOKEN to it, or HCLOUD_TOKEN_FILE to a file that holds it",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(variables: &[(&str, &str)]) -> Result<Access, Fault> {
+        Access::of(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn the_environment_or_a_file_gives_the_token_and_nothing_shows_it() {
+        let access = of(&[("HCLOUD_TOKEN", "sesame")]).expect("access");
+        assert_eq!((access.endpoint(), access.token(), access.is_local()), (ENDPOINT, "sesame", false));
+        assert!(!format!("{access:?}").contains("sesame"));
+        let other = of(&[("HCLOUD_TOKEN", "simsim")]).expect("access");
+        let digests = [access.digest("salt"), access.digest("pepper"), other.digest("salt")];
+        assert!(digests[0] == access.digest("salt") && !digests[1..].contains(&digests[0]), "{digests:?}");
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("token");
+        std::fs::write(&file, "open\n").expect("written");
+        let path = file.display().to_string();
+        let access =
+            of(&[("HCLOUD_TOKEN_FILE", &path), ("HCLOUD_ENDPOINT", "http://127.0.0.1:1/v1/")]).expect("access");
+        assert_eq!((access.endpoint(), access.token(), access.is_local()), ("http://127.0.0.1:1/v1", "open", true));
+    }
+
+    #[test]
+    fn says_what_is_missing() {
+        for variables in
+            [&[][..], &[("HCLOUD_TOKEN", " ")], &[("HCLOUD_TOKEN_FILE", "/nowhere")], &[("HCLOUD_TOKEN", "a b")]]
+        {
+            let fault = of(variables).expect_err("no token");
+            assert_eq!((fault.code.as_str(), fault.kind), ("lian::hcloud::no_token", FaultKind::Unavailable));
+            assert!(fault.help.expect("help").contains("HCLOUD_TOKEN_FILE"));
+        }
+        for endpoint in ["ftp://x", "x y", "http://", "http://api.example/v1", "http://127.0.0.1.example/v1"] {
+            let fault = of(&[("HCLOUD_TOKEN", "t"), ("HCLOUD_ENDPOINT", endpoint)]).expect_err("no address");
+            assert_eq!(fault.code, "lian::hcloud::endpoint", "{endpoint}");
+        }
+        for endpoint in ["https://api.example/v1", "http://[::1]:8080/v1", "http://localhost/v1"] {
+            of(&[("HCLOUD_TOKEN", "t"), ("HCLOUD_ENDPOINT", endpoint)]).expect(endpoint);
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A runner's first boot: what cloud-init is told. Refuses: tokens and passwords: a build's steps might read it.
+
+use std::fmt::Write as _;
+
+use crate::domain::model::{Fault, FaultKind, HcloudSettings};
+
+/// BuildKit's own release of the version that this is tested with.
+const UPSTREAM: &str =
+    "https://github.com/moby/buildkit/releases/download/v0.32.2/buildkit-v0.32.2.linux-{arch}.tar.gz";
+
+/// The API's bound.
+const LONGEST: usize = 32 * 1024;
+
+/// Where buildkitd and its steps are told what to do. The steps' cgroup has a limit of its own; the daemon stands outside.
+const BUILDKITD_TOML: &str = r#"[grpc]
+address = ["unix:///run/buildkit/buildkitd.sock"]
+
+[worker.containerd]
+enabled = false
+
+[worker.oci]
+enabled = true
+defaultCgroupParent = "lian-build"
+"#;
+
+const UNIT: &str = "[Unit]
+Description=BuildKit daemon of lian-build
+After=network-online.target
+
+[Service]
+ExecStart=/usr/bin/env buildkitd --config /etc/lian/buildkitd.toml
+Restart=always
+RestartSec=1
+Delegate=yes
+KillMode=mixed
+LimitNOFILE=1048576
+TasksMax=infinity
+";
+
+/// First of all, the end: a runner that is never given back goes off by itself. This early nothing may be waited for, so
+/// that the timer neither waits for a later stage of the boot nor is waited for.
+const ARM: &str = r#"mkdir -p /run/lian
+left=$(( EXPIRES - $(date +%s) ))
+[ "$left" -gt 0 ] || left=1
+systemd-run --no-block --unit=lian-expiry --on-active="${left}s" --timer-property=AccuracySec=1s \
+  --timer-property=DefaultDependencies=no systemctl poweroff
+"#;
+
+/// A runner whose end is not armed does not begin.
+const BEGIN: &str = r#"set -eu
+mkdir -p /run/lian /workspace
+left=$(( EXPIRES - $(date +%s) ))
+[ "$left" -gt 0 ] || left=1
+systemctl is-active --quiet lian-expiry.timer || shutdown -P "+$(( (left + 59) / 60 ))"
+"#;
+
+const INSTALL: &str = r#"work=/var/tmp/lian
+rm -rf "$work" && mkdir -p "$work/out"
+curl -fsSL --retry 5 --retry-all-errors --connect-timeout 10 --max-time 300 -o "$work/archive" 'URL'
+echo "SHA256  $work/archive" | sha256sum -c -
+tar -xf "$work/archive" -C "$work/out"
+find "$work/out" -type f \( -name buildkitd -o -name buildctl -o -name '*runc' \) \
+  -exec install -m 0755 -t /usr/local/bin {} +
+rm -rf "$work"
+"#;
+
+/// The metadata service shows this very text, host key included, to whoever asks from here. cloud-init has read it, and
+/// nobody else needs it; a step shares the network and is root in it, so that it is closed to all. Where it cannot be
+/// closed, nothing is ever built. A route closes no link-local IPv6 address: those are looked up by interface.
+const CLOSE: &str = r#"systemctl disable --now buildkit.service buildkitd.service 2>/dev/null || true
+by_nft() {
+  command -v nft >/dev/null && nft -f - <<'RULES'
+table inet lian {
+  chain output { type filter hook output priority -300; ip daddr 169.254.169.254 reject; ip6 daddr fe80::a9fe:a9fe reject; }
+  chain forward { type filter hook forward priority -300; ip daddr 169.254.169.254 reject; ip6 daddr fe80::a9fe:a9fe reject; }
+}
+RULES
+}
+by_tables() {
+  for chain in OUTPUT FORWARD; do
+    iptables -w -I "$chain" -d 169.254.169.254 -j REJECT || return 1
+    ip6tables -w -I "$chain" -d fe80::a9fe:a9fe -j REJECT || return 1
+  done
+}
+by_route() {
+  [ -r /proc/net/dev ] && [ -z "$(cat /proc/net/if_inet6 2>/dev/null)" ] &&
+    ip route replace blackhole 169.254.169.254/32
+}
+by_nft || by_tables || by_route || { echo 'lian-build: the metadata service cannot be closed' >&2; exit 1; }
+"#;
+
+const END: &str = r#"group=/sys/fs/cgroup/lian-build
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+  echo '+cpu +io +memory +pids' > /sys/fs/cgroup/cgroup.subtree_control || true
+  mkdir -p "$group"
+  total=$(sed -n 's/^MemTotal: *\([0-9]*\) kB$/\1/p' /proc/meminfo)
+  echo "$(( (total - 393216) * 1024 ))" > "$group/memory.max" || true
+  echo "$group" > /run/lian/cgroup
+fi
+systemctl reload ssh || systemctl reload sshd || true
+systemctl daemon-reload
+systemctl start lian-buildkitd.service
+tries=0
+until buildctl debug workers >/dev/null 2>&1; do
+  tries=$(( tries + 1 ))
+  [ "$tries" -lt 300 ] || { journalctl -u lian-buildkitd -n 20 --no-pager; exit 1; }
+  sleep 0.2
+done
+date -u > /run/lian/ready
+"#;
+
+/// What one runner's first boot depends on.
+pub(super) struct Boot<'a> {
+    /// `linux/arm64` and the like.
+    pub(super) platform: &'a str,
+    /// The host's private key, OpenSSH PEM.
+    pub(super) host_private: &'a str,
+    /// The host's public key.
+    pub(super) host_public: &'a str,
+    /// It goes off then, Unix seconds.
+    pub(super) expires: u64,
+}
+
+/// Whether the settings say where BuildKit comes from.
+pub(super) fn check(settings: &HcloudSettings) -> Result<(), Fault> {
+    if settings.prepared {
+        return Ok(());
+    }
+    match archive(settings) {
+        url if !is_plain(url) => Err(no_buildkit(&format!("BuildKit cannot be fetched from `{url}`"))),
+        _ if settings.buildkit.sha256.is_empty() => Err(no_buildkit("BuildKit's archive has no checksum")),
+        _ => Ok(()),
+    }
+}
+
+/// Where the archive is, `{arch}` not replaced yet.
+fn archive(settings: &HcloudSettings) -> &str {
+    settings.buildkit.url.as_deref().unwrap_or(UPSTREAM)
+}
+
+/// It stands in a shell script, in quotes.
+fn is_plain(url: &str) -> bool {
+    let known = url.starts_with("https://") || url.starts_with("http://");
+    known && url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\'')
+}
+
+fn no_buildkit(message: &str) -> Fault {
+    Fault::new(FaultKind::Unavailable, "lian::hcloud::no_buildkit", message).help(
+        "set `providers.hcloud.buildkit.sha256` to the checksums (`sha256sum FILE`) of its release archives by \
+         architecture, and `buildkit.url` where they are not to come from BuildKit's own release (`{arch}` stands for amd64 \
+         or arm64); or name a snapshot that holds BuildKit in `providers.hcloud.image` and set `prepared = true`",
+    )
+}
+
+/// The cloud-config of a runner.
+///
+/// # Errors
+/// `lian::hcloud::no_buildkit` where the platform's archive has no checksum; `lian::hcloud::user_data` where it is too long.
+pub(super) fn user_data(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<String, Fault> {
+    let script = script(settings, boot)?;
+    let mut text = "#cloud-config\n".to_owned();
+    text.push_str("ssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n");
+    block(&mut text, 4, boot.host_private);
+    let _ = writeln!(text, "  ed25519_public: {}", boot.host_public);
+    text.push_str("disable_root: false\nssh_pwauth: false\npackage_upgrade: false\n");
+    if !settings.prepared {
+        text.push_str("package_update: true\npackages: [ca-certificates, curl, iptables, rsync]\n");
+    }
+    // Before sshd lets anybody in: who finds the folder waits for the file in it.
+    text.push_str("bootcmd:\n  - |\n");
+    block(&mut text, 4, &ARM.replace("EXPIRES", &boot.expires.to_string()));
+    text.push_str("write_files:\n");
+    for (path, content) in [
+        ("/etc/ssh/sshd_config.d/10-lian.conf", "MaxSessions 64\n"),
+        ("/etc/lian/buildkitd.toml", BUILDKITD_TOML),
+        ("/etc/systemd/system/lian-buildkitd.service", UNIT),
+    ] {
+        let _ = writeln!(text, "  - path: {path}\n    content: |");
+        block(&mut text, 6, content);
+    }
+    text.push_str("runcmd:\n  - |\n");
+    block(&mut text, 4, &script);
+    if text.len() > LONGEST {
+        let message = format!("what a runner is told at its first boot has {} bytes, over 32 KiB", text.len());
+        return Err(Fault::new(FaultKind::Unavailable, "lian::hcloud::user_data", message)
+            .help("shorten `providers.hcloud.buildkit.url`"));
+    }
+    Ok(text)
+}
+
+fn script(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<String, Fault> {
+    let mut script = BEGIN.replace("EXPIRES", &boot.expires.to_string());
+    if !settings.prepared {
+        let architecture = boot.platform.rsplit('/').next().unwrap_or("");
+        let sum = settings.buildkit.sha256.get(architecture);
+        let sum = sum.filter(|sum| sum.len() == 64 && sum.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let sum = sum.ok_or_else(|| no_buildkit(&format!("BuildKit's archive for {architecture} has no checksum")))?;
+        let url = archive(settings).replace("{arch}", architecture);
+        script.push_str(&INSTALL.replace("URL", &url).replace("SHA256", sum));
+    }
+    script.push_str(CLOSE);
+    script.push_str(END);
+    Ok(script)
+}
+
+/// A literal block of YAML.
+fn block(text: &mut String, indent: usize, content: &str) {
+    for line in content.trim_end().lines() {
+        let _ = if line.is_empty() { writeln!(text) } else { writeln!(text, "{:indent$}{line}", "") };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::domain::model::BuildkitRelease;
+
+    fn settings(prepared: bool) -> HcloudSettings {
+        let url = Some("https://example.org/buildkit-v0.32.2.linux-{arch}.tar.gz".to_owned());
+        let sha256 = BTreeMap::from([("arm64".to_owned(), "a".repeat(64))]);
+        HcloudSettings { prepared, buildkit: BuildkitRelease { url, sha256 }, ..Default::default() }
+    }
+
+    fn boot(platform: &str) -> Boot<'_> {
+        let host_private = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\nBBBB\n-----END OPENSSH PRIVATE KEY-----\n";
+        Boot { platform, host_private, host_public: "ssh-ed25519 AAAAC3", expires: 1_800_000_000 }
+    }
+
+    #[test]
+    fn a_plain_image_is_made_ready() {
+        insta::assert_snapshot!(user_data(&settings(false), &boot("linux/arm64")).expect("text"));
+    }
+
+    #[test]
+    fn a_prepared_image_only_starts() {
+        insta::assert_snapshot!(user_data(&settings(true), &boot("linux/amd64")).expect("text"));
+    }
+
+    #[test]
+    fn the_script_is_one() {
+        for prepared in [true, false] {
+            let script = script(&settings(prepared), &boot("linux/arm64")).expect("a script");
+            let ran = std::process::Command::new("sh").args(["-n", "-c", &script]).output().expect("a shell");
+            assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        }
+    }
+
+    #[test]
+    fn without_a_checked_buildkit_nothing_starts() {
+        let mut unchecked = settings(false);
+        unchecked.buildkit.sha256.clear();
+        let mut odd = settings(false);
+        odd.buildkit.url = Some("https://x/'; reboot; '".to_owned());
+        for settings in [unchecked, odd] {
+            let fault = check(&settings).expect_err("no buildkit");
+            assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::hcloud::no_buildkit"));
+        }
+        check(&settings(false)).expect("enough");
+        let mut upstream = settings(false);
+        upstream.buildkit.url = None;
+        check(&upstream).expect("BuildKit's own release");
+        let text = user_data(&upstream, &boot("linux/arm64")).expect("text");
+        assert!(text.contains("/v0.32.2/buildkit-v0.32.2.linux-arm64.tar.gz'"), "{text}");
+        let fault = user_data(&settings(false), &boot("linux/amd64")).expect_err("no checksum for amd64");
+        assert!(fault.message.contains("amd64"), "{}", fault.message);
+    }
+}

@@ -1,0 +1,272 @@
+//! From a wish to a running server. Refuses: a second server for one lease, and a server of somebody else.
+
+use std::net::Ipv6Addr;
+
+use serde_json::{Value, json};
+
+use super::api::parse;
+use super::boot::{self, Boot};
+use super::error::ApiError;
+use super::model::{Action, Created, Labels, PublicNet, Server, SshKey};
+use super::offers::{self, Candidate};
+use super::{Hcloud, names};
+use crate::adapters::providers::clock::now;
+use crate::adapters::providers::keys::{self, Pair};
+use crate::domain::model::{Fault, FaultKind};
+use crate::domain::ports::{AcquireRequest, Lease, Reach, SshTarget};
+
+/// What all tries of one lease have in common.
+struct Wish<'a> {
+    request: &'a AcquireRequest,
+    name: String,
+    labels: Labels,
+    /// Who may log in.
+    login: String,
+    /// Our own key to log in with, where we made one.
+    client: Option<Pair>,
+    host: Pair,
+    user_data: String,
+}
+
+impl Hcloud {
+    pub(super) async fn rent(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+        let ready_by = Some(now().plus(self.api.pace().boot));
+        let market = self.market().await?;
+        let candidates = offers::candidates(&self.settings, &market.types, request)?;
+        let wish = self.wish(request).await?;
+        let (server, action) = self.create(&wish, &candidates).await?;
+        self.wait_for(&server, action).await?;
+        let address = address(&server.public_net).ok_or_else(|| {
+            let message = format!("the server {} has no public address", server.name);
+            Fault::new(FaultKind::Infrastructure, "lian::hcloud::no_address", message)
+                .help("look at it in the Hetzner console, or set `providers.hcloud.ipv4 = true`")
+        })?;
+        let offer = offers::offer(&server.server_type, [server.place()], &market.fees);
+        let (user, host_key) = ("root".to_owned(), wish.host.public);
+        let identity = wish.client.map(|pair| pair.private);
+        let reach = Reach::Ssh(SshTarget { address, port: 22, user, host_key, identity });
+        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by })
+    }
+
+    async fn wish<'a>(&self, request: &'a AcquireRequest) -> Result<Wish<'a>, Fault> {
+        let folder = self.lease_keys(&request.lease);
+        let host = Pair::ensure(&folder, "host").await?;
+        let (login, client) = match &request.authorized_key {
+            Some(key) => (key.clone(), None),
+            None => {
+                let pair = Pair::ensure(&folder, "client").await?;
+                (pair.public.clone(), Some(pair))
+            }
+        };
+        let login = keys::bare(&login).ok_or_else(|| {
+            Fault::new(FaultKind::Unavailable, "lian::hcloud::key", "the key that is to log in is no public key")
+                .help("give a line like `ssh-ed25519 AAAA…`")
+        })?;
+        let secret = host.secret()?;
+        let expires = request.expires.0.div_ceil(1000);
+        let boot = Boot { platform: &request.platform, host_private: &secret, host_public: &host.public, expires };
+        let user_data = boot::user_data(&self.settings, &boot)?;
+        let name = names::server(&self.owner, &names::value(request.lease.as_str()));
+        let labels = names::labels(&self.settings.labels, &self.owner, request, &host.public);
+        Ok(Wish { request, name, labels, login, client, host, user_data })
+    }
+
+    /// A server, and the action that makes it where it is not an older one.
+    async fn create(&self, wish: &Wish<'_>, candidates: &[Candidate<'_>]) -> Result<(Server, Option<Action>), Fault> {
+        let mut key = self.ssh_key(wish).await?;
+        for &candidate in candidates {
+            if let Some(made) = self.create_as(wish, candidate, &mut key).await? {
+                return Ok(made);
+            }
+        }
+        // A run before this one may have got a server under this lease's id, and died before it heard of it.
+        match self.adopt(wish).await? {
+            Some(server) => Ok((server, None)),
+            None => Err(offers::sold_out(candidates)),
+        }
+    }
+
+    /// None where this type is sold out in this place.
+    async fn create_as(
+        &self,
+        wish: &Wish<'_>,
+        candidate: Candidate<'_>,
+        key: &mut u64,
+    ) -> Result<Option<(Server, Option<Action>)>, Fault> {
+        let mut pauses = self.api.pauses();
+        let mut fresh_keys = 3;
+        loop {
+            let made = self.make(&wish.request.lease, "/servers", &self.body(wish, candidate, *key)).await;
+            let error = match made.and_then(parse::<Created>) {
+                Ok(created) => return Ok(Some((created.server, Some(created.action)))),
+                Err(error) if error.is_sold_out() => return Ok(None),
+                Err(error) => error,
+            };
+            if (error.may_have_worked() || error.is("uniqueness_error"))
+                && let Some(server) = self.adopt(wish).await?
+            {
+                return Ok(Some((server, None)));
+            }
+            // A key that somebody gave us may be stored for another lease, and gone with that.
+            let is_stale = wish.client.is_none() && (error.is_not_found() || error.is("invalid_input"));
+            if is_stale && fresh_keys > 0 {
+                fresh_keys -= 1;
+                let again = self.ssh_key(wish).await?;
+                if std::mem::replace(key, again) != again {
+                    continue;
+                }
+            }
+            pauses.after(error).await.map_err(|error| error.into_fault("rent a server"))?;
+        }
+    }
+
+    fn body(&self, wish: &Wish<'_>, candidate: Candidate<'_>, key: u64) -> Value {
+        // A snapshot has a number and no name.
+        let image = self.settings.image.parse::<u64>().map_or_else(|_| json!(self.settings.image), |id| json!(id));
+        json!({
+            "name": wish.name,
+            "server_type": candidate.server_type,
+            "location": candidate.location,
+            "image": image,
+            "labels": wish.labels,
+            "ssh_keys": [key],
+            "public_net": {"enable_ipv4": self.settings.ipv4, "enable_ipv6": true},
+            "user_data": wish.user_data,
+        })
+    }
+
+    /// The server that bears this lease's name, where it is this lease's.
+    async fn adopt(&self, wish: &Wish<'_>) -> Result<Option<Server>, Fault> {
+        let found: Vec<Server> = self
+            .api
+            .list("servers", &[("name", &wish.name)])
+            .await
+            .map_err(|error| error.into_fault("find a server"))?;
+        let Some(server) = found.into_iter().find(|server| server.name == wish.name) else { return Ok(None) };
+        if !names::are_of(&server.labels, &self.owner, &names::value(wish.request.lease.as_str())) {
+            return Err(name_taken("server", &wish.name));
+        }
+        let why = if server.status == "deleting" {
+            "is being deleted"
+        } else if server.labels.get(names::HOST_KEY) != wish.labels.get(names::HOST_KEY) {
+            "was made with keys that are gone"
+        } else {
+            return Ok(Some(server));
+        };
+        let message = format!("the server {} {why}", server.name);
+        Err(Fault::new(FaultKind::Infrastructure, "lian::hcloud::stale", message)
+            .help("give it back, then run it again"))
+    }
+
+    /// The id of the key that may log in, stored with the API.
+    async fn ssh_key(&self, wish: &Wish<'_>) -> Result<u64, Fault> {
+        let refused = |error: ApiError| error.into_fault("store an SSH key");
+        let body = json!({"name": wish.name, "public_key": wish.login, "labels": wish.labels});
+        let mut pauses = self.api.pauses();
+        loop {
+            let made = self.make(&wish.request.lease, "/ssh_keys", &body).await;
+            let error = match made.and_then(|mut answer| parse::<SshKey>(answer["ssh_key"].take())) {
+                Ok(key) => return Ok(key.id),
+                Err(error) => error,
+            };
+            if error.is("uniqueness_error")
+                && let Some(id) = self.stored_key(wish).await?
+            {
+                return Ok(id);
+            }
+            pauses.after(error).await.map_err(refused)?;
+        }
+    }
+
+    /// The key that is stored already: under this lease's name, or, where somebody gave it to us, under any.
+    async fn stored_key(&self, wish: &Wish<'_>) -> Result<Option<u64>, Fault> {
+        let refused = |error: ApiError| error.into_fault("find an SSH key");
+        let named: Vec<SshKey> = self.api.list("ssh_keys", &[("name", &wish.name)]).await.map_err(refused)?;
+        let same = |key: &&SshKey| keys::bare(&key.public_key).is_some_and(|public| public == wish.login);
+        if let Some(key) = named.first() {
+            if !names::are_of(&key.labels, &self.owner, &names::value(wish.request.lease.as_str())) {
+                return Err(name_taken("SSH key", &wish.name));
+            }
+            if same(&key) {
+                return Ok(Some(key.id));
+            }
+            // Ours, of a pair that is gone.
+            self.api.delete(&format!("/ssh_keys/{}", key.id)).await.map_err(refused)?;
+            return Ok(None);
+        }
+        if wish.client.is_some() {
+            return Ok(None);
+        }
+        // It is used where it is. Whoever stored it deletes it.
+        let print = keys::md5_fingerprint(&wish.login).await?;
+        let alike: Vec<SshKey> = self.api.list("ssh_keys", &[("fingerprint", &print)]).await.map_err(refused)?;
+        Ok(alike.iter().find(same).map(|key| key.id))
+    }
+
+    /// Waits until it is made.
+    async fn wait_for(&self, server: &Server, action: Option<Action>) -> Result<(), Fault> {
+        let refused = |error: ApiError| error.into_fault("tell how a server is coming along");
+        let failed = |what: String| {
+            let message = format!("the server {} was not made: {what}", server.name);
+            Fault::new(FaultKind::Infrastructure, "lian::hcloud::create_failed", message)
+                .help("run it again; if it stays so, see https://status.hetzner.com")
+        };
+        let mut pauses = self.api.pauses();
+        let mut action = action;
+        loop {
+            match &action {
+                Some(done) if done.status == "success" => return Ok(()),
+                Some(Action { status, error, .. }) if status == "error" => {
+                    let what = error.as_ref().map(|error| format!("{} ({})", error.message, error.code));
+                    return Err(failed(what.unwrap_or_else(|| "it does not say why".to_owned())));
+                }
+                Some(running) => {
+                    pauses.look().await;
+                    let path = format!("/actions/{}", running.id);
+                    // An action that is forgotten is over: the server itself tells.
+                    action = self.api.find(&path, "action").await.map_err(refused)?;
+                }
+                None => {
+                    let path = format!("/servers/{}", server.id);
+                    match self.api.find::<Server>(&path, "server").await.map_err(refused)?.map(|server| server.status) {
+                        None => return Err(failed("it is gone again".to_owned())),
+                        Some(status) if status == "running" => return Ok(()),
+                        Some(status) if status == "off" || status == "deleting" => return Err(failed(status)),
+                        Some(_) => pauses.look().await,
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn name_taken(what: &str, name: &str) -> Fault {
+    let message = format!("the project holds a {what} called {name} that is not this lease's");
+    Fault::new(FaultKind::Unavailable, "lian::hcloud::name_taken", message)
+        .help(format!("look at its labels in the Hetzner console; rename or delete it, then run it again ({name})"))
+}
+
+/// The IPv4 address where there is one, or the first address of the IPv6 network, which the server gives itself.
+fn address(net: &PublicNet) -> Option<String> {
+    if let Some(ipv4) = net.ipv4.as_ref().filter(|ipv4| !ipv4.ip.is_empty()) {
+        return Some(ipv4.ip.clone());
+    }
+    let network: Ipv6Addr = net.ipv6.as_ref()?.ip.split('/').next()?.parse().ok()?;
+    Some(Ipv6Addr::from_bits(network.to_bits() | 1).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_address_of_the_network_is_the_servers() {
+        let net = |ipv4: Value, ipv6: Value| -> PublicNet {
+            serde_json::from_value(json!({"ipv4": ipv4, "ipv6": ipv6})).expect("a net")
+        };
+        let (four, six) = (json!({"ip": "192.0.2.7"}), json!({"ip": "2001:db8::/64"}));
+        assert_eq!(address(&net(four, six.clone())).as_deref(), Some("192.0.2.7"));
+        assert_eq!(address(&net(Value::Null, six)).as_deref(), Some("2001:db8::1"));
+        assert_eq!(address(&net(Value::Null, Value::Null)), None);
+    }
+}

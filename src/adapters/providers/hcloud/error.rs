@@ -1,0 +1,203 @@
+//! What the API's refusals mean and how people read them. Refuses: trying again (`api` does).
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::domain::model::{Fault, FaultKind};
+
+/// A request without the answer that was hoped for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum ApiError {
+    /// The API said no.
+    Refused {
+        /// HTTP's.
+        status: u16,
+        /// The API's, e.g. `uniqueness_error`; empty where something before the API answered.
+        code: String,
+        /// The API's words.
+        message: String,
+        /// How long it asks us to wait.
+        wait: Option<Duration>,
+    },
+    /// There was no answer, or none that is understood: it may have been carried out.
+    Lost(String),
+}
+
+/// Whether asking again may help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// No.
+    None,
+    /// A few times.
+    Some,
+    /// It will pass by itself.
+    AsLongAsThereIsTime,
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused { status, code, message, .. } if code.is_empty() => write!(f, "{message} (HTTP {status})"),
+            Self::Refused { code, message, .. } => write!(f, "{message} ({code})"),
+            Self::Lost(what) => f.write_str(what),
+        }
+    }
+}
+
+impl ApiError {
+    /// From an answer that is no success.
+    pub(super) fn from_answer(status: u16, body: &[u8], wait: Option<Duration>) -> Self {
+        let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
+        let text = |key: &str| value["error"][key].as_str().unwrap_or("").trim().to_owned();
+        let (code, message) = (text("code"), text("message"));
+        let message = if message.is_empty() { "it failed without a word".to_owned() } else { message };
+        Self::Refused { status, code, message, wait }
+    }
+
+    pub(super) fn is(&self, wanted: &str) -> bool {
+        matches!(self, Self::Refused { code, .. } if code == wanted)
+    }
+
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+
+    /// Whether this type is not to be had in this place now.
+    pub(super) fn is_sold_out(&self) -> bool {
+        match self {
+            Self::Refused { code, message, .. } => match code.as_str() {
+                "resource_unavailable" | "placement_error" => true,
+                "invalid_input" => message.contains("unsupported location"),
+                _ => false,
+            },
+            Self::Lost(_) => false,
+        }
+    }
+
+    /// Whether it may have been carried out all the same.
+    pub(super) fn may_have_worked(&self) -> bool {
+        match self {
+            Self::Lost(_) => true,
+            Self::Refused { status, code, .. } => *status >= 500 || matches!(code.as_str(), "server_error" | "timeout"),
+        }
+    }
+
+    pub(super) fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { wait, .. } => *wait,
+            Self::Lost(_) => None,
+        }
+    }
+
+    pub(super) fn patience(&self) -> Patience {
+        let Self::Refused { status, code, .. } = self else { return Patience::Some };
+        match (code.as_str(), *status) {
+            ("rate_limit_exceeded" | "conflict" | "locked", _) => Patience::AsLongAsThereIsTime,
+            (
+                "bad_gateway"
+                | "timeout"
+                | "server_error"
+                | "service_error"
+                | "maintenance"
+                | "resource_unavailable"
+                | "placement_error"
+                | "uniqueness_error",
+                _,
+            ) => Patience::Some,
+            // Said by something before the API.
+            ("", 429) => Patience::AsLongAsThereIsTime,
+            (_, 408 | 500..) => Patience::Some,
+            _ => Patience::None,
+        }
+    }
+
+    /// For people: what was wanted (`rent a server`), why not, and what to do.
+    pub(super) fn into_fault(self, wanted: &str) -> Fault {
+        let Self::Refused { status, code, .. } = &self else {
+            let message = format!("Hetzner Cloud cannot be reached to {wanted}: {self}");
+            return Fault::new(FaultKind::Infrastructure, "lian::hcloud::unreachable", message)
+                .help("check the network, HCLOUD_ENDPOINT and https://status.hetzner.com, then run it again");
+        };
+        let (kind, cause, help) = match (code.as_str(), *status) {
+            ("unauthorized", _) | ("", 401) => (
+                FaultKind::Unavailable,
+                "unauthorized",
+                "HCLOUD_TOKEN is no token of a project, or was deleted: make a new one in the Hetzner console \
+                 (project > Security > API tokens)",
+            ),
+            ("token_readonly", _) => (
+                FaultKind::Unavailable,
+                "token_readonly",
+                "HCLOUD_TOKEN may only read: make one with read and write permission in the Hetzner console",
+            ),
+            ("resource_limit_exceeded", _) => (
+                FaultKind::Unavailable,
+                "limit",
+                "give servers back, lower `runners.max_leases`, or ask for a higher limit in the \
+                 Hetzner console",
+            ),
+            ("forbidden", _) | ("", 403) => (
+                FaultKind::Unavailable,
+                "forbidden",
+                "check what the token and the project may do in the Hetzner console",
+            ),
+            ("protected", _) => (
+                FaultKind::Unavailable,
+                "protected",
+                "take its protection away in the Hetzner console, then run it again",
+            ),
+            _ if self.patience() == Patience::None => (
+                FaultKind::Unavailable,
+                "refused",
+                "check `providers.hcloud` in the workflow against what the API says",
+            ),
+            _ => (FaultKind::Infrastructure, "unavailable", "see https://status.hetzner.com, then run it again"),
+        };
+        let message = format!("Hetzner Cloud refuses to {wanted}: {self}");
+        Fault::new(kind, &format!("lian::hcloud::{cause}"), message).help(help)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, code: &str) -> ApiError {
+        let body = serde_json::json!({"error": {"code": code, "message": "words"}}).to_string();
+        ApiError::from_answer(status, body.as_bytes(), None)
+    }
+
+    #[test]
+    fn what_passes_is_waited_for_and_what_does_not_is_told() {
+        use Patience::{AsLongAsThereIsTime, None, Some};
+        for (status, code, patience) in [
+            (409, "conflict", AsLongAsThereIsTime),
+            (423, "locked", AsLongAsThereIsTime),
+            (429, "rate_limit_exceeded", AsLongAsThereIsTime),
+            (502, "bad_gateway", Some),
+            (504, "timeout", Some),
+            (500, "server_error", Some),
+            (403, "resource_limit_exceeded", None),
+            (401, "unauthorized", None),
+            (403, "forbidden", None),
+            (403, "token_readonly", None),
+            (422, "invalid_input", None),
+        ] {
+            assert_eq!(refused(status, code).patience(), patience, "{code}");
+        }
+        assert_eq!(ApiError::from_answer(502, b"<html>", Option::None).patience(), Some);
+        assert_eq!(ApiError::from_answer(400, b"<html>", Option::None).patience(), None);
+    }
+
+    #[test]
+    fn a_fault_names_code_words_and_the_next_action() {
+        let fault = refused(403, "token_readonly").into_fault("rent a server");
+        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::hcloud::token_readonly"));
+        assert_eq!(fault.message, "Hetzner Cloud refuses to rent a server: words (token_readonly)");
+        assert!(fault.help.expect("help").contains("read and write"));
+        assert_eq!(refused(500, "server_error").into_fault("x").kind, FaultKind::Infrastructure);
+        assert_eq!(ApiError::Lost("reset".into()).into_fault("x").code, "lian::hcloud::unreachable");
+    }
+}

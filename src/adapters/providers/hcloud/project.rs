@@ -1,0 +1,156 @@
+//! The project as a provider: what all its wishes share. Refuses: settings that cannot lead to a runner.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::Method;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::access::Access;
+use super::api::{Api, Pace};
+use super::error::ApiError;
+use super::model::ServerType;
+use super::offers::{self, Fees};
+use super::{boot, names};
+use crate::domain::base::LeaseId;
+use crate::domain::model::{Fault, FaultKind, HcloudSettings};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease};
+
+/// Types and prices are looked up anew after so long.
+const FRESH: Duration = Duration::from_secs(300);
+
+/// What the API sells, as of a moment.
+#[derive(Debug, Clone)]
+pub(super) struct Market {
+    seen: Instant,
+    pub(super) types: Arc<Vec<ServerType>>,
+    pub(super) fees: Fees,
+}
+
+/// A Hetzner Cloud project.
+#[derive(Debug)]
+pub struct Hcloud {
+    pub(super) settings: HcloudSettings,
+    pub(super) api: Arc<Api>,
+    pub(super) owner: String,
+    keys: PathBuf,
+    /// Held while the API is asked, so that leases that begin together ask once.
+    market: tokio::sync::Mutex<Option<Market>>,
+    /// Requests that make something and may outlive the future that sent them: `release` waits for them.
+    pub(super) under_way: Mutex<BTreeMap<LeaseId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Hcloud {
+    /// This project, for an owner whose name tells this user's leases from others', with the keys of each lease in a folder
+    /// of its own below `keys`.
+    ///
+    /// # Errors
+    /// `lian::hcloud::no_buildkit`, `lian::hcloud::label`, `lian::hcloud::no_type`, `lian::hcloud::client`.
+    pub fn new(
+        settings: HcloudSettings,
+        access: Access,
+        owner: impl Into<String>,
+        keys: impl Into<PathBuf>,
+        pace: Pace,
+    ) -> Result<Self, Fault> {
+        boot::check(&settings)?;
+        names::check(&settings.labels)?;
+        for (field, list) in [("server_types", &settings.server_types), ("locations", &settings.locations)] {
+            if list.is_empty() {
+                let message = format!("`providers.hcloud.{field}` is empty");
+                return Err(Fault::new(FaultKind::Unavailable, "lian::hcloud::no_type", message)
+                    .help(format!("name at least one, or leave `{field}` out")));
+            }
+        }
+        Ok(Self {
+            settings,
+            api: Arc::new(Api::new(access, pace)?),
+            owner: names::value(&owner.into()),
+            keys: keys.into(),
+            market: tokio::sync::Mutex::default(),
+            under_way: Mutex::default(),
+        })
+    }
+
+    /// What the API sells now, or did a few minutes ago.
+    pub(super) async fn market(&self) -> Result<Market, Fault> {
+        let mut known = self.market.lock().await;
+        if let Some(known) = known.as_ref().filter(|known| known.seen.elapsed() < FRESH) {
+            return Ok(known.clone());
+        }
+        let all = self.api.list("server_types", &[]).await.map_err(|error| error.into_fault("list server types"))?;
+        let types = Arc::new(offers::configured(&self.settings, all)?);
+        let pricing = match self.api.patiently(Method::GET, "/pricing", &[]).await {
+            Ok(answer) => answer,
+            // Some tokens may not read it.
+            Err(ApiError::Refused { .. }) => Value::Null,
+            Err(error) => return Err(error.into_fault("read prices")),
+        };
+        let fees = Fees::read(&pricing, self.settings.ipv4);
+        Ok(known.insert(Market { seen: Instant::now(), types, fees }).clone())
+    }
+
+    /// Sends a request that makes something for a lease. It is heard out even where its future is dropped.
+    pub(super) async fn make(&self, lease: &LeaseId, path: &'static str, body: &Value) -> Result<Value, ApiError> {
+        let held = self.under_way(lease).lock_owned().await;
+        let (api, body) = (Arc::clone(&self.api), body.clone());
+        let task = tokio::spawn(async move {
+            let answer = api.once(Method::POST, path, &[], Some(&body)).await;
+            drop(held);
+            answer
+        });
+        task.await.unwrap_or_else(|error| Err(ApiError::Lost(error.to_string())))
+    }
+
+    pub(super) fn under_way(&self, lease: &LeaseId) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.under_way.lock().unwrap_or_else(PoisonError::into_inner).entry(lease.clone()).or_default())
+    }
+
+    pub(super) fn lease_keys(&self, lease: &LeaseId) -> PathBuf {
+        self.keys.join(names::value(lease.as_str()))
+    }
+
+    /// Bounds all but renting.
+    async fn settled<T>(&self, wanted: &str, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let limit = self.api.pace().settle;
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+            let message = format!("Hetzner Cloud did not get so far as to {wanted} within {} s", limit.as_secs());
+            Err(Fault::new(FaultKind::Infrastructure, "lian::hcloud::slow", message)
+                .help("see https://status.hetzner.com and the project in the Hetzner console, then run it again"))
+        })
+    }
+}
+
+#[async_trait]
+impl ComputeProvider for Hcloud {
+    async fn offers(&self) -> Result<Vec<Offer>, Fault> {
+        self.settled("list server types", async {
+            let market = self.market().await?;
+            let places = || self.settings.locations.iter().map(String::as_str);
+            Ok(market.types.iter().map(|known| offers::offer(known, places(), &market.fees)).collect())
+        })
+        .await
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+        let limit = self.api.pace().boot;
+        tokio::time::timeout(limit, self.rent(request)).await.unwrap_or_else(|_| {
+            let name = names::server(&self.owner, &names::value(request.lease.as_str()));
+            let message = format!("the server {name} does not run after {} s", limit.as_secs());
+            Err(Fault::new(FaultKind::Infrastructure, "lian::hcloud::boot_timeout", message)
+                .help("raise `runners.boot_timeout_s`, or see https://status.hetzner.com"))
+        })
+    }
+
+    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
+        self.settled("take a server back", self.give_back(lease)).await
+    }
+
+    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
+        self.settled("list what is rented", self.list_owned()).await
+    }
+}

@@ -1,0 +1,88 @@
+//! This machine as a provider: every lease is granted at once, and there is nothing to give back. Refuses: limits; how
+//! wide a run is, is the planner's and the run's business.
+
+use async_trait::async_trait;
+
+use crate::domain::base::LeaseId;
+use crate::domain::model::Fault;
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease, Reach};
+
+/// The one runner that is always there.
+#[derive(Debug, Clone)]
+pub struct Local {
+    offer: Offer,
+}
+
+impl Local {
+    /// The provider's name for its only size.
+    pub const RUNNER_TYPE: &str = "local";
+
+    /// On this machine's platform (`linux/amd64`).
+    pub fn new(platform: impl Into<String>) -> Self {
+        let (cpu, memory_gb) = machine();
+        let runner_type = Self::RUNNER_TYPE.to_owned();
+        Self { offer: Offer { runner_type, cpu, memory_gb, platform: platform.into(), price: None } }
+    }
+}
+
+/// This machine's processors, and its memory rounded to whole GB.
+pub fn machine() -> (u32, u32) {
+    let cpu = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (u32::try_from(cpu).unwrap_or(u32::MAX), memory_gb().unwrap_or(1))
+}
+
+fn memory_gb() -> Option<u32> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib: u64 =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().split(' ').next()?.parse().ok()?;
+    u32::try_from((kib * 1024 + 500_000_000) / 1_000_000_000).ok()
+}
+
+#[async_trait]
+impl ComputeProvider for Local {
+    async fn offers(&self) -> Result<Vec<Offer>, Fault> {
+        Ok(vec![self.offer.clone()])
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+        Ok(Lease { id: request.lease.clone(), offer: self.offer.clone(), reach: Reach::Here, ready_by: None })
+    }
+
+    async fn release(&self, _lease: &LeaseId) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    /// None: a lease on this machine ends with the run that held it.
+    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
+        Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::base::{LayerName, RunId, Timestamp};
+    use crate::domain::model::Size;
+
+    #[tokio::test]
+    async fn grants_whatever_is_asked_under_the_name_it_was_asked() {
+        let local = Local::new("linux/arm64");
+        let size =
+            Size { runner_type: "cax41".into(), cpu: 16, memory_gb: 32, time_budget_min: 30, tier: "explicit".into() };
+        let request = AcquireRequest {
+            lease: LeaseId::from("l1"),
+            run: RunId::from("r"),
+            layer: LayerName::from("rust"),
+            size,
+            platform: "linux/arm64".into(),
+            expires: Timestamp(1),
+            authorized_key: None,
+        };
+        let lease = local.acquire(&request).await.expect("a lease");
+        assert_eq!((lease.id.as_str(), lease.offer.platform.as_str()), ("l1", "linux/arm64"));
+        assert!(lease.offer.cpu >= 1 && lease.offer.memory_gb >= 1);
+        local.release(&lease.id).await.expect("given back");
+        local.release(&lease.id).await.expect("given back twice");
+        assert!(local.owned().await.expect("none").is_empty());
+    }
+}

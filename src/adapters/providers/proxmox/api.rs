@@ -1,0 +1,239 @@
+//! One request of the API, and one task of it, each until it is settled. Refuses: knowing what a lease is.
+
+use std::time::Duration;
+
+use reqwest::{Method, Response, Url};
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::mark::percent;
+use super::tls;
+use super::token::Token;
+use super::trouble::Trouble;
+use crate::adapters::providers::address::is_loopback;
+use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
+
+/// A request that got no answer by then got none.
+pub(super) const ANSWER: Duration = Duration::from_secs(30);
+/// How often a request is made while what refuses it may pass.
+const ATTEMPTS: u32 = 6;
+
+/// Fields of a form, or of a query.
+pub(super) type Fields<'f> = &'f [(&'f str, String)];
+
+/// Pauses that grow, up to a deadline.
+#[derive(Debug)]
+pub(super) struct Pace {
+    began: Instant,
+    next: Duration,
+    most: Duration,
+    until: Instant,
+}
+
+impl Pace {
+    /// From 50 ms to 2 s: for what is soon done.
+    pub(super) fn of_polls(until: Instant) -> Self {
+        Self { began: Instant::now(), next: Duration::from_millis(50), most: Duration::from_secs(2), until }
+    }
+
+    fn of_attempts(until: Instant) -> Self {
+        Self { next: Duration::from_millis(200), most: Duration::from_secs(5), ..Self::of_polls(until) }
+    }
+
+    /// Waits a little; [`Trouble::Late`] where that would be past the deadline.
+    pub(super) async fn pause(&mut self, what: impl FnOnce() -> String) -> Result<(), Trouble> {
+        if Instant::now() + self.next > self.until {
+            return Err(Trouble::Late { waited: self.began.elapsed(), what: what() });
+        }
+        tokio::time::sleep(self.next).await;
+        self.next = (self.next * 8 / 5).min(self.most);
+        Ok(())
+    }
+}
+
+/// A node's API.
+#[derive(Debug)]
+pub(super) struct Api {
+    client: reqwest::Client,
+    /// `https://host:8006/api2/json/nodes/NODE`.
+    base: String,
+    token: Token,
+}
+
+impl Api {
+    /// Of the node in the settings. Nothing is sent yet.
+    pub(super) fn new(settings: &ProxmoxSettings, token: Token) -> Result<Self, Fault> {
+        let bad = |error: &dyn std::fmt::Display| {
+            let message = format!("`{}` is no address of an API: {error}", settings.endpoint);
+            Fault::new(FaultKind::Unavailable, "lian::proxmox::endpoint", message)
+                .help("write `providers.proxmox.endpoint = \"https://HOST:8006\"`")
+        };
+        let endpoint = Url::parse(&settings.endpoint).map_err(|error| bad(&error))?;
+        if !matches!(endpoint.scheme(), "http" | "https") || endpoint.host_str().is_none() {
+            return Err(bad(&"it does not begin with https://"));
+        }
+        let trust = tls::trust(&endpoint, settings)?;
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(trust)
+            .https_only(endpoint.scheme() == "https")
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(10))
+            // pveproxy closes connections that idle for 5 s.
+            .pool_idle_timeout(Duration::from_secs(3));
+        if is_loopback(&endpoint) {
+            builder = builder.no_proxy();
+        }
+        let client = builder.build().map_err(|error| bad(&error))?;
+        let root = settings.endpoint.trim_end_matches('/');
+        Ok(Self { client, base: format!("{root}/api2/json/nodes/{}", percent(&settings.node)), token })
+    }
+
+    /// Asks once. Fields go into the query of a GET or DELETE and into the form of a POST.
+    pub(super) async fn once(
+        &self,
+        method: &Method,
+        path: &str,
+        fields: Fields<'_>,
+        until: Instant,
+    ) -> Result<Value, Trouble> {
+        let mut request = self.client.request(method.clone(), format!("{}/{path}", self.base));
+        request = if *method == Method::POST { request.form(fields) } else { request.query(fields) };
+        let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let request = request.header(reqwest::header::AUTHORIZATION, self.token.header()).timeout(left.min(ANSWER));
+        let response = request.send().await.map_err(|error| unanswered(&error))?;
+        answer(method, path, response).await
+    }
+
+    /// Asks until it is answered for good. Whoever asks for work must be content to find it done already: a request whose
+    /// answer was lost is made again.
+    pub(super) async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        fields: Fields<'_>,
+        until: Instant,
+    ) -> Result<Value, Trouble> {
+        self.called(|| self.once(&method, path, fields, until), until).await
+    }
+
+    /// As [`Self::call`], of whoever asks once.
+    async fn called<A: Future<Output = Result<Value, Trouble>>>(
+        &self,
+        once: impl Fn() -> A,
+        until: Instant,
+    ) -> Result<Value, Trouble> {
+        let mut pace = Pace::of_attempts(until);
+        for _ in 1..ATTEMPTS {
+            match once().await {
+                Err(trouble) if trouble.is_transient() => {
+                    tracing::debug!(?trouble, "asked again");
+                    if pace.pause(String::new).await.is_err() {
+                        return Err(trouble);
+                    }
+                }
+                settled => return settled,
+            }
+        }
+        once().await
+    }
+
+    /// Asks for work and waits for the task that does it; a task that could not get a lock is started again.
+    pub(super) async fn work(
+        &self,
+        method: Method,
+        path: &str,
+        fields: Fields<'_>,
+        until: Instant,
+    ) -> Result<(), Trouble> {
+        self.worked(|| self.once(&method, path, fields, until), until).await
+    }
+
+    /// As [`Self::work`], of whoever asks once.
+    pub(super) async fn worked<A: Future<Output = Result<Value, Trouble>>>(
+        &self,
+        once: impl Fn() -> A,
+        until: Instant,
+    ) -> Result<(), Trouble> {
+        let mut pace = Pace::of_attempts(until);
+        for attempt in 1.. {
+            let task = self.called(&once, until).await?;
+            let Some(task) = task.as_str() else { break };
+            match self.ended(task, until).await {
+                Err(trouble) if trouble.is_transient() && attempt < ATTEMPTS => {
+                    if pace.pause(String::new).await.is_err() {
+                        return Err(trouble);
+                    }
+                }
+                settled => return settled,
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a task's end.
+    pub(super) async fn ended(&self, task: &str, until: Instant) -> Result<(), Trouble> {
+        let path = format!("tasks/{}/status", percent(task));
+        let mut pace = Pace::of_polls(until);
+        loop {
+            let status = self.call(Method::GET, &path, &[], until).await?;
+            if status["status"] == "stopped" {
+                let exit = status["exitstatus"].as_str().unwrap_or("unknown").trim();
+                return if exit == "OK" || exit.starts_with("WARNINGS: ") {
+                    Ok(())
+                } else {
+                    Err(Trouble::Failed { task: task.to_owned(), exit: one_line(exit) })
+                };
+            }
+            pace.pause(|| format!("the task {task} is still running")).await?;
+        }
+    }
+}
+
+async fn answer(method: &Method, path: &str, response: Response) -> Result<Value, Trouble> {
+    let status = response.status();
+    let phrase = response.extensions().get::<hyper::ext::ReasonPhrase>().cloned();
+    let body = response.bytes().await.map_err(|error| unanswered(&error))?;
+    let mut json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let refused = |message: String| {
+        let what = format!("{method} {path}");
+        Err(Trouble::Refused { what, status: status.as_u16(), message: one_line(&message) })
+    };
+    if !status.is_success() {
+        // Older releases say what is wrong in the reason phrase only.
+        let phrase = phrase.map(|phrase| String::from_utf8_lossy(phrase.as_bytes()).into_owned());
+        let said = json["message"].as_str().map(str::to_owned).filter(|said| !said.trim().is_empty());
+        let mut message = said.or(phrase).unwrap_or_default();
+        for (name, error) in json["errors"].as_object().into_iter().flatten() {
+            let error = error.as_str().map_or_else(|| error.to_string(), str::to_owned);
+            message = format!("{} {name}: {};", message.trim(), error.trim());
+        }
+        return refused(message.trim_end_matches(';').to_owned());
+    }
+    match json.as_object_mut().and_then(|answer| answer.remove("data")) {
+        Some(data) => Ok(data),
+        None => refused("this is no answer of Proxmox VE".to_owned()),
+    }
+}
+
+/// No answer came; or the peer is not who it should be.
+fn unanswered(error: &reqwest::Error) -> Trouble {
+    match tls::within(error) {
+        Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(wrong))) => {
+            return Trouble::Untrusted(wrong.to_string());
+        }
+        Some(wrong @ rustls::Error::InvalidCertificate(_)) => return Trouble::Untrusted(one_line(&wrong.to_string())),
+        _ => {}
+    }
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    Trouble::Unanswered(one_line(&text))
+}
+
+/// A text without line breaks.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,234 @@
+//! From the template to a machine that can be logged in to. Refuses: taking one back.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use reqwest::Method;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::api::{ANSWER, Pace};
+use super::machines::Machines;
+use super::mark::{self, Mark, percent};
+use super::trouble::Trouble;
+use crate::domain::base::LeaseId;
+use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
+use crate::domain::ports::Offer;
+
+/// Written on tmpfs at the end of cloud-init's run: what an earlier boot left is not mistaken for it.
+const BOOTED: &str = "/run/cloud-init/result.json";
+/// What an agent says whose own configuration keeps it from reading files: that does not pass.
+const FORBIDDEN: &str = "has been disabled";
+const HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
+
+/// What a machine is to be.
+#[derive(Debug)]
+pub(super) struct Wish<'w> {
+    pub(super) mark: Mark,
+    pub(super) offer: &'w Offer,
+    /// The public key that may log in.
+    pub(super) key: &'w str,
+}
+
+impl Machines {
+    /// A running machine of this mark: one that an earlier attempt left, or a new one.
+    pub(super) async fn running(
+        &self,
+        wish: &Wish<'_>,
+        settings: &ProxmoxSettings,
+        until: Instant,
+    ) -> Result<u32, Trouble> {
+        let keys = percent(&format!("{}\n", wish.key.trim()));
+        let lease = &wish.mark.lease;
+        if let Some(id) = self.of(lease, until).await?.ours.first().copied()
+            && let Some(config) = self.unlocked(id, lease, until).await?
+        {
+            let running = self.is_running(id, until).await?;
+            if running && config.keys.trim() == keys {
+                return Ok(id);
+            }
+            if !running {
+                self.start(id, wish, &keys, until).await?;
+                return Ok(id);
+            }
+            // Its first boot, which takes the keys over, was with others.
+            self.destroy(id, lease, until).await?;
+        }
+        let id = self.clone_template(&wish.mark, settings, until).await?;
+        self.start(id, wish, &keys, until).await?;
+        Ok(id)
+    }
+
+    /// Clones the template to the first of the lease's ids that is free.
+    async fn clone_template(&self, mark: &Mark, settings: &ProxmoxSettings, until: Instant) -> Result<u32, Trouble> {
+        let path = Self::path(self.template, "/clone");
+        for id in mark::ids(settings.ids, self.template, &mark.lease) {
+            // The description comes with the clone: a machine that was cloned and never configured is known by it.
+            let mut fields: Vec<(&'static str, String)> = vec![
+                ("newid", id.to_string()),
+                ("name", mark.name()),
+                ("description", mark.text()),
+                ("full", u8::from(settings.full_clone).to_string()),
+            ];
+            fields.extend(settings.pool.clone().map(|pool| ("pool", pool)));
+            match self.api.worked(|| self.ask_for(&mark.lease, &path, &fields, until), until).await {
+                Ok(()) => return Ok(id),
+                Err(trouble) if trouble.is_taken() => {
+                    // By somebody else's machine; or by ours, where an earlier answer was lost.
+                    self.settle(until).await?;
+                    if let Some(id) = self.of(&mark.lease, until).await?.ours.first() {
+                        return Ok(*id);
+                    }
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        let message = format!("no id from {} to {} is free", settings.ids.0, settings.ids.1);
+        let fault = Fault::new(FaultKind::Unavailable, "lian::proxmox::no_id", message)
+            .help("widen `providers.proxmox.ids`, or delete machines that were left over");
+        Err(fault.into())
+    }
+
+    /// Sends a request that makes something for a lease. It is heard out even where nobody waits any more: `release` does.
+    async fn ask_for(
+        &self,
+        lease: &LeaseId,
+        path: &str,
+        fields: &[(&'static str, String)],
+        until: Instant,
+    ) -> Result<Value, Trouble> {
+        let held = self.under_way(lease).lock_owned().await;
+        let (api, path, fields) = (Arc::clone(&self.api), path.to_owned(), fields.to_vec());
+        let task = tokio::spawn(async move {
+            let answer = api.once(&Method::POST, &path, &fields, Instant::now() + ANSWER).await;
+            drop(held);
+            answer
+        });
+        let began = Instant::now();
+        match tokio::time::timeout_at(until, task).await {
+            Ok(heard) => heard.unwrap_or_else(|error| Err(Trouble::Unanswered(error.to_string()))),
+            Err(_) => Err(Trouble::Late {
+                waited: began.elapsed(),
+                what: "the clone was asked for, without an answer".into(),
+            }),
+        }
+    }
+
+    async fn start(&self, id: u32, wish: &Wish<'_>, keys: &str, until: Instant) -> Result<(), Trouble> {
+        if self.unlocked(id, &wish.mark.lease, until).await?.is_none() {
+            let message = format!("the machine {id} was deleted, or changed by others, before it was started");
+            let fault = Fault::new(FaultKind::Infrastructure, "lian::proxmox::lost", message)
+                .help("look at the node's task log for who did; keep `providers.proxmox.ids` for lian-build alone");
+            return Err(fault.into());
+        }
+        let fields = [
+            ("sockets", "1".to_owned()),
+            ("cores", wish.offer.cpu.to_string()),
+            ("memory", (u64::from(wish.offer.memory_gb) * 1024).to_string()),
+            ("balloon", "0".to_owned()),
+            ("ciuser", "root".to_owned()),
+            ("sshkeys", keys.to_owned()),
+            ("ipconfig0", "ip=dhcp".to_owned()),
+            ("ciupgrade", "0".to_owned()),
+            ("agent", "1".to_owned()),
+            ("tags", mark::tags(&wish.mark.owner).join(";")),
+            ("description", wish.mark.text()),
+        ];
+        self.api.work(Method::POST, &Self::path(id, "/config"), &fields, until).await?;
+        match self.api.work(Method::POST, &Self::path(id, "/status/start"), &[], until).await {
+            Err(trouble) if !trouble.is_running() => Err(trouble),
+            _ => Ok(()),
+        }
+    }
+
+    /// A machine's address and its sshd's public key, as its guest agent tells them once its first boot is over.
+    pub(super) async fn ready(&self, id: u32, until: Instant) -> Result<(IpAddr, String), Trouble> {
+        self.told(id, "agent/file-read", Some(BOOTED), until, |file| Some(text(file).to_owned())).await?;
+        let address = self.told(id, "agent/network-get-interfaces", None, until, address).await?;
+        let key = self.told(id, "agent/file-read", Some(HOST_KEY), until, |file| host_key(text(file))).await?;
+        Ok((address, key))
+    }
+
+    /// Asks the guest agent until it tells.
+    async fn told<T>(
+        &self,
+        id: u32,
+        command: &str,
+        file: Option<&str>,
+        until: Instant,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<T, Trouble> {
+        let path = Self::path(id, &format!("/{command}"));
+        let fields: Vec<(&str, String)> = file.map(|file| ("file", file.to_owned())).into_iter().collect();
+        let mut pace = Pace::of_polls(until);
+        loop {
+            let said = match self.api.once(&Method::GET, &path, &fields, until).await {
+                Ok(answer) => match read(&answer) {
+                    Some(told) => return Ok(told),
+                    None => "it does not tell yet".to_owned(),
+                },
+                Err(Trouble::Refused { status, message, .. }) if status >= 500 && !message.contains(FORBIDDEN) => {
+                    message
+                }
+                Err(Trouble::Unanswered(text)) => text,
+                Err(trouble) => return Err(trouble),
+            };
+            let asked = file.unwrap_or(command);
+            pace.pause(|| format!("the guest agent of machine {id}, asked for {asked}: {said}")).await?;
+        }
+    }
+}
+
+fn text(file: &Value) -> &str {
+    file["content"].as_str().unwrap_or("")
+}
+
+/// The first address that others can reach.
+fn address(answer: &Value) -> Option<IpAddr> {
+    let interfaces = answer["result"].as_array()?.iter().filter(|interface| interface["name"] != "lo");
+    let addresses = interfaces.flat_map(|interface| interface["ip-addresses"].as_array().into_iter().flatten());
+    let mut parsed = addresses.filter_map(|address| address["ip-address"].as_str()?.parse::<IpAddr>().ok());
+    parsed.find(|address| {
+        let local = match address {
+            IpAddr::V4(address) => address.is_link_local(),
+            IpAddr::V6(address) => address.is_unicast_link_local(),
+        };
+        !local && !address.is_loopback() && !address.is_unspecified() && !address.is_multicast()
+    })
+}
+
+/// A public key without its comment.
+fn host_key(line: &str) -> Option<String> {
+    let mut words = line.split_whitespace();
+    let (kind, key) = (words.next()?, words.next()?);
+    let sound = kind == "ssh-ed25519" && base64::engine::general_purpose::STANDARD.decode(key).is_ok();
+    sound.then(|| format!("{kind} {key}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_address_is_one_that_others_reach() {
+        let answer = serde_json::json!({"result": [
+            {"name": "lo", "ip-addresses": [{"ip-address": "127.0.0.1"}, {"ip-address": "::1"}]},
+            {"name": "eth1"},
+            {"name": "eth0", "ip-addresses": [
+                {"ip-address": "fe80::1"}, {"ip-address": "169.254.3.4"}, {"ip-address": "2001:db8::7"},
+                {"ip-address": "10.0.0.7"}]},
+        ]});
+        assert_eq!(address(&answer), "2001:db8::7".parse().ok());
+        assert_eq!(address(&serde_json::json!({"result": [{"name": "lo"}]})), None);
+        assert_eq!(address(&serde_json::json!({})), None);
+    }
+
+    #[test]
+    fn a_host_key_is_whole_or_none() {
+        assert_eq!(host_key("ssh-ed25519 AAAA root@here\n").as_deref(), Some("ssh-ed25519 AAAA"));
+        for line in ["", "ssh-ed25519", "ssh-ed25519 A!", "ssh-rsa AAAA x"] {
+            assert_eq!(host_key(line), None, "{line}");
+        }
+    }
+}

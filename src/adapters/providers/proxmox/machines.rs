@@ -1,0 +1,247 @@
+//! The node's virtual machines, and which of them are whose. Refuses: touching one that does not carry every mark of ours.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use reqwest::Method;
+use serde_json::Value;
+use tokio::time::Instant;
+
+use super::api::{Api, Pace};
+use super::mark::{self, Mark, TAG};
+use super::token::Token;
+use super::trouble::Trouble;
+use crate::adapters::providers::clock::now;
+use crate::domain::base::LeaseId;
+use crate::domain::model::{Fault, ProxmoxSettings};
+
+/// A line of the node's list.
+#[derive(Debug, Clone)]
+pub(super) struct Listed {
+    pub(super) id: u32,
+    pub(super) name: String,
+    tags: Vec<String>,
+}
+
+/// A machine's configuration, as far as it matters here.
+#[derive(Debug)]
+pub(super) struct Config {
+    name: String,
+    tags: Vec<String>,
+    mark: Option<Mark>,
+    template: bool,
+    /// What works on it: `clone`, `backup` and the like.
+    lock: Option<String>,
+    /// The keys that may log in, percent-encoded.
+    pub(super) keys: String,
+}
+
+/// The machines of a lease.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Ids of those that are ours to give back.
+    pub(super) ours: Vec<u32>,
+    /// One that is ours by its description, while its name or its tags are others by now.
+    pub(super) renamed: Option<(u32, String)>,
+    /// The owner of one that is not, and has not expired either.
+    pub(super) elsewhere: Option<String>,
+}
+
+/// The machines of the node, looked at as one owner.
+#[derive(Debug)]
+pub(super) struct Machines {
+    pub(super) api: Arc<Api>,
+    pub(super) template: u32,
+    /// The range that leases' ids are in.
+    ids: (u32, u32),
+    pub(super) owner: String,
+    /// Requests that make something and may outlive the future that sent them: `release` waits for them.
+    under_way: Mutex<BTreeMap<LeaseId, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+/// Perl's numbers and truths come as numbers or as texts.
+fn number(value: &Value) -> u64 {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("").to_owned()
+}
+
+fn tags(value: &Value) -> Vec<String> {
+    let split = value.as_str().unwrap_or("").split([';', ',', ' ']).filter(|tag| !tag.is_empty());
+    split.map(str::to_lowercase).collect()
+}
+
+impl Machines {
+    /// Of the settings' node. Nothing is sent yet.
+    pub(super) fn new(settings: &ProxmoxSettings, token: Token, owner: String) -> Result<Self, Fault> {
+        let (api, under_way) = (Arc::new(Api::new(settings, token)?), Mutex::default());
+        Ok(Self { api, template: settings.template, ids: settings.ids, owner, under_way })
+    }
+
+    /// Held by whatever makes something for a lease.
+    pub(super) fn under_way(&self, lease: &LeaseId) -> Arc<tokio::sync::Mutex<()>> {
+        Arc::clone(self.under_way.lock().unwrap_or_else(PoisonError::into_inner).entry(lease.clone()).or_default())
+    }
+
+    /// The lease is over.
+    pub(super) fn forget(&self, lease: &LeaseId) {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
+    }
+
+    /// The path of a machine, below the node's.
+    pub(super) fn path(id: u32, rest: &str) -> String {
+        format!("qemu/{id}{rest}")
+    }
+
+    /// Every machine that the token may see.
+    async fn list(&self, until: Instant) -> Result<Vec<Listed>, Trouble> {
+        let list = self.api.call(Method::GET, "qemu", &[], until).await?;
+        let listed = |vm: &Value| {
+            let id = u32::try_from(number(&vm["vmid"])).ok()?;
+            Some(Listed { id, name: text(&vm["name"]), tags: tags(&vm["tags"]) })
+        };
+        let mut list: Vec<Listed> = list.as_array().into_iter().flatten().filter_map(listed).collect();
+        list.sort_by_key(|vm| vm.id);
+        Ok(list)
+    }
+
+    /// A machine's configuration; `None` where there is no such machine.
+    pub(super) async fn config(&self, id: u32, until: Instant) -> Result<Option<Config>, Trouble> {
+        let config = match self.api.call(Method::GET, &Self::path(id, "/config"), &[], until).await {
+            Ok(config) => config,
+            Err(trouble) if trouble.is_gone() => return Ok(None),
+            // Rights that come with a pool are gone with the machine.
+            Err(trouble) if trouble.is_denied() => {
+                let there = self.list(until).await?.iter().any(|vm| vm.id == id);
+                return if there { Err(trouble) } else { Ok(None) };
+            }
+            Err(trouble) => return Err(trouble),
+        };
+        Ok(Some(Config {
+            name: text(&config["name"]),
+            tags: tags(&config["tags"]),
+            mark: Mark::read(config["description"].as_str().unwrap_or("")),
+            template: number(&config["template"]) != 0,
+            lock: config["lock"].as_str().map(str::to_owned),
+            keys: text(&config["sshkeys"]),
+        }))
+    }
+
+    /// The mark of a machine that lian-build made, whoever asked for it: name, description and tags all say so. A clone
+    /// that was never configured has its template's tags still.
+    async fn mark(&self, config: &Config, until: Instant) -> Result<Option<Mark>, Trouble> {
+        let Some(mark) = config.mark.clone().filter(|mark| mark.name() == config.name && !config.template) else {
+            return Ok(None);
+        };
+        if mark::tags(&mark.owner).iter().all(|tag| config.tags.contains(tag)) {
+            return Ok(Some(mark));
+        }
+        let template = self.config(self.template, until).await?;
+        let sorted = |tags: &[String]| {
+            let mut tags = tags.to_vec();
+            tags.sort();
+            tags
+        };
+        Ok(template.is_some_and(|template| sorted(&template.tags) == sorted(&config.tags)).then_some(mark))
+    }
+
+    /// Whether a machine is this lease's, and ours: our own, or one whose time is over.
+    async fn is_ours(&self, config: &Config, lease: &LeaseId, until: Instant) -> Result<bool, Trouble> {
+        let mark = self.mark(config, until).await?.filter(|mark| mark.lease == *lease);
+        Ok(mark.is_some_and(|mark| mark.owner == self.owner || mark.expires <= now()))
+    }
+
+    /// The machines of a lease. One whose name was changed is found by its tags, or by its id.
+    pub(super) async fn of(&self, lease: &LeaseId, until: Instant) -> Result<Found, Trouble> {
+        let mut found = Found::default();
+        let ids = mark::ids(self.ids, self.template, lease);
+        for vm in self.list(until).await? {
+            let tagged = vm.tags.iter().any(|tag| tag == TAG);
+            let could_be = mark::could_be(&vm.name, lease) || tagged || ids.contains(&vm.id);
+            if vm.id == self.template || !could_be {
+                continue;
+            }
+            let Some(config) = self.config(vm.id, until).await? else { continue };
+            let Some(said) = config.mark.clone().filter(|mark| mark.lease == *lease) else { continue };
+            match self.mark(&config, until).await? {
+                Some(mark) if mark.owner == self.owner || mark.expires <= now() => found.ours.push(vm.id),
+                Some(mark) => found.elsewhere = Some(mark.owner),
+                None if said.owner == self.owner && !config.template => found.renamed = Some((vm.id, config.name)),
+                None => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// Everything that carries lian-build's mark.
+    pub(super) async fn marked(&self, until: Instant) -> Result<Vec<(u32, Mark)>, Trouble> {
+        let mut marked = Vec::new();
+        for vm in self.list(until).await? {
+            if vm.tags.iter().any(|tag| tag == TAG) || vm.name.starts_with("lian-") {
+                let Some(config) = self.config(vm.id, until).await? else { continue };
+                marked.extend(self.mark(&config, until).await?.map(|mark| (vm.id, mark)));
+            }
+        }
+        Ok(marked)
+    }
+
+    /// Waits for clones of the template that are under way: until one is done its machine has no name, and cannot even be
+    /// seen where rights come with the pool.
+    pub(super) async fn settle(&self, until: Instant) -> Result<(), Trouble> {
+        let fields = [("source", "active".to_owned()), ("typefilter", "qmclone".to_owned())];
+        let tasks = self.api.call(Method::GET, "tasks", &fields, until).await?;
+        let template = self.template.to_string();
+        let ours = |task: &&Value| task["endtime"].is_null() && task["id"].as_str() == Some(&template);
+        for task in tasks.as_array().into_iter().flatten().filter(ours).filter_map(|task| task["upid"].as_str()) {
+            match self.api.ended(task, until).await {
+                // How it ended is for those to know who asked for it.
+                Ok(()) | Err(Trouble::Failed { .. }) => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing works on a machine; says whether it is still there, and this lease's.
+    pub(super) async fn unlocked(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<Option<Config>, Trouble> {
+        let mut pace = Pace::of_polls(until);
+        loop {
+            let Some(config) = self.config(id, until).await? else { return Ok(None) };
+            if !self.is_ours(&config, lease, until).await? {
+                return Ok(None);
+            }
+            let Some(lock) = &config.lock else { return Ok(Some(config)) };
+            pace.pause(|| format!("the machine {id} is locked ({lock})")).await?;
+        }
+    }
+
+    /// Whether a machine runs.
+    pub(super) async fn is_running(&self, id: u32, until: Instant) -> Result<bool, Trouble> {
+        let status = self.api.call(Method::GET, &Self::path(id, "/status/current"), &[], until).await?;
+        Ok(status["status"] == "running")
+    }
+
+    /// Stops and deletes a machine, with its disks; looks before each step whether it is still the one.
+    pub(super) async fn destroy(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<(), Trouble> {
+        let purge = [("purge", "1".to_owned()), ("destroy-unreferenced-disks", "1".to_owned())];
+        let mut pace = Pace::of_polls(until);
+        while self.unlocked(id, lease, until).await?.is_some() {
+            let done = match self.is_running(id, until).await {
+                Ok(true) => self.api.work(Method::POST, &Self::path(id, "/status/stop"), &[], until).await,
+                Ok(false) => self.api.work(Method::DELETE, &Self::path(id, ""), &purge, until).await,
+                Err(trouble) => Err(trouble),
+            };
+            match done {
+                Ok(()) => {}
+                // Started meanwhile, stopped or deleted already: what it is now is looked at again.
+                Err(trouble) if trouble.is_about_running() || trouble.is_gone() => {
+                    pace.pause(|| format!("the machine {id} cannot be deleted: {trouble:?}")).await?;
+                }
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Whom the API's client trusts: one certificate by its fingerprint, or what one CA signed. Refuses: everything else, the
+//! system's CAs and any first use among it.
+
+use std::sync::Arc;
+
+use reqwest::Url;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
+
+use crate::adapters::providers::address::is_loopback;
+use crate::domain::base::Digest;
+use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
+
+/// Accepts the one certificate that has this fingerprint, whatever its name and dates say.
+#[derive(Debug)]
+struct Pinned {
+    /// 64 lower-case hex digits.
+    fingerprint: String,
+    provider: Arc<CryptoProvider>,
+}
+
+/// The peer showed another certificate.
+#[derive(Debug, thiserror::Error)]
+#[error("its certificate has the fingerprint {0}, which is not the one pinned")]
+struct WrongPin(String);
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let seen = Digest::of(end_entity);
+        if seen.hex() == self.fingerprint {
+            return Ok(ServerCertVerified::assertion());
+        }
+        let wrong = OtherError(Arc::new(WrongPin(colons(seen.hex()))));
+        Err(rustls::Error::InvalidCertificate(CertificateError::Other(wrong)))
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// The way the web interface writes fingerprints.
+fn colons(hex: &str) -> String {
+    let pairs: Vec<String> =
+        hex.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).to_uppercase()).collect();
+    pairs.join(":")
+}
+
+/// What TLS connections to the endpoint trust.
+pub(super) fn trust(endpoint: &Url, settings: &ProxmoxSettings) -> Result<ClientConfig, Fault> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("invariant: ring knows the default protocol versions");
+    let encrypted = endpoint.scheme() == "https";
+    let roots = match (&settings.fingerprint, &settings.ca) {
+        _ if !encrypted && !is_loopback(endpoint) => return Err(no_pin(endpoint)),
+        // Without TLS nothing is ever verified; and with no CA at all nothing could be.
+        _ if !encrypted => RootCertStore::empty(),
+        (Some(fingerprint), _) => {
+            let fingerprint = fingerprint.replace(':', "").to_lowercase();
+            let pinned = Arc::new(Pinned { fingerprint, provider });
+            return Ok(builder.dangerous().with_custom_certificate_verifier(pinned).with_no_client_auth());
+        }
+        (None, Some(ca)) => roots(ca)?,
+        (None, None) => return Err(no_pin(endpoint)),
+    };
+    Ok(builder.with_root_certificates(roots).with_no_client_auth())
+}
+
+fn roots(file: &std::path::Path) -> Result<RootCertStore, Fault> {
+    let bad = |error: String| {
+        let message = format!("cannot use the CA {}: {error}", file.display());
+        Fault::new(FaultKind::Unavailable, "lian::proxmox::ca", message).help(
+            "let `providers.proxmox.ca` name a copy of the cluster's /etc/pve/pve-root-ca.pem, or pin a fingerprint",
+        )
+    };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| bad(error.to_string()))? {
+        let certificate = certificate.map_err(|error| bad(error.to_string()))?;
+        roots.add(certificate).map_err(|error| bad(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(bad("it holds no certificate".to_owned())) } else { Ok(roots) }
+}
+
+fn no_pin(endpoint: &Url) -> Fault {
+    let message = if endpoint.scheme() == "https" {
+        "the certificate of the Proxmox VE API is not pinned"
+    } else {
+        "the Proxmox VE API is to be spoken to without TLS, on another machine"
+    };
+    Fault::new(FaultKind::Unavailable, "lian::proxmox::no_pin", message).help(
+        "write an `https://` endpoint and set `providers.proxmox.fingerprint` to what `pvenode cert info` shows on the \
+         node itself as the fingerprint of pveproxy-ssl.pem, or of pve-ssl.pem where there is no such file; or set \
+         `providers.proxmox.ca` to a copy of /etc/pve/pve-root-ca.pem",
+    )
+}
+
+/// The TLS error within an error, if that is what it is.
+pub(super) fn within<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        // An I/O error's source is the source of what it wraps: what it wraps must be asked for.
+        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if let Some(found) = wrapped.and_then(|wrapped| within(wrapped)) {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}

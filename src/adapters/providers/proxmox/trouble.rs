@@ -1,0 +1,139 @@
+//! The ways in which the API does not do what it was asked, and which of them pass. Refuses: asking again.
+
+use std::time::Duration;
+
+use crate::domain::base::human_duration;
+use crate::domain::model::{Fault, FaultKind};
+
+/// Why something was not done.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    /// The peer is not the one that is pinned; nothing was sent to it.
+    Untrusted(String),
+    /// No whole answer came: the work may have been done.
+    Unanswered(String),
+    /// The API said no.
+    Refused { what: String, status: u16, message: String },
+    /// A task ended with an error.
+    Failed { task: String, exit: String },
+    /// It took too long.
+    Late { waited: Duration, what: String },
+    /// Something that is not the API's fault.
+    Fault(Fault),
+}
+
+impl From<Fault> for Trouble {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl Trouble {
+    fn text(&self) -> &str {
+        match self {
+            Self::Refused { message: text, .. } | Self::Failed { exit: text, .. } => text,
+            _ => "",
+        }
+    }
+
+    /// Whether it may be otherwise in a moment.
+    pub(super) fn is_transient(&self) -> bool {
+        let busy = ["can't lock file", "got timeout", "got lock request timeout", "got lock timeout"];
+        match self {
+            Self::Unanswered(_) => true,
+            // pveproxy's own: it could not reach, or lost, the node or its worker.
+            Self::Refused { status: 429 | 502..=504 | 595..=599, .. } => true,
+            Self::Refused { status: 500, message, .. } if message.is_empty() => true,
+            Self::Refused { status: 500, .. } | Self::Failed { .. } => busy.iter().any(|b| self.text().contains(b)),
+            _ => false,
+        }
+    }
+
+    /// The machine is not there. Storages, volumes and snapshots "do not exist" too, of machines that do.
+    pub(super) fn is_gone(&self) -> bool {
+        let text = self.text();
+        text.find("Configuration file").is_some_and(|at| text[at..].contains("does not exist"))
+    }
+
+    /// The id is in use.
+    pub(super) fn is_taken(&self) -> bool {
+        self.text().contains("already exists") || self.text().contains("File exists")
+    }
+
+    /// It runs already.
+    pub(super) fn is_running(&self) -> bool {
+        self.text().contains("already running")
+    }
+
+    /// It runs and should not, or should and does not.
+    pub(super) fn is_about_running(&self) -> bool {
+        self.text().contains("is running") || self.text().contains("not running")
+    }
+
+    /// Rights are missing; or the machine is not there, where rights come with the pool that it was in.
+    pub(super) fn is_denied(&self) -> bool {
+        matches!(self, Self::Refused { status: 401 | 403, .. })
+    }
+
+    /// What people are told.
+    pub(super) fn fault(self, boot_timeout: Duration) -> Fault {
+        match self {
+            Self::Fault(fault) => fault,
+            Self::Untrusted(text) => {
+                let message = format!("the Proxmox VE API is not trusted: {text}");
+                Fault::new(FaultKind::Unavailable, "lian::proxmox::untrusted", message).help(
+                    "compare with what `pvenode cert info` shows on the node itself; if the certificate was renewed \
+                     there, write its fingerprint into `providers.proxmox.fingerprint`",
+                )
+            }
+            Self::Unanswered(text) => {
+                let message = format!("the Proxmox VE API does not answer: {text}");
+                Fault::new(FaultKind::Infrastructure, "lian::proxmox::unreachable", message)
+                    .help("look at `providers.proxmox.endpoint`, and at `systemctl status pveproxy` on the node")
+            }
+            Self::Refused { what, status, message } if matches!(status, 401 | 403) => {
+                let message = format!("Proxmox VE refused {what} with {status}: {message}");
+                Fault::new(FaultKind::Unavailable, "lian::proxmox::denied", message).help(
+                    "the token (and its user) needs VM.Clone and VM.Audit on the template; VM.Allocate, VM.Audit, \
+                     VM.Config.CPU, VM.Config.Memory, VM.Config.Options, VM.Config.Cloudinit, VM.PowerMgmt and \
+                     VM.GuestAgent.Audit with VM.GuestAgent.FileRead (VM.Monitor before Proxmox VE 9) on the pool; \
+                     Datastore.AllocateSpace on the storage; SDN.Use on the bridge",
+                )
+            }
+            Self::Refused { what, status, message } => {
+                let kind = if status >= 500 { FaultKind::Infrastructure } else { FaultKind::Unavailable };
+                let message = format!("Proxmox VE refused {what} with {status}: {message}");
+                Fault::new(kind, "lian::proxmox::refused", message).help(
+                    "look at `providers.proxmox` in the workflow, and at the node's log: `journalctl -u pvedaemon`",
+                )
+            }
+            Self::Failed { task, exit } => {
+                let message = format!("the task {task} of Proxmox VE ended with: {exit}");
+                Fault::new(FaultKind::Infrastructure, "lian::proxmox::task", message)
+                    .help("look at the task's log in the web interface, or with `pvenode task log UPID` on the node")
+            }
+            Self::Late { waited, what } => {
+                let message = format!("after {}: {what}", human_duration(waited));
+                let limit = human_duration(boot_timeout);
+                Fault::new(FaultKind::Infrastructure, "lian::proxmox::late", message).help(format!(
+                    "look at the machine's console; the template needs cloud-init and qemu-guest-agent; a runner may \
+                     take `runners.boot_timeout_s` ({limit}) to be ready"
+                ))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_gone_where_its_configuration_is_and_not_where_a_disk_is() {
+        let failed = |exit: &str| Trouble::Failed { task: "UPID:x".into(), exit: exit.into() }.is_gone();
+        assert!(failed("Configuration file 'nodes/pve/qemu-server/5000.conf' does not exist"));
+        for other in ["storage 'nfs' does not exist", "volume 'local:5000/vm-5000-disk-0.qcow2' does not exist", ""] {
+            assert!(!failed(other), "{other}");
+        }
+    }
+}

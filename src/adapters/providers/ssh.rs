@@ -1,0 +1,275 @@
+//! A fixed list of hosts: a lease is an exclusive lock on one, here. The host itself keeps a second lock against other
+//! machines: it is asked before it is leased. Refuses: making hosts ready, and how they are asked (the caller knows).
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use rustix::fs::FlockOperation;
+
+use crate::domain::base::LeaseId;
+use crate::domain::model::{Fault, FaultKind, SshHost, SshSettings};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease, Reach, SshTarget};
+
+/// How often the locks are looked at while all hosts are taken.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The longest pause between two looks at hosts that other machines have.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
+/// Whether a host is free of everybody's else lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vacant {
+    /// It is.
+    Yes,
+    /// Somebody on another machine has it.
+    No,
+    /// It does not say.
+    Unknown,
+}
+
+/// Asks a host whether somebody has it.
+#[async_trait]
+pub trait Vacancy: Send + Sync {
+    /// Its answer, within seconds.
+    async fn of(&self, target: &SshTarget) -> Vacant;
+}
+
+/// Hosts of the workflow.
+pub struct Ssh {
+    hosts: Vec<SshHost>,
+    folder: PathBuf,
+    held: Mutex<BTreeMap<LeaseId, File>>,
+    vacancy: Option<Arc<dyn Vacancy>>,
+}
+
+impl Ssh {
+    /// These hosts, with their locks in a folder that all runs of this user share.
+    pub fn new(settings: SshSettings, folder: impl Into<PathBuf>) -> Self {
+        let mut hosts = settings.hosts;
+        hosts.sort_by_key(|host| (host.memory_gb, host.cpu));
+        Self { hosts, folder: folder.into(), held: Mutex::default(), vacancy: None }
+    }
+
+    /// The same, asking each host before it is leased to a run of this machine. For others, who ask by themselves, it is
+    /// not asked: a service has no key that lets it in.
+    #[must_use]
+    pub fn asking(mut self, vacancy: Arc<dyn Vacancy>) -> Self {
+        self.vacancy = Some(vacancy);
+        self
+    }
+
+    /// Locks the smallest free host that fits; what does not answer only where nothing else is to be had or waited for.
+    async fn lock(&self, request: &AcquireRequest) -> Result<Option<(SshHost, File)>, Fault> {
+        let fits = |host: &&SshHost| {
+            let large = host.cpu >= request.size.cpu && host.memory_gb >= request.size.memory_gb;
+            large && host.platform == request.platform
+        };
+        let (mut any, mut taken, mut silent) = (false, false, None);
+        for host in self.hosts.iter().filter(fits) {
+            any = true;
+            let file = self.open(host).map_err(|error| here(&error))?;
+            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                taken = true;
+                continue;
+            }
+            let vacancy = self.vacancy.as_ref().filter(|_| request.authorized_key.is_none());
+            let vacant = match vacancy {
+                Some(vacancy) => vacancy.of(&target(host)).await,
+                None => Vacant::Yes,
+            };
+            match vacant {
+                Vacant::Yes => return Ok(Some((host.clone(), file))),
+                Vacant::No => taken = true,
+                Vacant::Unknown => silent = silent.or(Some((host.clone(), file))),
+            }
+        }
+        match (any, taken) {
+            (false, _) => Err(self.none_fits(request)),
+            (true, true) => Ok(None),
+            (true, false) => Ok(silent),
+        }
+    }
+
+    fn open(&self, host: &SshHost) -> std::io::Result<File> {
+        std::fs::create_dir_all(&self.folder)?;
+        let safe = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' };
+        let name: String = host.address.chars().map(safe).collect();
+        File::options().create(true).truncate(false).write(true).open(self.folder.join(format!("{name}-{}", host.port)))
+    }
+
+    fn none_fits(&self, request: &AcquireRequest) -> Fault {
+        let (size, platform) = (&request.size, &request.platform);
+        let message =
+            format!("no host of `providers.ssh.hosts` has {} CPUs and {} GB for {platform}", size.cpu, size.memory_gb);
+        let hosts: Vec<String> = self
+            .hosts
+            .iter()
+            .map(|host| format!("{} ({} CPUs, {} GB, {})", host.address, host.cpu, host.memory_gb, host.platform))
+            .collect();
+        let help = match hosts.as_slice() {
+            [] => "name hosts in the workflow's `providers.ssh.hosts`".to_owned(),
+            hosts => format!("there are: {}; ask for less in .build-spec.ncl, or add a host", hosts.join(", ")),
+        };
+        Fault::new(FaultKind::Unavailable, "lian::providers::no_host", message).help(help)
+    }
+}
+
+fn target(host: &SshHost) -> SshTarget {
+    let SshHost { address, port, user, host_key, identity, .. } = host.clone();
+    SshTarget { address, port, user, host_key: bare(&host_key), identity }
+}
+
+/// A public key as sshd shows it: kind and key, without the comment that a `.pub` file ends in.
+fn bare(host_key: &str) -> String {
+    host_key.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
+}
+
+fn here(error: &std::io::Error) -> Fault {
+    Fault::new(FaultKind::Unavailable, "lian::providers::lock", format!("a host cannot be locked: {error}"))
+        .help("make lian-build's data folder writable, or set LIAN_DATA_DIR to another one")
+}
+
+#[async_trait]
+impl ComputeProvider for Ssh {
+    async fn offers(&self) -> Result<Vec<Offer>, Fault> {
+        let offer = |host: &SshHost| Offer {
+            runner_type: host.address.clone(),
+            cpu: host.cpu,
+            memory_gb: host.memory_gb,
+            platform: host.platform.clone(),
+            price: None,
+        };
+        Ok(self.hosts.iter().map(offer).collect())
+    }
+
+    fn ends_with_process(&self) -> bool {
+        true
+    }
+
+    /// Waits while all fitting hosts are taken.
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+        let mut pause = PAUSE;
+        let (host, file) = loop {
+            match self.lock(request).await? {
+                Some(locked) => break locked,
+                None if pause == PAUSE => {
+                    tracing::warn!(layer = %request.layer, "all hosts that fit are taken: waiting")
+                }
+                None => {}
+            }
+            tokio::time::sleep(pause).await;
+            // Hosts are asked over the network; the locks here cost nothing.
+            pause = if self.vacancy.is_some() { (pause * 2).min(LONGEST_PAUSE) } else { PAUSE };
+        };
+        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(request.lease.clone(), file);
+        let reach = Reach::Ssh(target(&host));
+        let (runner_type, platform) = (host.address, host.platform);
+        let offer = Offer { runner_type, cpu: host.cpu, memory_gb: host.memory_gb, platform, price: None };
+        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
+    }
+
+    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
+        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(lease);
+        Ok(())
+    }
+
+    /// None: a lock ends with the process that held it.
+    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
+        Ok(Vec::new())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::base::{LayerName, RunId, Timestamp};
+    use crate::domain::model::Size;
+
+    fn host(address: &str, memory_gb: u32) -> SshHost {
+        let (address, user, host_key) = (address.to_owned(), "root".to_owned(), "ssh-ed25519 AAAA root@h".to_owned());
+        let platform = "linux/amd64".to_owned();
+        SshHost { address, port: 22, user, host_key, identity: None, cpu: 2, memory_gb, platform }
+    }
+
+    fn request(lease: &str, memory_gb: u32) -> AcquireRequest {
+        let size = Size { runner_type: "cax11".into(), cpu: 2, memory_gb, time_budget_min: 1, tier: "explicit".into() };
+        let (run, layer, platform) = (RunId::from("r"), LayerName::from("l"), "linux/amd64".into());
+        AcquireRequest {
+            lease: LeaseId::from(lease),
+            run,
+            layer,
+            size,
+            platform,
+            expires: Timestamp(1),
+            authorized_key: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_is_one_leases_alone_and_the_smallest_that_fits_is_taken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = SshSettings { hosts: vec![host("large", 16), host("small", 4)] };
+        let (one, two) = (Ssh::new(settings.clone(), folder.path()), Ssh::new(settings, folder.path()));
+        let taken = one.acquire(&request("a", 4)).await.expect("a lease");
+        assert_eq!(taken.offer.runner_type, "small");
+        assert!(matches!(&taken.reach, Reach::Ssh(there) if there.host_key == "ssh-ed25519 AAAA"), "{:?}", taken.reach);
+        assert_eq!(two.acquire(&request("b", 4)).await.expect("a lease").offer.runner_type, "large");
+        let third = request("c", 4);
+        let waiting = tokio::time::timeout(Duration::from_secs(60), two.acquire(&third));
+        assert!(waiting.await.is_err(), "a host that is taken was leased");
+        one.release(&LeaseId::from("a")).await.expect("given back");
+        one.release(&LeaseId::from("a")).await.expect("given back twice");
+        assert_eq!(two.acquire(&request("c", 4)).await.expect("a lease").offer.runner_type, "small");
+    }
+
+    /// Hosts answer by their names.
+    struct Told(Mutex<BTreeMap<String, Vacant>>);
+
+    #[async_trait]
+    impl Vacancy for Told {
+        async fn of(&self, target: &SshTarget) -> Vacant {
+            self.0.lock().expect("whole").get(&target.address).copied().unwrap_or(Vacant::Yes)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_host_that_another_machine_has_is_not_leased_and_all_taken_is_waited_for() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = SshSettings { hosts: vec![host("small", 4), host("large", 16)] };
+        let told = Arc::new(Told(Mutex::new([("small".to_owned(), Vacant::No)].into())));
+        let say = |host: &str, vacant| told.0.lock().expect("whole").insert(host.to_owned(), vacant);
+        let ssh = Ssh::new(settings, folder.path()).asking(Arc::clone(&told) as Arc<dyn Vacancy>);
+        let first = ssh.acquire(&request("a", 4)).await.expect("a lease");
+        assert_eq!(first.offer.runner_type, "large");
+        ssh.release(&LeaseId::from("a")).await.expect("given back");
+        // What says nothing is not taken for free while another one will be.
+        say("large", Vacant::Unknown);
+        let second = request("b", 4);
+        let mut waiting = Box::pin(ssh.acquire(&second));
+        assert!(tokio::time::timeout(Duration::from_secs(600), &mut waiting).await.is_err(), "a taken host was leased");
+        say("small", Vacant::Yes);
+        assert_eq!(waiting.await.expect("a lease").offer.runner_type, "small");
+        ssh.release(&LeaseId::from("b")).await.expect("given back");
+        // Where all are silent, the one who reaches it says why.
+        say("small", Vacant::Unknown);
+        assert_eq!(ssh.acquire(&request("c", 4)).await.expect("a lease").offer.runner_type, "small");
+        ssh.release(&LeaseId::from("c")).await.expect("given back");
+        // A service that leases to others does not ask.
+        say("small", Vacant::No);
+        let other = AcquireRequest { authorized_key: Some("ssh-ed25519 AAAA".into()), ..request("d", 4) };
+        assert_eq!(ssh.acquire(&other).await.expect("a lease").offer.runner_type, "small");
+    }
+
+    #[tokio::test]
+    async fn what_no_host_has_is_refused_at_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ssh = Ssh::new(SshSettings { hosts: vec![host("small", 4)] }, folder.path());
+        let fault = ssh.acquire(&request("a", 8)).await.expect_err("too large");
+        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::providers::no_host"));
+        assert!(fault.help.expect("help").contains("small (2 CPUs, 4 GB, linux/amd64)"));
+    }
+}

@@ -1,0 +1,466 @@
+//! Runners leased from a service (`lian-build serve`) over HTTP. Refuses: knowing what the service leases from; and losing
+//! a lease: the service finds it by our own id for it, which it was asked with.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::vm_pool_answers::{Refusal, TOKEN_HELP, chain, infrastructure, refusal, strange, unavailable, unwritable};
+use crate::domain::base::{Digest, LeaseId, Timestamp};
+use crate::domain::model::{Fault, Offer, VmPoolSettings};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, OwnedLease, Reach, SshTarget};
+
+/// The service waits that long for a machine, and somewhat for giving it back should that fail.
+const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
+/// It answers everything else within a minute.
+const ANSWER_BOUND: Duration = Duration::from_secs(90);
+const CONNECT_BOUND: Duration = Duration::from_secs(10);
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How often a request is made that the service did not answer, or could not fulfil.
+const TRIES: u32 = 8;
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A lease is asked for so long, and renewed while it is held: what a run that died leaves ends soon by itself.
+const TTL: Duration = Duration::from_secs(15 * 60);
+/// The pool takes no shorter one.
+const LEAST_TTL: Duration = Duration::from_secs(60);
+/// A full pool is asked again for so long.
+const QUOTA_PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// What is shown to the service. It is never printed.
+#[derive(Clone)]
+pub struct PoolToken(HeaderValue);
+
+impl PoolToken {
+    /// From a token's text.
+    pub fn new(token: &str) -> Result<Self, Fault> {
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
+            .map_err(|_| unavailable("token", "the pool's token holds characters that no token has", TOKEN_HELP))?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+
+    /// From `LIAN_POOL_TOKEN`, or the file that `LIAN_POOL_TOKEN_FILE` names; none where neither is set.
+    pub fn from_env() -> Result<Option<Self>, Fault> {
+        let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        if let Some(token) = given("LIAN_POOL_TOKEN") {
+            return Self::new(&token.to_string_lossy()).map(Some);
+        }
+        let Some(file) = given("LIAN_POOL_TOKEN_FILE") else { return Ok(None) };
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            let message = format!("LIAN_POOL_TOKEN_FILE cannot be read: {error}");
+            unavailable("token", message, "name a readable file with the token alone in it")
+        })?;
+        Self::new(&text).map(Some)
+    }
+
+    /// Tells this token from others, with a salt, without telling the token.
+    pub fn digest(&self, salt: &str) -> Digest {
+        Digest::of([salt.as_bytes(), self.0.as_bytes()].join(&b' '))
+    }
+}
+
+impl std::fmt::Debug for PoolToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PoolToken(…)")
+    }
+}
+
+/// A service that leases runners.
+#[derive(Debug)]
+pub struct VmPool {
+    client: Client,
+    endpoint: String,
+    workspace: String,
+    token: Option<PoolToken>,
+    keys: PathBuf,
+    identity: Option<PathBuf>,
+    patience: Duration,
+    /// How often a held lease is renewed.
+    beat: Duration,
+    /// What renews them: it ends with the lease, and with this.
+    renewals: Mutex<BTreeMap<LeaseId, Renewal>>,
+}
+
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+struct Renewal(tokio::task::JoinHandle<()>);
+
+impl Drop for Renewal {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What is asked of the service; kept beside the key pair, so that a repeated request has the same words.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Wish {
+    workspace: String,
+    cpu: u32,
+    memory_gb: u32,
+    platform: String,
+    ttl_s: u64,
+    ssh_public_key: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Granted {
+    lease_id: String,
+    address: String,
+    port: u16,
+    user: String,
+    host_key: String,
+    runner_type: String,
+    cpu: u32,
+    memory_gb: u32,
+    platform: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listed {
+    leases: Vec<ListedLease>,
+}
+
+#[derive(Debug, Deserialize)]
+struct ListedLease {
+    lease_id: String,
+    idempotency_key: Option<String>,
+    runner_type: Option<String>,
+    address: Option<String>,
+    state: String,
+    created_at: String,
+    expires_at: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Offers {
+    offers: Vec<Offer>,
+}
+
+impl VmPool {
+    /// A service, and the folder (`<keys>/<lease>/`) in which the leases' key pairs are kept.
+    pub fn new(settings: VmPoolSettings, token: Option<PoolToken>, keys: impl Into<PathBuf>) -> Result<Self, Fault> {
+        let shown = &settings.endpoint;
+        let address: Url = shown.parse().map_err(|error| {
+            unavailable("endpoint", format!("`{shown}` is no address: {error}"), "write `https://host[:port]`")
+        })?;
+        let host = address.host_str().unwrap_or("").trim_matches(['[', ']']).to_owned();
+        let local = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        if address.scheme() != "https" && token.is_some() && !local {
+            let message = format!("the pool's token would travel in the clear to {shown}");
+            return Err(unavailable("plain_http", message, "write `https://…` in `providers.vm_pool.endpoint`"));
+        }
+        // The second one of a process changes nothing.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::builder().connect_timeout(CONNECT_BOUND).redirect(reqwest::redirect::Policy::none());
+        // A machine that boots for minutes must not look like a dead connection to what is in between.
+        let client = client.tcp_keepalive(KEEPALIVE);
+        let client = if local { client.no_proxy() } else { client };
+        let client = client.build().map_err(|error| {
+            unavailable(
+                "client",
+                format!("no HTTP client: {error}"),
+                "see whether this machine's CA certificates are there",
+            )
+        })?;
+        let (endpoint, workspace) = (shown.trim_end_matches('/').to_owned(), settings.workspace);
+        let (keys, renewals) = (keys.into(), Mutex::default());
+        let (patience, beat) = (QUOTA_PATIENCE, TTL / 3);
+        Ok(Self { client, endpoint, workspace, token, keys, identity: None, patience, beat, renewals })
+    }
+
+    /// The same, with what the environment says: `LIAN_POOL_TOKEN`, `LIAN_POOL_TOKEN_FILE` and `LIAN_POOL_IDENTITY`.
+    pub fn from_env(settings: VmPoolSettings, keys: impl Into<PathBuf>) -> Result<Self, Fault> {
+        let identity = std::env::var_os("LIAN_POOL_IDENTITY").filter(|value| !value.is_empty());
+        Ok(Self::new(settings, PoolToken::from_env()?, keys)?.identity(identity.map(PathBuf::from)))
+    }
+
+    /// Logs in with a private key that is there already, its public half beside it (`….pub`), rather than with a pair for
+    /// each lease: for pools of fixed hosts, which authorise keys by themselves.
+    #[must_use]
+    pub fn identity(mut self, identity: Option<PathBuf>) -> Self {
+        self.identity = identity;
+        self
+    }
+
+    /// Asks a full pool again for another time than a quarter of an hour.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Renews held leases more or less often than every five minutes.
+    #[must_use]
+    pub fn beat(mut self, beat: Duration) -> Self {
+        self.beat = beat;
+        self
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        asked(&self.client, self.token.as_ref(), method, &format!("{}{path}", self.endpoint))
+    }
+
+    /// Renews a lease again and again until it must be gone. What fails is tried again with the next beat: three of them
+    /// are in what a lease has left.
+    fn renewal(&self, lease_id: &str, expires: Timestamp) -> Renewal {
+        let (client, token, beat) = (self.client.clone(), self.token.clone(), self.beat);
+        let address = format!("{}/api/v1/vm-pool/{lease_id}/renew", self.endpoint);
+        Renewal(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(beat).await;
+                let left = until(expires);
+                if left < LEAST_TTL {
+                    return;
+                }
+                let wish = serde_json::json!({ "ttl_s": left.min(TTL).as_secs() });
+                let answer = asked(&client, token.as_ref(), Method::POST, &address).json(&wish).send().await;
+                match answer.map(|response| response.status()) {
+                    Ok(status) if status.is_success() => {}
+                    Ok(StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::GONE) => return,
+                    Ok(status) => tracing::warn!(%status, "the pool does not renew a lease"),
+                    Err(error) => tracing::warn!("a lease is not renewed: {}", chain(&error.without_url())),
+                }
+            }
+        }))
+    }
+
+    /// Makes a request until it is answered for good: with JSON, or with nothing.
+    async fn ask(&self, make: impl Fn() -> RequestBuilder) -> Result<(StatusCode, Value), Fault> {
+        let started = tokio::time::Instant::now();
+        let (mut tries, mut pause) = (0, FIRST_PAUSE);
+        loop {
+            let (fault, after) = match self.answer(make()).await {
+                Ok(answer) => return Ok(answer),
+                Err(Refusal::Final(fault)) => return Err(fault),
+                Err(Refusal::Full(fault, after)) if started.elapsed() + after <= self.patience => {
+                    tracing::warn!("the pool is full: waiting");
+                    (fault, Some(after))
+                }
+                Err(Refusal::Full(fault, _)) => return Err(fault),
+                Err(Refusal::Passing(fault, after)) => {
+                    tries += 1;
+                    (fault, after)
+                }
+            };
+            if tries >= TRIES {
+                return Err(fault);
+            }
+            if tries == 3 {
+                tracing::warn!("{}; trying again", fault.message);
+            }
+            tokio::time::sleep(after.unwrap_or(pause).max(FIRST_PAUSE)).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Value), Refusal> {
+        let lost = |error: reqwest::Error| {
+            // Without the address: a query may hold what is nobody's business.
+            let message = format!("the pool at {} did not answer: {}", self.endpoint, chain(&error.without_url()));
+            let help = "see whether the service runs and `providers.vm_pool.endpoint` is its address";
+            Refusal::Passing(infrastructure("unreachable", message, help), None)
+        };
+        let response = request.send().await.map_err(lost)?;
+        let status = response.status();
+        let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let after = after.map(|seconds: u64| Duration::from_secs(seconds).min(LONGEST_PAUSE));
+        let body = response.bytes().await.map_err(lost)?;
+        let json: Option<Value> = serde_json::from_slice(&body).ok();
+        if status.is_success() {
+            let nothing = status == StatusCode::NO_CONTENT;
+            return match json {
+                Some(json) => Ok((status, json)),
+                None if nothing => Ok((status, Value::Null)),
+                None => Err(Refusal::Final(strange(&self.endpoint, "no JSON"))),
+            };
+        }
+        Err(refusal(status, &json.unwrap_or_default(), after))
+    }
+
+    fn renewals(&self) -> std::sync::MutexGuard<'_, BTreeMap<LeaseId, Renewal>> {
+        self.renewals.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The key pair's folder of a lease.
+    fn folder(&self, lease: &LeaseId) -> Result<PathBuf, Fault> {
+        let name = lease.as_str();
+        let sound = !name.starts_with('.') && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+        if name.is_empty() || !sound {
+            return Err(unavailable("lease", format!("`{name}` is no lease of ours"), "see `lian-build leases`"));
+        }
+        Ok(self.keys.join(name))
+    }
+
+    /// What is asked of the service: the same words each time.
+    async fn wish(&self, request: &AcquireRequest, folder: &Path) -> Result<Wish, Fault> {
+        let kept = folder.join("request.json");
+        if let Some(wish) = std::fs::read(&kept).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
+            return Ok(wish);
+        }
+        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| unwritable(folder, &error))?;
+        let ssh_public_key = match (&request.authorized_key, &self.identity) {
+            (Some(key), _) => key.clone(),
+            (None, Some(identity)) => public_half(identity)?,
+            (None, None) => key_pair(folder).await?,
+        };
+        let whole = until(request.expires);
+        // A service that leases for others may be away while they go on: nobody would renew.
+        let ttl = if request.authorized_key.is_some() { whole } else { whole.min(TTL) };
+        let wish = Wish {
+            workspace: self.workspace.clone(),
+            cpu: request.size.cpu,
+            memory_gb: request.size.memory_gb,
+            platform: request.platform.clone(),
+            ttl_s: ttl.max(LEAST_TTL).as_secs(),
+            ssh_public_key,
+        };
+        let text = serde_json::to_vec(&wish).expect("invariant: a wish is plain data");
+        // Whole or not at all: a half one would be another wish.
+        let draft = folder.join("request.json.new");
+        let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &kept));
+        written.map_err(|error| unwritable(&kept, &error))?;
+        Ok(wish)
+    }
+}
+
+fn asked(client: &Client, token: Option<&PoolToken>, method: Method, address: &str) -> RequestBuilder {
+    let request = client.request(method, address).timeout(ANSWER_BOUND);
+    match token {
+        Some(token) => request.header(AUTHORIZATION, token.0.clone()),
+        None => request,
+    }
+}
+
+/// From now.
+fn until(at: Timestamp) -> Duration {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Duration::from_millis(at.0).saturating_sub(now)
+}
+
+fn public_half(identity: &Path) -> Result<String, Fault> {
+    let mut public = identity.as_os_str().to_owned();
+    public.push(".pub");
+    std::fs::read_to_string(&public).map(|key| key.trim().to_owned()).map_err(|error| {
+        let message = format!("{} cannot be read: {error}", Path::new(&public).display());
+        unavailable("identity", message, "put the public half beside the private key: ssh-keygen -y -f KEY > KEY.pub")
+    })
+}
+
+/// Makes a key pair that only this user reads, and gives the public half.
+async fn key_pair(folder: &Path) -> Result<String, Fault> {
+    let private = folder.join("id");
+    let public = folder.join("id.pub");
+    if !public.exists() {
+        let mut command = tokio::process::Command::new("ssh-keygen");
+        command.args(["-q", "-t", "ed25519", "-N", "", "-C", "lian-build", "-f"]).arg(&private);
+        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
+        let output = command.output().await;
+        let failed = match output {
+            Ok(output) if output.status.success() => None,
+            Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = failed {
+            let message = format!("ssh-keygen made no key pair: {why}");
+            return Err(unavailable("ssh_keygen", message, "install OpenSSH's client programs"));
+        }
+    }
+    let text = std::fs::read_to_string(&public).map_err(|error| unwritable(&public, &error))?;
+    Ok(text.trim().to_owned())
+}
+
+#[async_trait]
+impl ComputeProvider for VmPool {
+    async fn offers(&self) -> Result<Vec<Offer>, Fault> {
+        let (_, json) = self.ask(|| self.request(Method::GET, "/api/v1/offers")).await?;
+        let read = serde_json::from_value::<Offers>(json);
+        read.map(|read| read.offers).map_err(|error| strange(&self.endpoint, &error.to_string()))
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+        let folder = self.folder(&request.lease)?;
+        let wish = self.wish(request, &folder).await?;
+        let make = || {
+            let post = self.request(Method::POST, "/api/v1/vm-pool").timeout(ACQUIRE_BOUND);
+            post.header("Idempotency-Key", request.lease.as_str()).json(&wish)
+        };
+        let (_, json) = self.ask(make).await?;
+        let granted: Granted =
+            serde_json::from_value(json).map_err(|error| strange(&self.endpoint, &error.to_string()))?;
+        let Granted { lease_id, address, port, user, host_key, runner_type, cpu, memory_gb, platform } = granted;
+        let own = || self.identity.clone().unwrap_or_else(|| folder.join("id"));
+        let identity = request.authorized_key.is_none().then(own);
+        if request.authorized_key.is_none() {
+            let renewal = self.renewal(&lease_id, request.expires);
+            self.renewals().insert(request.lease.clone(), renewal);
+        }
+        let reach = Reach::Ssh(SshTarget { address, port, user, host_key, identity });
+        let offer = Offer { runner_type, cpu, memory_gb, platform, price: None };
+        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
+    }
+
+    /// The service goes on by itself with what it cannot give back at once; until it has, the lease is not given back.
+    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
+        self.renewals().remove(lease);
+        let folder = self.folder(lease)?;
+        let make = || {
+            let delete = self.request(Method::DELETE, "/api/v1/vm-pool");
+            delete.query(&[("idempotency_key", lease.as_str())])
+        };
+        let (status, json) = self.ask(make).await?;
+        if status == StatusCode::ACCEPTED {
+            let why = json["fault"].as_str().unwrap_or("it takes long").chars().filter(|c| !c.is_control());
+            let message = format!("the pool has not given {lease} back yet: {}", why.take(500).collect::<String>());
+            let help = "the pool goes on trying; its operator finds the lease in GET /api/v1/vm-pool";
+            return Err(infrastructure("release", message, help));
+        }
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unwritable(&folder, &error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Those that were asked for with this token.
+    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
+        let (_, json) = self.ask(|| self.request(Method::GET, "/api/v1/vm-pool")).await?;
+        let listed: Listed =
+            serde_json::from_value(json).map_err(|error| strange(&self.endpoint, &error.to_string()))?;
+        let own = listed.leases.into_iter().filter_map(|lease| {
+            let what = format!(
+                "{} {}{} of the pool at {}, {}",
+                lease.runner_type.as_deref().unwrap_or("machine"),
+                lease.lease_id,
+                lease.address.map(|address| format!(" at {address}")).unwrap_or_default(),
+                self.endpoint,
+                lease.state,
+            );
+            Some(OwnedLease {
+                lease: LeaseId::new(lease.idempotency_key?),
+                run: None,
+                what,
+                created: time(&lease.created_at),
+                expires: time(&lease.expires_at),
+            })
+        });
+        Ok(own.collect())
+    }
+}
+
+fn time(text: &str) -> Option<Timestamp> {
+    let at = text.parse::<jiff::Timestamp>().ok()?.as_millisecond();
+    u64::try_from(at).ok().map(Timestamp)
+}
+
+#[cfg(test)]
+#[path = "vm_pool_tests.rs"]
+mod tests;

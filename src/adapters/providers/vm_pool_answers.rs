@@ -1,0 +1,80 @@
+//! What a pool's answers mean: what is final, what is full, what passes. Refuses: asking.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::domain::model::{Fault, FaultKind};
+
+/// Where a token is looked for.
+pub(super) const TOKEN_HELP: &str = "set LIAN_POOL_TOKEN, or name its file in LIAN_POOL_TOKEN_FILE";
+
+/// Why a request was not fulfilled.
+pub(super) enum Refusal {
+    /// Trying again would not help.
+    Final(Fault),
+    /// The quota is used up.
+    Full(Fault, Duration),
+    /// Trying again may help, after a while that the service may name.
+    Passing(Fault, Option<Duration>),
+}
+
+pub(super) fn refusal(status: StatusCode, body: &Value, after: Option<Duration>) -> Refusal {
+    let said = |field: &str| {
+        let text = body["error"][field].as_str().unwrap_or("");
+        text.chars().filter(|c| !c.is_control()).take(500).collect::<String>()
+    };
+    let message = match (said("message"), said("code")) {
+        (message, _) if message.is_empty() => format!("the pool answered {status}"),
+        (message, code) => format!("the pool answered {}: {message} ({code})", status.as_u16()),
+    };
+    let or = |help: &str| if said("help").is_empty() { help.to_owned() } else { said("help") };
+    let operator = "ask the pool's operator";
+    match status {
+        StatusCode::UNAUTHORIZED => Refusal::Final(unavailable("unauthorized", message, TOKEN_HELP)),
+        StatusCode::FORBIDDEN => Refusal::Final(unavailable("forbidden", message, or(operator))),
+        StatusCode::TOO_MANY_REQUESTS => {
+            let fault = infrastructure("quota", message, or("give leases back, or raise the pool's --max-leases"));
+            Refusal::Full(fault, after.unwrap_or(Duration::from_secs(15)))
+        }
+        StatusCode::UNPROCESSABLE_ENTITY if message.contains("ttl_s: ") => {
+            let help = "lower `runners.max_lifetime_min` in the workflow, or raise the pool's --max-ttl-s";
+            Refusal::Final(unavailable("ttl", message, help))
+        }
+        StatusCode::NOT_IMPLEMENTED => Refusal::Final(unavailable("refused", message, or(operator))),
+        StatusCode::REQUEST_TIMEOUT => Refusal::Passing(infrastructure("pool", message, or(operator)), after),
+        status if status.is_server_error() => Refusal::Passing(infrastructure("pool", message, or(operator)), after),
+        _ => Refusal::Final(unavailable("refused", message, or(operator))),
+    }
+}
+
+pub(super) fn unavailable(cause: &str, message: impl Into<String>, help: impl Into<String>) -> Fault {
+    Fault::new(FaultKind::Unavailable, &format!("lian::vm_pool::{cause}"), message).help(help)
+}
+
+pub(super) fn infrastructure(cause: &str, message: impl Into<String>, help: impl Into<String>) -> Fault {
+    Fault::new(FaultKind::Infrastructure, &format!("lian::vm_pool::{cause}"), message).help(help)
+}
+
+pub(super) fn strange(endpoint: &str, what: &str) -> Fault {
+    let help = "see whether `providers.vm_pool.endpoint` is the address of a `lian-build serve` of this version";
+    unavailable("answer", format!("the service at {endpoint} answers what no pool does: {what}"), help)
+}
+
+pub(super) fn unwritable(path: &Path, error: &std::io::Error) -> Fault {
+    let message = format!("{} cannot be used: {error}", path.display());
+    unavailable("keys", message, "make lian-build's data folder writable, or set LIAN_DATA_DIR to another one")
+}
+
+/// An error with its causes.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}

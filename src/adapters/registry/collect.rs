@@ -1,0 +1,160 @@
+//! What a layout keeps: every image under `latest`, and of the others the newest that fit. Refuses: removing anything
+//! while a run uses the layout.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::files::{failed, lock, open_lock, try_lock};
+use super::index::{Entry, Index};
+use super::layout::OciLayout;
+use super::staging;
+use crate::domain::base::{Digest, Timestamp};
+use crate::domain::ports::ImageStoreError;
+
+/// How much a layout keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepPolicy {
+    /// The most bytes; images under `latest` stay even where they are more.
+    pub bytes: u64,
+}
+
+impl Default for KeepPolicy {
+    /// 50 GB.
+    fn default() -> Self {
+        Self { bytes: 50_000_000_000 }
+    }
+}
+
+/// What a collection did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Collected {
+    /// A run uses the layout: nothing was done.
+    pub busy: bool,
+    /// Images whose tags went.
+    pub images: usize,
+    /// Files that went.
+    pub blobs: usize,
+    /// Bytes that went.
+    pub freed: u64,
+    /// Bytes that are left.
+    pub kept: u64,
+    /// Leftover staging folders of dead processes that went.
+    pub leftovers: usize,
+}
+
+impl OciLayout {
+    /// Removes what nothing points to, and then the oldest images that are under no `latest`, until the rest fits.
+    ///
+    /// # Errors
+    /// [`ImageStoreError`] where files cannot be read or removed.
+    pub fn collect(&self, policy: KeepPolicy) -> Result<Collected, ImageStoreError> {
+        self.alone(|layout| {
+            let index = Index::read(&layout.index_path())?;
+            let victims = victims(layout, &index, policy.bytes);
+            layout.remove(index, |entry| !victims.contains(&entry.digest), victims.len())
+        })
+    }
+
+    /// Removes every tag of an image and of its artifacts, and what only they held.
+    ///
+    /// # Errors
+    /// [`ImageStoreError`] where files cannot be read or removed.
+    pub fn drop_image(&self, name: &str) -> Result<Collected, ImageStoreError> {
+        let artifacts = format!("{name}-artifacts");
+        self.alone(|layout| {
+            let index = Index::read(&layout.index_path())?;
+            let goes = |entry: &Entry| entry.name_and_tag().is_some_and(|(of, _)| of == name || of == artifacts);
+            let images: BTreeSet<Digest> =
+                index.entries().filter(|e| goes(e) && e.subject.is_none()).map(|entry| entry.digest).collect();
+            layout.remove(index, |entry| !goes(entry), images.len())
+        })
+    }
+
+    /// With the layout to itself, or not at all.
+    fn alone(
+        &self,
+        work: impl FnOnce(&Self) -> Result<Collected, ImageStoreError>,
+    ) -> Result<Collected, ImageStoreError> {
+        let path = self.in_use_path();
+        let users = open_lock(&path)?;
+        if !try_lock(&users, &path, false)? {
+            return Ok(Collected { busy: true, ..Collected::default() });
+        }
+        let _lock = lock(&self.lock_path())?;
+        work(self)
+    }
+
+    /// Drops entries, then the blobs that nothing points to: in this order, so that no tag ever points to nothing.
+    fn remove(
+        &self,
+        mut index: Index,
+        mut keep: impl FnMut(&Entry) -> bool,
+        images: usize,
+    ) -> Result<Collected, ImageStoreError> {
+        let mut gone = index.retain(&mut keep);
+        let left: BTreeSet<Digest> = index.entries().map(|entry| entry.digest).collect();
+        // Parts go with the image that they belong to.
+        gone += index.retain(|entry| entry.subject.as_ref().is_none_or(|subject| left.contains(subject)));
+        if gone > 0 {
+            index.write(&self.index_path())?;
+        }
+        let needed: BTreeMap<Digest, u64> = index.entries().flat_map(|entry| self.closure(&entry.digest)).collect();
+        let needed: BTreeSet<&str> = needed.keys().map(Digest::hex).collect();
+        let mut done = Collected { images, leftovers: staging::sweep(&self.staging_root())?, ..Collected::default() };
+        let folder = self.blobs();
+        let list = std::fs::read_dir(&folder).map_err(|error| failed("cannot read the folder", &folder, error))?;
+        for file in list.flatten() {
+            let bytes = file.metadata().map_or(0, |meta| meta.len());
+            if file.file_name().to_str().is_some_and(|name| needed.contains(name)) {
+                done.kept += bytes;
+                continue;
+            }
+            std::fs::remove_file(file.path()).map_err(|error| failed("cannot remove", &file.path(), error))?;
+            done.blobs += 1;
+            done.freed += bytes;
+        }
+        Ok(done)
+    }
+}
+
+/// The images to remove: oldest first, only ours, none under `latest`, until what is left fits.
+fn victims(layout: &OciLayout, index: &Index, bytes: u64) -> BTreeSet<Digest> {
+    let mut ages: BTreeMap<Digest, Timestamp> = BTreeMap::new();
+    let mut safe: BTreeSet<Digest> = BTreeSet::new();
+    for entry in index.entries().filter(|entry| entry.subject.is_none()) {
+        match (entry.name_and_tag(), entry.promoted_at) {
+            (Some((_, tag)), Some(at)) if tag != "latest" => {
+                let age = ages.entry(entry.digest).or_default();
+                *age = (*age).max(at);
+            }
+            _ => {
+                safe.insert(entry.digest);
+            }
+        }
+    }
+    let mut holders: BTreeMap<(Digest, u64), usize> = BTreeMap::new();
+    let images: BTreeSet<&Digest> = ages.keys().chain(&safe).collect();
+    for image in images {
+        for blob in layout.closure(image) {
+            *holders.entry(blob).or_default() += 1;
+        }
+    }
+    let mut total: u64 = holders.keys().map(|(_, size)| size).sum();
+    let mut oldest: Vec<(Timestamp, Digest)> =
+        ages.into_iter().filter(|(digest, _)| !safe.contains(digest)).map(|(digest, at)| (at, digest)).collect();
+    oldest.sort();
+    let mut victims = BTreeSet::new();
+    for (_, digest) in oldest {
+        if total <= bytes {
+            break;
+        }
+        for blob in layout.closure(&digest) {
+            let size = blob.1;
+            if let Some(count) = holders.get_mut(&blob) {
+                *count -= 1;
+                total -= if *count == 0 { size } else { 0 };
+            }
+        }
+        victims.insert(digest);
+    }
+    victims
+}

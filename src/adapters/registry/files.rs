@@ -1,0 +1,81 @@
+//! Files of a layout: errors with their paths, locks, and writing by rename. Refuses: knowing what is in them.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::domain::ports::ImageStoreError;
+
+/// An error of the file system, with what was tried.
+pub(super) fn failed(what: &str, path: &Path, source: io::Error) -> ImageStoreError {
+    let help = match source.kind() {
+        io::ErrorKind::StorageFull => "free disk space with `lian-build gc`, then try again",
+        io::ErrorKind::PermissionDenied => {
+            "the layout belongs to another user: change its owner, or use another folder"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only: put the layout on another one",
+        _ => "check the layout's folder and the disk under it",
+    };
+    ImageStoreError::Io { what: what.to_owned(), path: path.to_owned(), help: help.to_owned(), source }
+}
+
+/// Opens (and makes) a lock file.
+pub(super) fn open_lock(path: &Path) -> Result<File, ImageStoreError> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(path)
+        .map_err(|error| failed("cannot open the lock", path, error))
+}
+
+/// Waits for the lock. It is given back when the file is dropped, and by the kernel if the process dies.
+pub(super) fn lock(path: &Path) -> Result<File, ImageStoreError> {
+    let file = open_lock(path)?;
+    loop {
+        match flock(&file, FlockOperation::LockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(failed("cannot lock", path, error.into())),
+        }
+    }
+}
+
+/// Takes the lock, shared or for itself, if nobody is in the way.
+pub(super) fn try_lock(file: &File, path: &Path, shared: bool) -> Result<bool, ImageStoreError> {
+    let operation =
+        if shared { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
+    match flock(file, operation) {
+        Ok(()) => Ok(true),
+        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
+        Err(error) => Err(failed("cannot lock", path, error.into())),
+    }
+}
+
+/// Writes a whole file or nothing: a temporary one beside it, made durable, then renamed.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ImageStoreError> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
+        file.write_all(bytes)?;
+        file.as_file().sync_all()?;
+        // Temporary files are closed to others; what a layout holds may be read by whoever may enter its folder.
+        std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+        file.persist(path).map_err(|error| error.error)?;
+        sync_folder(folder)
+    };
+    write().map_err(|error| failed("cannot write", path, error))
+}
+
+/// Makes renames in a folder durable.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+/// Makes a folder and its parents.
+pub(super) fn make_folder(path: &Path) -> Result<(), ImageStoreError> {
+    std::fs::create_dir_all(path).map_err(|error| failed("cannot make the folder", path, error))
+}

@@ -1,0 +1,176 @@
+//! `index.json`: which tags there are and what they point to. Entries and fields of others are kept as they are.
+//! Refuses: blobs.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use serde_json::{Map, Value, json};
+
+use super::descriptor::Descriptor;
+use super::files::{failed, write_whole};
+use crate::domain::base::{Digest, Timestamp};
+use crate::domain::ports::ImageStoreError;
+
+/// Where an entry's tag stands: here with its image's name, `<name>:<tag>`.
+pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+/// When an entry was promoted, milliseconds since the epoch.
+pub(super) const PROMOTED_AT: &str = "dev.lian-build.promoted-at";
+/// The image that a parts artifact belongs to, so that it is found without reading every one.
+pub(super) const SUBJECT: &str = "dev.lian-build.subject";
+
+/// The content of `index.json`.
+#[derive(Debug, Clone)]
+pub(super) struct Index {
+    value: Map<String, Value>,
+    /// Made at the first question, gone with every change: a plan asks for each layer.
+    places: OnceLock<Places>,
+}
+
+/// Where entries stand in the list.
+#[derive(Debug, Clone, Default)]
+struct Places {
+    by_reference: HashMap<String, usize>,
+    /// By the subject's digest and the image's name.
+    by_subject: HashMap<(String, String), usize>,
+}
+
+/// One entry that can be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) reference: Option<String>,
+    pub(super) digest: Digest,
+    pub(super) promoted_at: Option<Timestamp>,
+    pub(super) subject: Option<Digest>,
+}
+
+impl Entry {
+    /// Its name and tag, where it has both.
+    pub(super) fn name_and_tag(&self) -> Option<(&str, &str)> {
+        let reference = self.reference.as_deref()?;
+        let (name, tag) = reference.rsplit_once(':')?;
+        (!tag.contains('/')).then_some((name, tag))
+    }
+}
+
+impl Default for Index {
+    fn default() -> Self {
+        let mut value = Map::new();
+        value.insert("schemaVersion".to_owned(), 2.into());
+        value.insert("mediaType".to_owned(), "application/vnd.oci.image.index.v1+json".into());
+        value.insert("manifests".to_owned(), Value::Array(Vec::new()));
+        Self { value, places: OnceLock::new() }
+    }
+}
+
+impl Index {
+    /// Reads it. An absent one is empty.
+    pub(super) fn read(path: &Path) -> Result<Self, ImageStoreError> {
+        let bytes = match std::fs::read(path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(failed("cannot read", path, error)),
+        };
+        let damaged = |what: String| ImageStoreError::Corrupt { path: path.to_owned(), what, name: "NAME".to_owned() };
+        let mut value: Map<String, Value> =
+            serde_json::from_slice(&bytes).map_err(|error| damaged(format!("it is not JSON: {error}")))?;
+        match value.entry("manifests").or_insert_with(|| Value::Array(Vec::new())) {
+            Value::Array(_) => Ok(Self { value, places: OnceLock::new() }),
+            _ => Err(damaged("`manifests` is not a list".to_owned())),
+        }
+    }
+
+    /// Writes it, whole or not at all.
+    pub(super) fn write(&self, path: &Path) -> Result<(), ImageStoreError> {
+        let bytes = serde_json::to_vec(&self.value).expect("invariant: JSON values serialise");
+        write_whole(path, &bytes)
+    }
+
+    fn list(&self) -> &[Value] {
+        self.value.get("manifests").and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    }
+
+    fn list_mut(&mut self) -> &mut Vec<Value> {
+        self.places = OnceLock::new();
+        let list = self.value.get_mut("manifests").and_then(Value::as_array_mut);
+        list.expect("invariant: `manifests` is a list since it was read")
+    }
+
+    /// All entries that can be read.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.list().iter().filter_map(entry)
+    }
+
+    /// The entry that this tag points to; the last one counts where others wrote it twice.
+    pub(super) fn find(&self, name: &str, tag: &str) -> Option<Entry> {
+        self.list().get(*self.places().by_reference.get(&format!("{name}:{tag}"))?).and_then(entry)
+    }
+
+    /// The entry of an image that belongs to another manifest: its parts.
+    pub(super) fn belonging(&self, subject: &Digest, name: &str) -> Option<Entry> {
+        let key = (subject.as_str().to_owned(), name.to_owned());
+        self.list().get(*self.places().by_subject.get(&key)?).and_then(entry)
+    }
+
+    fn places(&self) -> &Places {
+        self.places.get_or_init(|| {
+            let mut places = Places::default();
+            for (at, value) in self.list().iter().enumerate().filter(|(_, value)| entry(value).is_some()) {
+                let Some(reference) = annotation(value, REF_NAME) else { continue };
+                places.by_reference.insert(reference.to_owned(), at);
+                let name = reference.rsplit_once(':').map_or(reference, |(name, _)| name);
+                if let Some(subject) = annotation(value, SUBJECT) {
+                    places.by_subject.insert((subject.to_owned(), name.to_owned()), at);
+                }
+            }
+            places
+        })
+    }
+
+    /// Makes a tag point to a manifest.
+    pub(super) fn set(&mut self, tag: &NewTag<'_>) {
+        let reference = format!("{}:{}", tag.name, tag.tag);
+        let mut value = json!(tag.target);
+        let mut annotations = Map::new();
+        annotations.insert(REF_NAME.to_owned(), reference.clone().into());
+        annotations.insert(PROMOTED_AT.to_owned(), tag.at.0.to_string().into());
+        if let Some(subject) = tag.subject {
+            annotations.insert(SUBJECT.to_owned(), subject.as_str().into());
+            value["artifactType"] = super::descriptor::PARTS.into();
+        }
+        value["annotations"] = annotations.into();
+        let list = self.list_mut();
+        list.retain(|value| annotation(value, REF_NAME) != Some(&reference));
+        list.push(value);
+    }
+
+    /// Keeps only the entries for which `keep` holds; those that cannot be read are kept. Says how many went.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&Entry) -> bool) -> usize {
+        let list = self.list_mut();
+        let before = list.len();
+        list.retain(|value| entry(value).is_none_or(|entry| keep(&entry)));
+        before - list.len()
+    }
+}
+
+/// A tag to set.
+pub(super) struct NewTag<'a> {
+    pub(super) name: &'a str,
+    pub(super) tag: &'a str,
+    pub(super) target: &'a Descriptor,
+    pub(super) at: Timestamp,
+    pub(super) subject: Option<&'a Digest>,
+}
+
+fn annotation<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
+    value.get("annotations")?.get(key)?.as_str()
+}
+
+fn entry(value: &Value) -> Option<Entry> {
+    Some(Entry {
+        reference: annotation(value, REF_NAME).map(str::to_owned),
+        digest: value.get("digest")?.as_str()?.parse().ok()?,
+        promoted_at: annotation(value, PROMOTED_AT).and_then(|at| at.parse().ok()).map(Timestamp),
+        subject: annotation(value, SUBJECT).and_then(|digest| digest.parse().ok()),
+    })
+}

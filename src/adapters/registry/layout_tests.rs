@@ -1,0 +1,309 @@
+//! Tests of the layout: promotion, its crashes, its neighbours, and collection.
+
+use std::collections::BTreeMap;
+use std::sync::Barrier;
+
+use super::super::promote::prepare;
+use super::super::{Collected, KeepPolicy};
+use super::*;
+use crate::domain::base::LayerName;
+use crate::domain::model::{KEY_LABEL, KeyParts};
+use crate::domain::ports::StagedAt;
+
+fn parts(layer: &str, version: &str) -> KeyParts {
+    KeyParts {
+        schema: KeyParts::SCHEMA,
+        layer: LayerName::from(layer),
+        dockerfile: Digest::of(version),
+        ignore: None,
+        target: None,
+        files: BTreeMap::new(),
+        build_args: BTreeMap::new(),
+        platform: "linux/amd64".to_owned(),
+        frontend: None,
+        secret_ids: Vec::new(),
+        ssh_ids: Vec::new(),
+        labels: BTreeMap::new(),
+        tools: Vec::new(),
+        artifact_paths: Vec::new(),
+        parents: BTreeMap::new(),
+    }
+}
+
+fn put(folder: &Path, bytes: &[u8]) -> serde_json::Value {
+    let blobs = folder.join("blobs/sha256");
+    std::fs::create_dir_all(&blobs).expect("a folder");
+    let digest = Digest::of(bytes);
+    std::fs::write(blobs.join(digest.hex()), bytes).expect("a blob");
+    serde_json::json!({"mediaType": "x", "digest": digest, "size": bytes.len()})
+}
+
+/// An image of these layers in a folder, as an export leaves it.
+fn image(folder: &Path, key: &LayerKey, layers: &[&str]) -> Digest {
+    let config = serde_json::json!({"os":"linux","architecture":"amd64","config":{"Labels":{KEY_LABEL:key}}});
+    let config = put(folder, config.to_string().as_bytes());
+    let layers: Vec<_> = layers.iter().map(|layer| put(folder, layer.as_bytes())).collect();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json", "config": config, "layers": layers
+    });
+    put(folder, manifest.to_string().as_bytes())["digest"].as_str().expect("a digest").parse().expect("a digest")
+}
+
+fn record(parts: KeyParts) -> ImageRecord {
+    ImageRecord { parts, built_on: std::collections::BTreeMap::new() }
+}
+
+fn staged(layout: &OciLayout, layer: &str, version: &str) -> (Box<dyn StagingFolder>, Staged) {
+    let staging = layout.staging().expect("staging");
+    let parts = parts(layer, version);
+    let key = parts.key();
+    let digest = image(staging.path(), &key, &["shared base", &format!("{layer} {version}")]);
+    let name = format!("lamina/{layer}");
+    let staged = Staged {
+        name,
+        staging: StagedAt::Folder(staging.path().to_owned()),
+        digest,
+        key,
+        record: record(parts),
+        artifacts: None,
+    };
+    (staging, staged)
+}
+
+#[test]
+fn latest_goes_back_to_an_older_key_with_its_record() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let layout = OciLayout::open(folder.path()).expect("a layout");
+    let (old, new) = (promoted(&layout, "rust", "1"), promoted(&layout, "rust", "2"));
+    assert!(!layout.point("lamina/rust", "latest", &new.key).expect("an answer"), "it was the latest already");
+    assert!(layout.point("lamina/rust", "latest", &old.key).expect("an answer"));
+    let found = layout.find("lamina/rust", "latest").expect("an answer").expect("found");
+    assert_eq!((found.digest, found.key), (old.digest.clone(), Some(old.key.clone())));
+    assert_eq!(layout.record("lamina/rust", "latest").expect("an answer"), Some(old.record));
+    assert!(!layout.point("lamina/absent", "latest", &new.key).expect("an answer"));
+    assert_sound(&layout);
+}
+
+#[test]
+fn a_key_is_claimed_once_at_a_time() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (one, two) = (OciLayout::open(folder.path()).expect("one"), OciLayout::open(folder.path()).expect("two"));
+    let key = parts("rust", "1").key();
+    let claim = one.claim(&key).expect("an answer").expect("free");
+    assert!(two.claim(&key).expect("an answer").is_none(), "claimed twice");
+    assert!(two.claim(&parts("rust", "2").key()).expect("an answer").is_some(), "another key is free");
+    drop(claim);
+    assert!(two.claim(&key).expect("an answer").is_some(), "a claim outlives its holder");
+}
+
+fn promoted(layout: &OciLayout, layer: &str, version: &str) -> Staged {
+    let (_staging, staged) = staged(layout, layer, version);
+    layout.promote(&staged).expect("promoted");
+    staged
+}
+
+/// What must hold of every layout at every moment: no tag points to a blob that is missing or cut off.
+fn assert_sound(layout: &OciLayout) {
+    let fresh = OciLayout::open(layout.root()).expect("a layout");
+    for entry in fresh.index().expect("an index").entries() {
+        for (digest, size) in fresh.closure(&entry.digest) {
+            let meta = std::fs::metadata(fresh.blob(&digest)).expect("an indexed blob is there");
+            assert_eq!(meta.len(), size);
+        }
+    }
+}
+
+fn fixture() -> (tempfile::TempDir, OciLayout) {
+    let root = tempfile::tempdir().expect("a folder");
+    let layout = OciLayout::open(root.path().join("images")).expect("a layout");
+    (root, layout)
+}
+
+#[test]
+fn finds_what_was_promoted_under_both_tags() {
+    let (_root, layout) = fixture();
+    assert_eq!(layout.find("lamina/rust", "latest").expect("an answer"), None);
+    let staged = promoted(&layout, "rust", "1");
+    for tag in ["latest", &staged.key.tag()] {
+        let found = layout.find("lamina/rust", tag).expect("an answer").expect("found");
+        assert_eq!((&found.digest, found.key.as_ref()), (&staged.digest, Some(&staged.key)));
+        assert_eq!(found.platform.as_deref(), Some("linux/amd64"));
+        assert!(found.bytes > 20);
+        assert_eq!(layout.record("lamina/rust", tag).expect("an answer"), Some(staged.record.clone()));
+    }
+    assert_eq!(layout.find("lamina/rus", "latest").expect("an answer"), None);
+    assert_eq!(std::fs::read_dir(layout.staging_root()).expect("a folder").count(), 1, "only the guard is left");
+    assert_sound(&layout);
+}
+
+#[test]
+fn a_second_promotion_moves_latest_and_keeps_the_older_key() {
+    let (_root, layout) = fixture();
+    let (old, new) = (promoted(&layout, "rust", "1"), promoted(&layout, "rust", "2"));
+    let digest = |tag: &str| layout.find("lamina/rust", tag).expect("an answer").expect("found").digest;
+    assert_eq!((digest("latest"), digest(&old.key.tag())), (new.digest, old.digest));
+    assert_eq!(layout.record("lamina/rust", "latest").expect("an answer"), Some(new.record));
+    assert_eq!(layout.record("lamina/rust", &old.key.tag()).expect("an answer"), Some(old.record));
+}
+
+#[test]
+fn artifacts_are_promoted_in_the_same_breath() {
+    let (_root, layout) = fixture();
+    let (_staging, mut staged) = staged(&layout, "app", "1");
+    let elsewhere = layout.staging().expect("staging");
+    let digest = image(elsewhere.path(), &staged.key, &["/usr/bin/app"]);
+    staged.artifacts = Some((StagedAt::Folder(elsewhere.path().to_owned()), digest.clone()));
+    layout.promote(&staged).expect("promoted");
+    for tag in ["latest", &staged.key.tag()] {
+        assert_eq!(layout.find("lamina/app-artifacts", tag).expect("an answer").expect("found").digest, digest);
+    }
+}
+
+#[test]
+fn entries_of_others_stay_as_they_are() {
+    let (_root, layout) = fixture();
+    let foreign =
+        serde_json::json!({"mediaType":"m","digest":Digest::of("f"),"size":1,"annotations":{"x":"y"},"data":"Zg=="});
+    let index = serde_json::json!({"schemaVersion":2,"annotations":{"who":"else"},"manifests":[foreign, "odd"]});
+    std::fs::write(layout.index_path(), index.to_string()).expect("an index");
+    promoted(&layout, "rust", "1");
+    layout.collect(KeepPolicy { bytes: 0 }).expect("collected");
+    let text = std::fs::read_to_string(layout.index_path()).expect("an index");
+    let index: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!((&index["manifests"][0], &index["manifests"][1]), (&foreign, &"odd".into()));
+    assert_eq!(index["annotations"]["who"], "else");
+}
+
+#[test]
+fn a_missing_blob_is_never_indexed() {
+    let (_root, layout) = fixture();
+    let (staging, staged) = staged(&layout, "rust", "1");
+    let layer = staging.path().join("blobs/sha256").join(Digest::of("rust 1").hex());
+    std::fs::write(&layer, "rust").expect("cut off");
+    assert!(matches!(layout.promote(&staged), Err(ImageStoreError::Corrupt { .. })));
+    std::fs::remove_file(&layer).expect("removed");
+    let error = layout.promote(&staged).expect_err("it is missing");
+    assert!(error.to_string().contains("it is missing"), "{error}");
+    assert_eq!(layout.list().expect("a list"), []);
+    assert_sound(&layout);
+}
+
+#[test]
+fn a_damaged_image_is_not_found_and_mended_by_the_next_promotion() {
+    let (_root, layout) = fixture();
+    promoted(&layout, "rust", "1");
+    std::fs::write(layout.blob(&Digest::of("rust 1")), "").expect("cut off");
+    assert_eq!(layout.find("lamina/rust", "latest").expect("an answer"), None);
+    promoted(&layout, "rust", "1");
+    assert!(layout.find("lamina/rust", "latest").expect("an answer").is_some());
+    assert_sound(&layout);
+}
+
+#[test]
+fn a_crash_before_the_index_leaves_the_old_state() {
+    let (_root, layout) = fixture();
+    let old = promoted(&layout, "rust", "1");
+    let (_staging, staged) = staged(&layout, "rust", "2");
+    // All but the last step: the process dies here.
+    prepare(&layout, &staged, Timestamp(1)).expect("prepared");
+    assert_sound(&layout);
+    assert_eq!(layout.find("lamina/rust", "latest").expect("an answer").expect("found").digest, old.digest);
+    // Another build of the same starts over and succeeds.
+    promoted(&layout, "rust", "2");
+    assert_eq!(layout.find("lamina/rust", "latest").expect("an answer").expect("found").digest, staged.digest);
+}
+
+#[test]
+fn many_at_once_all_stay() {
+    let (_root, layout) = fixture();
+    let root = layout.root().to_owned();
+    let start = Barrier::new(8);
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let (root, start) = (&root, &start);
+            scope.spawn(move || {
+                // A layout of its own each, as processes have.
+                let layout = OciLayout::open(root).expect("a layout");
+                start.wait();
+                for version in 0..4 {
+                    promoted(&layout, &format!("layer-{thread}"), &version.to_string());
+                }
+            });
+        }
+    });
+    for thread in 0..8 {
+        let key = parts(&format!("layer-{thread}"), "3").key();
+        let found = layout.find(&format!("lamina/layer-{thread}"), "latest").expect("an answer").expect("found");
+        assert_eq!(found.key, Some(key));
+    }
+    assert_eq!(layout.list().expect("a list").len(), 8 * 5);
+    assert_sound(&layout);
+}
+
+#[test]
+fn collects_the_oldest_first_and_never_what_is_latest() {
+    let (_root, layout) = fixture();
+    let versions: Vec<Staged> = ["1", "2", "3"]
+        .into_iter()
+        .enumerate()
+        .map(|(at, version)| {
+            let (_staging, staged) = staged(&layout, "rust", version);
+            let at = Timestamp(u64::try_from(at).expect("small"));
+            prepare(&layout, &staged, at).expect("prepared").write(&layout.index_path()).expect("written");
+            staged
+        })
+        .collect();
+    let all = layout.collect(KeepPolicy { bytes: u64::MAX }).expect("collected");
+    assert_eq!((all.images, all.blobs), (0, 0));
+    std::fs::write(layout.blob(&Digest::of("nobody's")), "nobody's").expect("a blob");
+    // One byte too many: one image goes, the oldest, with its parts, and what the others share stays.
+    let total: u64 = layout
+        .index()
+        .expect("an index")
+        .entries()
+        .filter(|e| e.subject.is_none())
+        .fold(std::collections::BTreeSet::new(), |mut blobs, entry| {
+            blobs.extend(layout.closure(&entry.digest));
+            blobs
+        })
+        .iter()
+        .map(|(_, size)| size)
+        .sum();
+    let done = layout.collect(KeepPolicy { bytes: total - 1 }).expect("collected");
+    assert_eq!((done.images, done.busy), (1, false));
+    assert!(!layout.blob(&Digest::of("nobody's")).exists());
+    assert!(layout.find("lamina/rust", &versions[0].key.tag()).expect("an answer").is_none());
+    assert!(layout.find("lamina/rust", &versions[1].key.tag()).expect("an answer").is_some());
+    assert_sound(&layout);
+
+    let done = layout.collect(KeepPolicy { bytes: 0 }).expect("collected");
+    assert_eq!(done.images, 1);
+    assert_eq!(layout.find("lamina/rust", "latest").expect("an answer").expect("found").digest, versions[2].digest);
+    assert_sound(&layout);
+}
+
+#[test]
+fn nothing_is_collected_from_under_a_run() {
+    let (_root, layout) = fixture();
+    promoted(&layout, "rust", "1");
+    let run = layout.in_use().expect("in use");
+    let other = OciLayout::open(layout.root()).expect("a layout");
+    assert_eq!(
+        other.collect(KeepPolicy { bytes: 0 }).expect("an answer"),
+        Collected { busy: true, ..Collected::default() }
+    );
+    drop(run);
+    assert!(!other.collect(KeepPolicy { bytes: 0 }).expect("an answer").busy);
+}
+
+#[test]
+fn dropping_an_image_leaves_its_neighbours() {
+    let (_root, layout) = fixture();
+    promoted(&layout, "rust", "1");
+    promoted(&layout, "rust-deps", "1");
+    let done = layout.drop_image("lamina/rust").expect("dropped");
+    assert_eq!(done.images, 1);
+    let names: Vec<String> = layout.list().expect("a list").into_iter().map(|listed| listed.name).collect();
+    assert_eq!(names, ["lamina/rust-deps", "lamina/rust-deps"]);
+    assert_sound(&layout);
+}

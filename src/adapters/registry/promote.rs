@@ -1,0 +1,151 @@
+//! Promotion: blobs first, made durable, then all tags in one write of the index. Whatever ends the process in between,
+//! the layout is valid: blobs that no tag points to do no harm and are collected. Refuses: indexing a blob that is not
+//! there.
+
+use std::path::Path;
+
+use super::descriptor::{Descriptor, EMPTY, MANIFEST, Manifest, PARTS};
+use super::files::{failed, lock, sync_folder, write_whole};
+use super::index::{Index, NewTag};
+use super::layout::OciLayout;
+use super::parts::{Parts, described};
+use crate::domain::base::{Digest, Timestamp};
+use crate::domain::model::LayerKey;
+use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
+
+pub(super) fn promote(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Result<(), ImageStoreError> {
+    let _lock = lock(&layout.lock_path())?;
+    let index = prepare(layout, staged, at)?;
+    index.write(&layout.index_path())
+}
+
+/// Everything but the last step: the blobs are in, and the index that would say so is returned.
+pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Result<Index, ImageStoreError> {
+    let image = take(layout, folder(layout, &staged.staging), &staged.digest, &staged.name)?;
+    let artifacts_name = format!("{}-artifacts", staged.name);
+    let artifacts = match &staged.artifacts {
+        Some((at, digest)) => Some(take(layout, folder(layout, at), digest, &artifacts_name)?),
+        None => None,
+    };
+    let parts = write_parts(layout, staged, &image)?;
+    sync_folder(&layout.blobs()).map_err(|error| failed("cannot make durable", &layout.blobs(), error))?;
+
+    let key_tag = staged.key.tag();
+    let mut index = Index::read(&layout.index_path())?;
+    let mut set = |name: &str, tag: &str, target: &Descriptor, subject: Option<&Digest>| {
+        index.set(&NewTag { name, tag, target, at, subject });
+    };
+    for tag in [key_tag.as_str(), "latest"] {
+        set(&staged.name, tag, &image, None);
+        if let Some(artifacts) = &artifacts {
+            set(&artifacts_name, tag, artifacts, None);
+        }
+    }
+    set(&staged.name, &format!("{key_tag}.parts"), &parts, Some(&staged.digest));
+    Ok(index)
+}
+
+/// Points a tag of an image, and of its artifacts, to what its key points to; one write, or none.
+pub(super) fn point(
+    layout: &OciLayout,
+    (name, tag): (&str, &str),
+    key: &LayerKey,
+    at: Timestamp,
+) -> Result<bool, ImageStoreError> {
+    let _lock = lock(&layout.lock_path())?;
+    let mut index = Index::read(&layout.index_path())?;
+    let mut moved = false;
+    for name in [name.to_owned(), format!("{name}-artifacts")] {
+        let Some(wanted) = index.find(&name, &key.tag()) else { continue };
+        if index.find(&name, tag).is_some_and(|pointed| pointed.digest == wanted.digest) {
+            continue;
+        }
+        let Some(target) = layout.descriptor(&wanted.digest) else { continue };
+        index.set(&NewTag { name: &name, tag, target: &target, at, subject: None });
+        moved = true;
+    }
+    if moved {
+        index.write(&layout.index_path())?;
+    }
+    Ok(moved)
+}
+
+/// Moves an image's blobs in, and returns its descriptor.
+fn take(layout: &OciLayout, folder: &Path, digest: &Digest, name: &str) -> Result<Descriptor, ImageStoreError> {
+    let staged = folder.join("blobs/sha256").join(digest.hex());
+    let path = if staged.is_file() { staged } else { layout.blob(digest) };
+    let bytes = std::fs::read(&path).map_err(|error| failed("cannot read the blob", &path, error))?;
+    let damaged = |what: String| ImageStoreError::Corrupt { path: path.clone(), what, name: name.to_owned() };
+    if Digest::of(&bytes) != *digest {
+        return Err(damaged("its content has another digest".to_owned()));
+    }
+    let manifest: Manifest =
+        serde_json::from_slice(&bytes).map_err(|error| damaged(format!("it is no manifest: {error}")))?;
+    for blob in manifest.blobs() {
+        move_blob(layout, folder, blob, name)?;
+    }
+    for child in &manifest.manifests {
+        take(layout, folder, &child.digest, name)?;
+    }
+    let media_type = manifest.media_type.clone().unwrap_or_else(|| MANIFEST.to_owned());
+    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    let descriptor = Descriptor { media_type, digest: digest.clone(), size, platform: None };
+    // Last, so that no manifest is ever in the store without what it names.
+    move_blob(layout, folder, &descriptor, name)?;
+    Ok(descriptor)
+}
+
+fn move_blob(layout: &OciLayout, folder: &Path, blob: &Descriptor, name: &str) -> Result<(), ImageStoreError> {
+    let target = layout.blob(&blob.digest);
+    let has = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| meta.len() == blob.size);
+    if has(&target) {
+        return Ok(());
+    }
+    let source = folder.join("blobs/sha256").join(blob.digest.hex());
+    if !has(&source) {
+        let what = if source.exists() { "it is cut off" } else { "it is missing" };
+        return Err(ImageStoreError::Corrupt { path: source, what: what.to_owned(), name: name.to_owned() });
+    }
+    let moved = std::fs::File::open(&source)
+        .and_then(|file| file.sync_data())
+        .and_then(|()| std::fs::rename(&source, &target))
+        .or_else(|error| match error.kind() {
+            // The artifacts may have been staged elsewhere.
+            std::io::ErrorKind::CrossesDevices => copy(&source, &target),
+            _ => Err(error),
+        });
+    moved.map_err(|error| failed("cannot move the blob to", &target, error))
+}
+
+fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
+    let folder = target.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
+    std::io::copy(&mut std::fs::File::open(source)?, &mut file)?;
+    file.as_file().sync_all()?;
+    file.persist(target).map(drop).map_err(|error| error.error)
+}
+
+/// Where the blobs of an image lie; one that was pushed is in the layout itself, or nowhere.
+fn folder<'a>(layout: &'a OciLayout, at: &'a StagedAt) -> &'a Path {
+    match at {
+        StagedAt::Folder(folder) => folder,
+        StagedAt::Pushed => layout.root(),
+    }
+}
+
+/// The key parts as an artifact whose subject is the image.
+fn write_parts(layout: &OciLayout, staged: &Staged, image: &Descriptor) -> Result<Descriptor, ImageStoreError> {
+    let parts = Parts::of(&staged.record, image);
+    write_blob(layout, EMPTY, &parts.config)?;
+    write_blob(layout, PARTS, &parts.record)?;
+    write_blob(layout, MANIFEST, &parts.manifest)
+}
+
+fn write_blob(layout: &OciLayout, media_type: &str, bytes: &[u8]) -> Result<Descriptor, ImageStoreError> {
+    let blob = described(media_type, bytes);
+    let path = layout.blob(&blob.digest);
+    if !std::fs::metadata(&path).is_ok_and(|meta| meta.len() == blob.size) {
+        write_whole(&path, bytes)?;
+    }
+    Ok(blob)
+}

@@ -1,0 +1,240 @@
+//! Substitutes of external images: `oci-layout:DIR`, `oci-layout:DIR:TAG`, `oci-layout:DIR@sha256:…`. Refuses: guessing
+//! where a layout holds several images.
+
+use std::path::{Path, PathBuf};
+
+use super::descriptor::{Manifest, PARTS, Platform};
+use super::index::REF_NAME;
+use crate::domain::base::Digest;
+use crate::domain::ports::ImageSource;
+
+/// An image in an OCI layout that stands in for an external one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Substitute {
+    /// The layout.
+    pub dir: PathBuf,
+    /// Which of its images.
+    pub tag: Option<String>,
+    /// Which, exactly.
+    pub digest: Option<Digest>,
+}
+
+/// A substitute cannot be used.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum SubstituteError {
+    /// Not written as it must be.
+    #[error("`{text}` is no substitute for an image")]
+    #[diagnostic(
+        code(lian::registries::substitute),
+        help("write `--base-image REF=oci-layout:DIR`, `…:DIR:TAG` or `…:DIR@sha256:…`")
+    )]
+    Form {
+        /// As written.
+        text: String,
+    },
+    /// No layout there.
+    #[error("{dir} is not an OCI image layout: {what}")]
+    #[diagnostic(
+        code(lian::registries::no_layout),
+        help(
+            "`make demo` makes one with scripts/base-image.sh; `skopeo copy docker://REF oci:DIR` makes one where the Hub is in reach"
+        )
+    )]
+    NoLayout {
+        /// The folder.
+        dir: PathBuf,
+        /// Why not.
+        what: String,
+    },
+    /// None of its images is the one.
+    #[error("{dir} holds {found} image(s) {wanted}")]
+    #[diagnostic(
+        code(lian::registries::ambiguous),
+        help("name one: `oci-layout:DIR:TAG` or `oci-layout:DIR@sha256:…`; it has {tags}")
+    )]
+    Ambiguous {
+        /// The folder.
+        dir: PathBuf,
+        /// How many fit.
+        found: usize,
+        /// What was asked for.
+        wanted: String,
+        /// What it has.
+        tags: String,
+    },
+}
+
+impl std::str::FromStr for Substitute {
+    type Err = SubstituteError;
+
+    fn from_str(text: &str) -> Result<Self, SubstituteError> {
+        let bad = || SubstituteError::Form { text: text.to_owned() };
+        let rest = text.strip_prefix("oci-layout:").filter(|rest| !rest.is_empty()).ok_or_else(bad)?;
+        let rest = rest.strip_prefix("//").unwrap_or(rest);
+        let (rest, digest) = match rest.rsplit_once('@') {
+            Some((dir, digest)) if digest.starts_with("sha256:") => (dir, Some(digest.parse().map_err(|_| bad())?)),
+            _ => (rest, None),
+        };
+        let (dir, tag) = match rest.rsplit_once(':') {
+            Some((dir, tag)) if !tag.contains('/') && !tag.is_empty() && !dir.is_empty() => (dir, Some(tag.to_owned())),
+            _ => (rest, None),
+        };
+        if dir.is_empty() {
+            return Err(bad());
+        }
+        Ok(Self { dir: dir.into(), tag, digest })
+    }
+}
+
+impl Substitute {
+    /// How a builder reaches it.
+    ///
+    /// # Errors
+    /// As [`layout_digest`].
+    pub fn source(&self, platform: &str) -> Result<ImageSource, SubstituteError> {
+        let digest = layout_digest(self, platform)?;
+        // buildctl runs elsewhere than where the name was written.
+        let dir = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        Ok(ImageSource::Layout { dir, digest })
+    }
+}
+
+#[derive(serde::Deserialize)]
+struct Entry {
+    digest: Digest,
+    #[serde(rename = "artifactType", default)]
+    artifact_type: Option<String>,
+    #[serde(default)]
+    platform: Option<Platform>,
+    #[serde(default)]
+    annotations: std::collections::BTreeMap<String, String>,
+}
+
+#[derive(serde::Deserialize)]
+struct IndexFile {
+    #[serde(default)]
+    manifests: Vec<Entry>,
+}
+
+/// The digest of the image that a substitute means: the named one, the only one, or the only one for the platform.
+///
+/// # Errors
+/// [`SubstituteError`] where there is no layout, no such image, or more than one.
+pub fn layout_digest(substitute: &Substitute, platform: &str) -> Result<Digest, SubstituteError> {
+    let dir = &substitute.dir;
+    let no_layout = |what: String| SubstituteError::NoLayout { dir: dir.clone(), what };
+    let blob = |digest: &Digest| dir.join("blobs/sha256").join(digest.hex());
+    let bytes = std::fs::read(dir.join("index.json")).map_err(|error| no_layout(format!("index.json: {error}")))?;
+    let index: IndexFile = serde_json::from_slice(&bytes).map_err(|error| no_layout(format!("index.json: {error}")))?;
+    let digest = match &substitute.digest {
+        Some(digest) => digest.clone(),
+        None => choose(substitute, platform, index.manifests)?,
+    };
+    let held = blob(&digest);
+    if !is_manifest(&held) {
+        return Err(no_layout(format!("{} is not in it, or is no image", digest.short())));
+    }
+    Ok(digest)
+}
+
+fn choose(substitute: &Substitute, platform: &str, entries: Vec<Entry>) -> Result<Digest, SubstituteError> {
+    let name = |entry: &Entry| entry.annotations.get(REF_NAME).cloned();
+    let images: Vec<Entry> =
+        entries.into_iter().filter(|entry| entry.artifact_type.as_deref() != Some(PARTS)).collect();
+    let tags: Vec<String> = images.iter().filter_map(name).collect();
+    let fits = |entry: &&Entry| match &substitute.tag {
+        None => true,
+        Some(tag) => name(entry).is_some_and(|name| name == *tag || name.ends_with(&format!(":{tag}"))),
+    };
+    let mut found: Vec<&Entry> = images.iter().filter(fits).collect();
+    found.sort_by(|left, right| left.digest.cmp(&right.digest));
+    found.dedup_by(|left, right| left.digest == right.digest);
+    if found.len() > 1 {
+        found.retain(|entry| entry.platform.as_ref().is_some_and(|entry| entry.is(platform)));
+    }
+    match found[..] {
+        [only] => Ok(only.digest.clone()),
+        _ => Err(SubstituteError::Ambiguous {
+            dir: substitute.dir.clone(),
+            found: found.len(),
+            wanted: match &substitute.tag {
+                Some(tag) => format!("with the tag `{tag}` for {platform}"),
+                None => format!("for {platform}, and one is needed"),
+            },
+            tags: if tags.is_empty() { "no tags".to_owned() } else { tags.join(", ") },
+        }),
+    }
+}
+
+fn is_manifest(path: &Path) -> bool {
+    let read = || serde_json::from_slice::<Manifest>(&std::fs::read(path).ok()?).ok();
+    read().is_some_and(|manifest| manifest.config.is_some() || !manifest.manifests.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> (String, Option<String>, bool) {
+        let substitute: Substitute = text.parse().expect("a substitute");
+        (substitute.dir.display().to_string(), substitute.tag, substitute.digest.is_some())
+    }
+
+    #[test]
+    fn reads_the_three_forms() {
+        assert_eq!(parsed("oci-layout:base"), ("base".into(), None, false));
+        assert_eq!(parsed("oci-layout:/a/b:trixie-slim"), ("/a/b".into(), Some("trixie-slim".into()), false));
+        assert_eq!(parsed("oci-layout:///a:b/c"), ("/a:b/c".into(), None, false));
+        assert_eq!(parsed(&format!("oci-layout:d@sha256:{}", "0".repeat(64))), ("d".into(), None, true));
+        for text in ["", "base", "oci-layout:", "docker:x", "oci-layout:d@sha256:0"] {
+            assert!(text.parse::<Substitute>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_the_only_image_and_refuses_to_guess() {
+        let root = tempfile::tempdir().expect("a folder");
+        let blobs = root.path().join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).expect("a folder");
+        let put = |text: &str| {
+            let digest = Digest::of(text);
+            std::fs::write(blobs.join(digest.hex()), text).expect("a blob");
+            digest
+        };
+        let config = Digest::of("c");
+        let manifest = |size: u32| {
+            put(&format!(
+                r#"{{"schemaVersion":2,"config":{{"mediaType":"x","digest":"{config}","size":{size}}},"layers":[]}}"#
+            ))
+        };
+        let (one, two) = (manifest(1), manifest(2));
+        let index = |entries: &[(&Digest, &str, &str)]| {
+            let entries: Vec<_> = entries
+                .iter()
+                .map(|(digest, arch, tag)| {
+                    serde_json::json!({"mediaType":"m","digest":digest,"size":1,
+                        "platform":{"os":"linux","architecture":arch},"annotations":{REF_NAME:tag}})
+                })
+                .collect();
+            let text = serde_json::json!({"schemaVersion":2,"manifests":entries}).to_string();
+            std::fs::write(root.path().join("index.json"), text).expect("an index");
+        };
+        let digest = |suffix: &str| {
+            let substitute: Substitute =
+                format!("oci-layout:{}{suffix}", root.path().display()).parse().expect("a substitute");
+            layout_digest(&substitute, "linux/arm64")
+        };
+        assert!(matches!(digest(""), Err(SubstituteError::NoLayout { .. })));
+        index(&[(&one, "amd64", "slim")]);
+        assert_eq!(digest("").expect("the only one"), one);
+        index(&[(&one, "amd64", "slim"), (&two, "arm64", "host/x:slim")]);
+        assert_eq!(digest("").expect("the one for the platform"), two);
+        assert_eq!(digest(":slim").expect("the one for the platform"), two);
+        assert_eq!(digest(&format!("@{one}")).expect("by digest"), one);
+        index(&[(&one, "arm64", "a"), (&two, "arm64", "b")]);
+        assert_eq!(digest(":a").expect("by tag"), one);
+        let error = digest("").expect_err("two");
+        assert!(matches!(&error, SubstituteError::Ambiguous { found: 2, tags, .. } if tags == "a, b"), "{error}");
+        assert!(digest(":c").is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! `lian.lock`: which digest each external image means. Refuses: moving a pin.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use super::error::StoreError;
+use crate::domain::model::Lock;
+
+/// Reads the pins; none where there is no file.
+pub fn read_lock(path: &Path) -> Result<Option<Lock>, StoreError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::io("read", path)(error)),
+    };
+    let fault = |what: String, offset: usize| StoreError::Lock {
+        path: path.to_owned(),
+        what,
+        text: miette::NamedSource::new(path.display().to_string(), text.clone()),
+        at: offset.min(text.len().saturating_sub(1)).into(),
+    };
+    let lock: Lock = serde_json::from_str(&text).map_err(|error| {
+        let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+        fault(format!("not a lock file: {error}"), before + error.column().saturating_sub(1))
+    })?;
+    if lock.version != Lock::VERSION {
+        let what = format!("version {} of the lock file is not known to this lian-build", lock.version);
+        return Err(fault(what, text.find("version").unwrap_or(0)));
+    }
+    Ok(Some(lock))
+}
+
+/// Changes the pins. Two that do so at once wait for each other: none is lost.
+pub fn change_lock(path: &Path, change: impl FnOnce(&mut Lock)) -> Result<(), StoreError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The folder itself is locked: the file is replaced by each write.
+    let guard = std::fs::File::open(folder).map_err(StoreError::io("open", folder))?;
+    rustix::fs::flock(&guard, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|error| StoreError::io("lock", folder)(error.into()))?;
+    let mut lock = read_lock(path)?.unwrap_or_default();
+    change(&mut lock);
+    write_lock(path, &lock)
+}
+
+/// Writes the pins, whole or not at all.
+pub fn write_lock(path: &Path, lock: &Lock) -> Result<(), StoreError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut json = serde_json::to_string_pretty(lock).expect("invariant: a lock is plain data");
+    json.push('\n');
+    let write = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".lian.lock.").tempfile_in(folder)?;
+        file.write_all(json.as_bytes())?;
+        file.as_file().sync_all()?;
+        // A temporary file is private; a lock file is for everybody who reads the project.
+        let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
+        file.as_file().set_permissions(mode)?;
+        file.persist(path).map_err(|error| error.error)?;
+        Ok(())
+    };
+    write().map_err(StoreError::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::base::Digest;
+    use crate::domain::model::Pin;
+
+    #[test]
+    fn what_is_written_is_read() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("lian.lock");
+        assert_eq!(read_lock(&path).expect("readable"), None);
+        let mut lock = Lock::default();
+        lock.images.insert("docker.io/library/debian:trixie-slim".into(), Pin { digest: Digest::of("x") });
+        write_lock(&path, &lock).expect("writable");
+        assert_eq!(read_lock(&path).expect("readable"), Some(lock));
+        assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1, "a temporary file is left");
+    }
+
+    #[test]
+    fn pins_added_at_once_are_all_kept() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("lian.lock");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let path = &path;
+                let pin = Pin { digest: Digest::of([number]) };
+                scope.spawn(move || {
+                    change_lock(path, |lock| drop(lock.images.insert(number.to_string(), pin))).expect("changed");
+                });
+            }
+        });
+        assert_eq!(read_lock(&path).expect("readable").expect("a lock").images.len(), 8);
+    }
+
+    #[test]
+    fn a_damaged_lock_is_shown_where_it_is() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let path = dir.path().join("lian.lock");
+        for (text, at) in [("{\n  \"version\": x\n}", 15), ("{\"version\": 9}", 2)] {
+            std::fs::write(&path, text).expect("writable");
+            let Err(StoreError::Lock { at: span, .. }) = read_lock(&path) else { panic!("it was read: {text}") };
+            assert!(span.offset().abs_diff(at) <= 1, "{text}: {}", span.offset());
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The runs of a project: beginning one, listing them, finding dead ones, forgetting old ones. Refuses: a run's inside
+//! (see `session`).
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, Row, params};
+use rustix::fs::FlockOperation;
+
+use super::database;
+use super::error::StoreError;
+use super::logs;
+use super::session::{Session, State, millis, state_word};
+use crate::domain::base::{Digest, LayerName, RunId, Timestamp};
+use crate::domain::model::{RunRecord, RunState};
+
+/// Runs that are kept.
+const KEEP_RUNS: usize = 50;
+/// Bytes of logs that are kept.
+const KEEP_LOG_BYTES: u64 = 200_000_000;
+/// Builds of a layer that are kept.
+const KEEP_BUILDS: i64 = 50;
+/// Builds of a layer that an estimate looks at.
+const ESTIMATE_FROM: usize = 5;
+
+/// A project's memory, below its `.lian` folder.
+pub struct Store {
+    pub(super) folder: PathBuf,
+    pub(super) path: PathBuf,
+    pub(super) connection: Connection,
+}
+
+impl Store {
+    /// Opens the memory of a project, making it where there is none.
+    pub fn open(project_root: &Path) -> Result<Self, StoreError> {
+        let folder = project_root.join(".lian");
+        let (connection, path) = database::open(&folder)?;
+        Ok(Self { folder, path, connection })
+    }
+
+    /// Whether a project has a memory.
+    pub fn is_there(project_root: &Path) -> bool {
+        database::is_there(&project_root.join(".lian"))
+    }
+
+    /// Opens the memory of a project that has one, to read it: makes and changes nothing.
+    pub fn open_existing(project_root: &Path) -> Result<Option<Self>, StoreError> {
+        let folder = project_root.join(".lian");
+        let opened = database::open_existing(&folder)?;
+        Ok(opened.map(|(connection, path)| Self { folder, path, connection }))
+    }
+
+    /// Begins a run: from now on it is listed, and alive as long as the session is.
+    pub fn begin(&self, command: &str, at: Timestamp) -> Result<Session, StoreError> {
+        let folder = self.folder.join("runs");
+        std::fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
+        let (id, lock, lock_path) = loop {
+            let id = fresh_id(&self.folder);
+            let path = folder.join(format!("{id}.lock"));
+            match File::options().create_new(true).write(true).open(&path) {
+                Ok(file) => break (id, file, path),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(StoreError::io("write", &path)(error)),
+            }
+        };
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| StoreError::io("lock", &lock_path)(error.into()))?;
+        let (connection, database) = database::open(&self.folder)?;
+        let sql = "insert into runs (id, started, state, command) values (?1, ?2, 'running', ?3)";
+        connection.execute(sql, params![id.as_str(), millis(at), command]).map_err(self.fault())?;
+        let logs = self.log_folder(&id);
+        let state = std::sync::Mutex::new(State {
+            connection,
+            seq: 0,
+            provider: None,
+            logs: std::collections::BTreeMap::new(),
+        });
+        Ok(Session { id, state, database, logs, lock, lock_path })
+    }
+
+    /// Runs, newest first. A run whose process is gone is told as interrupted.
+    pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
+        let sql = "select id, started, ended, state, command, built, reused, failed, skipped from runs
+                   order by started desc, rowid desc limit ?1";
+        let mut statement = self.connection.prepare(sql).map_err(self.fault())?;
+        let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], record).map_err(self.fault())?;
+        let mut runs = rows.collect::<Result<Vec<_>, _>>().map_err(self.fault())?;
+        for run in &mut runs {
+            if run.state == RunState::Running && !self.is_alive(&run.id) {
+                run.state = RunState::Interrupted;
+            }
+        }
+        Ok(runs)
+    }
+
+    /// The run that a person means: `latest`, a whole id or the beginning of one.
+    pub fn find(&self, wanted: &str) -> Result<RunRecord, StoreError> {
+        let mut found: Vec<RunRecord> = match wanted {
+            "latest" => self.runs(1)?,
+            _ => self.runs(usize::MAX)?.into_iter().filter(|run| run.id.as_str().starts_with(wanted)).collect(),
+        };
+        if let Some(exact) = found.iter().position(|run| run.id.as_str() == wanted) {
+            return Ok(found.swap_remove(exact));
+        }
+        match found.len() {
+            0 => Err(StoreError::UnknownRun { wanted: wanted.to_owned() }),
+            1 => Ok(found.swap_remove(0)),
+            _ => {
+                let names: Vec<&str> = found.iter().take(5).map(|run| run.id.as_str()).collect();
+                Err(StoreError::AmbiguousRun { wanted: wanted.to_owned(), candidates: names.join(", ") })
+            }
+        }
+    }
+
+    /// Writes down that runs whose process is gone were interrupted; says which.
+    pub fn recover(&self, at: Timestamp) -> Result<Vec<RunId>, StoreError> {
+        let mut dead = Vec::new();
+        let mut statement =
+            self.connection.prepare("select id from runs where state = 'running'").map_err(self.fault())?;
+        let ids = statement.query_map([], |row| row.get::<_, String>(0)).map_err(self.fault())?;
+        for id in ids.collect::<Result<Vec<_>, _>>().map_err(self.fault())? {
+            let id = RunId::new(id);
+            if self.is_alive(&id) {
+                continue;
+            }
+            let sql = "update runs set state = 'interrupted', ended = ?2 where id = ?1 and state = 'running'";
+            self.connection.execute(sql, params![id.as_str(), millis(at)]).map_err(self.fault())?;
+            let _ = std::fs::remove_file(self.lock_file(&id));
+            dead.push(id);
+        }
+        Ok(dead)
+    }
+
+    /// What a build of this layer usually takes: the median of its last ones, in milliseconds.
+    pub fn estimate(&self, layer: &LayerName) -> Option<u64> {
+        let sql = "select duration_ms from builds where layer = ?1 order by at desc limit ?2";
+        let mut statement = self.connection.prepare_cached(sql).ok()?;
+        let rows = statement.query_map(params![layer.as_str(), i64::try_from(ESTIMATE_FROM).ok()?], |row| row.get(0));
+        let mut durations: Vec<i64> = rows.ok()?.filter_map(Result::ok).collect();
+        durations.sort_unstable();
+        durations.get(durations.len() / 2).and_then(|middle| u64::try_from(*middle).ok())
+    }
+
+    /// The logs of a run: each layer with its file, sorted; only one layer's where it is named.
+    pub fn logs(&self, run: &RunId, layer: Option<&str>) -> Result<Vec<(String, PathBuf)>, StoreError> {
+        let folder = self.log_folder(run);
+        let mut layers: Vec<String> = std::fs::read_dir(&folder)
+            .map(|entries| {
+                let names =
+                    entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
+                names.filter_map(|name| name.strip_suffix(".log").map(str::to_owned)).collect()
+            })
+            .unwrap_or_default();
+        layers.sort();
+        if let Some(wanted) = layer {
+            if !layers.iter().any(|layer| layer == wanted) {
+                let help = match layers.as_slice() {
+                    [] => "nothing was built in that run".to_owned(),
+                    layers => format!("it has logs of: {}", layers.join(", ")),
+                };
+                return Err(StoreError::NoLog { run: run.to_string(), layer: wanted.to_owned(), help });
+            }
+            layers.retain(|layer| layer == wanted);
+        }
+        let with_path = |layer: String| {
+            let path = logs::path(&folder, &layer);
+            (layer, path)
+        };
+        Ok(layers.into_iter().map(with_path).collect())
+    }
+
+    /// Forgets the oldest runs and logs beyond the bounds; the bytes of logs that went.
+    pub fn prune(&self) -> Result<u64, StoreError> {
+        let mut freed = 0;
+        let mut bytes = 0;
+        for (index, run) in self.runs(usize::MAX)?.into_iter().enumerate() {
+            let folder = self.log_folder(&run.id);
+            let size = folder_bytes(&folder);
+            bytes += size;
+            let over = index >= KEEP_RUNS || bytes > KEEP_LOG_BYTES;
+            if !over || index == 0 || run.state == RunState::Running {
+                continue;
+            }
+            let _ = std::fs::remove_dir_all(&folder);
+            freed += size;
+            if index >= KEEP_RUNS {
+                self.connection.execute("delete from runs where id = ?1", [run.id.as_str()]).map_err(self.fault())?;
+            }
+        }
+        let sql = "delete from builds where id in (select id from (
+                     select id, row_number() over (partition by layer order by at desc, id desc) as place from builds
+                   ) where place > ?1)";
+        self.connection.execute(sql, [KEEP_BUILDS]).map_err(self.fault())?;
+        Ok(freed)
+    }
+
+    pub(super) fn is_alive(&self, id: &RunId) -> bool {
+        let Ok(file) = File::open(self.lock_file(id)) else { return false };
+        // The lock is only tried: whoever holds it is alive.
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+    }
+
+    fn lock_file(&self, id: &RunId) -> PathBuf {
+        self.folder.join("runs").join(format!("{id}.lock"))
+    }
+
+    fn log_folder(&self, id: &RunId) -> PathBuf {
+        self.folder.join("logs").join(id.as_str())
+    }
+
+    pub(super) fn fault(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
+        StoreError::database(&self.path)
+    }
+}
+
+fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
+    let word: String = row.get(3)?;
+    let all = [RunState::Running, RunState::Success, RunState::Failure, RunState::Cancelled];
+    let state = all.into_iter().find(|state| state_word(*state) == word).unwrap_or(RunState::Interrupted);
+    let time = |value: i64| Timestamp(u64::try_from(value).unwrap_or(0));
+    let count = |index| -> rusqlite::Result<usize> { Ok(usize::try_from(row.get::<_, i64>(index)?).unwrap_or(0)) };
+    Ok(RunRecord {
+        id: RunId::new(row.get::<_, String>(0)?),
+        started: time(row.get(1)?),
+        ended: row.get::<_, Option<i64>>(2)?.map(time),
+        state,
+        command: row.get(4)?,
+        built: count(5)?,
+        reused: count(6)?,
+        failed: count(7)?,
+        skipped: count(8)?,
+    })
+}
+
+/// Eight hex digits that no other run of this project is likely to have: the time, the process and the folder decide.
+fn fresh_id(folder: &Path) -> RunId {
+    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos();
+    let seed = format!("{nanos} {} {}", std::process::id(), folder.display());
+    RunId::new(&Digest::of(seed).hex()[..8])
+}
+
+fn folder_bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::store::Tally;
+    use crate::domain::ports::{BuildRecord, Journal as _, JournalKind};
+
+    fn store() -> (tempfile::TempDir, Store) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path()).expect("a store");
+        (dir, store)
+    }
+
+    #[test]
+    fn a_run_is_alive_as_long_as_its_session_is() {
+        let (_dir, store) = store();
+        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        assert!(store.recover(Timestamp(6)).expect("recovered").is_empty(), "a living run was taken for dead");
+        assert_eq!(store.find("latest").expect("a run").state, RunState::Running);
+        let id = session.id().clone();
+        drop(session);
+        assert_eq!(store.find(&id.as_str()[..4]).expect("a run").state, RunState::Interrupted);
+        assert_eq!(store.recover(Timestamp(7)).expect("recovered"), [id]);
+        assert_eq!(store.find("latest").expect("a run").ended, Some(Timestamp(7)));
+    }
+
+    #[test]
+    fn an_ended_run_stays_what_it_was() {
+        let (_dir, store) = store();
+        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        session.append(Timestamp(6), JournalKind::Input, "{}").expect("written");
+        session.end(Timestamp(9), Tally { state: RunState::Success, counts: [2, 1, 0, 0] }).expect("ended");
+        drop(session);
+        assert!(store.recover(Timestamp(10)).expect("recovered").is_empty());
+        let run = store.find("latest").expect("a run");
+        assert_eq!((run.state, run.built, run.reused, run.ended), (RunState::Success, 2, 1, Some(Timestamp(9))));
+    }
+
+    #[test]
+    fn an_estimate_is_the_median_of_the_last_builds() {
+        let (_dir, store) = store();
+        let layer = LayerName::from("app");
+        assert_eq!(store.estimate(&layer), None);
+        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        for (at, seconds) in [(1, 900), (2, 10), (3, 30), (4, 20), (5, 50), (6, 40)] {
+            session
+                .record(&BuildRecord {
+                    layer: layer.clone(),
+                    key: crate::domain::model::LayerKey(Digest::of("k")),
+                    digest: Digest::of("d"),
+                    duration: Duration::from_secs(seconds),
+                    phases: [("building".to_owned(), seconds * 1000)].into(),
+                    steps: 1,
+                    cached: 0,
+                    runner_type: "local".into(),
+                    measured: None,
+                    at: Timestamp(at),
+                })
+                .expect("recorded");
+        }
+        assert_eq!(store.estimate(&layer), Some(30_000));
+    }
+
+    #[test]
+    fn two_processes_worth_of_stores_open_and_write_at_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let store = Store::open(dir.path()).expect("a store");
+                    let session = store.begin("apply", Timestamp(1)).expect("a run");
+                    for _ in 0..50 {
+                        session.append(Timestamp(2), JournalKind::Event, "{}").expect("written");
+                    }
+                });
+            }
+        });
+        assert_eq!(Store::open(dir.path()).expect("a store").runs(10).expect("runs").len(), 4);
+    }
+
+    #[test]
+    fn old_runs_are_forgotten_and_the_newest_kept() {
+        let (dir, store) = store();
+        for at in 0..u64::try_from(KEEP_RUNS).expect("small") + 5 {
+            let session = store.begin("apply", Timestamp(at)).expect("a run");
+            let folder = dir.path().join(".lian/logs").join(session.id().as_str());
+            std::fs::create_dir_all(&folder).expect("writable");
+            std::fs::write(folder.join("app.log"), "text").expect("writable");
+            session.end(Timestamp(at), Tally { state: RunState::Success, counts: [1, 0, 0, 0] }).expect("ended");
+        }
+        assert_eq!(store.prune().expect("pruned"), 5 * 4);
+        assert_eq!(store.runs(usize::MAX).expect("runs").len(), KEEP_RUNS);
+    }
+
+    #[test]
+    fn a_damaged_history_says_what_to_do() {
+        let dir = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(dir.path().join(".lian")).expect("writable");
+        std::fs::write(dir.path().join(".lian/lian.db"), "no database at all, but long enough to be read")
+            .expect("writable");
+        let error = Store::open(dir.path()).map(|_| ()).expect_err("it was opened");
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+        assert!(miette::Diagnostic::help(&error).expect("help").to_string().contains("keep it"));
+        let error = Store::open_existing(dir.path()).map(|_| ()).expect_err("it was opened");
+        assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_full_disk_says_so() {
+        let (_dir, store) = store();
+        let pages: i64 = store.connection.query_row("pragma page_count", [], |row| row.get(0)).expect("a number");
+        store.connection.pragma_update(None, "max_page_count", pages).expect("set");
+        let sql = "insert into runs (id, started, state, command) values ('a', 1, 'success', ?1)";
+        let full = store.connection.execute(sql, ["x".repeat(100_000)]).map_err(store.fault()).expect_err("it fitted");
+        assert!(matches!(full, StoreError::DiskFull { .. }), "{full:?}");
+        store.connection.pragma_update(None, "query_only", true).expect("set");
+        let refused = store.connection.execute(sql, ["x"]).map_err(store.fault()).expect_err("it was written");
+        assert!(matches!(refused, StoreError::ReadOnly { .. }), "{refused:?}");
+    }
+
+    /// Every file below a folder with its content and the time of its last change.
+    fn files(folder: &Path) -> std::collections::BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+        let entries = walkdir::WalkDir::new(folder).into_iter().map(|entry| entry.expect("readable"));
+        let look = |entry: walkdir::DirEntry| {
+            let changed = entry.metadata().expect("readable").modified().expect("a time");
+            (entry.path().to_owned(), (std::fs::read(entry.path()).unwrap_or_default(), changed))
+        };
+        entries.map(look).collect()
+    }
+
+    #[test]
+    fn reading_makes_and_changes_nothing() {
+        let dir = tempfile::Builder::new().prefix("50%#? ").tempdir().expect("a folder");
+        assert!(Store::open_existing(dir.path()).expect("nothing").is_none());
+        assert_eq!(files(dir.path()).len(), 1, "something was made");
+        let store = Store::open(dir.path()).expect("a store");
+        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        let alive = Store::open_existing(dir.path()).expect("readable").expect("a store");
+        assert_eq!(alive.find("latest").expect("a run").state, RunState::Running, "a run that goes on is not seen");
+        drop(alive);
+        session.end(Timestamp(9), Tally { state: RunState::Success, counts: [1, 0, 0, 0] }).expect("ended");
+        drop((session, store));
+        let before = files(dir.path());
+        let reader = Store::open_existing(dir.path()).expect("readable").expect("a store");
+        assert_eq!(reader.find("latest").expect("a run").state, RunState::Success);
+        assert_eq!(reader.estimate(&"app".into()), None);
+        assert!(reader.connection.execute("delete from runs", []).is_err(), "it can be written");
+        drop(reader);
+        assert_eq!(files(dir.path()), before);
+    }
+
+    #[test]
+    fn old_builds_are_forgotten_layer_by_layer() {
+        let (_dir, store) = store();
+        let insert = "insert into builds (layer, key, digest, duration_ms, steps, cached, runner_type, at)
+                      values (?1, 'k', 'd', 1, 1, 0, 'local', ?2)";
+        for at in 0..KEEP_BUILDS + 7 {
+            store.connection.execute(insert, params!["app", at]).expect("written");
+        }
+        store.connection.execute(insert, params!["rare", 0]).expect("written");
+        store.prune().expect("pruned");
+        let count = |layer: &str| -> (i64, i64) {
+            let sql = "select count(*), min(at) from builds where layer = ?1";
+            store.connection.query_row(sql, [layer], |row| Ok((row.get(0)?, row.get(1)?))).expect("a number")
+        };
+        assert_eq!((count("app"), count("rare")), ((KEEP_BUILDS, 7), (1, 0)));
+    }
+}

@@ -1,0 +1,173 @@
+//! One run while it lives: its lock, its journal, its logs. Refuses: other runs.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+
+use rusqlite::{Connection, params};
+
+use super::error::StoreError;
+use super::logs::LayerLog;
+use crate::domain::base::{LayerName, LeaseId, RunId, Timestamp};
+use crate::domain::model::{BuildEvent, Measured, RunState};
+use crate::domain::ports::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
+
+/// A run that is going on. Its lock file is held as long as this lives: a run counts as dead only when the lock is free.
+pub struct Session {
+    pub(super) id: RunId,
+    pub(super) state: Mutex<State>,
+    pub(super) database: PathBuf,
+    pub(super) logs: PathBuf,
+    pub(super) lock: File,
+    pub(super) lock_path: PathBuf,
+}
+
+pub(super) struct State {
+    pub connection: Connection,
+    pub seq: i64,
+    /// Where leases come from, as JSON without secrets; leases of none are not kept.
+    pub provider: Option<String>,
+    pub logs: BTreeMap<LayerName, LayerLog>,
+}
+
+/// What a run came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Tally {
+    /// How it ended.
+    pub state: RunState,
+    /// Steps built, reused, failed, and skipped or cancelled.
+    pub counts: [usize; 4],
+}
+
+impl Session {
+    /// The run.
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Says where this run's leases come from: settings as JSON, without secrets. From now on the ledger keeps them, so
+    /// that a later command can give back what a dead run left.
+    pub fn rents_from(&self, provider: String) {
+        self.state().provider = Some(provider);
+    }
+
+    /// Writes down how the run ended and frees its lock.
+    pub fn end(&self, at: Timestamp, tally: Tally) -> Result<(), StoreError> {
+        let mut state = self.state();
+        state.logs.clear();
+        let [built, reused, failed, skipped] = tally.counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
+        let sql =
+            "update runs set ended = ?2, state = ?3, built = ?4, reused = ?5, failed = ?6, skipped = ?7 where id = ?1";
+        let values = params![self.id.as_str(), millis(at), state_word(tally.state), built, reused, failed, skipped];
+        state.connection.execute(sql, values).map_err(StoreError::database(&self.database))?;
+        // The name goes first: whoever opens it afterwards finds a free lock or none.
+        let _ = std::fs::remove_file(&self.lock_path);
+        let _ = rustix::fs::flock(&self.lock, rustix::fs::FlockOperation::Unlock);
+        Ok(())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Journal for Session {
+    fn append(&self, at: Timestamp, kind: JournalKind, json: &str) -> Result<(), JournalError> {
+        let mut state = self.state();
+        let kind = match kind {
+            JournalKind::Start => "start",
+            JournalKind::Input => "input",
+            JournalKind::Effect => "effect",
+            JournalKind::Event => "event",
+        };
+        let seq = state.seq;
+        let sql = "insert into journal (run, seq, at, kind, json) values (?1, ?2, ?3, ?4, ?5)";
+        let mut statement = state.connection.prepare_cached(sql).map_err(journal(&self.database))?;
+        statement.execute(params![self.id.as_str(), seq, millis(at), kind, json]).map_err(journal(&self.database))?;
+        drop(statement);
+        state.seq += 1;
+        Ok(())
+    }
+
+    fn lease(
+        &self,
+        at: Timestamp,
+        lease: &LeaseId,
+        mark: LeaseMark,
+        runner_type: Option<&str>,
+    ) -> Result<(), JournalError> {
+        let state = self.state();
+        let Some(provider) = &state.provider else { return Ok(()) };
+        super::leases::mark(&state.connection, (&self.id, provider), at, (lease, runner_type), mark)
+            .map_err(journal(&self.database))
+    }
+
+    fn progress(&self, layer: &LayerName, progress: &BuildEvent) {
+        let mut state = self.state();
+        if !state.logs.contains_key(layer) {
+            match LayerLog::open(&self.logs, layer.as_str()) {
+                Ok(log) => state.logs.insert(layer.clone(), log),
+                Err(error) => {
+                    tracing::debug!("no log of {layer}: {error}");
+                    return;
+                }
+            };
+        }
+        if let Some(log) = state.logs.get_mut(layer) {
+            log.add(progress);
+        }
+    }
+
+    fn record(&self, build: &BuildRecord) -> Result<(), JournalError> {
+        let sql = "insert into builds
+                     (layer, key, digest, duration_ms, steps, cached, runner_type, at, memory_peak, memory_limit, cpu_ms,
+                      phases)
+                   values (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
+        let counted =
+            |of: fn(&Measured) -> u64| build.measured.as_ref().map(|all| i64::try_from(of(all)).unwrap_or(i64::MAX));
+        let values = params![
+            build.layer.as_str(),
+            build.key.to_string(),
+            build.digest.as_str(),
+            i64::try_from(build.duration.as_millis()).unwrap_or(i64::MAX),
+            build.steps,
+            build.cached,
+            build.runner_type,
+            millis(build.at),
+            counted(|all| all.memory_peak),
+            counted(|all| all.memory_limit),
+            counted(|all| all.cpu_ms),
+            serde_json::to_string(&build.phases).expect("invariant: names and numbers are JSON"),
+        ];
+        self.state().connection.execute(sql, values).map_err(journal(&self.database))?;
+        Ok(())
+    }
+}
+
+/// What a journal that cannot be written means, and what to do about it.
+fn journal(path: &Path) -> impl Fn(rusqlite::Error) -> JournalError {
+    let wrap = StoreError::database(path);
+    move |source| {
+        let cause = source.to_string();
+        let error = wrap(source);
+        let help = miette::Diagnostic::help(&error).map_or_else(String::new, |help| help.to_string());
+        JournalError { message: format!("{error}: {cause}"), help }
+    }
+}
+
+/// SQLite's integers are signed.
+pub(super) fn millis(at: Timestamp) -> i64 {
+    i64::try_from(at.0).unwrap_or(i64::MAX)
+}
+
+/// A state as it is kept.
+pub(super) fn state_word(state: RunState) -> &'static str {
+    match state {
+        RunState::Running => "running",
+        RunState::Success => "success",
+        RunState::Failure => "failure",
+        RunState::Cancelled => "cancelled",
+        RunState::Interrupted => "interrupted",
+    }
+}

@@ -1,0 +1,3 @@
+//! How a runner is reached. Not responsible for: renting it.
+
+pub mod ssh;

@@ -1,0 +1,212 @@
+//! What holds a runner for one connection: a process there that has its lock, hears a heartbeat, and cleans up when that
+//! ends. Refuses: choosing runners.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+
+use super::link::{DISK, Link, PRIVATE, WORKSPACE};
+use crate::domain::model::{Fault, FaultKind};
+
+/// A runner that hears nothing for so many seconds takes the connection for lost: it ends what was going on over it.
+/// Long enough for somebody who looks at something else (Ctrl-Z) and for a link that stalls; see docs/providers/ssh.md.
+const SILENCE: u64 = 50;
+/// How often it hears something.
+const BEAT: Duration = Duration::from_secs(4);
+/// The lock of a runner.
+const LOCK: &str = "/run/lian-build.lock";
+/// Tries to have the lock, a second.
+const TRIES_A_SECOND: u64 = 5;
+/// Somebody who is just done with a runner still cleans up: so long, in tries.
+const CLEANING: u64 = 2 * TRIES_A_SECOND;
+
+/// Ends what steps of builds still run, at most for 5 s: a step outlives its daemon. Only a group that holds steps and nothing
+/// else is looked at: the one that the runner itself names, or the usual ones; never the whole machine, nor one that holds
+/// the daemon. Where the runner names one that is gone, so are its steps: no other group is theirs.
+const END_STEPS: &str = r#"
+end_steps() {
+  g=$(cat /run/lian/cgroup 2>/dev/null)
+  for d in ${g:-/sys/fs/cgroup/lian-build /sys/fs/cgroup/memory/lian-build /sys/fs/cgroup/memory/buildkit \
+    /sys/fs/cgroup/buildkit}; do [ -d "$d" ] && break; d=; done
+  case "$d" in ''|/sys/fs/cgroup|/sys/fs/cgroup/memory) return 0;; esac
+  n=0
+  while [ $n -lt 50 ]; do
+    p=$(find "$d" -name cgroup.procs -exec cat {} + 2>/dev/null | grep -vx 0)
+    [ -n "$p" ] || return 0
+    for q in $p; do [ "$(cat /proc/$q/comm 2>/dev/null)" = buildkitd ] && return 0; done
+    [ -w "$d/cgroup.kill" ] && echo 1 >"$d/cgroup.kill"
+    kill -9 $p 2>/dev/null
+    n=$((n + 1)); sleep 0.1
+  done
+}
+"#;
+
+/// A process on the runner, and the heartbeat that keeps it alive.
+pub(super) struct Guard {
+    _child: openssh::Child<Arc<openssh::Session>>,
+    beat: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.beat.abort();
+    }
+}
+
+/// Waits for the lock, takes it, makes the runner clean and says `taken`. Ends when the heartbeat does: after a silence it
+/// first ends the connection, whose process is its parent and lives as long as it is only silent. What goes on over the
+/// connection ends with it (buildctl's wrapper holds `building`); then everything is cleaned, and last the lock let go.
+fn script(tries: u64) -> String {
+    format!(
+        r#"{END_STEPS}
+command -v flock >/dev/null || {{ echo no_flock; exit 1; }}
+true >>{LOCK} || {{ echo denied; exit 1; }}
+exec 9>>{LOCK}
+n=0; until flock -n 9; do n=$((n + 1)); [ $n -lt {tries} ] || {{ echo busy; exit 1; }}; sleep 0.2; done
+end_steps
+rm -rf {PRIVATE}; find {DISK} -mindepth 1 -delete 2>/dev/null
+mkdir -p -m 700 {PRIVATE} && exec 8>>{PRIVATE}/building || {{ echo denied; exit 1; }}
+echo taken; exec 2>/dev/null
+while heard=$(timeout {SILENCE} head -c 1 8>&- 9>&-); code=$?; [ -n "$heard" ]; do :; done
+[ $code = 0 ] || kill $PPID
+n=0; until flock -n 8 || [ $n -ge 100 ]; do n=$((n + 1)); sleep 0.1; done
+end_steps
+rm -rf {PRIVATE}; find {WORKSPACE} {DISK} -mindepth 1 -delete
+exit 0
+"#
+    )
+}
+
+impl Link {
+    /// Takes the runner for this connection alone, waiting for as long as somebody else has it, and makes it clean: nobody
+    /// else's guard is let in before this one ends.
+    ///
+    /// # Errors
+    /// `lian::remote::busy` where somebody else has it all the time; `lian::remote::denied` and `lian::remote::no_flock`
+    /// where it cannot be taken; `lian::remote::link_lost`.
+    pub async fn take(&self, within: Duration) -> Result<(), Fault> {
+        let script = script(within.as_secs().max(1) * TRIES_A_SECOND);
+        let mut command = openssh::Session::to_raw_command(Arc::clone(&self.session), &script);
+        command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::piped());
+        let mut child = command.spawn().await.map_err(|error| self.lost(&error))?;
+        let mut stdin = child.stdin().take().expect("invariant: standard input is piped");
+        let mut answer = String::new();
+        if let Some(stdout) = child.stdout().take() {
+            let _ = BufReader::new(stdout).read_line(&mut answer).await;
+        }
+        if answer.trim() != "taken" {
+            let mut words = String::new();
+            if let Some(mut stderr) = child.stderr().take() {
+                let _ = stderr.read_to_string(&mut words).await;
+            }
+            return Err(not_taken(self, answer.trim(), words.trim()));
+        }
+        let beat = tokio::spawn(async move {
+            while tokio::io::AsyncWriteExt::write_all(&mut stdin, b".").await.is_ok() {
+                tokio::time::sleep(BEAT).await;
+            }
+        });
+        *self.guard.lock().await = Some(Guard { _child: child, beat });
+        Ok(())
+    }
+
+    /// Whether somebody has taken the runner. One who is just done with it is waited for.
+    ///
+    /// # Errors
+    /// `lian::remote::link_lost`.
+    pub async fn is_taken(&self) -> Result<bool, Fault> {
+        let script = format!(
+            "[ -w {LOCK} ] && command -v flock >/dev/null || exit 0; exec 9>>{LOCK}; n=0; \
+             until flock -s -n 9; do n=$((n + 1)); [ $n -lt {CLEANING} ] || {{ echo taken; exit; }}; sleep 0.2; done"
+        );
+        Ok(self.run(&script).await?.stdout.trim() == "taken")
+    }
+}
+
+/// Why a runner was not taken, by the word that it said.
+fn not_taken(link: &Link, word: &str, words: &str) -> Fault {
+    let name = link.name();
+    let (kind, code, what, help) = match word {
+        "busy" => {
+            let help = "wait for the other run, or give the workflow more hosts";
+            (FaultKind::Infrastructure, "lian::remote::busy", "is in use by another lian-build", help)
+        }
+        "denied" => {
+            let help = "log in as root, or let the user write /run/lian-build, /run/lian-build.lock and /workspace";
+            (FaultKind::Unavailable, "lian::remote::denied", "does not let its user hold it", help)
+        }
+        "no_flock" => {
+            let help = "install it there: it belongs to util-linux";
+            (FaultKind::Unavailable, "lian::remote::no_flock", "has no `flock`", help)
+        }
+        _ => return link.gone(if words.is_empty() { "the runner's guard ended without a word" } else { words }),
+    };
+    let mut fault = Fault::new(kind, code, format!("{name} {what}"));
+    fault.evidence = Some(words.to_owned()).filter(|words| !words.is_empty());
+    fault.help(help)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, Write as _};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    /// The guard as a shell runs it, in a folder of its own.
+    fn guard(folder: &std::path::Path, silence: u64, path: Option<&str>) -> std::process::Child {
+        let root = folder.display();
+        // All its places begin with one of these.
+        let script = ["/run/lian", "/var/lib/lian", "/sys/fs/cgroup", WORKSPACE]
+            .iter()
+            .fold(script(1), |script, place| script.replace(place, &format!("{root}{place}")));
+        let script = script.replace(&format!("timeout {SILENCE}"), &format!("timeout {silence}"));
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some(path) = path {
+            command.env("PATH", path);
+        }
+        command.spawn().expect("a shell")
+    }
+
+    fn word(child: &mut std::process::Child) -> String {
+        let mut line = String::new();
+        std::io::BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("readable");
+        line.trim().to_owned()
+    }
+
+    #[test]
+    fn a_runner_says_why_it_cannot_be_taken() {
+        let folder = tempfile::tempdir().expect("a folder");
+        // There is no `run`: nothing can be written there.
+        let mut denied = guard(folder.path(), 50, None);
+        assert_eq!(word(&mut denied), "denied");
+        assert!(!denied.wait_with_output().expect("it ends").stderr.is_empty(), "no evidence");
+        std::fs::create_dir(folder.path().join("run")).expect("a folder");
+        assert_eq!(word(&mut guard(folder.path(), 50, Some("/nowhere"))), "no_flock");
+        let mut first = guard(folder.path(), 50, None);
+        assert_eq!(word(&mut first), "taken");
+        assert_eq!(word(&mut guard(folder.path(), 50, None)), "busy");
+        drop(first.stdin.take());
+        first.wait().expect("it ends");
+        assert_eq!(word(&mut guard(folder.path(), 50, None)), "taken");
+    }
+
+    #[test]
+    fn a_guard_whose_connection_ends_cleans_after_buildctl_and_kills_nobody() {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir_all(folder.path().join("run")).expect("a folder");
+        let mut child = guard(folder.path(), 50, None);
+        assert_eq!(word(&mut child), "taken");
+        let private = folder.path().join("run/lian-build");
+        let building = std::fs::File::open(private.join("building")).expect("the wrapper's lock");
+        rustix::fs::flock(&building, rustix::fs::FlockOperation::LockShared).expect("locked");
+        child.stdin.take().expect("piped").write_all(b"..").expect("it hears");
+        assert!(child.try_wait().expect("a status").is_none() && private.exists(), "it did not wait for buildctl");
+        drop(building);
+        // Were its parent killed, this test would be.
+        assert!(child.wait().expect("it ends").success());
+        assert!(!private.exists());
+    }
+}

@@ -1,0 +1,198 @@
+//! The `ssh` process that holds the connection. Refuses: asking a person anything, and trusting a host on first use.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, Command};
+
+use crate::domain::ports::SshTarget;
+
+/// Why no connection came about.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Refused {
+    /// There is no `ssh` to connect with.
+    NoSsh(String),
+    /// The host showed another key than the pinned one.
+    HostKey,
+    /// The key to log in with was not accepted.
+    Login(String),
+    /// Nobody answers yet, or not any more.
+    NotThere(String),
+}
+
+/// Something that is known of a runner and makes no sense: told by a pool, or written by hand.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Unfit {
+    /// What it should be.
+    pub what: &'static str,
+    /// What it is.
+    pub value: String,
+}
+
+/// The options of every `ssh` of a runner. Nothing of the user's own configuration counts. The agent travels only with a
+/// command that asks for it: the master must be ready to, and every other command says `-a`. What comes from elsewhere is
+/// held to what it may be: a line more in this file could run a program here.
+pub(super) fn config(target: &SshTarget, alias: &str, folder: &Path) -> Result<String, Unfit> {
+    let unfit = |what, value: &str| Unfit { what, value: value.to_owned() };
+    if !is_word(&target.address, "._-:%") {
+        return Err(unfit("address", &target.address));
+    }
+    if !is_word(&target.user, "._-+@") {
+        return Err(unfit("user", &target.user));
+    }
+    if !is_host_key(&target.host_key) {
+        return Err(unfit("host key", &target.host_key));
+    }
+    if !is_word(alias, "._-") {
+        return Err(unfit("lease", alias));
+    }
+    let known_hosts = folder.join("known_hosts");
+    let path = |path: &Path| argument(path).ok_or_else(|| unfit("path", &path.display().to_string()));
+    let mut text = format!(
+        "Host *\n  HostName {}\n  Port {}\n  User {}\n  HostKeyAlias {alias}\n  UserKnownHostsFile {}\n  \
+         GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  UpdateHostKeys no\n  BatchMode yes\n  \
+         PreferredAuthentications publickey\n  ConnectTimeout 5\n  ServerAliveInterval 5\n  ServerAliveCountMax 3\n  \
+         KexAlgorithms ^curve25519-sha256\n  ForwardX11 no\n  ForwardAgent yes\n  LogLevel ERROR\n",
+        target.address.replace('%', "%%"),
+        target.port,
+        target.user,
+        path(&known_hosts)?,
+    );
+    if let Some(identity) = &target.identity {
+        text.push_str(&format!("  IdentitiesOnly yes\n  IdentityFile {}\n", path(identity)?));
+    }
+    Ok(text)
+}
+
+/// Letters, digits and these, not beginning like an option.
+fn is_word(text: &str, more: &str) -> bool {
+    let sound = text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
+    !text.is_empty() && sound && !text.starts_with('-')
+}
+
+/// As the contract of the workflow's hosts has it: kind and key, nothing else.
+fn is_host_key(text: &str) -> bool {
+    const KINDS: [&str; 5] =
+        ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
+    let Some((kind, key)) = text.split_once(' ') else { return false };
+    let bare = key.trim_end_matches('=');
+    let sound = !bare.is_empty() && bare.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'+' || b == b'/');
+    KINDS.contains(&kind) && sound
+}
+
+/// A path as an argument in ssh's configuration, where `%` and `${` are more than themselves; none where it cannot be said.
+fn argument(path: &Path) -> Option<String> {
+    let text = path.to_str().filter(|text| !text.chars().any(char::is_control) && !text.contains("${"))?;
+    Some(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%")))
+}
+
+/// Starts the master. It ends with its link, with this process, and when dropped.
+pub(super) fn start(folder: &Path) -> std::io::Result<Child> {
+    let mut command = Command::new("ssh");
+    command.arg("-F").arg(folder.join("config")).arg("-S").arg(folder.join("m")).args(["-M", "-N", "runner"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).process_group(0);
+    #[cfg(target_os = "linux")]
+    // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
+    unsafe {
+        command.pre_exec(|| {
+            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
+            Ok(())
+        });
+    }
+    command.spawn()
+}
+
+/// What a master that ended had to say.
+pub(super) async fn last_words(master: &mut Child) -> String {
+    let mut text = String::new();
+    if let Some(mut stderr) = master.stderr.take() {
+        let _ = stderr.read_to_string(&mut text).await;
+    }
+    text.trim().to_owned()
+}
+
+/// Why it ended.
+pub(super) fn refused(words: &str) -> Refused {
+    if words.contains("Host key verification failed") || words.contains("IDENTIFICATION HAS CHANGED") {
+        return Refused::HostKey;
+    }
+    let last = words.lines().last().unwrap_or("ssh ended without a word").trim().to_owned();
+    if words.contains("Permission denied") || words.contains("Too many authentication failures") {
+        return Refused::Login(last);
+    }
+    Refused::NotThere(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_key_is_pinned_and_the_users_configuration_left_out() {
+        let target = SshTarget {
+            address: "fd00::1".into(),
+            port: 2222,
+            user: "root".into(),
+            host_key: "ssh-ed25519 AAAA".into(),
+            identity: Some("/keys/id".into()),
+        };
+        insta::assert_snapshot!(config(&target, "lease-1", Path::new("/tmp/x")).expect("sound"));
+    }
+
+    fn target() -> SshTarget {
+        let (address, user, host_key) = ("h".into(), "root".into(), "ssh-ed25519 AAAA".into());
+        SshTarget { address, port: 22, user, host_key, identity: None }
+    }
+
+    #[test]
+    fn what_a_pool_says_of_a_host_adds_no_line() {
+        let told = |target: &SshTarget| config(target, "l", Path::new("/tmp/x")).map_err(|unfit| unfit.what);
+        for address in ["h\n  ProxyCommand touch /tmp/x", "h x", "", "-oProxyCommand=x", "h\"", "h\t", "${HOME}"] {
+            assert_eq!(told(&SshTarget { address: address.into(), ..target() }), Err("address"), "{address}");
+        }
+        for user in ["root\nLocalCommand x", "a b", "", "-l", "%h", "$USER"] {
+            assert_eq!(told(&SshTarget { user: user.into(), ..target() }), Err("user"), "{user}");
+        }
+        let keys = [
+            "ssh-ed25519 AAAA\n* ssh-ed25519 BBBB",
+            "ssh-ed25519 AAAA x",
+            "ssh-dss AAAA",
+            "ssh-ed25519 ",
+            "",
+            "@cert-authority",
+        ];
+        for key in keys {
+            assert_eq!(told(&SshTarget { host_key: key.into(), ..target() }), Err("host key"), "{key}");
+        }
+        for path in ["/a\nb", "/${HOME}/id"] {
+            assert_eq!(told(&SshTarget { identity: Some(path.into()), ..target() }), Err("path"), "{path}");
+        }
+        let text =
+            told(&SshTarget { address: "fe80::1%eth0".into(), user: "me@there".into(), ..target() }).expect("sound");
+        assert!(text.contains("  HostName fe80::1%%eth0\n  Port 22\n  User me@there\n"), "{text}");
+    }
+
+    #[test]
+    fn ssh_reads_an_identitys_path_as_it_is() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let identity = folder.path().join("a \"b\" \\ %h 'c'");
+        std::fs::write(&identity, "").expect("writable");
+        let target = SshTarget { identity: Some(identity.clone()), ..target() };
+        let file = folder.path().join("config");
+        std::fs::write(&file, config(&target, "l", folder.path()).expect("sound")).expect("writable");
+        let told = std::process::Command::new("ssh").arg("-G").arg("-F").arg(&file).arg("runner").output();
+        let told = String::from_utf8(told.expect("ssh runs").stdout).expect("text");
+        let line = format!("identityfile {}", identity.display().to_string().replace('%', "%%"));
+        assert!(told.lines().any(|found| found == line), "{told}");
+    }
+
+    #[test]
+    fn what_ssh_says_is_understood() {
+        let key = "No ED25519 host key is known for l1 and you have requested strict checking.\nHost key verification failed.";
+        assert_eq!(refused(key), Refused::HostKey);
+        assert!(matches!(refused("root@h: Permission denied (publickey)."), Refused::Login(_)));
+        assert!(matches!(refused("ssh: connect to host h port 22: Connection refused"), Refused::NotThere(_)));
+        assert!(matches!(refused(""), Refused::NotThere(_)));
+    }
+}

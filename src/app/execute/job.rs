@@ -1,0 +1,107 @@
+//! All that is needed to build one layer. Refuses: where the values come from.
+
+use std::collections::BTreeMap;
+
+use super::tasks::store_fault;
+use crate::domain::base::{Digest, LayerName};
+use crate::domain::model::{Fault, FaultKind, FileEntry, KEY_LABEL, KeyParts, LayerKey, Listing, Tool};
+use crate::domain::ports::{BuildRequest, ImageStore, NamedContext};
+
+/// An image of the same catalog that a Dockerfile uses.
+#[derive(Debug, Clone)]
+pub struct ParentImage {
+    /// The name in the Dockerfile, familiar form.
+    pub context: String,
+    /// `<namespace>/<layer>`, or `<namespace>/<layer>-artifacts`.
+    pub image: String,
+    /// The layer that it is made from.
+    pub layer: LayerName,
+    /// The tag of the artifacts image, where that is what is used.
+    pub artifacts: Option<String>,
+}
+
+/// One layer's work, ready to be built once its parents are there.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// `<namespace>/<layer>`.
+    pub image: String,
+    /// The build, but for its parents' images and its staging folder.
+    pub request: BuildRequest,
+    /// Parents within the catalog, by the names that the Dockerfile uses.
+    pub parents: Vec<ParentImage>,
+    /// The key's parts, kept beside the image.
+    pub parts: KeyParts,
+    /// Built though an image of its key may be there.
+    pub forced: bool,
+    /// The key.
+    pub key: LayerKey,
+    /// The context as it was when the plan was made.
+    pub listing: Listing,
+    /// What the image must provide.
+    pub tools: Vec<Tool>,
+    /// What is promoted from it.
+    pub artifact_paths: Vec<String>,
+}
+
+impl Job {
+    /// The build request with its parents at their exact digests. Blocking: it asks the image store.
+    pub fn request_with(
+        &self,
+        images: &dyn ImageStore,
+        digests: &BTreeMap<LayerName, Digest>,
+        staging: &std::path::Path,
+    ) -> Result<BuildRequest, Fault> {
+        let mut request = self.request.clone();
+        staging.clone_into(&mut request.staging);
+        request.labels.insert(KEY_LABEL.to_owned(), self.key.to_string());
+        for parent in &self.parents {
+            let digest = match &parent.artifacts {
+                None => digests.get(&parent.layer).cloned(),
+                Some(tag) => {
+                    let found = images.find(&parent.image, tag).map_err(|error| store_fault("find", &error))?;
+                    found.map(|found| found.digest)
+                }
+            };
+            let Some(digest) = digest else {
+                let message = format!("the image {} of its parent {} is not there", parent.image, parent.layer);
+                return Err(Fault::new(FaultKind::Missing, "lian::drive::no_parent", message)
+                    .help(format!("build it again: lian-build apply --force {}", parent.layer)));
+            };
+            let source = images.source(&parent.image, &digest);
+            request.named_contexts.push(NamedContext { name: parent.context.clone(), source });
+        }
+        Ok(request)
+    }
+}
+
+/// The fault of inputs that changed while they were built, naming the first files; none where they did not.
+pub fn moved(before: &Listing, after: &Listing) -> Option<Fault> {
+    if before == after {
+        return None;
+    }
+    let mut changed = changed_files(&before.files, &after.files);
+    if before.dockerfile != after.dockerfile {
+        changed.insert(0, "its Dockerfile".to_owned());
+    }
+    let first = changed.first().map_or("its ignore file", String::as_str).to_owned();
+    let more = changed.len().saturating_sub(1);
+    let rest = if more > 0 { format!(", +{more} more") } else { String::new() };
+    let fault = Fault::new(
+        FaultKind::ContextMoved,
+        "lian::drive::context_moved",
+        format!("{first}{rest} changed during the build"),
+    );
+    Some(fault.help("nothing was promoted; run it again when the files rest"))
+}
+
+/// Paths that differ between two contexts, sorted.
+fn changed_files(before: &BTreeMap<String, FileEntry>, after: &BTreeMap<String, FileEntry>) -> Vec<String> {
+    let mut changed: Vec<String> = before
+        .iter()
+        .filter(|(path, entry)| after.get(*path) != Some(entry))
+        .map(|(path, _)| path.clone())
+        .chain(after.keys().filter(|path| !before.contains_key(*path)).cloned())
+        .collect();
+    changed.sort();
+    changed
+}

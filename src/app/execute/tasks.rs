@@ -1,0 +1,299 @@
+//! The effects that take time, each as one future that ends in one message. Refuses: touching the run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::job::{Job, moved};
+use super::mask::Mask;
+use super::measure::measured;
+use crate::domain::base::{Digest, LayerName};
+use crate::domain::life::Input;
+use crate::domain::model::{BuildEvent, Fault, FaultKind, Measured};
+use crate::domain::ports::{
+    AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore,
+    ImageStoreError, Lease, Runner, Runners, Staged, StagingFolder, VerifyRequest,
+};
+
+/// What a task hands to the dispatcher.
+pub enum Message {
+    /// Something for the run.
+    Input(Input),
+    /// A runner came: the run is told, the dispatcher keeps it.
+    Lease(Lease, Arc<dyn Runner>),
+    /// A build ended well: the run is told, the dispatcher keeps the staging folder.
+    Built { layer: LayerName, staged: Staging, built: Built, measured: Option<Measured>, claim: Box<dyn Claim> },
+    /// Another run built the same key meanwhile: its image is taken.
+    Found { layer: LayerName, digest: Digest },
+    /// An image holds what it must: the run is told, the dispatcher keeps the artifacts image.
+    Verified { layer: LayerName, artifacts: Option<(Staging, Digest)> },
+    /// A build reports.
+    Progress { layer: LayerName, progress: BuildEvent },
+}
+
+/// How a build ended well.
+enum Done {
+    Built(Staging, Built, Option<Measured>, Box<dyn Claim>),
+    Found(Digest),
+}
+
+/// How often a claimed key is looked at again.
+const CLAIM_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// A staging folder, shared between a task and the dispatcher.
+pub type Staging = Arc<dyn StagingFolder>;
+
+/// What tasks need of the world.
+#[derive(Clone)]
+pub struct Hands {
+    pub provider: Arc<dyn ComputeProvider>,
+    pub runners: Arc<dyn Runners>,
+    pub images: Arc<dyn ImageStore>,
+    pub contexts: Arc<dyn ContextReader>,
+    pub project_root: std::path::PathBuf,
+    pub messages: UnboundedSender<Message>,
+}
+
+impl Hands {
+    /// Rents a runner and connects to it. Once it is not wanted any more, it is not waited for.
+    pub async fn acquire(self, request: AcquireRequest, abandoned: Arc<Notify>) -> Message {
+        let unwanted = || {
+            let message = "the runner is not wanted any more";
+            Fault::new(FaultKind::Infrastructure, "lian::drive::abandoned", message)
+        };
+        // Whatever a dropped request has made, the release that follows finds by the lease's id.
+        let reached = async {
+            let rented = tokio::select! {
+                rented = self.provider.acquire(&request) => rented,
+                () = abandoned.notified() => return Err(unwanted()),
+            };
+            let lease = rented?;
+            let runner = tokio::select! {
+                runner = self.runners.reach(&lease) => runner?,
+                () = abandoned.notified() => return Err(unwanted()),
+            };
+            Ok((lease, runner))
+        };
+        match reached.await {
+            Ok((lease, runner)) => Message::Lease(lease, runner),
+            Err(fault) => Message::Input(Input::LeaseRefused { lease: request.lease, fault }),
+        }
+    }
+
+    /// Brings a layer's context.
+    pub async fn sync(self, layer: LayerName, job: Arc<Job>, runner: Arc<dyn Runner>) -> Message {
+        let mask = Mask::of(&job.request.secrets);
+        Message::Input(match runner.sync(&job.request, &self.sink(&layer, &mask)).await {
+            Ok(()) => Input::Synced { layer },
+            Err(fault) => Input::Faulted { layer, fault },
+        })
+    }
+
+    /// Builds a layer into a fresh staging folder and looks at its context again.
+    pub async fn build(
+        self,
+        layer: LayerName,
+        job: Arc<Job>,
+        runner: Arc<dyn Runner>,
+        digests: BTreeMap<LayerName, Digest>,
+    ) -> Message {
+        let mask = Mask::of(&job.request.secrets);
+        match self.built(&layer, &job, &runner, &digests, &mask).await {
+            Ok(Done::Built(staged, built, measured, claim)) => Message::Built { layer, staged, built, measured, claim },
+            Ok(Done::Found(digest)) => Message::Found { layer, digest },
+            Err(fault) => Message::Input(Input::Faulted { layer, fault: mask.fault(fault) }),
+        }
+    }
+
+    async fn built(
+        &self,
+        layer: &LayerName,
+        job: &Arc<Job>,
+        runner: &Arc<dyn Runner>,
+        digests: &BTreeMap<LayerName, Digest>,
+        mask: &Mask,
+    ) -> Result<Done, Fault> {
+        let claim = self.claim(job).await?;
+        if let Some(digest) = self.built_meanwhile(job, digests).await? {
+            return Ok(Done::Found(digest));
+        }
+        let staged = self.staging().await?;
+        let (images, wanted, digests, folder) =
+            (Arc::clone(&self.images), Arc::clone(job), digests.clone(), staged.path().to_owned());
+        let request = blocking(move || wanted.request_with(&*images, &digests, &folder)).await??;
+        let (builder, sink) = (runner.builder(), self.sink(layer, mask));
+        let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
+        let look =
+            async { blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile)).await };
+        let (built, after, measured) = measured(&**runner, &sink, builder.build(&request, &sink), look).await;
+        let built = built?;
+        let after =
+            after?.map_err(|error| Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", chain(&error)))?;
+        match moved(&job.listing, &after) {
+            Some(fault) => Err(fault),
+            None => Ok(Done::Built(staged, built, measured, claim)),
+        }
+    }
+
+    /// The right to build a key, waited for while another run builds it.
+    async fn claim(&self, job: &Job) -> Result<Box<dyn Claim>, Fault> {
+        loop {
+            let (images, key) = (Arc::clone(&self.images), job.key.clone());
+            match blocking(move || images.claim(&key)).await?.map_err(|error| store_fault("staging", &error))? {
+                Some(claim) => return Ok(claim),
+                None => tokio::time::sleep(CLAIM_PAUSE).await,
+            }
+        }
+    }
+
+    /// The image of this key that another run promoted since the plan was made, if it stands on the same parents.
+    async fn built_meanwhile(&self, job: &Job, digests: &BTreeMap<LayerName, Digest>) -> Result<Option<Digest>, Fault> {
+        if job.forced {
+            return Ok(None);
+        }
+        let (images, image, key) = (Arc::clone(&self.images), job.image.clone(), job.key.clone());
+        let looked = blocking(move || {
+            let found = images.find(&image, &key.tag())?.filter(|found| found.key.as_ref() == Some(&key));
+            let record = images.record(&image, &key.tag())?;
+            Ok::<_, ImageStoreError>(found.zip(record))
+        });
+        let found = looked.await?.map_err(|error| store_fault("find", &error))?;
+        let same = |(layer, digest): (&LayerName, &Digest)| digests.get(layer) == Some(digest);
+        Ok(found.filter(|(_, record)| record.built_on.iter().all(same)).map(|(found, _)| found.digest))
+    }
+
+    /// Checks a built image and makes its artifacts image.
+    pub async fn verify(
+        self,
+        layer: LayerName,
+        job: Arc<Job>,
+        runner: Arc<dyn Runner>,
+        image: ImageSource,
+        platform: String,
+    ) -> Message {
+        match self.verified(&layer, &job, &runner, image, platform).await {
+            Ok(artifacts) => Message::Verified { layer, artifacts },
+            Err(fault) => Message::Input(Input::Faulted { layer, fault }),
+        }
+    }
+
+    async fn verified(
+        &self,
+        layer: &LayerName,
+        job: &Job,
+        runner: &Arc<dyn Runner>,
+        image: ImageSource,
+        platform: String,
+    ) -> Result<Option<(Staging, Digest)>, Fault> {
+        if job.tools.is_empty() && job.artifact_paths.is_empty() {
+            return Ok(None);
+        }
+        let staged = self.staging().await?;
+        let configs = self.configs(job, &image, &platform).await?;
+        let pushed = job.request.push.is_some();
+        let push_artifacts = pushed.then(|| self.images.push_target(&format!("{}-artifacts", job.image))).flatten();
+        let request = VerifyRequest {
+            image,
+            platform,
+            tools: job.tools.clone(),
+            artifact_paths: job.artifact_paths.clone(),
+            staging: staged.path().to_owned(),
+            push_artifacts,
+            labels: BTreeMap::from([(crate::domain::model::KEY_LABEL.to_owned(), job.key.to_string())]),
+            configs,
+        };
+        let artifacts = runner.builder().verify(&request, &self.sink(layer, &Mask::default())).await?;
+        Ok(artifacts.map(|digest| (staged, digest)))
+    }
+
+    /// What an image that its builder pushed says of its processes: the builder has no copy to read.
+    async fn configs(
+        &self,
+        job: &Job,
+        image: &ImageSource,
+        platforms: &str,
+    ) -> Result<BTreeMap<String, ImageConfig>, Fault> {
+        let ImageSource::Registry { digest, .. } = image else { return Ok(BTreeMap::new()) };
+        let (images, name, digest) = (Arc::clone(&self.images), job.image.clone(), digest.clone());
+        let platforms: Vec<String> = platforms.split(',').map(str::to_owned).collect();
+        let read = move || {
+            let config =
+                |platform: String| Ok(images.config(&name, &digest, &platform)?.map(|config| (platform, config)));
+            let configs = platforms.into_iter().filter_map(|platform| config(platform).transpose());
+            configs.collect::<Result<_, ImageStoreError>>()
+        };
+        blocking(read).await?.map_err(|error| store_fault("find", &error))
+    }
+
+    /// Moves the tags.
+    pub async fn promote(self, layer: LayerName, staged: Staged, keep: Vec<Staging>) -> Message {
+        let images = Arc::clone(&self.images);
+        let done = blocking(move || {
+            let done = images.promote(&staged);
+            drop(keep);
+            done
+        });
+        let input = match done.await {
+            Ok(Ok(())) => Input::Promoted { layer },
+            Ok(Err(error)) => Input::Faulted { layer, fault: store_fault("promote", &error) },
+            Err(fault) => Input::Faulted { layer, fault },
+        };
+        Message::Input(input)
+    }
+
+    /// Gives a runner back.
+    pub async fn release(self, lease: crate::domain::base::LeaseId) -> Message {
+        Message::Input(match self.provider.release(&lease).await {
+            Ok(()) => Input::Released { lease },
+            Err(fault) => Input::ReleaseFailed { lease, message: fault.message },
+        })
+    }
+
+    async fn staging(&self) -> Result<Staging, Fault> {
+        let images = Arc::clone(&self.images);
+        let staged = blocking(move || images.staging()).await?.map_err(|error| store_fault("staging", &error))?;
+        Ok(Arc::from(staged))
+    }
+
+    fn sink(&self, layer: &LayerName, mask: &Mask) -> impl Fn(BuildEvent) + Send + Sync + use<> {
+        let (messages, layer, mask) = (self.messages.clone(), layer.clone(), mask.clone());
+        move |progress| {
+            let progress = mask.event(progress);
+            // The dispatcher is gone only after the run ended: then nobody listens any more.
+            let _ = messages.send(Message::Progress { layer: layer.clone(), progress });
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| bug(&error.to_string()))
+}
+
+/// A fault that is lian-build's own.
+pub fn bug(message: &str) -> Fault {
+    Fault::new(FaultKind::Bug, "lian::drive::bug", format!("lian-build failed: {message}"))
+        .help("this is a bug in lian-build; please report it with the output of `lian-build logs`")
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+/// The image store's failure as a step's: the disk's matter, and the same the next time.
+pub fn store_fault(what: &str, error: &ImageStoreError) -> Fault {
+    let fault = Fault::new(FaultKind::Unavailable, &format!("lian::registries::{what}"), chain(error));
+    match miette::Diagnostic::help(error) {
+        Some(help) => fault.help(help.to_string()),
+        None => fault,
+    }
+}

@@ -1,0 +1,338 @@
+//! The dispatcher against a world of fakes: providers that never answer, builds that never end, panics. Refuses: real tools.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
+use crate::domain::life::{Input, Limits, Place, Run, StepSpec, StopLevel};
+use crate::domain::model::{
+    Event, EventBody, Fault, FaultKind, ImageRecord, KeyParts, LayerKey, Listing, Offer, Outcome, RunOutcome, Size,
+};
+use crate::domain::ports::*;
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trouble {
+    None,
+    /// No runner is ever granted, and somebody stops the run while it waits.
+    NoAnswer,
+    /// A build goes on for ever.
+    Endless,
+    /// A build panics.
+    Panic,
+}
+
+/// One fake for all that a run is carried out with; it notes what was asked of it.
+#[derive(Debug)]
+struct Fake {
+    trouble: Trouble,
+    notes: Mutex<Vec<String>>,
+    lines: Mutex<Vec<(Timestamp, JournalKind, String)>>,
+    staging: tempfile::TempDir,
+    stops: Mutex<Option<mpsc::UnboundedSender<StopLevel>>>,
+}
+
+impl Fake {
+    fn new(trouble: Trouble) -> Arc<Self> {
+        let staging = tempfile::tempdir().expect("a folder");
+        let (notes, lines, stops) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Arc::new(Self { trouble, notes, lines, staging, stops })
+    }
+
+    fn note(&self, what: String) {
+        self.notes.lock().expect("whole").push(what);
+    }
+
+    fn noted(&self) -> Vec<String> {
+        self.notes.lock().expect("whole").clone()
+    }
+}
+
+/// The fake behind traits that hand it out shared.
+#[derive(Clone)]
+struct Shared(Arc<Fake>);
+
+#[async_trait]
+impl ComputeProvider for Shared {
+    async fn offers(&self) -> Result<Vec<Offer>, Fault> {
+        Ok(Vec::new())
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+        self.0.note(format!("acquire {} {}", request.lease, request.platform));
+        if self.0.trouble == Trouble::NoAnswer {
+            let stops = self.0.stops.lock().expect("whole").clone();
+            stops.expect("a run").send(StopLevel::Cancel).expect("the run listens");
+            std::future::pending::<()>().await;
+        }
+        let Size { runner_type, cpu, memory_gb, .. } = request.size.clone();
+        let offer = Offer { runner_type, cpu, memory_gb, platform: request.platform.clone(), price: None };
+        Ok(Lease { id: request.lease.clone(), offer, reach: Reach::Here, ready_by: None })
+    }
+
+    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
+        self.0.note(format!("release {lease}"));
+        Ok(())
+    }
+
+    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
+        Ok(Vec::new())
+    }
+}
+
+#[async_trait]
+impl Runners for Shared {
+    async fn reach(&self, _lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
+        Ok(Arc::new(self.clone()))
+    }
+}
+
+#[async_trait]
+impl Counters for Shared {
+    async fn usage(&self) -> Result<Usage, Fault> {
+        Ok(Usage::default())
+    }
+}
+
+#[async_trait]
+impl Runner for Shared {
+    async fn sync(&self, _request: &BuildRequest, _sink: &BuildSink<'_>) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn builder(&self) -> Arc<dyn Builder> {
+        Arc::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Builder for Shared {
+    async fn build(&self, request: &BuildRequest, _sink: &BuildSink<'_>) -> Result<Built, Fault> {
+        match self.0.trouble {
+            Trouble::Endless => std::future::pending().await,
+            Trouble::Panic => panic!("a bug of ours"),
+            _ => {}
+        }
+        Ok(Built { digest: Digest::of("image"), steps: 1, cached: 0, platform: request.platform.clone() })
+    }
+
+    async fn verify(&self, _request: &VerifyRequest, _sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
+        Ok(None)
+    }
+}
+
+impl StagingFolder for Shared {
+    fn path(&self) -> &Path {
+        self.0.staging.path()
+    }
+}
+
+impl Claim for Shared {}
+
+impl ImageStore for Shared {
+    fn find(&self, _name: &str, _tag: &str) -> Result<Option<Found>, ImageStoreError> {
+        Ok(None)
+    }
+
+    fn record(&self, _name: &str, _tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
+        Ok(None)
+    }
+
+    fn point(&self, _name: &str, _tag: &str, _key: &LayerKey) -> Result<bool, ImageStoreError> {
+        Ok(false)
+    }
+
+    fn claim(&self, _key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
+        Ok(Some(Box::new(self.clone())))
+    }
+
+    fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn source(&self, name: &str, digest: &Digest) -> ImageSource {
+        ImageSource::Registry { name: name.to_owned(), digest: digest.clone() }
+    }
+
+    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
+        self.0.note(format!("promote {}", staged.name));
+        Ok(())
+    }
+}
+
+impl ContextReader for Shared {
+    fn list(&self, _root: &Path, _context: &Path, _dockerfile: &Path) -> Result<Listing, ContextError> {
+        Ok(listing())
+    }
+}
+
+impl Journal for Shared {
+    fn append(&self, at: Timestamp, kind: JournalKind, json: &str) -> Result<(), JournalError> {
+        self.0.lines.lock().expect("whole").push((at, kind, json.to_owned()));
+        Ok(())
+    }
+
+    fn lease(&self, _: Timestamp, _: &LeaseId, _: LeaseMark, _: Option<&str>) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    fn progress(&self, _layer: &LayerName, _progress: &crate::domain::model::BuildEvent) {}
+
+    fn record(&self, _build: &BuildRecord) -> Result<(), JournalError> {
+        Ok(())
+    }
+}
+
+/// Keeps the ends of steps.
+#[derive(Default)]
+struct Watching {
+    ends: BTreeMap<LayerName, (Outcome, Option<Fault>)>,
+}
+
+impl Observer for Watching {
+    fn event(&mut self, event: &Event) {
+        if let EventBody::StepFinished(end) = &event.body {
+            self.ends.insert(end.layer.clone(), (end.outcome, end.fault.clone()));
+        }
+    }
+}
+
+fn listing() -> Listing {
+    Listing { files: BTreeMap::new(), bytes: 0, dockerfile: Digest::of("FROM scratch"), ignore: None }
+}
+
+fn job(layer: &str) -> Job {
+    let platform = "linux/amd64,linux/arm64".to_owned();
+    let parts = KeyParts {
+        schema: 1,
+        layer: layer.into(),
+        dockerfile: Digest::of("FROM scratch"),
+        ignore: None,
+        target: None,
+        files: BTreeMap::new(),
+        build_args: BTreeMap::new(),
+        platform: platform.clone(),
+        frontend: None,
+        secret_ids: Vec::new(),
+        ssh_ids: Vec::new(),
+        labels: BTreeMap::new(),
+        tools: Vec::new(),
+        artifact_paths: Vec::new(),
+        parents: BTreeMap::new(),
+    };
+    let request = BuildRequest {
+        context: PathBuf::new(),
+        dockerfile: PathBuf::new(),
+        target: None,
+        build_args: BTreeMap::new(),
+        platform,
+        labels: BTreeMap::new(),
+        secrets: Vec::new(),
+        ssh: Vec::new(),
+        named_contexts: Vec::new(),
+        frontend: None,
+        staging: PathBuf::new(),
+        push: None,
+    };
+    Job {
+        image: format!("test/{layer}"),
+        request,
+        parents: Vec::new(),
+        key: parts.key(),
+        parts,
+        forced: false,
+        listing: listing(),
+        tools: Vec::new(),
+        artifact_paths: Vec::new(),
+    }
+}
+
+fn spec(layer: &str, parents: &[&str]) -> StepSpec {
+    let tier = "language_default".to_owned();
+    StepSpec {
+        layer: layer.into(),
+        parents: parents.iter().map(|parent| LayerName::from(*parent)).collect(),
+        reuse: None,
+        place: Place { platform: "linux/arm64".into(), namespace: String::new() },
+        sizes: vec![Size { runner_type: "t".into(), cpu: 2, memory_gb: 4, time_budget_min: 30, tier }],
+    }
+}
+
+/// Two layers, one on the other, carried out in this world.
+async fn carried(fake: &Arc<Fake>) -> (Run, Watching) {
+    let shared = Shared(Arc::clone(fake));
+    let run = Run::new(RunId::from("r"), vec![spec("base", &[]), spec("app", &["base"])], limits());
+    let jobs = ["base", "app"].into_iter().map(|layer| (LayerName::from(layer), job(layer))).collect();
+    let world = World {
+        provider: Arc::new(shared.clone()),
+        runners: Arc::new(shared.clone()),
+        images: Arc::new(shared.clone()),
+        contexts: Arc::new(shared.clone()),
+        journal: Arc::new(shared),
+        project_root: PathBuf::new(),
+        max_lifetime: Duration::from_secs(3600),
+    };
+    let (sender, stops) = mpsc::unbounded_channel();
+    *fake.stops.lock().expect("whole") = Some(sender);
+    let mut watching = Watching::default();
+    let driven = drive(RunId::from("r"), run, jobs, BTreeMap::new(), world, &mut watching, stops);
+    // The clock is paused: it moves on only where everybody waits for it.
+    let finished = tokio::time::timeout(Duration::from_secs(24 * 3600), driven).await.expect("the run ends");
+    (finished.run, watching)
+}
+
+fn limits() -> Limits {
+    Limits { packed: true, ..Limits::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_no_provider() {
+    let fake = Fake::new(Trouble::NoAnswer);
+    let (run, _) = carried(&fake).await;
+    assert_eq!(run.outcome(), RunOutcome::Cancelled);
+    assert_eq!(fake.noted(), ["acquire r-1 linux/arm64", "release r-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_build_over_its_time_budget_is_ended_and_its_runner_given_back() {
+    let fake = Fake::new(Trouble::Endless);
+    let started = tokio::time::Instant::now();
+    let (run, watching) = carried(&fake).await;
+    assert_eq!(started.elapsed().as_secs(), 30 * 60);
+    assert_eq!(run.outcome(), RunOutcome::Failure);
+    let (_, fault) = &watching.ends[&LayerName::from("base")];
+    assert_eq!(fault.as_ref().map(|fault| fault.code.as_str()), Some("lian::life::over_budget"));
+    assert_eq!(fake.noted(), ["acquire r-1 linux/arm64", "release r-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bug_gives_runners_back_and_is_told_as_one() {
+    let fake = Fake::new(Trouble::Panic);
+    let (run, watching) = carried(&fake).await;
+    assert_eq!(run.faults().collect::<Vec<_>>(), [FaultKind::Bug]);
+    let (_, fault) = &watching.ends[&LayerName::from("base")];
+    assert_eq!(fault.as_ref().map(|fault| fault.code.as_str()), Some("lian::drive::bug"));
+    assert_eq!(fake.noted(), ["acquire r-1 linux/arm64", "release r-1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_runner_takes_one_layer_after_the_other_and_the_journal_replays_the_run() {
+    let fake = Fake::new(Trouble::None);
+    let (run, _) = carried(&fake).await;
+    assert_eq!(run.outcome(), RunOutcome::Success);
+    assert_eq!(fake.noted(), ["acquire r-1 linux/arm64", "promote test/base", "promote test/app", "release r-1"]);
+    let lines = fake.lines.lock().expect("whole").clone();
+    let (_, first, begun) = &lines[0];
+    assert_eq!(*first, JournalKind::Start);
+    let mut again: Run = serde_json::from_str(begun).expect("a run");
+    for (at, _, json) in lines.iter().filter(|(_, kind, _)| *kind == JournalKind::Input) {
+        again.on(*at, serde_json::from_str::<Input>(json).expect("an input"));
+    }
+    assert_eq!(again, run);
+}

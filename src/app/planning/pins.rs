@@ -1,0 +1,117 @@
+//! What each external image means: a substitute, a pin of `lian.lock`, or what its tag means now. Refuses: moving a pin
+//! (only `update` does).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::adapters::registry;
+use crate::adapters::store;
+use crate::app::config::Settings;
+use crate::app::{Error, UsageError};
+use crate::domain::base::Digest;
+use crate::domain::model::{ImageRef, Pin};
+use crate::domain::ports::ImageSource;
+
+/// External images at their exact digests.
+#[derive(Debug, Clone, Default)]
+pub struct Pins {
+    /// By the reference in full, its digest included where it has one.
+    pub sources: BTreeMap<String, ImageSource>,
+    /// Pins that the lock lacks: `apply` adds them, `plan` does not.
+    pub missing: BTreeMap<String, Pin>,
+}
+
+impl Pins {
+    /// The digest of an image.
+    pub fn digest(&self, image: &ImageRef) -> Option<&Digest> {
+        self.sources.get(&image.to_string()).map(|source| match source {
+            ImageSource::Layout { digest, .. } | ImageSource::Registry { digest, .. } => digest,
+        })
+    }
+}
+
+/// Finds every image's digest; asks a registry only for those that neither a substitute nor the lock knows.
+pub fn find(settings: &Settings, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
+    let lock = store::read_lock(&settings.lock)?.unwrap_or_default();
+    let mut pins = Pins::default();
+    let mut unknown = Vec::new();
+    for image in images {
+        let name = image.normalised();
+        let full = image.to_string();
+        if let Some(substitute) = settings.base_images.get(&name) {
+            let source = substitute.source(&settings.platform).map_err(Error::configuration)?;
+            pins.sources.insert(full, source);
+        } else if let Some(digest) = &image.digest {
+            let digest = digest.parse().map_err(|error| {
+                Error::configuration(UsageError::BaseImage { given: image.to_string(), what: format!("{error}") })
+            })?;
+            pins.sources.insert(full, ImageSource::Registry { name: image.name(), digest });
+        } else if let Some(pin) = lock.images.get(&name) {
+            let source = ImageSource::Registry { name: image.name(), digest: pin.digest.clone() };
+            pins.sources.insert(full, source);
+        } else {
+            unknown.push(image);
+        }
+    }
+    for (image, digest) in resolve_all(&unknown)? {
+        let source = ImageSource::Registry { name: image.name(), digest: digest.clone() };
+        pins.sources.insert(image.to_string(), source);
+        pins.missing.insert(image.normalised(), Pin { digest });
+    }
+    Ok(pins)
+}
+
+/// Adds the pins that the lock lacks.
+pub fn add_missing(settings: &Settings, pins: &Pins) -> Result<(), Error> {
+    if pins.missing.is_empty() {
+        return Ok(());
+    }
+    store::change_lock(&settings.lock, |lock| {
+        for (name, pin) in &pins.missing {
+            lock.images.entry(name.clone()).or_insert_with(|| pin.clone());
+        }
+    })?;
+    Ok(())
+}
+
+/// What an image's tag means now.
+pub fn resolve(image: &ImageRef) -> Result<Digest, Error> {
+    let mut found = resolve_all(&[image])?;
+    Ok(found.pop().expect("invariant: one image was asked for").1)
+}
+
+/// What the tags of several images mean now, asked for at once; all that cannot be told are told together.
+fn resolve_all(images: &[&ImageRef]) -> Result<Vec<(ImageRef, Digest)>, Error> {
+    if images.is_empty() {
+        return Ok(Vec::new());
+    }
+    let runtime = crate::app::runtime()?;
+    let answers = runtime.block_on(async {
+        let asked: Vec<_> = images.iter().map(|image| (*image).clone()).collect();
+        let tasks = asked.into_iter().map(|image| {
+            tokio::spawn(async move {
+                let answer = registry::resolve(&image).await;
+                (image, answer)
+            })
+        });
+        let mut answers = Vec::new();
+        for task in tasks.collect::<Vec<_>>() {
+            answers.push(task.await.expect("invariant: asking a registry does not panic"));
+        }
+        answers
+    });
+    let (mut found, mut failed) = (Vec::new(), Vec::new());
+    for (image, answer) in answers {
+        match answer {
+            Ok(digest) => found.push((image, digest)),
+            Err(error) => failed.push(error),
+        }
+    }
+    match failed.len() {
+        0 => Ok(found),
+        1 => Err(Error::unavailable(failed.remove(0))),
+        _ => {
+            let what = failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+            Err(Error::unavailable(UsageError::Unresolved { what }))
+        }
+    }
+}

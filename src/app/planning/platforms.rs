@@ -1,0 +1,97 @@
+//! Which layers are built for another platform than the first offer's, because a runner type was named that is of another
+//! one. Refuses: layers that name their platforms themselves.
+
+use std::collections::BTreeMap;
+
+use super::specs;
+use crate::app::Error;
+use crate::app::config::Settings;
+use crate::app::planning::survey::Survey;
+use crate::app::runners::rent::Renting;
+use crate::domain::base::LayerName;
+use crate::domain::model::{BuildSpec, Declared};
+use crate::domain::sizing;
+
+/// A layer's runner type and its parents disagree.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error(
+    "layer `{layer}` asks for `{runner_type}`, which is {platform}, and stands on `{parent}`, which is built for {other}"
+)]
+#[diagnostic(
+    code(lian::cli::platforms),
+    help(
+        "name a runner type for {other} in the .build-spec.ncl of `{layer}`, or one for {platform} in that of `{parent}`"
+    )
+)]
+struct Disagreement {
+    layer: LayerName,
+    runner_type: String,
+    platform: String,
+    parent: LayerName,
+    other: String,
+}
+
+/// Takes the survey, and takes it once more where a runner type decides a platform: that is part of what a Dockerfile means.
+pub fn survey(
+    settings: &mut Settings,
+    renting: &Renting,
+    take: impl Fn(&Settings) -> Result<Survey, Error>,
+) -> Result<Survey, Error> {
+    settings.platform = renting.platform();
+    let survey = take(settings)?;
+    settings.platforms = decided(settings, renting, &survey)?;
+    let Some(first) = settings.platforms.values().next().cloned() else { return Ok(survey) };
+    let of = |declared: &Declared| settings.platforms.get(&declared.layer.name);
+    if survey.catalog.layers.iter().all(|declared| of(declared) == Some(&first)) {
+        // Then it is that of external images, too.
+        (settings.platform, settings.platforms) = (first, BTreeMap::new());
+    }
+    take(settings)
+}
+
+/// The platforms of layers that are built for another one than the first offer's.
+fn decided(settings: &Settings, renting: &Renting, survey: &Survey) -> Result<BTreeMap<LayerName, String>, Error> {
+    let mut decided: BTreeMap<LayerName, String> = BTreeMap::new();
+    let mixed = renting.offers.iter().any(|offer| offer.platform != settings.platform);
+    let Some(graph) = survey.graph.as_ref().filter(|_| mixed) else { return Ok(decided) };
+    let targets: Vec<LayerName> = settings.targets.iter().map(|name| LayerName::new(name.clone())).collect();
+    let graph = &match targets.as_slice() {
+        [] => graph.clone(),
+        targets => graph.with_targets(targets).map_err(Error::configuration)?,
+    };
+    let by_name: BTreeMap<&LayerName, &Declared> =
+        survey.catalog.layers.iter().map(|declared| (&declared.layer.name, declared)).collect();
+    let specs = specs::read(settings, graph.layers().map(|layer| by_name[layer]))?;
+    for layer in graph.layers().filter(|layer| by_name[*layer].layer.platforms.is_empty()) {
+        let own = specs.get(layer).map(|spec| named(spec, by_name[layer], renting)).transpose()?.flatten();
+        let of_parent = |parent: &LayerName| match by_name[parent].layer.platforms.as_slice() {
+            [] => Some(decided.get(parent).unwrap_or(&settings.platform).clone()),
+            // What is built for several has its own way of being the right one.
+            [one] => Some(one.clone()),
+            _ => None,
+        };
+        let parents: Vec<(&LayerName, String)> =
+            graph.parents(layer).into_iter().filter_map(|parent| Some((parent, of_parent(parent)?))).collect();
+        if let Some((runner_type, platform)) = &own
+            && let Some((parent, other)) = parents.iter().find(|(_, other)| other != platform)
+        {
+            let (layer, parent, other) = (layer.clone(), (*parent).clone(), other.clone());
+            let (runner_type, platform) = (runner_type.clone(), platform.clone());
+            return Err(Error::configuration(Disagreement { layer, runner_type, platform, parent, other }));
+        }
+        let inherited = || parents.into_iter().next().map(|(_, platform)| platform);
+        let platform = own.map(|(_, platform)| platform).or_else(inherited);
+        if let Some(platform) = platform.filter(|platform| *platform != settings.platform) {
+            decided.insert(layer.clone(), platform);
+        }
+    }
+    Ok(decided)
+}
+
+/// The runner type that a specification names, with its platform.
+fn named(spec: &BuildSpec, declared: &Declared, renting: &Renting) -> Result<Option<(String, String)>, Error> {
+    let size = sizing::wanted(Some(spec), declared.layer.language.as_deref(), &renting.offers)
+        .map_err(Error::configuration)?;
+    let offer = spec.runner_type.as_ref().and_then(|_| sizing::named(&size, &renting.offers));
+    Ok(offer.map(|offer| (offer.runner_type.clone(), offer.platform.clone())))
+}

@@ -1,0 +1,154 @@
+//! Gives back what dead runs left. Refuses: touching the leases of a run that lives.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::runners::rent::{self, Remembered};
+use crate::adapters::store::{OpenLease, Store, StoreError};
+use crate::app::{Error, runtime};
+use crate::domain::base::LeaseId;
+use crate::domain::model::Fault;
+use crate::domain::ports::ComputeProvider;
+use crate::system::now;
+
+/// A create call that was not answered may still come true at the provider, and may have been made long after it was
+/// written down: what it may have left is looked for once more, so long after the first look.
+const SETTLED: Duration = Duration::from_secs(10);
+/// Tries of one release before it counts as stuck for this command.
+const TRIES: u32 = 4;
+/// The pause before the second of them; doubled each time.
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What came of the leases of dead runs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Given back.
+    pub released: Vec<LeaseId>,
+    /// Given back as far as one can see; looked for again a little later.
+    pub settling: Vec<LeaseId>,
+    /// Not given back, and why.
+    pub stuck: Vec<(LeaseId, String)>,
+}
+
+impl Recovered {
+    /// What is stuck now and was not at an earlier look.
+    pub fn newly_stuck<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a (LeaseId, String)> {
+        self.stuck.iter().filter(|(lease, _)| earlier.stuck.iter().all(|(known, _)| known != lease))
+    }
+}
+
+/// Gives back every lease of a dead run, each at the provider that it was asked of.
+pub async fn recover(store: &Store, project_root: &Path) -> Result<Recovered, Error> {
+    let mut recovered = Recovered::default();
+    let mut providers: BTreeMap<String, Result<Remembered, String>> = BTreeMap::new();
+    for lease in store.open_leases()?.into_iter().filter(|lease| !lease.alive) {
+        let provider = providers
+            .entry(lease.provider.clone())
+            .or_insert_with(|| rent::remembered(&lease.provider, project_root).map_err(|failure| failure.to_string()));
+        let released = match provider {
+            Ok(remembered) => give_back_there(remembered, &lease.lease).await,
+            Err(why) => Err(why.clone()),
+        };
+        match released {
+            Ok(found) if found || is_settled(&lease) => {
+                written(store.forget_lease(&lease.lease));
+                recovered.released.push(lease.lease);
+            }
+            Ok(_) => {
+                if lease.state != "settling" {
+                    written(store.lease_is_settling(&lease.lease, now()));
+                }
+                recovered.settling.push(lease.lease);
+            }
+            Err(why) => {
+                written(store.lease_is_stuck(&lease.lease, now()));
+                recovered.stuck.push((lease.lease, why));
+            }
+        }
+    }
+    Ok(recovered)
+}
+
+/// A ledger that cannot be written is no reason to leave the other runners where they are: they are given back once more
+/// by the next command, which does no harm.
+fn written(result: Result<(), StoreError>) {
+    if let Err(error) = result {
+        tracing::warn!("the ledger of leases: {error}");
+    }
+}
+
+/// What was granted is gone once it is given back. What was only asked for, as far as one knows, is looked for twice.
+fn is_settled(lease: &OpenLease) -> bool {
+    lease.state == "held" || (lease.state == "settling" && now().since(lease.changed) >= SETTLED)
+}
+
+/// Gives back with the credentials of now. Where a run rented with others and these find nothing, nothing is known; where
+/// they do, that was it. Says whether it was found for certain.
+async fn give_back_there(remembered: &Remembered, lease: &LeaseId) -> Result<bool, String> {
+    let provider = &*remembered.provider;
+    if remembered.elsewhere {
+        let owned = provider.owned().await.map_err(|fault| fault.message)?;
+        if !owned.iter().any(|owned| owned.lease == *lease) {
+            return Err(
+                "it was rented with another token, or at another address, and with these it is not to be found; \
+                        use the token of that project"
+                    .to_owned(),
+            );
+        }
+    }
+    give_back(provider, lease).await.map_err(|fault| fault.message)?;
+    Ok(remembered.elsewhere)
+}
+
+/// Gives back what dead runs of a project left, before all else that can fail. A project without a history has no such
+/// runs.
+pub fn recover_before_run(project_root: &Path) -> Result<Recovered, Error> {
+    let Some(store) = ledger(project_root)? else { return Ok(Recovered::default()) };
+    runtime()?.block_on(recover(&store, project_root))
+}
+
+/// The ledger, to be written; none where there is no history yet.
+fn ledger(project_root: &Path) -> Result<Option<Store>, StoreError> {
+    Store::is_there(project_root).then(|| Store::open(project_root)).transpose()
+}
+
+/// Looks once more for what had to settle.
+pub fn recover_after_run(project_root: &Path) -> Result<Recovered, Error> {
+    let Some(store) = ledger(project_root)? else { return Ok(Recovered::default()) };
+    runtime()?.block_on(recover(&store, project_root))
+}
+
+/// How many leases of dead runs wait to be given back.
+pub fn waiting(project_root: &Path) -> usize {
+    let Ok(Some(store)) = Store::open_existing(project_root) else { return 0 };
+    store.open_leases().unwrap_or_default().into_iter().filter(|lease| !lease.alive).count()
+}
+
+/// As [`recover`], waiting for what has to settle.
+pub async fn recover_all(store: &Store, project_root: &Path) -> Result<Recovered, Error> {
+    let mut all = Recovered::default();
+    loop {
+        let recovered = recover(store, project_root).await?;
+        all.released.extend(recovered.released);
+        all.stuck = recovered.stuck;
+        if recovered.settling.is_empty() {
+            return Ok(all);
+        }
+        tokio::time::sleep(SETTLED).await;
+    }
+}
+
+/// Releases, trying again for a while.
+pub async fn give_back(provider: &dyn ComputeProvider, lease: &LeaseId) -> Result<(), Fault> {
+    let mut pause = PAUSE;
+    for _ in 1..TRIES {
+        match provider.release(lease).await {
+            Ok(()) => return Ok(()),
+            Err(fault) => tracing::debug!(%lease, "not given back yet: {}", fault.message),
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    provider.release(lease).await
+}

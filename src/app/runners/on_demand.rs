@@ -1,0 +1,79 @@
+//! This machine's own daemon as a builder. Refuses: runners elsewhere.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::adapters::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig, HostCounters};
+use crate::domain::base::Digest;
+use crate::domain::model::{Fault, FaultKind};
+use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
+
+/// A builder that looks for its daemon when it is first needed, and again where that one is gone: a run that builds
+/// nothing touches none.
+#[derive(Default)]
+pub struct OnDemand {
+    http_registries: Vec<String>,
+    daemon: tokio::sync::Mutex<Option<Arc<(Daemon, Buildctl)>>>,
+}
+
+impl OnDemand {
+    /// One whose daemon speaks to these registries (`host[:port]`) without TLS.
+    pub fn new(http_registries: Vec<String>) -> Self {
+        Self { http_registries, ..Self::default() }
+    }
+
+    async fn builder(&self) -> Result<Arc<(Daemon, Buildctl)>, Fault> {
+        let mut held = self.daemon.lock().await;
+        if let Some(daemon) = &*held {
+            return Ok(Arc::clone(daemon));
+        }
+        let mut config = DaemonConfig::from_env().map_err(|error| unavailable(&error))?;
+        config.http_registries.clone_from(&self.http_registries);
+        let daemon = Daemon::ensure(&config).await.map_err(|error| unavailable(&error))?;
+        let mut builder = Buildctl::on(&daemon);
+        if config.address.is_none() {
+            builder = builder.with_counters(Arc::new(HostCounters::default()));
+        }
+        let ready = Arc::new((daemon, builder));
+        *held = Some(Arc::clone(&ready));
+        Ok(ready)
+    }
+
+    /// After an infrastructure fault the daemon is looked for anew.
+    async fn forget<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
+        if let Err(Fault { kind: FaultKind::Infrastructure, .. }) = &result {
+            *self.daemon.lock().await = None;
+        }
+        result
+    }
+}
+
+/// No daemon, and none to be had: trying again would not help.
+pub fn unavailable(error: &BuildkitError) -> Fault {
+    let mut message = error.to_string();
+    if let Some(cause) = std::error::Error::source(error) {
+        message = format!("{message}: {cause}");
+    }
+    let code = miette::Diagnostic::code(error).map_or_else(|| "lian::buildkit::daemon".to_owned(), |c| c.to_string());
+    let fault = Fault::new(FaultKind::Unavailable, &code, message);
+    match miette::Diagnostic::help(error) {
+        Some(help) => fault.help(help.to_string()),
+        None => fault,
+    }
+}
+
+#[async_trait]
+impl Builder for OnDemand {
+    async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
+        let ready = self.builder().await?;
+        let result = ready.1.build(request, sink).await;
+        self.forget(result).await
+    }
+
+    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
+        let ready = self.builder().await?;
+        let result = ready.1.verify(request, sink).await;
+        self.forget(result).await
+    }
+}

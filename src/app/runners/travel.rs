@@ -1,0 +1,243 @@
+//! A runner that builds by itself: the context travels to its /workspace, buildctl runs there, the image goes to a registry.
+//! Refuses: keeping anything secret there longer than a build.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::adapters::buildkit::BuildctlThere;
+use crate::adapters::context::{Reader, raw_name};
+use crate::adapters::registry::scoped_config;
+use crate::adapters::transport::ssh::{DISK, Link, PRIVATE, WORKSPACE};
+use crate::domain::base::Digest;
+use crate::domain::model::{BuildEvent, Fault, FaultKind};
+use crate::domain::ports::{
+    BuildRequest, BuildSink, Builder, Built, ContextReader as _, Counters, ImageSource, NamedContext, Runner,
+    SecretSource, SecretValue, Usage, VerifyRequest,
+};
+
+/// No manifest is larger, bytes.
+const MANIFEST_MOST: u64 = 16 << 20;
+
+/// A runner with a context of its own.
+#[derive(Clone)]
+pub struct Travelling {
+    /// The connection.
+    pub link: Arc<Link>,
+    /// Builds there.
+    pub there: BuildctlThere,
+    /// Verifies from here, over the same connection: nothing but small Dockerfiles travels for it.
+    pub session: Arc<dyn Builder>,
+    /// Contexts lie inside it.
+    pub project_root: PathBuf,
+}
+
+#[async_trait]
+impl Counters for Travelling {
+    async fn usage(&self) -> Result<Usage, Fault> {
+        self.link.usage().await
+    }
+}
+
+#[async_trait]
+impl Runner for Travelling {
+    /// Exactly the files that the build would see.
+    async fn sync(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<(), Fault> {
+        let (root, context, dockerfile) =
+            (self.project_root.clone(), request.context.clone(), request.dockerfile.clone());
+        let listing = tokio::task::spawn_blocking(move || Reader.list(&root, &context, &dockerfile));
+        // Whatever lies there was another build's: the same length and time would pass for the same file.
+        let (listing, emptied) = tokio::join!(listing, self.link.empty(WORKSPACE));
+        let listing = listing.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
+        emptied?;
+        let files: Vec<OsString> = listing.files.keys().map(|name| raw_name(name)).collect();
+        let total = Some(listing.bytes);
+        let moved = |current: u64| {
+            let (vertex, id) = ("context".to_owned(), "sending the context".to_owned());
+            sink(BuildEvent::Progress { vertex, id, current, total });
+        };
+        self.link.bring(&request.context, &files, WORKSPACE, &moved).await?;
+        moved(listing.bytes);
+        Ok(())
+    }
+
+    fn builder(&self) -> Arc<dyn Builder> {
+        Arc::new(self.clone())
+    }
+}
+
+#[async_trait]
+impl Builder for Travelling {
+    async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
+        let passing = ["secrets", "docker", "dockerfile"].map(|folder| format!("{PRIVATE}/{folder}"));
+        let built = match self.moved(request).await {
+            Ok(there) => self.there.build(&there, &passing, sink).await,
+            Err(fault) => Err(fault),
+        };
+        if built.is_err() {
+            // It may not have come to its end; and where the connection is gone, the runner does this by itself.
+            let _ = self.link.run(&format!("rm -rf {}", passing.join(" "))).await;
+        }
+        match built {
+            Err(fault) if fault.kind != FaultKind::OutOfMemory && !self.link.stands().await => {
+                Err(self.link.gone(&fault.message))
+            }
+            other => other,
+        }
+    }
+
+    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
+        self.session.verify(request, sink).await
+    }
+}
+
+impl Travelling {
+    /// The request with the runner's paths, everything that it names brought.
+    async fn moved(&self, request: &BuildRequest) -> Result<BuildRequest, Fault> {
+        let mut there = BuildRequest { context: WORKSPACE.into(), ..request.clone() };
+        let name = request.dockerfile.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let text = tokio::fs::read(&request.dockerfile).await.map_err(|error| unreadable(&error))?;
+        let dockerfile = format!("{PRIVATE}/dockerfile/{name}");
+        // The files that travelled are the right ones: nothing more is to be left out there.
+        let mut files = vec![(format!("{dockerfile}.dockerignore"), Vec::new()), (dockerfile.clone(), text)];
+        there.dockerfile = dockerfile.into();
+        for (at, secret) in there.secrets.iter_mut().enumerate() {
+            let path = format!("{PRIVATE}/secrets/{at}");
+            files.push((path.clone(), value(secret).await?));
+            secret.value = SecretValue::File(path.into());
+        }
+        for NamedContext { source, .. } in &mut there.named_contexts {
+            if let ImageSource::Layout { dir, digest } = source {
+                *dir = self.layout(dir, digest).await?;
+            }
+        }
+        let hosts = registries(request);
+        let config = tokio::task::spawn_blocking(move || scoped_config(hosts.iter().map(String::as_str))).await;
+        if let Some(config) = config.map_err(|error| unreadable(&error))? {
+            files.push((format!("{PRIVATE}/docker/config.json"), config.into_bytes()));
+        }
+        self.link.put_all(&files).await?;
+        Ok(there)
+    }
+
+    /// Brings an image of a layout; what is there already is not sent again.
+    async fn layout(&self, dir: &Path, digest: &Digest) -> Result<PathBuf, Fault> {
+        let to = format!("{DISK}/layouts/{}", Digest::of(dir.as_os_str().as_encoded_bytes()).hex());
+        let (below, top) = (dir.to_owned(), digest.clone());
+        let files = tokio::task::spawn_blocking(move || reachable(&below, &top));
+        let mut files: Vec<OsString> = files.await.map_err(|error| unreadable(&error))?;
+        files.extend(["index.json", "oci-layout"].map(OsString::from));
+        self.link.make(&to).await?;
+        self.link.bring(dir, &files, &to, &|_| {}).await?;
+        Ok(to.into())
+    }
+}
+
+/// The registries that a build speaks to: whose images it stands on, its frontend's, and where its own goes.
+fn registries(request: &BuildRequest) -> BTreeSet<String> {
+    let from = request.named_contexts.iter().filter_map(|context| match &context.source {
+        ImageSource::Registry { name, .. } => Some(name.as_str()),
+        ImageSource::Layout { .. } => None,
+    });
+    let names = from.chain(request.push.iter().map(|push| push.name.as_str())).chain(request.frontend.as_deref());
+    names.filter_map(|name| name.split('/').next()).map(str::to_owned).collect()
+}
+
+/// The files of a layout that an image is made of: what is not there (another platform's part) is not needed either.
+fn reachable(dir: &Path, top: &Digest) -> Vec<OsString> {
+    let (mut found, mut open) = (BTreeSet::new(), vec![top.clone()]);
+    while let Some(digest) = open.pop() {
+        let file = format!("blobs/sha256/{}", digest.hex());
+        let Ok(metadata) = std::fs::metadata(dir.join(&file)) else { continue };
+        if !found.insert(OsString::from(&file)) || metadata.len() > MANIFEST_MOST {
+            continue;
+        }
+        let text = std::fs::read(dir.join(&file)).unwrap_or_default();
+        let Ok(manifest) = serde_json::from_slice::<serde_json::Value>(&text) else { continue };
+        let listed = ["manifests", "layers"].into_iter().filter_map(|field| manifest[field].as_array()).flatten();
+        let named = listed.chain([&manifest["config"]]).filter_map(|named| named["digest"].as_str()?.parse().ok());
+        open.extend(named);
+    }
+    found.into_iter().collect()
+}
+
+async fn value(secret: &SecretSource) -> Result<Vec<u8>, Fault> {
+    use std::os::unix::ffi::OsStringExt;
+    let missing = |why: String| {
+        Fault::new(FaultKind::Missing, "lian::buildkit::missing_secret", format!("the secret `{}` {why}", secret.id))
+            .help("set it, or correct the layer's `secrets`")
+    };
+    match &secret.value {
+        SecretValue::Env(name) => std::env::var_os(name)
+            .map(OsStringExt::into_vec)
+            .ok_or_else(|| missing(format!("has no value: {name} is not set"))),
+        SecretValue::File(path) => {
+            tokio::fs::read(path).await.map_err(|error| missing(format!("has no value: {}: {error}", path.display())))
+        }
+    }
+}
+
+fn unreadable(error: &dyn std::fmt::Display) -> Fault {
+    Fault::new(FaultKind::ContextMoved, "lian::cli::context", format!("the context cannot be read: {error}"))
+        .help("run it again when the files rest")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_an_image_is_made_of_travels() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let blobs = folder.path().join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).expect("a folder");
+        let blob = |text: &str| {
+            let digest = Digest::of(text);
+            std::fs::write(blobs.join(digest.hex()), text).expect("writable");
+            digest
+        };
+        let (config, layer, stranger) = (blob("{}"), blob("a layer"), blob("another image's"));
+        let part = serde_json::json!({ "config": { "digest": config }, "layers": [{ "digest": layer }] }).to_string();
+        let (part, absent) = (blob(&part), Digest::of("another platform's"));
+        let index = serde_json::json!({ "manifests": [{ "digest": part }, { "digest": absent }] }).to_string();
+        let index = blob(&index);
+        let mut wanted =
+            [&config, &layer, &part, &index].map(|digest| OsString::from(format!("blobs/sha256/{}", digest.hex())));
+        wanted.sort();
+        assert_eq!(reachable(folder.path(), &index), wanted);
+        assert_eq!(reachable(folder.path(), &stranger).len(), 1);
+    }
+
+    #[test]
+    fn the_logins_of_the_registries_that_a_build_speaks_to_travel_and_no_others() {
+        let digest = Digest::of("x");
+        let context = |source| NamedContext { name: "any".to_owned(), source };
+        let from = |name: &str| context(ImageSource::Registry { name: name.to_owned(), digest: digest.clone() });
+        let request = BuildRequest {
+            context: "c".into(),
+            dockerfile: "c/Dockerfile".into(),
+            target: None,
+            build_args: [("FROM".to_owned(), "args.example/x".to_owned())].into(),
+            platform: "linux/amd64".into(),
+            labels: Default::default(),
+            secrets: Vec::new(),
+            ssh: Vec::new(),
+            named_contexts: vec![
+                from("docker.io/library/debian"),
+                from("host:5000/team/base"),
+                context(ImageSource::Layout { dir: "layout.example/x".into(), digest: digest.clone() }),
+            ],
+            frontend: Some("front.example/dockerfile@sha256:00".to_owned()),
+            staging: "s".into(),
+            push: Some(crate::domain::ports::PushTarget {
+                name: "push.example/team/app".to_owned(),
+                plain_http: false,
+            }),
+        };
+        let hosts: Vec<String> = registries(&request).into_iter().collect();
+        assert_eq!(hosts, ["docker.io", "front.example", "host:5000", "push.example"]);
+    }
+}

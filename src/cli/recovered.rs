@@ -1,0 +1,59 @@
+//! Telling what was given back of dead runs, and what could not be. Not responsible for: giving back (see `app::recover`).
+
+use std::path::Path;
+
+use super::args::{Format, Global};
+use super::exit::Failure;
+use crate::app::recover::{self, Recovered};
+use crate::domain::base::LeaseId;
+
+/// What a command does before all else that can fail: gives back what dead runs of this project left, and tells of it.
+pub fn first(global: &Global, project_root: &Path) -> Result<Recovered, Failure> {
+    let left = recover::recover_before_run(project_root)?;
+    tell(global, &left);
+    Ok(left)
+}
+
+/// What a command does in the end: what had to settle is looked for once more, and told where it is stuck. Whether
+/// anything is.
+pub fn is_stuck(project_root: &Path, left: Recovered) -> bool {
+    if left.settling.is_empty() {
+        return !left.stuck.is_empty();
+    }
+    match recover::recover_after_run(project_root) {
+        Ok(again) => {
+            tell_stuck(again.newly_stuck(&left));
+            !again.stuck.is_empty()
+        }
+        Err(failure) => {
+            tracing::warn!("what dead runs left could not be looked for again: {failure}");
+            !left.stuck.is_empty()
+        }
+    }
+}
+
+/// Tells what was done, and loudly what could not be.
+pub fn tell(global: &Global, recovered: &Recovered) {
+    if global.format == Format::Text && !global.quiet {
+        for lease in recovered.released.iter().chain(&recovered.settling) {
+            eprintln!("the runner {lease} of a run that died was given back");
+        }
+    }
+    tell_stuck(recovered.stuck.iter());
+}
+
+fn tell_stuck<'a>(stuck: impl Iterator<Item = &'a (LeaseId, String)>) {
+    for (lease, why) in stuck {
+        eprintln!("lian::leases::stuck: the runner {lease} could not be given back, and may still be billed: {why}");
+        eprintln!("  help: mend that, then type `lian-build leases gc`; every apply tries again, too");
+    }
+}
+
+/// One line for commands that rent nothing, where something waits to be given back.
+pub fn remind(folder: &Path) {
+    let waiting = recover::waiting(folder);
+    if waiting > 0 {
+        let runners = crate::report::count(waiting, "runner");
+        eprintln!("{runners} of dead runs wait to be given back: lian-build leases gc");
+    }
+}

@@ -1,0 +1,174 @@
+//! The layers by name and the edges between them; names that lead nowhere. Refuses: judging the whole.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::domain::base::{LayerName, Place, nearest};
+use crate::domain::model::{Base, Catalog, Declared, Diagnostic};
+
+/// One layer waits for another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Edge {
+    /// Index of the parent.
+    pub parent: usize,
+    /// The field that says so.
+    pub field: String,
+}
+
+/// What can be told from the declarations alone.
+pub(super) struct Survey<'a> {
+    pub catalog: &'a Catalog,
+    /// One of each name, in the catalog's order.
+    pub layers: Vec<&'a Declared>,
+    pub index: HashMap<&'a str, usize>,
+    /// By layer; the base first, no repeats.
+    pub parents: Vec<Vec<Edge>>,
+    /// By layer: whether a parent is unknown.
+    pub lost: Vec<bool>,
+    pub broken: &'a BTreeSet<LayerName>,
+}
+
+impl<'a> Survey<'a> {
+    pub fn of(catalog: &'a Catalog, broken: &'a BTreeSet<LayerName>) -> (Self, Vec<Diagnostic>) {
+        let mut faults = Vec::new();
+        let mut survey = Self { catalog, layers: vec![], index: HashMap::new(), parents: vec![], lost: vec![], broken };
+        for declared in &catalog.layers {
+            let name = declared.layer.name.as_str();
+            match survey.index.get(name) {
+                Some(first) => faults.push(duplicate(survey.layers[*first], declared)),
+                None => {
+                    survey.index.insert(name, survey.layers.len());
+                    survey.layers.push(declared);
+                }
+            }
+        }
+        for declared in survey.layers.clone() {
+            let edges = survey.edges(declared, &mut faults);
+            survey.parents.push(edges);
+        }
+        (survey, faults)
+    }
+
+    /// Whether some layer's parents are not all known.
+    pub fn incomplete(&self) -> bool {
+        self.lost.contains(&true)
+    }
+
+    /// The layer of this name.
+    pub fn find(&self, name: &str) -> Option<&'a Declared> {
+        self.index.get(name).map(|index| self.layers[*index])
+    }
+
+    /// The name that was probably meant, among all layers but `except`.
+    pub fn meant(&self, wanted: &str, except: &LayerName) -> Option<&'a str> {
+        let names = self.layers.iter().map(|declared| declared.layer.name.as_str());
+        nearest(wanted, names.filter(|name| *name != except.as_str()))
+    }
+
+    /// Parents before children. Layers on a cycle, or standing on one, are not in it.
+    pub fn order(&self) -> Vec<usize> {
+        let mut children = vec![Vec::new(); self.layers.len()];
+        let mut missing: Vec<usize> = self.parents.iter().map(Vec::len).collect();
+        for (child, edges) in self.parents.iter().enumerate() {
+            for edge in edges {
+                children[edge.parent].push(child);
+            }
+        }
+        let mut order: Vec<usize> = (0..missing.len()).filter(|index| missing[*index] == 0).collect();
+        let mut next = 0;
+        while let Some(parent) = order.get(next).copied() {
+            next += 1;
+            for child in &children[parent] {
+                missing[*child] -= 1;
+                if missing[*child] == 0 {
+                    order.push(*child);
+                }
+            }
+        }
+        order
+    }
+
+    fn edges(&mut self, declared: &Declared, faults: &mut Vec<Diagnostic>) -> Vec<Edge> {
+        let mut edges: Vec<Edge> = Vec::new();
+        let mut lost = false;
+        let layer = &declared.layer;
+        let base = match &layer.build_base {
+            Base::Layer(name) => Some((name, "build_base".to_owned())),
+            Base::External { .. } => None,
+        };
+        let inputs = layer.build_inputs.iter().enumerate().map(|(at, name)| (name, format!("build_inputs.{at}")));
+        let mut seen: HashMap<&LayerName, String> = HashMap::new();
+        for (name, field) in base.into_iter().chain(inputs) {
+            let place = declared.place(&field);
+            if let Some(first) = seen.get(name) {
+                faults.push(repeated(declared, name, place, declared.place(first)));
+                continue;
+            }
+            if name == &layer.name {
+                faults.push(own(declared, &field, place));
+            } else if let Some(parent) = self.index.get(name.as_str()) {
+                edges.push(Edge { parent: *parent, field: field.clone() });
+            } else {
+                lost = true;
+                // What follows from a declaration that did not evaluate is no fault of its own.
+                if !self.broken.contains(name) {
+                    faults.push(self.unknown(declared, name, &field, place));
+                }
+            }
+            seen.insert(name, field);
+        }
+        self.lost.push(lost);
+        edges
+    }
+
+    fn unknown(&self, declared: &Declared, name: &LayerName, field: &str, place: Place) -> Diagnostic {
+        let layer = &declared.layer.name;
+        let (code, role) = match field {
+            "build_base" => ("lian::graph::unknown_base", "base"),
+            _ => ("lian::graph::unknown_input", "input"),
+        };
+        // No layer's name holds these: an image was meant.
+        let image = role == "base" && name.as_str().contains(['/', ':', '.']);
+        let help = match self.meant(name.as_str(), layer) {
+            _ if image => format!("an image from outside is written `build_base = {{ image = \"{name}\" }}`"),
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => format!("declare it in `{}`", self.catalog.root.join(name.as_str()).join("workflow.ncl").display()),
+        };
+        Diagnostic::error(code, format!("the {role} `{name}` of `{layer}` is no layer of this catalog"))
+            .layer(layer)
+            .label(place, "no such layer")
+            .help(help)
+    }
+}
+
+fn duplicate(first: &Declared, second: &Declared) -> Diagnostic {
+    let name = &second.layer.name;
+    Diagnostic::error("lian::graph::duplicate_layer", format!("two layers are named `{name}`"))
+        .layer(name)
+        .label(second.place("name"), "again here")
+        .label(first.place("name"), "first here")
+        .help("rename one of them")
+}
+
+fn repeated(declared: &Declared, name: &LayerName, place: Place, first: Place) -> Diagnostic {
+    let layer = &declared.layer.name;
+    Diagnostic::warning("lian::graph::duplicate_input", format!("`{layer}` names its parent `{name}` twice"))
+        .layer(layer)
+        .label(place, "again here")
+        .label(first, "first here")
+        .help("once is enough: take this one out")
+}
+
+fn own(declared: &Declared, field: &str, place: Place) -> Diagnostic {
+    let layer = &declared.layer.name;
+    let (code, role) = match field {
+        "build_base" => ("lian::graph::self_base", "base"),
+        _ => ("lian::graph::self_input", "input"),
+    };
+    Diagnostic::error(code, format!("layer `{layer}` is its own {role}"))
+        .layer(layer)
+        .label(place, "this is the layer itself")
+        .help(match role {
+            "base" => "name another layer, or an image: `build_base = { image = \"…\" }`",
+            _ => "take it out",
+        })
+}

@@ -1,0 +1,183 @@
+//! How steps end: tried again, failed, killed, stopped, skipped. Refuses: starting them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::effect::{Effect, Timer};
+use super::input::StopLevel;
+use super::run::{Run, emit};
+use super::step::{Doom, StepState};
+use crate::domain::base::{LayerName, Timestamp};
+use crate::domain::model::{EventBody, Fault, FaultKind, Outcome};
+
+impl Run {
+    pub(super) fn faulted(&mut self, at: Timestamp, layer: &LayerName, fault: Fault, effects: &mut Vec<Effect>) {
+        let Some(step) = self.steps.get(layer) else { return };
+        let working = step.state.is_killable() || step.state == StepState::Recording;
+        if step.doom.is_none() && working {
+            self.retry_or_fail(at, layer, fault, effects);
+        }
+    }
+
+    pub(super) fn retry_or_fail(&mut self, at: Timestamp, layer: &LayerName, fault: Fault, effects: &mut Vec<Effect>) {
+        // What it died on may be larger than what it had asked for: the next size is one with more memory than that.
+        let died_on = self.held_by(layer).map_or(0, |lease| lease.memory_gb);
+        let (tries, first_pause) = (self.limits.infrastructure_retries, self.limits.retry_pause);
+        let step = self.step(layer);
+        let larger = step.next_size(died_on);
+        let pause = match (fault.kind, larger) {
+            (FaultKind::OutOfMemory, Some(larger)) if step.oom_retries < super::MAX_OOM_RETRIES => {
+                step.oom_retries += 1;
+                step.size_index = larger;
+                Duration::ZERO
+            }
+            (FaultKind::Infrastructure, _) if step.infrastructure_retries < tries => {
+                let pause = first_pause.saturating_mul(1 << step.infrastructure_retries.min(16));
+                step.infrastructure_retries += 1;
+                pause
+            }
+            _ => return self.end(at, layer, Outcome::Failed, Some(fault), None, effects),
+        };
+        self.again(at, layer, fault, pause, effects);
+    }
+
+    /// Another try, on another lease.
+    fn again(&mut self, at: Timestamp, layer: &LayerName, fault: Fault, pause: Duration, effects: &mut Vec<Effect>) {
+        if self.stop.is_some() {
+            return self.end(at, layer, Outcome::Cancelled, Some(fault), None, effects);
+        }
+        let step = self.step(layer);
+        step.enter(at, StepState::Pausing);
+        step.doom = None;
+        let runner_type = step.size().runner_type.clone();
+        effects.push(emit(EventBody::StepRetried { layer: layer.clone(), fault, runner_type }));
+        self.drop_lease(at, layer, false, effects);
+        effects.push(Effect::Arm { timer: Timer::Retry { layer: layer.clone() }, after: pause });
+    }
+
+    pub(super) fn killed(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) {
+        let Some(step) = self.steps.get(layer).filter(|step| step.state != StepState::Ended) else { return };
+        match step.doom {
+            Some(Doom::Stopped) => self.end(at, layer, Outcome::Cancelled, None, None, effects),
+            Some(Doom::OverBudget) => {
+                let minutes = step.size().time_budget_min;
+                let message = format!("over its time budget of {minutes} minutes");
+                let fault = Fault::new(FaultKind::Timeout, "lian::life::over_budget", message)
+                    .help("set `time_budget_min` in .build-spec.ncl beside the context, or make the build quicker");
+                self.end(at, layer, Outcome::Failed, Some(fault), None, effects);
+            }
+            // The age that others gave its runner is not its fault: it gets one of its own, once.
+            Some(Doom::Outlived) if !step.fresh && self.held_by(layer).is_some_and(|lease| lease.layers.len() > 1) => {
+                self.step(layer).fresh = true;
+                self.again(at, layer, outlived(), Duration::ZERO, effects);
+            }
+            Some(Doom::Outlived) => self.end(at, layer, Outcome::Failed, Some(outlived()), None, effects),
+            None => {}
+        }
+    }
+
+    pub(super) fn timer(&mut self, timer: Timer, effects: &mut Vec<Effect>) {
+        match timer {
+            Timer::Budget { layer, attempt } => {
+                let Some(step) = self.steps.get_mut(&layer) else { return };
+                if step.attempts == attempt && step.doom.is_none() && step.state.is_killable() {
+                    step.doom = Some(Doom::OverBudget);
+                    effects.push(Effect::Kill { layer, hard: false });
+                }
+            }
+            Timer::Retry { layer } => {
+                let at = self.at;
+                if let Some(step) = self.steps.get_mut(&layer).filter(|step| step.state == StepState::Pausing) {
+                    step.enter(at, StepState::Ready);
+                }
+            }
+            Timer::Turn { lease } => self.turned(lease, effects),
+            Timer::Lifetime { lease } => self.outlived(&lease, effects),
+            Timer::Release { lease } => self.release_again(lease, effects),
+        }
+    }
+
+    pub(super) fn stopped(&mut self, at: Timestamp, level: StopLevel, effects: &mut Vec<Effect>) {
+        if self.stop >= Some(level) {
+            return;
+        }
+        self.stop = Some(level);
+        effects.push(emit(EventBody::RunStopping { hard: level == StopLevel::Kill }));
+        for layer in self.order.clone() {
+            let step = self.step(&layer);
+            match step.state {
+                StepState::Waiting | StepState::Ready | StepState::Pausing | StepState::Leasing => {
+                    self.end(at, &layer, Outcome::Cancelled, None, None, effects);
+                }
+                state if state.is_killable() && (step.doom.is_none() || level == StopLevel::Kill) => {
+                    step.doom.get_or_insert(Doom::Stopped);
+                    effects.push(Effect::Kill { layer, hard: level == StopLevel::Kill });
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Ends a step: says so, gives its lease back, and skips its descendants where it did not end well.
+    pub(super) fn end(
+        &mut self,
+        at: Timestamp,
+        layer: &LayerName,
+        outcome: Outcome,
+        fault: Option<Fault>,
+        because: Option<LayerName>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let step = self.step(layer);
+        step.enter(at, StepState::Ended);
+        step.outcome = Some(outcome);
+        step.fault = fault.as_ref().map(|fault| fault.kind).filter(|_| outcome == Outcome::Failed);
+        // A runner on which a build failed by its own fault is as good as before; so is one on which nothing had to be built.
+        let good = match outcome {
+            Outcome::Built | Outcome::Reused => true,
+            Outcome::Failed => matches!(step.fault, Some(FaultKind::Build | FaultKind::Verification)),
+            _ => false,
+        };
+        effects.push(emit(EventBody::StepFinished(step.end(at, outcome, fault, because))));
+        self.drop_lease(at, layer, good, effects);
+        if outcome != Outcome::Failed {
+            return;
+        }
+        if !self.limits.keep_going {
+            self.closed = true;
+        }
+        self.skip_after(at, layer, effects);
+    }
+
+    /// Skips what stands on a failed layer; in topological order, so that one pass reaches every descendant.
+    fn skip_after(&mut self, at: Timestamp, failed: &LayerName, effects: &mut Vec<Effect>) {
+        let mut fallen = BTreeSet::from([failed.clone()]);
+        for layer in self.order.clone() {
+            let step = &self.steps[&layer];
+            let idle = matches!(step.state, StepState::Waiting | StepState::Ready);
+            if idle && step.spec.parents.iter().any(|parent| fallen.contains(parent)) {
+                fallen.insert(layer.clone());
+                self.end(at, &layer, Outcome::Skipped, None, Some(failed.clone()), effects);
+            }
+        }
+    }
+
+    /// After a failure with `--fail-fast`, what waits for something that will not come is skipped.
+    pub(super) fn close_waiting(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
+        if !self.closed || self.steps.values().any(|step| step.state.is_active()) {
+            return;
+        }
+        for layer in self.order.clone() {
+            if self.steps[&layer].state == StepState::Waiting {
+                self.end(at, &layer, Outcome::Skipped, None, None, effects);
+            }
+        }
+    }
+}
+
+/// The fault of a step whose runner has lived as long as it may.
+fn outlived() -> Fault {
+    let message = "its runner has lived as long as a runner may";
+    Fault::new(FaultKind::Timeout, "lian::life::lifetime", message)
+        .help("raise `runners.max_lifetime_min` in the workflow, or make the build quicker")
+}

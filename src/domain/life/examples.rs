@@ -1,0 +1,319 @@
+//! Single paths of a run, told one by one. Refuses: what must hold on every path (see `properties`).
+
+use std::time::Duration;
+
+use super::world::{layer, place, size};
+use super::*;
+use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
+use crate::domain::model::{EventBody, Fault, FaultKind, Outcome};
+
+const MINUTE: u64 = 60_000;
+
+/// A run with its clock, and what it wanted last.
+struct Played {
+    run: Run,
+    at: Timestamp,
+    effects: Vec<Effect>,
+}
+
+/// Steps `l00`, `l01`, … with these parents, each of two sizes and a budget of half an hour.
+fn play(parents: &[&[usize]], limits: Limits) -> Played {
+    let spec = |(index, parents): (usize, &&[usize])| StepSpec {
+        layer: layer(index),
+        parents: parents.iter().copied().map(layer).collect(),
+        reuse: None,
+        place: place(0),
+        sizes: vec![size(0, 30), size(1, 30)],
+    };
+    let run = Run::new(RunId::from("r"), parents.iter().enumerate().map(spec).collect(), limits);
+    let mut played = Played { run, at: Timestamp(0), effects: Vec::new() };
+    played.told(Input::Begin);
+    played
+}
+
+fn packed() -> Limits {
+    Limits { packed: true, ..Limits::default() }
+}
+
+fn lease(number: usize) -> LeaseId {
+    LeaseId::new(format!("r-{number}"))
+}
+
+impl Played {
+    fn told(&mut self, input: Input) {
+        self.effects = self.run.on(self.at, input);
+    }
+
+    fn later(&mut self, minutes: u64) {
+        self.at = Timestamp(self.at.0 + minutes * MINUTE);
+    }
+
+    fn granted(&mut self, number: usize, index: usize) {
+        let size = size(index, 1);
+        let (runner_type, cpu, memory_gb) = (size.runner_type, size.cpu, size.memory_gb);
+        self.told(Input::LeaseGranted { lease: lease(number), runner_type, cpu, memory_gb });
+    }
+
+    /// A step that is on a runner is built, but for the last word.
+    fn promoted(&mut self, index: usize) {
+        let layer = layer(index);
+        self.told(Input::Synced { layer: layer.clone() });
+        let (digest, steps, cached) = (Digest::of([1]), 1, 0);
+        self.told(Input::BuildDone { layer: layer.clone(), digest, steps, cached, measured: None });
+        self.told(Input::Verified { layer: layer.clone() });
+        self.told(Input::Promoted { layer });
+    }
+
+    fn built(&mut self, index: usize) {
+        self.promoted(index);
+        self.told(Input::Recorded { layer: layer(index) });
+    }
+
+    fn fired(&mut self, timer: Timer) {
+        self.told(Input::TimerFired { timer });
+    }
+
+    /// The leases that layers were brought to, by number of layer.
+    fn synced(&self) -> Vec<(LayerName, LeaseId)> {
+        let sync = |effect: &Effect| match effect {
+            Effect::Sync { layer, lease } => Some((layer.clone(), lease.clone())),
+            _ => None,
+        };
+        self.effects.iter().filter_map(sync).collect()
+    }
+
+    fn asked(&self) -> Vec<(LeaseId, String)> {
+        let ask = |effect: &Effect| match effect {
+            Effect::Acquire { lease, size, .. } => Some((lease.clone(), size.runner_type.clone())),
+            _ => None,
+        };
+        self.effects.iter().filter_map(ask).collect()
+    }
+
+    fn wants(&self, wanted: &Effect) -> bool {
+        self.effects.contains(wanted)
+    }
+
+    fn releases(&self, number: usize) -> bool {
+        self.wants(&Effect::Release { lease: lease(number) })
+    }
+
+    /// How a layer ended just now: with which code, where it failed.
+    fn end(&self, index: usize) -> Option<(Outcome, Option<String>)> {
+        self.effects.iter().find_map(|effect| match effect {
+            Effect::Emit(body) => match &**body {
+                EventBody::StepFinished(end) if end.layer == layer(index) => {
+                    Some((end.outcome, end.fault.as_ref().map(|fault| fault.code.clone())))
+                }
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    fn failed_with(&self, index: usize) -> Option<String> {
+        self.end(index).and_then(|(_, code)| code)
+    }
+}
+
+/// base → left, right → top.
+const DIAMOND: &[&[usize]] = &[&[], &[0], &[0], &[1, 2]];
+
+#[test]
+fn the_step_that_waits_takes_what_idles_and_wants_its_own_no_more() {
+    let mut played = play(DIAMOND, packed());
+    played.granted(1, 0);
+    played.built(0);
+    assert_eq!(played.synced(), [(layer(1), lease(1))]);
+    assert_eq!(played.asked(), [(lease(2), "t0".to_owned())]);
+    played.built(1);
+    assert_eq!(played.synced(), [(layer(2), lease(1))], "{:?}", played.effects);
+    assert!(played.wants(&Effect::Abandon { lease: lease(2) }));
+    let fault = Fault::new(FaultKind::Infrastructure, "lian::drive::abandoned", "abandoned");
+    played.told(Input::LeaseRefused { lease: lease(2), fault });
+    assert!(played.releases(2));
+    played.built(2);
+    assert_eq!(played.synced(), [(layer(3), lease(1))]);
+}
+
+#[test]
+fn whoever_waits_longest_goes_first_and_its_ask_passes_on() {
+    let limits = Limits { width: 3, ..packed() };
+    // l00 ends; l01 has waited, l02 becomes ready only now.
+    let mut played = play(&[&[], &[], &[0]], limits);
+    played.granted(1, 0);
+    played.built(0);
+    assert_eq!(played.synced(), [(layer(1), lease(1))]);
+    assert!(played.asked().is_empty() && !played.wants(&Effect::Abandon { lease: lease(2) }), "{:?}", played.effects);
+    played.granted(2, 0);
+    assert_eq!(played.synced(), [(layer(2), lease(2))]);
+}
+
+#[test]
+fn a_runner_on_which_nothing_had_to_be_built_is_as_good_as_before() {
+    let mut played = play(&[&[], &[0]], packed());
+    played.granted(1, 0);
+    played.told(Input::Synced { layer: layer(0) });
+    played.told(Input::Found { layer: layer(0), digest: Digest::of([1]) });
+    assert_eq!(played.synced(), [(layer(1), lease(1))], "{:?}", played.effects);
+}
+
+#[test]
+fn a_bug_gives_the_runner_back_and_is_told_as_one() {
+    let mut played = play(&[&[], &[]], Limits { width: 1, ..packed() });
+    played.granted(1, 0);
+    let fault = Fault::new(FaultKind::Bug, "lian::drive::bug", "oops");
+    played.told(Input::Faulted { layer: layer(0), fault });
+    assert!(played.releases(1), "{:?}", played.effects);
+    assert_eq!(played.asked().len(), 1, "the other layer gets a runner of its own");
+    assert!(played.run.faults().any(|kind| kind == FaultKind::Bug));
+}
+
+#[test]
+fn out_of_memory_goes_on_above_what_it_died_on() {
+    let sizes = |run: &[usize]| run.iter().map(|index| size(*index, 30)).collect::<Vec<_>>();
+    let spec =
+        StepSpec { layer: layer(0), parents: Vec::new(), reuse: None, place: place(0), sizes: sizes(&[0, 1, 2]) };
+    let run = Run::new(RunId::from("r"), vec![spec], packed());
+    let mut played = Played { run, at: Timestamp(0), effects: Vec::new() };
+    played.told(Input::Begin);
+    // 4 GB were asked for, 8 came.
+    played.granted(1, 1);
+    let fault = Fault::new(FaultKind::OutOfMemory, "lian::test", "oom");
+    played.told(Input::Faulted { layer: layer(0), fault });
+    played.fired(Timer::Retry { layer: layer(0) });
+    assert_eq!(played.asked(), [(lease(2), "t2".to_owned())]);
+}
+
+#[test]
+fn over_its_time_budget_a_step_is_killed_and_fails() {
+    let mut played = play(&[&[]], packed());
+    played.granted(1, 0);
+    played.told(Input::Synced { layer: layer(0) });
+    let timer = Timer::Budget { layer: layer(0), attempt: 1 };
+    assert!(played.wants(&Effect::Arm { timer: timer.clone(), after: Duration::from_secs(30 * 60) }));
+    played.later(30);
+    played.fired(timer);
+    assert!(played.wants(&Effect::Kill { layer: layer(0), hard: false }));
+    played.told(Input::Killed { layer: layer(0) });
+    assert_eq!(played.failed_with(0).as_deref(), Some("lian::life::over_budget"));
+    assert!(played.releases(1));
+}
+
+fn living(minutes: u64) -> Limits {
+    Limits { max_lifetime: Some(Duration::from_secs(minutes * 60)), ..packed() }
+}
+
+#[test]
+fn a_lifetime_counts_from_the_ask_and_ends_before_the_machine() {
+    let mut played = play(&[&[]], living(60));
+    played.later(5);
+    played.granted(1, 0);
+    let timer = Timer::Lifetime { lease: lease(1) };
+    // 60 minutes but for one, less the five that it took to come.
+    assert!(played.wants(&Effect::Arm { timer: timer.clone(), after: Duration::from_secs(54 * 60) }));
+    played.fired(timer);
+    played.told(Input::Killed { layer: layer(0) });
+    assert_eq!(played.failed_with(0).as_deref(), Some("lian::life::lifetime"));
+    let mut short = play(&[&[]], Limits { max_lifetime: Some(Duration::from_secs(20)), ..packed() });
+    short.granted(1, 0);
+    let timer = Timer::Lifetime { lease: lease(1) };
+    assert!(short.wants(&Effect::Arm { timer, after: Duration::from_secs(18) }));
+}
+
+#[test]
+fn a_runner_that_will_not_live_as_long_as_a_step_may_take_is_not_used_for_it() {
+    let mut played = play(&[&[], &[0]], living(60));
+    played.granted(1, 0);
+    played.later(31);
+    played.built(0);
+    assert!(played.releases(1) && played.synced().is_empty(), "{:?}", played.effects);
+    assert_eq!(played.asked(), [(lease(2), "t0".to_owned())]);
+    // Where no runner lives that long, an old one is as good as any.
+    let mut short = play(&[&[], &[0]], living(20));
+    short.granted(1, 0);
+    short.later(10);
+    short.built(0);
+    assert_eq!(short.synced(), [(layer(1), lease(1))]);
+}
+
+#[test]
+fn the_age_that_others_gave_its_runner_fails_no_step() {
+    let mut played = play(&[&[], &[0]], living(20));
+    played.granted(1, 0);
+    played.built(0);
+    assert_eq!(played.synced(), [(layer(1), lease(1))]);
+    played.fired(Timer::Lifetime { lease: lease(1) });
+    played.told(Input::Killed { layer: layer(1) });
+    assert!(played.end(1).is_none() && played.releases(1), "{:?}", played.effects);
+    played.fired(Timer::Retry { layer: layer(1) });
+    assert_eq!(played.asked(), [(lease(2), "t0".to_owned())]);
+    played.granted(2, 0);
+    played.fired(Timer::Lifetime { lease: lease(2) });
+    played.told(Input::Killed { layer: layer(1) });
+    assert_eq!(played.failed_with(1).as_deref(), Some("lian::life::lifetime"));
+}
+
+#[test]
+fn a_lifetime_that_ends_while_the_image_is_promoted_takes_the_runner_with_it() {
+    let mut played = play(&[&[], &[0]], living(20));
+    played.granted(1, 0);
+    played.promoted(0);
+    played.fired(Timer::Lifetime { lease: lease(1) });
+    assert!(played.effects.is_empty(), "{:?}", played.effects);
+    played.told(Input::Recorded { layer: layer(0) });
+    assert_eq!(played.end(0).map(|(outcome, _)| outcome), Some(Outcome::Built));
+    assert!(played.releases(1) && played.synced().is_empty(), "{:?}", played.effects);
+}
+
+fn priced(most: Option<u64>) -> Limits {
+    let prices = [("t0".to_owned(), 10), ("t1".to_owned(), 25)].into();
+    Limits { prices, max_cost_micros: most, ..packed() }
+}
+
+#[test]
+fn an_idle_runner_goes_before_its_hour_turns() {
+    // l01 waits for l02, which takes the other runner.
+    let mut played = play(&[&[], &[0, 2], &[]], priced(None));
+    played.granted(1, 0);
+    played.granted(2, 0);
+    played.later(40);
+    played.built(0);
+    let timer = Timer::Turn { lease: lease(1) };
+    assert!(played.wants(&Effect::Arm { timer: timer.clone(), after: Duration::from_secs(18 * 60) }));
+    assert!(!played.releases(1));
+    played.later(18);
+    played.fired(timer);
+    assert!(played.releases(1));
+}
+
+#[test]
+fn what_is_granted_too_large_to_pay_for_goes_back_and_nothing_starts() {
+    let mut played = play(&[&[]], priced(Some(20)));
+    played.granted(1, 1);
+    assert_eq!(played.failed_with(0).as_deref(), Some("lian::life::max_cost"));
+    assert!(played.releases(1) && played.synced().is_empty(), "{:?}", played.effects);
+}
+
+#[test]
+fn an_hour_that_turns_beyond_the_bound_ends_no_step_and_starts_none() {
+    let mut played = play(&[&[], &[0]], priced(Some(15)));
+    played.granted(1, 0);
+    played.later(61);
+    played.built(0);
+    assert_eq!(played.end(0).map(|(outcome, _)| outcome), Some(Outcome::Built));
+    assert_eq!(played.failed_with(1).as_deref(), Some("lian::life::max_cost"));
+    assert!(played.releases(1) && played.synced().is_empty(), "{:?}", played.effects);
+}
+
+#[test]
+fn a_step_goes_where_its_parent_was_built() {
+    let mut played = play(&[&[], &[], &[1]], Limits { width: 2, ..packed() });
+    played.granted(1, 0);
+    played.granted(2, 1);
+    played.built(0);
+    played.built(1);
+    let on =
+        |effect: &Effect| matches!(effect, Effect::Sync { layer: at, lease: on } if *at == layer(2) && *on == lease(2));
+    assert!(played.effects.iter().any(on), "the smaller runner has nothing of its parent: {:?}", played.effects);
+}

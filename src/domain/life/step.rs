@@ -1,0 +1,189 @@
+//! A step within a run. Refuses: the order of steps.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::base::{Digest, LayerName, LeaseId, Timestamp};
+use crate::domain::model::{Fault, FaultKind, Measured, Outcome, Size, StepEnd};
+
+/// Where a step may run, whatever the size: a lease of another place is never its.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// The runner's own platform, as offers say it: exactly one, also where the layer is built for several.
+    pub platform: String,
+    /// The cache namespace: what one namespace's builds left on a runner is not for another's.
+    pub namespace: String,
+}
+
+/// What a run needs to know of a step before it begins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepSpec {
+    /// The layer.
+    pub layer: LayerName,
+    /// Its parents among the run's steps.
+    pub parents: Vec<LayerName>,
+    /// The image to reuse; the layer is built where there is none.
+    pub reuse: Option<Digest>,
+    /// Where it may run.
+    pub place: Place,
+    /// The size to begin with, then the tiers above it, smallest first. Never empty.
+    pub sizes: Vec<Size>,
+}
+
+/// Where a step stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// For its parents.
+    Waiting,
+    /// Its parents ended well; it may start.
+    Ready,
+    /// For the pause before another try.
+    Pausing,
+    /// For a runner.
+    Leasing,
+    /// The context travels.
+    Syncing,
+    /// BuildKit builds.
+    Building,
+    /// The image is checked.
+    Verifying,
+    /// Tags move, history is written.
+    Recording,
+    /// Over.
+    Ended,
+}
+
+impl StepState {
+    /// Whether it takes up room within the run's width.
+    pub fn is_active(self) -> bool {
+        !matches!(self, Self::Waiting | Self::Ready | Self::Ended)
+    }
+
+    /// Whether there is a task that can be killed.
+    pub fn is_killable(self) -> bool {
+        matches!(self, Self::Syncing | Self::Building | Self::Verifying)
+    }
+
+    /// Its name in events.
+    pub fn phase(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Ready => "ready",
+            Self::Pausing => "pausing",
+            Self::Leasing => "leasing",
+            Self::Syncing => "syncing",
+            Self::Building => "building",
+            Self::Verifying => "verifying",
+            Self::Recording => "recording",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// Why a running step was asked to die.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Doom {
+    Stopped,
+    OverBudget,
+    /// Its runner may not live longer.
+    Outlived,
+}
+
+/// A step's whole state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Step {
+    pub spec: StepSpec,
+    pub state: StepState,
+    pub outcome: Option<Outcome>,
+    pub lease: Option<LeaseId>,
+    /// It wants a lease that nobody had before: the last one's age ended it.
+    pub fresh: bool,
+    pub runner_type: Option<String>,
+    pub size_index: usize,
+    pub attempts: u32,
+    pub oom_retries: u32,
+    pub infrastructure_retries: u32,
+    pub started: Option<Timestamp>,
+    pub digest: Option<Digest>,
+    pub steps: u32,
+    pub cached: u32,
+    pub measured: Option<Measured>,
+    /// How long it was in each phase so far, milliseconds.
+    pub phases: BTreeMap<String, u64>,
+    /// Since when it is in its state.
+    pub since: Timestamp,
+    pub doom: Option<Doom>,
+    pub fault: Option<FaultKind>,
+}
+
+impl Step {
+    pub fn new(spec: StepSpec) -> Self {
+        Self {
+            spec,
+            state: StepState::Waiting,
+            outcome: None,
+            lease: None,
+            fresh: false,
+            runner_type: None,
+            size_index: 0,
+            attempts: 0,
+            oom_retries: 0,
+            infrastructure_retries: 0,
+            started: None,
+            digest: None,
+            steps: 0,
+            cached: 0,
+            measured: None,
+            phases: BTreeMap::new(),
+            since: Timestamp(0),
+            doom: None,
+            fault: None,
+        }
+    }
+
+    /// Goes on to another state; how long the last one took is kept.
+    pub fn enter(&mut self, at: Timestamp, state: StepState) {
+        if self.state.is_active() {
+            let took = u64::try_from(at.since(self.since).as_millis()).unwrap_or(u64::MAX);
+            *self.phases.entry(self.state.phase().to_owned()).or_default() += took;
+        }
+        (self.state, self.since) = (state, at);
+    }
+
+    pub fn ended_well(&self) -> bool {
+        matches!(self.outcome, Some(Outcome::Built | Outcome::Reused))
+    }
+
+    pub fn size(&self) -> &Size {
+        &self.spec.sizes[self.size_index.min(self.spec.sizes.len() - 1)]
+    }
+
+    /// The next of its sizes with more memory than this, GB.
+    pub fn next_size(&self, memory_gb: u32) -> Option<usize> {
+        let above = self.spec.sizes.iter().enumerate().skip(self.size_index + 1);
+        above.into_iter().find(|(_, size)| size.memory_gb > memory_gb).map(|(index, _)| index)
+    }
+
+    /// Its end as an event.
+    pub fn end(&self, at: Timestamp, outcome: Outcome, fault: Option<Fault>, because: Option<LayerName>) -> StepEnd {
+        StepEnd {
+            layer: self.spec.layer.clone(),
+            outcome,
+            digest: self.digest.clone().filter(|_| matches!(outcome, Outcome::Built | Outcome::Reused)),
+            duration_ms: self
+                .started
+                .map_or(0, |started| u64::try_from(at.since(started).as_millis()).unwrap_or(u64::MAX)),
+            runner_type: self.runner_type.clone(),
+            attempts: self.attempts,
+            steps: self.steps,
+            cached: self.cached,
+            measured: self.measured,
+            phases: self.phases.clone(),
+            fault,
+            because,
+        }
+    }
+}

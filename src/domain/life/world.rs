@@ -1,0 +1,397 @@
+//! A world for the properties: owes a run one answer for each effect that wants one, pays as the dice say, and checks every
+//! effect against what must always hold. Refuses: knowing the run's insides.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::*;
+use crate::domain::base::{Digest, LayerName, LeaseId, Timestamp};
+use crate::domain::model::{EventBody, Fault, FaultKind, Outcome, Size};
+
+/// Sizes there are.
+pub const SIZES: usize = 4;
+/// Platforms there are.
+pub const PLATFORMS: usize = 2;
+
+pub fn size(index: usize, time_budget_min: u32) -> Size {
+    Size {
+        runner_type: format!("t{index}"),
+        cpu: 2 << index,
+        memory_gb: 4 << index,
+        time_budget_min,
+        tier: "language_default".to_owned(),
+    }
+}
+
+pub fn price(index: usize) -> u64 {
+    2 << index
+}
+
+pub fn layer(index: usize) -> LayerName {
+    LayerName::new(format!("l{index:02}"))
+}
+
+pub fn place(platform: usize) -> Place {
+    Place { platform: format!("linux/p{platform}"), namespace: "dev".to_owned() }
+}
+
+/// A lease as its provider knows it.
+struct Rented {
+    place: Place,
+    /// What was granted; before that, what was asked for.
+    index: usize,
+    asked: Timestamp,
+    /// On the bill no more: how long it was.
+    over: Option<Duration>,
+    void: bool,
+    /// Its lifetime is over.
+    worn: bool,
+    /// Steps that were brought to it.
+    synced: usize,
+}
+
+pub struct World {
+    specs: BTreeMap<LayerName, StepSpec>,
+    limits: Limits,
+    /// Hosts of a fixed list, by number: `platform * SIZES + size`; none where there are as many as one asks for.
+    hosts: Option<Vec<usize>>,
+    taken: BTreeMap<LeaseId, usize>,
+    unwanted: BTreeSet<LeaseId>,
+    /// What is to be answered, timers with the time at which they are due.
+    owed: Vec<(Timestamp, Effect)>,
+    now: Timestamp,
+    /// Throws of so much and more go badly.
+    bad: u8,
+    rented: BTreeMap<LeaseId, Rented>,
+    pub held: BTreeSet<LeaseId>,
+    pub given_back: BTreeMap<LeaseId, usize>,
+    pub ended: BTreeMap<LayerName, Outcome>,
+    oom_retries: BTreeMap<LayerName, u32>,
+    /// Memory of the runner that a layer ran out of.
+    died_on: BTreeMap<LayerName, u32>,
+    active: BTreeSet<LayerName>,
+    /// Leases that a step is on, and which.
+    busy: BTreeSet<LeaseId>,
+    on: BTreeMap<LayerName, LeaseId>,
+    /// A lease that could not be given back does not count any more.
+    stuck: bool,
+    pub finished: bool,
+    /// Answers well, and only what nothing waits for by the clock.
+    pub patient: bool,
+    pub inputs: usize,
+    pub journal: Vec<(Timestamp, Input)>,
+}
+
+impl World {
+    pub fn new(specs: &[StepSpec], limits: Limits, hosts: Option<Vec<usize>>, bad: u8) -> Self {
+        Self {
+            specs: specs.iter().map(|spec| (spec.layer.clone(), spec.clone())).collect(),
+            limits,
+            hosts,
+            taken: BTreeMap::new(),
+            unwanted: BTreeSet::new(),
+            owed: Vec::new(),
+            now: Timestamp(0),
+            bad,
+            rented: BTreeMap::new(),
+            held: BTreeSet::new(),
+            given_back: BTreeMap::new(),
+            ended: BTreeMap::new(),
+            oom_retries: BTreeMap::new(),
+            died_on: BTreeMap::new(),
+            active: BTreeSet::new(),
+            busy: BTreeSet::new(),
+            on: BTreeMap::new(),
+            stuck: false,
+            finished: false,
+            patient: false,
+            inputs: 0,
+            journal: Vec::new(),
+        }
+    }
+
+    /// What the world itself makes of what it tells.
+    pub fn told(&mut self, at: Timestamp, input: &Input) {
+        self.journal.push((at, input.clone()));
+        match input {
+            Input::LeaseGranted { lease, memory_gb, .. } => {
+                if let Some(rented) = self.rented.get_mut(lease).filter(|_| self.held.contains(lease)) {
+                    rented.index = (memory_gb / 4).trailing_zeros() as usize;
+                }
+            }
+            Input::LeaseRefused { lease, fault } if self.held.contains(lease) => {
+                if let Some(rented) = self.rented.get_mut(lease) {
+                    rented.void = fault.kind == FaultKind::Unavailable;
+                }
+            }
+            Input::TimerFired { timer: Timer::Lifetime { lease } } => {
+                if let Some(rented) = self.rented.get_mut(lease) {
+                    rented.worn = true;
+                }
+            }
+            Input::Released { lease } if self.given_back.contains_key(lease) => {
+                if let Some(rented) = self.rented.get_mut(lease) {
+                    rented.over.get_or_insert(at.since(rented.asked));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What the leases came to so far, in started hours since each was asked for.
+    fn cost(&self, at: Timestamp) -> u64 {
+        let cost = |rented: &Rented| {
+            let free = self.limits.prices.is_empty() || rented.void && rented.over.is_some();
+            let lived = rented.over.unwrap_or_else(|| at.since(rented.asked));
+            u64::from(!free) * price(rented.index) * (lived.as_millis().div_ceil(3_600_000).max(1) as u64)
+        };
+        self.rented.values().map(cost).sum()
+    }
+
+    fn affordable(&self, at: Timestamp, what: &str) {
+        if let Some(most) = self.limits.max_cost_micros {
+            assert!(self.cost(at) <= most, "{what} starts at {} of {most}", self.cost(at));
+        }
+    }
+
+    pub fn perform(&mut self, at: Timestamp, effects: Vec<Effect>) {
+        self.now = at;
+        for effect in effects {
+            assert!(!self.finished, "an effect follows Finish: {effect:?}");
+            match &effect {
+                Effect::Emit(body) => self.hear(body),
+                Effect::Acquire { lease, layer, size, place } => self.asked(at, lease, layer, (size, place)),
+                Effect::Sync { layer, lease } => self.brought(at, layer, lease),
+                Effect::Release { lease } => {
+                    self.busy.remove(lease);
+                    assert!(self.held.contains(lease), "{lease} is released but not held");
+                }
+                Effect::Abandon { lease } => {
+                    assert!(!self.given_back.contains_key(lease), "{lease} is gone");
+                    self.unwanted.insert(lease.clone());
+                }
+                Effect::Arm { timer: Timer::Lifetime { lease }, after } => {
+                    let life = self.limits.max_lifetime.expect("a lifetime");
+                    let safe = self.rented[lease].asked.plus(life - (life / 10).min(Duration::from_secs(60)));
+                    assert!(at.plus(*after) <= safe.max(at), "{lease} may be used until it is gone");
+                }
+                Effect::Finish => {
+                    self.finished = true;
+                    assert_eq!(self.ended.len(), self.specs.len(), "a step is left at Finish");
+                }
+                _ => {}
+            }
+            if !matches!(effect, Effect::Emit(_) | Effect::Abandon { .. } | Effect::Finish) {
+                let due = if let Effect::Arm { after, .. } = &effect { at.plus(*after) } else { at };
+                self.owed.push((due, effect));
+            }
+        }
+    }
+
+    fn asked(&mut self, at: Timestamp, lease: &LeaseId, layer: &LayerName, (size, place): (&Size, &Place)) {
+        let index = (size.memory_gb / 4).trailing_zeros() as usize;
+        let rented = Rented { place: place.clone(), index, asked: at, over: None, void: false, worn: false, synced: 0 };
+        assert!(self.rented.insert(lease.clone(), rented).is_none(), "{lease} is asked for twice");
+        let (open, most) = (self.rented.len() - self.given_back.len(), self.limits.max_leases);
+        assert!(most == 0 || open <= most || self.stuck, "{open} leases at once");
+        assert_eq!(self.specs[layer].place, *place, "{layer} asks for another place");
+        self.larger(layer, size.memory_gb);
+        self.affordable(at, lease.as_str());
+        self.starts(layer);
+    }
+
+    fn brought(&mut self, at: Timestamp, layer: &LayerName, lease: &LeaseId) {
+        assert!(self.held.contains(lease), "{layer} is on {lease}, which is not held");
+        assert!(self.busy.insert(lease.clone()), "two steps at once are on {lease}");
+        let (spec, rented) = (&self.specs[layer], &self.rented[lease]);
+        assert_eq!(spec.place, rented.place, "{layer} is on a lease of another place");
+        assert!(!rented.worn, "{layer} is on {lease}, whose lifetime is over");
+        let memory_gb = 4 << rented.index;
+        assert!(memory_gb >= spec.sizes[0].memory_gb, "{layer} is on {lease}, which is too small");
+        if let (Some(life), true) = (self.limits.max_lifetime, rented.synced > 0) {
+            let usable = life - (life / 10).min(Duration::from_secs(60));
+            let budget = Duration::from_secs(u64::from(spec.sizes[0].time_budget_min) * 60);
+            let left = rented.asked.plus(usable).since(at);
+            assert!(budget > usable || left >= budget, "{layer} is on {lease}, which will not live as long");
+        }
+        self.larger(layer, memory_gb);
+        self.affordable(at, layer.as_str());
+        self.rented.entry(lease.clone()).and_modify(|rented| rented.synced += 1);
+        self.starts(layer);
+        self.on.insert(layer.clone(), lease.clone());
+    }
+
+    fn larger(&self, layer: &LayerName, memory_gb: u32) {
+        let died_on = self.died_on.get(layer).copied().unwrap_or(0);
+        assert!(memory_gb > died_on, "{layer} died on {died_on} GB and is tried on {memory_gb}");
+    }
+
+    fn starts(&mut self, layer: &LayerName) {
+        self.active.insert(layer.clone());
+        assert!(self.active.len() <= self.limits.width, "wider than {}: {:?}", self.limits.width, self.active);
+        for parent in &self.specs[layer].parents {
+            let outcome = self.ended.get(parent);
+            assert!(matches!(outcome, Some(Outcome::Built | Outcome::Reused)), "{layer} starts before {parent}");
+        }
+    }
+
+    fn hear(&mut self, body: &EventBody) {
+        match body {
+            EventBody::StepFinished(end) => {
+                assert!(self.ended.insert(end.layer.clone(), end.outcome).is_none(), "{} ends twice", end.layer);
+                if end.fault.as_ref().is_some_and(|fault| fault.code == "lian::life::lifetime")
+                    && end.outcome == Outcome::Failed
+                {
+                    let lease = &self.rented[&self.on[&end.layer]];
+                    assert_eq!(lease.synced, 1, "{} fails for the age that others gave its lease", end.layer);
+                }
+                self.leave(&end.layer);
+                if end.outcome == Outcome::Skipped && end.because.is_some() {
+                    assert!(!self.specs[&end.layer].parents.is_empty(), "{} is skipped, has no parent", end.layer);
+                }
+            }
+            EventBody::StepRetried { layer, fault, .. } => {
+                if fault.kind == FaultKind::OutOfMemory {
+                    let count = self.oom_retries.entry(layer.clone()).or_default();
+                    *count += 1;
+                    assert!(*count <= MAX_OOM_RETRIES, "{layer}: more than one OOM retry");
+                    let died_on = self.on.get(layer).map_or(0, |lease| 4 << self.rented[lease].index);
+                    self.died_on.insert(layer.clone(), died_on);
+                }
+                self.leave(layer);
+            }
+            EventBody::LeaseStuck { .. } => self.stuck = true,
+            _ => {}
+        }
+    }
+
+    fn leave(&mut self, layer: &LayerName) {
+        self.active.remove(layer);
+        if let Some(lease) = self.on.remove(layer) {
+            self.busy.remove(&lease);
+        }
+    }
+
+    /// Answers one owed effect, well or badly as the dice say.
+    pub fn answer(&mut self, pick: usize, dice: u8) -> Option<Input> {
+        // Now and then a clock runs fast.
+        let due = |due: &Timestamp| *due <= self.now || dice.is_multiple_of(32);
+        let may = |(at, effect): &(Timestamp, Effect)| match effect {
+            _ if self.patient => !is_by_the_clock(effect) && self.can_answer(effect),
+            Effect::Arm { .. } => due(at),
+            effect => self.can_answer(effect),
+        };
+        let answerable: Vec<usize> =
+            self.owed.iter().enumerate().filter(|(_, owed)| may(owed)).map(|(index, _)| index).collect();
+        let pick = *answerable.get(pick % answerable.len().max(1))?;
+        let (_, effect) = self.owed.remove(pick);
+        let kind = match dice % 6 {
+            0 => FaultKind::OutOfMemory,
+            1 => FaultKind::Infrastructure,
+            2 => FaultKind::Unavailable,
+            _ => FaultKind::Build,
+        };
+        let fault = Fault::new(kind, "lian::test", "dice");
+        let bad = !self.patient && dice >= self.bad;
+        Some(match effect {
+            // What was refused may exist all the same: a request whose answer was lost.
+            Effect::Acquire { lease, .. } if bad || self.is_refused(&lease, dice) => {
+                self.held.insert(lease.clone());
+                Input::LeaseRefused { lease, fault }
+            }
+            Effect::Acquire { lease, .. } => self.grant(lease, dice),
+            Effect::Release { lease } if bad && self.hosts.is_none() => {
+                Input::ReleaseFailed { lease, message: "dice".into() }
+            }
+            Effect::Release { lease } => {
+                *self.given_back.entry(lease.clone()).or_default() += 1;
+                self.held.remove(&lease);
+                self.taken.remove(&lease);
+                Input::Released { lease }
+            }
+            Effect::Arm { timer, .. } => Input::TimerFired { timer },
+            Effect::Kill { layer, .. } => {
+                // What was killed answers no more.
+                self.owed.retain(|(_, owed)| !is_work_of(owed, &layer));
+                Input::Killed { layer }
+            }
+            Effect::Sync { layer, .. } | Effect::Build { layer, .. } | Effect::Verify { layer, .. } if bad => {
+                Input::Faulted { layer, fault }
+            }
+            Effect::Promote { layer } if bad => Input::Faulted { layer, fault },
+            Effect::Sync { layer, .. } => Input::Synced { layer },
+            Effect::Build { layer, .. } if dice.is_multiple_of(16) => {
+                Input::Found { layer, digest: Digest::of([dice]) }
+            }
+            Effect::Build { layer, .. } => {
+                Input::BuildDone { layer, digest: Digest::of([dice]), steps: 3, cached: 1, measured: None }
+            }
+            Effect::Verify { layer, .. } => Input::Verified { layer },
+            Effect::Promote { layer } => Input::Promoted { layer },
+            Effect::Record { layer, .. } => Input::Recorded { layer },
+            Effect::Emit(_) | Effect::Abandon { .. } | Effect::Finish => return None,
+        })
+    }
+
+    fn is_refused(&self, lease: &LeaseId, dice: u8) -> bool {
+        let none_free = self.hosts.is_some() && self.free(lease).is_none();
+        self.unwanted.contains(lease) && (dice.is_multiple_of(2) || none_free)
+    }
+
+    /// Grants what was asked for, at times something larger; of fixed hosts the smallest that is free.
+    fn grant(&mut self, lease: LeaseId, dice: u8) -> Input {
+        let larger = usize::from(dice.is_multiple_of(5) && self.hosts.is_none());
+        let mut index = (self.rented[&lease].index + larger).min(SIZES - 1);
+        if let Some(host) = self.free(&lease) {
+            index = host.1 % SIZES;
+            self.taken.insert(lease.clone(), host.0);
+        }
+        self.held.insert(lease.clone());
+        let Size { runner_type, cpu, memory_gb, .. } = size(index, 1);
+        Input::LeaseGranted { lease, runner_type, cpu, memory_gb }
+    }
+
+    /// The host that an ask would get, with its place in the list.
+    fn free(&self, lease: &LeaseId) -> Option<(usize, usize)> {
+        let wish = &self.rented[lease];
+        let fits = |host: usize| host % SIZES >= wish.index && place(host / SIZES) == wish.place;
+        let free = |index: &usize| !self.taken.values().any(|taken| taken == index);
+        let hosts = self.hosts.as_ref()?.iter().copied().enumerate();
+        hosts.filter(|(index, _)| free(index)).find(|(_, host)| fits(*host))
+    }
+
+    /// A provider of fixed hosts answers once one is free, or once nobody wants one any more.
+    fn can_answer(&self, effect: &Effect) -> bool {
+        match effect {
+            Effect::Acquire { lease, .. } if self.hosts.is_some() => {
+                self.unwanted.contains(lease) || self.free(lease).is_some()
+            }
+            _ => true,
+        }
+    }
+}
+
+fn is_by_the_clock(effect: &Effect) -> bool {
+    matches!(effect, Effect::Arm { timer: Timer::Budget { .. } | Timer::Lifetime { .. } | Timer::Turn { .. }, .. })
+}
+
+fn is_work_of(effect: &Effect, wanted: &LayerName) -> bool {
+    match effect {
+        Effect::Sync { layer, .. } | Effect::Build { layer, .. } | Effect::Verify { layer, .. } => layer == wanted,
+        _ => false,
+    }
+}
+
+/// An input that nobody owes: about things unknown, over or never asked for.
+pub fn stray(dice: u8) -> Input {
+    let layer = layer(usize::from(dice % 12));
+    let lease = LeaseId::new(format!("r-l{:02}-{}", dice % 9, 7));
+    match dice % 6 {
+        0 => Input::LeaseGranted { lease, runner_type: "t0".into(), cpu: 2, memory_gb: 4 },
+        1 => Input::Released { lease },
+        2 => Input::ReleaseFailed { lease, message: "stray".into() },
+        3 => Input::TimerFired { timer: Timer::Budget { layer, attempt: 99 } },
+        4 => Input::Begin,
+        _ => Input::LeaseRefused { lease, fault: Fault::new(FaultKind::Build, "lian::test", "stray") },
+    }
+}

@@ -1,0 +1,125 @@
+//! A fault in somebody's files, as data: it crosses process borders and is drawn by `report`. Refuses: drawing itself.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::base::{LayerName, Place};
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The catalog cannot be built.
+    Error,
+    /// Suspicious; fails only with `--strict`.
+    Warning,
+}
+
+/// A marked place in a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    /// Where.
+    pub place: Place,
+    /// What is said at it.
+    pub text: Option<String>,
+}
+
+/// One fault: what is wrong, where, and what to do next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diagnostic {
+    /// Stable, `lian::room::cause`.
+    pub code: Cow<'static, str>,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, in one sentence without a full stop.
+    pub message: String,
+    /// The next action.
+    pub help: Option<String>,
+    /// The layer it belongs to, where one is known.
+    pub layer: Option<LayerName>,
+    /// Where; the first is the guilty place.
+    pub labels: Vec<Label>,
+    /// Further remarks, each a paragraph.
+    pub notes: Vec<String>,
+}
+
+impl Diagnostic {
+    /// An error with this code and message.
+    pub fn error(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code: Cow::Borrowed(code),
+            severity: Severity::Error,
+            message: message.into(),
+            help: None,
+            layer: None,
+            labels: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// A warning with this code and message.
+    pub fn warning(code: &'static str, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::error(code, message) }
+    }
+
+    /// Sets the help line.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Sets the layer.
+    #[must_use]
+    pub fn layer(mut self, layer: &LayerName) -> Self {
+        self.layer = Some(layer.clone());
+        self
+    }
+
+    /// Adds a marked place.
+    #[must_use]
+    pub fn label(mut self, place: Place, text: impl Into<String>) -> Self {
+        let text = text.into();
+        self.labels.push(Label { place, text: (!text.is_empty()).then_some(text) });
+        self
+    }
+
+    /// Adds a remark.
+    #[must_use]
+    pub fn note(mut self, note: impl Into<String>) -> Self {
+        self.notes.push(note.into());
+        self
+    }
+
+    /// Whether it is an error.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+}
+
+/// The texts that diagnostics point into, by the path that their places carry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sources(BTreeMap<PathBuf, Arc<str>>);
+
+impl Sources {
+    /// Adds a text; the first one under a path stays.
+    pub fn add(&mut self, file: impl Into<PathBuf>, text: impl Into<Arc<str>>) {
+        self.0.entry(file.into()).or_insert_with(|| text.into());
+    }
+
+    /// The text of a file.
+    pub fn get(&self, file: &Path) -> Option<&Arc<str>> {
+        self.0.get(file)
+    }
+
+    /// Takes over all texts of another collection.
+    pub fn merge(&mut self, other: Self) {
+        for (file, text) in other.0 {
+            self.add(file, text);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Names of images. Not responsible for: asking a registry.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// An image reference, normalised as Docker does: `debian` is `docker.io/library/debian:latest`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageRef {
+    /// Host and port, `docker.io` where unset.
+    pub registry: String,
+    /// The repository, with `library/` for the Hub's official images.
+    pub repository: String,
+    /// The tag; `latest` where neither tag nor digest is given.
+    pub tag: Option<String>,
+    /// The digest, as written.
+    pub digest: Option<String>,
+}
+
+/// The text is no image reference.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an image reference")]
+pub struct ImageRefError(pub String);
+
+impl ImageRef {
+    /// The form people and Dockerfiles use, which is also BuildKit's key of a named context: without the Hub's host,
+    /// `library/`, `:latest` and the digest.
+    pub fn familiar(&self) -> String {
+        let mut text = match (self.registry.as_str(), self.repository.strip_prefix("library/")) {
+            ("docker.io", Some(official)) => official.to_owned(),
+            ("docker.io", None) => self.repository.clone(),
+            (registry, _) => format!("{registry}/{}", self.repository),
+        };
+        if let Some(tag) = self.tag.as_deref().filter(|tag| *tag != "latest") {
+            text.push(':');
+            text.push_str(tag);
+        }
+        text
+    }
+
+    /// The whole name without the digest: what `lian.lock` is keyed by.
+    pub fn normalised(&self) -> String {
+        let mut text = format!("{}/{}", self.registry, self.repository);
+        if let Some(tag) = &self.tag {
+            text.push(':');
+            text.push_str(tag);
+        }
+        text
+    }
+
+    /// Registry and repository, without tag or digest.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.registry, self.repository)
+    }
+}
+
+impl FromStr for ImageRef {
+    type Err = ImageRefError;
+
+    fn from_str(text: &str) -> Result<Self, ImageRefError> {
+        let bad = || ImageRefError(text.to_owned());
+        let (rest, digest) = match text.split_once('@') {
+            Some((rest, digest)) => (rest, Some(digest.to_owned())),
+            None => (text, None),
+        };
+        let slash = rest.rfind('/').map_or(0, |at| at + 1);
+        let (name, tag) = match rest[slash..].rfind(':') {
+            Some(colon) => (&rest[..slash + colon], Some(rest[slash + colon + 1..].to_owned())),
+            None => (rest, None),
+        };
+        let (registry, repository) = match name.split_once('/') {
+            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+                (host.to_owned(), path.to_owned())
+            }
+            _ => ("docker.io".to_owned(), name.to_owned()),
+        };
+        let registry = if registry == "index.docker.io" { "docker.io".to_owned() } else { registry };
+        let repository = if registry == "docker.io" && !repository.contains('/') {
+            format!("library/{repository}")
+        } else {
+            repository
+        };
+        let part = |part: &str| {
+            let edge = |b: Option<char>| b.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+            edge(part.chars().next())
+                && edge(part.chars().last())
+                && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+        };
+        let tag_ok = |tag: &String| {
+            !tag.is_empty()
+                && tag.len() <= 128
+                && !tag.starts_with(['.', '-'])
+                && tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        };
+        let digest_ok = digest.as_ref().is_none_or(|d| d.contains(':') && d.len() > 8);
+        if !repository.split('/').all(part) || !tag.iter().all(tag_ok) || !digest_ok {
+            return Err(bad());
+        }
+        let tag = match (&tag, &digest) {
+            (None, None) => Some("latest".to_owned()),
+            _ => tag,
+        };
+        Ok(Self { registry, repository, tag, digest })
+    }
+}
+
+impl fmt::Display for ImageRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.normalised())?;
+        match &self.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ImageRef;
+
+    fn parse(text: &str) -> ImageRef {
+        text.parse().expect("a reference")
+    }
+
+    #[test]
+    fn normalises_like_docker() {
+        assert_eq!(parse("debian").normalised(), "docker.io/library/debian:latest");
+        assert_eq!(parse("debian").familiar(), "debian");
+        assert_eq!(parse("docker.io/library/debian:trixie-slim").familiar(), "debian:trixie-slim");
+        assert_eq!(parse("lamina/rust").normalised(), "docker.io/lamina/rust:latest");
+        assert_eq!(parse("lamina/rust:latest").familiar(), "lamina/rust");
+        assert_eq!(parse("localhost:5000/a/b:c").name(), "localhost:5000/a/b");
+        let pinned = parse(&format!("ghcr.io/x/y@sha256:{}", "0".repeat(64)));
+        assert_eq!((pinned.tag, pinned.registry.as_str()), (None, "ghcr.io"));
+    }
+
+    #[test]
+    fn refuses_nonsense() {
+        for text in ["", "UPPER", "a//b", "a:", "a b", "-a", "$BASE", "a@b"] {
+            assert!(text.parse::<ImageRef>().is_err(), "{text}");
+        }
+    }
+}

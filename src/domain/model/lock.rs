@@ -1,0 +1,35 @@
+//! The pins of `lian.lock`: which digest each external image means. Refuses: reading or writing the file.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::base::Digest;
+
+/// One pinned external image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// The manifest or index digest.
+    pub digest: Digest,
+}
+
+/// `lian.lock`, beside the catalog. `apply` adds missing pins; only `update` moves them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    /// The version of the file's structure.
+    pub version: u32,
+    /// By normalised reference, e.g. `docker.io/library/debian:trixie-slim`.
+    #[serde(default)]
+    pub images: BTreeMap<String, Pin>,
+}
+
+impl Lock {
+    /// The current version of the structure.
+    pub const VERSION: u32 = 1;
+}
+
+impl Default for Lock {
+    fn default() -> Self {
+        Self { version: Self::VERSION, images: BTreeMap::new() }
+    }
+}

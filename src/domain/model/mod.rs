@@ -1,0 +1,37 @@
+//! Floor 1: plain data that mirrors `schemas/`, and the words in which rooms speak to each other. Refuses: behaviour
+//! beyond reading and writing itself.
+
+mod catalog;
+mod diagnostic;
+mod dockerfile;
+mod event;
+mod fault;
+mod image;
+mod key;
+mod layer;
+mod lock;
+mod plan;
+mod provider;
+mod run;
+mod size;
+mod workflow;
+
+pub use catalog::{Catalog, CatalogSettings, Declared};
+pub use diagnostic::{Diagnostic, Label, Severity, Sources};
+pub use dockerfile::{
+    DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, ImageUse, StageName, UseKind,
+};
+pub use event::{BuildEvent, Event, EventBody, Measured, Outcome, RunOutcome, StepEnd, VertexState};
+pub use fault::{Fault, FaultClass, FaultKind};
+pub use image::{ImageRef, ImageRefError};
+pub use key::{FileEntry, FileKind, ImageRecord, KEY_LABEL, KeyParts, LayerKey, Listing, ParentKey};
+pub use layer::{Base, Kind, Layer, Secret, Tool};
+pub use lock::{Lock, Pin};
+pub use plan::{Action, Forecast, Plan, PlanSummary, PlannedStep, Why, WhyKind};
+pub use provider::{
+    BuildkitRelease, ComputeProvider, ContextTransfer, DockerLocalSettings, DockerSize, HcloudSettings, Providers,
+    ProxmoxSettings, RegistrySettings, RunnerReuse, Runners, SshHost, SshSettings, VmPoolSettings,
+};
+pub use run::{RunRecord, RunState};
+pub use size::{BuildSpec, Offer, Price, Size};
+pub use workflow::{RegistryProvider, Workflow};

@@ -1,0 +1,139 @@
+//! What differs between two versions of a layer, in people's words. Refuses: deciding what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::domain::base::LayerName;
+use crate::domain::model::{FileEntry, KeyParts, ParentKey, Why, WhyKind};
+
+/// A parent is built in the same plan.
+pub(super) fn rebuilds(parent: &LayerName) -> Why {
+    Why { kind: WhyKind::Base, detail: format!("base {parent} rebuilds") }
+}
+
+/// Everything that differs, the likeliest causes first: Dockerfile, context, arguments, promises, settings, parents.
+pub fn differences(old: &KeyParts, new: &KeyParts) -> Vec<Why> {
+    let mut why = Vec::new();
+    let mut say = |kind, detail: String| why.push(Why { kind, detail });
+    if old.dockerfile != new.dockerfile {
+        say(WhyKind::Dockerfile, "dockerfile changed".to_owned());
+    }
+    if let Some(files) = changed_files(&without_dockerfile(old, new), &without_dockerfile(new, old)) {
+        say(WhyKind::Context, format!("context changed: {files}"));
+    } else if old.ignore != new.ignore {
+        say(WhyKind::Context, "context changed: its ignore file".to_owned());
+    }
+    for name in changed_names(&old.build_args, &new.build_args) {
+        say(WhyKind::BuildArg, format!("build arg {name} changed"));
+    }
+    if old.tools != new.tools {
+        say(WhyKind::Tools, "tool list changed".to_owned());
+    }
+    if old.artifact_paths != new.artifact_paths {
+        say(WhyKind::Tools, "artifact paths changed".to_owned());
+    }
+    for setting in changed_settings(old, new) {
+        say(WhyKind::Settings, format!("{setting} changed"));
+    }
+    for name in changed_names(&old.parents, &new.parents) {
+        let parent = |parts: &KeyParts| parts.parents.get(name).cloned();
+        match (parent(old), parent(new)) {
+            (Some(ParentKey::External(_)), Some(ParentKey::External(_))) => {
+                say(WhyKind::BaseMoved, format!("base image {name} moved"));
+            }
+            (None, _) => say(WhyKind::Base, format!("base {name} is new")),
+            (_, None) => say(WhyKind::Base, format!("base {name} is gone")),
+            _ => say(WhyKind::Base, format!("base {name} changed")),
+        }
+    }
+    why
+}
+
+/// The files of a context but for the Dockerfile that lies in it: its change is a reason of its own.
+fn without_dockerfile(parts: &KeyParts, other: &KeyParts) -> BTreeMap<String, FileEntry> {
+    let is_dockerfile = |path: &String, entry: &FileEntry| {
+        entry.digest == parts.dockerfile && other.files.get(path).is_some_and(|entry| entry.digest == other.dockerfile)
+    };
+    parts
+        .files
+        .iter()
+        .filter(|(path, entry)| !is_dockerfile(path, entry))
+        .map(|(p, e)| (p.clone(), e.clone()))
+        .collect()
+}
+
+fn changed_settings(old: &KeyParts, new: &KeyParts) -> Vec<&'static str> {
+    let parts = [
+        ("target", old.target == new.target),
+        ("platform", old.platform == new.platform),
+        ("frontend", old.frontend == new.frontend),
+        ("labels", old.labels == new.labels),
+        ("secret ids", old.secret_ids == new.secret_ids),
+        ("ssh ids", old.ssh_ids == new.ssh_ids),
+        ("key schema", old.schema == new.schema),
+    ];
+    parts.into_iter().filter(|(_, same)| !same).map(|(name, _)| name).collect()
+}
+
+fn changed_names<'a, T: PartialEq>(old: &'a BTreeMap<String, T>, new: &'a BTreeMap<String, T>) -> Vec<&'a String> {
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    names.into_iter().filter(|name| old.get(*name) != new.get(*name)).collect()
+}
+
+/// The first changed path and how many more, files before folders; none where nothing changed.
+fn changed_files(old: &BTreeMap<String, FileEntry>, new: &BTreeMap<String, FileEntry>) -> Option<String> {
+    let changed = changed_names(old, new);
+    let is_folder = |path: &&&String| {
+        [old, new]
+            .iter()
+            .filter_map(|files| files.get(**path))
+            .all(|entry| entry.kind == crate::domain::model::FileKind::Folder)
+    };
+    let files: Vec<_> = changed.iter().filter(|path| !is_folder(path)).collect();
+    let (first, count) = match files.first() {
+        Some(first) => (**first, files.len()),
+        None => (*changed.first()?, changed.len()),
+    };
+    let only_mode = match (old.get(first), new.get(first)) {
+        (Some(old), Some(new)) => old.digest == new.digest && old.kind == new.kind,
+        _ => false,
+    };
+    let note = match (old.contains_key(first), new.contains_key(first)) {
+        (true, false) => " (gone)",
+        _ if only_mode => " (its mode)",
+        _ => "",
+    };
+    Some(match count {
+        1 => format!("{first}{note}"),
+        _ => format!("{first}{note}, +{} more", count - 1),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::base::Digest;
+    use crate::domain::model::FileKind;
+
+    fn entry(content: &str, mode: u32) -> FileEntry {
+        FileEntry { kind: FileKind::File, mode, digest: Digest::of(content) }
+    }
+
+    fn files(list: &[(&str, &str, u32)]) -> BTreeMap<String, FileEntry> {
+        list.iter().map(|(path, content, mode)| ((*path).to_owned(), entry(content, *mode))).collect()
+    }
+
+    #[test]
+    fn names_the_first_file_and_counts_the_rest() {
+        let old = files(&[("a", "1", 0o644), ("b", "1", 0o644), ("c", "1", 0o644)]);
+        let new = files(&[("a", "1", 0o644), ("b", "2", 0o644), ("d", "1", 0o644)]);
+        assert_eq!(changed_files(&old, &new).as_deref(), Some("b, +2 more"));
+        assert_eq!(changed_files(&old, &old), None);
+    }
+
+    #[test]
+    fn says_when_only_the_mode_changed_or_a_file_is_gone() {
+        let old = files(&[("run.sh", "1", 0o644)]);
+        assert_eq!(changed_files(&old, &files(&[("run.sh", "1", 0o755)])).as_deref(), Some("run.sh (its mode)"));
+        assert_eq!(changed_files(&old, &files(&[])).as_deref(), Some("run.sh (gone)"));
+    }
+}

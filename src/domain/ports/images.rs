@@ -1,0 +1,161 @@
+//! Where images live and how their tags move. Refuses: building them.
+
+use std::path::{Path, PathBuf};
+
+use crate::domain::base::Digest;
+use crate::domain::model::{ImageRecord, LayerKey};
+
+use super::build::ImageSource;
+
+/// An image that a tag points to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The manifest's (or index's) digest.
+    pub digest: Digest,
+    /// The full layer key in its label, where it has one.
+    pub key: Option<LayerKey>,
+    /// Its platform, e.g. `linux/amd64`, where its config says so.
+    pub platform: Option<String>,
+    /// Bytes of its blobs as stored.
+    pub bytes: u64,
+}
+
+/// A built and verified image that waits to be promoted.
+#[derive(Debug, Clone)]
+pub struct Staged {
+    /// `<namespace>/<layer>`.
+    pub name: String,
+    /// Where the image is.
+    pub staging: StagedAt,
+    /// The image in it.
+    pub digest: Digest,
+    /// Its key: becomes the tag `key-…`.
+    pub key: LayerKey,
+    /// Kept beside the image, so that a later plan can say what changed.
+    pub record: ImageRecord,
+    /// Place and digest of the artifacts image, promoted as `<name>-artifacts` in the same breath.
+    pub artifacts: Option<(StagedAt, Digest)>,
+}
+
+/// Where an image waits for its promotion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StagedAt {
+    /// In this folder, an OCI layout.
+    Folder(PathBuf),
+    /// In the store itself, by its digest and without a tag: its builder pushed it there.
+    Pushed,
+}
+
+/// Where a builder pushes an image to, by its digest alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushTarget {
+    /// `host[:port]/repository`, without a tag.
+    pub name: String,
+    /// Whether the registry is spoken to without TLS.
+    pub plain_http: bool,
+}
+
+/// What an image says about the processes that run in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// Its environment, `NAME=value`.
+    pub env: Vec<String>,
+    /// Instructions that a Dockerfile which starts from it would run.
+    pub on_build: Vec<String>,
+}
+
+/// A registry or layout failed.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum ImageStoreError {
+    /// Files could not be read or written.
+    #[error("{what}: {path}")]
+    #[diagnostic(code(lian::registries::io), help("{help}"))]
+    Io {
+        /// What was tried.
+        what: String,
+        /// Where.
+        path: PathBuf,
+        /// The next action.
+        help: String,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A blob or an index is not what its digest or its media type says.
+    #[error("{path} is damaged: {what}")]
+    #[diagnostic(code(lian::registries::corrupt), help("{}", mend(name, path)))]
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+        /// The image it belongs to.
+        name: String,
+    },
+    /// The registry did not answer, or refused.
+    #[error("{registry} {what}")]
+    #[diagnostic(code(lian::registries::remote), help("{help}"))]
+    Remote {
+        /// The host.
+        registry: String,
+        /// What it said.
+        what: String,
+        /// The next action.
+        help: String,
+    },
+}
+
+/// The way out of damage: an index is moved away and written anew, an image is dropped and built again.
+fn mend(name: &str, path: &Path) -> String {
+    if path.ends_with("index.json") {
+        format!("move {} away: images are built again, mostly from BuildKit's cache", path.display())
+    } else {
+        format!("delete the image with `lian-build gc --drop {name}` and build it again")
+    }
+}
+
+/// A private folder that is removed when this is dropped.
+pub trait StagingFolder: Send + Sync {
+    /// The folder.
+    fn path(&self) -> &Path;
+}
+
+/// The right to build a key, given up when dropped.
+pub trait Claim: Send + Sync {}
+
+/// Where images live. Blocking: implementations do file or short network work; the dispatcher calls them on a
+/// blocking thread.
+pub trait ImageStore: Send + Sync {
+    /// The image that `<name>:<tag>` points to.
+    fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError>;
+
+    /// What is kept beside the image that `<name>:<tag>` points to. A damaged or absent record is `None`.
+    fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError>;
+
+    /// Points a tag (`latest`) to the image of this key, its artifacts image too; says whether anything moved. An image that
+    /// is not there moves nothing.
+    fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError>;
+
+    /// Claims the building of a key: none where another run builds it at this moment. A claim ends with its holder.
+    fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError>;
+
+    /// A fresh, private, empty folder on the store's own file system.
+    fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError>;
+
+    /// How a builder reaches an image of this store.
+    fn source(&self, name: &str, digest: &Digest) -> ImageSource;
+
+    /// Where a builder pushes images of this name to, if the store is one that builders can push to.
+    fn push_target(&self, _name: &str) -> Option<PushTarget> {
+        None
+    }
+
+    /// What the image with this digest says of its processes on a platform; none where that cannot be told.
+    fn config(&self, _name: &str, _digest: &Digest, _platform: &str) -> Result<Option<ImageConfig>, ImageStoreError> {
+        Ok(None)
+    }
+
+    /// Moves the blobs of a staged image in, and its tags `latest` and `key-…` onto it. `latest` moves last: one that is
+    /// interrupted has moved none, or is made whole by the next run.
+    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError>;
+}

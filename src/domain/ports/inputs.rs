@@ -1,0 +1,57 @@
+//! Reading a layer's inputs from disk. Refuses: judging them.
+
+use std::path::{Path, PathBuf};
+
+use crate::domain::model::Listing;
+
+/// What lies at a context's root and is lian-build's own: never part of a build, and so of no key. The folder changes while
+/// something is built; the file says on what it is built, not what.
+pub const OWN: [&str; 2] = [".lian", ".build-spec.ncl"];
+
+/// A context could not be read.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+pub enum ContextError {
+    /// The folder is not there.
+    #[error("the context {path} does not exist")]
+    #[diagnostic(code(lian::context::missing), help("create the folder, or correct `context`"))]
+    Missing {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder, or the Dockerfile, lies outside the project.
+    #[error("{path} leads outside the project {root}")]
+    #[diagnostic(code(lian::context::outside), help("keep contexts and Dockerfiles below the project's root"))]
+    Outside {
+        /// The path, as declared.
+        path: PathBuf,
+        /// The project root.
+        root: PathBuf,
+    },
+    /// The ignore file has a pattern that cannot be read.
+    #[error("{path}, line {line}: {what}")]
+    #[diagnostic(code(lian::context::ignore_pattern), help("correct the pattern"))]
+    Pattern {
+        /// The ignore file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// A file could not be read.
+    #[error("cannot read {path}")]
+    #[diagnostic(code(lian::context::unreadable), help("check its permissions, or exclude it in .dockerignore"))]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// Reads build contexts. Blocking.
+pub trait ContextReader: Send + Sync {
+    /// Every entry that a build of `dockerfile` with `context` would see. Both must resolve inside `project_root`.
+    fn list(&self, project_root: &Path, context: &Path, dockerfile: &Path) -> Result<Listing, ContextError>;
+}

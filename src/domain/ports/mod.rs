@@ -1,0 +1,18 @@
+//! Floor 2: the traits behind which everything that touches the world lives. Refuses: any implementation.
+
+mod build;
+mod compute;
+mod images;
+mod inputs;
+mod journal;
+mod usage;
+
+pub use crate::domain::model::{Offer, Price};
+pub use build::{
+    BuildRequest, BuildSink, Builder, Built, ImageSource, NamedContext, SecretSource, SecretValue, VerifyRequest,
+};
+pub use compute::{AcquireRequest, ComputeProvider, Counters, Lease, OwnedLease, Reach, Runner, Runners, SshTarget};
+pub use images::{Claim, Found, ImageConfig, ImageStore, ImageStoreError, PushTarget, Staged, StagedAt, StagingFolder};
+pub use inputs::{ContextError, ContextReader, OWN};
+pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark, Observer};
+pub use usage::{Kills, Reading, Usage, usage_script};

@@ -1,0 +1,139 @@
+//! The rules of the architecture that a machine can hold: who imports whom, purity, names of callers, sizes of files.
+
+use std::path::{Path, PathBuf};
+
+/// The modules from the ground up: each imports only from lower layers, and siblings never import each other. A name with
+/// `::` is a module within one.
+const LAYERS: &[(&str, u8)] = &[
+    ("domain::base", 0),
+    ("domain::model", 1),
+    ("domain::dockerfile", 2),
+    ("domain::graph", 2),
+    ("domain::ports", 2),
+    ("domain::sizing", 2),
+    ("domain::plan", 3),
+    ("domain::life", 4),
+    ("system", 5),
+    ("adapters::buildkit", 6),
+    ("adapters::context", 6),
+    ("adapters::nickel", 6),
+    ("adapters::providers", 6),
+    ("adapters::registry", 6),
+    ("adapters::store", 6),
+    ("adapters::transport", 6),
+    ("report", 7),
+    ("app", 8),
+    ("serve", 9),
+    ("cli", 10),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn sources(below: &str) -> Vec<(PathBuf, String)> {
+    let mut files: Vec<PathBuf> = walkdir::WalkDir::new(root().join(below))
+        .into_iter()
+        .filter_map(Result::ok)
+        .map(walkdir::DirEntry::into_path)
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no sources below {below}");
+    files.into_iter().map(|path| (path.clone(), std::fs::read_to_string(&path).expect("readable"))).collect()
+}
+
+/// The module of [`LAYERS`] that a path of modules (`domain::model::layer`) lies in.
+fn layer_of(path: &str) -> Option<(&'static str, u8)> {
+    let inside = |name: &str| path == name || path.strip_prefix(name).is_some_and(|rest| rest.starts_with("::"));
+    LAYERS.iter().copied().find(|(name, _)| inside(name))
+}
+
+/// `src/domain/model/layer.rs` as `domain::model::layer`.
+fn module_path(path: &Path) -> String {
+    let inside = path.strip_prefix(root().join("src")).expect("a source").with_extension("");
+    let names: Vec<_> = inside.iter().map(|name| name.to_string_lossy()).filter(|name| name != "mod").collect();
+    names.join("::")
+}
+
+/// What a file is made of without its tests.
+fn production<'a>(path: &Path, text: &'a str) -> &'a str {
+    let test = path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"));
+    if test { "" } else { text.split("#[cfg(test)]\nmod tests").next().unwrap_or("") }
+}
+
+/// Every path that follows `crate::` in a text.
+fn imports(text: &str) -> Vec<String> {
+    let path = |after: &str| after.chars().take_while(|c| c.is_ascii_alphanumeric() || "_:".contains(*c)).collect();
+    text.split("crate::").skip(1).map(path).collect()
+}
+
+#[test]
+fn modules_import_downward_only() {
+    let mut faults = Vec::new();
+    for (path, text) in sources("src") {
+        let module = module_path(&path);
+        let Some((own, layer)) = layer_of(&module) else {
+            let outside = ["lib", "main", "adapters", "domain"].contains(&module.as_str());
+            if !outside {
+                faults.push(format!("{}: the module `{module}` has no layer", path.display()));
+            }
+            continue;
+        };
+        for import in imports(production(&path, &text)) {
+            match layer_of(&import) {
+                Some((other, _)) if other == own => {}
+                Some((_, below)) if below < layer => {}
+                Some((other, _)) => faults.push(format!("{}: {own} imports {other}", path.display())),
+                None if ["adapters", "domain"].iter().any(|group| import.starts_with(group)) => {
+                    faults.push(format!("{}: `crate::{import}` names no module that has a layer", path.display()));
+                }
+                None => {}
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+fn holds_none_of(below: &str, banned: &[&str]) {
+    for (path, text) in sources(below) {
+        for word in banned {
+            assert!(!text.contains(word), "{}: {below} and `{word}`", path.display());
+        }
+    }
+}
+
+#[test]
+fn the_domain_is_pure() {
+    let banned = ["tokio::", "std::fs", "std::env", "std::process", "SystemTime", "println!", "eprintln!", "std::net"];
+    holds_none_of("src/domain", &banned);
+}
+
+#[test]
+fn the_application_prints_nothing_and_knows_no_exit_code() {
+    holds_none_of("src/app", &["clap", "println!", "eprintln!", "print!(", "ExitCode", "process::exit"]);
+}
+
+#[test]
+fn the_core_knows_no_caller() {
+    // ADR-001. The words are put together here so that this file does not match itself.
+    let callers = [["provisioning", "workspace"].join("_"), ["vapora", ""].join("_"), ["woodpecker", ""].join("_")];
+    for (path, text) in sources("src") {
+        for caller in &callers {
+            assert!(!text.contains(caller.as_str()), "{} names a caller: {caller}", path.display());
+        }
+    }
+}
+
+#[test]
+fn files_are_short_and_say_what_they_own() {
+    for (path, text) in sources("src").into_iter().chain(sources("tests")) {
+        assert!(text.lines().count() <= 500, "{} has more than 500 lines", path.display());
+        assert!(text.starts_with("//!"), "{} does not open with //!", path.display());
+    }
+}
+
+#[test]
+fn the_oom_retry_is_one() {
+    assert_eq!(lian_build::domain::life::MAX_OOM_RETRIES, 1, "ADR-039");
+}
