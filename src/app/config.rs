@@ -1,4 +1,4 @@
-//! What a command works with: the workflow, overridden by the command line. Refuses: reading the catalog.
+//! What a command works with: the workflow, overridden by the command line. Not responsible for: reading the catalog.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const DEFAULT_WORKFLOW: &str = "workflows/local.ncl";
 
 /// Everything that was said about a command, by flag or workflow.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct Config {
     /// The catalog's folder, as displayed.
     pub catalog: PathBuf,
     /// Absolute.
@@ -78,21 +78,21 @@ pub struct Selection {
     /// `ARG` values for all layers that declare them.
     pub build_args: Vec<(String, String)>,
     /// Where layers are built.
-    pub placement: Placement,
+    pub placement: ProviderChoice,
     /// The OCI layout folder.
     pub layout: Option<PathBuf>,
 }
 
 /// Where layers are built. What is said wins over the workflow.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Placement {
+pub struct ProviderChoice {
     /// Where runners come from.
     pub provider: Option<ComputeProvider>,
     /// How the context reaches them.
     pub context_transfer: Option<ContextTransfer>,
 }
 
-impl Placement {
+impl ProviderChoice {
     /// What was said, over what the workflow says.
     pub fn over(self, workflow: &mut Workflow) {
         if let Some(provider) = self.provider {
@@ -109,7 +109,7 @@ pub fn evaluator() -> Evaluator {
     Evaluator::new("/proc/self/exe".into())
 }
 
-impl Settings {
+impl Config {
     /// From the flags that name a catalog.
     pub fn of_source(source: &Source) -> Result<Self, Error> {
         let (workflow, named) = load_workflow(source)?;

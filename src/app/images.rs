@@ -1,11 +1,11 @@
-//! Where a command's images live: the OCI layout, or the registry that the workflow names. Refuses: both of their insides.
+//! Where a command's images live: the OCI layout, or the registry that the workflow names. Not responsible for: both of their insides.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::adapters::registry::{Address, InUse, KeepPolicy, OciLayout, Registry};
 use crate::app::Error;
-use crate::app::config::Settings;
+use crate::app::config::Config;
 use crate::domain::model::{RegistryProvider, RegistrySettings};
 use crate::domain::ports::{ImageStore, ImageStoreError};
 
@@ -30,7 +30,7 @@ struct NoAddress;
 
 /// What the settings say of a registry; none where images live in a layout. A layout that was named on the command line
 /// wins over the workflow.
-fn chosen(settings: &Settings) -> Result<Option<&RegistrySettings>, Error> {
+fn chosen(settings: &Config) -> Result<Option<&RegistrySettings>, Error> {
     let named = settings.layout != own_layout(settings);
     match settings.workflow.registry_provider {
         RegistryProvider::Registry if !named => match &settings.workflow.registry {
@@ -41,12 +41,12 @@ fn chosen(settings: &Settings) -> Result<Option<&RegistrySettings>, Error> {
     }
 }
 
-fn own_layout(settings: &Settings) -> PathBuf {
+fn own_layout(settings: &Config) -> PathBuf {
     settings.project_root.join(".lian").join("images")
 }
 
 /// The registries (`host[:port]`) that our own daemon must speak to without TLS.
-pub fn http_registries(settings: &Settings) -> Vec<String> {
+pub fn http_registries(settings: &Config) -> Vec<String> {
     let registry = chosen(settings).ok().flatten().filter(|registry| registry.plain_http);
     registry
         .and_then(|registry| Address::try_from(registry).ok())
@@ -57,7 +57,7 @@ pub fn http_registries(settings: &Settings) -> Vec<String> {
 
 impl Images {
     /// Opens the store; a layout is made where there is none.
-    pub fn open(settings: &Settings) -> Result<Self, Error> {
+    pub fn open(settings: &Config) -> Result<Self, Error> {
         match Self::registry(settings)? {
             Some(registry) => Ok(registry),
             None => Ok(Self::Layout(Arc::new(OciLayout::open(&settings.layout)?))),
@@ -65,7 +65,7 @@ impl Images {
     }
 
     /// Opens the store without making anything: none where there is no layout yet.
-    pub fn open_existing(settings: &Settings) -> Result<Option<Self>, Error> {
+    pub fn open_existing(settings: &Config) -> Result<Option<Self>, Error> {
         match Self::registry(settings)? {
             Some(registry) => Ok(Some(registry)),
             None if settings.layout.join("index.json").is_file() => Self::open(settings).map(Some),
@@ -73,7 +73,7 @@ impl Images {
         }
     }
 
-    fn registry(settings: &Settings) -> Result<Option<Self>, Error> {
+    fn registry(settings: &Config) -> Result<Option<Self>, Error> {
         let Some(registry) = chosen(settings)? else { return Ok(None) };
         let address = Address::try_from(registry).map_err(Error::configuration)?;
         let registry = Registry::new(address, settings.project_root.join(".lian"))?;

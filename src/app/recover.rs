@@ -1,10 +1,10 @@
-//! Gives back what dead runs left. Refuses: touching the leases of a run that lives.
+//! Gives back what dead runs left. Not responsible for: touching the leases of a run that lives.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::runners::rent::{self, Remembered};
+use super::runners::provider_context::{self, RecordedProvider};
 use crate::adapters::store::{OpenLease, Store, StoreError};
 use crate::app::{Error, runtime};
 use crate::domain::base::LeaseId;
@@ -41,13 +41,13 @@ impl Recovered {
 /// Gives back every lease of a dead run, each at the provider that it was asked of.
 pub async fn recover(store: &Store, project_root: &Path) -> Result<Recovered, Error> {
     let mut recovered = Recovered::default();
-    let mut providers: BTreeMap<String, Result<Remembered, String>> = BTreeMap::new();
+    let mut providers: BTreeMap<String, Result<RecordedProvider, String>> = BTreeMap::new();
     for lease in store.open_leases()?.into_iter().filter(|lease| !lease.alive) {
-        let provider = providers
-            .entry(lease.provider.clone())
-            .or_insert_with(|| rent::remembered(&lease.provider, project_root).map_err(|failure| failure.to_string()));
+        let provider = providers.entry(lease.provider.clone()).or_insert_with(|| {
+            provider_context::recorded_provider(&lease.provider, project_root).map_err(|failure| failure.to_string())
+        });
         let released = match provider {
-            Ok(remembered) => give_back_there(remembered, &lease.lease).await,
+            Ok(recorded_provider) => give_back_there(recorded_provider, &lease.lease).await,
             Err(why) => Err(why.clone()),
         };
         match released {
@@ -85,9 +85,9 @@ fn is_settled(lease: &OpenLease) -> bool {
 
 /// Gives back with the credentials of now. Where a run rented with others and these find nothing, nothing is known; where
 /// they do, that was it. Says whether it was found for certain.
-async fn give_back_there(remembered: &Remembered, lease: &LeaseId) -> Result<bool, String> {
-    let provider = &*remembered.provider;
-    if remembered.elsewhere {
+async fn give_back_there(recorded_provider: &RecordedProvider, lease: &LeaseId) -> Result<bool, String> {
+    let provider = &*recorded_provider.provider;
+    if recorded_provider.elsewhere {
         let owned = provider.owned().await.map_err(|fault| fault.message)?;
         if !owned.iter().any(|owned| owned.lease == *lease) {
             return Err(
@@ -98,7 +98,7 @@ async fn give_back_there(remembered: &Remembered, lease: &LeaseId) -> Result<boo
         }
     }
     give_back(provider, lease).await.map_err(|fault| fault.message)?;
-    Ok(remembered.elsewhere)
+    Ok(recorded_provider.elsewhere)
 }
 
 /// Gives back what dead runs of a project left, before all else that can fail. A project without a history has no such

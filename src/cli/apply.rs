@@ -1,4 +1,4 @@
-//! `lian-build apply`: draws the plan and carries it out. Refuses: deciding how (see `life`) and doing it (see `drive`).
+//! `lian-build apply`: draws the plan and carries it out. Not responsible for: deciding how (see `life`) and doing it (see `drive`).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,20 +10,20 @@ use super::housekeeping;
 use super::recovered;
 use super::show;
 use crate::adapters::store::{Store, Tally};
-use crate::app::config::Settings;
+use crate::app::config::Config;
 use crate::app::images::Images;
 use crate::app::planning::platforms;
 use crate::app::planning::prepare;
 use crate::app::planning::survey::Survey;
-use crate::app::runners::bounds::Pace;
-use crate::app::runners::rent::Renting;
+use crate::app::runners::limits::Concurrency;
+use crate::app::runners::provider_context::ProviderContext;
 use crate::app::{self, Error, recover};
 use crate::domain::model::{EventBody, Outcome as StepOutcome, RunOutcome, RunState};
 use crate::system::now;
 
 /// What was asked for, beside the selection.
 #[derive(Debug, Clone, Copy)]
-pub struct Wishes {
+pub struct Options {
     /// Layers at once.
     pub parallel: Option<usize>,
     /// Start nothing more after a failure.
@@ -31,11 +31,11 @@ pub struct Wishes {
 }
 
 /// Runs the command. Whatever happens, a program's last line is `run.finished`.
-pub fn apply(global: &Global, selection: &Selection, wishes: Wishes) -> Outcome {
+pub fn apply(global: &Global, selection: &Selection, wishes: Options) -> Outcome {
     finish(global, |told| {
-        let settings = or_remind(Settings::of_selection(&selection.into()))?;
-        let pace = Pace { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
-        run(global, settings, Survey::take, pace, told)
+        let settings = or_remind(Config::of_selection(&selection.into()))?;
+        let concurrency = Concurrency { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
+        run(global, settings, Survey::take, concurrency, told)
     })
 }
 
@@ -62,30 +62,30 @@ pub fn finish(global: &Global, work: impl FnOnce(&mut bool) -> Outcome) -> Outco
 /// outranks whatever comes of that.
 pub fn run(
     global: &Global,
-    settings: Settings,
-    survey: impl Fn(&Settings) -> Result<Survey, Error>,
-    pace: Pace,
+    settings: Config,
+    survey: impl Fn(&Config) -> Result<Survey, Error>,
+    concurrency: Concurrency,
     told: &mut bool,
 ) -> Outcome {
     let root = settings.project_root.clone();
     let left = recovered::first(global, &root)?;
-    let outcome = build(global, settings, survey, pace, told);
+    let outcome = build(global, settings, survey, concurrency, told);
     outranked(outcome, recovered::is_stuck(&root, left))
 }
 
 /// Plans and builds; what dead runs left is given back.
 fn build(
     global: &Global,
-    mut settings: Settings,
-    survey: impl Fn(&Settings) -> Result<Survey, Error>,
-    pace: Pace,
+    mut settings: Config,
+    survey: impl Fn(&Config) -> Result<Survey, Error>,
+    concurrency: Concurrency,
     told: &mut bool,
 ) -> Outcome {
     let started = Instant::now();
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(show::io)?;
-    let renting = runtime.block_on(Renting::of(&settings))?;
-    let survey = platforms::survey(&mut settings, &renting, survey)?;
+    let provider_context = runtime.block_on(ProviderContext::of(&settings))?;
+    let survey = platforms::survey(&mut settings, &provider_context, survey)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
     let store = Store::open(&settings.project_root)?;
@@ -97,18 +97,19 @@ fn build(
     let images = Images::open(&settings)?;
     // Whatever the plan reuses stays until the run is over.
     let in_use = images.in_use()?;
-    let mut blueprint = prepare::prepare(&settings, &survey, graph, Some(images.store()), Some(&store), &renting)?;
-    prepare::give_secrets(&settings, &survey, &mut blueprint.jobs)?;
-    crate::app::planning::pins::add_missing(&settings, &blueprint.pins)?;
+    let mut prepared =
+        prepare::prepare(&settings, &survey, graph, Some(images.store()), Some(&store), &provider_context)?;
+    prepare::give_secrets(&settings, &survey, &mut prepared.jobs)?;
+    crate::app::planning::pins::add_missing(&settings, &prepared.pins)?;
     // An image that is reused is what the catalog says now, whatever was built in between.
-    for step in blueprint.plan.steps.iter().filter(|step| step.digest.is_some()) {
+    for step in prepared.plan.steps.iter().filter(|step| step.digest.is_some()) {
         images.store().point(step.image.trim_end_matches(":latest"), "latest", &step.key)?;
     }
-    let tagged = settings.tag.as_deref().map(|tag| (tag.to_owned(), blueprint.plan.clone()));
+    let tagged = settings.tag.as_deref().map(|tag| (tag.to_owned(), prepared.plan.clone()));
     let session = Arc::new(store.begin(&super::command_line(), now())?);
-    let drawn = (blueprint, renting);
+    let drawn = (prepared, provider_context);
     let carried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        runtime.block_on(carry::carry_out(global, &settings, drawn, images.shared(), &session, pace))
+        runtime.block_on(carry::carry_out(global, &settings, drawn, images.shared(), &session, concurrency))
     }));
     let run = match carried {
         Ok(run) => run,
@@ -158,7 +159,7 @@ fn tidy(store: &Store, images: &Images, grew: bool) {
 }
 
 /// Layers at once: as said, else as the workflow says, else as many as there are processors.
-pub fn width(settings: &Settings, said: Option<usize>) -> usize {
+pub fn width(settings: &Config, said: Option<usize>) -> usize {
     let processors = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
     let said = said.filter(|width| *width > 0).or(Some(settings.workflow.parallel));
     said.filter(|width| *width > 0).unwrap_or_else(processors)

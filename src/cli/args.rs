@@ -1,4 +1,4 @@
-//! The command line's words. Refuses: acting on them.
+//! The command line's words. Not responsible for: acting on them.
 
 use std::path::PathBuf;
 

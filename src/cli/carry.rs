@@ -1,4 +1,4 @@
-//! Carries a plan out: what `apply` and `dispatch` share. Refuses: drawing the plan.
+//! Carries a plan out: what `apply` and `dispatch` share. Not responsible for: drawing the plan.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use super::exit::{Exit, Failure};
 use super::show;
 use super::signals;
 use crate::adapters::context::Reader;
-use crate::adapters::store::{Session, Tally};
-use crate::app::config::Settings;
-use crate::app::execute::{self, World};
-use crate::app::planning::prepare::Blueprint;
-use crate::app::runners::bounds::{self, Pace};
-use crate::app::runners::reach::Reached;
-use crate::app::runners::rent::Renting;
+use crate::adapters::store::{RunRecorder, Tally};
+use crate::app::config::Config;
+use crate::app::execute::{self, RunServices};
+use crate::app::planning::prepare::PreparedPlan;
+use crate::app::runners::connector::Connector;
+use crate::app::runners::limits::{self, Concurrency};
+use crate::app::runners::provider_context::ProviderContext;
 use crate::domain::life::Run;
 use crate::domain::model::{FaultKind, Outcome as StepOutcome, RunOutcome, RunState, Size};
 use crate::domain::ports::{ImageStore, Journal, Observer};
-use crate::report::{self, Look, Style};
+use crate::report::{self, ProgressOptions, Style};
 
 /// The exit code of a run. Where every layer that failed did so for want of a runner or a service, however often that was
 /// tried, no layer is to blame.
@@ -50,32 +50,37 @@ pub fn tally(run: &Run) -> Tally {
 /// Runs the plan to its end, every lease given back or told as stuck.
 pub async fn carry_out(
     global: &Global,
-    settings: &Settings,
-    (blueprint, renting): (Blueprint, Renting),
+    settings: &Config,
+    (prepared, provider_context): (PreparedPlan, ProviderContext),
     images: Arc<dyn ImageStore>,
-    session: &Arc<Session>,
-    pace: Pace,
+    session: &Arc<RunRecorder>,
+    concurrency: Concurrency,
 ) -> Result<Run, Failure> {
     let stops = signals::stops().map_err(show::io)?;
-    let specs = bounds::specs(&blueprint, &renting);
-    let limits = bounds::limits(settings, &renting, pace);
-    let Blueprint { plan, jobs, digests, sizes, .. } = blueprint;
+    let specs = limits::specs(&prepared, &provider_context);
+    let limits = limits::limits(settings, &provider_context, concurrency);
+    let PreparedPlan { plan, jobs, digests, sizes, .. } = prepared;
     let observer: Box<dyn Observer> = if global.format == Format::Json {
         report::json_events()
     } else {
-        let look = Look { style: Style::stderr(), quiet: global.quiet, verbose: global.verbose, width: pace.width };
+        let look = ProgressOptions {
+            style: Style::stderr(),
+            quiet: global.quiet,
+            verbose: global.verbose,
+            width: concurrency.width,
+        };
         let rungs = |sizes: Vec<Size>| sizes.into_iter().map(|size| size.runner_type).collect();
         let ladders = sizes.into_iter().map(|(layer, sizes)| (layer, rungs(sizes))).collect();
         report::observer(&plan, look, ladders)
     };
     let mut observer = report::detached(observer);
     let id = session.id().clone();
-    if let Some(memo) = &renting.memo {
-        session.rents_from(memo.clone());
+    if let Some(provider_record) = &provider_context.provider_record {
+        session.rents_from(provider_record.clone());
     }
-    let world = World {
-        provider: renting.provider,
-        runners: Arc::new(Reached::new(settings, renting.connections)),
+    let world = RunServices {
+        provider: provider_context.provider,
+        runners: Arc::new(Connector::new(settings, provider_context.connections)),
         images,
         contexts: Arc::new(Reader),
         journal: Arc::clone(session) as Arc<dyn Journal>,
@@ -90,14 +95,14 @@ pub async fn carry_out(
 mod tests {
     use super::*;
     use crate::domain::base::{RunId, Timestamp};
-    use crate::domain::life::{Effect, Input, Limits, Place, StepSpec};
+    use crate::domain::life::{Effect, Input, Limits, Placement, StepSpec};
     use crate::domain::model::{Fault, Size};
 
     /// How a run of one layer ends whose runner does not come, for this reason.
     fn ended(kind: FaultKind) -> Exit {
         let (runner_type, tier) = ("t".to_owned(), "explicit".to_owned());
         let sizes = vec![Size { runner_type, cpu: 2, memory_gb: 4, time_budget_min: 1, tier }];
-        let (layer, place) = ("app".into(), Place::default());
+        let (layer, place) = ("app".into(), Placement::default());
         let spec = StepSpec { layer, parents: Vec::new(), reuse: None, place, sizes };
         let mut run = Run::new(RunId::from("r"), vec![spec], Limits::default());
         let effects = run.on(Timestamp(0), Input::Begin);

@@ -1,11 +1,11 @@
-//! `lian-build check`: is the catalog sound? Refuses: lock, network, daemon.
+//! `lian-build check`: is the catalog sound? Not responsible for: lock, network, daemon.
 
 use std::time::Instant;
 
 use super::args::{Format, Global, Source};
 use super::exit::{Exit, Outcome};
 use super::show;
-use crate::app::config::Settings;
+use crate::app::config::Config;
 use crate::app::planning::survey::Survey;
 use crate::domain::base::human_duration;
 use crate::domain::model::Diagnostic;
@@ -14,7 +14,7 @@ use crate::report::{self, Style};
 /// Runs the command.
 pub fn check(global: &Global, source: &Source, strict: bool) -> Outcome {
     let started = Instant::now();
-    let settings = Settings::of_source(&source.into())?;
+    let settings = Config::of_source(&source.into())?;
     let survey = Survey::take(&settings)?;
     let (layers, faults) = (survey.count(), &survey.diagnostics);
     let fails = faults.iter().any(|fault| strict || fault.is_error());

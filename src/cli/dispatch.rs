@@ -1,4 +1,4 @@
-//! `lian-build dispatch`: one Dockerfile, no catalog, through the whole life of a build. Refuses: several layers (see
+//! `lian-build dispatch`: one Dockerfile, no catalog, through the whole life of a build. Not responsible for: several layers (see
 //! `apply`).
 
 use std::collections::BTreeMap;
@@ -11,9 +11,9 @@ use super::args::Global;
 use super::exit::{Failure, Outcome};
 use super::provider_flags::ProviderFlags;
 use crate::adapters::registry::Address;
-use crate::app::config::{self, Placement, Settings};
+use crate::app::config::{self, Config, ProviderChoice};
 use crate::app::planning::survey::{Survey, host_platform};
-use crate::app::runners::bounds::Pace;
+use crate::app::runners::limits::Concurrency;
 use crate::app::{Error, UsageError};
 use crate::domain::model::{
     Base, BuildSpec, Catalog, CatalogSettings, Declared, Kind, Layer, RegistryProvider, RegistrySettings, Secret,
@@ -106,11 +106,11 @@ pub fn dispatch(global: &Global, wishes: &Dispatch) -> Outcome {
     apply::finish(global, |told| {
         let image = apply::or_remind(image_of(wishes))?;
         let settings = apply::or_remind(settings_of(wishes, &image))?;
-        let survey = |settings: &Settings| {
+        let survey = |settings: &Config| {
             demand_dockerfile(wishes)?;
             Ok(Survey::of_one(settings, catalog(wishes, settings, &image)))
         };
-        apply::run(global, settings, survey, Pace { width: 1, keep_going: true }, told)
+        apply::run(global, settings, survey, Concurrency { width: 1, keep_going: true }, told)
     })
 }
 
@@ -120,7 +120,7 @@ fn workflow_of(wishes: &Dispatch, image: &Target) -> Result<Workflow, Failure> {
         Some(file) => config::workflow_in(file, &[])?,
         None => Workflow::default(),
     };
-    Placement::from(wishes.place).over(&mut workflow);
+    ProviderChoice::from(wishes.place).over(&mut workflow);
     if !wishes.location.is_empty() {
         workflow.providers.hcloud.locations.clone_from(&wishes.location);
     }
@@ -164,7 +164,7 @@ fn workflow_of(wishes: &Dispatch, image: &Target) -> Result<Workflow, Failure> {
     Ok(workflow)
 }
 
-fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Settings, Failure> {
+fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Config, Failure> {
     let workflow = workflow_of(wishes, image)?;
     let context = std::fs::canonicalize(&wishes.context).map_err(|error| {
         Failure::usage(UsageError::Unreadable {
@@ -181,7 +181,7 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Settings, Failure> {
     let ca_bundle = wishes.ca_bundle.clone().or_else(|| workflow.ca_bundle.clone());
     let lian = project_root.join(".lian");
     let named = image.registry.is_some() || wishes.registry.is_some();
-    Ok(Settings {
+    Ok(Config {
         catalog: wishes.context.clone(),
         set: Vec::new(),
         allow_imports: Vec::new(),
@@ -296,7 +296,7 @@ fn parse_cost(text: &str) -> Result<f64, String> {
 }
 
 /// A catalog of this one layer.
-fn catalog(wishes: &Dispatch, settings: &Settings, image: &Target) -> Catalog {
+fn catalog(wishes: &Dispatch, settings: &Config, image: &Target) -> Catalog {
     let dockerfile = wishes.dockerfile.as_ref().map(|file| absolute(file).display().to_string());
     let secret = |secret: &Secret| Secret {
         file: secret.file.as_ref().map(|file| absolute(Path::new(file)).display().to_string()),

@@ -1,4 +1,4 @@
-//! `lian-build doctor`: what is missing on this machine, and the command that mends it. Refuses: mending it.
+//! `lian-build doctor`: what is missing on this machine, and the command that mends it. Not responsible for: mending it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! `runs`, `load`, `gc` and `schemas`: looking back and tidying up. Refuses: building.
+//! `runs`, `load`, `gc` and `schemas`: looking back and tidying up. Not responsible for: building.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::adapters::nickel;
 use crate::adapters::registry::{Collected, KeepPolicy, OciLayout, Registry};
 use crate::adapters::store::Store;
 use crate::app::UsageError;
-use crate::app::config::Settings;
+use crate::app::config::Config;
 use crate::app::images::{Images, http_registries};
 use crate::app::planning::survey::host_platform;
 use crate::domain::base::human_bytes;
@@ -41,7 +41,7 @@ pub fn runs(global: &Global, project: &Project, limit: usize) -> Outcome {
 
 /// Puts an image into Docker or podman.
 pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &str, tag: Option<&str>) -> Outcome {
-    let mut settings = Settings::of_source(&source.into())?;
+    let mut settings = Config::of_source(&source.into())?;
     if let Some(layout) = layout {
         settings.layout = layout;
     }

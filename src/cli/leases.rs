@@ -1,4 +1,4 @@
-//! `lian-build leases` and `leases gc`: which runners exist, and giving back those that nobody uses. Refuses: touching a
+//! `lian-build leases` and `leases gc`: which runners exist, and giving back those that nobody uses. Not responsible for: touching a
 //! lease of a run that lives, or of somebody else before it expires.
 
 use std::collections::BTreeSet;
@@ -10,9 +10,9 @@ use super::recovered;
 use super::show;
 use crate::adapters::store::{OpenLease, Store, StoreError};
 use crate::app::Error;
-use crate::app::config::{Placement, Settings};
+use crate::app::config::{Config, ProviderChoice};
 use crate::app::recover::{self, Recovered};
-use crate::app::runners::rent;
+use crate::app::runners::provider_context;
 use crate::domain::base::{LeaseId, RunId};
 use crate::domain::ports::OwnedLease;
 use crate::report::{self, LeaseRow, Style};
@@ -34,16 +34,16 @@ enum NamedLease {
     Unknown { lease: String, help: String },
 }
 
-fn settings_of(source: &Source, provider: Option<Provider>) -> Result<Settings, Failure> {
-    let mut settings = Settings::of_source(&source.into())?;
-    Placement { provider: provider.map(Into::into), ..Placement::default() }.over(&mut settings.workflow);
+fn settings_of(source: &Source, provider: Option<Provider>) -> Result<Config, Failure> {
+    let mut settings = Config::of_source(&source.into())?;
+    ProviderChoice { provider: provider.map(Into::into), ..ProviderChoice::default() }.over(&mut settings.workflow);
     // Nothing is booted here: where servers get their BuildKit from is no question.
     settings.workflow.providers.hcloud.prepared = true;
     Ok(settings)
 }
 
 /// The ledger of a project, to be written; none where there is no history yet, and none is made to look into.
-fn ledger(settings: &Settings) -> Result<Option<Store>, StoreError> {
+fn ledger(settings: &Config) -> Result<Option<Store>, StoreError> {
     Store::is_there(&settings.project_root).then(|| Store::open(&settings.project_root)).transpose()
 }
 
@@ -75,7 +75,7 @@ pub fn list(global: &Global, source: &Source, provider: Option<Provider>) -> Out
 
 /// Strikes leases of dead runs off the books. Whoever says so looks after what they may have left.
 pub fn forget(global: &Global, source: &Source, named: &[String]) -> Outcome {
-    let settings = Settings::of_source(&source.into())?;
+    let settings = Config::of_source(&source.into())?;
     let store = ledger(&settings)?;
     let open = open_leases(store.as_ref())?;
     // All of them, or none.
@@ -142,7 +142,7 @@ fn others(count: usize) -> String {
 /// Gives back what is expired or named; the first name that cannot be is told when all else is done. How many leases of
 /// others stay.
 fn collect(
-    settings: &Settings,
+    settings: &Config,
     store: Option<&Store>,
     runtime: &tokio::runtime::Runtime,
     recovered: &mut Recovered,
@@ -156,7 +156,7 @@ fn collect(
         !alive(&lease.lease) && (over || named.iter().any(|name| name == lease.lease.as_str()))
     };
     let before: BTreeSet<LeaseId> = recovered.released.iter().cloned().collect();
-    let provider = rent::provider(settings)?;
+    let provider = provider_context::provider(settings)?;
     for lease in owned.iter().filter(wanted).filter(|lease| !before.contains(&lease.lease)) {
         match runtime.block_on(recover::give_back(&*provider, &lease.lease)) {
             Ok(()) => recovered.released.push(lease.lease.clone()),
@@ -186,8 +186,8 @@ fn unknown<'a>(lease: String, known: impl Iterator<Item = &'a str>) -> NamedLeas
     NamedLease::Unknown { lease, help }
 }
 
-async fn owned(settings: &Settings) -> Result<Vec<OwnedLease>, Failure> {
-    Ok(rent::provider(settings)?.owned().await.map_err(Error::outside)?)
+async fn owned(settings: &Config) -> Result<Vec<OwnedLease>, Failure> {
+    Ok(provider_context::provider(settings)?.owned().await.map_err(Error::outside)?)
 }
 
 fn rows(open: &[OpenLease], owned: &[OwnedLease]) -> Vec<LeaseRow> {

@@ -1,4 +1,4 @@
-//! `lian-build logs`: what the builds of a run wrote, handed on piece by piece whatever its size. Refuses: reading a log
+//! `lian-build logs`: what the builds of a run wrote, handed on piece by piece whatever its size. Not responsible for: reading a log
 //! whole.
 
 use std::fs::File;

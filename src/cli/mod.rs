@@ -1,4 +1,4 @@
-//! Floor 6: arguments, settings, wiring and exit codes. A file a command. Refuses: everything that a room below owns.
+//! Arguments, settings, wiring and exit codes. A file a command. Not responsible for: everything that a room below owns.
 
 mod apply;
 mod args;
@@ -80,7 +80,7 @@ fn perform(cli: Cli) -> Outcome {
         Command::Check { source, strict } => check::check(&global, &source, strict),
         Command::Plan { selection, detailed_exitcode } => plan_command::plan(&global, &selection, detailed_exitcode),
         Command::Apply { selection, parallel, keep_going: _, fail_fast } => {
-            apply::apply(&global, &selection, apply::Wishes { parallel, fail_fast })
+            apply::apply(&global, &selection, apply::Options { parallel, fail_fast })
         }
         Command::Dispatch(wishes) => dispatch::dispatch(&global, &wishes),
         Command::Update { source, dry_run } => update::update(&global, &source, dry_run),

@@ -1,4 +1,4 @@
-//! `lian-build plan`: what would be built, and why. Refuses: writing anything.
+//! `lian-build plan`: what would be built, and why. Not responsible for: writing anything.
 
 use std::time::Instant;
 
@@ -7,23 +7,23 @@ use super::args::{Format, Global, Selection};
 use super::exit::{Exit, Outcome};
 use super::show;
 use crate::adapters::store::Store;
-use crate::app::config::Settings;
+use crate::app::config::Config;
 use crate::app::images::Images;
 use crate::app::planning::forecast;
 use crate::app::planning::platforms;
 use crate::app::planning::prepare;
 use crate::app::planning::survey::Survey;
-use crate::app::runners::bounds::{self, Pace};
-use crate::app::runners::rent::Renting;
+use crate::app::runners::limits::{self, Concurrency};
+use crate::app::runners::provider_context::ProviderContext;
 use crate::domain::model::ComputeProvider;
 use crate::report::{self, Style};
 
 /// Runs the command.
 pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> Outcome {
     let started = Instant::now();
-    let mut settings = Settings::of_selection(&selection.into())?;
-    let renting = crate::app::runtime()?.block_on(Renting::of(&settings))?;
-    let survey = platforms::survey(&mut settings, &renting, Survey::take)?;
+    let mut settings = Config::of_selection(&selection.into())?;
+    let provider_context = crate::app::runtime()?.block_on(ProviderContext::of(&settings))?;
+    let survey = platforms::survey(&mut settings, &provider_context, Survey::take)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
     let images = Images::open_existing(&settings)?;
@@ -32,16 +32,22 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
         tracing::warn!("{error}: no estimates");
         None
     });
-    let blueprint =
-        prepare::prepare(&settings, &survey, graph, images.as_ref().map(Images::store), store.as_ref(), &renting)?;
+    let prepared = prepare::prepare(
+        &settings,
+        &survey,
+        graph,
+        images.as_ref().map(Images::store),
+        store.as_ref(),
+        &provider_context,
+    )?;
     let width = apply::width(&settings, None);
     let leased = settings.workflow.compute_provider != ComputeProvider::Local;
-    let pace = Pace { width, keep_going: true };
-    let limits = bounds::limits(&settings, &renting, pace);
-    let fleet = renting.fleet(&settings);
+    let concurrency = Concurrency { width, keep_going: true };
+    let limits = limits::limits(&settings, &provider_context, concurrency);
+    let fleet = provider_context.fleet(&settings);
     let forecast =
-        leased.then(|| forecast::forecast(&blueprint.plan, bounds::specs(&blueprint, &renting), limits, fleet));
-    let plan = blueprint.plan;
+        leased.then(|| forecast::forecast(&prepared.plan, limits::specs(&prepared, &provider_context), limits, fleet));
+    let plan = prepared.plan;
     let changes = plan.summary().build > 0;
     match global.format {
         Format::Json => show::json(&report::plan_json(&plan, forecast.as_ref())),

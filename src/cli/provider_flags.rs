@@ -1,9 +1,9 @@
-//! `--provider` and `--context-transfer`: where layers are built, said on the command line. Refuses: what a provider needs
+//! `--provider` and `--context-transfer`: where layers are built, said on the command line. Not responsible for: what a provider needs
 //! beside its name (the workflow says that).
 
 use clap::{Args, ValueEnum};
 
-use crate::app::config::Placement;
+use crate::app::config::ProviderChoice;
 use crate::domain::model::{ComputeProvider, ContextTransfer};
 
 /// Where layers are built.
@@ -65,7 +65,7 @@ impl From<Transfer> for ContextTransfer {
     }
 }
 
-impl From<ProviderFlags> for Placement {
+impl From<ProviderFlags> for ProviderChoice {
     fn from(flags: ProviderFlags) -> Self {
         Self { provider: flags.provider.map(Into::into), context_transfer: flags.context_transfer.map(Into::into) }
     }

@@ -1,4 +1,4 @@
-//! `lian-build serve`: leases runners to others over HTTP. Refuses: what a lease is (`serve` knows).
+//! `lian-build serve`: leases runners to others over HTTP. Not responsible for: what a lease is (`serve` knows).
 
 use std::io::Read as _;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use super::recovered;
 use super::{show, signals};
 use crate::adapters::buildkit::data_folder;
 use crate::app::UsageError;
-use crate::app::config::Settings;
-use crate::app::runners::rent;
+use crate::app::config::Config;
+use crate::app::runners::provider_context;
 use crate::domain::model::ComputeProvider as Kind;
 use crate::domain::ports::ComputeProvider;
 use crate::serve::{Bounds, ServeError, Service, Tokens, hash_token, is_name, listen};
@@ -57,7 +57,7 @@ pub fn serve(global: &Global, command: Option<ServeCommand>, flags: &ServeFlags)
 
 fn run(global: &Global, flags: &ServeFlags) -> Outcome {
     let source = Source { catalog: None, workflow: flags.workflow.clone(), set: Vec::new(), allow_import: Vec::new() };
-    let settings = or_remind(Settings::of_source(&(&source).into()))?;
+    let settings = or_remind(Config::of_source(&(&source).into()))?;
     // What runs of this project left is given back as by every command that rents; what is stuck was told, and waits for
     // the next one: nobody's reason not to serve.
     let _ = recovered::first(global, &settings.project_root)?;
@@ -98,11 +98,11 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
 }
 
 /// The provider whose machines are leased: one that has machines of its own.
-fn provider_of(settings: &Settings) -> Result<Arc<dyn ComputeProvider>, Failure> {
+fn provider_of(settings: &Config) -> Result<Arc<dyn ComputeProvider>, Failure> {
     match settings.workflow.compute_provider {
         Kind::Local => Err(Failure::usage(ServeUsage::NotRemote { kind: "'local" })),
         Kind::DockerLocal => Err(Failure::usage(ServeUsage::NotRemote { kind: "'docker_local" })),
-        Kind::Ssh | Kind::Hcloud | Kind::Proxmox | Kind::VmPool => Ok(rent::provider(settings)?),
+        Kind::Ssh | Kind::Hcloud | Kind::Proxmox | Kind::VmPool => Ok(provider_context::provider(settings)?),
     }
 }
 

@@ -1,5 +1,5 @@
 //! Putting results and failures where they belong: results on standard output, everything else on standard error.
-//! Refuses: how they look (see `report`).
+//! Not responsible for: how they look (see `report`).
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,4 +1,4 @@
-//! `lian-build update`: moves the pins of `lian.lock` to what tags mean now. Refuses: touching substituted images.
+//! `lian-build update`: moves the pins of `lian.lock` to what tags mean now. Not responsible for: touching substituted images.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::args::{Format, Global, Source};
 use super::exit::{Exit, Outcome};
 use super::show;
 use crate::adapters::store;
-use crate::app::config::Settings;
+use crate::app::config::Config;
 use crate::app::planning::pins;
 use crate::app::planning::survey::Survey;
 use crate::domain::model::{Lock, Pin};
@@ -14,7 +14,7 @@ use crate::domain::model::{Lock, Pin};
 /// Runs the command.
 pub fn update(global: &Global, source: &Source, dry_run: bool) -> Outcome {
     let started = std::time::Instant::now();
-    let settings = Settings::of_source(&source.into())?;
+    let settings = Config::of_source(&source.into())?;
     let survey = Survey::take(&settings)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     let path = settings.lock.clone();

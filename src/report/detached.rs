@@ -1,4 +1,4 @@
-//! An observer on a thread of its own, so that a stream nobody reads never blocks, slows or outlives a run. Refuses:
+//! An observer on a thread of its own, so that a stream nobody reads never blocks, slows or outlives a run. Not responsible for:
 //! waiting for a reader longer than a moment at the end.
 
 use std::sync::Arc;

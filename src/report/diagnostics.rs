@@ -1,4 +1,4 @@
-//! Faults in users' files, drawn and as JSON. Refuses: finding them.
+//! Faults in users' files, drawn and as JSON. Not responsible for: finding them.
 
 use std::fmt;
 use std::path::Path;
@@ -235,7 +235,7 @@ pub fn at_the_edges(left: &str, right: &str, style: Style) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::base::{Place, Span};
+    use crate::domain::base::{SourceLocation, Span};
 
     fn sources() -> Sources {
         let mut sources = Sources::default();
@@ -244,8 +244,8 @@ mod tests {
         sources
     }
 
-    fn place(file: &str, start: usize, end: usize) -> Place {
-        Place { file: file.into(), span: Span::new(start, end) }
+    fn place(file: &str, start: usize, end: usize) -> SourceLocation {
+        SourceLocation { file: file.into(), span: Span::new(start, end) }
     }
 
     fn fault() -> Diagnostic {

@@ -1,16 +1,16 @@
-//! What a person needs to know about a failed step. Refuses: guessing the cause beyond the evidence, colour codes of its
+//! What a person needs to know about a failed step. Not responsible for: guessing the cause beyond the evidence, colour codes of its
 //! own.
 
 use std::fmt::Write as _;
 
-use super::board::{Board, Earlier};
+use super::run_view::{Earlier, RunView};
 use super::style::Style;
 use super::text::{clean, list};
 use crate::domain::base::RunId;
 use crate::domain::model::{Fault, FaultKind, StepEnd};
 
 /// The block of a failed step: where it failed, the end of its log, what follows, and what to do next.
-pub fn failure_block(run: &RunId, end: &StepEnd, board: &Board, style: Style) -> String {
+pub fn failure_block(run: &RunId, end: &StepEnd, board: &RunView, style: Style) -> String {
     let mut text = String::new();
     let layer = end.layer.as_str();
     let Some(fault) = &end.fault else {
@@ -60,7 +60,7 @@ pub fn failure_block(run: &RunId, end: &StepEnd, board: &Board, style: Style) ->
 }
 
 /// The runner type to set where memory ran out and a larger one is on offer.
-fn more_memory(end: &StepEnd, board: &Board) -> Option<String> {
+fn more_memory(end: &StepEnd, board: &RunView) -> Option<String> {
     end.fault.as_ref().filter(|fault| fault.kind == FaultKind::OutOfMemory)?;
     let (ladder, runner) = (board.ladders.get(&end.layer)?, end.runner_type.as_deref()?);
     let at = ladder.iter().position(|rung| rung == runner)?;
@@ -170,7 +170,7 @@ pub(super) mod tests {
     }
 
     fn block(end: &StepEnd) -> String {
-        failure_block(&RunId::from("7f3a9c21"), end, &Board::new(Plan::default(), 1), Style::PLAIN)
+        failure_block(&RunId::from("7f3a9c21"), end, &RunView::new(Plan::default(), 1), Style::PLAIN)
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! A plan as a graph, for Graphviz and Mermaid. Refuses: layout.
+//! A plan as a graph, for Graphviz and Mermaid. Not responsible for: layout.
 
 use std::fmt::Write as _;
 

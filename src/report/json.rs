@@ -1,4 +1,4 @@
-//! Events for programs: one a line on standard output. Refuses: anything else on that stream.
+//! Events for programs: one a line on standard output. Not responsible for: anything else on that stream.
 
 use std::io::Write as _;
 

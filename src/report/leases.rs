@@ -1,4 +1,4 @@
-//! The list of leases. Refuses: giving any back.
+//! The list of leases. Not responsible for: giving any back.
 
 use serde::Serialize;
 use serde_json::{Value, json};

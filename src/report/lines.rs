@@ -1,9 +1,9 @@
-//! The lines of a run, from its board. Refuses: writing them.
+//! The lines of a run, from its board. Not responsible for: writing them.
 
 use std::time::Duration;
 
-use super::board::{Board, Running, is_numbered};
 use super::faults::failure_block;
+use super::run_view::{RunView, Running, is_numbered};
 use super::style::Style;
 use super::text::{clean, count, cut, list, money, pad, pad_left, width};
 use crate::domain::base::{LeaseId, RunId, Timestamp, human_bytes, human_duration};
@@ -22,7 +22,7 @@ pub struct Window {
 }
 
 /// Columns of the layers' names: as many as the widest of those to build has, within reason.
-pub fn name_width(board: &Board, columns: usize) -> usize {
+pub fn name_width(board: &RunView, columns: usize) -> usize {
     let steps = board.plan.steps.iter().filter(|step| step.action == Action::Build);
     steps.map(|step| width(step.layer.as_str())).max().unwrap_or(0).min(columns / 3)
 }
@@ -83,7 +83,7 @@ fn share(part: u64, whole: u64) -> String {
 }
 
 /// The picture below the finished lines: running layers, a few of those that wait, and how far it is.
-pub fn picture(board: &Board, now: Timestamp, frame: usize, window: Window) -> Vec<String> {
+pub fn picture(board: &RunView, now: Timestamp, frame: usize, window: Window) -> Vec<String> {
     let Window { style, rows, .. } = window;
     // The last column stays free: a terminal may wrap there.
     let columns = window.columns.saturating_sub(1);
@@ -125,7 +125,7 @@ pub fn picture(board: &Board, now: Timestamp, frame: usize, window: Window) -> V
 }
 
 /// `3 of 5 · about 3m left`.
-pub fn status(board: &Board, now: Timestamp) -> String {
+pub fn status(board: &RunView, now: Timestamp) -> String {
     let mut parts = vec![format!("{} of {}", board.ends().count(), board.plan.steps.len())];
     let failed = board.failed().count();
     if failed > 0 {
@@ -231,7 +231,7 @@ pub fn stop_line(hard: bool, style: Style) -> String {
 
 /// The last lines of a run: a block for each failure, then what it came to.
 pub fn summary(
-    board: &Board,
+    board: &RunView,
     run: &RunId,
     at: Timestamp,
     outcome: RunOutcome,

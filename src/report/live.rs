@@ -1,4 +1,4 @@
-//! The picture on a terminal. A thread redraws it; events only change the board. Refuses: what to show (see `lines`),
+//! The picture on a terminal. A thread redraws it; events only change the board. Not responsible for: what to show (see `lines`),
 //! streams that are no terminal.
 //!
 //! Drawn by hand: the crates for this fill each line with blanks up to the edge, where the `^C` that a terminal echoes

@@ -1,7 +1,6 @@
-//! Floor 5: what people and programs see: diagnostics, plans, progress, results. Refuses: writing anywhere by itself but
+//! What people and programs see: diagnostics, plans, progress, results. Not responsible for: writing anywhere by itself but
 //! in the observers of a running apply; everything else is text handed back.
 
-mod board;
 mod detached;
 mod diagnostics;
 mod faults;
@@ -13,6 +12,7 @@ mod live;
 mod plain;
 mod plan;
 mod progress;
+mod run_view;
 mod runs;
 mod schedule;
 mod style;
@@ -25,7 +25,7 @@ pub use json::json_events;
 pub use leases::{LeaseRow, leases_json, leases_table};
 pub use live::aside;
 pub use plan::{plan_json, plan_table};
-pub use progress::{Look, observer};
+pub use progress::{ProgressOptions, observer};
 pub use runs::{runs_json, runs_table};
 pub use style::Style;
 pub use text::{clean, count};

@@ -1,4 +1,4 @@
-//! Progress where nobody looks on: a line for what begins and ends. Refuses: moving the cursor.
+//! Progress where nobody looks on: a line for what begins and ends. Not responsible for: moving the cursor.
 
 use super::progress::Progress;
 use super::style::{say, whisper};

@@ -1,11 +1,11 @@
-//! A plan as a table and as JSON. Refuses: deciding it.
+//! A plan as a table and as JSON. Not responsible for: deciding it.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::board::Board;
 use super::lines::roughly;
+use super::run_view::RunView;
 use super::style::Style;
 use super::text::{self, clean, count, cut, money, pad, pad_left};
 use crate::domain::base::{Timestamp, human_duration};
@@ -108,7 +108,7 @@ fn footer(plan: &Plan, (width, forecast): (usize, Option<&Forecast>), command: &
     match forecast {
         Some(forecast) => parts.extend(expected(forecast)),
         None => {
-            let (time, unknown) = Board::new(plan.clone(), width).left(Timestamp(0));
+            let (time, unknown) = RunView::new(plan.clone(), width).left(Timestamp(0));
             if !time.is_zero() {
                 let more = if unknown > 0 { format!(" and {unknown} not built before") } else { String::new() };
                 parts.push(format!("about {}{more}, {width} at once", roughly(time)));

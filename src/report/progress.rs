@@ -1,13 +1,13 @@
-//! Watching a run: which observer suits a person, and what its lines are at each event. Refuses: the terminal (see
+//! Watching a run: which observer suits a person, and what its lines are at each event. Not responsible for: the terminal (see
 //! `live`, `plain`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::board::{Board, is_numbered};
 use super::lines::{again, brief, end_line, name_width, stop_line, stuck_help, summary};
 use super::live::Live;
 use super::plain::Plain;
+use super::run_view::{RunView, is_numbered};
 use super::style::Style;
 use super::text::{clean, cut, pad};
 use crate::domain::base::{LayerName, human_duration};
@@ -19,7 +19,7 @@ const PARTIAL: usize = 16 * 1024;
 
 /// How much is shown, and how.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
+pub struct ProgressOptions {
     /// Of the stream that progress goes to (standard error).
     pub style: Style,
     /// Only failures and what comes of them.
@@ -32,7 +32,7 @@ pub struct Look {
 
 /// An observer for people: a live one on a terminal, plain lines elsewhere.
 /// `ladders` are the runner types that each layer may get, smallest first.
-pub fn observer(plan: &Plan, look: Look, ladders: BTreeMap<LayerName, Vec<String>>) -> Box<dyn Observer> {
+pub fn observer(plan: &Plan, look: ProgressOptions, ladders: BTreeMap<LayerName, Vec<String>>) -> Box<dyn Observer> {
     let mut progress = Progress::new(plan, look);
     progress.board.ladders = ladders;
     if look.style.live && !look.quiet { Box::new(Live::start(progress)) } else { Box::new(Plain::new(progress)) }
@@ -40,7 +40,7 @@ pub fn observer(plan: &Plan, look: Look, ladders: BTreeMap<LayerName, Vec<String
 
 /// What is said at an event.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct ProgressLines {
     /// Lines on the way, for standard error.
     pub aside: Vec<String>,
     /// The result, for standard output.
@@ -49,26 +49,26 @@ pub struct Said {
 
 /// The state that all observers for people share.
 pub struct Progress {
-    pub board: Board,
-    pub look: Look,
+    pub board: RunView,
+    pub look: ProgressOptions,
     names: usize,
     partial: BTreeMap<String, String>,
 }
 
 impl Progress {
     /// Of a plan that is about to be carried out.
-    pub fn new(plan: &Plan, look: Look) -> Self {
-        let board = Board::new(plan.clone(), look.width);
+    pub fn new(plan: &Plan, look: ProgressOptions) -> Self {
+        let board = RunView::new(plan.clone(), look.width);
         let names = name_width(&board, look.style.width);
         Self { board, look, names, partial: BTreeMap::new() }
     }
 
     /// Takes an event; the lines to show for good.
-    pub fn take(&mut self, event: &Event) -> Said {
+    pub fn take(&mut self, event: &Event) -> ProgressLines {
         self.board.take(event);
         let style = self.look.style;
         let loud = !self.look.quiet;
-        let mut said = Said::default();
+        let mut said = ProgressLines::default();
         match &event.body {
             EventBody::StepProgress { layer, progress } if loud => said.aside = self.progress(layer, progress),
             EventBody::StepRetried { layer, fault, runner_type } if loud => {

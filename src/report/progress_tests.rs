@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::base::{RunId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Outcome};
 
-const LOOK: Look = Look { style: Style::PLAIN, quiet: false, verbose: 0, width: 2 };
+const LOOK: ProgressOptions = ProgressOptions { style: Style::PLAIN, quiet: false, verbose: 0, width: 2 };
 const WINDOW: Window = Window { style: Style::PLAIN, columns: 80, rows: 24 };
 
 fn event(at: u64, body: EventBody) -> Event {
@@ -108,7 +108,7 @@ fn quiet_says_nothing_where_all_is_well() {
             EventBody::StepFinished(end("rust", Outcome::Built)),
         ]
     };
-    let quiet = Look { quiet: true, ..LOOK };
+    let quiet = ProgressOptions { quiet: true, ..LOOK };
     let mut progress = Progress::new(&example(), quiet);
     assert_eq!(told(&mut progress, bodies()), "");
     assert_eq!(told(&mut progress, [finished(RunOutcome::Success, [1, 0, 0, 0])]), "");
@@ -132,14 +132,14 @@ fn verbose_shows_steps_and_twice_what_they_write() {
         ]
     };
     assert_eq!(told(&mut Progress::new(&example(), LOOK), bodies()), "");
-    let once = told(&mut Progress::new(&example(), Look { verbose: 1, ..LOOK }), bodies());
-    let twice = told(&mut Progress::new(&example(), Look { verbose: 2, ..LOOK }), bodies());
+    let once = told(&mut Progress::new(&example(), ProgressOptions { verbose: 1, ..LOOK }), bodies());
+    let twice = told(&mut Progress::new(&example(), ProgressOptions { verbose: 2, ..LOOK }), bodies());
     insta::assert_snapshot!(format!("{once}\n\n{twice}"));
 }
 
 #[test]
 fn a_stop_is_answered_at_once_even_in_quiet() {
-    let mut progress = Progress::new(&example(), Look { quiet: true, ..LOOK });
+    let mut progress = Progress::new(&example(), ProgressOptions { quiet: true, ..LOOK });
     let (first, second) = (EventBody::RunStopping { hard: false }, EventBody::RunStopping { hard: true });
     let text = told(&mut progress, [first, second, finished(RunOutcome::Cancelled, [1, 2, 0, 1])]);
     insta::assert_snapshot!(text);
@@ -210,7 +210,7 @@ fn the_estimate_knows_parents_and_width() {
     let mut plan = plan();
     let at = Timestamp(10_000);
     let left = |plan: &Plan, width| {
-        let mut board = Board::new(plan.clone(), width);
+        let mut board = RunView::new(plan.clone(), width);
         board.take(&event(0, phase("rust", "building")));
         board.left(at)
     };
@@ -289,7 +289,7 @@ fn advice_names_the_runner_type_to_set_where_there_is_one() {
 #[test]
 fn a_lease_that_is_stuck_is_told_with_the_next_step_and_again_in_the_end() {
     let stuck = EventBody::LeaseStuck { lease: "7f3-1".into(), message: "403 forbidden".into() };
-    let quiet = told(&mut Progress::new(&plan(), Look { quiet: true, ..LOOK }), [stuck.clone()]);
+    let quiet = told(&mut Progress::new(&plan(), ProgressOptions { quiet: true, ..LOOK }), [stuck.clone()]);
     let lines: Vec<&str> = quiet.lines().collect();
     assert_eq!(lines[0], "✗ lease 7f3-1 could not be given back: 403 forbidden");
     assert!(lines[1].contains("help: ") && lines[1].contains("lian-build leases gc"), "{quiet}");

@@ -1,4 +1,4 @@
-//! The list of runs. Refuses: what is in one.
+//! The list of runs. Not responsible for: what is in one.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! How long steps will take together, several at once and each after its parents. Refuses: guessing what is not known.
+//! How long steps will take together, several at once and each after its parents. Not responsible for: guessing what is not known.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};

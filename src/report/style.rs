@@ -1,4 +1,4 @@
-//! Colour and width. Refuses: looking at the terminal more than once.
+//! Colour and width. Not responsible for: looking at the terminal more than once.
 
 use std::io::{IsTerminal as _, Write as _};
 

@@ -1,4 +1,4 @@
-//! Widths in columns of a terminal, cleaned and shortened text. Refuses: colours.
+//! Widths in columns of a terminal, cleaned and shortened text. Not responsible for: colours.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 

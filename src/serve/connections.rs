@@ -1,4 +1,4 @@
-//! How many connections there may be at once: those who come later wait. Refuses: reading them.
+//! How many connections there may be at once: those who come later wait. Not responsible for: reading them.
 
 use std::io::Result;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! What keeps the service from starting. Refuses: what a request gets wrong (`problem`).
+//! What keeps the service from starting. Not responsible for: what a request gets wrong (`problem`).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The routes: who may, what is read, what is answered. Refuses: deciding about leases (`pool`).
+//! The routes: who may, what is read, what is answered. Not responsible for: deciding about leases (`pool`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ use super::machine::{KeyIn, Row, lease_id, read_key};
 use super::openapi;
 use super::pool::{Leased, Pool};
 use super::problem::Problem;
+use super::request::{read_renewal, read_wish};
 use super::tokens::{Caller, Tokens};
-use super::wish::{read_renewal, read_wish};
 use crate::domain::base::LeaseId;
 
 /// No request is larger, bytes.

@@ -1,4 +1,4 @@
-//! The ledger: every lease that was asked for, until it is gone, in a SQLite file that survives a power cut. Refuses:
+//! The ledger: every lease that was asked for, until it is gone, in a SQLite file that survives a power cut. Not responsible for:
 //! asking a provider.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row as Record, TransactionBeh
 
 use super::error::ServeError;
 use super::machine::{Machine, Row, State};
-use super::wish::Wish;
+use super::request::LeaseRequest;
 use crate::domain::base::{LeaseId, Timestamp};
 
 /// Raised with each migration.
@@ -251,7 +251,7 @@ fn read(record: &Record<'_>) -> rusqlite::Result<Row> {
         id: LeaseId::new(record.get::<_, String>(0)?),
         owner: record.get(1)?,
         key: record.get(2)?,
-        wish: wish.and_then(|text| serde_json::from_str::<Option<Wish>>(&text).ok().flatten()),
+        wish: wish.and_then(|text| serde_json::from_str::<Option<LeaseRequest>>(&text).ok().flatten()),
         state: State::read(&record.get::<_, String>(4)?),
         asked: time(5)?,
         expires: time(6)?,

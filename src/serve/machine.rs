@@ -1,13 +1,13 @@
-//! A lease as the ledger keeps it and as callers see it. Refuses: deciding about it.
+//! A lease as the ledger keeps it and as callers see it. Not responsible for: deciding about it.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::problem::Problem;
-use super::wish::Wish;
+use super::request::LeaseRequest;
 use crate::domain::base::{Hasher, LayerName, LeaseId, RunId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Size};
-use crate::domain::ports::{AcquireRequest, Lease, Reach, SshTarget};
+use crate::domain::ports::{AcquireRequest, Endpoint, Lease, SshTarget};
 
 /// What was granted, and where it is. The private key, if the provider has one, is left out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,7 @@ pub struct Machine {
 impl Machine {
     /// Of a lease that others can reach.
     pub fn of(lease: Lease) -> Result<Self, Fault> {
-        let Reach::Ssh(SshTarget { address, port, user, host_key, .. }) = lease.reach else {
+        let Endpoint::Ssh(SshTarget { address, port, user, host_key, .. }) = lease.reach else {
             let message = "the pool's provider has no machines that others can reach";
             let fault = Fault::new(FaultKind::Unavailable, "lian::serve::not_remote", message);
             return Err(fault.help("serve a provider whose machines have an sshd, e.g. 'ssh"));
@@ -93,7 +93,7 @@ pub struct Row {
     /// The caller's own name for it.
     pub key: String,
     /// What was asked for; none where a key was given back that nobody had asked with.
-    pub wish: Option<Wish>,
+    pub wish: Option<LeaseRequest>,
     /// How it stands.
     pub state: State,
     /// When it was asked for.

@@ -1,4 +1,4 @@
-//! What the service counts, as Prometheus reads it. Refuses: names of leases, workspaces or callers.
+//! What the service counts, as Prometheus reads it. Not responsible for: names of leases, workspaces or callers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

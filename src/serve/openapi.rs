@@ -1,8 +1,8 @@
-//! What the service answers, as OpenAPI 3.1 says it. Refuses: answering.
+//! What the service answers, as OpenAPI 3.1 says it. Not responsible for: answering.
 
 use serde_json::{Value, json};
 
-use super::wish::MIN_TTL_S;
+use super::request::MIN_TTL_S;
 
 /// Where the description is.
 pub const PATH: &str = "/api/v1/openapi.json";
@@ -98,7 +98,7 @@ fn lease() -> Value {
         "summary": "Leases a machine and waits until it is granted, which may take minutes",
         "description": "The same key with the same body answers the same lease. A key whose lease ended is answered 410.",
         "parameters": [key("header", "Idempotency-Key")],
-        "requestBody": content("Wish"),
+        "requestBody": content("LeaseRequest"),
         "responses": answers(&[
             ("201", "Lease"), ("200", "Lease"), ("400", "Problem"), ("401", "Problem"), ("403", "Problem"),
             ("408", "Problem"), ("409", "Problem"), ("410", "Problem"), ("413", "Problem"), ("422", "Problem"),
@@ -149,7 +149,7 @@ fn with_nothing(of: &[(&str, &str)]) -> Value {
 fn schemas() -> Value {
     let platform = platform();
     json!({
-        "Wish": {
+        "LeaseRequest": {
             "type": "object", "additionalProperties": false,
             "required": ["workspace", "cpu", "memory_gb", "platform", "ttl_s", "ssh_public_key"],
             "properties": {

@@ -1,5 +1,5 @@
 //! The leases themselves: asked for, held, renewed, given back. One desk owns the ledger and the work that is under way,
-//! so that no two requests change a lease at once. Refuses: HTTP; and losing a lease: it is in the ledger before the
+//! so that no two requests change a lease at once. Not responsible for: HTTP; and losing a lease: it is in the ledger before the
 //! provider is asked, and stays there until the provider has taken it back.
 
 use std::collections::BTreeMap;
@@ -13,8 +13,8 @@ use super::ledger::{Asked, Ledger, Quota};
 use super::machine::{Machine, Row, State, lease_id};
 use super::metrics::Metrics;
 use super::problem::Problem;
+use super::request::LeaseRequest;
 use super::tokens::Caller;
-use super::wish::Wish;
 use crate::domain::base::{LeaseId, Timestamp};
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{ComputeProvider, Offer};
@@ -117,7 +117,7 @@ impl Pool {
     }
 
     /// Leases a machine, and waits for it. Where the caller goes away, the lease stays: his key finds it.
-    pub async fn lease(self: &Arc<Self>, caller: &Caller, key: String, wish: Wish) -> Result<Leased, Problem> {
+    pub async fn lease(self: &Arc<Self>, caller: &Caller, key: String, wish: LeaseRequest) -> Result<Leased, Problem> {
         let now = self.now();
         let row = Row {
             id: lease_id(&caller.name, &key),

@@ -1,4 +1,4 @@
-//! What a request gets instead of an answer: a status and `{"error":{code,message,help}}`. Refuses: secrets in either.
+//! What a request gets instead of an answer: a status and `{"error":{code,message,help}}`. Not responsible for: secrets in either.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};

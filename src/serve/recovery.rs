@@ -1,4 +1,4 @@
-//! What a start finds: leases of a process that is gone. Refuses: giving up a lease that somebody holds.
+//! What a start finds: leases of a process that is gone. Not responsible for: giving up a lease that somebody holds.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The service as a process has it: its folder for itself alone, its sweeper, its listener, its end. Refuses: signals
+//! The service as a process has it: its folder for itself alone, its sweeper, its listener, its end. Not responsible for: signals
 //! (the command line turns them into a future).
 
 use std::fs::File;

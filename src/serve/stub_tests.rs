@@ -1,4 +1,4 @@
-//! What tests of the service share: a provider that keeps book, and a service that can be killed. Refuses: being kinder
+//! What tests of the service share: a provider that keeps book, and a service that can be killed. Not responsible for: being kinder
 //! than a cloud: a lease that is made twice is a fault.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, oneshot};
 use super::{Bounds, Service, Tokens, hash_token, listen};
 use crate::domain::base::{LeaseId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Offer};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, OwnedLease, Reach, SshTarget};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
 
 /// A key that a client may send.
 pub const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDp7sGbCyGzzN4GSkM2UqUk9DZEhgtO0RZ6oQ3gmOyPb";
@@ -90,7 +90,7 @@ impl ComputeProvider for Stub {
             identity: Some("/secret/id".into()),
         };
         let here = self.here.load(Ordering::SeqCst);
-        let reach = if here { Reach::Here } else { Reach::Ssh(target) };
+        let reach = if here { Endpoint::Here } else { Endpoint::Ssh(target) };
         Ok(Lease { id: request.lease.clone(), offer: offer(), reach, ready_by: None })
     }
 

@@ -1,4 +1,4 @@
-//! Who may ask, and for which workspaces. Refuses: keeping a token: only its SHA-256 is written down.
+//! Who may ask, and for which workspaces. Not responsible for: keeping a token: only its SHA-256 is written down.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::error::ServeError;
 use super::problem::Problem;
-use super::wish::is_name;
+use super::request::is_name;
 use crate::domain::base::Digest;
 
 /// A token shorter than this can be guessed.

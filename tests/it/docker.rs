@@ -1,4 +1,4 @@
-//! Runners on a real Docker Engine: made, limited, reused within a run, found again, gone.
+//! RunnerConnector on a real Docker Engine: made, limited, reused within a run, found again, gone.
 
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};

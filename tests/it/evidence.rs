@@ -1,4 +1,4 @@
-//! What counts as out of memory on a real host, end to end. Refuses: the texts (see `buildkit::classify`).
+//! What counts as out of memory on a real host, end to end. Not responsible for: the texts (see `buildkit::classify`).
 
 use crate::runners::{SESSION, project_on};
 use crate::support::project::text;

@@ -1,4 +1,4 @@
-//! Hetzner Cloud against a fake project: nothing leaks, nothing is made twice, nobody else's server is touched. Refuses: a
+//! Hetzner Cloud against a fake project: nothing leaks, nothing is made twice, nobody else's server is touched. Not responsible for: a
 //! fake that Hetzner's own client cannot work with.
 
 mod boot;
@@ -9,10 +9,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lian_build::adapters::providers::hcloud::{Access, Hcloud, Pace};
+use lian_build::adapters::providers::hcloud::{Access, Hcloud, Timeouts};
 use lian_build::domain::base::{LayerName, LeaseId, RunId, Timestamp};
 use lian_build::domain::model::{Fault, FaultKind, HcloudSettings, Size};
-use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Lease, Reach, SshTarget};
+use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Endpoint, Lease, SshTarget};
 
 use crate::support::hetzner::{Fake, FaultPlan, Invented, Kind, TOKEN};
 
@@ -23,9 +23,9 @@ struct Cloud {
     keys: tempfile::TempDir,
 }
 
-fn pace() -> Pace {
+fn pace() -> Timeouts {
     let ms = Duration::from_millis;
-    Pace { boot: ms(20_000), settle: ms(20_000), request: ms(2_000), first: ms(5), longest: ms(40) }
+    Timeouts { boot: ms(20_000), settle: ms(20_000), request: ms(2_000), first: ms(5), longest: ms(40) }
 }
 
 fn settings() -> HcloudSettings {
@@ -57,7 +57,7 @@ impl Cloud {
         self.of(settings(), "ann", pace())
     }
 
-    fn of(&self, settings: HcloudSettings, owner: &str, pace: Pace) -> Hcloud {
+    fn of(&self, settings: HcloudSettings, owner: &str, pace: Timeouts) -> Hcloud {
         let access = Access::new(self.fake.endpoint(), TOKEN).expect("access");
         Hcloud::new(settings, access, owner, self.keys.path().join(owner), pace).expect("a provider")
     }
@@ -84,7 +84,7 @@ impl Cloud {
 }
 
 fn target(lease: &Lease) -> &SshTarget {
-    let Reach::Ssh(target) = &lease.reach else { panic!("not by SSH: {lease:?}") };
+    let Endpoint::Ssh(target) = &lease.reach else { panic!("not by SSH: {lease:?}") };
     target
 }
 
@@ -305,7 +305,7 @@ async fn a_key_that_is_given_serves_many_leases() {
     // A third lease uses it where it is stored, and it goes before the server is made.
     let before = cloud.fake.times("POST /servers").len();
     cloud.fail("POST /servers", Kind::Limited(2));
-    let patient = cloud.of(settings(), "ann", Pace { longest: Duration::from_secs(8), ..pace() });
+    let patient = cloud.of(settings(), "ann", Timeouts { longest: Duration::from_secs(8), ..pace() });
     let third = wanted("r-3");
     let asking = tokio::spawn(async move { patient.acquire(&third).await });
     let start = std::time::Instant::now();

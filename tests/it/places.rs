@@ -1,4 +1,4 @@
-//! Where layers are built by what the command line and build specifications say. Refuses: building on any of it.
+//! Where layers are built by what the command line and build specifications say. Not responsible for: building on any of it.
 
 use std::sync::Arc;
 

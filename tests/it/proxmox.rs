@@ -1,4 +1,4 @@
-//! Machines of Proxmox VE, against a node in this process. Refuses: what happens on them once they are there.
+//! Machines of Proxmox VE, against a node in this process. Not responsible for: what happens on them once they are there.
 
 mod marks;
 
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use lian_build::adapters::providers::proxmox::{Proxmox, Token};
 use lian_build::domain::base::{LayerName, LeaseId, RunId, Timestamp};
 use lian_build::domain::model::{Fault, FaultKind, ProxmoxSettings, Size};
-use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Lease, Reach, SshTarget};
+use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Endpoint, Lease, SshTarget};
 
 use crate::support::machines::{Booted, Machines, Order};
 use crate::support::proxmox::{Fake, POOL, TEMPLATE, TOKEN, Trick};
@@ -84,7 +84,7 @@ fn request(lease: &str) -> AcquireRequest {
 
 fn target(lease: &Lease) -> &SshTarget {
     match &lease.reach {
-        Reach::Ssh(target) => target,
+        Endpoint::Ssh(target) => target,
         other => panic!("{other:?}"),
     }
 }

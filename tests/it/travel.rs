@@ -1,4 +1,4 @@
-//! Runners that build by themselves: the context by rsync, buildctl on the host, images straight to a registry.
+//! RunnerConnector that build by themselves: the context by rsync, buildctl on the host, images straight to a registry.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The arguments of `buildctl build`. Pure. Refuses: values of secrets (only ids, variables and paths pass here).
+//! The arguments of `buildctl build`. Pure. Not responsible for: values of secrets (only ids, variables and paths pass here).
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! Makes the artifacts image: a layer's `artifact_paths`, each at its own place, and nothing else. A missing path is
-//! named, and with it every other one that is missing. Refuses: promoting it.
+//! named, and with it every other one that is missing. Not responsible for: promoting it.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! Where buildctl and buildkitd are. Refuses: installing them (`scripts/setup.sh` does).
+//! Where buildctl and buildkitd are. Not responsible for: installing them (`scripts/setup.sh` does).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

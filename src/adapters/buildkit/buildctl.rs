@@ -1,4 +1,4 @@
-//! The builder on a BuildKit daemon: one `buildctl` a build. Refuses: starting the daemon (`daemon` does).
+//! The builder on a BuildKit daemon: one `buildctl` a build. Not responsible for: starting the daemon (`daemon` does).
 
 use std::path::Path;
 use std::sync::Arc;

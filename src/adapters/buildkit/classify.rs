@@ -1,4 +1,4 @@
-//! Says why a solve failed, from its vertices, buildctl's last words and how it exited. Pure. Refuses: guessing: what
+//! Says why a solve failed, from its vertices, buildctl's last words and how it exited. Pure. Not responsible for: guessing: what
 //! the evidence does not show is a failed build, not more (ADR-039).
 
 use crate::domain::model::{Fault, FaultKind};

@@ -1,4 +1,4 @@
-//! What our own daemon is told: where its files are, what it may keep, when it stops. Refuses: starting it.
+//! What our own daemon is told: where its files are, what it may keep, when it stops. Not responsible for: starting it.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What this machine's kernel counted of our own daemon's steps. Refuses: judging it.
+//! What this machine's kernel counted of our own daemon's steps. Not responsible for: judging it.
 
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};

@@ -1,4 +1,4 @@
-//! Our own daemon, one per user: found, started where none answers, shared among runs. Refuses: trusting a pid file or
+//! Our own daemon, one per user: found, started where none answers, shared among runs. Not responsible for: trusting a pid file or
 //! a socket that is merely there: only an answer is proof.
 
 use std::fs::File;

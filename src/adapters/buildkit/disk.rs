@@ -1,4 +1,4 @@
-//! What the daemon's cache keeps on disk, and how it is made to keep less. Refuses: images (`registries` owns those).
+//! What the daemon's cache keeps on disk, and how it is made to keep less. Not responsible for: images (`registries` owns those).
 
 use std::process::Stdio;
 

@@ -1,4 +1,4 @@
-//! How finding, starting or asking BuildKit goes wrong. Refuses: faults of a build (`classify` has those).
+//! How finding, starting or asking BuildKit goes wrong. Not responsible for: faults of a build (`classify` has those).
 
 use std::path::PathBuf;
 

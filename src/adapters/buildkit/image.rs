@@ -1,4 +1,4 @@
-//! Reads images in an OCI layout as far as a build needs it: their config, and which blobs they share. Refuses: tags
+//! Reads images in an OCI layout as far as a build needs it: their config, and which blobs they share. Not responsible for: tags
 //! and promotion (`registries` owns those).
 
 use std::path::{Path, PathBuf};
@@ -38,19 +38,19 @@ struct Manifest {
 #[derive(Default, Deserialize)]
 struct ConfigFile {
     #[serde(default)]
-    config: Settings,
+    config: ImageSettings,
 }
 
 /// What an image says about the processes that run in it.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct Settings {
+pub(super) struct ImageSettings {
     #[serde(rename = "Env", default)]
     env: Option<Vec<String>>,
     #[serde(rename = "OnBuild", default)]
     on_build: Option<Vec<String>>,
 }
 
-impl Settings {
+impl ImageSettings {
     /// The folders that binaries are looked up in.
     pub(super) fn path(&self) -> Vec<&str> {
         let said = self.env.iter().flatten().rev().find_map(|entry| entry.strip_prefix("PATH="));
@@ -75,11 +75,11 @@ pub(super) fn blob(layout: &Path, digest: &Digest) -> PathBuf {
 
 /// The settings of the image that is verified, for the one platform asked for; the defaults where nobody can tell them.
 /// Those of an image in a registry come with the request.
-pub(super) fn settings(request: &VerifyRequest) -> Settings {
+pub(super) fn settings(request: &VerifyRequest) -> ImageSettings {
     let platform = request.platform.as_str();
     let ImageSource::Layout { dir, digest } = &request.image else {
         let told = request.configs.get(platform).cloned().unwrap_or_default();
-        return Settings { env: Some(told.env), on_build: Some(told.on_build) };
+        return ImageSettings { env: Some(told.env), on_build: Some(told.on_build) };
     };
     let find = || {
         let mut manifest: Manifest = read(dir, digest)?;
@@ -137,13 +137,13 @@ mod tests {
 
     #[test]
     fn the_last_path_counts_and_relative_folders_do_not() {
-        let settings = Settings {
+        let settings = ImageSettings {
             env: Some(vec!["PATH=/a".into(), "A=b=c".into(), "PATH=/opt/bin:.::/bin".into()]),
             on_build: None,
         };
         assert_eq!(settings.path(), ["/opt/bin", "/bin"]);
         assert_eq!(settings.env().nth(1), Some(("A", "b=c")));
-        assert_eq!(Settings::default().path().len(), 6);
+        assert_eq!(ImageSettings::default().path().len(), 6);
         assert!(!settings.triggers());
     }
 
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn an_image_that_cannot_be_read_has_the_defaults() {
         let nowhere = request(ImageSource::Layout { dir: "/nowhere".into(), digest: Digest::of("x") });
-        assert_eq!(settings(&nowhere), Settings::default());
+        assert_eq!(settings(&nowhere), ImageSettings::default());
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Puts an image into Docker or podman. Refuses: choosing the image.
+//! Puts an image into Docker or podman. Not responsible for: choosing the image.
 
 use std::path::PathBuf;
 use std::process::Stdio;

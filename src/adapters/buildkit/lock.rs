@@ -1,4 +1,4 @@
-//! Advisory locks on files of ours: they end with the process that holds them, however it ends. Refuses: pid files as
+//! Advisory locks on files of ours: they end with the process that holds them, however it ends. Not responsible for: pid files as
 //! proof of life.
 
 use std::fs::{File, OpenOptions};

@@ -1,5 +1,5 @@
-//! Floor 5: BuildKit. Finds its binaries, keeps one daemon of our own per user, turns requests into `buildctl` runs and
-//! what they report into events and faults. Refuses: deciding what to build, and where an image goes afterwards.
+//! BuildKit. Finds its binaries, keeps one daemon of our own per user, turns requests into `buildctl` runs and
+//! what they report into events and faults. Not responsible for: deciding what to build, and where an image goes afterwards.
 
 mod argv;
 mod artifacts;
@@ -16,12 +16,12 @@ mod load;
 mod lock;
 mod probe;
 mod progress;
+mod remote_buildctl;
 mod scratch;
 mod search;
 mod shadow;
 mod solve;
 mod supervise;
-mod there;
 mod verify;
 mod version;
 
@@ -34,5 +34,5 @@ pub use daemon::{Daemon, Status};
 pub use disk::DiskUse;
 pub use error::BuildkitError;
 pub use load::{Engine, load, load_into};
+pub use remote_buildctl::{RemoteBuildctl, on_runner};
 pub use supervise::{SUPERVISE_COMMAND, supervise};
-pub use there::{BuildctlThere, on_runner};

@@ -1,11 +1,11 @@
-//! Looks for tools in an image by running one script in it, and reads what the script found. Refuses: images without a
+//! Looks for tools in an image by running one script in it, and reads what the script found. Not responsible for: images without a
 //! shell (`search` looks into those).
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use super::argv;
-use super::image::{self, Settings};
+use super::image::{self, ImageSettings};
 use super::scratch::{full, scratch};
 use super::solve::{Solver, Unsolved, fault_of, silent};
 use super::verify::Finding;
@@ -49,7 +49,7 @@ pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Op
 
 /// Starts the stage `probe` from the image, as root. An image with triggers is copied instead: its `ONBUILD`
 /// instructions are meant for its children, not for us.
-pub(super) fn head(settings: &Settings) -> String {
+pub(super) fn head(settings: &ImageSettings) -> String {
     if !settings.triggers() {
         return "FROM img AS probe\nUSER 0\n".to_owned();
     }

@@ -1,4 +1,4 @@
-//! Reads `--progress=rawjson`: merges the records of a vertex by digest and says what changed. Refuses: judging a
+//! Reads `--progress=rawjson`: merges the records of a vertex by digest and says what changed. Not responsible for: judging a
 //! vertex's error (`classify` does).
 
 use std::collections::{BTreeMap, VecDeque};

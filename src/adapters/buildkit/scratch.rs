@@ -1,4 +1,4 @@
-//! Scratch folders on the system's temporary file system. What killed processes left is removed. Refuses: what is put
+//! Scratch folders on the system's temporary file system. What killed processes left is removed. Not responsible for: what is put
 //! into them.
 
 use std::path::Path;

@@ -1,11 +1,11 @@
-//! Looks for tools in an image that has no shell: along its PATH, by copying from it. Refuses: probes that only a shell
+//! Looks for tools in an image that has no shell: along its PATH, by copying from it. Not responsible for: probes that only a shell
 //! could run.
 
 use std::fmt::Write as _;
 use std::path::Path;
 
 use super::binaries::is_executable;
-use super::image::{self, Settings};
+use super::image::{self, ImageSettings};
 use super::probe::{command, head, judge, write};
 use super::scratch::scratch;
 use super::solve::{Solver, Unsolved, fault_of, silent};
@@ -82,7 +82,7 @@ fn pattern(path: &str) -> Option<String> {
 async fn run(
     solver: &Solver,
     request: &VerifyRequest,
-    settings: &Settings,
+    settings: &ImageSettings,
     tool: &Tool,
     command: String,
 ) -> Result<Option<Finding>, Fault> {

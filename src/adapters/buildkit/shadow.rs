@@ -1,4 +1,4 @@
-//! A Dockerfile's stand-in whose ignore file leaves out what is lian-build's own. Refuses: changing anything of the user's.
+//! A Dockerfile's stand-in whose ignore file leaves out what is lian-build's own. Not responsible for: changing anything of the user's.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Runs `buildctl` once and reads what it says. Refuses: knowing what is being built.
+//! Runs `buildctl` once and reads what it says. Not responsible for: knowing what is being built.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -1,5 +1,5 @@
 //! The process that stands over our own daemon: starts it, waits until nobody uses it, stops it, and takes it along
-//! when it dies. Refuses: serving anybody; it holds no build.
+//! when it dies. Not responsible for: serving anybody; it holds no build.
 
 use std::fs::File;
 use std::io::Write as _;

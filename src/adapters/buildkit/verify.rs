@@ -1,4 +1,4 @@
-//! Whether an image holds what its layer promises: everything that is missing, in one fault. Refuses: how each thing
+//! Whether an image holds what its layer promises: everything that is missing, in one fault. Not responsible for: how each thing
 //! is looked for (`probe`, `search` and `artifacts` know).
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Versions as tools print them, and whether one meets a requirement. Pure. Refuses: running the tool.
+//! Versions as tools print them, and whether one meets a requirement. Pure. Not responsible for: running the tool.
 
 use semver::{Comparator, Op, Prerelease, Version, VersionReq};
 

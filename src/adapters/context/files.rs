@@ -1,10 +1,10 @@
-//! Whether a layer's files are there and inside the project. Refuses: reading what is in the context.
+//! Whether a layer's files are there and inside the project. Not responsible for: reading what is in the context.
 
 use std::fs;
 use std::io::{Error, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
-use crate::domain::base::{Place, Span, nearest};
+use crate::domain::base::{SourceLocation, Span, nearest};
 use crate::domain::model::{Declared, Diagnostic};
 use crate::domain::ports::ContextError;
 
@@ -183,7 +183,7 @@ fn dockerfile_fault(declared: &Declared, project_root: &Path, dockerfile: &Path)
             Ok(_) => None,
             Err(error) => {
                 let valid = error.utf8_error().valid_up_to();
-                let place = Place { file: shown, span: Span::new(valid, valid) };
+                let place = SourceLocation { file: shown, span: Span::new(valid, valid) };
                 let fault =
                     Diagnostic::error("lian::dockerfile::parse", format!("the Dockerfile of `{layer}` is not UTF-8"));
                 Some(fault.layer(layer).label(place, "from here").help("save it as UTF-8"))

@@ -1,4 +1,4 @@
-//! Digests of many files at once. Refuses: holding a file in memory, and following links.
+//! Digests of many files at once. Not responsible for: holding a file in memory, and following links.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;

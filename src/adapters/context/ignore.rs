@@ -1,4 +1,4 @@
-//! An ignore file: which paths of a context BuildKit leaves out. Refuses: walking folders.
+//! An ignore file: which paths of a context BuildKit leaves out. Not responsible for: walking folders.
 
 use super::pattern::{Pattern, clean};
 use crate::domain::ports::OWN;

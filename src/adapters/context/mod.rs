@@ -1,5 +1,5 @@
-//! Floor 5: reads build contexts from disk as BuildKit would see them: through the ignore file, by content, kind and
-//! mode. Refuses: times, owners, and anything outside the project.
+//! Reads build contexts from disk as BuildKit would see them: through the ignore file, by content, kind and
+//! mode. Not responsible for: times, owners, and anything outside the project.
 
 mod files;
 mod hash;

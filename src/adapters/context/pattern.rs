@@ -1,4 +1,4 @@
-//! One pattern of an ignore file, with the meaning that moby/patternmatcher gives it. Refuses: the order of patterns.
+//! One pattern of an ignore file, with the meaning that moby/patternmatcher gives it. Not responsible for: the order of patterns.
 
 /// A pattern, cleaned and compiled.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! Whether a committed cargo-chef recipe still says what Cargo's own files say. Refuses: cooking or renewing it.
+//! Whether a committed cargo-chef recipe still says what Cargo's own files say. Not responsible for: cooking or renewing it.
 
 use std::fs;
 use std::io::{Error, ErrorKind};

@@ -1,4 +1,4 @@
-//! How two lock files of Cargo differ in what a cook would compile. Refuses: versions of the workspace's own packages,
+//! How two lock files of Cargo differ in what a cook would compile. Not responsible for: versions of the workspace's own packages,
 //! which cargo-chef masks.
 
 use std::collections::{BTreeMap, BTreeSet};

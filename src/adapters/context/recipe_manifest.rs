@@ -1,5 +1,5 @@
 //! How a manifest on disk differs from a recipe's copy of it: dependencies, features, profiles, and which library and
-//! binaries there are. Refuses: judging what Cargo would refuse, and everything that no dependency's build depends on.
+//! binaries there are. Not responsible for: judging what Cargo would refuse, and everything that no dependency's build depends on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! The walk over a context. Refuses: entering folders that the ignore file leaves out for good.
+//! The walk over a context. Not responsible for: entering folders that the ignore file leaves out for good.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

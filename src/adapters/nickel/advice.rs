@@ -1,4 +1,4 @@
-//! The next action for each fault. Refuses: anything about where it stands.
+//! The next action for each fault. Not responsible for: anything about where it stands.
 
 use nickel_lang_core::position::RawSpan;
 

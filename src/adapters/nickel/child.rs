@@ -1,5 +1,5 @@
 //! The evaluating process: binds itself to its limits, reads a request, evaluates file after file and answers line by
-//! line. Refuses: surviving what a file does to it (its parent starts another one).
+//! line. Not responsible for: surviving what a file does to it (its parent starts another one).
 
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::process::ExitCode;

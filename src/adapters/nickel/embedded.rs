@@ -1,4 +1,4 @@
-//! The schemas and defaults that every catalog can import, compiled into the binary. Refuses: reading them from disk.
+//! The schemas and defaults that every catalog can import, compiled into the binary. Not responsible for: reading them from disk.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! What keeps the whole catalog from being read. Refuses: faults inside its files (those are diagnostics).
+//! What keeps the whole catalog from being read. Not responsible for: faults inside its files (those are diagnostics).
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Loads catalogs and workflows: finds the files, has them evaluated, gathers what came of them. Refuses: evaluating in
+//! Loads catalogs and workflows: finds the files, has them evaluated, gathers what came of them. Not responsible for: evaluating in
 //! this process.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use super::locate;
 use super::pool::{self, Death, Limits, Outcome};
 use super::protocol::{Contract, Finished, Item, Request, Setting, Shown, Value};
 use super::{settings, syntax};
-use crate::domain::base::{LayerName, Place, Span, nearest};
+use crate::domain::base::{LayerName, SourceLocation, Span, nearest};
 use crate::domain::model::{BuildSpec, Catalog, CatalogSettings, Declared, Diagnostic, Sources, Workflow};
 
 /// What is to be loaded.
@@ -283,7 +283,7 @@ fn buried(item: &Item, death: &Death, shown: &[Shown], limits: &Limits) -> Finis
                 .help("write the declaration in a simpler way; this is a fault of the interpreter worth reporting")
         }
     };
-    let mut fault = fault.label(Place { file: file.clone(), span: Span::default() }, "");
+    let mut fault = fault.label(SourceLocation { file: file.clone(), span: Span::default() }, "");
     // Only the start of the text: the file may be anything.
     let text = item.file.as_deref().and_then(start_of).unwrap_or_default();
     let name = syntax::name_in(&text).unwrap_or_else(|| item.folder.clone());

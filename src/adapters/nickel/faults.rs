@@ -1,5 +1,5 @@
 //! Turns what Nickel says into diagnostics: places in people's own files first, Nickel's notes kept, a next action always.
-//! Refuses: deciding what is wrong.
+//! Not responsible for: deciding what is wrong.
 
 use std::collections::HashSet;
 use std::io;
@@ -16,7 +16,7 @@ use super::embedded;
 use super::guard::ImportFault;
 use super::protocol::{Contract, Shown};
 use super::syntax::Outline;
-use crate::domain::base::{Place, Span, nearest};
+use crate::domain::base::{SourceLocation, Span, nearest};
 use crate::domain::model::{Diagnostic, Label};
 
 /// More faults of one file say nothing new.
@@ -50,13 +50,13 @@ impl Drawer<'_> {
         }
     }
 
-    fn place(&self, hub: &CacheHub, span: RawSpan) -> Option<Place> {
+    fn place(&self, hub: &CacheHub, span: RawSpan) -> Option<SourceLocation> {
         let file = self.shown_source(hub.sources.file_paths.get(&span.src_id)?)?;
-        Some(Place { file, span: Span::new(span.start.to_usize(), span.end.to_usize()) })
+        Some(SourceLocation { file, span: Span::new(span.start.to_usize(), span.end.to_usize()) })
     }
 
     /// The place of a span in a file of the user's; none for the embedded ones.
-    pub(super) fn user_place(&self, hub: &CacheHub, span: RawSpan) -> Option<Place> {
+    pub(super) fn user_place(&self, hub: &CacheHub, span: RawSpan) -> Option<SourceLocation> {
         if is_embedded(hub, span.src_id) { None } else { self.place(hub, span) }
     }
 
@@ -123,7 +123,7 @@ impl Drawer<'_> {
                     let span = first_line(source, Span::new(label.range.start, label.range.end));
                     let span = if span.start >= source.len() { last_line_end(source) } else { span };
                     let text = advice::label(&label.message, code, text);
-                    labels.push(((own, secondary), Label { place: Place { file, span }, text }));
+                    labels.push(((own, secondary), Label { place: SourceLocation { file, span }, text }));
                 }
                 Some(SourcePath::Generated(_)) if advice::is_value(&label.message) && !text.contains("import \"") => {
                     diagnostic.notes.push(format!("it comes from `--set`: `{}`", one_line(text)));
@@ -203,7 +203,7 @@ impl Drawer<'_> {
         let message = format!("{} is a link that leads outside the project", file.display());
         Diagnostic::error("lian::nickel::import_outside", message)
             .help("put the file itself there, or allow its folder with `--allow-import DIR`")
-            .label(Place { file, span: Span::default() }, "")
+            .label(SourceLocation { file, span: Span::default() }, "")
     }
 
     /// An import that only the interpreter saw.
@@ -226,7 +226,7 @@ impl Drawer<'_> {
 
     /// A value that passed its contract but not the model: the two disagree.
     pub(super) fn misfit(file: &Path, contract: Contract, error: &str) -> Diagnostic {
-        let start = Place { file: file.to_owned(), span: Span::default() };
+        let start = SourceLocation { file: file.to_owned(), span: Span::default() };
         Diagnostic::error("lian::nickel::eval", format!("this does not fit a `{}`: {error}", contract.name()))
             .help("compare its fields with `lian-build schemas --export DIR`")
             .label(start, "")
@@ -234,7 +234,7 @@ impl Drawer<'_> {
 
     /// A value of absurd size.
     pub(super) fn too_large(file: &Path, bytes: usize) -> Diagnostic {
-        let start = Place { file: file.to_owned(), span: Span::default() };
+        let start = SourceLocation { file: file.to_owned(), span: Span::default() };
         Diagnostic::error(
             "lian::nickel::limit",
             format!(
@@ -251,7 +251,7 @@ impl Drawer<'_> {
         let shown = self.shown(path);
         Diagnostic::error("lian::nickel::unreadable", format!("cannot read {}: {error}", shown.display()))
             .help("check that the file is there, is text, and may be read")
-            .label(Place { file: shown, span: Span::default() }, "")
+            .label(SourceLocation { file: shown, span: Span::default() }, "")
     }
 
     /// A fault whose places all lie in the schemas is pointed at the record that has it.
@@ -270,9 +270,11 @@ impl Drawer<'_> {
         }
         // A place around the guilty one, or within it, says no more and blurs the picture.
         if let Some(guilty) = diagnostic.labels.first().map(|label| label.place.clone()) {
-            let within =
-                |a: &Place, b: &Place| a.file == b.file && a.span.start >= b.span.start && a.span.end <= b.span.end;
-            let apart = |place: &Place| *place == guilty || !(within(place, &guilty) || within(&guilty, place));
+            let within = |a: &SourceLocation, b: &SourceLocation| {
+                a.file == b.file && a.span.start >= b.span.start && a.span.end <= b.span.end
+            };
+            let apart =
+                |place: &SourceLocation| *place == guilty || !(within(place, &guilty) || within(&guilty, place));
             diagnostic.labels.retain(|label| apart(&label.place));
         }
     }

@@ -1,5 +1,5 @@
 //! Follows a file's imports through the syntax trees before anything is evaluated: they must exist, stay inside the
-//! project, and never come back to themselves. Refuses: evaluating. (Two files that import each other hang Nickel, and
+//! project, and never come back to themselves. Not responsible for: evaluating. (Two files that import each other hang Nickel, and
 //! `import "/etc/passwd" as 'Text` succeeds: nothing else would stop either.)
 
 use std::collections::{HashMap, HashSet};

@@ -1,4 +1,4 @@
-//! One Nickel context, shared by many files: 17 ms for the standard library are paid once. Refuses: bounding what an
+//! One Nickel context, shared by many files: 17 ms for the standard library are paid once. Not responsible for: bounding what an
 //! evaluation may use (the process around it does).
 
 use std::collections::{BTreeMap, HashSet};
@@ -33,7 +33,7 @@ const FILE_BYTES: u64 = 1 << 20;
 const VALUE_BYTES: usize = 1 << 20;
 
 /// A context with its guard.
-struct Session {
+struct EvalContext {
     context: VmContext<CacheHub, CacheImpl>,
     guard: Guard,
     served: usize,
@@ -45,7 +45,7 @@ struct Opened {
     outline: Outline,
 }
 
-impl Session {
+impl EvalContext {
     fn new(scope: &[PathBuf], lenient: bool) -> Self {
         let mut hub = CacheHub::new();
         let mut guard = Guard::new(scope.to_vec());
@@ -118,15 +118,15 @@ fn readable(path: &Path) -> io::Result<()> {
 /// Evaluates the files of a request.
 pub(super) struct Interpreter<'a> {
     request: &'a Request,
-    strict: Session,
-    lenient: Option<Session>,
+    strict: EvalContext,
+    lenient: Option<EvalContext>,
     sent: HashSet<PathBuf>,
 }
 
 impl<'a> Interpreter<'a> {
     /// An interpreter for the files of this request.
     pub(super) fn new(request: &'a Request) -> Self {
-        let strict = Session::new(&request.import_scope, false);
+        let strict = EvalContext::new(&request.import_scope, false);
         Self { request, strict, lenient: None, sent: HashSet::new() }
     }
 
@@ -217,7 +217,7 @@ impl<'a> Interpreter<'a> {
         let mut found = Vec::new();
         if matches!(error, Error::EvalError(_)) {
             if self.lenient.as_ref().is_none_or(|session| session.served >= LENIENT_FILES) {
-                self.lenient = Some(Session::new(&self.request.import_scope, true));
+                self.lenient = Some(EvalContext::new(&self.request.import_scope, true));
             }
             let session = self.lenient.as_mut().expect("invariant: it was made just before");
             session.served += 1;
@@ -282,7 +282,7 @@ impl<'a> Interpreter<'a> {
     }
 }
 
-fn all_faults(session: &mut Session, item: &Item, settings: &[&Setting], drawer: &Drawer<'_>) -> Vec<Diagnostic> {
+fn all_faults(session: &mut EvalContext, item: &Item, settings: &[&Setting], drawer: &Drawer<'_>) -> Vec<Diagnostic> {
     if let Some(path) = &item.file
         && session.open(path, drawer, item.contract).is_err()
     {

@@ -1,4 +1,4 @@
-//! Finds a catalog's files and its project. Refuses: reading what is in them.
+//! Finds a catalog's files and its project. Not responsible for: reading what is in them.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::NickelError;
 use super::protocol::Shown;
-use crate::domain::base::{LayerName, Place, Span};
+use crate::domain::base::{LayerName, SourceLocation, Span};
 use crate::domain::model::Diagnostic;
 
 /// The root of the project that a catalog (or a workflow's file) belongs to: its nearest ancestor, itself included, that
@@ -46,7 +46,7 @@ pub(super) fn layers(
         if name.as_encoded_bytes().starts_with(b".") || !folder.is_dir() || fs::symlink_metadata(&file).is_err() {
             continue;
         }
-        let place = Place { file: Shown::path(shown, &file), span: Span::default() };
+        let place = SourceLocation { file: Shown::path(shown, &file), span: Span::default() };
         let Some(name) = name.to_str() else {
             let message = format!("the folder {} is not named in UTF-8", folder.display());
             faults.push(Diagnostic::error("lian::nickel::path", message).help("rename the folder"));

@@ -1,5 +1,5 @@
 //! Evaluates catalogs and workflows written in Nickel, inside lian-build's own binary but in processes of their own with
-//! limits, so that no file can hang, fill or crash the command. Refuses: judging whether layers fit together.
+//! limits, so that no file can hang, fill or crash the command. Not responsible for: judging whether layers fit together.
 //!
 //! - A request goes to children (`lian-build __evaluate`), each with one context for many files; a file that kills its
 //!   child is named, and the others go on in another child.

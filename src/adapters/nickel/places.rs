@@ -1,4 +1,4 @@
-//! Where the values of a layer's fields stand. Refuses: places of defaults, which stand in the schema.
+//! Where the values of a layer's fields stand. Not responsible for: places of defaults, which stand in the schema.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use nickel_lang_core::position::RawSpan;
 
 use super::faults::Drawer;
 use super::syntax::{Outline, joined};
-use crate::domain::base::Place;
+use crate::domain::base::SourceLocation;
 
 struct Walk<'a> {
     file: FileId,
     outline: &'a Outline,
     context: &'a VmContext<CacheHub, CacheImpl>,
     drawer: &'a Drawer<'a>,
-    places: BTreeMap<String, Place>,
+    places: BTreeMap<String, SourceLocation>,
 }
 
 /// The places of an evaluated record's fields and array elements: where the value was written if that is in the layer's
@@ -29,7 +29,7 @@ pub(super) fn of(
     outline: &Outline,
     context: &VmContext<CacheHub, CacheImpl>,
     drawer: &Drawer<'_>,
-) -> BTreeMap<String, Place> {
+) -> BTreeMap<String, SourceLocation> {
     let mut walk = Walk { file, outline, context, drawer, places: BTreeMap::new() };
     walk.visit(value, "");
     walk.places
@@ -66,7 +66,7 @@ impl Walk<'_> {
         }
     }
 
-    fn place(&self, span: RawSpan) -> Option<Place> {
+    fn place(&self, span: RawSpan) -> Option<SourceLocation> {
         self.drawer.user_place(&self.context.import_resolver, span)
     }
 }

@@ -1,5 +1,5 @@
 //! Runs batches of files through evaluating children, names the file that killed one and goes on with the others.
-//! Refuses: judging what the files say.
+//! Not responsible for: judging what the files say.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};

@@ -1,5 +1,5 @@
 //! What the evaluating child is asked and what it answers: one JSON request on stdin, one JSON line an event on stdout.
-//! Refuses: doing either.
+//! Not responsible for: doing either.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;

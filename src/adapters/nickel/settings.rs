@@ -1,4 +1,4 @@
-//! Overrides of catalog fields, `--set PATH=VALUE`. Refuses: fields that no contract knows.
+//! Overrides of catalog fields, `--set PATH=VALUE`. Not responsible for: fields that no contract knows.
 //!
 //! `PATH` is `<layer>.<field>[.<key>]…`, or `catalog.<field>[.<key>]…` for what `catalog.ncl` says (`namespace=x` alone
 //! works too). A key with dots stands in quotes: `rust.labels."org.example.team"=infra`. `VALUE` is a Nickel value where

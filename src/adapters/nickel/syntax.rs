@@ -1,5 +1,5 @@
 //! What the syntax tree says without evaluating: the layer's name, where its fields' values stand, and what is imported.
-//! Refuses: evaluating.
+//! Not responsible for: evaluating.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Whose address an address is. Refuses: resolving names.
+//! Whose address an address is. Not responsible for: resolving names.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! The time, as marks of leases hold it. Refuses: measuring durations.
+//! The time, as marks of leases hold it. Not responsible for: measuring durations.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

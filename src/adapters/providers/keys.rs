@@ -1,4 +1,4 @@
-//! Pairs of SSH keys that live as long as a lease: one to log in with, one for the host to prove itself by. Refuses:
+//! Pairs of SSH keys that live as long as a lease: one to log in with, one for the host to prove itself by. Not responsible for:
 //! showing a private key anywhere but in its own file.
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,11 +1,11 @@
-//! This machine as a provider: every lease is granted at once, and there is nothing to give back. Refuses: limits; how
+//! This machine as a provider: every lease is granted at once, and there is nothing to give back. Not responsible for: limits; how
 //! wide a run is, is the planner's and the run's business.
 
 use async_trait::async_trait;
 
 use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease, Reach};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease};
 
 /// The one runner that is always there.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ impl ComputeProvider for Local {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
-        Ok(Lease { id: request.lease.clone(), offer: self.offer.clone(), reach: Reach::Here, ready_by: None })
+        Ok(Lease { id: request.lease.clone(), offer: self.offer.clone(), reach: Endpoint::Here, ready_by: None })
     }
 
     async fn release(&self, _lease: &LeaseId) -> Result<(), Fault> {

@@ -1,4 +1,4 @@
-//! Floor 5: where runners come from. Refuses: what is done on them.
+//! Where runners come from. Not responsible for: what is done on them.
 
 mod address;
 mod clock;
@@ -11,7 +11,7 @@ mod ssh;
 mod vm_pool;
 mod vm_pool_answers;
 
-pub use docker::{Container, Docker, Inside};
+pub use docker::{Container, DaemonOptions, Docker};
 pub use local::{Local, machine};
-pub use ssh::{Ssh, Vacancy, Vacant};
+pub use ssh::{Availability, HostProbe, Ssh};
 pub use vm_pool::{PoolToken, VmPool};

@@ -1,5 +1,5 @@
 //! A fixed list of hosts: a lease is an exclusive lock on one, here. The host itself keeps a second lock against other
-//! machines: it is asked before it is leased. Refuses: making hosts ready, and how they are asked (the caller knows).
+//! machines: it is asked before it is leased. Not responsible for: making hosts ready, and how they are asked (the caller knows).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind, SshHost, SshSettings};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease, Reach, SshTarget};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
 
 /// How often the locks are looked at while all hosts are taken.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
 /// Whether a host is free of everybody's else lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Vacant {
+pub enum Availability {
     /// It is.
     Yes,
     /// Somebody on another machine has it.
@@ -33,9 +33,9 @@ pub enum Vacant {
 
 /// Asks a host whether somebody has it.
 #[async_trait]
-pub trait Vacancy: Send + Sync {
+pub trait HostProbe: Send + Sync {
     /// Its answer, within seconds.
-    async fn of(&self, target: &SshTarget) -> Vacant;
+    async fn of(&self, target: &SshTarget) -> Availability;
 }
 
 /// Hosts of the workflow.
@@ -43,7 +43,7 @@ pub struct Ssh {
     hosts: Vec<SshHost>,
     folder: PathBuf,
     held: Mutex<BTreeMap<LeaseId, File>>,
-    vacancy: Option<Arc<dyn Vacancy>>,
+    vacancy: Option<Arc<dyn HostProbe>>,
 }
 
 impl Ssh {
@@ -57,7 +57,7 @@ impl Ssh {
     /// The same, asking each host before it is leased to a run of this machine. For others, who ask by themselves, it is
     /// not asked: a service has no key that lets it in.
     #[must_use]
-    pub fn asking(mut self, vacancy: Arc<dyn Vacancy>) -> Self {
+    pub fn asking(mut self, vacancy: Arc<dyn HostProbe>) -> Self {
         self.vacancy = Some(vacancy);
         self
     }
@@ -79,12 +79,12 @@ impl Ssh {
             let vacancy = self.vacancy.as_ref().filter(|_| request.authorized_key.is_none());
             let vacant = match vacancy {
                 Some(vacancy) => vacancy.of(&target(host)).await,
-                None => Vacant::Yes,
+                None => Availability::Yes,
             };
             match vacant {
-                Vacant::Yes => return Ok(Some((host.clone(), file))),
-                Vacant::No => taken = true,
-                Vacant::Unknown => silent = silent.or(Some((host.clone(), file))),
+                Availability::Yes => return Ok(Some((host.clone(), file))),
+                Availability::No => taken = true,
+                Availability::Unknown => silent = silent.or(Some((host.clone(), file))),
             }
         }
         match (any, taken) {
@@ -166,7 +166,7 @@ impl ComputeProvider for Ssh {
             pause = if self.vacancy.is_some() { (pause * 2).min(LONGEST_PAUSE) } else { PAUSE };
         };
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(request.lease.clone(), file);
-        let reach = Reach::Ssh(target(&host));
+        let reach = Endpoint::Ssh(target(&host));
         let (runner_type, platform) = (host.address, host.platform);
         let offer = Offer { runner_type, cpu: host.cpu, memory_gb: host.memory_gb, platform, price: None };
         Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
@@ -216,7 +216,11 @@ mod tests {
         let (one, two) = (Ssh::new(settings.clone(), folder.path()), Ssh::new(settings, folder.path()));
         let taken = one.acquire(&request("a", 4)).await.expect("a lease");
         assert_eq!(taken.offer.runner_type, "small");
-        assert!(matches!(&taken.reach, Reach::Ssh(there) if there.host_key == "ssh-ed25519 AAAA"), "{:?}", taken.reach);
+        assert!(
+            matches!(&taken.reach, Endpoint::Ssh(there) if there.host_key == "ssh-ed25519 AAAA"),
+            "{:?}",
+            taken.reach
+        );
         assert_eq!(two.acquire(&request("b", 4)).await.expect("a lease").offer.runner_type, "large");
         let third = request("c", 4);
         let waiting = tokio::time::timeout(Duration::from_secs(60), two.acquire(&third));
@@ -227,12 +231,12 @@ mod tests {
     }
 
     /// Hosts answer by their names.
-    struct Told(Mutex<BTreeMap<String, Vacant>>);
+    struct Told(Mutex<BTreeMap<String, Availability>>);
 
     #[async_trait]
-    impl Vacancy for Told {
-        async fn of(&self, target: &SshTarget) -> Vacant {
-            self.0.lock().expect("whole").get(&target.address).copied().unwrap_or(Vacant::Yes)
+    impl HostProbe for Told {
+        async fn of(&self, target: &SshTarget) -> Availability {
+            self.0.lock().expect("whole").get(&target.address).copied().unwrap_or(Availability::Yes)
         }
     }
 
@@ -240,26 +244,26 @@ mod tests {
     async fn a_host_that_another_machine_has_is_not_leased_and_all_taken_is_waited_for() {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = SshSettings { hosts: vec![host("small", 4), host("large", 16)] };
-        let told = Arc::new(Told(Mutex::new([("small".to_owned(), Vacant::No)].into())));
+        let told = Arc::new(Told(Mutex::new([("small".to_owned(), Availability::No)].into())));
         let say = |host: &str, vacant| told.0.lock().expect("whole").insert(host.to_owned(), vacant);
-        let ssh = Ssh::new(settings, folder.path()).asking(Arc::clone(&told) as Arc<dyn Vacancy>);
+        let ssh = Ssh::new(settings, folder.path()).asking(Arc::clone(&told) as Arc<dyn HostProbe>);
         let first = ssh.acquire(&request("a", 4)).await.expect("a lease");
         assert_eq!(first.offer.runner_type, "large");
         ssh.release(&LeaseId::from("a")).await.expect("given back");
         // What says nothing is not taken for free while another one will be.
-        say("large", Vacant::Unknown);
+        say("large", Availability::Unknown);
         let second = request("b", 4);
         let mut waiting = Box::pin(ssh.acquire(&second));
         assert!(tokio::time::timeout(Duration::from_secs(600), &mut waiting).await.is_err(), "a taken host was leased");
-        say("small", Vacant::Yes);
+        say("small", Availability::Yes);
         assert_eq!(waiting.await.expect("a lease").offer.runner_type, "small");
         ssh.release(&LeaseId::from("b")).await.expect("given back");
         // Where all are silent, the one who reaches it says why.
-        say("small", Vacant::Unknown);
+        say("small", Availability::Unknown);
         assert_eq!(ssh.acquire(&request("c", 4)).await.expect("a lease").offer.runner_type, "small");
         ssh.release(&LeaseId::from("c")).await.expect("given back");
         // A service that leases to others does not ask.
-        say("small", Vacant::No);
+        say("small", Availability::No);
         let other = AcquireRequest { authorized_key: Some("ssh-ed25519 AAAA".into()), ..request("d", 4) };
         assert_eq!(ssh.acquire(&other).await.expect("a lease").offer.runner_type, "small");
     }

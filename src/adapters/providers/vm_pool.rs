@@ -1,4 +1,4 @@
-//! Runners leased from a service (`lian-build serve`) over HTTP. Refuses: knowing what the service leases from; and losing
+//! RunnerSettings leased from a service (`lian-build serve`) over HTTP. Not responsible for: knowing what the service leases from; and losing
 //! a lease: the service finds it by our own id for it, which it was asked with.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::vm_pool_answers::{Refusal, TOKEN_HELP, chain, infrastructure, refusal, strange, unavailable, unwritable};
 use crate::domain::base::{Digest, LeaseId, Timestamp};
 use crate::domain::model::{Fault, Offer, VmPoolSettings};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, OwnedLease, Reach, SshTarget};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
 
 /// The service waits that long for a machine, and somewhat for giving it back should that fail.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
@@ -102,7 +102,7 @@ impl Drop for Renewal {
 
 /// What is asked of the service; kept beside the key pair, so that a repeated request has the same words.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Wish {
+struct LeaseRequest {
     workspace: String,
     cpu: u32,
     memory_gb: u32,
@@ -301,7 +301,7 @@ impl VmPool {
     }
 
     /// What is asked of the service: the same words each time.
-    async fn wish(&self, request: &AcquireRequest, folder: &Path) -> Result<Wish, Fault> {
+    async fn wish(&self, request: &AcquireRequest, folder: &Path) -> Result<LeaseRequest, Fault> {
         let kept = folder.join("request.json");
         if let Some(wish) = std::fs::read(&kept).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
             return Ok(wish);
@@ -316,7 +316,7 @@ impl VmPool {
         let whole = until(request.expires);
         // A service that leases for others may be away while they go on: nobody would renew.
         let ttl = if request.authorized_key.is_some() { whole } else { whole.min(TTL) };
-        let wish = Wish {
+        let wish = LeaseRequest {
             workspace: self.workspace.clone(),
             cpu: request.size.cpu,
             memory_gb: request.size.memory_gb,
@@ -404,7 +404,7 @@ impl ComputeProvider for VmPool {
             let renewal = self.renewal(&lease_id, request.expires);
             self.renewals().insert(request.lease.clone(), renewal);
         }
-        let reach = Reach::Ssh(SshTarget { address, port, user, host_key, identity });
+        let reach = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
         let offer = Offer { runner_type, cpu, memory_gb, platform, price: None };
         Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
     }

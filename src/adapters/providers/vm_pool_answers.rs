@@ -1,4 +1,4 @@
-//! What a pool's answers mean: what is final, what is full, what passes. Refuses: asking.
+//! What a pool's answers mean: what is final, what is full, what passes. Not responsible for: asking.
 
 use std::path::Path;
 use std::time::Duration;

@@ -48,7 +48,7 @@ async fn a_lease_goes_round_and_only_its_id_is_needed_to_give_it_back() {
     assert_eq!(client.offers().await.expect("offers"), [offer()]);
     let lease = client.acquire(&request("r-1")).await.expect("a lease");
     let identity = keys.path().join("r-1/id");
-    let reach = Reach::Ssh(SshTarget {
+    let reach = Endpoint::Ssh(SshTarget {
         address: "192.0.2.7".into(),
         port: 2222,
         user: "root".into(),
@@ -84,7 +84,7 @@ async fn a_key_of_the_callers_own_is_used_as_it_is() {
     let mut request = request("r-1");
     request.authorized_key = Some(crate::serve::stub_tests::KEY.to_owned());
     let lease = pool(&service.base, keys.path()).acquire(&request).await.expect("a lease");
-    let Reach::Ssh(target) = lease.reach else { panic!("{:?}", lease.reach) };
+    let Endpoint::Ssh(target) = lease.reach else { panic!("{:?}", lease.reach) };
     assert_eq!(target.identity, None);
     assert!(!keys.path().join("r-1/id").exists());
     let identity = keys.path().join("mine");
@@ -94,7 +94,7 @@ async fn a_key_of_the_callers_own_is_used_as_it_is() {
     let public = crate::serve::stub_tests::KEY;
     std::fs::write(keys.path().join("mine.pub"), format!("{public} me@here\n")).expect("writable");
     let lease = client().acquire(&request).await.expect("a lease");
-    let Reach::Ssh(target) = lease.reach else { panic!("{:?}", lease.reach) };
+    let Endpoint::Ssh(target) = lease.reach else { panic!("{:?}", lease.reach) };
     assert_eq!(target.identity, Some(identity));
     assert_eq!(stub.made.lock().expect("sound").values().last().expect("one").authorized_key.as_deref(), Some(public));
 }

@@ -1,4 +1,4 @@
-//! Claims on keys: a lock on a file for each, given back by the kernel if its holder dies. Refuses: other machines.
+//! Claims on keys: a lock on a file for each, given back by the kernel if its holder dies. Not responsible for: other machines.
 
 use std::fs::File;
 use std::path::Path;

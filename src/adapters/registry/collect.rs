@@ -1,4 +1,4 @@
-//! What a layout keeps: every image under `latest`, and of the others the newest that fit. Refuses: removing anything
+//! What a layout keeps: every image under `latest`, and of the others the newest that fit. Not responsible for: removing anything
 //! while a run uses the layout.
 
 use std::collections::{BTreeMap, BTreeSet};

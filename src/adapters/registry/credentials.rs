@@ -1,5 +1,5 @@
 //! The user's registry logins, as `docker login` leaves them: in `config.json`, or behind a credential helper that it names.
-//! Refuses: keeping them anywhere, and showing them.
+//! Not responsible for: keeping them anywhere, and showing them.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! Manifests, indexes and configs as far as a layout needs them read. Refuses: what it does not need; unknown fields
+//! Manifests, indexes and configs as far as a layout needs them read. Not responsible for: what it does not need; unknown fields
 //! are left alone.
 
 use std::collections::BTreeMap;
@@ -102,12 +102,12 @@ pub(super) struct ConfigFile {
     #[serde(default)]
     pub(super) architecture: Option<String>,
     #[serde(default)]
-    pub(super) config: Settings,
+    pub(super) config: ConfigBlob,
 }
 
 /// What an image says of itself.
 #[derive(Debug, Clone, Default, Deserialize)]
-pub(super) struct Settings {
+pub(super) struct ConfigBlob {
     #[serde(rename = "Labels", default)]
     pub(super) labels: Option<BTreeMap<String, String>>,
     #[serde(rename = "Env", default)]
@@ -129,7 +129,7 @@ impl ConfigFile {
 
     /// What it says of the processes that run in it.
     pub(super) fn processes(self) -> ImageConfig {
-        let Settings { env, on_build, .. } = self.config;
+        let ConfigBlob { env, on_build, .. } = self.config;
         ImageConfig { env: env.unwrap_or_default(), on_build: on_build.unwrap_or_default() }
     }
 }

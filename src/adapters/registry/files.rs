@@ -1,4 +1,4 @@
-//! Files of a layout: errors with their paths, locks, and writing by rename. Refuses: knowing what is in them.
+//! Files of a layout: errors with their paths, locks, and writing by rename. Not responsible for: knowing what is in them.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};

@@ -1,5 +1,5 @@
 //! `index.json`: which tags there are and what they point to. Entries and fields of others are kept as they are.
-//! Refuses: blobs.
+//! Not responsible for: blobs.
 
 use std::collections::HashMap;
 use std::path::Path;

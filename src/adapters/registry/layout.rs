@@ -1,5 +1,5 @@
 //! An OCI image layout as an image store: `oci-layout`, `index.json`, `blobs/sha256/`, and of our own `.lock`, `.in-use`
-//! and `staging/`. Refuses: believing an index whose blobs are not there.
+//! and `staging/`. Not responsible for: believing an index whose blobs are not there.
 
 use std::collections::BTreeSet;
 use std::fs::File;

@@ -1,6 +1,6 @@
-//! Floor 5: where images live. An OCI image layout on this machine or a registry as an image store, and
+//! Where images live. An OCI image layout on this machine or a registry as an image store, and
 //! questions to registries.
-//! Refuses: building images.
+//! Not responsible for: building images.
 
 mod claim;
 mod collect;

@@ -1,4 +1,4 @@
-//! The artifact that keeps an image's record beside it: the same in a layout and in a registry. Refuses: storing it.
+//! The artifact that keeps an image's record beside it: the same in a layout and in a registry. Not responsible for: storing it.
 
 use super::descriptor::{Descriptor, EMPTY, EMPTY_BYTES, MANIFEST, Manifest, PARTS};
 use crate::domain::base::Digest;

@@ -1,5 +1,5 @@
 //! Promotion: blobs first, made durable, then all tags in one write of the index. Whatever ends the process in between,
-//! the layout is valid: blobs that no tag points to do no harm and are collected. Refuses: indexing a blob that is not
+//! the layout is valid: blobs that no tag points to do no harm and are collected. Not responsible for: indexing a blob that is not
 //! there.
 
 use std::path::Path;

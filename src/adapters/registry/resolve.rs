@@ -1,4 +1,4 @@
-//! Which digest an external image's tag means at this moment. Refuses: pulling it.
+//! Which digest an external image's tag means at this moment. Not responsible for: pulling it.
 
 use std::time::Duration;
 

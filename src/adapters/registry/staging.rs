@@ -1,5 +1,5 @@
 //! Private folders in a layout, one a build. Each is guarded by a lock that dies with its process: leftovers of dead
-//! processes are swept, a living neighbour's never. Refuses: what is put into them.
+//! processes are swept, a living neighbour's never. Not responsible for: what is put into them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Substitutes of external images: `oci-layout:DIR`, `oci-layout:DIR:TAG`, `oci-layout:DIR@sha256:…`. Refuses: guessing
+//! Substitutes of external images: `oci-layout:DIR`, `oci-layout:DIR:TAG`, `oci-layout:DIR@sha256:…`. Not responsible for: guessing
 //! where a layout holds several images.
 
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! The SQLite file: opening, migrating. Refuses: knowing what the rows mean.
+//! The SQLite file: opening, migrating. Not responsible for: knowing what the rows mean.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

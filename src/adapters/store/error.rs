@@ -1,4 +1,4 @@
-//! What goes wrong with a project's memory. Refuses: hiding the path.
+//! What goes wrong with a project's memory. Not responsible for: hiding the path.
 
 use std::path::PathBuf;
 

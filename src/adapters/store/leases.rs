@@ -1,4 +1,4 @@
-//! The ledger: every runner that was asked for, until it is given back. Refuses: giving it back.
+//! The ledger: every runner that was asked for, until it is given back. Not responsible for: giving it back.
 
 use rusqlite::{Connection, params};
 

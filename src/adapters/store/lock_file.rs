@@ -1,4 +1,4 @@
-//! `lian.lock`: which digest each external image means. Refuses: moving a pin.
+//! `lian.lock`: which digest each external image means. Not responsible for: moving a pin.
 
 use std::io::Write as _;
 use std::path::Path;

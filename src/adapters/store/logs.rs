@@ -1,4 +1,4 @@
-//! What builds write, one file a layer, each line under its step. Refuses: interpreting it.
+//! What builds write, one file a layer, each line under its step. Not responsible for: interpreting it.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,5 +1,5 @@
-//! Floor 5: what a project remembers: runs, their journals and logs, how long builds took, and the pins of `lian.lock`.
-//! Refuses: deciding anything from it: whether a layer is reused is the image store's word (ADR-003).
+//! What a project remembers: runs, their journals and logs, how long builds took, and the pins of `lian.lock`.
+//! Not responsible for: deciding anything from it: whether a layer is reused is the image store's word (ADR-003).
 
 mod database;
 mod error;
@@ -13,4 +13,4 @@ pub use error::StoreError;
 pub use leases::OpenLease;
 pub use lock_file::{change_lock, read_lock, write_lock};
 pub use runs::Store;
-pub use session::{Session, Tally};
+pub use session::{RunRecorder, Tally};

@@ -1,4 +1,4 @@
-//! The runs of a project: beginning one, listing them, finding dead ones, forgetting old ones. Refuses: a run's inside
+//! The runs of a project: beginning one, listing them, finding dead ones, forgetting old ones. Not responsible for: a run's inside
 //! (see `session`).
 
 use std::fs::File;
@@ -11,7 +11,7 @@ use rustix::fs::FlockOperation;
 use super::database;
 use super::error::StoreError;
 use super::logs;
-use super::session::{Session, State, millis, state_word};
+use super::session::{RunRecorder, State, millis, state_word};
 use crate::domain::base::{Digest, LayerName, RunId, Timestamp};
 use crate::domain::model::{RunRecord, RunState};
 
@@ -52,7 +52,7 @@ impl Store {
     }
 
     /// Begins a run: from now on it is listed, and alive as long as the session is.
-    pub fn begin(&self, command: &str, at: Timestamp) -> Result<Session, StoreError> {
+    pub fn begin(&self, command: &str, at: Timestamp) -> Result<RunRecorder, StoreError> {
         let folder = self.folder.join("runs");
         std::fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
         let (id, lock, lock_path) = loop {
@@ -76,7 +76,7 @@ impl Store {
             provider: None,
             logs: std::collections::BTreeMap::new(),
         });
-        Ok(Session { id, state, database, logs, lock, lock_path })
+        Ok(RunRecorder { id, state, database, logs, lock, lock_path })
     }
 
     /// Runs, newest first. A run whose process is gone is told as interrupted.

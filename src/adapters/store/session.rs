@@ -1,4 +1,4 @@
-//! One run while it lives: its lock, its journal, its logs. Refuses: other runs.
+//! One run while it lives: its lock, its journal, its logs. Not responsible for: other runs.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -14,7 +14,7 @@ use crate::domain::model::{BuildEvent, Measured, RunState};
 use crate::domain::ports::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
 
 /// A run that is going on. Its lock file is held as long as this lives: a run counts as dead only when the lock is free.
-pub struct Session {
+pub struct RunRecorder {
     pub(super) id: RunId,
     pub(super) state: Mutex<State>,
     pub(super) database: PathBuf,
@@ -40,7 +40,7 @@ pub struct Tally {
     pub counts: [usize; 4],
 }
 
-impl Session {
+impl RunRecorder {
     /// The run.
     pub fn id(&self) -> &RunId {
         &self.id
@@ -72,7 +72,7 @@ impl Session {
     }
 }
 
-impl Journal for Session {
+impl Journal for RunRecorder {
     fn append(&self, at: Timestamp, kind: JournalKind, json: &str) -> Result<(), JournalError> {
         let mut state = self.state();
         let kind = match kind {

@@ -1,4 +1,4 @@
-//! The dispatcher's loop: one owner of the run, one queue of messages. Refuses: long work (see `tasks`).
+//! The dispatcher's loop: one owner of the run, one queue of messages. Not responsible for: long work (see `tasks`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,22 +9,22 @@ use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::job::{Job, ParentImage};
-use super::tasks::{Hands, Message, Staging, bug};
+use super::tasks::{Message, Staging, TaskContext, bug};
 use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
-use crate::domain::life::{Effect, Input, Place, Run, StopLevel};
+use crate::domain::life::{Effect, Input, Placement, Run, StopLevel};
 use crate::domain::model::{Event, EventBody, Fault, FaultKind, ImageRecord, Measured, Offer, Size};
 use crate::domain::ports::{
     AcquireRequest, BuildRecord, Built, Claim, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal,
-    JournalError, JournalKind, Lease, LeaseMark, Observer, Runner, Runners, Staged, StagedAt,
+    JournalError, JournalKind, Lease, LeaseMark, Observer, Runner, RunnerConnector, Staged, StagedAt,
 };
 
 /// What a run is carried out with.
 #[derive(Clone)]
-pub struct World {
+pub struct RunServices {
     /// Rents runners.
     pub provider: Arc<dyn ComputeProvider>,
     /// Reaches them.
-    pub runners: Arc<dyn Runners>,
+    pub runners: Arc<dyn RunnerConnector>,
     /// Keeps images.
     pub images: Arc<dyn ImageStore>,
     /// Reads contexts.
@@ -52,7 +52,7 @@ pub async fn drive(
     run: Run,
     jobs: BTreeMap<LayerName, Job>,
     digests: BTreeMap<LayerName, Digest>,
-    world: World,
+    world: RunServices,
     observer: &mut dyn Observer,
     mut stops: UnboundedReceiver<StopLevel>,
 ) -> Finished {
@@ -84,7 +84,7 @@ pub async fn drive(
 
 /// What a task was started for: known when it panics or is aborted.
 #[derive(Clone)]
-enum Errand {
+enum TaskKind {
     Work(LayerName),
     Acquire(LeaseId),
     Release(LeaseId),
@@ -92,7 +92,7 @@ enum Errand {
 }
 
 /// What is known of a layer's image on its way to promotion.
-struct InHand {
+struct StagedBuild {
     staged: Staging,
     built: Built,
     measured: Option<Measured>,
@@ -109,15 +109,15 @@ struct Dispatcher<'a> {
     digests: BTreeMap<LayerName, Digest>,
     journal: Arc<dyn Journal>,
     observer: &'a mut dyn Observer,
-    hands: Hands,
+    hands: TaskContext,
     sender: UnboundedSender<Message>,
     leases: BTreeMap<LeaseId, (Lease, Arc<dyn Runner>)>,
-    /// Runners that are asked for, and how to say that they are not wanted any more.
+    /// RunnerConnector that are asked for, and how to say that they are not wanted any more.
     coming: BTreeMap<LeaseId, Arc<Notify>>,
-    in_hand: BTreeMap<LayerName, InHand>,
+    staged_builds: BTreeMap<LayerName, StagedBuild>,
     runner_types: BTreeMap<LayerName, String>,
     tasks: JoinSet<Message>,
-    errands: BTreeMap<tokio::task::Id, Errand>,
+    errands: BTreeMap<tokio::task::Id, TaskKind>,
     working: BTreeMap<LayerName, AbortHandle>,
     killing: BTreeSet<LayerName>,
     journal_fault: Option<JournalError>,
@@ -130,12 +130,12 @@ impl<'a> Dispatcher<'a> {
         run: Run,
         jobs: BTreeMap<LayerName, Arc<Job>>,
         digests: BTreeMap<LayerName, Digest>,
-        world: World,
+        world: RunServices,
         observer: &'a mut dyn Observer,
         sender: UnboundedSender<Message>,
     ) -> Self {
-        let World { provider, runners, images, contexts, journal, project_root, max_lifetime } = world;
-        let hands = Hands { provider, runners, images, contexts, project_root, messages: sender.clone() };
+        let RunServices { provider, runners, images, contexts, journal, project_root, max_lifetime } = world;
+        let hands = TaskContext { provider, runners, images, contexts, project_root, messages: sender.clone() };
         Self {
             id,
             run,
@@ -147,7 +147,7 @@ impl<'a> Dispatcher<'a> {
             sender,
             leases: BTreeMap::new(),
             coming: BTreeMap::new(),
-            in_hand: BTreeMap::new(),
+            staged_builds: BTreeMap::new(),
             runner_types: BTreeMap::new(),
             tasks: JoinSet::new(),
             errands: BTreeMap::new(),
@@ -193,7 +193,7 @@ impl<'a> Dispatcher<'a> {
             Message::Input(input) => {
                 if let Input::Faulted { layer, .. } = &input {
                     // What it had built is worth nothing any more, and may be gigabytes.
-                    self.in_hand.remove(layer);
+                    self.staged_builds.remove(layer);
                 }
                 self.feed(input);
             }
@@ -211,13 +211,13 @@ impl<'a> Dispatcher<'a> {
             Message::Built { layer, staged, built, measured, claim } => {
                 let (digest, steps, cached) = (built.digest.clone(), built.steps, built.cached);
                 let built_on = self.parents_of(&layer);
-                let in_hand = InHand { staged, built, measured, artifacts: None, built_on, _claim: claim };
-                self.in_hand.insert(layer.clone(), in_hand);
+                let staged_builds = StagedBuild { staged, built, measured, artifacts: None, built_on, _claim: claim };
+                self.staged_builds.insert(layer.clone(), staged_builds);
                 self.feed(Input::BuildDone { layer, digest, steps, cached, measured });
             }
             Message::Verified { layer, artifacts } => {
-                if let Some(in_hand) = self.in_hand.get_mut(&layer) {
-                    in_hand.artifacts = artifacts;
+                if let Some(staged_builds) = self.staged_builds.get_mut(&layer) {
+                    staged_builds.artifacts = artifacts;
                 }
                 self.feed(Input::Verified { layer });
             }
@@ -233,12 +233,12 @@ impl<'a> Dispatcher<'a> {
     fn ended(&mut self, ended: Result<(tokio::task::Id, Message), tokio::task::JoinError>) {
         let error = match ended {
             Ok((task, message)) => {
-                if let Some(Errand::Work(layer)) = self.errands.remove(&task) {
+                if let Some(TaskKind::Work(layer)) = self.errands.remove(&task) {
                     self.working.remove(&layer);
                     if self.killing.remove(&layer) {
                         // It ended by itself before the kill reached it: what came of it is not wanted any more.
                         drop(message);
-                        self.in_hand.remove(&layer);
+                        self.staged_builds.remove(&layer);
                         return self.feed(Input::Killed { layer });
                     }
                 }
@@ -249,24 +249,24 @@ impl<'a> Dispatcher<'a> {
         let Some(errand) = self.errands.remove(&error.id()) else { return };
         let aborted = error.is_cancelled();
         match errand {
-            Errand::Work(layer) => {
+            TaskKind::Work(layer) => {
                 self.working.remove(&layer);
-                self.in_hand.remove(&layer);
+                self.staged_builds.remove(&layer);
                 if self.killing.remove(&layer) || aborted {
                     self.feed(Input::Killed { layer });
                 } else {
                     self.feed(Input::Faulted { layer, fault: bug(&error.to_string()) });
                 }
             }
-            Errand::Acquire(lease) => self.feed(Input::LeaseRefused { lease, fault: bug(&error.to_string()) }),
-            Errand::Release(lease) => self.feed(Input::ReleaseFailed { lease, message: error.to_string() }),
-            Errand::Timer => {}
+            TaskKind::Acquire(lease) => self.feed(Input::LeaseRefused { lease, fault: bug(&error.to_string()) }),
+            TaskKind::Release(lease) => self.feed(Input::ReleaseFailed { lease, message: error.to_string() }),
+            TaskKind::Timer => {}
         }
     }
 
-    fn spawn(&mut self, errand: Errand, work: impl Future<Output = Message> + Send + 'static) {
+    fn spawn(&mut self, errand: TaskKind, work: impl Future<Output = Message> + Send + 'static) {
         let handle = self.tasks.spawn(work);
-        if let Errand::Work(layer) = &errand {
+        if let TaskKind::Work(layer) = &errand {
             self.working.insert(layer.clone(), handle.clone());
         }
         self.errands.insert(handle.id(), errand);
@@ -302,10 +302,10 @@ impl<'a> Dispatcher<'a> {
                 self.leases.remove(&lease);
                 self.coming.remove(&lease);
                 let work = self.hands.clone().release(lease.clone());
-                self.spawn(Errand::Release(lease), work);
+                self.spawn(TaskKind::Release(lease), work);
             }
             Effect::Arm { timer, after } => {
-                self.spawn(Errand::Timer, async move {
+                self.spawn(TaskKind::Timer, async move {
                     tokio::time::sleep(after).await;
                     Message::Input(Input::TimerFired { timer })
                 });
@@ -326,7 +326,7 @@ impl<'a> Dispatcher<'a> {
     }
 
     /// The intent is on disk before anything is asked for; where it cannot be, nothing is.
-    fn acquire(&mut self, at: Timestamp, (lease, layer): (LeaseId, LayerName), size: Size, place: Place) {
+    fn acquire(&mut self, at: Timestamp, (lease, layer): (LeaseId, LayerName), size: Size, place: Placement) {
         let platform = place.platform;
         let expires = at.plus(self.max_lifetime);
         let run = self.id.clone();
@@ -339,7 +339,7 @@ impl<'a> Dispatcher<'a> {
             let abandoned = Arc::new(Notify::new());
             self.coming.insert(lease.clone(), Arc::clone(&abandoned));
             let work = self.hands.clone().acquire(request, abandoned);
-            self.spawn(Errand::Acquire(lease), work);
+            self.spawn(TaskKind::Acquire(lease), work);
         } else {
             let error = self.journal_fault.as_ref();
             let message = error.map_or_else(String::new, ToString::to_string);
@@ -366,7 +366,7 @@ impl<'a> Dispatcher<'a> {
             return self.send(Input::Faulted { layer, fault: bug("a step without a job or a lease was synced") });
         };
         let work = self.hands.clone().sync(layer.clone(), job, runner);
-        self.spawn(Errand::Work(layer), work);
+        self.spawn(TaskKind::Work(layer), work);
     }
 
     fn build(&mut self, layer: LayerName, lease: &LeaseId) {
@@ -376,7 +376,7 @@ impl<'a> Dispatcher<'a> {
         };
         self.runner_types.insert(layer.clone(), lease.offer.runner_type.clone());
         let work = self.hands.clone().build(layer.clone(), job, runner, self.digests.clone());
-        self.spawn(Errand::Work(layer), work);
+        self.spawn(TaskKind::Work(layer), work);
     }
 
     /// The images that a layer is built on at this moment.
@@ -387,42 +387,42 @@ impl<'a> Dispatcher<'a> {
     }
 
     fn verify(&mut self, layer: LayerName, lease: &LeaseId) {
-        let (Some(job), Some((_, runner)), Some(in_hand)) =
-            (self.jobs.get(&layer).cloned(), self.leases.get(lease).cloned(), self.in_hand.get(&layer))
+        let (Some(job), Some((_, runner)), Some(staged_builds)) =
+            (self.jobs.get(&layer).cloned(), self.leases.get(lease).cloned(), self.staged_builds.get(&layer))
         else {
             return self.send(Input::Faulted { layer, fault: bug("a step without an image was verified") });
         };
-        let digest = in_hand.built.digest.clone();
+        let digest = staged_builds.built.digest.clone();
         let image = match &job.request.push {
             Some(_) => self.hands.images.source(&job.image, &digest),
-            None => ImageSource::Layout { dir: in_hand.staged.path().to_owned(), digest },
+            None => ImageSource::Layout { dir: staged_builds.staged.path().to_owned(), digest },
         };
-        let platform = in_hand.built.platform.clone();
+        let platform = staged_builds.built.platform.clone();
         let work = self.hands.clone().verify(layer.clone(), job, runner, image, platform);
-        self.spawn(Errand::Work(layer), work);
+        self.spawn(TaskKind::Work(layer), work);
     }
 
     fn promote(&mut self, layer: LayerName) {
-        let (Some(job), Some(in_hand)) = (self.jobs.get(&layer), self.in_hand.get(&layer)) else {
+        let (Some(job), Some(staged_builds)) = (self.jobs.get(&layer), self.staged_builds.get(&layer)) else {
             return self.send(Input::Faulted { layer, fault: bug("a step without an image was promoted") });
         };
-        let artifacts = in_hand.artifacts.as_ref();
+        let artifacts = staged_builds.artifacts.as_ref();
         let at = |folder: &Staging| match &job.request.push {
             Some(_) => StagedAt::Pushed,
             None => StagedAt::Folder(folder.path().to_owned()),
         };
         let staged = Staged {
             name: job.image.clone(),
-            staging: at(&in_hand.staged),
-            digest: in_hand.built.digest.clone(),
+            staging: at(&staged_builds.staged),
+            digest: staged_builds.built.digest.clone(),
             key: job.key.clone(),
-            record: ImageRecord { parts: job.parts.clone(), built_on: in_hand.built_on.clone() },
+            record: ImageRecord { parts: job.parts.clone(), built_on: staged_builds.built_on.clone() },
             artifacts: artifacts.map(|(folder, digest)| (at(folder), digest.clone())),
         };
-        let mut keep = vec![Arc::clone(&in_hand.staged)];
+        let mut keep = vec![Arc::clone(&staged_builds.staged)];
         keep.extend(artifacts.map(|(folder, _)| Arc::clone(folder)));
         let work = self.hands.clone().promote(layer.clone(), staged, keep);
-        self.spawn(Errand::Work(layer), work);
+        self.spawn(TaskKind::Work(layer), work);
     }
 
     fn record(
@@ -432,8 +432,8 @@ impl<'a> Dispatcher<'a> {
         duration: std::time::Duration,
         phases: BTreeMap<String, u64>,
     ) {
-        if let (Some(job), Some(in_hand)) = (self.jobs.get(&layer), self.in_hand.remove(&layer)) {
-            let (Built { digest, steps, cached, .. }, measured) = (in_hand.built, in_hand.measured);
+        if let (Some(job), Some(staged_builds)) = (self.jobs.get(&layer), self.staged_builds.remove(&layer)) {
+            let (Built { digest, steps, cached, .. }, measured) = (staged_builds.built, staged_builds.measured);
             self.digests.insert(layer.clone(), digest.clone());
             let runner_type = self.runner_types.get(&layer).cloned().unwrap_or_default();
             let key = job.key.clone();

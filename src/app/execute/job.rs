@@ -1,4 +1,4 @@
-//! All that is needed to build one layer. Refuses: where the values come from.
+//! All that is needed to build one layer. Not responsible for: where the values come from.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Keeps the values of secrets out of what builds report: a step that prints one prints `***`. Refuses: finding secrets
+//! Keeps the values of secrets out of what builds report: a step that prints one prints `***`. Not responsible for: finding secrets
 //! that were not handed over, or that a step has changed before printing them.
 
 use crate::domain::model::{BuildEvent, Fault};

@@ -1,4 +1,4 @@
-//! Looks at a runner's counters while something is built on it. Refuses: failing a build because nobody counts.
+//! Looks at a runner's counters while something is built on it. Not responsible for: failing a build because nobody counts.
 
 use crate::domain::model::{BuildEvent, Measured};
 use crate::domain::ports::{BuildSink, Counters, Usage};

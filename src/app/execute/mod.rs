@@ -1,5 +1,5 @@
-//! Floor 5: the dispatcher. It alone mutates a [`crate::domain::life::Run`]: it performs the run's effects through `ports` and
-//! feeds back what came of them. Refuses: deciding anything.
+//! The dispatcher. It alone mutates a [`crate::domain::life::Run`]: it performs the run's effects through `ports` and
+//! feeds back what came of them. Not responsible for: deciding anything.
 
 mod dispatch;
 mod job;
@@ -9,5 +9,5 @@ mod tasks;
 #[cfg(test)]
 mod tests;
 
-pub use dispatch::{Finished, World, drive};
+pub use dispatch::{Finished, RunServices, drive};
 pub use job::{Job, ParentImage};

@@ -1,4 +1,4 @@
-//! The effects that take time, each as one future that ends in one message. Refuses: touching the run.
+//! The effects that take time, each as one future that ends in one message. Not responsible for: touching the run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::domain::life::Input;
 use crate::domain::model::{BuildEvent, Fault, FaultKind, Measured};
 use crate::domain::ports::{
     AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore,
-    ImageStoreError, Lease, Runner, Runners, Staged, StagingFolder, VerifyRequest,
+    ImageStoreError, Lease, Runner, RunnerConnector, Staged, StagingFolder, VerifyRequest,
 };
 
 /// What a task hands to the dispatcher.
@@ -47,16 +47,16 @@ pub type Staging = Arc<dyn StagingFolder>;
 
 /// What tasks need of the world.
 #[derive(Clone)]
-pub struct Hands {
+pub struct TaskContext {
     pub provider: Arc<dyn ComputeProvider>,
-    pub runners: Arc<dyn Runners>,
+    pub runners: Arc<dyn RunnerConnector>,
     pub images: Arc<dyn ImageStore>,
     pub contexts: Arc<dyn ContextReader>,
     pub project_root: std::path::PathBuf,
     pub messages: UnboundedSender<Message>,
 }
 
-impl Hands {
+impl TaskContext {
     /// Rents a runner and connects to it. Once it is not wanted any more, it is not waited for.
     pub async fn acquire(self, request: AcquireRequest, abandoned: Arc<Notify>) -> Message {
         let unwanted = || {

@@ -1,4 +1,4 @@
-//! The dispatcher against a world of fakes: providers that never answer, builds that never end, panics. Refuses: real tools.
+//! The dispatcher against a world of fakes: providers that never answer, builds that never end, panics. Not responsible for: real tools.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
-use crate::domain::life::{Input, Limits, Place, Run, StepSpec, StopLevel};
+use crate::domain::life::{Input, Limits, Placement, Run, StepSpec, StopLevel};
 use crate::domain::model::{
     Event, EventBody, Fault, FaultKind, ImageRecord, KeyParts, LayerKey, Listing, Offer, Outcome, RunOutcome, Size,
 };
@@ -73,7 +73,7 @@ impl ComputeProvider for Shared {
         }
         let Size { runner_type, cpu, memory_gb, .. } = request.size.clone();
         let offer = Offer { runner_type, cpu, memory_gb, platform: request.platform.clone(), price: None };
-        Ok(Lease { id: request.lease.clone(), offer, reach: Reach::Here, ready_by: None })
+        Ok(Lease { id: request.lease.clone(), offer, reach: Endpoint::Here, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
@@ -87,7 +87,7 @@ impl ComputeProvider for Shared {
 }
 
 #[async_trait]
-impl Runners for Shared {
+impl RunnerConnector for Shared {
     async fn reach(&self, _lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
         Ok(Arc::new(self.clone()))
     }
@@ -259,7 +259,7 @@ fn spec(layer: &str, parents: &[&str]) -> StepSpec {
         layer: layer.into(),
         parents: parents.iter().map(|parent| LayerName::from(*parent)).collect(),
         reuse: None,
-        place: Place { platform: "linux/arm64".into(), namespace: String::new() },
+        place: Placement { platform: "linux/arm64".into(), namespace: String::new() },
         sizes: vec![Size { runner_type: "t".into(), cpu: 2, memory_gb: 4, time_budget_min: 30, tier }],
     }
 }
@@ -269,7 +269,7 @@ async fn carried(fake: &Arc<Fake>) -> (Run, Watching) {
     let shared = Shared(Arc::clone(fake));
     let run = Run::new(RunId::from("r"), vec![spec("base", &[]), spec("app", &["base"])], limits());
     let jobs = ["base", "app"].into_iter().map(|layer| (LayerName::from(layer), job(layer))).collect();
-    let world = World {
+    let world = RunServices {
         provider: Arc::new(shared.clone()),
         runners: Arc::new(shared.clone()),
         images: Arc::new(shared.clone()),

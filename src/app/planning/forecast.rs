@@ -1,11 +1,11 @@
-//! What a plan will come to on leased runners: the run itself, played through with a clock of its own. Refuses: anything
+//! What a plan will come to on leased runners: the run itself, played through with a clock of its own. Not responsible for: anything
 //! real.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
-use crate::domain::life::{Effect, Input, Limits, Place, Run, StepSpec};
+use crate::domain::life::{Effect, Input, Limits, Placement, Run, StepSpec};
 use crate::domain::model::{Action, EventBody, Fault, FaultKind, Forecast, Offer, Plan, PlannedStep, Size};
 
 /// From asking for a cloud's runner to building on it, as measured on one; the rest of a lease's life is short beside it.
@@ -27,7 +27,7 @@ pub fn forecast(plan: &Plan, specs: Vec<StepSpec>, limits: Limits, fleet: Fleet)
     let mut forecast = Forecast { currency, ..Forecast::default() };
     let unknown = |step: &&PlannedStep| step.action == Action::Build && step.estimate_ms.is_none();
     forecast.unknown = plan.steps.iter().filter(unknown).count();
-    let mut world = World { plan, fleet, taken: BTreeMap::new(), waiting: Vec::new(), leases: BTreeSet::new() };
+    let mut world = Simulation { plan, fleet, taken: BTreeMap::new(), waiting: Vec::new(), leases: BTreeSet::new() };
     // What is to come, soonest first; the number keeps the order of what comes at once.
     let mut coming: BTreeSet<(Timestamp, usize)> = BTreeSet::new();
     let mut inputs: Vec<Input> = vec![Input::Begin];
@@ -53,18 +53,18 @@ pub fn forecast(plan: &Plan, specs: Vec<StepSpec>, limits: Limits, fleet: Fleet)
     forecast
 }
 
-struct World<'a> {
+struct Simulation<'a> {
     plan: &'a Plan,
     fleet: Fleet,
     /// Hosts of the fixed list that are leased, by their place in it.
     taken: BTreeMap<LeaseId, usize>,
     /// Who waits for one, whoever asked first.
-    waiting: Vec<(LeaseId, Size, Place)>,
+    waiting: Vec<(LeaseId, Size, Placement)>,
     /// Granted.
     leases: BTreeSet<LeaseId>,
 }
 
-impl World<'_> {
+impl Simulation<'_> {
     /// What comes of an effect, and after how long.
     fn answers(&mut self, effect: Effect) -> Vec<(Duration, Input)> {
         let now = Duration::ZERO;
@@ -118,7 +118,7 @@ impl World<'_> {
         granted
     }
 
-    fn free(&mut self, lease: &LeaseId, size: &Size, place: &Place) -> Option<(String, u32, u32)> {
+    fn free(&mut self, lease: &LeaseId, size: &Size, place: &Placement) -> Option<(String, u32, u32)> {
         let Some(hosts) = &self.fleet.hosts else {
             return Some((size.runner_type.clone(), size.cpu, size.memory_gb));
         };
@@ -152,7 +152,7 @@ mod tests {
         };
         let parents: Vec<LayerName> = parents.iter().map(|parent| LayerName::from(*parent)).collect();
         let (layer, sizes) = (LayerName::from(name), vec![size.clone()]);
-        let spec = StepSpec { layer, parents: parents.clone(), reuse: None, place: Place::default(), sizes };
+        let spec = StepSpec { layer, parents: parents.clone(), reuse: None, place: Placement::default(), sizes };
         let step = PlannedStep {
             layer: name.into(),
             action: Action::Build,

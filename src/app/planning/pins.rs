@@ -1,11 +1,11 @@
-//! What each external image means: a substitute, a pin of `lian.lock`, or what its tag means now. Refuses: moving a pin
+//! What each external image means: a substitute, a pin of `lian.lock`, or what its tag means now. Not responsible for: moving a pin
 //! (only `update` does).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::adapters::registry;
 use crate::adapters::store;
-use crate::app::config::Settings;
+use crate::app::config::Config;
 use crate::app::{Error, UsageError};
 use crate::domain::base::Digest;
 use crate::domain::model::{ImageRef, Pin};
@@ -30,7 +30,7 @@ impl Pins {
 }
 
 /// Finds every image's digest; asks a registry only for those that neither a substitute nor the lock knows.
-pub fn find(settings: &Settings, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
+pub fn find(settings: &Config, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
     let lock = store::read_lock(&settings.lock)?.unwrap_or_default();
     let mut pins = Pins::default();
     let mut unknown = Vec::new();
@@ -61,7 +61,7 @@ pub fn find(settings: &Settings, images: &BTreeSet<ImageRef>) -> Result<Pins, Er
 }
 
 /// Adds the pins that the lock lacks.
-pub fn add_missing(settings: &Settings, pins: &Pins) -> Result<(), Error> {
+pub fn add_missing(settings: &Config, pins: &Pins) -> Result<(), Error> {
     if pins.missing.is_empty() {
         return Ok(());
     }

@@ -1,13 +1,13 @@
 //! Which layers are built for another platform than the first offer's, because a runner type was named that is of another
-//! one. Refuses: layers that name their platforms themselves.
+//! one. Not responsible for: layers that name their platforms themselves.
 
 use std::collections::BTreeMap;
 
 use super::specs;
 use crate::app::Error;
-use crate::app::config::Settings;
+use crate::app::config::Config;
 use crate::app::planning::survey::Survey;
-use crate::app::runners::rent::Renting;
+use crate::app::runners::provider_context::ProviderContext;
 use crate::domain::base::LayerName;
 use crate::domain::model::{BuildSpec, Declared};
 use crate::domain::sizing;
@@ -33,13 +33,13 @@ struct Disagreement {
 
 /// Takes the survey, and takes it once more where a runner type decides a platform: that is part of what a Dockerfile means.
 pub fn survey(
-    settings: &mut Settings,
-    renting: &Renting,
-    take: impl Fn(&Settings) -> Result<Survey, Error>,
+    settings: &mut Config,
+    provider_context: &ProviderContext,
+    take: impl Fn(&Config) -> Result<Survey, Error>,
 ) -> Result<Survey, Error> {
-    settings.platform = renting.platform();
+    settings.platform = provider_context.platform();
     let survey = take(settings)?;
-    settings.platforms = decided(settings, renting, &survey)?;
+    settings.platforms = decided(settings, provider_context, &survey)?;
     let Some(first) = settings.platforms.values().next().cloned() else { return Ok(survey) };
     let of = |declared: &Declared| settings.platforms.get(&declared.layer.name);
     if survey.catalog.layers.iter().all(|declared| of(declared) == Some(&first)) {
@@ -50,9 +50,13 @@ pub fn survey(
 }
 
 /// The platforms of layers that are built for another one than the first offer's.
-fn decided(settings: &Settings, renting: &Renting, survey: &Survey) -> Result<BTreeMap<LayerName, String>, Error> {
+fn decided(
+    settings: &Config,
+    provider_context: &ProviderContext,
+    survey: &Survey,
+) -> Result<BTreeMap<LayerName, String>, Error> {
     let mut decided: BTreeMap<LayerName, String> = BTreeMap::new();
-    let mixed = renting.offers.iter().any(|offer| offer.platform != settings.platform);
+    let mixed = provider_context.offers.iter().any(|offer| offer.platform != settings.platform);
     let Some(graph) = survey.graph.as_ref().filter(|_| mixed) else { return Ok(decided) };
     let targets: Vec<LayerName> = settings.targets.iter().map(|name| LayerName::new(name.clone())).collect();
     let graph = &match targets.as_slice() {
@@ -63,7 +67,7 @@ fn decided(settings: &Settings, renting: &Renting, survey: &Survey) -> Result<BT
         survey.catalog.layers.iter().map(|declared| (&declared.layer.name, declared)).collect();
     let specs = specs::read(settings, graph.layers().map(|layer| by_name[layer]))?;
     for layer in graph.layers().filter(|layer| by_name[*layer].layer.platforms.is_empty()) {
-        let own = specs.get(layer).map(|spec| named(spec, by_name[layer], renting)).transpose()?.flatten();
+        let own = specs.get(layer).map(|spec| named(spec, by_name[layer], provider_context)).transpose()?.flatten();
         let of_parent = |parent: &LayerName| match by_name[parent].layer.platforms.as_slice() {
             [] => Some(decided.get(parent).unwrap_or(&settings.platform).clone()),
             // What is built for several has its own way of being the right one.
@@ -89,9 +93,13 @@ fn decided(settings: &Settings, renting: &Renting, survey: &Survey) -> Result<BT
 }
 
 /// The runner type that a specification names, with its platform.
-fn named(spec: &BuildSpec, declared: &Declared, renting: &Renting) -> Result<Option<(String, String)>, Error> {
-    let size = sizing::wanted(Some(spec), declared.layer.language.as_deref(), &renting.offers)
+fn named(
+    spec: &BuildSpec,
+    declared: &Declared,
+    provider_context: &ProviderContext,
+) -> Result<Option<(String, String)>, Error> {
+    let size = sizing::wanted(Some(spec), declared.layer.language.as_deref(), &provider_context.offers)
         .map_err(Error::configuration)?;
-    let offer = spec.runner_type.as_ref().and_then(|_| sizing::named(&size, &renting.offers));
+    let offer = spec.runner_type.as_ref().and_then(|_| sizing::named(&size, &provider_context.offers));
     Ok(offer.map(|offer| (offer.runner_type.clone(), offer.platform.clone())))
 }

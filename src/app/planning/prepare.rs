@@ -1,4 +1,4 @@
-//! From a sound graph to a plan and the jobs that carry it out: contexts, pins, keys, what exists already. Refuses:
+//! From a sound graph to a plan and the jobs that carry it out: contexts, pins, keys, what exists already. Not responsible for:
 //! deciding (see `plan`) and building.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,10 +7,10 @@ use super::pins::{self, Pins};
 use super::survey::{self, Survey};
 use crate::adapters::context::Reader;
 use crate::adapters::store::Store;
-use crate::app::config::Settings;
+use crate::app::config::Config;
 use crate::app::execute::{Job, ParentImage};
 use crate::app::planning::specs;
-use crate::app::runners::rent::Renting;
+use crate::app::runners::provider_context::ProviderContext;
 use crate::app::{Error, UsageError};
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::graph::{self, ImageOrigin, LayerGraph};
@@ -23,7 +23,7 @@ use crate::domain::ports::{
 };
 
 /// A plan with everything that is needed to carry it out.
-pub struct Blueprint {
+pub struct PreparedPlan {
     /// What is done.
     pub plan: Plan,
     /// The work of every layer that is built.
@@ -45,13 +45,13 @@ struct Inputs<'a> {
 
 /// Draws the plan of a survey whose graph is sound.
 pub fn prepare(
-    settings: &Settings,
+    settings: &Config,
     survey: &Survey,
     graph: &LayerGraph,
     images: Option<&dyn ImageStore>,
     history: Option<&Store>,
-    renting: &Renting,
-) -> Result<Blueprint, Error> {
+    provider_context: &ProviderContext,
+) -> Result<PreparedPlan, Error> {
     let forced: BTreeSet<LayerName> = names(&settings.forced).into_iter().collect();
     if let Some(unknown) = forced.iter().find(|layer| !graph.contains(layer)) {
         graph.with_targets(std::slice::from_ref(unknown)).map_err(Error::configuration)?;
@@ -77,7 +77,7 @@ pub fn prepare(
     for layer in &chosen {
         let input = &inputs[layer];
         let mut job = job(settings, survey, graph, &pins, &keys, input)?;
-        if renting.is_remote(settings) {
+        if provider_context.is_remote(settings) {
             job.request.push = images.and_then(|images| images.push_target(&job.image));
         }
         keys.insert(layer.clone(), job.key.clone());
@@ -91,7 +91,7 @@ pub fn prepare(
             _ => None,
         };
         current.insert(layer.clone(), existing.clone());
-        let ladder = renting.sizes(settings, input.declared, specs.get(layer), &job.request.platform)?;
+        let ladder = provider_context.sizes(settings, input.declared, specs.get(layer), &job.request.platform)?;
         let size = ladder[0].clone();
         sizes.insert(layer.clone(), ladder);
         candidates.push(Candidate {
@@ -114,10 +114,10 @@ pub fn prepare(
     jobs.retain(|layer, _| !reused(layer));
     for step in plan.steps.iter().filter(|step| step.action == Action::Build) {
         if let Some(job) = jobs.get_mut(&step.layer) {
-            job.forced = swept(&plan, &forced, &step.layer);
+            job.forced = rebuild_required(&plan, &forced, &step.layer);
         }
     }
-    Ok(Blueprint { plan, jobs, digests, pins, sizes })
+    Ok(PreparedPlan { plan, jobs, digests, pins, sizes })
 }
 
 /// The verified image of a layer's key, if it stands on the images that its parents have now; else the parent that was
@@ -141,7 +141,7 @@ fn existing(
 }
 
 /// Gives every job that is carried out its secrets; all that lack a value are told at once.
-pub fn give_secrets(settings: &Settings, survey: &Survey, jobs: &mut BTreeMap<LayerName, Job>) -> Result<(), Error> {
+pub fn give_secrets(settings: &Config, survey: &Survey, jobs: &mut BTreeMap<LayerName, Job>) -> Result<(), Error> {
     let mut missing = Vec::new();
     for declared in &survey.catalog.layers {
         if let Some(job) = jobs.get_mut(&declared.layer.name) {
@@ -156,7 +156,7 @@ pub fn give_secrets(settings: &Settings, survey: &Survey, jobs: &mut BTreeMap<La
 
 /// Reads every context, each once, on as many threads as there are processors.
 fn read_contexts<'a>(
-    settings: &Settings,
+    settings: &Config,
     survey: &'a Survey,
     chosen: &[LayerName],
 ) -> Result<BTreeMap<LayerName, Inputs<'a>>, Error> {
@@ -190,7 +190,7 @@ fn read_contexts<'a>(
 }
 
 fn job(
-    settings: &Settings,
+    settings: &Config,
     survey: &Survey,
     graph: &LayerGraph,
     pins: &Pins,
@@ -281,7 +281,7 @@ pub fn frontend(declared: &Declared) -> Result<Option<ImageRef>, Error> {
 
 /// The secrets that have a value; what a required one lacks is added to `missing`. The caller's CA bundle is the value
 /// of `ca`.
-fn secrets(settings: &Settings, declared: &Declared, missing: &mut Vec<String>) -> Vec<SecretSource> {
+fn secrets(settings: &Config, declared: &Declared, missing: &mut Vec<String>) -> Vec<SecretSource> {
     let mut sources = Vec::new();
     for secret in &declared.layer.secrets {
         match value_of(settings, declared, secret) {
@@ -295,7 +295,7 @@ fn secrets(settings: &Settings, declared: &Declared, missing: &mut Vec<String>) 
     sources
 }
 
-fn value_of(settings: &Settings, declared: &Declared, secret: &Secret) -> Result<Option<SecretValue>, String> {
+fn value_of(settings: &Config, declared: &Declared, secret: &Secret) -> Result<Option<SecretValue>, String> {
     match (&secret.env, &secret.file, &settings.ca_bundle) {
         (_, _, Some(bundle)) if secret.id == "ca" => Ok(Some(SecretValue::File(bundle.clone()))),
         (Some(name), _, _) if std::env::var_os(name).is_some_and(|value| !value.is_empty()) => {
@@ -315,7 +315,7 @@ fn value_of(settings: &Settings, declared: &Declared, secret: &Secret) -> Result
 }
 
 /// Whether a layer is built because it, or something that it stands on, was forced: an image of its key does not do.
-fn swept(plan: &Plan, forced: &BTreeSet<LayerName>, layer: &LayerName) -> bool {
+fn rebuild_required(plan: &Plan, forced: &BTreeSet<LayerName>, layer: &LayerName) -> bool {
     let mut waiting = vec![layer];
     let mut seen = BTreeSet::new();
     while let Some(layer) = waiting.pop() {

@@ -1,10 +1,10 @@
-//! What projects' `.build-spec.ncl` files ask of runners. Refuses: choosing among offers (see `rent`).
+//! What projects' `.build-spec.ncl` files ask of runners. Not responsible for: choosing among offers (see `rent`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::app::Error;
-use crate::app::config::{Settings, evaluator};
+use crate::app::config::{Config, evaluator};
 use crate::domain::base::LayerName;
 use crate::domain::model::{BuildSpec, Declared, Diagnostic};
 
@@ -13,7 +13,7 @@ const FILE: &str = ".build-spec.ncl";
 
 /// The specifications of these layers' contexts, where they have one.
 pub fn read<'a>(
-    settings: &Settings,
+    settings: &Config,
     layers: impl Iterator<Item = &'a Declared>,
 ) -> Result<BTreeMap<LayerName, BuildSpec>, Error> {
     let chosen: Vec<&Declared> = layers.collect();

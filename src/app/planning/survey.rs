@@ -1,11 +1,11 @@
-//! From a catalog's files to a sound graph with keys: what `check`, `plan` and `apply` share. Refuses: building.
+//! From a catalog's files to a sound graph with keys: what `check`, `plan` and `apply` share. Not responsible for: building.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::adapters::context;
 use crate::adapters::nickel::LoadRequest;
 use crate::app::Error;
-use crate::app::config::{Settings, evaluator};
+use crate::app::config::{Config, evaluator};
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::dockerfile;
 use crate::domain::graph::{self, LayerGraph};
@@ -34,7 +34,7 @@ pub struct Survey {
 
 impl Survey {
     /// Reads the whole catalog. Needs neither lock, network nor daemon.
-    pub fn take(settings: &Settings) -> Result<Self, Error> {
+    pub fn take(settings: &Config) -> Result<Self, Error> {
         let loaded = evaluator().load(&LoadRequest {
             root: settings.catalog.clone(),
             settings: settings.set.clone(),
@@ -66,7 +66,7 @@ impl Survey {
     }
 
     /// One Dockerfile that no catalog declares: what it stands on and what it mounts is what it says itself.
-    pub fn of_one(settings: &Settings, mut catalog: Catalog) -> Self {
+    pub fn of_one(settings: &Config, mut catalog: Catalog) -> Self {
         let mut survey = Self::empty(catalog.clone());
         survey.read_dockerfiles(settings, false);
         for declared in &mut catalog.layers {
@@ -101,7 +101,7 @@ impl Survey {
 
     /// Where the catalog's own settings did not evaluate its namespace is not known, so Dockerfiles are judged by
     /// themselves only.
-    fn read_dockerfiles(&mut self, settings: &Settings, unsettled: bool) {
+    fn read_dockerfiles(&mut self, settings: &Config, unsettled: bool) {
         for declared in &self.catalog.layers {
             let located = match context::check_files(declared, &self.catalog.project_root) {
                 Ok(located) => located,
@@ -135,7 +135,7 @@ fn torn(facts: &Result<DockerfileFacts, Vec<DockerfileFault>>) -> bool {
 
 /// The platform a layer is built for: its own, that of the runner type that was named for it, or that of the first runner
 /// on offer.
-pub fn platform(settings: &Settings, declared: &Declared) -> String {
+pub fn platform(settings: &Config, declared: &Declared) -> String {
     if declared.layer.platforms.is_empty() {
         return settings.platforms.get(&declared.layer.name).unwrap_or(&settings.platform).clone();
     }

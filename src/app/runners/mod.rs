@@ -1,9 +1,9 @@
 //! Puts providers, connections and BuildKit together: what a run needs to rent runners and to reach them. Not responsible
 //! for: the insides of any of them.
 
-pub mod bounds;
+pub mod connector;
+mod host_probe;
+pub mod limits;
 mod on_demand;
-pub mod reach;
-pub mod rent;
-mod travel;
-mod vacancy;
+pub mod provider_context;
+mod remote_build_runner;

@@ -1,4 +1,4 @@
-//! This machine's own daemon as a builder. Refuses: runners elsewhere.
+//! This machine's own daemon as a builder. Not responsible for: runners elsewhere.
 
 use std::sync::Arc;
 

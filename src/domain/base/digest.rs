@@ -1,4 +1,4 @@
-//! Content digests: `sha256:` and 64 lower-case hex digits, as OCI writes them. Refuses: other algorithms.
+//! Content digests: `sha256:` and 64 lower-case hex digits, as OCI writes them. Not responsible for: other algorithms.
 
 use std::fmt;
 use std::str::FromStr;

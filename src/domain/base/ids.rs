@@ -1,4 +1,4 @@
-//! Newtypes for the names that travel through the house. Refuses: checking a name against a contract (the schemas do).
+//! Newtypes for the names that travel through the house. Not responsible for: checking a name against a contract (the schemas do).
 
 use std::borrow::Borrow;
 use std::fmt;

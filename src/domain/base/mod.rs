@@ -1,4 +1,4 @@
-//! Floor 0: ids, digests, times and text spans. Refuses: anything that knows what a layer is.
+//! Ids, digests, times and text spans. Not responsible for: anything that knows what a layer is.
 
 mod digest;
 mod ids;
@@ -9,5 +9,5 @@ mod time;
 pub use digest::{Digest, DigestError, Hasher};
 pub use ids::{LayerName, LeaseId, RunId};
 pub use names::nearest;
-pub use span::{Place, Span};
+pub use span::{SourceLocation, Span};
 pub use time::{Timestamp, human_bytes, human_duration};

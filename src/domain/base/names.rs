@@ -1,4 +1,4 @@
-//! The name a person probably meant. Refuses: guessing where nothing is near.
+//! The name a person probably meant. Not responsible for: guessing where nothing is near.
 
 /// The candidate nearest to `wanted`, if one is near enough to be a slip of the hand: at most a third of the letters
 /// differ (Damerau-Levenshtein), or one begins with the other.

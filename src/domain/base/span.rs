@@ -1,4 +1,4 @@
-//! Places in text files. Refuses: reading the files.
+//! Places in text files. Not responsible for: reading the files.
 
 use std::path::PathBuf;
 
@@ -35,7 +35,7 @@ impl Span {
 /// A span in a named file. The path is as the user gave it (relative where the command's argument was), so that it can
 /// be printed and clicked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Place {
+pub struct SourceLocation {
     /// The file.
     pub file: PathBuf,
     /// Where in it.

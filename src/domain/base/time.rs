@@ -1,4 +1,4 @@
-//! Points in time and how people read durations and sizes. Refuses: looking at a clock.
+//! Points in time and how people read durations and sizes. Not responsible for: looking at a clock.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Variables and quotes in a Dockerfile's words, as BuildKit's `shell` package has them. Refuses: arrays, arithmetic and
+//! Variables and quotes in a Dockerfile's words, as BuildKit's `shell` package has them. Not responsible for: arrays, arithmetic and
 //! whatever else a real shell knows.
 
 use std::collections::{BTreeMap, BTreeSet};

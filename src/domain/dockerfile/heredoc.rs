@@ -1,5 +1,5 @@
 //! Hides here-documents from the parser, which knows them at the start of a `RUN` only, keeping every byte offset.
-//! Refuses: reading what is inside them.
+//! Not responsible for: reading what is inside them.
 
 use super::parse::fault;
 use crate::domain::base::Span;

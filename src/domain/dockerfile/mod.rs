@@ -1,5 +1,5 @@
-//! Floor 2: which images, stages, arguments and secrets a Dockerfile really uses, read as BuildKit 0.32 reads it.
-//! Refuses: files (text comes in, data goes out) and opinions about a catalog.
+//! Which images, stages, arguments and secrets a Dockerfile really uses, read as BuildKit 0.32 reads it.
+//! Not responsible for: files (text comes in, data goes out) and opinions about a catalog.
 
 mod expand;
 mod heredoc;

@@ -1,4 +1,4 @@
-//! The values of `RUN --mount=`. Refuses: mounts that name neither an image nor a secret nor an ssh socket.
+//! The values of `RUN --mount=`. Not responsible for: mounts that name neither an image nor a secret nor an ssh socket.
 
 /// What a mount asks for, with the offset of its name in the flag's value.
 #[derive(Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! A Dockerfile as the parts that matter to a catalog: stages, sources, arguments, mounts. Refuses: the rest of its
+//! A Dockerfile as the parts that matter to a catalog: stages, sources, arguments, mounts. Not responsible for: the rest of its
 //! instructions (BuildKit reads them) beyond their spelling.
 
 use parse_dockerfile::{Flag, Instruction};

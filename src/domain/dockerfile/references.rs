@@ -1,4 +1,4 @@
-//! Which images the stages that a target reaches really use. Refuses: building what the target does not need, as
+//! Which images the stages that a target reaches really use. Not responsible for: building what the target does not need, as
 //! BuildKit does.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -1,9 +1,9 @@
-//! From a catalog to its graph: every check in one pass. Refuses: stopping at the first fault.
+//! From a catalog to its graph: every check in one pass. Not responsible for: stopping at the first fault.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layer_graph::{LayerGraph, Node};
-use super::survey::Survey;
+use super::survey::Declarations;
 use super::{cycles, dockerfiles, tools};
 use crate::domain::base::LayerName;
 use crate::domain::model::{Catalog, Diagnostic, DockerfileRead};
@@ -19,7 +19,7 @@ pub fn build(
     dockerfiles: &BTreeMap<LayerName, DockerfileRead>,
     broken: &BTreeSet<LayerName>,
 ) -> (Option<LayerGraph>, Vec<Diagnostic>) {
-    let (survey, mut faults) = Survey::of(catalog, broken);
+    let (survey, mut faults) = Declarations::of(catalog, broken);
     faults.extend(cycles::check(&survey));
     let order = survey.order();
     faults.extend(tools::check(&survey, &order));

@@ -1,4 +1,4 @@
-//! Layers that wait for each other. Refuses: layers that name themselves (the survey tells those).
+//! Layers that wait for each other. Not responsible for: layers that name themselves (the survey tells those).
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::{HashSet, VecDeque};
@@ -6,14 +6,14 @@ use std::collections::{HashSet, VecDeque};
 use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::survey::Survey;
+use super::survey::Declarations;
 use crate::domain::model::Diagnostic;
 
 /// So many names of one cycle are shown; the others are counted.
 const SHOWN: usize = 12;
 
 /// One fault for each cycle. Where cycles share layers, each layer is shown on its shortest one and each of those once.
-pub(super) fn check(survey: &Survey<'_>) -> Vec<Diagnostic> {
+pub(super) fn check(survey: &Declarations<'_>) -> Vec<Diagnostic> {
     let mut graph = DiGraph::<(), ()>::with_capacity(survey.layers.len(), survey.layers.len());
     for _ in &survey.layers {
         graph.add_node(());
@@ -42,7 +42,7 @@ pub(super) fn check(survey: &Survey<'_>) -> Vec<Diagnostic> {
 }
 
 /// The shortest way from `start` over parents back to it, without its second mention.
-fn shortest(survey: &Survey<'_>, knot: &HashSet<usize>, start: usize) -> Vec<usize> {
+fn shortest(survey: &Declarations<'_>, knot: &HashSet<usize>, start: usize) -> Vec<usize> {
     let mut came_from = HashMap::new();
     let mut waiting = VecDeque::from([start]);
     while let Some(at) = waiting.pop_front() {
@@ -65,7 +65,7 @@ fn shortest(survey: &Survey<'_>, knot: &HashSet<usize>, start: usize) -> Vec<usi
     vec![start]
 }
 
-fn fault(survey: &Survey<'_>, cycle: &[usize]) -> Diagnostic {
+fn fault(survey: &Declarations<'_>, cycle: &[usize]) -> Diagnostic {
     let name = |index: usize| &survey.layers[index].layer.name;
     let mut words: Vec<&str> = cycle.iter().take(SHOWN).map(|index| name(*index).as_str()).collect();
     let more = format!("… {} more …", cycle.len().saturating_sub(SHOWN));

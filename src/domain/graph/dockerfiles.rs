@@ -1,10 +1,10 @@
-//! Whether Dockerfiles and declarations agree: the real edges and the declared ones. Refuses: reading Dockerfiles.
+//! Whether Dockerfiles and declarations agree: the real edges and the declared ones. Not responsible for: reading Dockerfiles.
 
 use std::collections::BTreeMap;
 
 use super::layer_graph::{ImageOrigin, UsedImage};
-use super::survey::Survey;
-use crate::domain::base::{LayerName, Place, Span, nearest};
+use super::survey::Declarations;
+use crate::domain::base::{LayerName, SourceLocation, Span, nearest};
 use crate::domain::model::{
     Base, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileRead, ImageRef, ImageUse, UseKind,
 };
@@ -16,7 +16,7 @@ pub const MISMATCH: &str = "lian::dockerfile::base_mismatch";
 
 /// Checks one layer against its Dockerfile and returns the images that it uses, by familiar name.
 pub(super) fn check(
-    survey: &Survey<'_>,
+    survey: &Declarations<'_>,
     declared: &Declared,
     read: Option<&DockerfileRead>,
     faults: &mut Vec<Diagnostic>,
@@ -63,7 +63,7 @@ fn declared_base(declared: &Declared) -> Vec<UsedImage> {
 
 fn unreadable(declared: &Declared, read: &DockerfileRead, fault: &DockerfileFault) -> Diagnostic {
     let (place, text) = match fault.span {
-        Some(span) => (Place { file: read.file.clone(), span }, "here"),
+        Some(span) => (SourceLocation { file: read.file.clone(), span }, "here"),
         None => (declared.place("target"), "no such stage"),
     };
     let mut diagnostic =
@@ -78,7 +78,7 @@ fn tagged(image: &ImageRef) -> (String, &str) {
 }
 
 struct Check<'a, 'b> {
-    survey: &'a Survey<'a>,
+    survey: &'a Declarations<'a>,
     declared: &'a Declared,
     read: &'a DockerfileRead,
     faults: &'b mut Vec<Diagnostic>,
@@ -95,8 +95,8 @@ impl Check<'_, '_> {
         &self.declared.layer.name
     }
 
-    fn place(&self, image: &ImageUse) -> Place {
-        Place { file: self.read.file.clone(), span: image.span }
+    fn place(&self, image: &ImageUse) -> SourceLocation {
+        SourceLocation { file: self.read.file.clone(), span: image.span }
     }
 
     /// The part of the reference after the catalog's namespace.
@@ -245,7 +245,7 @@ impl Check<'_, '_> {
     }
 
     /// The Dockerfile does not stand on the declared base; it may still copy from it at `copied`.
-    fn other_base(&mut self, shown: &str, field: &str, copied: Option<Place>) {
+    fn other_base(&mut self, shown: &str, field: &str, copied: Option<SourceLocation>) {
         let layer = &self.declared.layer;
         let stands = format!("the Dockerfile of `{}`", layer.name);
         let froms = self.froms();
@@ -283,9 +283,9 @@ impl Check<'_, '_> {
     }
 
     /// Where the Dockerfile uses an image, FROM before all others.
-    fn place_of(&self, wanted: impl Fn(&ImageOrigin) -> bool) -> Option<(UseKind, Place)> {
+    fn place_of(&self, wanted: impl Fn(&ImageOrigin) -> bool) -> Option<(UseKind, SourceLocation)> {
         let found = self.used.iter().filter(|(origin, ..)| wanted(origin)).min_by_key(|(_, kind, _)| *kind);
-        found.map(|(_, kind, span)| (*kind, Place { file: self.read.file.clone(), span: *span }))
+        found.map(|(_, kind, span)| (*kind, SourceLocation { file: self.read.file.clone(), span: *span }))
     }
 
     fn uses_layer(&self, name: &LayerName) -> bool {
@@ -297,7 +297,7 @@ impl Check<'_, '_> {
     }
 
     /// Where a stage that the target does not need stands on this image.
-    fn unreached(&self, familiar: &str) -> Option<Place> {
+    fn unreached(&self, familiar: &str) -> Option<SourceLocation> {
         let facts = self.read.facts.as_ref().ok()?;
         let is_it = |used: &&ImageUse| {
             used.kind == UseKind::From && used.image.parse::<ImageRef>().is_ok_and(|image| image.familiar() == familiar)
@@ -321,8 +321,8 @@ impl Check<'_, '_> {
     }
 
     /// What the Dockerfile stands on: its name, the first place, and how `build_base` would say it.
-    fn froms(&self) -> Vec<(String, Place, Option<String>)> {
-        let mut found: Vec<(String, Place, Option<String>)> = Vec::new();
+    fn froms(&self) -> Vec<(String, SourceLocation, Option<String>)> {
+        let mut found: Vec<(String, SourceLocation, Option<String>)> = Vec::new();
         for (origin, _, span) in self.used.iter().filter(|(_, kind, _)| *kind == UseKind::From) {
             let (name, written) = match origin {
                 ImageOrigin::Layer(layer) => (format!("{}/{layer}", self.namespace()), Some(format!("\"{layer}\""))),
@@ -332,7 +332,7 @@ impl Check<'_, '_> {
                 }
             };
             if found.iter().all(|(known, ..)| *known != name) {
-                found.push((name, Place { file: self.read.file.clone(), span: *span }, written));
+                found.push((name, SourceLocation { file: self.read.file.clone(), span: *span }, written));
             }
         }
         found
@@ -387,7 +387,7 @@ impl Check<'_, '_> {
                     format!("the Dockerfile of `{}` mounts the {what} `{id}`, which is not declared", layer.name),
                 )
                 .layer(&layer.name)
-                .label(Place { file: self.read.file.clone(), span }, "mounted here")
+                .label(SourceLocation { file: self.read.file.clone(), span }, "mounted here")
                 .help(help)
             })
             .collect();

@@ -1,4 +1,4 @@
-//! The parts of a layer key. Refuses: what does not decide a layer's content (language, sizes, where secrets come from).
+//! The parts of a layer key. Not responsible for: what does not decide a layer's content (language, sizes, where secrets come from).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! The sound graph of layers: parents before children, in waves. Refuses: cycles and unknown names (`build` found them).
+//! The sound graph of layers: parents before children, in waves. Not responsible for: cycles and unknown names (`build` found them).
 
 use std::collections::{BTreeMap, HashMap};
 

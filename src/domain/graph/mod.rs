@@ -1,5 +1,5 @@
-//! Floor 2: the sound graph of a catalog's layers, the faults that keep a catalog from having one, and the parts of a
-//! layer's key. Refuses: files, evaluation, and deciding what to build.
+//! The sound graph of a catalog's layers, the faults that keep a catalog from having one, and the parts of a
+//! layer's key. Not responsible for: files, evaluation, and deciding what to build.
 
 mod build;
 mod cycles;

@@ -1,8 +1,8 @@
-//! The layers by name and the edges between them; names that lead nowhere. Refuses: judging the whole.
+//! The layers by name and the edges between them; names that lead nowhere. Not responsible for: judging the whole.
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::domain::base::{LayerName, Place, nearest};
+use crate::domain::base::{LayerName, SourceLocation, nearest};
 use crate::domain::model::{Base, Catalog, Declared, Diagnostic};
 
 /// One layer waits for another.
@@ -15,7 +15,7 @@ pub(super) struct Edge {
 }
 
 /// What can be told from the declarations alone.
-pub(super) struct Survey<'a> {
+pub(super) struct Declarations<'a> {
     pub catalog: &'a Catalog,
     /// One of each name, in the catalog's order.
     pub layers: Vec<&'a Declared>,
@@ -27,7 +27,7 @@ pub(super) struct Survey<'a> {
     pub broken: &'a BTreeSet<LayerName>,
 }
 
-impl<'a> Survey<'a> {
+impl<'a> Declarations<'a> {
     pub fn of(catalog: &'a Catalog, broken: &'a BTreeSet<LayerName>) -> (Self, Vec<Diagnostic>) {
         let mut faults = Vec::new();
         let mut survey = Self { catalog, layers: vec![], index: HashMap::new(), parents: vec![], lost: vec![], broken };
@@ -120,7 +120,7 @@ impl<'a> Survey<'a> {
         edges
     }
 
-    fn unknown(&self, declared: &Declared, name: &LayerName, field: &str, place: Place) -> Diagnostic {
+    fn unknown(&self, declared: &Declared, name: &LayerName, field: &str, place: SourceLocation) -> Diagnostic {
         let layer = &declared.layer.name;
         let (code, role) = match field {
             "build_base" => ("lian::graph::unknown_base", "base"),
@@ -149,7 +149,7 @@ fn duplicate(first: &Declared, second: &Declared) -> Diagnostic {
         .help("rename one of them")
 }
 
-fn repeated(declared: &Declared, name: &LayerName, place: Place, first: Place) -> Diagnostic {
+fn repeated(declared: &Declared, name: &LayerName, place: SourceLocation, first: SourceLocation) -> Diagnostic {
     let layer = &declared.layer.name;
     Diagnostic::warning("lian::graph::duplicate_input", format!("`{layer}` names its parent `{name}` twice"))
         .layer(layer)
@@ -158,7 +158,7 @@ fn repeated(declared: &Declared, name: &LayerName, place: Place, first: Place) -
         .help("once is enough: take this one out")
 }
 
-fn own(declared: &Declared, field: &str, place: Place) -> Diagnostic {
+fn own(declared: &Declared, field: &str, place: SourceLocation) -> Diagnostic {
     let layer = &declared.layer.name;
     let (code, role) = match field {
         "build_base" => ("lian::graph::self_base", "base"),

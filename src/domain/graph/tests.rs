@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::{ImageOrigin, LayerGraph, build};
-use crate::domain::base::{LayerName, Place, Span};
+use crate::domain::base::{LayerName, SourceLocation, Span};
 use crate::domain::dockerfile;
 use crate::domain::model::{
     Base, Catalog, CatalogSettings, Declared, Diagnostic, DockerfileRead, Kind, Layer, Secret, Tool,
@@ -90,7 +90,8 @@ impl Sketch {
         fields.extend(list("build_inputs", self.layer.build_inputs.len()));
         fields.extend(list("tools_required", self.layer.tools_required.len()));
         fields.extend(list("tools_provided", self.layer.tools_provided.len()));
-        let place = |(at, field): (usize, String)| (field, Place { file: file.clone(), span: Span::new(at, at + 1) });
+        let place =
+            |(at, field): (usize, String)| (field, SourceLocation { file: file.clone(), span: Span::new(at, at + 1) });
         Declared { layer: self.layer.clone(), places: fields.into_iter().enumerate().map(place).collect(), file }
     }
 }
@@ -128,7 +129,7 @@ fn shown(faults: &[Diagnostic]) -> String {
     for fault in faults {
         let _ = writeln!(text, "{:?} {}: {}", fault.severity, fault.code, fault.message);
         for label in &fault.labels {
-            let Place { file, span } = &label.place;
+            let SourceLocation { file, span } = &label.place;
             let _ = writeln!(text, "  {}:{} {}", file.display(), span.start, label.text.as_deref().unwrap_or("-"));
         }
         for note in &fault.notes {

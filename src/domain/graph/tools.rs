@@ -1,14 +1,14 @@
-//! Tools that layers need and provide. Refuses: looking into images (verification after the build does).
+//! Tools that layers need and provide. Not responsible for: looking into images (verification after the build does).
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::survey::Survey;
+use super::survey::Declarations;
 use crate::domain::base::nearest;
 use crate::domain::model::{Base, Declared, Diagnostic, Kind};
 
 /// `order` holds the layers that stand on no cycle, parents first. What stands on a cycle, or on a layer that is not
 /// known, is not judged: its ancestors cannot be told.
-pub(super) fn check(survey: &Survey<'_>, order: &[usize]) -> Vec<Diagnostic> {
+pub(super) fn check(survey: &Declarations<'_>, order: &[usize]) -> Vec<Diagnostic> {
     let providers = providers(survey);
     let mut faults = Vec::new();
     missing(survey, order, &providers, &mut faults);
@@ -17,7 +17,7 @@ pub(super) fn check(survey: &Survey<'_>, order: &[usize]) -> Vec<Diagnostic> {
 }
 
 /// By tool, the layers that provide it.
-fn providers<'a>(survey: &Survey<'a>) -> BTreeMap<&'a str, Vec<usize>> {
+fn providers<'a>(survey: &Declarations<'a>) -> BTreeMap<&'a str, Vec<usize>> {
     let mut providers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (index, declared) in survey.layers.iter().enumerate() {
         for tool in &declared.layer.tools_provided {
@@ -51,7 +51,12 @@ impl Bits {
     }
 }
 
-fn missing(survey: &Survey<'_>, order: &[usize], providers: &BTreeMap<&str, Vec<usize>>, faults: &mut Vec<Diagnostic>) {
+fn missing(
+    survey: &Declarations<'_>,
+    order: &[usize],
+    providers: &BTreeMap<&str, Vec<usize>>,
+    faults: &mut Vec<Diagnostic>,
+) {
     let mut numbers: HashMap<&str, usize> = HashMap::new();
     for tool in survey.layers.iter().flat_map(|declared| &declared.layer.tools_required) {
         let next = numbers.len();
@@ -84,7 +89,7 @@ fn missing(survey: &Survey<'_>, order: &[usize], providers: &BTreeMap<&str, Vec<
 }
 
 fn missing_fault(
-    survey: &Survey<'_>,
+    survey: &Declarations<'_>,
     index: usize,
     at: usize,
     tool: &str,
@@ -137,7 +142,7 @@ fn missing_fault(
 }
 
 /// No layer provides the tool: which ancestor could.
-fn nobody(survey: &Survey<'_>, declared: &Declared, tool: &str) -> String {
+fn nobody(survey: &Declarations<'_>, declared: &Declared, tool: &str) -> String {
     let mut below = base_of(survey, declared).map(|base| survey.layers[base]);
     let Some(base) = below else {
         return format!(
@@ -167,7 +172,7 @@ fn inputs_with(declared: &Declared, more: &str) -> String {
 }
 
 /// By layer, whether it stands on `index`.
-fn descendants(survey: &Survey<'_>, index: usize) -> Vec<bool> {
+fn descendants(survey: &Declarations<'_>, index: usize) -> Vec<bool> {
     let mut children = vec![Vec::new(); survey.layers.len()];
     for (child, edges) in survey.parents.iter().enumerate() {
         for edge in edges {
@@ -189,7 +194,7 @@ fn descendants(survey: &Survey<'_>, index: usize) -> Vec<bool> {
 /// A tool that is in the base already. Inputs do not count: what they provide is in the image only once it is copied,
 /// and then it is right to promise it.
 fn repeated(
-    survey: &Survey<'_>,
+    survey: &Declarations<'_>,
     order: &[usize],
     providers: &BTreeMap<&str, Vec<usize>>,
     faults: &mut Vec<Diagnostic>,
@@ -212,14 +217,14 @@ fn repeated(
     }
 }
 
-fn base_of(survey: &Survey<'_>, declared: &Declared) -> Option<usize> {
+fn base_of(survey: &Declarations<'_>, declared: &Declared) -> Option<usize> {
     match &declared.layer.build_base {
         Base::Layer(name) if *name != declared.layer.name => survey.index.get(name.as_str()).copied(),
         _ => None,
     }
 }
 
-fn repeated_fault(survey: &Survey<'_>, declared: &Declared, at: usize, tool: &str) -> Diagnostic {
+fn repeated_fault(survey: &Declarations<'_>, declared: &Declared, at: usize, tool: &str) -> Diagnostic {
     let layer = &declared.layer.name;
     let code = "lian::graph::duplicate_tool";
     let place = declared.place(&format!("tools_provided.{at}"));

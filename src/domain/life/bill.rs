@@ -1,4 +1,4 @@
-//! What a run's leases cost so far: clouds bill started hours, from the machine's creation on. Refuses: prices of its own
+//! What a run's leases cost so far: clouds bill started hours, from the machine's creation on. Not responsible for: prices of its own
 //! (the limits carry them).
 //!
 //! When a machine was created only its provider knows: each counts from the moment it was asked for, so that nothing is

@@ -1,11 +1,11 @@
-//! What a run wants done. Refuses: doing it.
+//! What a run wants done. Not responsible for: doing it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::step::Place;
+use super::step::Placement;
 use crate::domain::base::{LayerName, LeaseId};
 use crate::domain::model::{EventBody, Size};
 
@@ -56,7 +56,7 @@ pub enum Effect {
         /// At least this size.
         size: Size,
         /// Of exactly this place.
-        place: Place,
+        place: Placement,
     },
     /// The runner that was asked for is not wanted any more: what can be cut short of its coming is. Not answered: the
     /// `Acquire` is.

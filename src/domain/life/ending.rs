@@ -1,4 +1,4 @@
-//! How steps end: tried again, failed, killed, stopped, skipped. Refuses: starting them.
+//! How steps end: tried again, failed, killed, stopped, skipped. Not responsible for: starting them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::effect::{Effect, Timer};
 use super::input::StopLevel;
 use super::run::{Run, emit};
-use super::step::{Doom, StepState};
+use super::step::{CancelReason, StepState};
 use crate::domain::base::{LayerName, Timestamp};
 use crate::domain::model::{EventBody, Fault, FaultKind, Outcome};
 
@@ -58,8 +58,8 @@ impl Run {
     pub(super) fn killed(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) {
         let Some(step) = self.steps.get(layer).filter(|step| step.state != StepState::Ended) else { return };
         match step.doom {
-            Some(Doom::Stopped) => self.end(at, layer, Outcome::Cancelled, None, None, effects),
-            Some(Doom::OverBudget) => {
+            Some(CancelReason::Stopped) => self.end(at, layer, Outcome::Cancelled, None, None, effects),
+            Some(CancelReason::OverBudget) => {
                 let minutes = step.size().time_budget_min;
                 let message = format!("over its time budget of {minutes} minutes");
                 let fault = Fault::new(FaultKind::Timeout, "lian::life::over_budget", message)
@@ -67,11 +67,13 @@ impl Run {
                 self.end(at, layer, Outcome::Failed, Some(fault), None, effects);
             }
             // The age that others gave its runner is not its fault: it gets one of its own, once.
-            Some(Doom::Outlived) if !step.fresh && self.held_by(layer).is_some_and(|lease| lease.layers.len() > 1) => {
-                self.step(layer).fresh = true;
+            Some(CancelReason::Outlived)
+                if !step.requires_new_lease && self.held_by(layer).is_some_and(|lease| lease.layers.len() > 1) =>
+            {
+                self.step(layer).requires_new_lease = true;
                 self.again(at, layer, outlived(), Duration::ZERO, effects);
             }
-            Some(Doom::Outlived) => self.end(at, layer, Outcome::Failed, Some(outlived()), None, effects),
+            Some(CancelReason::Outlived) => self.end(at, layer, Outcome::Failed, Some(outlived()), None, effects),
             None => {}
         }
     }
@@ -81,7 +83,7 @@ impl Run {
             Timer::Budget { layer, attempt } => {
                 let Some(step) = self.steps.get_mut(&layer) else { return };
                 if step.attempts == attempt && step.doom.is_none() && step.state.is_killable() {
-                    step.doom = Some(Doom::OverBudget);
+                    step.doom = Some(CancelReason::OverBudget);
                     effects.push(Effect::Kill { layer, hard: false });
                 }
             }
@@ -110,7 +112,7 @@ impl Run {
                     self.end(at, &layer, Outcome::Cancelled, None, None, effects);
                 }
                 state if state.is_killable() && (step.doom.is_none() || level == StopLevel::Kill) => {
-                    step.doom.get_or_insert(Doom::Stopped);
+                    step.doom.get_or_insert(CancelReason::Stopped);
                     effects.push(Effect::Kill { layer, hard: level == StopLevel::Kill });
                 }
                 _ => {}

@@ -1,4 +1,4 @@
-//! Single paths of a run, told one by one. Refuses: what must hold on every path (see `properties`).
+//! Single paths of a run, told one by one. Not responsible for: what must hold on every path (see `properties`).
 
 use std::time::Duration;
 

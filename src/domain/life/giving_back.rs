@@ -1,9 +1,9 @@
-//! The way back of leases: kept for the next step while that pays, given back exactly once. Refuses: who gets them.
+//! The way back of leases: kept for the next step while that pays, given back exactly once. Not responsible for: who gets them.
 
 use super::effect::{Effect, Timer};
 use super::lease::{Lease, LeaseState};
 use super::run::{Run, emit};
-use super::step::{Doom, StepState};
+use super::step::{CancelReason, StepState};
 use crate::domain::base::{LayerName, LeaseId, Timestamp};
 use crate::domain::model::EventBody;
 
@@ -78,11 +78,11 @@ impl Run {
         match lease.state {
             LeaseState::Idle => self.release(id.clone(), effects),
             LeaseState::Held => {
-                lease.worn = true;
+                lease.expired = true;
                 let Some(layer) = self.holder(id) else { return };
                 let step = self.step(&layer);
                 if step.doom.is_none() && step.state.is_killable() {
-                    step.doom = Some(Doom::Outlived);
+                    step.doom = Some(CancelReason::Outlived);
                     effects.push(Effect::Kill { layer, hard: false });
                 }
             }

@@ -1,4 +1,4 @@
-//! What the world tells a run. Refuses: acting on it.
+//! What the world tells a run. Not responsible for: acting on it.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
-//! A lease within a run: where it stands, what it is. Refuses: who gets it.
+//! A lease within a run: where it stands, what it is. Not responsible for: who gets it.
 
 use serde::{Deserialize, Serialize};
 
-use super::step::Place;
+use super::step::Placement;
 use crate::domain::base::{LayerName, Timestamp};
 use crate::domain::model::Size;
 
@@ -43,7 +43,7 @@ pub(super) struct Lease {
     pub state: LeaseState,
     /// Which of the run's, in the order of asking.
     pub number: usize,
-    pub place: Place,
+    pub place: Placement,
     pub runner_type: String,
     pub cpu: u32,
     pub memory_gb: u32,
@@ -51,11 +51,11 @@ pub(super) struct Lease {
     /// The layers that were brought to it: BuildKit there has what they stand on, and them.
     pub layers: Vec<LayerName>,
     /// Its lifetime is over: nothing more goes to it.
-    pub worn: bool,
+    pub expired: bool,
 }
 
 impl Lease {
-    pub fn asked(number: usize, place: Place, size: &Size, at: Timestamp) -> Self {
+    pub fn asked(number: usize, place: Placement, size: &Size, at: Timestamp) -> Self {
         Self {
             state: LeaseState::Asked { unwanted: false },
             number,
@@ -65,12 +65,12 @@ impl Lease {
             memory_gb: size.memory_gb,
             asked: at,
             layers: Vec::new(),
-            worn: false,
+            expired: false,
         }
     }
 
     /// Whether it is what a step of this place and size needs.
-    pub fn fits(&self, place: &Place, size: &Size) -> bool {
+    pub fn fits(&self, place: &Placement, size: &Size) -> bool {
         self.place == *place && self.cpu >= size.cpu && self.memory_gb >= size.memory_gb
     }
 }

@@ -1,5 +1,5 @@
 //! Leases within a run: asked for, granted, handed to the step that waited longest, bounded in number, age and cost.
-//! Refuses: which step goes when, and the way back (see `giving_back`).
+//! Not responsible for: which step goes when, and the way back (see `giving_back`).
 
 use std::time::Duration;
 
@@ -153,7 +153,7 @@ impl Run {
     /// Whether a lease that others used fits a step and will live as long as the step may take. Where no lease lives that
     /// long, an old one is as good as any.
     pub(super) fn may_use(&self, at: Timestamp, lease: &Lease, step: &Step) -> bool {
-        if step.fresh || lease.worn || !lease.fits(&step.spec.place, step.size()) {
+        if step.requires_new_lease || lease.expired || !lease.fits(&step.spec.place, step.size()) {
             return false;
         }
         let (Some(usable), true) = (self.limits.usable(), self.limits.budgets) else { return true };

@@ -1,4 +1,4 @@
-//! What bounds a run: how wide, how long, how dear. Refuses: deciding what to do at a bound.
+//! What bounds a run: how wide, how long, how dear. Not responsible for: deciding what to do at a bound.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Floor 4: the state machine of a run. Inputs go in, effects come out; nothing else happens here. Refuses: clocks,
+//! The state machine of a run. Inputs go in, effects come out; nothing else happens here. Not responsible for: clocks,
 //! tasks, files: the dispatcher (`drive`) performs the effects and feeds back what came of them.
 //!
 //! What always holds is written down as properties in `properties.rs`.
@@ -25,7 +25,7 @@ pub use input::{Input, StopLevel};
 pub use lease::LeaseState;
 pub use limits::Limits;
 pub use run::Run;
-pub use step::{Place, StepSpec, StepState};
+pub use step::{Placement, StepSpec, StepState};
 
 /// How often a step may be tried again on a larger runner after it ran out of memory (ADR-039).
 pub const MAX_OOM_RETRIES: u32 = 1;

@@ -1,4 +1,4 @@
-//! What must always hold, tried with random worlds (see `world`): a million inputs and more. Refuses: examples of single
+//! What must always hold, tried with random worlds (see `world`): a million inputs and more. Not responsible for: examples of single
 //! paths (see `examples`).
 
 use std::cell::Cell;

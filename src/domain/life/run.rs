@@ -1,4 +1,4 @@
-//! The run: which step goes when, and that every lease comes home. Refuses: knowing what a build is.
+//! The run: which step goes when, and that every lease comes home. Not responsible for: knowing what a build is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

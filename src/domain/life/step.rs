@@ -1,4 +1,4 @@
-//! A step within a run. Refuses: the order of steps.
+//! A step within a run. Not responsible for: the order of steps.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::domain::model::{Fault, FaultKind, Measured, Outcome, Size, StepEnd};
 
 /// Where a step may run, whatever the size: a lease of another place is never its.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Place {
+pub struct Placement {
     /// The runner's own platform, as offers say it: exactly one, also where the layer is built for several.
     pub platform: String,
     /// The cache namespace: what one namespace's builds left on a runner is not for another's.
@@ -26,7 +26,7 @@ pub struct StepSpec {
     /// The image to reuse; the layer is built where there is none.
     pub reuse: Option<Digest>,
     /// Where it may run.
-    pub place: Place,
+    pub place: Placement,
     /// The size to begin with, then the tiers above it, smallest first. Never empty.
     pub sizes: Vec<Size>,
 }
@@ -85,7 +85,7 @@ impl StepState {
 /// Why a running step was asked to die.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Doom {
+pub(super) enum CancelReason {
     Stopped,
     OverBudget,
     /// Its runner may not live longer.
@@ -100,7 +100,7 @@ pub(super) struct Step {
     pub outcome: Option<Outcome>,
     pub lease: Option<LeaseId>,
     /// It wants a lease that nobody had before: the last one's age ended it.
-    pub fresh: bool,
+    pub requires_new_lease: bool,
     pub runner_type: Option<String>,
     pub size_index: usize,
     pub attempts: u32,
@@ -115,7 +115,7 @@ pub(super) struct Step {
     pub phases: BTreeMap<String, u64>,
     /// Since when it is in its state.
     pub since: Timestamp,
-    pub doom: Option<Doom>,
+    pub doom: Option<CancelReason>,
     pub fault: Option<FaultKind>,
 }
 
@@ -126,7 +126,7 @@ impl Step {
             state: StepState::Waiting,
             outcome: None,
             lease: None,
-            fresh: false,
+            requires_new_lease: false,
             runner_type: None,
             size_index: 0,
             attempts: 0,

@@ -1,5 +1,5 @@
 //! A world for the properties: owes a run one answer for each effect that wants one, pays as the dice say, and checks every
-//! effect against what must always hold. Refuses: knowing the run's insides.
+//! effect against what must always hold. Not responsible for: knowing the run's insides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,13 +31,13 @@ pub fn layer(index: usize) -> LayerName {
     LayerName::new(format!("l{index:02}"))
 }
 
-pub fn place(platform: usize) -> Place {
-    Place { platform: format!("linux/p{platform}"), namespace: "dev".to_owned() }
+pub fn place(platform: usize) -> Placement {
+    Placement { platform: format!("linux/p{platform}"), namespace: "dev".to_owned() }
 }
 
 /// A lease as its provider knows it.
 struct Rented {
-    place: Place,
+    place: Placement,
     /// What was granted; before that, what was asked for.
     index: usize,
     asked: Timestamp,
@@ -45,7 +45,7 @@ struct Rented {
     over: Option<Duration>,
     void: bool,
     /// Its lifetime is over.
-    worn: bool,
+    expired: bool,
     /// Steps that were brought to it.
     synced: usize,
 }
@@ -126,7 +126,7 @@ impl World {
             }
             Input::TimerFired { timer: Timer::Lifetime { lease } } => {
                 if let Some(rented) = self.rented.get_mut(lease) {
-                    rented.worn = true;
+                    rented.expired = true;
                 }
             }
             Input::Released { lease } if self.given_back.contains_key(lease) => {
@@ -188,9 +188,10 @@ impl World {
         }
     }
 
-    fn asked(&mut self, at: Timestamp, lease: &LeaseId, layer: &LayerName, (size, place): (&Size, &Place)) {
+    fn asked(&mut self, at: Timestamp, lease: &LeaseId, layer: &LayerName, (size, place): (&Size, &Placement)) {
         let index = (size.memory_gb / 4).trailing_zeros() as usize;
-        let rented = Rented { place: place.clone(), index, asked: at, over: None, void: false, worn: false, synced: 0 };
+        let rented =
+            Rented { place: place.clone(), index, asked: at, over: None, void: false, expired: false, synced: 0 };
         assert!(self.rented.insert(lease.clone(), rented).is_none(), "{lease} is asked for twice");
         let (open, most) = (self.rented.len() - self.given_back.len(), self.limits.max_leases);
         assert!(most == 0 || open <= most || self.stuck, "{open} leases at once");
@@ -205,7 +206,7 @@ impl World {
         assert!(self.busy.insert(lease.clone()), "two steps at once are on {lease}");
         let (spec, rented) = (&self.specs[layer], &self.rented[lease]);
         assert_eq!(spec.place, rented.place, "{layer} is on a lease of another place");
-        assert!(!rented.worn, "{layer} is on {lease}, whose lifetime is over");
+        assert!(!rented.expired, "{layer} is on {lease}, whose lifetime is over");
         let memory_gb = 4 << rented.index;
         assert!(memory_gb >= spec.sizes[0].memory_gb, "{layer} is on {lease}, which is too small");
         if let (Some(life), true) = (self.limits.max_lifetime, rented.synced > 0) {

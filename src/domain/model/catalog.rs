@@ -1,4 +1,4 @@
-//! A catalog: its settings and its layers with the places of their fields. Refuses: judging whether they fit together.
+//! A catalog: its settings and its layers with the places of their fields. Not responsible for: judging whether they fit together.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::layer::Layer;
-use crate::domain::base::Place;
+use crate::domain::base::SourceLocation;
 
 /// What `catalog.ncl` at a catalog's root says once for all layers (contract `Catalog`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,12 +42,12 @@ pub struct Declared {
     /// Where a field's value stands: `build_base`, `build_base.image`, `build_inputs.0`, `tools_required.2`,
     /// `tools_provided.1`, `artifact_paths.0`, `context`, `dockerfile`, `target`, `frontend`, `name`, …
     /// A field that took its default has no entry.
-    pub places: BTreeMap<String, Place>,
+    pub places: BTreeMap<String, SourceLocation>,
 }
 
 impl Declared {
     /// The place of a field's value, or of the nearest enclosing field, or the start of the file.
-    pub fn place(&self, field: &str) -> Place {
+    pub fn place(&self, field: &str) -> SourceLocation {
         let mut field = field;
         loop {
             if let Some(place) = self.places.get(field) {
@@ -58,7 +58,7 @@ impl Declared {
                 None => break,
             }
         }
-        Place { file: self.file.clone(), span: crate::domain::base::Span::default() }
+        SourceLocation { file: self.file.clone(), span: crate::domain::base::Span::default() }
     }
 
     /// The folder of the declaring file: `context`, `dockerfile` and secret files are relative to it.

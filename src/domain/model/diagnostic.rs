@@ -1,4 +1,4 @@
-//! A fault in somebody's files, as data: it crosses process borders and is drawn by `report`. Refuses: drawing itself.
+//! A fault in somebody's files, as data: it crosses process borders and is drawn by `report`. Not responsible for: drawing itself.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::base::{LayerName, Place};
+use crate::domain::base::{LayerName, SourceLocation};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub enum Severity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
     /// Where.
-    pub place: Place,
+    pub place: SourceLocation,
     /// What is said at it.
     pub text: Option<String>,
 }
@@ -82,7 +82,7 @@ impl Diagnostic {
 
     /// Adds a marked place.
     #[must_use]
-    pub fn label(mut self, place: Place, text: impl Into<String>) -> Self {
+    pub fn label(mut self, place: SourceLocation, text: impl Into<String>) -> Self {
         let text = text.into();
         self.labels.push(Label { place, text: (!text.is_empty()).then_some(text) });
         self

@@ -1,5 +1,5 @@
 //! What a Dockerfile says about its neighbours, as data: the images that it uses and the names that it asks for.
-//! Refuses: reading a Dockerfile.
+//! Not responsible for: reading a Dockerfile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What happens in a run, as programs read it: `apply --format json` writes one a line. Refuses: how people see it.
+//! What happens in a run, as programs read it: `apply --format json` writes one a line. Not responsible for: how people see it.
 
 use std::collections::BTreeMap;
 

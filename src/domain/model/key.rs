@@ -1,5 +1,5 @@
 //! The parts of a layer key: everything that decides a layer's content, in a form that two versions of it can be
-//! compared in. Refuses: gathering the parts.
+//! compared in. Not responsible for: gathering the parts.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! A layer's declaration, as `schemas/workflow.ncl` has it. Refuses: defaults (the schema gives them) and checks.
+//! A layer's declaration, as `schemas/workflow.ncl` has it. Not responsible for: defaults (the schema gives them) and checks.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The pins of `lian.lock`: which digest each external image means. Refuses: reading or writing the file.
+//! The pins of `lian.lock`: which digest each external image means. Not responsible for: reading or writing the file.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Floor 1: plain data that mirrors `schemas/`, and the words in which rooms speak to each other. Refuses: behaviour
+//! Plain data that mirrors `schemas/`, and the words in which rooms speak to each other. Not responsible for: behaviour
 //! beyond reading and writing itself.
 
 mod catalog;
@@ -30,7 +30,7 @@ pub use lock::{Lock, Pin};
 pub use plan::{Action, Forecast, Plan, PlanSummary, PlannedStep, Why, WhyKind};
 pub use provider::{
     BuildkitRelease, ComputeProvider, ContextTransfer, DockerLocalSettings, DockerSize, HcloudSettings, Providers,
-    ProxmoxSettings, RegistrySettings, RunnerReuse, Runners, SshHost, SshSettings, VmPoolSettings,
+    ProxmoxSettings, RegistrySettings, RunnerReuse, RunnerSettings, SshHost, SshSettings, VmPoolSettings,
 };
 pub use run::{RunRecord, RunState};
 pub use size::{BuildSpec, Offer, Price, Size};

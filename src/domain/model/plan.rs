@@ -1,4 +1,4 @@
-//! What a run would do and why: the planner's answer, drawn by `report` and performed by `life`. Refuses: deciding it.
+//! What a run would do and why: the planner's answer, drawn by `report` and performed by `life`. Not responsible for: deciding it.
 
 use serde::{Deserialize, Serialize};
 
@@ -85,7 +85,7 @@ pub struct Plan {
 /// What carrying a plan out on leased runners is expected to come to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forecast {
-    /// Runners leased in all.
+    /// RunnerSettings leased in all.
     pub leases: usize,
     /// Hours started, of all of them.
     pub started_hours: u64,

@@ -1,4 +1,4 @@
-//! Where layers are built and what bounds it (`schemas/runners.ncl`). Refuses: tokens: they come from the environment or a
+//! Where layers are built and what bounds it (`schemas/runners.ncl`). Not responsible for: tokens: they come from the environment or a
 //! file, never from Nickel.
 
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ pub enum RunnerReuse {
 /// How runners are used, whatever provides them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Runners {
+pub struct RunnerSettings {
     /// How contexts reach them.
     pub context_transfer: ContextTransfer,
     /// What a lease is used for.
@@ -65,7 +65,7 @@ pub struct Runners {
     pub max_lifetime_min: u64,
 }
 
-impl Default for Runners {
+impl Default for RunnerSettings {
     fn default() -> Self {
         Self {
             context_transfer: ContextTransfer::default(),

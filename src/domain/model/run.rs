@@ -1,4 +1,4 @@
-//! A run as it is remembered: what `runs` lists. Refuses: where the memory is kept.
+//! A run as it is remembered: what `runs` lists. Not responsible for: where the memory is kept.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! A runner's size, as plans and programs read it, and what providers offer. Refuses: deciding (`sizing` does).
+//! A runner's size, as plans and programs read it, and what providers offer. Not responsible for: deciding (`sizing` does).
 
 use serde::{Deserialize, Serialize};
 

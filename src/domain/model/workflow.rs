@@ -1,11 +1,11 @@
-//! How a catalog is run (`workflows/*.ncl`, contract `Workflow`). Refuses: the caller's own words.
+//! How a catalog is run (`workflows/*.ncl`, contract `Workflow`). Not responsible for: the caller's own words.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::provider::{ComputeProvider, Providers, RegistrySettings, Runners};
+use super::provider::{ComputeProvider, Providers, RegistrySettings, RunnerSettings};
 
 /// Where images live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +39,7 @@ pub struct Workflow {
     pub providers: Providers,
     /// How runners are used.
     #[serde(default)]
-    pub runners: Runners,
+    pub runners: RunnerSettings,
     /// Where images live.
     #[serde(default)]
     pub registry_provider: RegistryProvider,

@@ -1,4 +1,4 @@
-//! A layer that may have to be built, with all that is known of it. Refuses: finding it out.
+//! A layer that may have to be built, with all that is known of it. Not responsible for: finding it out.
 
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::model::{KeyParts, LayerKey, Size};

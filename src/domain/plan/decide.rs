@@ -1,4 +1,4 @@
-//! Build or reuse, layer by layer. Refuses: the words of the reasons (see `why`).
+//! Build or reuse, layer by layer. Not responsible for: the words of the reasons (see `why`).
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Floor 3: what to build, why, and in which order. Refuses: looking anything up; candidates come with all that is
+//! What to build, why, and in which order. Not responsible for: looking anything up; candidates come with all that is
 //! known of them.
 
 mod candidate;

@@ -1,4 +1,4 @@
-//! What differs between two versions of a layer, in people's words. Refuses: deciding what follows from it.
+//! What differs between two versions of a layer, in people's words. Not responsible for: deciding what follows from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Building and verifying an image. Refuses: where the image goes afterwards.
+//! Building and verifying an image. Not responsible for: where the image goes afterwards.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

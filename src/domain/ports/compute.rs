@@ -1,4 +1,4 @@
-//! Renting a machine, and working on it. Refuses: who pays, and what is built.
+//! Renting a machine, and working on it. Not responsible for: who pays, and what is built.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub struct SshTarget {
 
 /// How a runner is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reach {
+pub enum Endpoint {
     /// This machine's own BuildKit daemon.
     Here,
     /// A container on this machine's Docker Engine.
@@ -70,7 +70,7 @@ pub struct Lease {
     /// What was granted: may be larger than what was asked for.
     pub offer: Offer,
     /// How it is reached.
-    pub reach: Reach,
+    pub reach: Endpoint,
     /// A runner that boots for its lease has until then to be ready, counted from the request; none where it is on already.
     pub ready_by: Option<Timestamp>,
 }
@@ -138,7 +138,7 @@ pub trait Runner: Counters {
 
 /// Reaches runners. Dropping the runner ends the connection.
 #[async_trait]
-pub trait Runners: Send + Sync {
+pub trait RunnerConnector: Send + Sync {
     /// Waits until the runner is ready, at most for its boot timeout, and connects to it.
     async fn reach(&self, lease: &Lease) -> Result<Arc<dyn Runner>, Fault>;
 }

@@ -1,4 +1,4 @@
-//! Where images live and how their tags move. Refuses: building them.
+//! Where images live and how their tags move. Not responsible for: building them.
 
 use std::path::{Path, PathBuf};
 

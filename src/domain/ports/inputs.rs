@@ -1,4 +1,4 @@
-//! Reading a layer's inputs from disk. Refuses: judging them.
+//! Reading a layer's inputs from disk. Not responsible for: judging them.
 
 use std::path::{Path, PathBuf};
 

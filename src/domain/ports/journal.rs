@@ -1,4 +1,4 @@
-//! Writing down what happens, and telling whoever listens. Refuses: deciding what is worth writing.
+//! Writing down what happens, and telling whoever listens. Not responsible for: deciding what is worth writing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Floor 2: the traits behind which everything that touches the world lives. Refuses: any implementation.
+//! The traits behind which everything that touches the world lives. Not responsible for: any implementation.
 
 mod build;
 mod compute;
@@ -11,7 +11,9 @@ pub use crate::domain::model::{Offer, Price};
 pub use build::{
     BuildRequest, BuildSink, Builder, Built, ImageSource, NamedContext, SecretSource, SecretValue, VerifyRequest,
 };
-pub use compute::{AcquireRequest, ComputeProvider, Counters, Lease, OwnedLease, Reach, Runner, Runners, SshTarget};
+pub use compute::{
+    AcquireRequest, ComputeProvider, Counters, Endpoint, Lease, OwnedLease, Runner, RunnerConnector, SshTarget,
+};
 pub use images::{Claim, Found, ImageConfig, ImageStore, ImageStoreError, PushTarget, Staged, StagedAt, StagingFolder};
 pub use inputs::{ContextError, ContextReader, OWN};
 pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark, Observer};

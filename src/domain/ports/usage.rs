@@ -1,4 +1,4 @@
-//! What a runner's kernel counted, and how a shell there is asked for it. Refuses: running the shell.
+//! What a runner's kernel counted, and how a shell there is asked for it. Not responsible for: running the shell.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! From the size a step asks for to the offers it may get. Refuses: asking providers what they offer.
+//! From the size a step asks for to the offers it may get. Not responsible for: asking providers what they offer.
 
 use crate::domain::model::{Offer, Size};
 

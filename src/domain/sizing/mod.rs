@@ -1,5 +1,5 @@
-//! Floor 2: which runner a step asks for. The first tier that has an answer decides: what was said explicitly, then the
-//! language's default; measured history will stand between the two. Refuses: reading files, asking providers.
+//! Which runner a step asks for. The first tier that has an answer decides: what was said explicitly, then the
+//! language's default; measured history will stand between the two. Not responsible for: reading files, asking providers.
 
 mod ladder;
 mod platform;

@@ -1,4 +1,4 @@
-//! Which runner builds a layer, by platform. Refuses: what the layer is built for (its declaration says).
+//! Which runner builds a layer, by platform. Not responsible for: what the layer is built for (its declaration says).
 
 use crate::domain::model::Offer;
 

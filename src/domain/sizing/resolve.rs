@@ -1,4 +1,4 @@
-//! First match wins. Refuses: history, until it is measured: its place is in [`wanted`], before the language's default.
+//! First match wins. Not responsible for: history, until it is measured: its place is in [`wanted`], before the language's default.
 
 use super::tables::{TIERS, language_default, smallest_fitting, tier};
 use crate::domain::base::nearest;

@@ -1,5 +1,5 @@
 //! The size tiers and the languages' defaults, as `defaults/size_tiers.ncl` and `defaults/languages.ncl` have them.
-//! Refuses: prices (providers know them).
+//! Not responsible for: prices (providers know them).
 
 /// A named size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

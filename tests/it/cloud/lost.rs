@@ -1,4 +1,4 @@
-//! Runners that are not to be had, do not come up, are not who they should be, or are lost: the build goes on elsewhere, or
+//! RunnerConnector that are not to be had, do not come up, are not who they should be, or are lost: the build goes on elsewhere, or
 //! says why not, and every server goes back.
 
 use std::process::{Child, Command, Stdio};

@@ -1,5 +1,5 @@
 //! A runner's first boot, run for real: what cloud-init is told is done, in its order, in a network and on mounts of its
-//! own. Only systemd, the download and BuildKit's programs are stand-ins. Refuses: taking the text's word for it.
+//! own. Only systemd, the download and BuildKit's programs are stand-ins. Not responsible for: taking the text's word for it.
 
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};

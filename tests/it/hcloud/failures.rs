@@ -1,9 +1,9 @@
-//! Hetzner Cloud when it fails: lost answers, empty shelves, limits, chaos. Refuses: a server that nobody gives back.
+//! Hetzner Cloud when it fails: lost answers, empty shelves, limits, chaos. Not responsible for: a server that nobody gives back.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use lian_build::adapters::providers::hcloud::{Access, Hcloud, Pace};
+use lian_build::adapters::providers::hcloud::{Access, Hcloud, Timeouts};
 use lian_build::domain::base::LeaseId;
 use lian_build::domain::model::FaultKind;
 use lian_build::domain::ports::ComputeProvider as _;
@@ -26,7 +26,7 @@ async fn a_lost_answer_leaves_one_server_which_is_adopted() {
     ] {
         let cloud = Cloud::new();
         cloud.fail(on, kind.clone());
-        let provider = cloud.of(settings(), "ann", Pace { request: Duration::from_millis(300), ..pace() });
+        let provider = cloud.of(settings(), "ann", Timeouts { request: Duration::from_millis(300), ..pace() });
         let lease = provider.acquire(&request("r-1")).await.unwrap_or_else(|fault| panic!("{kind:?}: {fault:?}"));
         assert_eq!((cloud.fake.servers().len(), cloud.machines.orders().len()), (1, 1), "{kind:?}");
         let host = cloud.machines.orders()[0].host_key.clone().expect("a host key");
@@ -66,7 +66,7 @@ async fn a_dropped_wish_is_found_and_given_back() {
     cloud.fake.actions_take(1);
     assert_eq!(cloud.fake.everything_gone().len(), 2, "{:?}", cloud.fake.everything_gone());
     // Its first action is never over: it stays locked, and that is told.
-    let hasty = cloud.of(settings(), "ann", Pace { settle: Duration::from_millis(300), ..pace() });
+    let hasty = cloud.of(settings(), "ann", Timeouts { settle: Duration::from_millis(300), ..pace() });
     let fault = hasty.release(&wanted.lease).await.expect_err("locked");
     assert_eq!(fault.code, "lian::hcloud::slow");
 
@@ -123,7 +123,7 @@ async fn what_is_sold_out_is_sought_elsewhere_and_then_larger() {
 async fn limits_are_kept_to_and_refusals_are_final() {
     let cloud = Cloud::new();
     cloud.fail("POST /servers", Kind::Limited(2));
-    let patient = cloud.of(settings(), "ann", Pace { longest: Duration::from_secs(8), ..pace() });
+    let patient = cloud.of(settings(), "ann", Timeouts { longest: Duration::from_secs(8), ..pace() });
     patient.acquire(&request("r-1")).await.expect("a lease");
     let times = cloud.fake.times("POST /servers");
     assert_eq!(times.len(), 2);
@@ -159,7 +159,7 @@ async fn limits_are_kept_to_and_refusals_are_final() {
 async fn a_server_that_never_runs_is_given_up_in_time() {
     let cloud = Cloud::new();
     cloud.fake.actions_take(1_000_000);
-    let provider = cloud.of(settings(), "ann", Pace { boot: Duration::from_millis(300), ..pace() });
+    let provider = cloud.of(settings(), "ann", Timeouts { boot: Duration::from_millis(300), ..pace() });
     let fault = refused(provider.acquire(&request("r-1")).await);
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::hcloud::boot_timeout"));
 }

@@ -1,4 +1,4 @@
-//! Whose a machine is, by name, tags, description and owner. Refuses: touching one that is not wholly this lease's.
+//! Whose a machine is, by name, tags, description and owner. Not responsible for: touching one that is not wholly this lease's.
 
 use lian_build::domain::base::LeaseId;
 use lian_build::domain::ports::ComputeProvider as _;

@@ -1,4 +1,4 @@
-//! A cloud-config as cloud-init reads it: YAML, module by module. Refuses: what cloud-init would only warn of.
+//! A cloud-config as cloud-init reads it: YAML, module by module. Not responsible for: what cloud-init would only warn of.
 
 use yaml_rust2::{Yaml, YamlLoader};
 

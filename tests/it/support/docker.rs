@@ -1,5 +1,5 @@
 //! A real Docker Engine of the tests' own, with an image of BuildKit like the published one. It ends with this process, and
-//! so does everything in it. Refuses: speaking to an engine that somebody else uses.
+//! so does everything in it. Not responsible for: speaking to an engine that somebody else uses.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Waiting for a line of a running command. Refuses: sleeping.
+//! Waiting for a line of a running command. Not responsible for: sleeping.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout};

@@ -1,4 +1,4 @@
-//! What a fake cloud needs to boot real machines. Refuses: knowing any cloud.
+//! What a fake cloud needs to boot real machines. Not responsible for: knowing any cloud.
 
 use std::net::{IpAddr, Ipv6Addr};
 

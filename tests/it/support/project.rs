@@ -1,4 +1,4 @@
-//! A project in a folder of its own, and the binary run in it. Refuses: knowing what a test wants.
+//! A project in a folder of its own, and the binary run in it. Not responsible for: knowing what a test wants.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

@@ -1,5 +1,5 @@
 //! A real registry (Debian's `docker-registry`) on a port of its own, its files in a folder of its own. It ends with the
-//! value, and with the thread that started it, however that ends. Refuses: being shared between tests.
+//! value, and with the thread that started it, however that ends. Not responsible for: being shared between tests.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
 //! A host as a runner is one: a network namespace with its own address, sshd with its own host key, rsync, buildkitd, and
-//! a memory limit on the builds. It ends with this process, however that ends. Refuses: knowing who asked for it.
+//! a memory limit on the builds. It ends with this process, however that ends. Not responsible for: knowing who asked for it.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! One container: made, found by its name, known as ours by its labels, counted, removed. Refuses: building in it.
+//! One container: made, found by its name, known as ours by its labels, counted, removed. Not responsible for: building in it.
 
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::super::clock::now;
-use super::Inside;
-use super::engine::{Capacity, Engine, Said, is_missing};
+use super::DaemonOptions;
+use super::engine::{Capacity, CommandOutput, Engine, is_missing};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::model::{DockerLocalSettings, Fault, FaultKind, Offer};
 use crate::domain::ports::{AcquireRequest, Counters, Kills, OwnedLease, Reading, Usage, usage_script};
@@ -25,12 +25,12 @@ const EXPIRES: &str = "build.lian.expires";
 const GROUPS: &str = "/sys/fs/cgroup/memory /sys/fs/cgroup";
 
 /// What is asked for.
-pub(super) struct Wish<'a> {
+pub(super) struct ContainerRequest<'a> {
     pub request: &'a AcquireRequest,
     pub offer: &'a Offer,
     pub capacity: &'a Capacity,
     pub settings: &'a DockerLocalSettings,
-    pub inside: &'a Inside,
+    pub inside: &'a DaemonOptions,
 }
 
 fn name(lease: &LeaseId) -> String {
@@ -38,13 +38,13 @@ fn name(lease: &LeaseId) -> String {
 }
 
 /// Makes a lease's container, or finds the one that was made for it before, and starts it.
-pub(super) async fn start(engine: &Engine, wish: &Wish<'_>) -> Result<String, Fault> {
+pub(super) async fn start(engine: &Engine, wish: &ContainerRequest<'_>) -> Result<String, Fault> {
     let name = name(&wish.request.lease);
     let args = create_args(&name, wish);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match engine.docker(&args).await {
         Ok(_) => {}
-        Err(Said::Words(words)) if words.contains("is already in use") => {
+        Err(CommandOutput::Words(words)) if words.contains("is already in use") => {
             if holder(engine, &name).await?.as_deref() != Some(wish.request.lease.as_str()) {
                 return Err(not_ours(&name));
             }
@@ -54,8 +54,8 @@ pub(super) async fn start(engine: &Engine, wish: &Wish<'_>) -> Result<String, Fa
     let folder = tempfile::tempdir().map_err(|error| unwritable(&error))?;
     write(folder.path(), wish.inside).map_err(|error| unwritable(&error))?;
     let from = format!("{}/.", folder.path().display());
-    engine.docker(&["cp", &from, &format!("{name}:/")]).await.map_err(Said::fault)?;
-    engine.docker(&["start", &name]).await.map_err(Said::fault)?;
+    engine.docker(&["cp", &from, &format!("{name}:/")]).await.map_err(CommandOutput::fault)?;
+    engine.docker(&["start", &name]).await.map_err(CommandOutput::fault)?;
     // A last resort, should nobody come back for it: its daemon ends with its time, and with the daemon the container.
     let left = wish.request.expires.since(now()).as_secs();
     let end = format!("sleep {left}; kill 1");
@@ -65,7 +65,7 @@ pub(super) async fn start(engine: &Engine, wish: &Wish<'_>) -> Result<String, Fa
     Ok(name)
 }
 
-fn create_args(name: &str, wish: &Wish<'_>) -> Vec<String> {
+fn create_args(name: &str, wish: &ContainerRequest<'_>) -> Vec<String> {
     let (request, offer) = (wish.request, wish.offer);
     let memory = (u64::from(offer.memory_gb) << 30).min(wish.capacity.memory);
     let cpus = offer.cpu.min(wish.capacity.cpu);
@@ -96,7 +96,7 @@ fn create_args(name: &str, wish: &Wish<'_>) -> Vec<String> {
 const CA: &str = "etc/buildkit/ca.crt";
 
 /// What the daemon finds in its container, below a folder that stands for `/`.
-fn write(root: &Path, inside: &Inside) -> std::io::Result<()> {
+fn write(root: &Path, inside: &DaemonOptions) -> std::io::Result<()> {
     let folder = root.join("etc/buildkit");
     std::fs::create_dir_all(&folder)?;
     let mut text = String::from("[worker.containerd]\nenabled = false\n");
@@ -115,7 +115,7 @@ async fn holder(engine: &Engine, name: &str) -> Result<Option<String>, Fault> {
     let format = format!("{{{{index .Config.Labels \"{LEASE}\"}}}}");
     match engine.docker(&["container", "inspect", "--format", &format, name]).await {
         Ok(lease) => Ok(Some(lease)),
-        Err(Said::Words(words)) if is_missing(&words) => Ok(None),
+        Err(CommandOutput::Words(words)) if is_missing(&words) => Ok(None),
         Err(said) => Err(said.fault()),
     }
 }
@@ -130,8 +130,8 @@ pub(super) async fn remove(engine: &Engine, lease: &LeaseId) -> Result<(), Fault
     }
     match engine.docker(&["rm", "--force", "--volumes", &name]).await {
         Ok(_) => Ok(()),
-        Err(Said::Words(words)) if is_missing(&words) => Ok(()),
-        Err(Said::Words(words)) if words.contains("already in progress") => gone(engine, &name).await,
+        Err(CommandOutput::Words(words)) if is_missing(&words) => Ok(()),
+        Err(CommandOutput::Words(words)) if words.contains("already in progress") => gone(engine, &name).await,
         Err(said) => Err(said.fault()),
     }
 }
@@ -141,7 +141,7 @@ async fn gone(engine: &Engine, name: &str) -> Result<(), Fault> {
     let deadline = Instant::now() + super::PATIENCE;
     while holder(engine, name).await?.is_some() {
         if Instant::now() > deadline {
-            return Err(Said::Nothing(super::PATIENCE).fault());
+            return Err(CommandOutput::Nothing(super::PATIENCE).fault());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -154,7 +154,7 @@ pub(super) async fn marked(engine: &Engine) -> Result<Vec<OwnedLease>, Fault> {
     let format = [LEASE, RUN, CREATED, EXPIRES].map(column).join("\t") + "\t{{.ID}}\t{{.State}}";
     let filter = format!("label={LEASE}");
     let all = engine.docker(&["ps", "--all", "--no-trunc", "--filter", &filter, "--format", &format]).await;
-    Ok(all.map_err(Said::fault)?.lines().filter_map(row).collect())
+    Ok(all.map_err(CommandOutput::fault)?.lines().filter_map(row).collect())
 }
 
 fn row(line: &str) -> Option<OwnedLease> {
@@ -210,8 +210,8 @@ impl Container {
         loop {
             match Engine.docker(&["exec", &self.name, "buildctl", "debug", "workers"]).await {
                 Ok(_) => return Ok(()),
-                Err(said @ (Said::NotHere(_) | Said::Nothing(_))) => return Err(said.fault()),
-                Err(Said::Words(words)) => tracing::debug!(words, "{} is not ready", self.name),
+                Err(said @ (CommandOutput::NotHere(_) | CommandOutput::Nothing(_))) => return Err(said.fault()),
+                Err(CommandOutput::Words(words)) => tracing::debug!(words, "{} is not ready", self.name),
             }
             if !self.runs().await? {
                 let message = "the container's BuildKit daemon ended by itself";
@@ -232,7 +232,7 @@ impl Container {
     /// # Errors
     /// As the engine says.
     pub async fn version(&self) -> Result<String, Fault> {
-        let said = Engine.docker(&["exec", &self.name, "buildctl", "--version"]).await.map_err(Said::fault)?;
+        let said = Engine.docker(&["exec", &self.name, "buildctl", "--version"]).await.map_err(CommandOutput::fault)?;
         let word = said.split_whitespace().nth(2).unwrap_or("unknown");
         Ok(word.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c)).collect())
     }
@@ -243,15 +243,15 @@ impl Container {
     /// As the engine says.
     pub async fn copy_out(&self, program: &str, to: &Path) -> Result<(), Fault> {
         let find = format!("command -v {program}");
-        let path = Engine.docker(&["exec", &self.name, "sh", "-c", &find]).await.map_err(Said::fault)?;
+        let path = Engine.docker(&["exec", &self.name, "sh", "-c", &find]).await.map_err(CommandOutput::fault)?;
         let from = format!("{}:{path}", self.name);
         let copied = Engine.docker(&["cp", "--follow-link", &from, &to.display().to_string()]).await;
-        copied.map(drop).map_err(Said::fault)
+        copied.map(drop).map_err(CommandOutput::fault)
     }
 
     async fn state(&self, format: &str) -> Result<String, Fault> {
         let inspected = Engine.docker(&["container", "inspect", "--format", format, &self.name]).await;
-        inspected.map_err(Said::fault)
+        inspected.map_err(CommandOutput::fault)
     }
 
     async fn runs(&self) -> Result<bool, Fault> {
@@ -325,7 +325,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let bundle = folder.path().join("bundle.pem");
         std::fs::write(&bundle, "PEM").expect("a file");
-        let inside = Inside { http_registries: vec!["10.0.0.1:5000".into()], ca_bundle: Some(bundle) };
+        let inside = DaemonOptions { http_registries: vec!["10.0.0.1:5000".into()], ca_bundle: Some(bundle) };
         write(folder.path(), &inside).expect("written");
         let read = |name: &str| std::fs::read_to_string(folder.path().join("etc/buildkit").join(name)).expect("a file");
         assert!(read("buildkitd.toml").ends_with("[registry.\"10.0.0.1:5000\"]\nhttp = true\n"));

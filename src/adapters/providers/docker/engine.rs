@@ -1,4 +1,4 @@
-//! The `docker` command: what it is asked, and what it means when it fails. Refuses: knowing what a lease is.
+//! The `docker` command: what it is asked, and what it means when it fails. Not responsible for: knowing what a lease is.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -36,29 +36,30 @@ struct Info {
 
 impl Engine {
     /// Runs `docker` to its end; what it printed.
-    pub async fn docker(&self, args: &[&str]) -> Result<String, Said> {
+    pub async fn docker(&self, args: &[&str]) -> Result<String, CommandOutput> {
         self.within(PATIENCE, args).await
     }
 
-    async fn within(&self, patience: Duration, args: &[&str]) -> Result<String, Said> {
+    async fn within(&self, patience: Duration, args: &[&str]) -> Result<String, CommandOutput> {
         tracing::debug!(?args, "docker");
         let mut command = Command::new("docker");
         command.args(args).stdin(Stdio::null()).kill_on_drop(true).process_group(0);
         let output = match tokio::time::timeout(patience, command.output()).await {
-            Err(_) => return Err(Said::Nothing(patience)),
-            Ok(Err(error)) => return Err(Said::NotHere(error)),
+            Err(_) => return Err(CommandOutput::Nothing(patience)),
+            Ok(Err(error)) => return Err(CommandOutput::NotHere(error)),
             Ok(Ok(output)) => output,
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(Said::Words(text(&output.stderr))) }
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(CommandOutput::Words(text(&output.stderr))) }
     }
 
     /// Asks what there is.
     pub async fn capacity(&self) -> Result<Capacity, Fault> {
-        let said = self.docker(&["info", "--format", "{{json .}}"]).await.map_err(Said::fault)?;
-        let info: Info = serde_json::from_str(&said).map_err(|error| Said::Words(error.to_string()).fault())?;
+        let said = self.docker(&["info", "--format", "{{json .}}"]).await.map_err(CommandOutput::fault)?;
+        let info: Info =
+            serde_json::from_str(&said).map_err(|error| CommandOutput::Words(error.to_string()).fault())?;
         if info.cpus == 0 {
-            return Err(Said::Words("there is no engine: is the Docker daemon running?".to_owned()).fault());
+            return Err(CommandOutput::Words("there is no engine: is the Docker daemon running?".to_owned()).fault());
         }
         if info.system != "linux" {
             let message = format!("the Docker Engine runs {} containers, and BuildKit wants linux", info.system);
@@ -78,13 +79,13 @@ impl Engine {
     pub async fn demand_image(&self, image: &str) -> Result<(), Fault> {
         match self.docker(&["image", "inspect", "--format", "{{.Id}}", image]).await {
             Ok(_) => return Ok(()),
-            Err(Said::Words(words)) if is_missing(&words) => {}
+            Err(CommandOutput::Words(words)) if is_missing(&words) => {}
             Err(said) => return Err(said.fault()),
         }
         tracing::info!("the Docker Engine fetches {image}");
         match self.within(PULL, &["pull", "--quiet", image]).await {
             Ok(_) => Ok(()),
-            Err(Said::Words(words)) => {
+            Err(CommandOutput::Words(words)) => {
                 let mut fault = Fault::new(
                     FaultKind::Unavailable,
                     "lian::docker::image",
@@ -103,7 +104,7 @@ impl Engine {
 
 /// Why `docker` did not do what it was asked.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(super) enum CommandOutput {
     /// It cannot be run.
     NotHere(std::io::Error),
     /// It has not ended.
@@ -112,7 +113,7 @@ pub(super) enum Said {
     Words(String),
 }
 
-impl Said {
+impl CommandOutput {
     /// As a fault of the provider.
     pub fn fault(self) -> Fault {
         let unavailable = |message: &str| Fault::new(FaultKind::Unavailable, "lian::docker::engine", message);
@@ -162,7 +163,7 @@ mod tests {
     use super::*;
 
     fn fault(words: &str) -> Fault {
-        Said::Words(words.to_owned()).fault()
+        CommandOutput::Words(words.to_owned()).fault()
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Containers on a Docker Engine, one a lease, each with a BuildKit daemon in it. Refuses: touching a container without our
+//! Containers on a Docker Engine, one a lease, each with a BuildKit daemon in it. Not responsible for: touching a container without our
 //! labels, and installing the engine.
 
 mod container;
@@ -12,14 +12,14 @@ use async_trait::async_trait;
 
 use crate::domain::base::LeaseId;
 use crate::domain::model::{DockerLocalSettings, Fault};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease, Reach};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease};
 pub use container::Container;
-use container::Wish;
+use container::ContainerRequest;
 use engine::Engine;
 
 /// What a container is given beside its size.
 #[derive(Debug, Clone, Default)]
-pub struct Inside {
+pub struct DaemonOptions {
     /// Registries (`host[:port]`) that its daemon speaks to without TLS.
     pub http_registries: Vec<String>,
     /// CA certificates (PEM) that its daemon trusts beside none other.
@@ -31,12 +31,12 @@ pub struct Inside {
 pub struct Docker {
     engine: Engine,
     settings: DockerLocalSettings,
-    inside: Inside,
+    inside: DaemonOptions,
 }
 
 impl Docker {
     /// Nothing is asked of the engine yet.
-    pub fn new(settings: DockerLocalSettings, inside: Inside) -> Self {
+    pub fn new(settings: DockerLocalSettings, inside: DaemonOptions) -> Self {
         Self { engine: Engine, settings, inside }
     }
 }
@@ -51,9 +51,15 @@ impl ComputeProvider for Docker {
         let capacity = self.engine.capacity().await?;
         let offer = offers::smallest(&capacity, &self.settings, request)?;
         self.engine.demand_image(&self.settings.image).await?;
-        let wish = Wish { request, offer: &offer, capacity: &capacity, settings: &self.settings, inside: &self.inside };
+        let wish = ContainerRequest {
+            request,
+            offer: &offer,
+            capacity: &capacity,
+            settings: &self.settings,
+            inside: &self.inside,
+        };
         let name = container::start(&self.engine, &wish).await?;
-        Ok(Lease { id: request.lease.clone(), offer, reach: Reach::Container { name }, ready_by: None })
+        Ok(Lease { id: request.lease.clone(), offer, reach: Endpoint::Container { name }, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {

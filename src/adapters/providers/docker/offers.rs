@@ -1,4 +1,4 @@
-//! The sizes that an engine's machine can give. Refuses: asking it.
+//! The sizes that an engine's machine can give. Not responsible for: asking it.
 
 use super::engine::Capacity;
 use crate::domain::model::{DockerLocalSettings, Fault, FaultKind, Offer};

@@ -1,4 +1,4 @@
-//! Who we are to the API: its address and the token. Refuses: showing the token.
+//! Who we are to the API: its address and the token. Not responsible for: showing the token.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! One request, its answer, and when it is asked again. Refuses: knowing what servers are for.
+//! One request, its answer, and when it is asked again. Not responsible for: knowing what servers are for.
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -17,7 +17,7 @@ const REPEATS: u32 = 6;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Pace {
+pub struct Timeouts {
     /// From the wish to the running server.
     pub boot: Duration,
     /// For everything else: taking a lease back, listing.
@@ -30,7 +30,7 @@ pub struct Pace {
     pub longest: Duration,
 }
 
-impl Pace {
+impl Timeouts {
     /// What suits the real API, with this bound on booting.
     pub fn with_boot(boot: Duration) -> Self {
         let seconds = Duration::from_secs;
@@ -44,11 +44,11 @@ impl Pace {
 pub(super) struct Api {
     client: reqwest::Client,
     access: Access,
-    pace: Pace,
+    pace: Timeouts,
 }
 
 impl Api {
-    pub(super) fn new(access: Access, pace: Pace) -> Result<Self, Fault> {
+    pub(super) fn new(access: Access, pace: Timeouts) -> Result<Self, Fault> {
         // Whoever was first has installed one; it is the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
@@ -68,7 +68,7 @@ impl Api {
         Ok(Self { client, access, pace })
     }
 
-    pub(super) fn pace(&self) -> &Pace {
+    pub(super) fn pace(&self) -> &Timeouts {
         &self.pace
     }
 

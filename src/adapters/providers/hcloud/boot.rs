@@ -1,4 +1,4 @@
-//! A runner's first boot: what cloud-init is told. Refuses: tokens and passwords: a build's steps might read it.
+//! A runner's first boot: what cloud-init is told. Not responsible for: tokens and passwords: a build's steps might read it.
 
 use std::fmt::Write as _;
 

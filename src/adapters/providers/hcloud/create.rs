@@ -1,4 +1,4 @@
-//! From a wish to a running server. Refuses: a second server for one lease, and a server of somebody else.
+//! From a wish to a running server. Not responsible for: a second server for one lease, and a server of somebody else.
 
 use std::net::Ipv6Addr;
 
@@ -13,10 +13,10 @@ use super::{Hcloud, names};
 use crate::adapters::providers::clock::now;
 use crate::adapters::providers::keys::{self, Pair};
 use crate::domain::model::{Fault, FaultKind};
-use crate::domain::ports::{AcquireRequest, Lease, Reach, SshTarget};
+use crate::domain::ports::{AcquireRequest, Endpoint, Lease, SshTarget};
 
 /// What all tries of one lease have in common.
-struct Wish<'a> {
+struct ServerRequest<'a> {
     request: &'a AcquireRequest,
     name: String,
     labels: Labels,
@@ -44,11 +44,11 @@ impl Hcloud {
         let offer = offers::offer(&server.server_type, [server.place()], &market.fees);
         let (user, host_key) = ("root".to_owned(), wish.host.public);
         let identity = wish.client.map(|pair| pair.private);
-        let reach = Reach::Ssh(SshTarget { address, port: 22, user, host_key, identity });
+        let reach = Endpoint::Ssh(SshTarget { address, port: 22, user, host_key, identity });
         Ok(Lease { id: request.lease.clone(), offer, reach, ready_by })
     }
 
-    async fn wish<'a>(&self, request: &'a AcquireRequest) -> Result<Wish<'a>, Fault> {
+    async fn wish<'a>(&self, request: &'a AcquireRequest) -> Result<ServerRequest<'a>, Fault> {
         let folder = self.lease_keys(&request.lease);
         let host = Pair::ensure(&folder, "host").await?;
         let (login, client) = match &request.authorized_key {
@@ -68,11 +68,15 @@ impl Hcloud {
         let user_data = boot::user_data(&self.settings, &boot)?;
         let name = names::server(&self.owner, &names::value(request.lease.as_str()));
         let labels = names::labels(&self.settings.labels, &self.owner, request, &host.public);
-        Ok(Wish { request, name, labels, login, client, host, user_data })
+        Ok(ServerRequest { request, name, labels, login, client, host, user_data })
     }
 
     /// A server, and the action that makes it where it is not an older one.
-    async fn create(&self, wish: &Wish<'_>, candidates: &[Candidate<'_>]) -> Result<(Server, Option<Action>), Fault> {
+    async fn create(
+        &self,
+        wish: &ServerRequest<'_>,
+        candidates: &[Candidate<'_>],
+    ) -> Result<(Server, Option<Action>), Fault> {
         let mut key = self.ssh_key(wish).await?;
         for &candidate in candidates {
             if let Some(made) = self.create_as(wish, candidate, &mut key).await? {
@@ -89,7 +93,7 @@ impl Hcloud {
     /// None where this type is sold out in this place.
     async fn create_as(
         &self,
-        wish: &Wish<'_>,
+        wish: &ServerRequest<'_>,
         candidate: Candidate<'_>,
         key: &mut u64,
     ) -> Result<Option<(Server, Option<Action>)>, Fault> {
@@ -120,7 +124,7 @@ impl Hcloud {
         }
     }
 
-    fn body(&self, wish: &Wish<'_>, candidate: Candidate<'_>, key: u64) -> Value {
+    fn body(&self, wish: &ServerRequest<'_>, candidate: Candidate<'_>, key: u64) -> Value {
         // A snapshot has a number and no name.
         let image = self.settings.image.parse::<u64>().map_or_else(|_| json!(self.settings.image), |id| json!(id));
         json!({
@@ -136,7 +140,7 @@ impl Hcloud {
     }
 
     /// The server that bears this lease's name, where it is this lease's.
-    async fn adopt(&self, wish: &Wish<'_>) -> Result<Option<Server>, Fault> {
+    async fn adopt(&self, wish: &ServerRequest<'_>) -> Result<Option<Server>, Fault> {
         let found: Vec<Server> = self
             .api
             .list("servers", &[("name", &wish.name)])
@@ -159,7 +163,7 @@ impl Hcloud {
     }
 
     /// The id of the key that may log in, stored with the API.
-    async fn ssh_key(&self, wish: &Wish<'_>) -> Result<u64, Fault> {
+    async fn ssh_key(&self, wish: &ServerRequest<'_>) -> Result<u64, Fault> {
         let refused = |error: ApiError| error.into_fault("store an SSH key");
         let body = json!({"name": wish.name, "public_key": wish.login, "labels": wish.labels});
         let mut pauses = self.api.pauses();
@@ -179,7 +183,7 @@ impl Hcloud {
     }
 
     /// The key that is stored already: under this lease's name, or, where somebody gave it to us, under any.
-    async fn stored_key(&self, wish: &Wish<'_>) -> Result<Option<u64>, Fault> {
+    async fn stored_key(&self, wish: &ServerRequest<'_>) -> Result<Option<u64>, Fault> {
         let refused = |error: ApiError| error.into_fault("find an SSH key");
         let named: Vec<SshKey> = self.api.list("ssh_keys", &[("name", &wish.name)]).await.map_err(refused)?;
         let same = |key: &&SshKey| keys::bare(&key.public_key).is_some_and(|public| public == wish.login);

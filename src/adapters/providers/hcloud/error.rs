@@ -1,4 +1,4 @@
-//! What the API's refusals mean and how people read them. Refuses: trying again (`api` does).
+//! What the API's refusals mean and how people read them. Not responsible for: trying again (`api` does).
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Servers of a Hetzner Cloud project: one a lease, found again by its name, known as ours by its labels. Refuses: touching
+//! Servers of a Hetzner Cloud project: one a lease, found again by its name, known as ours by its labels. Not responsible for: touching
 //! anything that does not carry all our labels.
 
 mod access;
@@ -13,5 +13,5 @@ mod project;
 mod release;
 
 pub use access::Access;
-pub use api::Pace;
+pub use api::Timeouts;
 pub use project::Hcloud;

@@ -1,4 +1,4 @@
-//! The API's objects, as far as we read them. Refuses: fields that nobody here needs.
+//! The API's objects, as far as we read them. Not responsible for: fields that nobody here needs.
 
 use std::collections::BTreeMap;
 

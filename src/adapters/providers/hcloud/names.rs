@@ -1,4 +1,4 @@
-//! The marks that our things carry: names and labels. Refuses: taking anything for ours that does not carry them all.
+//! The marks that our things carry: names and labels. Not responsible for: taking anything for ours that does not carry them all.
 
 use super::model::Labels;
 use crate::domain::base::{Digest, Timestamp};

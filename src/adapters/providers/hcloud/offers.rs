@@ -1,4 +1,4 @@
-//! What can be rented, what it costs, and in which order it is asked for. Refuses: prices as floats.
+//! What can be rented, what it costs, and in which order it is asked for. Not responsible for: prices as floats.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The project as a provider: what all its wishes share. Refuses: settings that cannot lead to a runner.
+//! The project as a provider: what all its wishes share. Not responsible for: settings that cannot lead to a runner.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::access::Access;
-use super::api::{Api, Pace};
+use super::api::{Api, Timeouts};
 use super::error::ApiError;
 use super::model::ServerType;
 use super::offers::{self, Fees};
@@ -55,7 +55,7 @@ impl Hcloud {
         access: Access,
         owner: impl Into<String>,
         keys: impl Into<PathBuf>,
-        pace: Pace,
+        pace: Timeouts,
     ) -> Result<Self, Fault> {
         boot::check(&settings)?;
         names::check(&settings.labels)?;

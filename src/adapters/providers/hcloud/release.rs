@@ -1,4 +1,4 @@
-//! Giving back, and listing what is to be given back. Refuses: deleting what does not carry a lease's labels.
+//! Giving back, and listing what is to be given back. Not responsible for: deleting what does not carry a lease's labels.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;

@@ -1,4 +1,4 @@
-//! One request of the API, and one task of it, each until it is settled. Refuses: knowing what a lease is.
+//! One request of the API, and one task of it, each until it is settled. Not responsible for: knowing what a lease is.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use reqwest::{Method, Response, Url};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::api_error::ApiError;
 use super::mark::percent;
 use super::tls;
 use super::token::Token;
-use super::trouble::Trouble;
 use crate::adapters::providers::address::is_loopback;
 use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
 
@@ -23,14 +23,14 @@ pub(super) type Fields<'f> = &'f [(&'f str, String)];
 
 /// Pauses that grow, up to a deadline.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Backoff {
     began: Instant,
     next: Duration,
     most: Duration,
     until: Instant,
 }
 
-impl Pace {
+impl Backoff {
     /// From 50 ms to 2 s: for what is soon done.
     pub(super) fn of_polls(until: Instant) -> Self {
         Self { began: Instant::now(), next: Duration::from_millis(50), most: Duration::from_secs(2), until }
@@ -40,10 +40,10 @@ impl Pace {
         Self { next: Duration::from_millis(200), most: Duration::from_secs(5), ..Self::of_polls(until) }
     }
 
-    /// Waits a little; [`Trouble::Late`] where that would be past the deadline.
-    pub(super) async fn pause(&mut self, what: impl FnOnce() -> String) -> Result<(), Trouble> {
+    /// Waits a little; [`ApiError::Late`] where that would be past the deadline.
+    pub(super) async fn pause(&mut self, what: impl FnOnce() -> String) -> Result<(), ApiError> {
         if Instant::now() + self.next > self.until {
-            return Err(Trouble::Late { waited: self.began.elapsed(), what: what() });
+            return Err(ApiError::Late { waited: self.began.elapsed(), what: what() });
         }
         tokio::time::sleep(self.next).await;
         self.next = (self.next * 8 / 5).min(self.most);
@@ -95,7 +95,7 @@ impl Api {
         path: &str,
         fields: Fields<'_>,
         until: Instant,
-    ) -> Result<Value, Trouble> {
+    ) -> Result<Value, ApiError> {
         let mut request = self.client.request(method.clone(), format!("{}/{path}", self.base));
         request = if *method == Method::POST { request.form(fields) } else { request.query(fields) };
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
@@ -112,17 +112,17 @@ impl Api {
         path: &str,
         fields: Fields<'_>,
         until: Instant,
-    ) -> Result<Value, Trouble> {
+    ) -> Result<Value, ApiError> {
         self.called(|| self.once(&method, path, fields, until), until).await
     }
 
     /// As [`Self::call`], of whoever asks once.
-    async fn called<A: Future<Output = Result<Value, Trouble>>>(
+    async fn called<A: Future<Output = Result<Value, ApiError>>>(
         &self,
         once: impl Fn() -> A,
         until: Instant,
-    ) -> Result<Value, Trouble> {
-        let mut pace = Pace::of_attempts(until);
+    ) -> Result<Value, ApiError> {
+        let mut pace = Backoff::of_attempts(until);
         for _ in 1..ATTEMPTS {
             match once().await {
                 Err(trouble) if trouble.is_transient() => {
@@ -144,17 +144,17 @@ impl Api {
         path: &str,
         fields: Fields<'_>,
         until: Instant,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), ApiError> {
         self.worked(|| self.once(&method, path, fields, until), until).await
     }
 
     /// As [`Self::work`], of whoever asks once.
-    pub(super) async fn worked<A: Future<Output = Result<Value, Trouble>>>(
+    pub(super) async fn worked<A: Future<Output = Result<Value, ApiError>>>(
         &self,
         once: impl Fn() -> A,
         until: Instant,
-    ) -> Result<(), Trouble> {
-        let mut pace = Pace::of_attempts(until);
+    ) -> Result<(), ApiError> {
+        let mut pace = Backoff::of_attempts(until);
         for attempt in 1.. {
             let task = self.called(&once, until).await?;
             let Some(task) = task.as_str() else { break };
@@ -171,9 +171,9 @@ impl Api {
     }
 
     /// Waits for a task's end.
-    pub(super) async fn ended(&self, task: &str, until: Instant) -> Result<(), Trouble> {
+    pub(super) async fn ended(&self, task: &str, until: Instant) -> Result<(), ApiError> {
         let path = format!("tasks/{}/status", percent(task));
-        let mut pace = Pace::of_polls(until);
+        let mut pace = Backoff::of_polls(until);
         loop {
             let status = self.call(Method::GET, &path, &[], until).await?;
             if status["status"] == "stopped" {
@@ -181,7 +181,7 @@ impl Api {
                 return if exit == "OK" || exit.starts_with("WARNINGS: ") {
                     Ok(())
                 } else {
-                    Err(Trouble::Failed { task: task.to_owned(), exit: one_line(exit) })
+                    Err(ApiError::Failed { task: task.to_owned(), exit: one_line(exit) })
                 };
             }
             pace.pause(|| format!("the task {task} is still running")).await?;
@@ -189,14 +189,14 @@ impl Api {
     }
 }
 
-async fn answer(method: &Method, path: &str, response: Response) -> Result<Value, Trouble> {
+async fn answer(method: &Method, path: &str, response: Response) -> Result<Value, ApiError> {
     let status = response.status();
     let phrase = response.extensions().get::<hyper::ext::ReasonPhrase>().cloned();
     let body = response.bytes().await.map_err(|error| unanswered(&error))?;
     let mut json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let refused = |message: String| {
         let what = format!("{method} {path}");
-        Err(Trouble::Refused { what, status: status.as_u16(), message: one_line(&message) })
+        Err(ApiError::Refused { what, status: status.as_u16(), message: one_line(&message) })
     };
     if !status.is_success() {
         // Older releases say what is wrong in the reason phrase only.
@@ -216,12 +216,12 @@ async fn answer(method: &Method, path: &str, response: Response) -> Result<Value
 }
 
 /// No answer came; or the peer is not who it should be.
-fn unanswered(error: &reqwest::Error) -> Trouble {
+fn unanswered(error: &reqwest::Error) -> ApiError {
     match tls::within(error) {
         Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(wrong))) => {
-            return Trouble::Untrusted(wrong.to_string());
+            return ApiError::Untrusted(wrong.to_string());
         }
-        Some(wrong @ rustls::Error::InvalidCertificate(_)) => return Trouble::Untrusted(one_line(&wrong.to_string())),
+        Some(wrong @ rustls::Error::InvalidCertificate(_)) => return ApiError::Untrusted(one_line(&wrong.to_string())),
         _ => {}
     }
     let mut text = error.to_string();
@@ -230,7 +230,7 @@ fn unanswered(error: &reqwest::Error) -> Trouble {
         text = format!("{text}: {source}");
         next = source.source();
     }
-    Trouble::Unanswered(one_line(&text))
+    ApiError::Unanswered(one_line(&text))
 }
 
 /// A text without line breaks.

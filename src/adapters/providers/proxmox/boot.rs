@@ -1,4 +1,4 @@
-//! From the template to a machine that can be logged in to. Refuses: taking one back.
+//! From the template to a machine that can be logged in to. Not responsible for: taking one back.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::api::{ANSWER, Pace};
+use super::api::{ANSWER, Backoff};
+use super::api_error::ApiError;
 use super::machines::Machines;
 use super::mark::{self, Mark, percent};
-use super::trouble::Trouble;
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
 use crate::domain::ports::Offer;
@@ -24,7 +24,7 @@ const HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
 
 /// What a machine is to be.
 #[derive(Debug)]
-pub(super) struct Wish<'w> {
+pub(super) struct MachineRequest<'w> {
     pub(super) mark: Mark,
     pub(super) offer: &'w Offer,
     /// The public key that may log in.
@@ -35,10 +35,10 @@ impl Machines {
     /// A running machine of this mark: one that an earlier attempt left, or a new one.
     pub(super) async fn running(
         &self,
-        wish: &Wish<'_>,
+        wish: &MachineRequest<'_>,
         settings: &ProxmoxSettings,
         until: Instant,
-    ) -> Result<u32, Trouble> {
+    ) -> Result<u32, ApiError> {
         let keys = percent(&format!("{}\n", wish.key.trim()));
         let lease = &wish.mark.lease;
         if let Some(id) = self.of(lease, until).await?.ours.first().copied()
@@ -61,7 +61,7 @@ impl Machines {
     }
 
     /// Clones the template to the first of the lease's ids that is free.
-    async fn clone_template(&self, mark: &Mark, settings: &ProxmoxSettings, until: Instant) -> Result<u32, Trouble> {
+    async fn clone_template(&self, mark: &Mark, settings: &ProxmoxSettings, until: Instant) -> Result<u32, ApiError> {
         let path = Self::path(self.template, "/clone");
         for id in mark::ids(settings.ids, self.template, &mark.lease) {
             // The description comes with the clone: a machine that was cloned and never configured is known by it.
@@ -97,7 +97,7 @@ impl Machines {
         path: &str,
         fields: &[(&'static str, String)],
         until: Instant,
-    ) -> Result<Value, Trouble> {
+    ) -> Result<Value, ApiError> {
         let held = self.under_way(lease).lock_owned().await;
         let (api, path, fields) = (Arc::clone(&self.api), path.to_owned(), fields.to_vec());
         let task = tokio::spawn(async move {
@@ -107,15 +107,15 @@ impl Machines {
         });
         let began = Instant::now();
         match tokio::time::timeout_at(until, task).await {
-            Ok(heard) => heard.unwrap_or_else(|error| Err(Trouble::Unanswered(error.to_string()))),
-            Err(_) => Err(Trouble::Late {
+            Ok(heard) => heard.unwrap_or_else(|error| Err(ApiError::Unanswered(error.to_string()))),
+            Err(_) => Err(ApiError::Late {
                 waited: began.elapsed(),
                 what: "the clone was asked for, without an answer".into(),
             }),
         }
     }
 
-    async fn start(&self, id: u32, wish: &Wish<'_>, keys: &str, until: Instant) -> Result<(), Trouble> {
+    async fn start(&self, id: u32, wish: &MachineRequest<'_>, keys: &str, until: Instant) -> Result<(), ApiError> {
         if self.unlocked(id, &wish.mark.lease, until).await?.is_none() {
             let message = format!("the machine {id} was deleted, or changed by others, before it was started");
             let fault = Fault::new(FaultKind::Infrastructure, "lian::proxmox::lost", message)
@@ -143,7 +143,7 @@ impl Machines {
     }
 
     /// A machine's address and its sshd's public key, as its guest agent tells them once its first boot is over.
-    pub(super) async fn ready(&self, id: u32, until: Instant) -> Result<(IpAddr, String), Trouble> {
+    pub(super) async fn ready(&self, id: u32, until: Instant) -> Result<(IpAddr, String), ApiError> {
         self.told(id, "agent/file-read", Some(BOOTED), until, |file| Some(text(file).to_owned())).await?;
         let address = self.told(id, "agent/network-get-interfaces", None, until, address).await?;
         let key = self.told(id, "agent/file-read", Some(HOST_KEY), until, |file| host_key(text(file))).await?;
@@ -158,20 +158,20 @@ impl Machines {
         file: Option<&str>,
         until: Instant,
         read: impl Fn(&Value) -> Option<T>,
-    ) -> Result<T, Trouble> {
+    ) -> Result<T, ApiError> {
         let path = Self::path(id, &format!("/{command}"));
         let fields: Vec<(&str, String)> = file.map(|file| ("file", file.to_owned())).into_iter().collect();
-        let mut pace = Pace::of_polls(until);
+        let mut pace = Backoff::of_polls(until);
         loop {
             let said = match self.api.once(&Method::GET, &path, &fields, until).await {
                 Ok(answer) => match read(&answer) {
                     Some(told) => return Ok(told),
                     None => "it does not tell yet".to_owned(),
                 },
-                Err(Trouble::Refused { status, message, .. }) if status >= 500 && !message.contains(FORBIDDEN) => {
+                Err(ApiError::Refused { status, message, .. }) if status >= 500 && !message.contains(FORBIDDEN) => {
                     message
                 }
-                Err(Trouble::Unanswered(text)) => text,
+                Err(ApiError::Unanswered(text)) => text,
                 Err(trouble) => return Err(trouble),
             };
             let asked = file.unwrap_or(command);

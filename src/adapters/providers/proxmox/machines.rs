@@ -1,4 +1,4 @@
-//! The node's virtual machines, and which of them are whose. Refuses: touching one that does not carry every mark of ours.
+//! The node's virtual machines, and which of them are whose. Not responsible for: touching one that does not carry every mark of ours.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,10 +7,10 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::api::{Api, Pace};
+use super::api::{Api, Backoff};
+use super::api_error::ApiError;
 use super::mark::{self, Mark, TAG};
 use super::token::Token;
-use super::trouble::Trouble;
 use crate::adapters::providers::clock::now;
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, ProxmoxSettings};
@@ -96,7 +96,7 @@ impl Machines {
     }
 
     /// Every machine that the token may see.
-    async fn list(&self, until: Instant) -> Result<Vec<Listed>, Trouble> {
+    async fn list(&self, until: Instant) -> Result<Vec<Listed>, ApiError> {
         let list = self.api.call(Method::GET, "qemu", &[], until).await?;
         let listed = |vm: &Value| {
             let id = u32::try_from(number(&vm["vmid"])).ok()?;
@@ -108,7 +108,7 @@ impl Machines {
     }
 
     /// A machine's configuration; `None` where there is no such machine.
-    pub(super) async fn config(&self, id: u32, until: Instant) -> Result<Option<Config>, Trouble> {
+    pub(super) async fn config(&self, id: u32, until: Instant) -> Result<Option<Config>, ApiError> {
         let config = match self.api.call(Method::GET, &Self::path(id, "/config"), &[], until).await {
             Ok(config) => config,
             Err(trouble) if trouble.is_gone() => return Ok(None),
@@ -131,7 +131,7 @@ impl Machines {
 
     /// The mark of a machine that lian-build made, whoever asked for it: name, description and tags all say so. A clone
     /// that was never configured has its template's tags still.
-    async fn mark(&self, config: &Config, until: Instant) -> Result<Option<Mark>, Trouble> {
+    async fn mark(&self, config: &Config, until: Instant) -> Result<Option<Mark>, ApiError> {
         let Some(mark) = config.mark.clone().filter(|mark| mark.name() == config.name && !config.template) else {
             return Ok(None);
         };
@@ -148,13 +148,13 @@ impl Machines {
     }
 
     /// Whether a machine is this lease's, and ours: our own, or one whose time is over.
-    async fn is_ours(&self, config: &Config, lease: &LeaseId, until: Instant) -> Result<bool, Trouble> {
+    async fn is_ours(&self, config: &Config, lease: &LeaseId, until: Instant) -> Result<bool, ApiError> {
         let mark = self.mark(config, until).await?.filter(|mark| mark.lease == *lease);
         Ok(mark.is_some_and(|mark| mark.owner == self.owner || mark.expires <= now()))
     }
 
     /// The machines of a lease. One whose name was changed is found by its tags, or by its id.
-    pub(super) async fn of(&self, lease: &LeaseId, until: Instant) -> Result<Found, Trouble> {
+    pub(super) async fn of(&self, lease: &LeaseId, until: Instant) -> Result<Found, ApiError> {
         let mut found = Found::default();
         let ids = mark::ids(self.ids, self.template, lease);
         for vm in self.list(until).await? {
@@ -176,7 +176,7 @@ impl Machines {
     }
 
     /// Everything that carries lian-build's mark.
-    pub(super) async fn marked(&self, until: Instant) -> Result<Vec<(u32, Mark)>, Trouble> {
+    pub(super) async fn marked(&self, until: Instant) -> Result<Vec<(u32, Mark)>, ApiError> {
         let mut marked = Vec::new();
         for vm in self.list(until).await? {
             if vm.tags.iter().any(|tag| tag == TAG) || vm.name.starts_with("lian-") {
@@ -189,7 +189,7 @@ impl Machines {
 
     /// Waits for clones of the template that are under way: until one is done its machine has no name, and cannot even be
     /// seen where rights come with the pool.
-    pub(super) async fn settle(&self, until: Instant) -> Result<(), Trouble> {
+    pub(super) async fn settle(&self, until: Instant) -> Result<(), ApiError> {
         let fields = [("source", "active".to_owned()), ("typefilter", "qmclone".to_owned())];
         let tasks = self.api.call(Method::GET, "tasks", &fields, until).await?;
         let template = self.template.to_string();
@@ -197,7 +197,7 @@ impl Machines {
         for task in tasks.as_array().into_iter().flatten().filter(ours).filter_map(|task| task["upid"].as_str()) {
             match self.api.ended(task, until).await {
                 // How it ended is for those to know who asked for it.
-                Ok(()) | Err(Trouble::Failed { .. }) => {}
+                Ok(()) | Err(ApiError::Failed { .. }) => {}
                 Err(trouble) => return Err(trouble),
             }
         }
@@ -205,8 +205,8 @@ impl Machines {
     }
 
     /// Waits until nothing works on a machine; says whether it is still there, and this lease's.
-    pub(super) async fn unlocked(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<Option<Config>, Trouble> {
-        let mut pace = Pace::of_polls(until);
+    pub(super) async fn unlocked(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<Option<Config>, ApiError> {
+        let mut pace = Backoff::of_polls(until);
         loop {
             let Some(config) = self.config(id, until).await? else { return Ok(None) };
             if !self.is_ours(&config, lease, until).await? {
@@ -218,15 +218,15 @@ impl Machines {
     }
 
     /// Whether a machine runs.
-    pub(super) async fn is_running(&self, id: u32, until: Instant) -> Result<bool, Trouble> {
+    pub(super) async fn is_running(&self, id: u32, until: Instant) -> Result<bool, ApiError> {
         let status = self.api.call(Method::GET, &Self::path(id, "/status/current"), &[], until).await?;
         Ok(status["status"] == "running")
     }
 
     /// Stops and deletes a machine, with its disks; looks before each step whether it is still the one.
-    pub(super) async fn destroy(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<(), Trouble> {
+    pub(super) async fn destroy(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<(), ApiError> {
         let purge = [("purge", "1".to_owned()), ("destroy-unreferenced-disks", "1".to_owned())];
-        let mut pace = Pace::of_polls(until);
+        let mut pace = Backoff::of_polls(until);
         while self.unlocked(id, lease, until).await?.is_some() {
             let done = match self.is_running(id, until).await {
                 Ok(true) => self.api.work(Method::POST, &Self::path(id, "/status/stop"), &[], until).await,

@@ -1,4 +1,4 @@
-//! What tells our machines from everybody else's: name, tags, description and id. Refuses: asking the API.
+//! What tells our machines from everybody else's: name, tags, description and id. Not responsible for: asking the API.
 
 use std::fmt::Write as _;
 

@@ -1,13 +1,13 @@
-//! Virtual machines of a Proxmox VE node, cloned from a template for one lease each. Refuses: preparing the template
+//! Virtual machines of a Proxmox VE node, cloned from a template for one lease each. Not responsible for: preparing the template
 //! (`docs/providers/proxmox.md`), and touching a machine that does not carry every mark of ours.
 
 mod api;
+mod api_error;
 mod boot;
 mod machines;
 mod mark;
 mod tls;
 mod token;
-mod trouble;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -19,12 +19,12 @@ use crate::adapters::providers::clock::now;
 use crate::adapters::providers::keys::{self, Pair};
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease, Reach, SshTarget};
-use boot::Wish;
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
+use api_error::ApiError;
+use boot::MachineRequest;
 use machines::Machines;
 use mark::Mark;
 pub use token::Token;
-use trouble::Trouble;
 
 /// Processors and GB of the sizes, smallest first.
 const SIZES: [(u32, u32); 4] = [(2, 4), (4, 8), (8, 16), (16, 32)];
@@ -87,7 +87,7 @@ impl Proxmox {
         })
     }
 
-    async fn obtain(&self, request: &AcquireRequest) -> Result<Lease, Trouble> {
+    async fn obtain(&self, request: &AcquireRequest) -> Result<Lease, ApiError> {
         let (until, ready_by) = (Instant::now() + self.boot_timeout, Some(now().plus(self.boot_timeout)));
         let offer = self.size(request)?;
         let (identity, key) = match &request.authorized_key {
@@ -104,15 +104,15 @@ impl Proxmox {
             expires: request.expires,
             created: Some(now()),
         };
-        let wish = Wish { mark, offer: &offer, key: &key };
+        let wish = MachineRequest { mark, offer: &offer, key: &key };
         let id = self.machines.running(&wish, &self.settings, until).await?;
         let (address, host_key) = self.machines.ready(id, until).await?;
         let (address, port, user) = (address.to_string(), 22, "root".to_owned());
-        let reach = Reach::Ssh(SshTarget { address, port, user, host_key, identity });
+        let reach = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
         Ok(Lease { id: request.lease.clone(), offer, reach, ready_by })
     }
 
-    async fn give_back(&self, lease: &LeaseId) -> Result<(), Trouble> {
+    async fn give_back(&self, lease: &LeaseId) -> Result<(), ApiError> {
         let until = Instant::now() + RELEASE;
         // What was asked for and not yet answered would come after us.
         let answered = self.machines.under_way(lease);

@@ -1,4 +1,4 @@
-//! Whom the API's client trusts: one certificate by its fingerprint, or what one CA signed. Refuses: everything else, the
+//! Whom the API's client trusts: one certificate by its fingerprint, or what one CA signed. Not responsible for: everything else, the
 //! system's CAs and any first use among it.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The secret that the API is asked with. Refuses: showing it; and storing it.
+//! The secret that the API is asked with. Not responsible for: showing it; and storing it.
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Where a registry is: `host[:port][/prefix]`. Refuses: addresses that BuildKit would read as another place.
+//! Where a registry is: `host[:port][/prefix]`. Not responsible for: addresses that BuildKit would read as another place.
 
 use crate::domain::model::RegistrySettings;
 use crate::domain::ports::PushTarget;

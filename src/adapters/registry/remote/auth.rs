@@ -1,5 +1,5 @@
 //! What a registry wants to see before it answers: nothing, the login itself, or a token that its token server gives for
-//! it. Refuses: sending a login where there is no TLS, unless the registry itself has none.
+//! it. Not responsible for: sending a login where there is no TLS, unless the registry itself has none.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::super::credentials::{self, Login};
-use super::fault::{Broken, Faults};
+use super::api_error::{ApiError, Faults};
 use super::wire::{LIMIT, pause_asked};
 
 /// A token that says nothing of its life lives so long, as the token specification has it.
@@ -68,7 +68,7 @@ impl Auth {
     }
 
     /// What goes along with a request, as far as the registry has said what it wants.
-    pub(super) async fn header(&self, scope: Scope<'_>) -> Result<Option<HeaderValue>, Broken> {
+    pub(super) async fn header(&self, scope: Scope<'_>) -> Result<Option<HeaderValue>, ApiError> {
         let scheme = self.known().scheme.clone();
         match scheme {
             None => Ok(None),
@@ -110,7 +110,7 @@ impl Auth {
     }
 
     /// A refusal that nothing helps against.
-    pub(super) async fn unauthorized(&self, repository: &str) -> Broken {
+    pub(super) async fn unauthorized(&self, repository: &str) -> ApiError {
         let had_login = *self.login().await != Login::Anonymous;
         self.faults.unauthorized(repository, had_login).into()
     }
@@ -135,7 +135,7 @@ impl Auth {
         service: Option<&str>,
         wanted: &[String],
         repository: &str,
-    ) -> Result<(HeaderValue, Duration), Broken> {
+    ) -> Result<(HeaderValue, Duration), ApiError> {
         let login = self.login().await;
         let mut url = self.realm(realm, login)?;
         let fields = service.map(|service| ("service", service)).into_iter();
@@ -162,8 +162,8 @@ impl Auth {
             }
         };
         let sent = tokio::time::timeout(LIMIT, request.send()).await;
-        let sent = sent.map_err(|_| Broken::passing(self.faults.silent("its token server does not answer"), None))?;
-        let response = sent.map_err(|error| Broken::passing(self.faults.unreachable(error), None))?;
+        let sent = sent.map_err(|_| ApiError::passing(self.faults.silent("its token server does not answer"), None))?;
+        let response = sent.map_err(|error| ApiError::passing(self.faults.unreachable(error), None))?;
         let (status, after) = (response.status(), pause_asked(response.headers()));
         match status {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
@@ -171,15 +171,15 @@ impl Auth {
             }
             status if !status.is_success() => {
                 let passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-                return Err(Broken { error: self.faults.answered(repository, status, b""), passing, after });
+                return Err(ApiError { error: self.faults.answered(repository, status, b""), passing, after });
             }
             _ => {}
         }
         let read = tokio::time::timeout(LIMIT, response.json::<Token>()).await.ok().and_then(Result::ok);
         let odd = || self.faults.told("has a token server that gives no token", "see the registry's own log");
-        let Token { token, access_token, expires_in } = read.ok_or_else(|| Broken::from(odd()))?;
+        let Token { token, access_token, expires_in } = read.ok_or_else(|| ApiError::from(odd()))?;
         let token = if token.is_empty() { access_token } else { token };
-        let mut header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| Broken::from(odd()))?;
+        let mut header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ApiError::from(odd()))?;
         header.set_sensitive(true);
         // A tenth less: a token must not die on its way.
         let life = expires_in.map_or(LIFE, Duration::from_secs).mul_f32(0.9);
@@ -187,10 +187,10 @@ impl Auth {
     }
 
     /// The token server's address, if the login may go there.
-    fn realm(&self, realm: &str, login: &Login) -> Result<Url, Broken> {
+    fn realm(&self, realm: &str, login: &Login) -> Result<Url, ApiError> {
         let url = Url::parse(realm).ok().filter(|url| url.scheme() == "https" || url.scheme() == "http");
         let url = url.ok_or_else(|| {
-            Broken::from(self.faults.told("names no token server that could be asked", "see the registry's own log"))
+            ApiError::from(self.faults.told("names no token server that could be asked", "see the registry's own log"))
         })?;
         if url.scheme() == "http" && !self.open && *login != Login::Anonymous {
             let what = format!("wants the login sent to {realm} without TLS");

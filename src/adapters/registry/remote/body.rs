@@ -1,4 +1,4 @@
-//! A file as the body of a request, read as it is sent. Refuses: holding it whole in memory.
+//! A file as the body of a request, read as it is sent. Not responsible for: holding it whole in memory.
 
 use std::fs::File;
 use std::io::{self, Read as _};

@@ -1,10 +1,10 @@
 //! An OCI registry, by its address, as an image store. What a registry has no notion of is kept in a folder of this
-//! machine: claims, and staging. Refuses: collecting, which is the registry's own business.
+//! machine: claims, and staging. Not responsible for: collecting, which is the registry's own business.
 
 mod address;
+mod api_error;
 mod auth;
 mod body;
-mod fault;
 mod promote;
 mod pull;
 mod push;

@@ -1,6 +1,6 @@
 //! Promotion to a registry: blobs, then manifests by digest, read back, then tags, each a PUT of the same bytes. The tag of
 //! the key says that all else is there, so it comes after the record and the artifacts; `latest` comes last. Whatever ends
-//! the process in between, no tag points to half an image. Refuses: moving a tag to what was not read back.
+//! the process in between, no tag points to half an image. Not responsible for: moving a tag to what was not read back.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Reading from a registry: manifests and small blobs, each held against its digest. Refuses: layers, which only BuildKit
+//! Reading from a registry: manifests and small blobs, each held against its digest. Not responsible for: layers, which only BuildKit
 //! reads.
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Writing to a registry: blobs that it lacks, and manifests byte for byte. Refuses: the order of things (`promote` knows).
+//! Writing to a registry: blobs that it lacks, and manifests byte for byte. Not responsible for: the order of things (`promote` knows).
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use reqwest::header::LOCATION;
 use reqwest::{Method, StatusCode};
 
 use super::super::descriptor::Descriptor;
+use super::api_error::ApiError;
 use super::auth::Scope;
-use super::fault::Broken;
 use super::pull::Sealed;
 use super::wire::{Call, Payload, Wire, retried};
 use crate::domain::base::Digest;
@@ -52,7 +52,7 @@ impl Wire {
         from: Option<&str>,
         blob: &Descriptor,
         source: Source<'_>,
-    ) -> Result<(), Broken> {
+    ) -> Result<(), ApiError> {
         let scope = Scope { repository, beside: from };
         let mut url = self.url(repository, "blobs/uploads/");
         if let Some(from) = from {

@@ -1,4 +1,4 @@
-//! Requests to a registry: with whatever it wants to see, and again where it stumbles. Refuses: knowing what they are for.
+//! Requests to a registry: with whatever it wants to see, and again where it stumbles. Not responsible for: knowing what they are for.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,9 +11,9 @@ use reqwest::{Client, Method, Response, StatusCode, Url};
 use super::super::files::failed;
 use super::super::resolve::is_local;
 use super::address::Address;
+use super::api_error::{ApiError, Faults};
 use super::auth::{Auth, Scope};
 use super::body::FileBody;
-use super::fault::{Broken, Faults};
 use crate::domain::ports::ImageStoreError;
 
 /// How often a request is tried.
@@ -131,7 +131,7 @@ impl Wire {
     }
 
     /// One try, or two where the registry first had to say what it wants to see.
-    pub(super) async fn ask(&self, call: &Call<'_>) -> Result<Response, Broken> {
+    pub(super) async fn ask(&self, call: &Call<'_>) -> Result<Response, ApiError> {
         // Nobody but the registry itself gets to see a login or a token.
         let own = call.url.origin() == self.base.origin();
         let mut asked = false;
@@ -149,13 +149,13 @@ impl Wire {
             }
             if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
                 let body = self.body(&mut response, REFUSAL_BYTES).await.unwrap_or_default();
-                return Err(Broken::passing(self.faults.answered(call.scope.repository, status, &body), after));
+                return Err(ApiError::passing(self.faults.answered(call.scope.repository, status, &body), after));
             }
             return Ok(response);
         }
     }
 
-    async fn execute(&self, call: &Call<'_>, header: Option<HeaderValue>) -> Result<Response, Broken> {
+    async fn execute(&self, call: &Call<'_>, header: Option<HeaderValue>) -> Result<Response, ApiError> {
         let mut request = self.client.request(call.method.clone(), call.url.clone());
         if let Some(accept) = call.accept {
             request = request.header(ACCEPT, accept);
@@ -179,19 +179,19 @@ impl Wire {
         let answer = tokio::select! {
             answer = request.send() => answer,
             () = stalled(sent.as_ref().map(|(sent, size)| (&**sent, *size))) => {
-                return Err(Broken::passing(self.faults.silent("it does not go on"), None));
+                return Err(ApiError::passing(self.faults.silent("it does not go on"), None));
             }
         };
-        answer.map_err(|error| Broken::passing(self.faults.unreachable(error), None))
+        answer.map_err(|error| ApiError::passing(self.faults.unreachable(error), None))
     }
 
     /// The answer's content; of one that is too long, a little more than so much.
-    async fn body(&self, response: &mut Response, most: usize) -> Result<Vec<u8>, Broken> {
+    async fn body(&self, response: &mut Response, most: usize) -> Result<Vec<u8>, ApiError> {
         let mut body = Vec::new();
         while body.len() <= most {
             let chunk = tokio::time::timeout(LIMIT, response.chunk()).await;
-            let chunk = chunk.map_err(|_| Broken::passing(self.faults.silent("it stopped in mid-answer"), None))?;
-            match chunk.map_err(|error| Broken::passing(self.faults.unreachable(error), None))? {
+            let chunk = chunk.map_err(|_| ApiError::passing(self.faults.silent("it stopped in mid-answer"), None))?;
+            match chunk.map_err(|error| ApiError::passing(self.faults.unreachable(error), None))? {
                 Some(chunk) => body.extend_from_slice(&chunk),
                 None => break,
             }
@@ -217,7 +217,7 @@ async fn stalled(upload: Option<(&AtomicU64, u64)>) {
 }
 
 /// Does something again, after ever longer pauses, while what is wrong may pass.
-pub(super) async fn retried<T>(work: impl AsyncFn() -> Result<T, Broken>) -> Result<T, ImageStoreError> {
+pub(super) async fn retried<T>(work: impl AsyncFn() -> Result<T, ApiError>) -> Result<T, ImageStoreError> {
     let mut pause = PAUSE;
     for _ in 1..ATTEMPTS {
         match work().await {

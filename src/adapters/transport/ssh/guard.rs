@@ -1,5 +1,5 @@
 //! What holds a runner for one connection: a process there that has its lock, hears a heartbeat, and cleans up when that
-//! ends. Refuses: choosing runners.
+//! ends. Not responsible for: choosing runners.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A connection to one runner: commands, forwarded sockets. Refuses: what they are for.
+//! A connection to one runner: commands, forwarded sockets. Not responsible for: what they are for.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

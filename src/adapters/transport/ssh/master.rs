@@ -1,4 +1,4 @@
-//! The `ssh` process that holds the connection. Refuses: asking a person anything, and trusting a host on first use.
+//! The `ssh` process that holds the connection. Not responsible for: asking a person anything, and trusting a host on first use.
 
 use std::path::Path;
 use std::process::Stdio;

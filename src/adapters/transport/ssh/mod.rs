@@ -1,5 +1,5 @@
-//! Floor 5: a runner over SSH. One master connection a runner, as a child that dies with this process: no link outlives
-//! its run. Refuses: renting runners, and knowing what is built on them.
+//! A runner over SSH. One master connection a runner, as a child that dies with this process: no link outlives
+//! its run. Not responsible for: renting runners, and knowing what is built on them.
 
 mod guard;
 mod link;

@@ -1,4 +1,4 @@
-//! Waiting until a runner can build. Refuses: making it so (its first boot does).
+//! Waiting until a runner can build. Not responsible for: making it so (its first boot does).
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Bringing files to a runner: a context by rsync, small private files over the connection itself. Refuses: choosing them.
+//! Bringing files to a runner: a context by rsync, small private files over the connection itself. Not responsible for: choosing them.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;

@@ -1,4 +1,4 @@
-//! Asks a runner what its kernel counted. Refuses: judging it.
+//! Asks a runner what its kernel counted. Not responsible for: judging it.
 
 use async_trait::async_trait;
 

@@ -1,4 +1,4 @@
-//! The API's endpoints. Refuses: everything else, with 404.
+//! The API's endpoints. Not responsible for: everything else, with 404.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! `POST /servers`: everything that the API checks, and the machine. Refuses: `datacenter`, and fields that it never heard of.
+//! `POST /servers`: everything that the API checks, and the machine. Not responsible for: `datacenter`, and fields that it never heard of.
 
 use std::net::Ipv6Addr;
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! What goes wrong on demand. Refuses: chance that cannot be repeated.
+//! What goes wrong on demand. Not responsible for: chance that cannot be repeated.
 
 /// A fault that waits for its request.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! What the fake sells. Refuses: prices as numbers: the API writes them as text.
+//! What the fake sells. Not responsible for: prices as numbers: the API writes them as text.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! A Hetzner Cloud project on 127.0.0.1, stricter than the real one, whose servers are real machines. Refuses: knowing who
+//! A Hetzner Cloud project on 127.0.0.1, stricter than the real one, whose servers are real machines. Not responsible for: knowing who
 //! asks it.
 
 mod api;

@@ -1,4 +1,4 @@
-//! What the API takes for a name, a label, a selector. Refuses: what the real one refuses, and a little more.
+//! What the API takes for a name, a label, a selector. Not responsible for: what the real one refuses, and a little more.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;

@@ -1,4 +1,4 @@
-//! HTTP around the API: tokens, budgets, faults, the log. Refuses: knowing what is asked.
+//! HTTP around the API: tokens, budgets, faults, the log. Not responsible for: knowing what is asked.
 
 use std::sync::Arc;
 use std::sync::mpsc::Sender;

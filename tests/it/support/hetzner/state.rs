@@ -1,4 +1,4 @@
-//! What the project holds, and how it is written as JSON. Refuses: names that are taken.
+//! What the project holds, and how it is written as JSON. Not responsible for: names that are taken.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! Machines that are addresses only. Refuses: two of one name.
+//! Machines that are addresses only. Not responsible for: two of one name.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Condvar, Mutex};

@@ -1,4 +1,4 @@
-//! The guest agent: silent at first, and at first telling what is not true yet. Refuses: commands beyond two.
+//! The guest agent: silent at first, and at first telling what is not true yet. Not responsible for: commands beyond two.
 
 use serde_json::{Value, json};
 

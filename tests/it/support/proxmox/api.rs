@@ -1,4 +1,4 @@
-//! The API over HTTP, as strict as the real one: rights, parameters, locks and tasks. Refuses: what the provider does not
+//! The API over HTTP, as strict as the real one: rights, parameters, locks and tasks. Not responsible for: what the provider does not
 //! ask for, with 501.
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A Proxmox VE node in this process: its API over TLS, with machines that somebody else boots. Refuses: being kinder than
+//! A Proxmox VE node in this process: its API over TLS, with machines that somebody else boots. Not responsible for: being kinder than
 //! the real one.
 
 mod agent;

@@ -1,4 +1,4 @@
-//! What a node knows: machines, tasks, and what is to go wrong. Refuses: HTTP.
+//! What a node knows: machines, tasks, and what is to go wrong. Not responsible for: HTTP.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};

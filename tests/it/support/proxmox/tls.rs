@@ -1,4 +1,4 @@
-//! TLS for the fake: certificates as a node has them, and connections that can be cut. Refuses: HTTP.
+//! TLS for the fake: certificates as a node has them, and connections that can be cut. Not responsible for: HTTP.
 
 use std::io;
 use std::net::SocketAddr;

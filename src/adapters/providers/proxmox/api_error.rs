@@ -1,4 +1,4 @@
-//! The ways in which the API does not do what it was asked, and which of them pass. Refuses: asking again.
+//! The ways in which the API does not do what it was asked, and which of them pass. Not responsible for: asking again.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use crate::domain::model::{Fault, FaultKind};
 
 /// Why something was not done.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum ApiError {
     /// The peer is not the one that is pinned; nothing was sent to it.
     Untrusted(String),
     /// No whole answer came: the work may have been done.
@@ -22,13 +22,13 @@ pub(super) enum Trouble {
     Fault(Fault),
 }
 
-impl From<Fault> for Trouble {
+impl From<Fault> for ApiError {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
     }
 }
 
-impl Trouble {
+impl ApiError {
     fn text(&self) -> &str {
         match self {
             Self::Refused { message: text, .. } | Self::Failed { exit: text, .. } => text,
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_machine_is_gone_where_its_configuration_is_and_not_where_a_disk_is() {
-        let failed = |exit: &str| Trouble::Failed { task: "UPID:x".into(), exit: exit.into() }.is_gone();
+        let failed = |exit: &str| ApiError::Failed { task: "UPID:x".into(), exit: exit.into() }.is_gone();
         assert!(failed("Configuration file 'nodes/pve/qemu-server/5000.conf' does not exist"));
         for other in ["storage 'nfs' does not exist", "volume 'local:5000/vm-5000-disk-0.qcow2' does not exist", ""] {
             assert!(!failed(other), "{other}");

@@ -1,5 +1,5 @@
 //! A runner that builds by itself: the context travels to its /workspace, buildctl runs there, the image goes to a registry.
-//! Refuses: keeping anything secret there longer than a build.
+//! Not responsible for: keeping anything secret there longer than a build.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::adapters::buildkit::BuildctlThere;
+use crate::adapters::buildkit::RemoteBuildctl;
 use crate::adapters::context::{Reader, raw_name};
 use crate::adapters::registry::scoped_config;
 use crate::adapters::transport::ssh::{DISK, Link, PRIVATE, WORKSPACE};
@@ -24,11 +24,11 @@ const MANIFEST_MOST: u64 = 16 << 20;
 
 /// A runner with a context of its own.
 #[derive(Clone)]
-pub struct Travelling {
+pub struct RemoteBuildRunner {
     /// The connection.
     pub link: Arc<Link>,
     /// Builds there.
-    pub there: BuildctlThere,
+    pub there: RemoteBuildctl,
     /// Verifies from here, over the same connection: nothing but small Dockerfiles travels for it.
     pub session: Arc<dyn Builder>,
     /// Contexts lie inside it.
@@ -36,14 +36,14 @@ pub struct Travelling {
 }
 
 #[async_trait]
-impl Counters for Travelling {
+impl Counters for RemoteBuildRunner {
     async fn usage(&self) -> Result<Usage, Fault> {
         self.link.usage().await
     }
 }
 
 #[async_trait]
-impl Runner for Travelling {
+impl Runner for RemoteBuildRunner {
     /// Exactly the files that the build would see.
     async fn sync(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<(), Fault> {
         let (root, context, dockerfile) =
@@ -70,7 +70,7 @@ impl Runner for Travelling {
 }
 
 #[async_trait]
-impl Builder for Travelling {
+impl Builder for RemoteBuildRunner {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
         let passing = ["secrets", "docker", "dockerfile"].map(|folder| format!("{PRIVATE}/{folder}"));
         let built = match self.moved(request).await {
@@ -94,7 +94,7 @@ impl Builder for Travelling {
     }
 }
 
-impl Travelling {
+impl RemoteBuildRunner {
     /// The request with the runner's paths, everything that it names brought.
     async fn moved(&self, request: &BuildRequest) -> Result<BuildRequest, Fault> {
         let mut there = BuildRequest { context: WORKSPACE.into(), ..request.clone() };

@@ -1,5 +1,5 @@
 //! Asks fixed hosts whether somebody on another machine has them, and keeps the connection for who reaches the host next.
-//! Refuses: taking hosts (see `reach`).
+//! Not responsible for: taking hosts (see `reach`).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::adapters::providers::{Vacancy, Vacant};
+use crate::adapters::providers::{Availability, HostProbe};
 use crate::adapters::transport::ssh::Link;
 use crate::domain::ports::SshTarget;
 
@@ -33,20 +33,20 @@ fn name(target: &SshTarget) -> String {
 }
 
 #[async_trait]
-impl Vacancy for Connections {
-    async fn of(&self, target: &SshTarget) -> Vacant {
+impl HostProbe for Connections {
+    async fn of(&self, target: &SshTarget) -> Availability {
         let asked = async {
             let link = Link::connect(target, "host", PATIENCE / 2, Duration::ZERO).await.ok()?;
             let taken = link.is_taken().await.ok()?;
             Some((link, taken))
         };
         match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Some((_, true))) => Vacant::No,
+            Ok(Some((_, true))) => Availability::No,
             Ok(Some((link, false))) => {
                 self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(name(target), link);
-                Vacant::Yes
+                Availability::Yes
             }
-            Ok(None) | Err(_) => Vacant::Unknown,
+            Ok(None) | Err(_) => Availability::Unknown,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Reaches runners: this host's daemon, a daemon at an address, a host over SSH. Refuses: renting them (see `rent`).
+//! Reaches runners: this host's daemon, a daemon at an address, a host over SSH. Not responsible for: provider_context them (see `rent`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,18 +8,19 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
+use super::host_probe::Connections;
 use super::on_demand::{OnDemand, unavailable};
-use super::travel::Travelling;
-use super::vacancy::Connections;
-use crate::adapters::buildkit::{self, Binaries, Buildctl, BuildctlThere, on_runner};
+use super::remote_build_runner::RemoteBuildRunner;
+use crate::adapters::buildkit::{self, Binaries, Buildctl, RemoteBuildctl, on_runner};
 use crate::adapters::providers::Container;
 use crate::adapters::transport::ssh::{DAEMON_SOCKET, Link, PRIVATE};
-use crate::app::config::Settings;
+use crate::app::config::Config;
 use crate::app::images;
 use crate::domain::base::Digest;
 use crate::domain::model::{ComputeProvider, ContextTransfer, Fault, FaultKind};
 use crate::domain::ports::{
-    BuildRequest, BuildSink, Builder, Built, Counters, Lease, Reach, Runner, Runners, SshTarget, Usage, VerifyRequest,
+    BuildRequest, BuildSink, Builder, Built, Counters, Endpoint, Lease, Runner, RunnerConnector, SshTarget, Usage,
+    VerifyRequest,
 };
 
 /// A fixed host that does not accept the key at once never will; this is for its sshd being just started.
@@ -30,7 +31,7 @@ const POOL_LOGIN: Duration = Duration::from_secs(30);
 const GRACE: Duration = Duration::from_secs(5);
 
 /// Reaches whatever a provider grants.
-pub struct Reached {
+pub struct Connector {
     here: Arc<dyn Builder>,
     connections: Arc<Connections>,
     boot_timeout: Duration,
@@ -40,9 +41,9 @@ pub struct Reached {
     binaries: OnceCell<Binaries>,
 }
 
-impl Reached {
+impl Connector {
     /// As the settings say, going on with connections that stand.
-    pub fn new(settings: &Settings, connections: Arc<Connections>) -> Self {
+    pub fn new(settings: &Config, connections: Arc<Connections>) -> Self {
         let runners = &settings.workflow.runners;
         Self {
             here: Arc::new(OnDemand::new(images::http_registries(settings))),
@@ -74,7 +75,7 @@ impl Reached {
         };
         let counters = Arc::clone(&container) as Arc<dyn Counters>;
         let builder = Buildctl::new(&binaries, container.address()).with_counters(Arc::clone(&counters));
-        Ok(Arc::new(InPlace { builder: Arc::new(builder), counters: Some(counters) }))
+        Ok(Arc::new(LocalRunner { builder: Arc::new(builder), counters: Some(counters) }))
     }
 
     /// Connects, waits until it can build, and takes it: all within the boot timeout, whatever hangs there.
@@ -123,25 +124,25 @@ impl Reached {
         let counters: Arc<dyn Counters> = Arc::clone(&link) as Arc<dyn Counters>;
         let buildctl = Buildctl::new(self.binaries().await?, format!("unix://{}", socket.display()));
         let inner = buildctl.with_counters(Arc::clone(&counters));
-        let session = Arc::new(OverLink { inner, link: Arc::clone(&link) });
+        let session = Arc::new(TunnelledBuilder { inner, link: Arc::clone(&link) });
         Ok(match self.transfer {
-            ContextTransfer::Session => Arc::new(InPlace { builder: session, counters: Some(counters) }),
+            ContextTransfer::Session => Arc::new(LocalRunner { builder: session, counters: Some(counters) }),
             ContextTransfer::Rsync => {
                 let address = format!("unix://{DAEMON_SOCKET}");
-                let there = BuildctlThere::new(link.ssh(), &address, PRIVATE, counters);
-                Arc::new(Travelling { link, there, session, project_root: self.project_root.clone() })
+                let there = RemoteBuildctl::new(link.ssh(), &address, PRIVATE, counters);
+                Arc::new(RemoteBuildRunner { link, there, session, project_root: self.project_root.clone() })
             }
         })
     }
 }
 
 #[async_trait]
-impl Runners for Reached {
+impl RunnerConnector for Connector {
     async fn reach(&self, lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
         match &lease.reach {
-            Reach::Here => Ok(Arc::new(InPlace { builder: Arc::clone(&self.here), counters: None })),
-            Reach::Container { name } => self.in_container(lease, Arc::new(Container::new(name))).await,
-            Reach::Ssh(target) => self.over_ssh(lease, target).await,
+            Endpoint::Here => Ok(Arc::new(LocalRunner { builder: Arc::clone(&self.here), counters: None })),
+            Endpoint::Container { name } => self.in_container(lease, Arc::new(Container::new(name))).await,
+            Endpoint::Ssh(target) => self.over_ssh(lease, target).await,
         }
     }
 }
@@ -169,14 +170,14 @@ async fn brought(container: &Container) -> Result<Binaries, Fault> {
 
 /// A daemon to which buildctl on this machine brings everything: this machine's own, one in a container, or one whose socket
 /// is forwarded here.
-struct InPlace {
+struct LocalRunner {
     builder: Arc<dyn Builder>,
     /// None where steps of several layers are counted together: they say nothing of one.
     counters: Option<Arc<dyn Counters>>,
 }
 
 #[async_trait]
-impl Runner for InPlace {
+impl Runner for LocalRunner {
     async fn sync(&self, _request: &BuildRequest, _sink: &BuildSink<'_>) -> Result<(), Fault> {
         Ok(())
     }
@@ -187,7 +188,7 @@ impl Runner for InPlace {
 }
 
 #[async_trait]
-impl Counters for InPlace {
+impl Counters for LocalRunner {
     async fn usage(&self) -> Result<Usage, Fault> {
         match &self.counters {
             Some(counters) => counters.usage().await,
@@ -201,12 +202,12 @@ impl Counters for InPlace {
 }
 
 /// A builder whose failures are looked at twice: what fails while the connection is gone, fails for that.
-struct OverLink {
+struct TunnelledBuilder {
     inner: Buildctl,
     link: Arc<Link>,
 }
 
-impl OverLink {
+impl TunnelledBuilder {
     async fn judged<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         match result {
             Err(fault) if fault.kind != FaultKind::OutOfMemory && !self.link.stands().await => {
@@ -218,7 +219,7 @@ impl OverLink {
 }
 
 #[async_trait]
-impl Builder for OverLink {
+impl Builder for TunnelledBuilder {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
         let result = self.inner.build(request, sink).await;
         self.judged(result).await

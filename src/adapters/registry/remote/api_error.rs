@@ -1,4 +1,4 @@
-//! What a registry's refusals mean to a person. Refuses: trying again (`wire` does).
+//! What a registry's refusals mean to a person. Not responsible for: trying again (`wire` does).
 
 use reqwest::StatusCode;
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use crate::domain::ports::ImageStoreError;
 
 /// A request failed.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub(super) struct ApiError {
     /// What is told when it stays so.
     pub(super) error: ImageStoreError,
     /// Whether it may pass: seconds later it could be otherwise.
@@ -17,13 +17,13 @@ pub(super) struct Broken {
     pub(super) after: Option<std::time::Duration>,
 }
 
-impl From<ImageStoreError> for Broken {
+impl From<ImageStoreError> for ApiError {
     fn from(error: ImageStoreError) -> Self {
         Self { error, passing: false, after: None }
     }
 }
 
-impl Broken {
+impl ApiError {
     /// The same, worth another try.
     pub(super) fn passing(error: ImageStoreError, after: Option<std::time::Duration>) -> Self {
         Self { error, passing: true, after }
@@ -40,11 +40,11 @@ pub(super) struct Faults {
 #[derive(Deserialize)]
 struct Envelope {
     #[serde(default)]
-    errors: Vec<Said>,
+    errors: Vec<ApiErrorEntry>,
 }
 
 #[derive(Deserialize)]
-struct Said {
+struct ApiErrorEntry {
     #[serde(default)]
     code: String,
     #[serde(default)]
@@ -86,7 +86,7 @@ impl Faults {
     /// Any other answer that is not what was hoped for.
     pub(super) fn answered(&self, repository: &str, status: StatusCode, body: &[u8]) -> ImageStoreError {
         let said = serde_json::from_slice::<Envelope>(body).ok().map(|envelope| {
-            let line = |said: Said| format!("{} {}", said.code, said.message).trim().to_owned();
+            let line = |said: ApiErrorEntry| format!("{} {}", said.code, said.message).trim().to_owned();
             envelope.errors.into_iter().map(line).collect::<Vec<_>>().join("; ")
         });
         let said = said.filter(|said| !said.is_empty()).map_or_else(String::new, |said| format!(" ({said})"));

@@ -1,4 +1,4 @@
-//! What a caller asks for, read from JSON: all faults at once. Refuses: whether there is such a machine.
+//! What a caller asks for, read from JSON: all faults at once. Not responsible for: whether there is such a machine.
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ const KEY_KINDS: [&str; 7] = [
 
 /// A sound wish for a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wish {
+pub struct LeaseRequest {
     /// For whom.
     pub workspace: String,
     /// At least so many virtual CPUs.
@@ -44,7 +44,7 @@ pub fn is_name(text: &str) -> bool {
 }
 
 /// Reads a wish.
-pub fn read_wish(body: &[u8], max_ttl_s: u64) -> Result<Wish, Problem> {
+pub fn read_wish(body: &[u8], max_ttl_s: u64) -> Result<LeaseRequest, Problem> {
     let fields = object(body)?;
     let mut faults = unknown(&fields, &FIELDS);
     let workspace = text(&fields, "workspace", &mut faults);
@@ -67,7 +67,7 @@ pub fn read_wish(body: &[u8], max_ttl_s: u64) -> Result<Wish, Problem> {
         return Err(invalid(&faults));
     }
     let narrow = |number: u64| u32::try_from(number).expect("invariant: the range was checked");
-    Ok(Wish {
+    Ok(LeaseRequest {
         workspace: workspace.to_owned(),
         cpu: narrow(cpu),
         memory_gb: narrow(memory_gb),

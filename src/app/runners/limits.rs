@@ -1,15 +1,15 @@
-//! What a run needs to know before it begins: where each step may run, and what bounds the whole. Refuses: running it.
+//! What a run needs to know before it begins: where each step may run, and what bounds the whole. Not responsible for: running it.
 
-use super::rent::Renting;
+use super::provider_context::ProviderContext;
 use crate::app::Error;
-use crate::app::config::Settings;
-use crate::app::planning::prepare::Blueprint;
-use crate::domain::life::{Limits, Place, StepSpec};
+use crate::app::config::Config;
+use crate::app::planning::prepare::PreparedPlan;
+use crate::domain::life::{Limits, Placement, StepSpec};
 use crate::domain::model::{ComputeProvider as Kind, Offer, PlannedStep, RunnerReuse, Workflow};
 
 /// How wide, and what a failure means for the rest.
 #[derive(Debug, Clone, Copy)]
-pub struct Pace {
+pub struct Concurrency {
     /// Layers at once.
     pub width: usize,
     /// Build what does not depend on a failed layer.
@@ -39,14 +39,15 @@ pub fn check_prices(workflow: &Workflow, offers: &[Offer]) -> Result<(), Error> 
 }
 
 /// The plan's steps as a run needs them.
-pub fn specs(blueprint: &Blueprint, renting: &Renting) -> Vec<StepSpec> {
+pub fn specs(prepared: &PreparedPlan, provider_context: &ProviderContext) -> Vec<StepSpec> {
     let sizes =
-        |step: &PlannedStep| blueprint.sizes.get(&step.layer).cloned().unwrap_or_else(|| vec![step.size.clone()]);
+        |step: &PlannedStep| prepared.sizes.get(&step.layer).cloned().unwrap_or_else(|| vec![step.size.clone()]);
     let place = |step: &PlannedStep| {
         // What is reused runs nowhere.
-        let job = blueprint.jobs.get(&step.layer);
-        let platform = job.map(|job| renting.place_of(&sizes(step)[0], &job.request.platform)).unwrap_or_default();
-        Place { platform, namespace: String::new() }
+        let job = prepared.jobs.get(&step.layer);
+        let platform =
+            job.map(|job| provider_context.place_of(&sizes(step)[0], &job.request.platform)).unwrap_or_default();
+        Placement { platform, namespace: String::new() }
     };
     let spec = |step: &PlannedStep| StepSpec {
         layer: step.layer.clone(),
@@ -55,20 +56,20 @@ pub fn specs(blueprint: &Blueprint, renting: &Renting) -> Vec<StepSpec> {
         place: place(step),
         sizes: sizes(step),
     };
-    blueprint.plan.steps.iter().map(spec).collect()
+    prepared.plan.steps.iter().map(spec).collect()
 }
 
 /// What bounds a run.
-pub fn limits(settings: &Settings, renting: &Renting, pace: Pace) -> Limits {
+pub fn limits(settings: &Config, provider_context: &ProviderContext, concurrency: Concurrency) -> Limits {
     let bounds = &settings.workflow.runners;
     Limits {
-        width: pace.width,
-        keep_going: pace.keep_going,
+        width: concurrency.width,
+        keep_going: concurrency.keep_going,
         packed: bounds.runner_reuse == RunnerReuse::Packed,
         max_leases: bounds.max_leases,
-        max_lifetime: renting.lifetime(settings),
-        prices: renting.prices(),
-        currency: renting.currency(),
+        max_lifetime: provider_context.lifetime(settings),
+        prices: provider_context.prices(),
+        currency: provider_context.currency(),
         max_cost_micros: bounds.max_cost.map(micros),
         ..Limits::default()
     }

@@ -1,4 +1,4 @@
-//! Where every step of a run stands, as its events tell it. Refuses: drawing, clocks.
+//! Where every step of a run stands, as its events tell it. Not responsible for: drawing, clocks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::domain::model::{
 
 /// A step of the plan.
 #[derive(Debug, Clone)]
-pub enum Standing {
+pub enum StepView {
     /// Its parents are not done, or there is no place for it.
     Waiting,
     /// Something is done about it.
@@ -73,10 +73,10 @@ pub struct Earlier {
 
 /// A run as its watchers see it.
 #[derive(Debug, Clone)]
-pub struct Board {
+pub struct RunView {
     pub plan: Plan,
     pub started: Option<Timestamp>,
-    standings: Vec<Standing>,
+    standings: Vec<StepView>,
     places: BTreeMap<LayerName, usize>,
     parents: Vec<Vec<usize>>,
     earlier: BTreeMap<LayerName, Vec<Earlier>>,
@@ -90,7 +90,7 @@ pub struct Board {
     pub ladders: BTreeMap<LayerName, Vec<String>>,
 }
 
-impl Board {
+impl RunView {
     /// Of a plan that is about to be carried out, so many layers at once.
     pub fn new(plan: Plan, width: usize) -> Self {
         let places: BTreeMap<LayerName, usize> =
@@ -104,7 +104,7 @@ impl Board {
             cost: None,
             stuck: Vec::new(),
             ladders: BTreeMap::new(),
-            standings: vec![Standing::Waiting; plan.steps.len()],
+            standings: vec![StepView::Waiting; plan.steps.len()],
             places,
             parents,
             earlier: BTreeMap::new(),
@@ -116,15 +116,15 @@ impl Board {
 
     fn run_step(&mut self, layer: &LayerName, at: Timestamp) -> Option<&mut Running> {
         let standing = self.standings.get_mut(*self.places.get(layer)?)?;
-        if matches!(standing, Standing::Waiting) {
+        if matches!(standing, StepView::Waiting) {
             let phase = "building".to_owned();
             let vertices = Vec::new();
             let running = Running { since: at, phase, runner: None, vertices, last: None, sent: None, memory: None };
-            *standing = Standing::Running(running);
+            *standing = StepView::Running(running);
         }
         match standing {
-            Standing::Running(running) => Some(running),
-            Standing::Waiting | Standing::Ended(_) => None,
+            StepView::Running(running) => Some(running),
+            StepView::Waiting | StepView::Ended(_) => None,
         }
     }
 
@@ -174,7 +174,7 @@ impl Board {
                     if end.outcome == Outcome::Failed {
                         self.failed.push(at);
                     }
-                    self.standings[at] = Standing::Ended(end.clone());
+                    self.standings[at] = StepView::Ended(end.clone());
                 }
             }
             _ => {}
@@ -183,20 +183,20 @@ impl Board {
 
     fn running_of(&self, layer: &LayerName) -> Option<&Running> {
         match self.places.get(layer).and_then(|at| self.standings.get(*at)) {
-            Some(Standing::Running(running)) => Some(running),
+            Some(StepView::Running(running)) => Some(running),
             _ => None,
         }
     }
 
-    fn standings(&self) -> impl Iterator<Item = (&PlannedStep, &Standing)> {
+    fn standings(&self) -> impl Iterator<Item = (&PlannedStep, &StepView)> {
         self.plan.steps.iter().zip(&self.standings)
     }
 
     /// Steps at work, in the plan's order.
     pub fn running(&self) -> impl Iterator<Item = (&PlannedStep, &Running)> {
         self.standings().filter_map(|(step, standing)| match standing {
-            Standing::Running(running) => Some((step, running)),
-            Standing::Waiting | Standing::Ended(_) => None,
+            StepView::Running(running) => Some((step, running)),
+            StepView::Waiting | StepView::Ended(_) => None,
         })
     }
 
@@ -205,9 +205,9 @@ impl Board {
         let waits = self
             .standings()
             .zip(&self.parents)
-            .filter(|((step, standing), _)| step.action == Action::Build && matches!(standing, Standing::Waiting));
+            .filter(|((step, standing), _)| step.action == Action::Build && matches!(standing, StepView::Waiting));
         waits.map(|((step, _), parents)| {
-            let open = parents.iter().filter(|parent| !matches!(self.standings[**parent], Standing::Ended(_)));
+            let open = parents.iter().filter(|parent| !matches!(self.standings[**parent], StepView::Ended(_)));
             (step, open.map(|parent| self.plan.steps[*parent].layer.as_str()).collect())
         })
     }
@@ -215,16 +215,16 @@ impl Board {
     /// Steps that are over.
     pub fn ends(&self) -> impl Iterator<Item = &StepEnd> {
         self.standings.iter().filter_map(|standing| match standing {
-            Standing::Ended(end) => Some(end),
-            Standing::Waiting | Standing::Running(_) => None,
+            StepView::Ended(end) => Some(end),
+            StepView::Waiting | StepView::Running(_) => None,
         })
     }
 
     /// Failed steps, in the order in which they failed.
     pub fn failed(&self) -> impl Iterator<Item = &StepEnd> {
         self.failed.iter().filter_map(|at| match &self.standings[*at] {
-            Standing::Ended(end) => Some(end),
-            Standing::Waiting | Standing::Running(_) => None,
+            StepView::Ended(end) => Some(end),
+            StepView::Waiting | StepView::Running(_) => None,
         })
     }
 
@@ -247,12 +247,12 @@ impl Board {
             .standings()
             .map(|(step, standing)| {
                 let takes = match (step.action, standing) {
-                    (Action::Reuse, _) | (_, Standing::Ended(_)) => return Todo::Done,
+                    (Action::Reuse, _) | (_, StepView::Ended(_)) => return Todo::Done,
                     (Action::Build, _) => step.estimate_ms,
                 };
                 unknown += usize::from(takes.is_none());
                 match standing {
-                    Standing::Running(running) => {
+                    StepView::Running(running) => {
                         // A build that takes longer than it used to is about to end, as far as anyone knows.
                         let spent = u64::try_from(now.since(running.since).as_millis()).unwrap_or(u64::MAX);
                         Todo::Running(takes.unwrap_or(0).saturating_sub(spent))
@@ -268,7 +268,7 @@ impl Board {
     pub fn saved(&self) -> Duration {
         let reused = self
             .standings()
-            .filter(|(_, standing)| matches!(standing, Standing::Ended(end) if end.outcome == Outcome::Reused));
+            .filter(|(_, standing)| matches!(standing, StepView::Ended(end) if end.outcome == Outcome::Reused));
         Duration::from_millis(reused.filter_map(|(step, _)| step.estimate_ms).sum())
     }
 }

@@ -1,4 +1,4 @@
-//! Wires a run's provider: which one, with what, and what it offers. Refuses: the insides of any, and reaching runners (see
+//! Wires a run's provider: which one, with what, and what it offers. Not responsible for: the insides of any, and reaching runners (see
 //! `reach`).
 
 use std::collections::BTreeMap;
@@ -7,11 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bounds;
-use super::vacancy::Connections;
+use super::host_probe::Connections;
+use super::limits;
 use crate::adapters::buildkit::data_folder;
-use crate::adapters::providers::{Docker, Inside, Local, PoolToken, Ssh, VmPool, hcloud, proxmox};
-use crate::app::config::Settings;
+use crate::adapters::providers::{DaemonOptions, Docker, Local, PoolToken, Ssh, VmPool, hcloud, proxmox};
+use crate::app::config::Config;
 use crate::app::images;
 use crate::app::planning::forecast::{self, Fleet};
 use crate::app::planning::survey::host_platform;
@@ -25,7 +25,7 @@ use crate::domain::sizing;
 
 /// Where a run's runners come from.
 #[derive(Clone)]
-pub struct Renting {
+pub struct ProviderContext {
     /// Rents them.
     pub provider: Arc<dyn ComputeProvider>,
     /// What it has.
@@ -33,12 +33,12 @@ pub struct Renting {
     /// To fixed hosts that were asked whether they are free.
     pub connections: Arc<Connections>,
     /// Which it is, with its settings: enough to give back later what a dead run left. None where nothing is left.
-    pub memo: Option<String>,
+    pub provider_record: Option<String>,
 }
 
-impl Renting {
+impl ProviderContext {
     /// As the settings say. Asks the provider what it offers.
-    pub async fn of(settings: &Settings) -> Result<Self, Error> {
+    pub async fn of(settings: &Config) -> Result<Self, Error> {
         let workflow = &settings.workflow;
         let remote = is_remote(workflow.compute_provider);
         let travels = workflow.runners.context_transfer == ContextTransfer::Rsync;
@@ -48,14 +48,14 @@ impl Renting {
         let connections = Arc::new(Connections::default());
         let provider = provider_over(settings, &connections)?;
         let offers = provider.offers().await.map_err(Error::outside)?;
-        bounds::check_prices(workflow, &offers)?;
-        Ok(Self { provider, offers, connections, memo: memo(settings)? })
+        limits::check_prices(workflow, &offers)?;
+        Ok(Self { provider, offers, connections, provider_record: provider_record(settings)? })
     }
 
     /// The size a layer begins with, then those it goes on to when memory runs out. This host is as large as it is.
     pub fn sizes(
         &self,
-        settings: &Settings,
+        settings: &Config,
         declared: &Declared,
         spec: Option<&BuildSpec>,
         platform: &str,
@@ -80,7 +80,7 @@ impl Renting {
     }
 
     /// What there is to lease, for a forecast.
-    pub fn fleet(&self, settings: &Settings) -> Fleet {
+    pub fn fleet(&self, settings: &Config) -> Fleet {
         match settings.workflow.compute_provider {
             Kind::Ssh => Fleet { boot: Duration::ZERO, hosts: Some(self.offers.clone()) },
             Kind::Local | Kind::DockerLocal => Fleet { boot: Duration::ZERO, hosts: None },
@@ -89,12 +89,12 @@ impl Renting {
     }
 
     /// Whether runners are other machines: images then go to a registry straight from there, where there is one.
-    pub fn is_remote(&self, settings: &Settings) -> bool {
+    pub fn is_remote(&self, settings: &Config) -> bool {
         is_remote(settings.workflow.compute_provider)
     }
 
     /// How long a lease may be used; for ever on this host.
-    pub fn lifetime(&self, settings: &Settings) -> Option<Duration> {
+    pub fn lifetime(&self, settings: &Config) -> Option<Duration> {
         let leased = settings.workflow.compute_provider != Kind::Local;
         leased.then(|| Duration::from_secs(settings.workflow.runners.max_lifetime_min * 60))
     }
@@ -122,20 +122,21 @@ fn is_remote(kind: Kind) -> bool {
 }
 
 /// The provider that the workflow names.
-pub fn provider(settings: &Settings) -> Result<Arc<dyn ComputeProvider>, Error> {
+pub fn provider(settings: &Config) -> Result<Arc<dyn ComputeProvider>, Error> {
     provider_over(settings, &Arc::default())
 }
 
-fn provider_over(settings: &Settings, connections: &Arc<Connections>) -> Result<Arc<dyn ComputeProvider>, Error> {
+fn provider_over(settings: &Config, connections: &Arc<Connections>) -> Result<Arc<dyn ComputeProvider>, Error> {
     let workflow = &settings.workflow;
     let boot = Duration::from_secs(workflow.runners.boot_timeout_s);
-    let inside = Inside { http_registries: images::http_registries(settings), ca_bundle: settings.ca_bundle.clone() };
+    let inside =
+        DaemonOptions { http_registries: images::http_registries(settings), ca_bundle: settings.ca_bundle.clone() };
     let given = Given { boot, inside, connections: Arc::clone(connections) };
     provider_of(workflow.compute_provider, &workflow.providers, &settings.project_root, given)
 }
 
-/// The provider that a run remembered (see [`Renting::memo`]).
-pub struct Remembered {
+/// The provider that a run recorded (see [`ProviderContext::provider_record`]).
+pub struct RecordedProvider {
     /// As it is reached now.
     pub provider: Arc<dyn ComputeProvider>,
     /// Whether the run reached it with other credentials: there, its lease may be where these do not look.
@@ -144,7 +145,7 @@ pub struct Remembered {
 
 /// What a run writes down beside its leases.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Memo {
+struct ProviderRecord {
     compute_provider: Kind,
     providers: Providers,
     /// Tells the account from others.
@@ -160,16 +161,21 @@ struct Account {
 }
 
 /// Reads what a run wrote down.
-pub fn remembered(memo: &str, project_root: &Path) -> Result<Remembered, Error> {
-    let memo: Memo = serde_json::from_str(memo).map_err(|error| missing(&format!("a readable provider: {error}")))?;
-    let elsewhere = match &memo.account {
-        Some(then) => account(memo.compute_provider, &memo.providers, &then.salt)?.as_ref() != Some(&then.digest),
+pub fn recorded_provider(provider_record: &str, project_root: &Path) -> Result<RecordedProvider, Error> {
+    let provider_record: ProviderRecord =
+        serde_json::from_str(provider_record).map_err(|error| missing(&format!("a readable provider: {error}")))?;
+    let elsewhere = match &provider_record.account {
+        Some(then) => {
+            account(provider_record.compute_provider, &provider_record.providers, &then.salt)?.as_ref()
+                != Some(&then.digest)
+        }
         None => false,
     };
     let given_back_only =
-        Given { boot: Duration::from_secs(60), inside: Inside::default(), connections: Arc::default() };
-    let provider = provider_of(memo.compute_provider, &memo.providers, project_root, given_back_only)?;
-    Ok(Remembered { provider, elsewhere })
+        Given { boot: Duration::from_secs(60), inside: DaemonOptions::default(), connections: Arc::default() };
+    let provider =
+        provider_of(provider_record.compute_provider, &provider_record.providers, project_root, given_back_only)?;
+    Ok(RecordedProvider { provider, elsewhere })
 }
 
 /// Whose account the environment's credentials are; none where a provider has none.
@@ -198,7 +204,7 @@ fn account(kind: Kind, providers: &Providers, salt: &str) -> Result<Option<Diges
 struct Given {
     /// A runner has so long from being asked for to being ready.
     boot: Duration,
-    inside: Inside,
+    inside: DaemonOptions,
     connections: Arc<Connections>,
 }
 
@@ -220,8 +226,8 @@ fn provider_of(
         }
         Kind::Hcloud => {
             let access = hcloud::Access::from_env().map_err(Error::outside)?;
-            let pace = hcloud::Pace::with_boot(boot);
-            let hcloud = hcloud::Hcloud::new(providers.hcloud.clone(), access, owner(), keys, pace);
+            let concurrency = hcloud::Timeouts::with_boot(boot);
+            let hcloud = hcloud::Hcloud::new(providers.hcloud.clone(), access, owner(), keys, concurrency);
             Arc::new(hcloud.map_err(Error::outside)?)
         }
         Kind::Proxmox => {
@@ -237,15 +243,15 @@ fn provider_of(
 }
 
 /// Provider and settings as JSON, without secrets; none where leases end with their process.
-fn memo(settings: &Settings) -> Result<Option<String>, Error> {
+fn provider_record(settings: &Config) -> Result<Option<String>, Error> {
     let (compute_provider, providers) = (settings.workflow.compute_provider, settings.workflow.providers.clone());
     if matches!(compute_provider, Kind::Local | Kind::Ssh) {
         return Ok(None);
     }
     let salt = format!("{:016x}", std::hash::RandomState::new().build_hasher().finish());
     let account = account(compute_provider, &providers, &salt)?.map(|digest| Account { salt, digest });
-    let memo = Memo { compute_provider, providers, account };
-    Ok(Some(serde_json::to_string(&memo).expect("invariant: settings are JSON")))
+    let provider_record = ProviderRecord { compute_provider, providers, account };
+    Ok(Some(serde_json::to_string(&provider_record).expect("invariant: settings are JSON")))
 }
 
 /// Who rents, in eight hex digits: this user on this machine.

@@ -1,4 +1,4 @@
-//! A builder that runs buildctl on the runner itself, over an `ssh` command that is given. Refuses: bringing anything there
+//! A builder that runs buildctl on the runner itself, over an `ssh` command that is given. Not responsible for: bringing anything there
 //! (the caller has), and verification, which runs from here.
 
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ const NOT_FOUND: i32 = 127;
 
 /// buildctl on a runner.
 #[derive(Clone)]
-pub struct BuildctlThere {
+pub struct RemoteBuildctl {
     /// `ssh` with all its options, without host and command.
     ssh: Vec<String>,
     address: String,
@@ -34,7 +34,7 @@ pub struct BuildctlThere {
     counters: Arc<dyn Counters>,
 }
 
-impl BuildctlThere {
+impl RemoteBuildctl {
     /// Over this `ssh` command, on the daemon at this address there.
     pub fn new(ssh: Vec<String>, address: &str, folder: impl Into<PathBuf>, counters: Arc<dyn Counters>) -> Self {
         Self { ssh, address: address.to_owned(), folder: folder.into(), counters }
