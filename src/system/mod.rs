@@ -1,5 +1,8 @@
 //! What every adapter needs once. Not responsible for: layers, runners, or anything else of the domain.
 
 mod clock;
+pub mod exec;
+pub mod process;
+pub mod shell;
 
 pub use clock::now;

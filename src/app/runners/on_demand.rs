@@ -9,8 +9,8 @@ use crate::domain::base::Digest;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
 
-/// A builder that looks for its daemon when it is first needed, and again where that one is gone: a run that builds
-/// nothing touches none.
+/// A builder that looks for its daemon when it is first needed, and again when that one is gone. A run that builds nothing
+/// touches no daemon.
 #[derive(Default)]
 pub struct OnDemand {
     http_registries: Vec<String>,
@@ -18,7 +18,7 @@ pub struct OnDemand {
 }
 
 impl OnDemand {
-    /// One whose daemon speaks to these registries (`host[:port]`) without TLS.
+    /// A builder whose daemon speaks to these registries (`host[:port]`) without TLS.
     pub fn new(http_registries: Vec<String>) -> Self {
         Self { http_registries, ..Self::default() }
     }
@@ -49,7 +49,7 @@ impl OnDemand {
     }
 }
 
-/// No daemon, and none to be had: trying again would not help.
+/// The fault of a machine without a daemon. Trying again would not help.
 pub fn unavailable(error: &BuildkitError) -> Fault {
     let mut message = error.to_string();
     if let Some(cause) = std::error::Error::source(error) {

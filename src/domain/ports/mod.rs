@@ -17,4 +17,4 @@ pub use compute::{
 pub use images::{Claim, Found, ImageConfig, ImageStore, ImageStoreError, PushTarget, Staged, StagedAt, StagingFolder};
 pub use inputs::{ContextError, ContextReader, OWN};
 pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark, Observer};
-pub use usage::{Kills, Reading, Usage, usage_script};
+pub use usage::{Meter, Usage, usage_script};
