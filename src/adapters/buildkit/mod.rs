@@ -13,7 +13,6 @@ mod disk;
 mod error;
 mod image;
 mod load;
-mod lock;
 mod probe;
 mod progress;
 mod remote_buildctl;
