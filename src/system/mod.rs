@@ -2,8 +2,10 @@
 
 mod clock;
 pub mod error_chain;
+pub mod http;
 pub mod lock;
 pub mod process;
+pub mod retry;
 pub mod shell;
 
 pub use clock::{now, since_epoch};
