@@ -23,6 +23,9 @@ pub fn client_for(server: &Url) -> ClientBuilder {
     if is_loopback(server) { builder.no_proxy() } else { builder }
 }
 
+/// No answer of an API that we ask is longer.
+pub const API_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
 /// Chooses rustls' cryptography for this process: whoever makes a TLS connection calls it before.
 pub fn install_tls() {
     // Whoever was first has installed one; it is the same.
