@@ -6,7 +6,6 @@ use super::apply;
 use super::args::{Format, Global, Selection};
 use super::exit::{Exit, Outcome};
 use super::show;
-use crate::adapters::store::Store;
 use crate::app::config::Config;
 use crate::app::images::Images;
 use crate::app::planning::forecast;
@@ -28,7 +27,7 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
     show::warnings(global, &survey);
     let images = Images::open_existing(&settings)?;
     // Without a history there are no estimates: no reason not to plan.
-    let store = Store::open_existing(&settings.project_root).unwrap_or_else(|error| {
+    let store = settings.project.read_store().unwrap_or_else(|error| {
         tracing::warn!("{error}: no estimates");
         None
     });

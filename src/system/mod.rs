@@ -1,5 +1,7 @@
 //! What every adapter needs once. Not responsible for: layers, runners, or anything else of the domain.
 
 mod clock;
+mod roots;
 
 pub use clock::now;
+pub use roots::{catalog_root, git_root, resolved};

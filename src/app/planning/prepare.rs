@@ -173,7 +173,7 @@ fn read_contexts<'a>(
                 let Some(layer) = chosen.get(index) else { return done };
                 let declared = by_name[layer];
                 let (context, dockerfile) = (declared.context_dir(), declared.dockerfile_path());
-                done.push((index, reader.list(&settings.project_root, &context, &dockerfile)));
+                done.push((index, reader.list(settings.project.root(), &context, &dockerfile)));
             }
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();

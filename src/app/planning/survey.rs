@@ -39,7 +39,7 @@ impl Survey {
             root: settings.catalog.clone(),
             settings: settings.set.clone(),
             allow_imports: settings.allow_imports.clone(),
-            project_root: settings.project_root.clone(),
+            project_root: settings.project.root().to_owned(),
         })?;
         let mut survey = Self { sources: loaded.sources, ..Self::empty(loaded.catalog) };
         survey.diagnostics = loaded.diagnostics;
