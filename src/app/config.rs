@@ -7,7 +7,6 @@ use crate::adapters::nickel::Evaluator;
 use crate::adapters::registry::Substitute;
 use crate::app::project::{self, Project};
 use crate::app::{Error, UsageError};
-use crate::domain::base::LayerName;
 use crate::domain::model::{BuildSpec, ComputeProvider, ContextTransfer, ImageRef, Workflow};
 
 /// The workflow that is used where none is named.
@@ -38,12 +37,8 @@ pub struct Config {
     pub build_args: BTreeMap<String, String>,
     /// The OCI layout folder.
     pub layout: PathBuf,
-    /// What layers that name no platform are built for.
-    pub platform: String,
     /// Where external images are pinned.
     pub lock: PathBuf,
-    /// Of layers that name none and whose runner type decides, or that stand on such a one (see `platforms`).
-    pub platforms: BTreeMap<LayerName, String>,
     /// What was said on the command line about runners: wins over any `.build-spec.ncl`.
     pub spec: BuildSpec,
     /// A tag for what is built, beside `latest` and the key's.
@@ -125,7 +120,6 @@ impl Config {
             layout: project.layout(),
             lock: project::catalog_lock(&catalog),
             spec: BuildSpec::default(),
-            platforms: BTreeMap::new(),
             tag: None,
             catalog,
             project,
@@ -136,7 +130,6 @@ impl Config {
             base_images,
             ca_bundle: workflow.ca_bundle.clone(),
             build_args: workflow.build_args.clone(),
-            platform: super::planning::survey::host_platform(),
             workflow,
         })
     }

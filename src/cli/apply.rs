@@ -14,7 +14,7 @@ use crate::app::config::Config;
 use crate::app::images::Images;
 use crate::app::planning::platforms;
 use crate::app::planning::prepare;
-use crate::app::planning::survey::Survey;
+use crate::app::planning::survey::Declarations;
 use crate::app::project::Project;
 use crate::app::runners::limits::Concurrency;
 use crate::app::runners::provider_context::ProviderContext;
@@ -36,7 +36,7 @@ pub fn apply(global: &Global, selection: &Selection, wishes: Options) -> Outcome
     finish(global, |told| {
         let settings = or_remind(Config::of_selection(&selection.into()))?;
         let concurrency = Concurrency { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
-        run(global, settings, Survey::take, concurrency, told)
+        run(global, settings, Declarations::evaluate, concurrency, told)
     })
 }
 
@@ -64,21 +64,21 @@ pub fn finish(global: &Global, work: impl FnOnce(&mut bool) -> Outcome) -> Outco
 pub fn run(
     global: &Global,
     settings: Config,
-    survey: impl Fn(&Config) -> Result<Survey, Error>,
+    declare: impl FnOnce(&Config) -> Result<Declarations, Error>,
     concurrency: Concurrency,
     told: &mut bool,
 ) -> Outcome {
     let project = settings.project.clone();
     let left = recovered::first(global, &project)?;
-    let outcome = build(global, settings, survey, concurrency, told);
+    let outcome = build(global, settings, declare, concurrency, told);
     outranked(outcome, recovered::is_stuck(&project, left))
 }
 
 /// Plans and builds; what dead runs left is given back.
 fn build(
     global: &Global,
-    mut settings: Config,
-    survey: impl Fn(&Config) -> Result<Survey, Error>,
+    settings: Config,
+    declare: impl FnOnce(&Config) -> Result<Declarations, Error>,
     concurrency: Concurrency,
     told: &mut bool,
 ) -> Outcome {
@@ -86,7 +86,7 @@ fn build(
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(show::io)?;
     let provider_context = runtime.block_on(ProviderContext::of(&settings))?;
-    let survey = platforms::survey(&mut settings, &provider_context, survey)?;
+    let survey = platforms::survey(&settings, &provider_context, declare(&settings)?)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
     let store = settings.project.open_store()?;

@@ -12,7 +12,7 @@ use super::exit::{Failure, Outcome};
 use super::provider_flags::ProviderFlags;
 use crate::adapters::registry::Address;
 use crate::app::config::{self, Config, ProviderChoice};
-use crate::app::planning::survey::{Survey, host_platform};
+use crate::app::planning::survey::Declarations;
 use crate::app::project::Project;
 use crate::app::runners::limits::Concurrency;
 use crate::app::{Error, UsageError};
@@ -107,11 +107,11 @@ pub fn dispatch(global: &Global, wishes: &Dispatch) -> Outcome {
     apply::finish(global, |told| {
         let image = apply::or_remind(image_of(wishes))?;
         let settings = apply::or_remind(settings_of(wishes, &image))?;
-        let survey = |settings: &Config| {
+        let declare = |settings: &Config| {
             demand_dockerfile(wishes)?;
-            Ok(Survey::of_one(settings, catalog(wishes, settings, &image)))
+            Ok(Declarations::of_one(catalog(wishes, settings, &image)))
         };
-        apply::run(global, settings, survey, Concurrency { width: 1, keep_going: true }, told)
+        apply::run(global, settings, declare, Concurrency { width: 1, keep_going: true }, told)
     })
 }
 
@@ -192,8 +192,6 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Config, Failure> {
         build_args: BTreeMap::new(),
         // A registry that was named for this image wins over a layout that is named for all.
         layout: wishes.layout.layout.clone().filter(|_| !named).unwrap_or_else(|| project.layout()),
-        platform: host_platform(),
-        platforms: BTreeMap::new(),
         tag: image.tag.clone(),
         lock: project.dispatch_lock(),
         spec: BuildSpec {

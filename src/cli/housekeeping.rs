@@ -11,12 +11,12 @@ use crate::adapters::registry::{Collected, KeepPolicy, OciLayout, Registry};
 use crate::app::UsageError;
 use crate::app::config::Config;
 use crate::app::images::{Images, http_registries};
-use crate::app::planning::survey::host_platform;
 use crate::app::project::Project;
 use crate::domain::base::human_bytes;
 use crate::domain::graph::UnknownTarget;
 use crate::domain::ports::ImageSource;
 use crate::report::{self, Style};
+use crate::system::host_platform;
 
 /// So many layers are named where one that was asked for is none of them.
 const NAMED: usize = 20;
@@ -38,7 +38,7 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     if let Some(layout) = layout {
         settings.layout = layout;
     }
-    let evaluated = crate::app::planning::survey::Survey::take(&settings)?;
+    let evaluated = crate::app::planning::survey::Survey::of_catalog(&settings)?;
     let namespace = &evaluated.catalog.settings.namespace;
     let name = format!("{namespace}/{layer}");
     let images = Images::open(&settings)?;

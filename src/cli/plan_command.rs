@@ -11,7 +11,7 @@ use crate::app::images::Images;
 use crate::app::planning::forecast;
 use crate::app::planning::platforms;
 use crate::app::planning::prepare;
-use crate::app::planning::survey::Survey;
+use crate::app::planning::survey::Declarations;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::runners::provider_context::ProviderContext;
 use crate::domain::model::ComputeProvider;
@@ -20,9 +20,9 @@ use crate::report::{self, Style};
 /// Runs the command.
 pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> Outcome {
     let started = Instant::now();
-    let mut settings = Config::of_selection(&selection.into())?;
+    let settings = Config::of_selection(&selection.into())?;
     let provider_context = crate::app::runtime()?.block_on(ProviderContext::of(&settings))?;
-    let survey = platforms::survey(&mut settings, &provider_context, Survey::take)?;
+    let survey = platforms::survey(&settings, &provider_context, Declarations::evaluate(&settings)?)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
     let images = Images::open_existing(&settings)?;

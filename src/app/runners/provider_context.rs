@@ -13,7 +13,6 @@ use crate::adapters::providers::{DaemonOptions, Docker, Local, PoolToken, Ssh, V
 use crate::app::config::Config;
 use crate::app::images;
 use crate::app::planning::forecast::{self, Fleet};
-use crate::app::planning::survey::host_platform;
 use crate::app::project::Project;
 use crate::app::{Error, UsageError};
 use crate::domain::base::Digest;
@@ -22,6 +21,7 @@ use crate::domain::model::{
 };
 use crate::domain::ports::ComputeProvider;
 use crate::domain::sizing;
+use crate::system::host_platform;
 
 /// Where a run's runners come from.
 #[derive(Clone)]
