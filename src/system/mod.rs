@@ -2,10 +2,14 @@
 
 mod clock;
 pub mod error_chain;
+mod host;
 pub mod http;
 pub mod lock;
 pub mod process;
 pub mod retry;
+mod roots;
 pub mod shell;
 
 pub use clock::{now, since_epoch};
+pub use host::host_platform;
+pub use roots::{catalog_root, git_root, resolved};

@@ -11,6 +11,7 @@ mod counters;
 mod daemon;
 mod disk;
 mod error;
+mod finding;
 mod image;
 mod load;
 mod probe;

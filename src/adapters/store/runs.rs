@@ -23,7 +23,7 @@ const KEEP_BUILDS: i64 = 50;
 /// Builds of a layer that an estimate looks at.
 const ESTIMATE_FROM: usize = 5;
 
-/// A project's memory, below its `.lian` folder.
+/// A project's memory, in the folder of its state.
 pub struct Store {
     pub(super) folder: PathBuf,
     pub(super) path: PathBuf,
@@ -32,22 +32,20 @@ pub struct Store {
 
 impl Store {
     /// Opens the memory of a project, making it where there is none.
-    pub fn open(project_root: &Path) -> Result<Self, StoreError> {
-        let folder = project_root.join(".lian");
-        let (connection, path) = database::open(&folder)?;
-        Ok(Self { folder, path, connection })
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let (connection, path) = database::open(folder)?;
+        Ok(Self { folder: folder.to_owned(), path, connection })
     }
 
     /// Whether a project has a memory.
-    pub fn is_there(project_root: &Path) -> bool {
-        database::is_there(&project_root.join(".lian"))
+    pub fn is_there(folder: &Path) -> bool {
+        database::is_there(folder)
     }
 
     /// Opens the memory of a project that has one, to read it: makes and changes nothing.
-    pub fn open_existing(project_root: &Path) -> Result<Option<Self>, StoreError> {
-        let folder = project_root.join(".lian");
-        let opened = database::open_existing(&folder)?;
-        Ok(opened.map(|(connection, path)| Self { folder, path, connection }))
+    pub fn open_existing(folder: &Path) -> Result<Option<Self>, StoreError> {
+        let opened = database::open_existing(folder)?;
+        Ok(opened.map(|(connection, path)| Self { folder: folder.to_owned(), path, connection }))
     }
 
     /// Begins a run: from now on it is listed, and alive as long as the session is.
@@ -330,7 +328,7 @@ mod tests {
         let (dir, store) = store();
         for at in 0..u64::try_from(KEEP_RUNS).expect("small") + 5 {
             let session = store.begin("apply", Timestamp(at)).expect("a run");
-            let folder = dir.path().join(".lian/logs").join(session.id().as_str());
+            let folder = dir.path().join("logs").join(session.id().as_str());
             std::fs::create_dir_all(&folder).expect("writable");
             std::fs::write(folder.join("app.log"), "text").expect("writable");
             session.end(Timestamp(at), Tally { state: RunState::Success, counts: [1, 0, 0, 0] }).expect("ended");
@@ -342,9 +340,7 @@ mod tests {
     #[test]
     fn a_damaged_history_says_what_to_do() {
         let dir = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(dir.path().join(".lian")).expect("writable");
-        std::fs::write(dir.path().join(".lian/lian.db"), "no database at all, but long enough to be read")
-            .expect("writable");
+        std::fs::write(dir.path().join("lian.db"), "no database at all, but long enough to be read").expect("writable");
         let error = Store::open(dir.path()).map(|_| ()).expect_err("it was opened");
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
         assert!(miette::Diagnostic::help(&error).expect("help").to_string().contains("keep it"));

@@ -174,7 +174,7 @@ impl TaskContext {
         image: ImageSource,
         platform: String,
     ) -> Message {
-        match self.verified(&layer, &job, &runner, image, platform).await {
+        match self.verified(&job, &runner, image, platform).await {
             Ok(artifacts) => Message::Verified { layer, artifacts },
             Err(fault) => Message::Input(Input::Faulted { layer, fault }),
         }
@@ -182,7 +182,6 @@ impl TaskContext {
 
     async fn verified(
         &self,
-        layer: &LayerName,
         job: &Job,
         runner: &Arc<dyn Runner>,
         image: ImageSource,
@@ -205,7 +204,7 @@ impl TaskContext {
             labels: BTreeMap::from([(crate::domain::model::KEY_LABEL.to_owned(), job.key.to_string())]),
             configs,
         };
-        let artifacts = runner.builder().verify(&request, &self.sink(layer, &Mask::default())).await?;
+        let artifacts = runner.builder().verify(&request).await?;
         Ok(artifacts.map(|digest| (staged, digest)))
     }
 

@@ -68,9 +68,9 @@ impl Builder for OnDemand {
         self.forget(result).await
     }
 
-    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
+    async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
         let ready = self.builder().await?;
-        let result = ready.1.verify(request, sink).await;
+        let result = ready.1.verify(request).await;
         self.forget(result).await
     }
 }
