@@ -11,7 +11,7 @@ use crate::adapters::registry::{Collected, KeepPolicy, OciLayout, Registry};
 use crate::adapters::store::Store;
 use crate::app::UsageError;
 use crate::app::config::Config;
-use crate::app::images::{Images, http_registries};
+use crate::app::images::{self, http_registries};
 use crate::app::planning::survey::host_platform;
 use crate::domain::base::human_bytes;
 use crate::domain::graph::UnknownTarget;
@@ -48,14 +48,15 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     let evaluated = crate::app::planning::survey::Survey::take(&settings)?;
     let namespace = &evaluated.catalog.settings.namespace;
     let name = format!("{namespace}/{layer}");
-    let images = Images::open(&settings)?;
-    let _in_use = images.in_use()?;
-    let Some(found) = images.store().find(&name, "latest")? else {
+    let images = images::open(&settings)?;
+    let runtime = crate::app::runtime()?;
+    let _in_use = runtime.block_on(images.in_use())?;
+    let Some(found) = runtime.block_on(images.find(&name, "latest"))? else {
         let names: Vec<&str> = evaluated.catalog.layers.iter().map(|one| one.layer.name.as_str()).collect();
         if !names.contains(&layer) {
             return Err(Failure::usage(unknown(layer, &names)));
         }
-        let built = images.built()?;
+        let built = runtime.block_on(images.built())?;
         let help = match crate::domain::base::nearest(&name, built.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{}`?", near.rsplit('/').next().unwrap_or(near)),
             None => format!("build it first: lian-build apply --target {layer}"),
@@ -65,8 +66,7 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     };
     let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
     let platform = found.platform.clone().unwrap_or_else(host_platform);
-    let runtime = crate::app::runtime()?;
-    let from = images.store().source(&name, &found.digest);
+    let from = images.source(&name, &found.digest);
     let engine = runtime.block_on(async {
         let mut config = DaemonConfig::from_env()?;
         config.http_registries = http_registries(&settings);
