@@ -11,9 +11,9 @@ use super::api::{Api, Backoff};
 use super::api_error::ApiError;
 use super::mark::{self, Mark, TAG};
 use super::token::Token;
-use crate::adapters::providers::clock::now;
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, ProxmoxSettings};
+use crate::system::now;
 
 /// A line of the node's list.
 #[derive(Debug, Clone)]
