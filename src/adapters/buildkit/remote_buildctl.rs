@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use super::argv;
 use super::buildctl::{judged, look};
-use super::probe::quoted;
 use super::progress::Progress;
 use super::solve::{Unsolved, failed, read};
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Fault, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Built, Counters};
 use crate::system::exec::{Exec, Process};
+use crate::system::shell::quoted;
 
 /// How buildctl's own end is reported. The exit code of the connection is no help: `ssh` ends with 255 whether the connection
 /// broke or its command was killed.

@@ -47,7 +47,7 @@ impl ConnectOptions {
             login_hint,
             context_transfer: runners.context_transfer,
             http_registries: images::http_registries(settings),
-            project_root: settings.project_root.clone(),
+            project_root: settings.project.root().to_owned(),
         }
     }
 }

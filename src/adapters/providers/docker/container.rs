@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::clock::now;
 use super::engine::{Capacity, Engine};
 use crate::adapters::docker_cli::{DockerError, PATIENCE, is_missing};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::model::{DockerLocalSettings, Fault, FaultKind, Offer};
 use crate::domain::ports::{AcquireRequest, OwnedLease};
+use crate::system::now;
 
 /// Ours carry it, with the lease as its value.
 const LEASE: &str = "build.lian.lease";
