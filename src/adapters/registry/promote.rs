@@ -5,13 +5,14 @@
 use std::path::Path;
 
 use super::descriptor::{Descriptor, EMPTY, MANIFEST, Manifest, PARTS};
-use super::files::{failed, lock, sync_folder, write_whole};
+use super::files::{failed, lock, write_whole};
 use super::index::{Index, NewTag};
 use super::layout::OciLayout;
 use super::parts::{Parts, described};
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::LayerKey;
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
+use crate::system::files::sync_folder;
 
 pub(super) fn promote(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Result<(), ImageStoreError> {
     let _lock = lock(&layout.lock_path())?;
