@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::adapters::registry::{Address, InUse, KeepPolicy, OciLayout, Registry};
 use crate::app::Error;
 use crate::app::config::Config;
-use crate::domain::model::{RegistryProvider, RegistrySettings};
+use crate::domain::model::{Classified, FaultClass, RegistryProvider, RegistrySettings};
 use crate::domain::ports::{ImageStore, ImageStoreError};
 
 /// An image store, as the settings choose it.
@@ -27,6 +27,12 @@ pub enum Images {
     )
 )]
 struct NoAddress;
+
+impl Classified for NoAddress {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
+}
 
 /// What the settings say of a registry; none where images live in a layout. A layout that was named on the command line
 /// wins over the workflow.

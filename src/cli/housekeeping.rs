@@ -15,6 +15,7 @@ use crate::app::images::{Images, http_registries};
 use crate::app::planning::survey::host_platform;
 use crate::domain::base::human_bytes;
 use crate::domain::graph::UnknownTarget;
+use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
 use crate::report::{self, Style};
 
@@ -207,6 +208,12 @@ fn prune_daemon(keep_bytes: Option<u64>) -> Result<Option<u64>, Failure> {
 struct Unwritable {
     path: String,
     cause: String,
+}
+
+impl Classified for Unwritable {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// Writes the embedded schemas out.

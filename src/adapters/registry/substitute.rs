@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::descriptor::{Manifest, PARTS, Platform};
 use super::index::REF_NAME;
 use crate::domain::base::Digest;
+use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
 
 /// An image in an OCI layout that stands in for an external one.
@@ -62,6 +63,12 @@ pub enum SubstituteError {
         /// What it has.
         tags: String,
     },
+}
+
+impl Classified for SubstituteError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 impl std::str::FromStr for Substitute {

@@ -9,7 +9,7 @@ use crate::app::config::Config;
 use crate::app::planning::survey::Survey;
 use crate::app::runners::provider_context::ProviderContext;
 use crate::domain::base::LayerName;
-use crate::domain::model::{BuildSpec, Declared};
+use crate::domain::model::{BuildSpec, Classified, Declared, FaultClass};
 use crate::domain::sizing;
 
 /// A layer's runner type and its parents disagree.
@@ -29,6 +29,12 @@ struct Disagreement {
     platform: String,
     parent: LayerName,
     other: String,
+}
+
+impl Classified for Disagreement {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// Takes the survey, and takes it once more where a runner type decides a platform: that is part of what a Dockerfile means.

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::adapters::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig, HostCounters};
 use crate::domain::base::Digest;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Classified, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
 
 /// A builder that looks for its daemon when it is first needed, and again where that one is gone: a run that builds
@@ -42,7 +42,7 @@ impl OnDemand {
 
     /// After an infrastructure fault the daemon is looked for anew.
     async fn forget<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
-        if let Err(Fault { kind: FaultKind::Infrastructure, .. }) = &result {
+        if result.as_ref().is_err_and(|fault| fault.class() == FaultClass::Infrastructure) {
             *self.daemon.lock().await = None;
         }
         result
@@ -56,7 +56,7 @@ pub fn unavailable(error: &BuildkitError) -> Fault {
         message = format!("{message}: {cause}");
     }
     let code = miette::Diagnostic::code(error).map_or_else(|| "lian::buildkit::daemon".to_owned(), |c| c.to_string());
-    let fault = Fault::new(FaultKind::Unavailable, &code, message);
+    let fault = Fault::new(FaultKind::Unavailable, &code, message).with_class(error.class());
     match miette::Diagnostic::help(error) {
         Some(help) => fault.help(help.to_string()),
         None => fault,

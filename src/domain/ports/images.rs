@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::domain::base::Digest;
-use crate::domain::model::{ImageRecord, LayerKey};
+use crate::domain::model::{Classified, FaultClass, ImageRecord, LayerKey};
 
 use super::build::ImageSource;
 
@@ -103,6 +103,12 @@ pub enum ImageStoreError {
         /// The next action.
         help: String,
     },
+}
+
+impl Classified for ImageStoreError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Unavailable
+    }
 }
 
 /// The way out of damage: an index is moved away and written anew, an image is dropped and built again.

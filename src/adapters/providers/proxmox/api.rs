@@ -11,7 +11,7 @@ use super::mark::percent;
 use super::tls;
 use super::token::Token;
 use crate::adapters::providers::address::is_loopback;
-use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
+use crate::domain::model::{Fault, ProxmoxSettings};
 
 /// A request that got no answer by then got none.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
@@ -65,7 +65,7 @@ impl Api {
     pub(super) fn new(settings: &ProxmoxSettings, token: Token) -> Result<Self, Fault> {
         let bad = |error: &dyn std::fmt::Display| {
             let message = format!("`{}` is no address of an API: {error}", settings.endpoint);
-            Fault::new(FaultKind::Unavailable, "lian::proxmox::endpoint", message)
+            Fault::configuration("lian::proxmox::endpoint", message)
                 .help("write `providers.proxmox.endpoint = \"https://HOST:8006\"`")
         };
         let endpoint = Url::parse(&settings.endpoint).map_err(|error| bad(&error))?;

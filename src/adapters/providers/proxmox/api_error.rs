@@ -93,7 +93,7 @@ impl ApiError {
             }
             Self::Refused { what, status, message } if matches!(status, 401 | 403) => {
                 let message = format!("Proxmox VE refused {what} with {status}: {message}");
-                Fault::new(FaultKind::Unavailable, "lian::proxmox::denied", message).help(
+                Fault::denied("lian::proxmox::denied", message).help(
                     "the token (and its user) needs VM.Clone and VM.Audit on the template; VM.Allocate, VM.Audit, \
                      VM.Config.CPU, VM.Config.Memory, VM.Config.Options, VM.Config.Cloudinit, VM.PowerMgmt and \
                      VM.GuestAgent.Audit with VM.GuestAgent.FileRead (VM.Monitor before Proxmox VE 9) on the pool; \
