@@ -181,4 +181,24 @@ mod tests {
         assert_eq!(refused(500, "server_error").into_fault("x").kind, FaultKind::Infrastructure);
         assert_eq!(ApiError::Lost("reset".into()).into_fault("x").code, "lian::hcloud::unreachable");
     }
+
+    #[test]
+    fn who_may_not_is_denied_and_an_api_that_fails_may_do_better_next_time() {
+        use FaultClass::{Denied, Infrastructure, Unavailable};
+        let table = [
+            (401, "unauthorized", Denied),
+            (401, "", Denied),
+            (403, "token_readonly", Denied),
+            (403, "forbidden", Denied),
+            (403, "resource_limit_exceeded", Denied),
+            (422, "invalid_input", Unavailable),
+            (412, "resource_unavailable", Infrastructure),
+            (500, "server_error", Infrastructure),
+            (503, "", Infrastructure),
+        ];
+        for (status, code, class) in table {
+            assert_eq!(refused(status, code).into_fault("x").class(), class, "{status} {code}");
+        }
+        assert_eq!(ApiError::Lost("reset".into()).into_fault("x").class(), Infrastructure);
+    }
 }

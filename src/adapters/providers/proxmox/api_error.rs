@@ -135,6 +135,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_may_not_is_denied_and_an_api_that_fails_may_do_better_next_time() {
+        use crate::domain::model::FaultClass::{Denied, Infrastructure, Unavailable};
+        for (status, class) in [(401, Denied), (403, Denied), (400, Unavailable), (500, Infrastructure)] {
+            let refused = ApiError::Refused { what: "a clone".into(), status, message: String::new() };
+            assert_eq!(refused.fault(Duration::ZERO).class(), class, "{status}");
+        }
+        assert_eq!(ApiError::Unanswered(String::new()).fault(Duration::ZERO).class(), Infrastructure);
+    }
+
+    #[test]
     fn a_machine_is_gone_where_its_configuration_is_and_not_where_a_disk_is() {
         let failed = |exit: &str| ApiError::Failed { task: "UPID:x".into(), exit: exit.into() }.is_gone();
         assert!(failed("Configuration file 'nodes/pve/qemu-server/5000.conf' does not exist"));
