@@ -4,6 +4,7 @@ mod clock;
 pub mod error_chain;
 mod host;
 pub mod lock;
+pub mod oci;
 pub mod process;
 mod roots;
 pub mod shell;
