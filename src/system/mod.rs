@@ -3,9 +3,11 @@
 mod clock;
 pub mod error_chain;
 mod host;
+pub mod http;
 pub mod lock;
 pub mod oci;
 pub mod process;
+pub mod retry;
 mod roots;
 pub mod shell;
 
