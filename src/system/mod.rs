@@ -3,8 +3,10 @@
 mod clock;
 pub mod error_chain;
 mod host;
+pub mod http;
 pub mod lock;
 pub mod process;
+pub mod retry;
 mod roots;
 pub mod shell;
 

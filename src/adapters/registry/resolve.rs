@@ -10,6 +10,7 @@ use super::credentials;
 use crate::domain::base::Digest;
 use crate::domain::model::ImageRef;
 use crate::system::error_chain::innermost;
+use crate::system::http::install_tls;
 
 /// A registry gets so long to answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -60,8 +61,7 @@ pub async fn resolve(image: &ImageRef) -> Result<Digest, ResolveError> {
     if let Some(digest) = &image.digest {
         return digest.parse().map_err(|error: crate::domain::base::DigestError| refused(error.to_string()));
     }
-    // Whoever was first has installed one; it is the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
+    install_tls();
     let config = ClientConfig {
         protocol: if is_local(&image.registry) { ClientProtocol::Http } else { ClientProtocol::Https },
         connect_timeout: Some(LIMIT),
