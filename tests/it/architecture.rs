@@ -202,7 +202,6 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
     &["adapters::store::leases", "adapters::store::runs", "adapters::store::session"],
     &["adapters::transport::ssh::guard", "adapters::transport::ssh::link"],
     &["app::config", "app::planning::survey"],
-    &["app::execute::job", "app::execute::tasks"],
     &["app::planning::prepare", "app::runners::limits", "app::runners::provider_context"],
     &[
         "cli",
@@ -222,7 +221,6 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
         "cli::update",
     ],
     &["domain::ports::build", "domain::ports::images"],
-    &["report::live", "report::plain", "report::progress"],
 ];
 
 /// Every set of files that reach each other through imports.
