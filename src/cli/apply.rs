@@ -9,9 +9,9 @@ use super::carry;
 use super::exit::{Exit, Outcome, outranked};
 use super::recovered;
 use super::show;
-use crate::adapters::store::{Store, Tally};
+use crate::adapters::store::Tally;
 use crate::app::config::Config;
-use crate::app::images::Images;
+use crate::app::images;
 use crate::app::planning::platforms;
 use crate::app::planning::prepare;
 use crate::app::planning::survey::Declarations;
@@ -95,22 +95,22 @@ fn build(
             eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
         }
     }
-    let images = Images::open(&settings)?;
+    let images = images::open(&settings)?;
     // Whatever the plan reuses stays until the run is over.
-    let in_use = images.in_use()?;
-    let mut prepared =
-        prepare::prepare(&settings, &survey, graph, Some(images.store()), Some(&store), &provider_context)?;
+    let in_use = runtime.block_on(images.in_use())?;
+    let drawn = prepare::prepare(&settings, &survey, graph, Some(&*images), Some(&store), &provider_context);
+    let mut prepared = runtime.block_on(drawn)?;
     prepare::give_secrets(&settings, &survey, &mut prepared.jobs)?;
     crate::app::planning::pins::add_missing(&settings, &prepared.pins)?;
     // An image that is reused is what the catalog says now, whatever was built in between.
     for step in prepared.plan.steps.iter().filter(|step| step.digest.is_some()) {
-        images.store().point(step.image.trim_end_matches(":latest"), "latest", &step.key)?;
+        runtime.block_on(images.point(step.image.trim_end_matches(":latest"), "latest", &step.key))?;
     }
     let tagged = settings.tag.as_deref().map(|tag| (tag.to_owned(), prepared.plan.clone()));
     let session = Arc::new(store.begin(&super::command_line(), now())?);
     let drawn = (prepared, provider_context);
     let carried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        runtime.block_on(carry::carry_out(global, &settings, drawn, images.shared(), &session, concurrency))
+        runtime.block_on(carry::carry_out(global, &settings, drawn, Arc::clone(&images), &session, concurrency))
     }));
     let run = match carried {
         Ok(run) => run,
@@ -139,22 +139,22 @@ fn build(
     let wound_up = (|| {
         session.end(now(), carry::tally(&run))?;
         drop(in_use);
+        let runtime = app::runtime()?;
         if let Some((tag, plan)) = tagged.filter(|_| exit == Exit::Done) {
             for step in &plan.steps {
-                images.store().point(step.image.trim_end_matches(":latest"), &tag, &step.key)?;
+                runtime.block_on(images.point(step.image.trim_end_matches(":latest"), &tag, &step.key))?;
             }
         }
-        tidy(&store, &images, run.count(StepOutcome::Built) > 0);
+        let collected = if run.count(StepOutcome::Built) > 0 { runtime.block_on(images.tidy()) } else { Ok(()) };
+        tidied(store.prune().err().map(|error| error.to_string()), collected.err().map(|error| error.to_string()));
         Ok(exit)
     })();
     outranked(wound_up, exit == Exit::Stuck)
 }
 
-/// The default bounds hold without being asked for.
-fn tidy(store: &Store, images: &Images, grew: bool) {
-    let pruned = store.prune().map(|_| ());
-    let collected = if grew { images.tidy() } else { Ok(()) };
-    for error in [pruned.err().map(|e| e.to_string()), collected.err().map(|e| e.to_string())].into_iter().flatten() {
+/// The default bounds hold without being asked for; that they do not is no reason to fail.
+fn tidied(logs: Option<String>, images: Option<String>) {
+    for error in [logs, images].into_iter().flatten() {
         tracing::warn!("tidying up: {error}");
     }
 }

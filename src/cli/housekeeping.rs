@@ -10,10 +10,11 @@ use crate::adapters::nickel;
 use crate::adapters::registry::{Collected, KeepPolicy, OciLayout, Registry};
 use crate::app::UsageError;
 use crate::app::config::Config;
-use crate::app::images::{Images, http_registries};
+use crate::app::images::{self, http_registries};
 use crate::app::project::Project;
 use crate::domain::base::human_bytes;
 use crate::domain::graph::UnknownTarget;
+use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
 use crate::report::{self, Style};
 use crate::system::host_platform;
@@ -41,14 +42,15 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     let evaluated = crate::app::planning::survey::Survey::of_catalog(&settings)?;
     let namespace = &evaluated.catalog.settings.namespace;
     let name = format!("{namespace}/{layer}");
-    let images = Images::open(&settings)?;
-    let _in_use = images.in_use()?;
-    let Some(found) = images.store().find(&name, "latest")? else {
+    let images = images::open(&settings)?;
+    let runtime = crate::app::runtime()?;
+    let _in_use = runtime.block_on(images.in_use())?;
+    let Some(found) = runtime.block_on(images.find(&name, "latest"))? else {
         let names: Vec<&str> = evaluated.catalog.layers.iter().map(|one| one.layer.name.as_str()).collect();
         if !names.contains(&layer) {
             return Err(Failure::usage(unknown(layer, &names)));
         }
-        let built = images.built()?;
+        let built = runtime.block_on(images.built())?;
         let help = match crate::domain::base::nearest(&name, built.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{}`?", near.rsplit('/').next().unwrap_or(near)),
             None => format!("build it first: lian-build apply --target {layer}"),
@@ -58,8 +60,7 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     };
     let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
     let platform = found.platform.clone().unwrap_or_else(host_platform);
-    let runtime = crate::app::runtime()?;
-    let from = images.store().source(&name, &found.digest);
+    let from = images.source(&name, &found.digest);
     let engine = runtime.block_on(async {
         let mut config = DaemonConfig::from_env()?;
         config.http_registries = http_registries(&settings);
@@ -197,6 +198,12 @@ fn prune_daemon(keep_bytes: Option<u64>) -> Result<Option<u64>, Failure> {
 struct Unwritable {
     path: String,
     cause: String,
+}
+
+impl Classified for Unwritable {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// Writes the embedded schemas out.

@@ -7,7 +7,7 @@ use super::args::{Format, Global, Selection};
 use super::exit::{Exit, Outcome};
 use super::show;
 use crate::app::config::Config;
-use crate::app::images::Images;
+use crate::app::images;
 use crate::app::planning::forecast;
 use crate::app::planning::platforms;
 use crate::app::planning::prepare;
@@ -21,24 +21,25 @@ use crate::report::{self, Style};
 pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> Outcome {
     let started = Instant::now();
     let settings = Config::of_selection(&selection.into())?;
-    let provider_context = crate::app::runtime()?.block_on(ProviderContext::of(&settings))?;
+    let runtime = crate::app::runtime()?;
+    let provider_context = runtime.block_on(ProviderContext::of(&settings))?;
     let survey = platforms::survey(&settings, &provider_context, Declarations::evaluate(&settings)?)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
-    let images = Images::open_existing(&settings)?;
+    let images = images::open_existing(&settings)?;
     // Without a history there are no estimates: no reason not to plan.
     let store = settings.project.read_store().unwrap_or_else(|error| {
         tracing::warn!("{error}: no estimates");
         None
     });
-    let prepared = prepare::prepare(
+    let prepared = runtime.block_on(prepare::prepare(
         &settings,
         &survey,
         graph,
-        images.as_ref().map(Images::store),
+        images.as_deref(),
         store.as_ref(),
         &provider_context,
-    )?;
+    ))?;
     let width = apply::width(&settings, None);
     let leased = settings.workflow.compute_provider != ComputeProvider::Local;
     let concurrency = Concurrency { width, keep_going: true };

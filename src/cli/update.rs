@@ -41,7 +41,7 @@ pub fn update(global: &Global, source: &Source, dry_run: bool) -> Outcome {
             }
             continue;
         }
-        let digest = pins::resolve(image)?;
+        let digest = crate::app::runtime()?.block_on(pins::resolve(image))?;
         let before = old.images.get(name).map(|pin| pin.digest.clone());
         if before.as_ref() != Some(&digest) {
             let was = before.as_ref().map_or("new", |digest| digest.short());

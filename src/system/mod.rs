@@ -6,6 +6,7 @@ pub mod files;
 mod host;
 pub mod http;
 pub mod lock;
+pub mod oci;
 pub mod process;
 pub mod retry;
 mod roots;

@@ -91,7 +91,7 @@ impl Wire {
 
     /// Sends it until there is an answer that is not a stumble.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response, ImageStoreError> {
-        retried(async || self.ask(call).await).await
+        retried(|| self.ask(call)).await
     }
 
     /// As [`Wire::send`], and reads the whole answer, which must not be longer than so many bytes.
@@ -100,7 +100,7 @@ impl Wire {
         call: &Call<'_>,
         most: usize,
     ) -> Result<(StatusCode, HeaderMap, Bytes), ImageStoreError> {
-        let work = async || {
+        let work = || async {
             let mut response = self.ask(call).await?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = self.body(&mut response, most).await?;
@@ -209,7 +209,10 @@ async fn stalled(upload: Option<(&AtomicU64, u64)>) {
 }
 
 /// Does something again, after ever longer pauses, while what is wrong may pass.
-pub(super) async fn retried<T>(work: impl AsyncFn() -> Result<T, ApiError>) -> Result<T, ImageStoreError> {
+pub(super) async fn retried<T, W>(work: impl Fn() -> W) -> Result<T, ImageStoreError>
+where
+    W: Future<Output = Result<T, ApiError>>,
+{
     let judge = |broken: &ApiError| {
         if !broken.passing {
             return Retry::Never;
