@@ -2,13 +2,23 @@
 //! codes.
 
 pub mod config;
+pub mod dispatch;
+pub mod doctor;
 mod error;
 pub mod execute;
+pub mod history;
 pub mod images;
+pub mod leases;
+pub mod load;
 pub mod planning;
 pub mod project;
 pub mod recover;
 pub mod runners;
+pub mod schemas;
+pub mod session;
+pub mod setting;
+pub mod tidy;
+pub mod update;
 
 pub use error::{Error, ErrorKind, UsageError};
 

@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and a closed terminal, as wishes of a run to stop. Not responsible for: ending the process: a run ends when every
+//! Ctrl-C, SIGTERM and a closed terminal, as requests to a run to stop. Not responsible for: ending the process: a run ends when every
 //! lease is back.
 
 use tokio::signal::unix::{SignalKind, signal};
