@@ -29,17 +29,17 @@ pub fn load(session: &Session, layer: &str, tag: Option<&str>) -> Result<LoadedI
     let survey = Survey::of_catalog(config)?;
     let name = format!("{}/{layer}", survey.catalog.settings.namespace);
     let images = session.images()?;
-    let _in_use = images.in_use()?;
-    let Some(found) = images.store().find(&name, "latest")? else {
+    let _in_use = session.wait(images.in_use())??;
+    let Some(found) = session.wait(images.find(&name, "latest"))?? else {
         let names: Vec<&str> = survey.catalog.layers.iter().map(|one| one.layer.name.as_str()).collect();
         return Err(match names.contains(&layer) {
-            true => not_built(layer, name, &images.built()?),
+            true => not_built(layer, name, &session.wait(images.built())??),
             false => Error::configuration(unknown(layer, &names)),
         });
     };
     let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
     let platform = found.platform.clone().unwrap_or_else(host_platform);
-    let from = images.store().source(&name, &found.digest);
+    let from = images.source(&name, &found.digest);
     let engine = session.wait(async {
         let mut daemon = DaemonConfig::from_env()?;
         daemon.http_registries = http_registries(config);

@@ -21,8 +21,3 @@ pub mod tidy;
 pub mod update;
 
 pub use error::{Error, ErrorKind, UsageError};
-
-/// A runtime for a few questions.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::machine)
-}

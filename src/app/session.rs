@@ -4,15 +4,17 @@
 use std::cell::{OnceCell, RefCell};
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::runtime::{Builder, Runtime};
 
 use super::Error;
 use super::config::Config;
-use super::images::Images;
+use super::images;
 use super::project::Project;
 use super::runners::provider_context::ProviderContext;
 use crate::adapters::store::Store;
+use crate::domain::ports::ImageStore;
 
 /// Threads of the runtime. Builds are other processes; what there is to do here is waiting and passing on.
 const WORKERS: usize = 2;
@@ -23,7 +25,7 @@ pub struct Session {
     runtime: RefCell<Option<Rc<Runtime>>>,
     store: OnceCell<Store>,
     history: OnceCell<Option<Store>>,
-    images: OnceCell<Images>,
+    images: OnceCell<Arc<dyn ImageStore>>,
     provider: OnceCell<ProviderContext>,
 }
 
@@ -93,14 +95,14 @@ impl Session {
     }
 
     /// The images; a layout is made where there is none.
-    pub fn images(&self) -> Result<&Images, Error> {
-        once(&self.images, || Images::open(&self.config))
+    pub fn images(&self) -> Result<&Arc<dyn ImageStore>, Error> {
+        once(&self.images, || images::open(&self.config))
     }
 
     /// The images; none where there is no layout yet, and none is made.
-    pub fn existing_images(&self) -> Result<Option<&Images>, Error> {
+    pub fn existing_images(&self) -> Result<Option<&Arc<dyn ImageStore>>, Error> {
         if self.images.get().is_none() {
-            match Images::open_existing(&self.config)? {
+            match images::open_existing(&self.config)? {
                 Some(images) => return once(&self.images, || Ok(images)).map(Some),
                 None => return Ok(None),
             }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Error;
-use super::config::Config;
 use super::planning::pins;
 use super::planning::prepare;
 use super::planning::survey::Survey;
+use super::session::Session;
 use crate::adapters::store;
 use crate::domain::base::Digest;
 use crate::domain::graph::LayerGraph;
@@ -31,7 +31,8 @@ pub struct Update {
 }
 
 /// Looks every tag up; writes the lock unless it is a dry run.
-pub fn update(config: &Config, survey: &Survey, graph: &LayerGraph, dry_run: bool) -> Result<Update, Error> {
+pub fn update(session: &Session, survey: &Survey, graph: &LayerGraph, dry_run: bool) -> Result<Update, Error> {
+    let config = session.config();
     let old = store::read_lock(&config.lock)?.unwrap_or_default();
     let mut new = Lock::default();
     let mut moves = Vec::new();
@@ -42,7 +43,7 @@ pub fn update(config: &Config, survey: &Survey, graph: &LayerGraph, dry_run: boo
             new.images.extend(before.map(|pin| (name, pin.clone())));
             continue;
         }
-        let digest = pins::resolve(&image)?;
+        let digest = session.wait(pins::resolve(&image))??;
         let from = before.map(|pin| pin.digest.clone());
         if from.as_ref() != Some(&digest) {
             moves.push(PinMove { image: name.clone(), from, to: Some(digest.clone()) });

@@ -11,9 +11,8 @@ use super::exit::{Exit, Outcome, outranked};
 use super::invocation;
 use super::recovered::{self, or_remind};
 use super::show;
-use crate::adapters::store::{Store, Tally};
+use crate::adapters::store::Tally;
 use crate::app::config::{self, Config};
-use crate::app::images::Images;
 use crate::app::planning::platforms;
 use crate::app::planning::prepare;
 use crate::app::planning::survey::Declarations;
@@ -107,19 +106,20 @@ fn build(
     }
     let images = session.images()?;
     // Whatever the plan reuses stays until the run is over.
-    let in_use = images.in_use()?;
-    let mut prepared = prepare::prepare(settings, &survey, graph, Some(images.store()), Some(store), provider_context)?;
+    let in_use = session.wait(images.in_use())??;
+    let drawn = prepare::prepare(settings, &survey, graph, Some(&**images), Some(store), provider_context);
+    let mut prepared = session.wait(drawn)??;
     prepare::give_secrets(settings, &survey, &mut prepared.jobs)?;
     crate::app::planning::pins::add_missing(settings, &prepared.pins)?;
     // An image that is reused is what the catalog says now, whatever was built in between.
     for step in prepared.plan.steps.iter().filter(|step| step.digest.is_some()) {
-        images.store().point(step.image.trim_end_matches(":latest"), "latest", &step.key)?;
+        session.wait(images.point(step.image.trim_end_matches(":latest"), "latest", &step.key))??;
     }
     let tagged = settings.tag.as_deref().map(|tag| (tag.to_owned(), prepared.plan.clone()));
     let recorder = Arc::new(store.begin(&invocation::command_line(), now())?);
     let drawn = (prepared, provider_context.clone());
     let carried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        session.wait(carry::carry_out(global, settings, drawn, images.shared(), &recorder, concurrency))
+        session.wait(carry::carry_out(global, settings, drawn, Arc::clone(images), &recorder, concurrency))
     }));
     // Work that nobody waits for any more must not hold the process.
     session.stop_tasks();
@@ -149,20 +149,19 @@ fn build(
         drop(in_use);
         if let Some((tag, plan)) = tagged.filter(|_| exit == Exit::Done) {
             for step in &plan.steps {
-                images.store().point(step.image.trim_end_matches(":latest"), &tag, &step.key)?;
+                session.wait(images.point(step.image.trim_end_matches(":latest"), &tag, &step.key))??;
             }
         }
-        tidy(store, images, run.count(StepOutcome::Built) > 0);
+        let collected = if run.count(StepOutcome::Built) > 0 { session.wait(images.tidy())? } else { Ok(()) };
+        tidied(store.prune().err().map(|error| error.to_string()), collected.err().map(|error| error.to_string()));
         Ok(exit)
     })();
     outranked(wound_up, exit == Exit::Stuck)
 }
 
-/// The default bounds hold without being asked for.
-fn tidy(store: &Store, images: &Images, grew: bool) {
-    let pruned = store.prune().map(|_| ());
-    let collected = if grew { images.tidy() } else { Ok(()) };
-    for error in [pruned.err().map(|e| e.to_string()), collected.err().map(|e| e.to_string())].into_iter().flatten() {
+/// The default bounds hold without being asked for; that they do not is no reason to fail.
+fn tidied(logs: Option<String>, images: Option<String>) {
+    for error in [logs, images].into_iter().flatten() {
         tracing::warn!("tidying up: {error}");
     }
 }

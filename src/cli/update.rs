@@ -7,6 +7,7 @@ use super::exit::{Exit, Outcome};
 use super::show;
 use crate::app::config::{Config, Selection};
 use crate::app::planning::survey::Survey;
+use crate::app::session::Session;
 use crate::app::update::{self, PinMove, Update};
 
 /// Moves the pins of external images in `lian.lock` to what their tags mean now
@@ -25,10 +26,10 @@ pub struct UpdateFlags {
 /// Runs the command.
 pub fn update(global: &Global, flags: &UpdateFlags) -> Outcome {
     let started = std::time::Instant::now();
-    let config = Config::new(&Selection::of(&flags.source))?;
-    let survey = Survey::of_catalog(&config)?;
+    let session = Session::new(Config::new(&Selection::of(&flags.source))?);
+    let survey = Survey::of_catalog(session.config())?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
-    let Update { moves, written } = update::update(&config, &survey, graph, flags.dry_run)?;
+    let Update { moves, written } = update::update(&session, &survey, graph, flags.dry_run)?;
     if global.format == Format::Json {
         let row = |moved: &PinMove| serde_json::json!({ "image": moved.image, "from": moved.from, "to": moved.to });
         let moves: Vec<_> = moves.iter().map(row).collect();
@@ -36,7 +37,7 @@ pub fn update(global: &Global, flags: &UpdateFlags) -> Outcome {
     } else if !moves.is_empty() {
         moves.iter().for_each(|moved| show::out(&line(moved)));
     } else if !global.quiet {
-        show::out(&format!("{}: every pin is what its tag means now\n", config.lock.display()));
+        show::out(&format!("{}: every pin is what its tag means now\n", session.config().lock.display()));
     }
     Ok(Exit::Done)
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nickel_lang_core::ast::{AstAlloc, InputFormat};
+use nickel_lang_core::ast::InputFormat;
 use nickel_lang_core::cache::{CacheHub, SourcePath};
 use nickel_lang_core::error::{Error, NullReporter};
 use nickel_lang_core::eval::cache::CacheImpl;
@@ -305,13 +305,4 @@ fn all_faults(session: &mut EvalContext, item: &Item, settings: &[&Setting], dra
     }
     found.extend(errors.into_iter().flat_map(|error| drawer.error(hub, Error::EvalError(error), item.contract)));
     found
-}
-
-/// Whether `text` is Nickel for a plain value.
-pub(super) fn is_plain_value(text: &str) -> bool {
-    let mut hub = CacheHub::new();
-    let file = hub.sources.add_string(SourcePath::Generated("setting".to_owned()), text.to_owned());
-    let alloc = AstAlloc::new();
-    let result = hub.sources.parse_nickel(&alloc, file);
-    result.is_ok_and(|ast| syntax::is_literal(&ast))
 }

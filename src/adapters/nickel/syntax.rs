@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use nickel_lang_core::ast::{Ast, Import, InputFormat, Node, primop::PrimOp, record::FieldPathElem};
+use nickel_lang_core::ast::{Ast, AstAlloc, Import, InputFormat, Node, primop::PrimOp, record::FieldPathElem};
+use nickel_lang_core::cache::{CacheHub, SourcePath};
 use nickel_lang_core::position::RawSpan;
 use nickel_lang_core::traverse::{TraverseAlloc, TraverseControl};
 
@@ -99,8 +100,16 @@ pub(super) fn name_in(text: &str) -> Option<String> {
     })
 }
 
-/// Whether this is a value that needs no evaluating: what `--set` takes as Nickel.
-pub(super) fn is_literal(ast: &Ast<'_>) -> bool {
+/// Whether the text is a Nickel value that needs no evaluation: `--set` takes such a value as Nickel, and other text as text.
+pub(super) fn is_plain_value(text: &str) -> bool {
+    let mut hub = CacheHub::new();
+    let file = hub.sources.add_string(SourcePath::Generated("setting".to_owned()), text.to_owned());
+    let alloc = AstAlloc::new();
+    let result = hub.sources.parse_nickel(&alloc, file);
+    result.is_ok_and(|ast| is_literal(&ast))
+}
+
+fn is_literal(ast: &Ast<'_>) -> bool {
     match &ast.node {
         Node::Null | Node::Bool(_) | Node::Number(_) | Node::String(_) => true,
         Node::EnumVariant { arg, .. } => arg.is_none_or(is_literal),

@@ -3,10 +3,8 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Row, params};
-use rustix::fs::FlockOperation;
 
 use super::database;
 use super::error::StoreError;
@@ -14,6 +12,7 @@ use super::logs;
 use super::session::{RunRecorder, State, millis, state_word};
 use crate::domain::base::{Digest, LayerName, RunId, Timestamp};
 use crate::domain::model::{RunRecord, RunState};
+use crate::system::{lock, since_epoch};
 
 /// Runs that are kept.
 const KEEP_RUNS: usize = 50;
@@ -62,8 +61,8 @@ impl Store {
                 Err(error) => return Err(StoreError::io("write", &path)(error)),
             }
         };
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| StoreError::io("lock", &lock_path)(error.into()))?;
+        // A moment's wait at most: whoever asks whether this run lives takes a share only to give it back.
+        lock::exclusive(&lock).map_err(StoreError::io("lock", &lock_path))?;
         let (connection, database) = database::open(&self.folder)?;
         let sql = "insert into runs (id, started, state, command) values (?1, ?2, 'running', ?3)";
         connection.execute(sql, params![id.as_str(), millis(at), command]).map_err(self.fault())?;
@@ -196,7 +195,7 @@ impl Store {
     pub(super) fn is_alive(&self, id: &RunId) -> bool {
         let Ok(file) = File::open(self.lock_file(id)) else { return false };
         // The lock is only tried: whoever holds it is alive.
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+        !lock::try_shared(&file).unwrap_or(false)
     }
 
     fn lock_file(&self, id: &RunId) -> PathBuf {
@@ -233,7 +232,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
 
 /// Eight hex digits that no other run of this project is likely to have: the time, the process and the folder decide.
 fn fresh_id(folder: &Path) -> RunId {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos();
+    let nanos = since_epoch().as_nanos();
     let seed = format!("{nanos} {} {}", std::process::id(), folder.display());
     RunId::new(&Digest::of(seed).hex()[..8])
 }
@@ -245,6 +244,8 @@ fn folder_bytes(folder: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
     use crate::adapters::store::Tally;
     use crate::domain::ports::{BuildRecord, Journal as _, JournalKind};

@@ -4,7 +4,6 @@ use super::forecast;
 use super::prepare;
 use super::survey::Survey;
 use crate::app::Error;
-use crate::app::images::Images;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::session::Session;
 use crate::domain::graph::LayerGraph;
@@ -21,13 +20,13 @@ pub struct Preview {
 /// Plans a sound catalog; writes nothing.
 pub fn preview(session: &Session, survey: &Survey, graph: &LayerGraph) -> Result<Preview, Error> {
     let (config, provider_context) = (session.config(), session.provider()?);
-    let images = session.existing_images()?.map(Images::store);
+    let images = session.existing_images()?.map(|images| &**images);
     // Without a history there are no estimates: no reason not to plan.
     let history = session.history().unwrap_or_else(|error| {
         tracing::warn!("{error}: no estimates");
         None
     });
-    let prepared = prepare::prepare(config, survey, graph, images, history, provider_context)?;
+    let prepared = session.wait(prepare::prepare(config, survey, graph, images, history, provider_context))??;
     let leased = config.workflow.compute_provider != ComputeProvider::Local;
     let concurrency = Concurrency { width: config.width.value, keep_going: true };
     let forecast = leased.then(|| {

@@ -225,8 +225,8 @@ impl Builder for TunnelledBuilder {
         self.judged(result).await
     }
 
-    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
-        let result = self.inner.verify(request, sink).await;
+    async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
+        let result = self.inner.verify(request).await;
         self.judged(result).await
     }
 }

@@ -8,29 +8,10 @@ use async_trait::async_trait;
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Fault, Tool};
 
-use super::images::{ImageConfig, PushTarget};
+use super::image::{ImageConfig, ImageSource, PushTarget};
 
 /// Takes what a build reports, as it comes. Must not block.
 pub type BuildSink<'a> = dyn Fn(BuildEvent) + Send + Sync + 'a;
-
-/// Where an image's bytes are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageSource {
-    /// An OCI image layout on this machine.
-    Layout {
-        /// The folder with `index.json`.
-        dir: PathBuf,
-        /// The manifest or index in it.
-        digest: Digest,
-    },
-    /// A registry.
-    Registry {
-        /// `host/repository`, without tag or digest.
-        name: String,
-        /// The manifest or index in it.
-        digest: Digest,
-    },
-}
 
 /// An image under the name that a Dockerfile uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,5 +112,5 @@ pub trait Builder: Send + Sync {
 
     /// Checks that the image holds what it must, without network, naming everything that is missing at once, and
     /// makes the artifacts image. Returns that image's digest where there are artifact paths.
-    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault>;
+    async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault>;
 }
