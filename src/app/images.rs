@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::adapters::registry::{Address, OciLayout, Registry};
 use crate::app::Error;
 use crate::app::config::Config;
-use crate::domain::model::{RegistryProvider, RegistrySettings};
+use crate::domain::model::{Classified, FaultClass, RegistryProvider, RegistrySettings};
 use crate::domain::ports::ImageStore;
 
 /// The workflow wants a registry and does not say which.
@@ -19,6 +19,12 @@ use crate::domain::ports::ImageStore;
     )
 )]
 struct NoAddress;
+
+impl Classified for NoAddress {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
+}
 
 /// The registry of the configuration; none where images live in a layout. A layout that was named for this command wins over
 /// the workflow.

@@ -9,6 +9,7 @@ use super::runners::provider_context;
 use super::session::Session;
 use crate::adapters::store::{OpenLease, Store};
 use crate::domain::base::{LeaseId, RunId, nearest};
+use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::{ComputeProvider, OwnedLease};
 use crate::report::LeaseRow;
 use crate::system::now;
@@ -27,6 +28,12 @@ enum NamedLease {
     #[error("there is no lease `{lease}`, neither in this project nor at its provider")]
     #[diagnostic(code(lian::leases::unknown), help("{help}"))]
     Unknown { lease: String, help: String },
+}
+
+impl Classified for NamedLease {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// The leases of a project, and what was given back of dead runs before they were listed.

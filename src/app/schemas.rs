@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Error;
 use crate::adapters::nickel;
+use crate::domain::model::{Classified, FaultClass};
 
 /// A folder that was named takes no file.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -12,6 +13,12 @@ use crate::adapters::nickel;
 struct Unwritable {
     path: String,
     cause: String,
+}
+
+impl Classified for Unwritable {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// Writes every schema below a folder, and says where each is.

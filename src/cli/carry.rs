@@ -16,21 +16,15 @@ use crate::app::runners::connector::Connector;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::runners::provider_context::ProviderContext;
 use crate::domain::life::Run;
-use crate::domain::model::{FaultKind, Outcome as StepOutcome, RunOutcome, RunState, Size};
+use crate::domain::model::{Outcome as StepOutcome, RunOutcome, RunState, Size};
 use crate::domain::ports::{ImageStore, Journal, Observer};
 use crate::report::{self, ProgressOptions, Style};
 
-/// The exit code of a run. Where every layer that failed did so for want of a runner or a service, however often that was
-/// tried, no layer is to blame.
+/// The exit code of a run.
 pub fn exit_of(run: &Run) -> Exit {
-    let outside = |kind| matches!(kind, FaultKind::Unavailable | FaultKind::Infrastructure);
-    match run.outcome() {
-        _ if run.stuck().next().is_some() => Exit::Stuck,
-        _ if run.faults().any(|kind| kind == FaultKind::Bug) => Exit::Bug,
-        RunOutcome::Success => Exit::Done,
-        RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(outside) => Exit::Unavailable,
-        RunOutcome::Failure => Exit::Failed,
-        RunOutcome::Cancelled => Exit::Interrupted,
+    match run.stuck().next() {
+        Some(_) => Exit::Stuck,
+        None => Exit::of_run(run.outcome(), run.faults()),
     }
 }
 
@@ -96,7 +90,7 @@ mod tests {
     use super::*;
     use crate::domain::base::{RunId, Timestamp};
     use crate::domain::life::{Effect, Input, Limits, Placement, StepSpec};
-    use crate::domain::model::{Fault, Size};
+    use crate::domain::model::{Fault, FaultKind, Size};
 
     /// How a run of one layer ends whose runner does not come, for this reason.
     fn ended(kind: FaultKind) -> Exit {

@@ -18,6 +18,7 @@ use crate::app::config::{Config, Selection, Source};
 use crate::app::runners::provider_context;
 use crate::app::session::Session;
 use crate::domain::model::ComputeProvider as Kind;
+use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ComputeProvider;
 use crate::serve::{Bounds, ServeError, Service, Tokens, hash_token, is_name, listen};
 
@@ -49,6 +50,12 @@ enum ServeUsage {
         help("make one: openssl rand -hex 32 | tee token | lian-build serve hash-token --name ci")
     )]
     WeakToken,
+}
+
+impl Classified for ServeUsage {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// Leases this machine's provider's runners to others over HTTP

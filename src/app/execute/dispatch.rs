@@ -11,7 +11,7 @@ use super::job::{Job, ParentImage};
 use super::tasks::{Message, Staging, TaskContext, bug};
 use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
 use crate::domain::life::{Effect, Input, Placement, Run, StopLevel};
-use crate::domain::model::{Event, EventBody, Fault, FaultKind, ImageRecord, Measured, Offer, Size};
+use crate::domain::model::{Event, EventBody, Fault, FaultClass, FaultKind, ImageRecord, Measured, Offer, Size};
 use crate::domain::ports::{
     AcquireRequest, BuildRecord, Built, Claim, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal,
     JournalError, JournalKind, Lease, LeaseMark, Observer, Runner, RunnerConnector, Staged, StagedAt,
@@ -344,7 +344,10 @@ impl<'a> Dispatcher<'a> {
             let error = self.journal_fault.as_ref();
             let message = error.map_or_else(String::new, ToString::to_string);
             let help = error.map_or_else(String::new, |error| error.help.clone());
-            let fault = Fault::new(FaultKind::Missing, "lian::store::journal", message).help(help);
+            // Missing to programs that read its kind; in truth this machine's fault, and nothing was rented.
+            let fault = Fault::new(FaultKind::Missing, "lian::store::journal", message)
+                .with_class(FaultClass::Unavailable)
+                .help(help);
             self.send(Input::LeaseRefused { lease: request.lease, fault });
         }
     }

@@ -11,7 +11,7 @@ use super::mask::Mask;
 use super::measure::measured;
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::life::Input;
-use crate::domain::model::{BuildEvent, Fault, FaultKind, Measured};
+use crate::domain::model::{BuildEvent, Classified, Fault, FaultKind, Measured};
 use crate::domain::ports::{
     AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore,
     ImageStoreError, Lease, Runner, RunnerConnector, Staged, StagingFolder, VerifyRequest,
@@ -267,7 +267,8 @@ pub fn bug(message: &str) -> Fault {
 
 /// The image store's failure as a step's: the disk's matter, and the same the next time.
 pub fn store_fault(what: &str, error: &ImageStoreError) -> Fault {
-    let fault = Fault::new(FaultKind::Unavailable, &format!("lian::registries::{what}"), with_causes(error));
+    let code = format!("lian::registries::{what}");
+    let fault = Fault::new(FaultKind::Unavailable, &code, with_causes(error)).with_class(error.class());
     match miette::Diagnostic::help(error) {
         Some(help) => fault.help(help.to_string()),
         None => fault,
