@@ -97,7 +97,7 @@ impl DockerError {
 fn refused(words: &str) -> Fault {
     let unavailable = |message: &str| Fault::new(FaultKind::Unavailable, "lian::docker::engine", message);
     let mut fault = if words.contains("permission denied") {
-        unavailable("this user may not speak to the Docker Engine")
+        Fault::denied("lian::docker::engine", "this user may not speak to the Docker Engine")
             .help("add the user to the group `docker`, or point DOCKER_HOST at an engine of its own")
     } else if words.contains("Cannot connect to the Docker daemon") || words.contains("there is no engine") {
         unavailable("no Docker Engine answers").help("start Docker, or name an engine in DOCKER_HOST or DOCKER_CONTEXT")

@@ -7,7 +7,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 
 use super::layout::{DISK, PRIVATE, WORKSPACE};
 use crate::adapters::transport::Transport;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::exec::Process;
 
 /// A runner that hears nothing for so many seconds takes the connection for lost: it ends what was going on over it.
@@ -136,23 +136,24 @@ pub async fn is_held(transport: &dyn Transport) -> Result<bool, Fault> {
 /// Why a runner is not held, by the word that its guard answered.
 fn not_held(transport: &dyn Transport, word: &str, words: &str) -> Fault {
     let name = transport.name();
-    let (kind, code, what, help) = match word {
+    let (class, code, what, help) = match word {
         "busy" => {
             let help = "wait for the other run, or give the workflow more hosts";
-            (FaultKind::Infrastructure, "lian::remote::busy", "is in use by another lian-build", help)
+            (FaultClass::Infrastructure, "lian::remote::busy", "is in use by another lian-build", help)
         }
         "denied" => {
             let help = "log in as root, or let the user write /run/lian-build, /run/lian-build.lock and /workspace";
-            (FaultKind::Unavailable, "lian::remote::denied", "does not let its user hold it", help)
+            (FaultClass::Denied, "lian::remote::denied", "does not let its user hold it", help)
         }
         "no_flock" => {
             let help = "install it there: it belongs to util-linux";
-            (FaultKind::Unavailable, "lian::remote::no_flock", "has no `flock`", help)
+            (FaultClass::Unavailable, "lian::remote::no_flock", "has no `flock`", help)
         }
         _ if words.is_empty() => return transport.lost("the runner's guard ended without a word"),
         _ => return transport.lost(words),
     };
-    let mut fault = Fault::new(kind, code, format!("{name} {what}"));
+    let kind = if class.is_refusal() { FaultKind::Unavailable } else { FaultKind::Infrastructure };
+    let mut fault = Fault::new(kind, code, format!("{name} {what}")).with_class(class);
     fault.evidence = Some(words.to_owned()).filter(|words| !words.is_empty());
     fault.help(help)
 }

@@ -12,7 +12,7 @@ use super::hold::{Guard, hold};
 use super::readiness::until_ready;
 use super::{counters, files};
 use crate::adapters::transport::{Problem, Progress, Transport};
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultClass};
 use crate::domain::ports::{Counters, Meter, Usage};
 
 /// Grace on top of the inner timeouts, so that the inner error is reported.
@@ -57,7 +57,7 @@ impl RemoteRunner {
     /// The fault of what failed on the runner: what fails while the runner is gone, fails for that. Lack of memory is
     /// told by counters, and stays what it is.
     pub async fn judge(&self, fault: Fault) -> Fault {
-        if fault.kind == FaultKind::OutOfMemory {
+        if fault.class() == FaultClass::OutOfMemory {
             return fault;
         }
         match self.check().await {

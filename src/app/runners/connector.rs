@@ -18,7 +18,7 @@ use crate::adapters::docker_cli::DockerCli;
 use crate::adapters::runner::RemoteRunner;
 use crate::adapters::transport::docker::ContainerExec;
 use crate::adapters::transport::ssh::SshConnection;
-use crate::domain::model::{ContextTransfer, Fault, FaultKind};
+use crate::domain::model::{ContextTransfer, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{Builder, Counters, Endpoint, Lease, Runner, RunnerConnector, SshTarget};
 
 /// Connects to runners.
@@ -87,7 +87,7 @@ impl Connector {
         let patience = self.options.login_patience.unwrap_or(within);
         let connected = SshConnection::connect(target, lease.id.as_str(), within, patience).await;
         connected.map_err(|fault| match &self.options.login_hint {
-            Some(hint) if fault.code == "lian::remote::login" => fault.help(hint.clone()),
+            Some(hint) if fault.class() == FaultClass::Denied => fault.help(hint.clone()),
             _ => fault,
         })
     }

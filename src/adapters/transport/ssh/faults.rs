@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::master::{Refused, Unfit};
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultClass, FaultKind};
 
 pub(super) fn no_identity(identity: &Path) -> Fault {
     let message = format!("there is no private key {}", identity.display());
@@ -36,7 +36,7 @@ pub(super) fn no_target(unfit: &Unfit) -> Fault {
     let Unfit { what, value } = unfit;
     // It may come from elsewhere: only what is safe to show.
     let shown: String = value.chars().filter(|c| !c.is_control()).take(80).collect();
-    Fault::new(FaultKind::Unavailable, "lian::remote::target", format!("`{shown}` is no {what} of a runner"))
+    Fault::configuration("lian::remote::target", format!("`{shown}` is no {what} of a runner"))
         .help("correct it in the workflow's `providers`, or ask the operator of the pool that named it")
 }
 
@@ -52,8 +52,12 @@ pub(super) fn never_came(name: &str, refused: &Refused, within: Duration, fixed:
         Refused::NotThere(words) => ("lian::remote::unreachable", "cannot be reached", words.clone()),
         Refused::HostKey | Refused::NoSsh(_) => ("lian::remote::unreachable", "cannot be reached", String::new()),
     };
+    // A machine that boots may yet let in: another one is tried. A fixed host says no for good.
     let kind = if fixed { FaultKind::Unavailable } else { FaultKind::Infrastructure };
     let mut fault = Fault::new(kind, code, format!("{name} {what}, after {seconds} s"));
+    if fixed && matches!(refused, Refused::Login(_)) {
+        fault = fault.with_class(FaultClass::Denied);
+    }
     fault.evidence = Some(evidence);
     fault.help(match refused {
         Refused::Login(_) => {

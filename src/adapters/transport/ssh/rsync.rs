@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use super::super::contract::Progress;
 use super::connection::SshConnection;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::process::owned_command;
 
 /// The shortest time between two reports of the bytes that were sent.
@@ -36,7 +36,7 @@ impl SshConnection {
                 return Ok(());
             }
             let fault = self.rsync_fault(code, &words);
-            if fault.kind != FaultKind::Infrastructure || tried >= TRIES || !self.stands().await {
+            if fault.class() != FaultClass::Infrastructure || tried >= TRIES || !self.stands().await {
                 return Err(fault);
             }
             tracing::debug!(code, words, "rsync is tried again");
