@@ -9,6 +9,7 @@ pub mod planning;
 pub mod project;
 pub mod recover;
 pub mod runners;
+pub mod sinks;
 
 pub use error::{Error, ErrorKind, UsageError};
 

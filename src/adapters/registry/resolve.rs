@@ -8,7 +8,7 @@ use reqwest::Url;
 
 use super::client::{Access, ApiError, Cause, Client, Endpoint};
 use crate::domain::base::{Digest, DigestError};
-use crate::domain::model::ImageRef;
+use crate::domain::model::{Classified, FaultClass, ImageRef};
 use crate::system::http::is_loopback;
 
 /// A registry gets so long to answer.
@@ -45,6 +45,15 @@ pub enum ResolveError {
         /// What it said.
         what: String,
     },
+}
+
+impl Classified for ResolveError {
+    fn class(&self) -> FaultClass {
+        match self {
+            Self::Unreachable { .. } => FaultClass::Unavailable,
+            Self::Refused { .. } => FaultClass::Denied,
+        }
+    }
 }
 
 /// Resolves tags. Images of one registry share a login and its connections.
@@ -95,7 +104,10 @@ fn failed(image: &ImageRef, error: ApiError) -> ResolveError {
         Cause::Unreachable(what) => unreachable(image, what),
         Cause::Unauthorized { had_login: true, .. } => refused(image, "it does not accept the login (401)".to_owned()),
         Cause::Unauthorized { had_login: false, .. } => refused(image, "it wants a login (401)".to_owned()),
-        Cause::Refused { status, message, .. } => refused(image, format!("it answers {}{message}", status.as_u16())),
+        Cause::Refused { status, message, .. } => {
+            let answer = format!("it answers {}{message}", status.as_u16());
+            if status.is_server_error() { unreachable(image, answer) } else { refused(image, answer) }
+        }
         Cause::DigestMismatch(_) => refused(image, "it sends something else than its digest says".to_owned()),
         Cause::Unusable { what, .. } => refused(image, format!("it {what}")),
         Cause::File(error) => refused(image, error.to_string()),

@@ -8,6 +8,7 @@ use oci_spec::image::Descriptor;
 use super::index::REF_NAME;
 use super::parts::PARTS;
 use crate::domain::base::Digest;
+use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
 use crate::system::oci::{self, Manifest};
 
@@ -65,6 +66,12 @@ pub enum SubstituteError {
         /// What it has.
         tags: String,
     },
+}
+
+impl Classified for SubstituteError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 impl std::str::FromStr for Substitute {
