@@ -17,6 +17,7 @@ pub mod runners;
 pub mod schemas;
 pub mod session;
 pub mod setting;
+pub mod sinks;
 pub mod tidy;
 pub mod update;
 

@@ -10,14 +10,15 @@ use super::signals;
 use crate::adapters::context::Reader;
 use crate::adapters::store::{RunRecorder, Tally};
 use crate::app::config::Config;
-use crate::app::execute::{self, RunServices};
+use crate::app::execute::{RunServices, Work, execute};
 use crate::app::planning::prepare::PreparedPlan;
 use crate::app::runners::connector::Connector;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::runners::provider_context::ProviderContext;
+use crate::app::sinks::Sinks;
 use crate::domain::life::Run;
 use crate::domain::model::{Outcome as StepOutcome, RunOutcome, RunState, Size};
-use crate::domain::ports::{ImageStore, Journal, Observer};
+use crate::domain::ports::{ImageStore, Journal, Sink};
 use crate::report::{self, ProgressOptions, Style};
 
 /// The exit code of a run.
@@ -54,7 +55,7 @@ pub async fn carry_out(
     let specs = limits::specs(&prepared, &provider_context);
     let limits = limits::limits(settings, &provider_context, concurrency);
     let PreparedPlan { plan, jobs, digests, sizes, .. } = prepared;
-    let observer: Box<dyn Observer> = if global.format == Format::Json {
+    let sink: Box<dyn Sink> = if global.format == Format::Json {
         report::json_events()
     } else {
         let look = ProgressOptions {
@@ -65,9 +66,9 @@ pub async fn carry_out(
         };
         let rungs = |sizes: Vec<Size>| sizes.into_iter().map(|size| size.runner_type).collect();
         let ladders = sizes.into_iter().map(|(layer, sizes)| (layer, rungs(sizes))).collect();
-        report::observer(&plan, look, ladders)
+        report::terminal(&plan, look, ladders)
     };
-    let mut observer = report::detached(observer);
+    let sinks = Sinks::start(vec![Box::new(session.step_logs()), sink]);
     let id = session.id().clone();
     if let Some(provider_record) = &provider_context.provider_record {
         session.rents_from(provider_record.clone());
@@ -82,7 +83,7 @@ pub async fn carry_out(
         max_lifetime: Duration::from_secs(settings.workflow.runners.max_lifetime_min * 60),
     };
     let run = Run::new(id.clone(), specs, limits);
-    Ok(execute::drive(id, run, jobs, digests, world, &mut *observer, stops).await.run)
+    Ok(execute(Work { id, run, jobs, digests }, world, sinks.emitter(), stops).await.run)
 }
 
 #[cfg(test)]

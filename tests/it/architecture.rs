@@ -201,10 +201,8 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
     &["adapters::registry::remote::auth", "adapters::registry::remote::wire"],
     &["adapters::store::leases", "adapters::store::runs", "adapters::store::session"],
     &["adapters::transport::ssh::guard", "adapters::transport::ssh::link"],
-    &["app::execute::job", "app::execute::tasks"],
     &["app::planning::prepare", "app::runners::limits", "app::runners::provider_context"],
     &["domain::ports::build", "domain::ports::images"],
-    &["report::live", "report::plain", "report::progress"],
 ];
 
 /// Every set of files that reach each other through imports.
