@@ -20,6 +20,7 @@ use crate::domain::base::{Digest, LeaseId, Timestamp};
 use crate::domain::model::{Fault, Offer, VmPoolSettings};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
 use crate::system::error_chain::with_causes;
+use crate::system::files::write_whole;
 use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, is_loopback, read_body, retry_after};
 use crate::system::now;
 use crate::system::retry::{Backoff, Retry, retry};
@@ -319,9 +320,7 @@ impl VmPool {
         };
         let text = serde_json::to_vec(&wish).expect("invariant: a wish is plain data");
         // Whole or not at all: a half one would be another wish.
-        let draft = folder.join("request.json.new");
-        let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &kept));
-        written.map_err(|error| unwritable(&kept, &error))?;
+        write_whole(&kept, &text, 0o600).map_err(|error| unwritable(&kept, &error))?;
         Ok(wish)
     }
 }

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use oci_spec::image::{Descriptor, MediaType};
 
-use super::files::{failed, lock, sync_folder, write_whole};
+use super::files::{failed, lock, write_whole};
 use super::index::{Index, NewTag};
 use super::layout::OciLayout;
 use super::parts::{PARTS, Parts};
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::LayerKey;
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
+use crate::system::files::sync_folder;
 use crate::system::oci::{self, Manifest};
 
 impl OciLayout {
