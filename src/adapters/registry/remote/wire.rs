@@ -220,7 +220,7 @@ where
         tracing::debug!("{}: once more", broken.error);
         Retry::Counted(broken.after)
     };
-    retry(AGAIN.pauses(), || work(), judge).await.map_err(|broken| broken.error)
+    retry(AGAIN.pauses(), work, judge).await.map_err(|broken| broken.error)
 }
 
 /// The pause that an answer asks for.
