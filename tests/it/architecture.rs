@@ -118,6 +118,17 @@ fn the_application_prints_nothing_and_knows_no_exit_code() {
 }
 
 #[test]
+fn what_system_owns_is_written_nowhere_else() {
+    let owned =
+        ["pre_exec(", "death_signal(", "::flock(", "SystemTime::now", ".install_default()", "Client::builder()"];
+    for (path, text) in sources("src").into_iter().filter(|(path, _)| !module_path(path).starts_with("system")) {
+        for word in owned {
+            assert!(!production(&path, &text).contains(word), "{}: `{word}` is system's", path.display());
+        }
+    }
+}
+
+#[test]
 fn the_core_knows_no_caller() {
     // ADR-001. The words are put together here so that this file does not match itself.
     let callers = [["provisioning", "workspace"].join("_"), ["vapora", ""].join("_"), ["woodpecker", ""].join("_")];
