@@ -17,17 +17,19 @@ const LAYERS: &[(&str, u8)] = &[
     ("domain::plan", 3),
     ("domain::life", 4),
     ("system", 5),
-    ("adapters::buildkit", 6),
-    ("adapters::context", 6),
-    ("adapters::nickel", 6),
-    ("adapters::providers", 6),
-    ("adapters::registry", 6),
-    ("adapters::store", 6),
-    ("adapters::transport", 6),
-    ("report", 7),
-    ("app", 8),
-    ("serve", 9),
-    ("cli", 10),
+    ("adapters::docker_cli", 6),
+    ("adapters::buildkit", 7),
+    ("adapters::context", 7),
+    ("adapters::nickel", 7),
+    ("adapters::providers", 7),
+    ("adapters::registry", 7),
+    ("adapters::store", 7),
+    ("adapters::transport", 7),
+    ("adapters::runner", 8),
+    ("report", 8),
+    ("app", 9),
+    ("serve", 10),
+    ("cli", 11),
 ];
 
 fn root() -> PathBuf {
@@ -202,14 +204,7 @@ fn the_oom_retry_is_one() {
 
 /// Files that still import each other in a circle. The list only shrinks.
 const KNOWN_CIRCLES: &[&[&str]] = &[
-    &[
-        "adapters::providers::docker",
-        "adapters::providers::docker::container",
-        "adapters::providers::docker::engine",
-        "adapters::providers::docker::offers",
-    ],
     &["adapters::store::leases", "adapters::store::runs", "adapters::store::session"],
-    &["adapters::transport::ssh::guard", "adapters::transport::ssh::link"],
     &["app::planning::prepare", "app::runners::limits", "app::runners::provider_context"],
     &["domain::ports::build", "domain::ports::images"],
 ];
