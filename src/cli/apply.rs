@@ -1,25 +1,29 @@
-//! `lian-build apply`: draws the plan and carries it out. Not responsible for: deciding how (see `life`) and doing it (see `drive`).
+//! `lian-build apply`, and what `dispatch` shares with it: shows a run, and ends with its exit code. Not responsible for: the run
+//! (see `app::apply`).
 
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::sync::mpsc::Receiver;
+
 use super::args::{Format, Global, Selection};
-use super::carry;
 use super::exit::{Exit, Outcome, outranked};
-use super::recovered;
-use super::show;
-use crate::adapters::store::Tally;
+use super::{recovered, show, signals};
+use crate::adapters::store::fresh_run_id;
+use crate::app::Error;
+use crate::app::apply::{self, ApplyRequest, FinishedRun, Frontend, Notice, RunEnd};
 use crate::app::config::Config;
-use crate::app::images;
-use crate::app::planning::platforms;
-use crate::app::planning::prepare;
 use crate::app::planning::survey::Declarations;
 use crate::app::project::Project;
 use crate::app::runners::limits::Concurrency;
-use crate::app::runners::provider_context::ProviderContext;
-use crate::app::{self, Error, recover};
-use crate::domain::model::{EventBody, Outcome as StepOutcome, RunOutcome, RunState};
+use crate::app::sinks::LeftBehind;
+use crate::domain::base::{LayerName, RunId};
+use crate::domain::life::{Run, StopLevel};
+use crate::domain::model::{Event, EventBody, FaultKind, Plan, RunOutcome};
+use crate::domain::ports::Sink;
+use crate::report::{self, ProgressOptions, Style, TERMINAL};
 use crate::system::now;
 
 /// What was asked for, beside the selection.
@@ -33,10 +37,10 @@ pub struct Options {
 
 /// Runs the command. Whatever happens, a program's last line is `run.finished`.
 pub fn apply(global: &Global, selection: &Selection, wishes: Options) -> Outcome {
-    finish(global, |told| {
+    finish(global, |telling| {
         let settings = or_remind(Config::of_selection(&selection.into()))?;
         let concurrency = Concurrency { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
-        run(global, settings, Declarations::evaluate, concurrency, told)
+        run(global, settings, Declarations::evaluate, concurrency, telling)
     })
 }
 
@@ -45,117 +49,107 @@ pub fn or_remind<T, E>(settings: Result<T, E>) -> Result<T, E> {
     settings.inspect_err(|_| recovered::remind(&Project::of_folder(Path::new("."))))
 }
 
-/// Sees to a program's last line, however the work ends: `told` says whether the run began, and so tells its end itself.
-pub fn finish(global: &Global, work: impl FnOnce(&mut bool) -> Outcome) -> Outcome {
-    let mut told = false;
-    let outcome = work(&mut told);
-    if told || global.format != Format::Json {
-        return outcome;
-    }
-    let exit = outcome.unwrap_or_else(|failure| show::failure(global.format, failure));
-    let (outcome, none) = (RunOutcome::Failure, 0);
-    let last = EventBody::RunFinished { outcome, built: none, reused: none, failed: none, skipped: none };
-    show::json(&serde_json::to_value(last).expect("invariant: events are plain data"));
-    Ok(exit)
+/// A run as its program is told of it.
+pub struct Telling {
+    /// Its name, known before anything can fail.
+    run: RunId,
+    /// Whether it was told to its end.
+    is_told: bool,
 }
 
-/// Gives back what dead runs left, then plans what the survey finds, and carries it out. A lease that cannot be given back
-/// outranks whatever comes of that.
+/// Sees to a program's last line, however the work ends.
+pub fn finish(global: &Global, work: impl FnOnce(&mut Telling) -> Outcome) -> Outcome {
+    let mut telling = Telling { run: fresh_run_id(), is_told: false };
+    let worked = catch_unwind(AssertUnwindSafe(|| work(&mut telling)));
+    if telling.is_told || global.format != Format::Json {
+        return worked.unwrap_or_else(|panic| resume_unwind(panic));
+    }
+    let worked = worked.map(|outcome| outcome.unwrap_or_else(|failure| show::failure(global.format, failure)));
+    let (outcome, none) = (RunOutcome::Failure, 0);
+    let body = EventBody::RunFinished { outcome, built: none, reused: none, failed: none, skipped: none };
+    let last = Event { at: now(), run: telling.run, body };
+    show::json(&serde_json::to_value(last).expect("invariant: events are plain data"));
+    worked.map_or_else(|panic| resume_unwind(panic), Ok)
+}
+
+/// Plans and builds what is declared. A lease of a dead run that cannot be given back outranks whatever comes of that.
 pub fn run(
     global: &Global,
-    settings: Config,
+    config: Config,
     declare: impl FnOnce(&Config) -> Result<Declarations, Error>,
     concurrency: Concurrency,
-    told: &mut bool,
-) -> Outcome {
-    let project = settings.project.clone();
-    let left = recovered::first(global, &project)?;
-    let outcome = build(global, settings, declare, concurrency, told);
-    outranked(outcome, recovered::is_stuck(&project, left))
-}
-
-/// Plans and builds; what dead runs left is given back.
-fn build(
-    global: &Global,
-    settings: Config,
-    declare: impl FnOnce(&Config) -> Result<Declarations, Error>,
-    concurrency: Concurrency,
-    told: &mut bool,
+    telling: &mut Telling,
 ) -> Outcome {
     let started = Instant::now();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(show::io)?;
-    let provider_context = runtime.block_on(ProviderContext::of(&settings))?;
-    let survey = platforms::survey(&settings, &provider_context, declare(&settings)?)?;
-    let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
-    show::warnings(global, &survey);
-    let store = settings.project.open_store()?;
-    for run in store.recover(now())? {
-        if !global.quiet {
-            eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
+    let frontend = CommandLine { global, width: concurrency.width };
+    let (run, command) = (telling.run.clone(), super::command_line());
+    let applied = apply::apply(ApplyRequest { run, config, declare, concurrency, command }, &frontend);
+    let outcome = match applied.end {
+        Ok(RunEnd::Unsound(survey)) => Ok(show::unsound(global, &survey, started)),
+        Ok(RunEnd::Finished(finished)) => {
+            telling.is_told = true;
+            ended(finished)
         }
-    }
-    let images = images::open(&settings)?;
-    // Whatever the plan reuses stays until the run is over.
-    let in_use = runtime.block_on(images.in_use())?;
-    let drawn = prepare::prepare(&settings, &survey, graph, Some(&*images), Some(&store), &provider_context);
-    let mut prepared = runtime.block_on(drawn)?;
-    prepare::give_secrets(&settings, &survey, &mut prepared.jobs)?;
-    crate::app::planning::pins::add_missing(&settings, &prepared.pins)?;
-    // An image that is reused is what the catalog says now, whatever was built in between.
-    for step in prepared.plan.steps.iter().filter(|step| step.digest.is_some()) {
-        runtime.block_on(images.point(step.image.trim_end_matches(":latest"), "latest", &step.key))?;
-    }
-    let tagged = settings.tag.as_deref().map(|tag| (tag.to_owned(), prepared.plan.clone()));
-    let session = Arc::new(store.begin(&super::command_line(), now())?);
-    let drawn = (prepared, provider_context);
-    let carried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        runtime.block_on(carry::carry_out(global, &settings, drawn, Arc::clone(&images), &session, concurrency))
-    }));
-    let run = match carried {
-        Ok(run) => run,
-        Err(panic) => {
-            // A bug of ours must not be somebody's bill: with its session the run is dead, and what it left goes back.
-            runtime.shutdown_background();
-            drop(session);
-            let left = app::runtime()?.block_on(recover::recover_all(&store, &settings.project))?;
-            recovered::tell(global, &left);
-            std::panic::resume_unwind(panic);
-        }
+        Err(error) => Err(error.into()),
     };
-    // Work that nobody waits for any more must not hold the process.
-    runtime.shutdown_background();
-    let run = match run {
-        Ok(run) => {
-            *told = true;
-            run
-        }
-        Err(failure) => {
-            session.end(now(), Tally { state: RunState::Failure, counts: [0; 4] })?;
-            return Err(failure);
-        }
-    };
-    let exit = carry::exit_of(&run);
-    let wound_up = (|| {
-        session.end(now(), carry::tally(&run))?;
-        drop(in_use);
-        let runtime = app::runtime()?;
-        if let Some((tag, plan)) = tagged.filter(|_| exit == Exit::Done) {
-            for step in &plan.steps {
-                runtime.block_on(images.point(step.image.trim_end_matches(":latest"), &tag, &step.key))?;
-            }
-        }
-        let collected = if run.count(StepOutcome::Built) > 0 { runtime.block_on(images.tidy()) } else { Ok(()) };
-        tidied(store.prune().err().map(|error| error.to_string()), collected.err().map(|error| error.to_string()));
-        Ok(exit)
-    })();
-    outranked(wound_up, exit == Exit::Stuck)
+    outranked(outcome, applied.stuck)
 }
 
-/// The default bounds hold without being asked for; that they do not is no reason to fail.
-fn tidied(logs: Option<String>, images: Option<String>) {
-    for error in [logs, images].into_iter().flatten() {
-        tracing::warn!("tidying up: {error}");
+/// What a run that is over comes to.
+fn ended(FinishedRun { run, left_behind, wound_up }: FinishedRun) -> Outcome {
+    // This is said on the terminal: not where the terminal is what hangs.
+    for LeftBehind(sink) in left_behind.iter().filter(|sink| sink.0 != TERMINAL) {
+        tracing::warn!("`{sink}` does not take what is written: its end is left out");
+    }
+    let exit = exit_of(&run);
+    outranked(wound_up.map(|()| exit).map_err(Into::into), exit == Exit::Stuck)
+}
+
+/// The command line as the front end of a run.
+struct CommandLine<'a> {
+    global: &'a Global,
+    /// Layers at once.
+    width: usize,
+}
+
+impl Frontend for CommandLine<'_> {
+    fn notice(&self, notice: Notice<'_>) {
+        match notice {
+            Notice::Recovered(left) => recovered::tell(self.global, left),
+            Notice::StillStuck(stuck) => recovered::tell_stuck(stuck.into_iter()),
+            Notice::Surveyed(survey) => show::warnings(self.global, survey),
+            Notice::Interrupted(_) if self.global.quiet => {}
+            Notice::Interrupted(run) => {
+                eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
+            }
+        }
+    }
+
+    fn sinks(&self, plan: &Plan, ladders: BTreeMap<LayerName, Vec<String>>) -> Vec<Box<dyn Sink>> {
+        let Global { format, quiet, verbose, .. } = *self.global;
+        if format == Format::Json {
+            return vec![report::json_events()];
+        }
+        let look = ProgressOptions { style: Style::stderr(), quiet, verbose, width: self.width };
+        vec![report::terminal(plan, look, ladders)]
+    }
+
+    fn stops(&self) -> std::io::Result<Receiver<StopLevel>> {
+        signals::stops()
+    }
+}
+
+/// The exit code of a run. Where every layer that failed did so for want of a runner or a service, however often that was
+/// tried, no layer is to blame.
+fn exit_of(run: &Run) -> Exit {
+    let outside = |kind| matches!(kind, FaultKind::Unavailable | FaultKind::Infrastructure);
+    match run.outcome() {
+        _ if run.stuck().next().is_some() => Exit::Stuck,
+        _ if run.faults().any(|kind| kind == FaultKind::Bug) => Exit::Bug,
+        RunOutcome::Success => Exit::Done,
+        RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(outside) => Exit::Unavailable,
+        RunOutcome::Failure => Exit::Failed,
+        RunOutcome::Cancelled => Exit::Interrupted,
     }
 }
 
@@ -164,4 +158,38 @@ pub fn width(settings: &Config, said: Option<usize>) -> usize {
     let processors = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
     let said = said.filter(|width| *width > 0).or(Some(settings.workflow.parallel));
     said.filter(|width| *width > 0).unwrap_or_else(processors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::base::Timestamp;
+    use crate::domain::life::{Effect, Input, Limits, Placement, StepSpec};
+    use crate::domain::model::{Fault, Size};
+
+    /// How a run of one layer ends whose runner does not come, for this reason.
+    fn ended(kind: FaultKind) -> Exit {
+        let (runner_type, tier) = ("t".to_owned(), "explicit".to_owned());
+        let sizes = vec![Size { runner_type, cpu: 2, memory_gb: 4, time_budget_min: 1, tier }];
+        let (layer, place) = ("app".into(), Placement::default());
+        let spec = StepSpec { layer, parents: Vec::new(), reuse: None, place, sizes };
+        let mut run = Run::new(RunId::from("r"), vec![spec], Limits::default());
+        let effects = run.on(Timestamp(0), Input::Begin);
+        let lease = effects.into_iter().find_map(|effect| match effect {
+            Effect::Acquire { lease, .. } => Some(lease),
+            _ => None,
+        });
+        let (lease, fault) = (lease.expect("asked for"), Fault::new(kind, "lian::test", "no"));
+        run.on(Timestamp(1), Input::LeaseRefused { lease: lease.clone(), fault });
+        run.on(Timestamp(2), Input::Released { lease });
+        assert!(run.is_finished());
+        exit_of(&run)
+    }
+
+    #[test]
+    fn a_bug_is_told_apart_from_a_layer_that_failed() {
+        assert_eq!(ended(FaultKind::Bug), Exit::Bug);
+        assert_eq!(ended(FaultKind::Unavailable), Exit::Unavailable);
+        assert_eq!(ended(FaultKind::Build), Exit::Failed);
+    }
 }

@@ -2,7 +2,6 @@
 
 mod apply;
 mod args;
-mod carry;
 mod check;
 mod dispatch;
 mod doctor;

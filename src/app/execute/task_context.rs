@@ -14,8 +14,8 @@ use crate::domain::base::{Digest, LayerName, LeaseId, RunId};
 use crate::domain::life::Input;
 use crate::domain::model::{BuildEvent, Event, EventBody, Fault, FaultKind, KEY_LABEL, Measured};
 use crate::domain::ports::{
-    AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore,
-    ImageStoreError, Lease, Runner, RunnerConnector, Staged, StagingFolder, VerifyRequest,
+    AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore, Lease, Runner,
+    RunnerConnector, Staged, StagingFolder, VerifyRequest,
 };
 use crate::system::error_chain::with_causes;
 use crate::system::now;
