@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::adapters::registry::{Address, OciLayout, Registry};
 use crate::app::Error;
 use crate::app::config::Config;
-use crate::domain::model::{RegistryProvider, RegistrySettings};
+use crate::domain::model::{Classified, FaultClass, RegistryProvider, RegistrySettings};
 use crate::domain::ports::ImageStore;
 
 /// The workflow wants a registry and does not say which.
@@ -20,6 +20,12 @@ use crate::domain::ports::ImageStore;
     )
 )]
 struct NoAddress;
+
+impl Classified for NoAddress {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
+}
 
 /// The registry that images live in; `None` where they live in a layout. A layout that was named on the command line wins
 /// over the workflow.

@@ -21,7 +21,7 @@ use crate::app::runners::limits::Concurrency;
 use crate::app::sinks::LeftBehind;
 use crate::domain::base::{LayerName, RunId};
 use crate::domain::life::{Run, StopLevel};
-use crate::domain::model::{Event, EventBody, FaultKind, Plan, RunOutcome};
+use crate::domain::model::{Event, EventBody, Plan, RunOutcome};
 use crate::domain::ports::Sink;
 use crate::report::{self, ProgressOptions, Style, TERMINAL};
 use crate::system::now;
@@ -139,17 +139,11 @@ impl Frontend for CommandLine<'_> {
     }
 }
 
-/// The exit code of a run. Where every layer that failed did so for want of a runner or a service, however often that was
-/// tried, no layer is to blame.
+/// The exit code of a run.
 fn exit_of(run: &Run) -> Exit {
-    let outside = |kind| matches!(kind, FaultKind::Unavailable | FaultKind::Infrastructure);
-    match run.outcome() {
-        _ if run.stuck().next().is_some() => Exit::Stuck,
-        _ if run.faults().any(|kind| kind == FaultKind::Bug) => Exit::Bug,
-        RunOutcome::Success => Exit::Done,
-        RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(outside) => Exit::Unavailable,
-        RunOutcome::Failure => Exit::Failed,
-        RunOutcome::Cancelled => Exit::Interrupted,
+    match run.stuck().next() {
+        Some(_) => Exit::Stuck,
+        None => Exit::of_run(run.outcome(), run.faults()),
     }
 }
 
@@ -165,7 +159,7 @@ mod tests {
     use super::*;
     use crate::domain::base::Timestamp;
     use crate::domain::life::{Effect, Input, Limits, Placement, StepSpec};
-    use crate::domain::model::{Fault, Size};
+    use crate::domain::model::{Fault, FaultKind, Size};
 
     /// How a run of one layer ends whose runner does not come, for this reason.
     fn ended(kind: FaultKind) -> Exit {

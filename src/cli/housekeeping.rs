@@ -14,6 +14,7 @@ use crate::app::images::{self, http_registries};
 use crate::app::project::Project;
 use crate::domain::base::human_bytes;
 use crate::domain::graph::UnknownTarget;
+use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
 use crate::report::{self, Style};
 use crate::system::host_platform;
@@ -197,6 +198,12 @@ fn prune_daemon(keep_bytes: Option<u64>) -> Result<Option<u64>, Failure> {
 struct Unwritable {
     path: String,
     cause: String,
+}
+
+impl Classified for Unwritable {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// Writes the embedded schemas out.

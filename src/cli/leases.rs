@@ -14,6 +14,7 @@ use crate::app::config::{Config, ProviderChoice};
 use crate::app::recover::{self, Recovered};
 use crate::app::runners::provider_context;
 use crate::domain::base::{LeaseId, RunId};
+use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::OwnedLease;
 use crate::report::{self, LeaseRow, Style};
 use crate::system::now;
@@ -32,6 +33,12 @@ enum NamedLease {
     #[error("there is no lease `{lease}`, neither in this project nor at its provider")]
     #[diagnostic(code(lian::leases::unknown), help("{help}"))]
     Unknown { lease: String, help: String },
+}
+
+impl Classified for NamedLease {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 fn settings_of(source: &Source, provider: Option<Provider>) -> Result<Config, Failure> {

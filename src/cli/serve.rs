@@ -14,6 +14,7 @@ use crate::app::UsageError;
 use crate::app::config::Config;
 use crate::app::runners::provider_context;
 use crate::domain::model::ComputeProvider as Kind;
+use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ComputeProvider;
 use crate::serve::{Bounds, ServeError, Service, Tokens, hash_token, is_name, listen};
 
@@ -45,6 +46,12 @@ enum ServeUsage {
         help("make one: openssl rand -hex 32 | tee token | lian-build serve hash-token --name ci")
     )]
     WeakToken,
+}
+
+impl Classified for ServeUsage {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// Runs the command.

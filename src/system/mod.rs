@@ -5,6 +5,7 @@ pub mod error_chain;
 mod host;
 pub mod http;
 pub mod lock;
+pub mod oci;
 pub mod process;
 pub mod retry;
 mod roots;

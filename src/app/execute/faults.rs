@@ -1,6 +1,6 @@
 //! Faults that are made here. Not responsible for: those of runners, builders and stores.
 
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Classified, Fault, FaultKind};
 use crate::domain::ports::ImageStoreError;
 use crate::system::error_chain::with_causes;
 
@@ -17,7 +17,8 @@ pub fn context_moved(message: String) -> Fault {
 
 /// The image store's failure as a step's: the disk's matter, and the same the next time.
 pub fn store_fault(what: &str, error: &ImageStoreError) -> Fault {
-    let fault = Fault::new(FaultKind::Unavailable, &format!("lian::registries::{what}"), with_causes(error));
+    let code = format!("lian::registries::{what}");
+    let fault = Fault::new(FaultKind::Unavailable, &code, with_causes(error)).with_class(error.class());
     match miette::Diagnostic::help(error) {
         Some(help) => fault.help(help.to_string()),
         None => fault,

@@ -13,7 +13,7 @@ use crate::app::sinks::{LeftBehind, Sinks};
 use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
 use crate::domain::life::{Effect, Input, Limits, Placement, Run, StepSpec, StopLevel};
 use crate::domain::model::{
-    BuildEvent, Event, EventBody, Fault, FaultKind, ImageRecord, KeyParts, LayerKey, Listing, Offer, Outcome,
+    BuildEvent, Event, EventBody, Fault, FaultClass, ImageRecord, KeyParts, LayerKey, Listing, Offer, Outcome,
     RunOutcome, Size,
 };
 use crate::domain::ports::*;
@@ -396,7 +396,7 @@ async fn a_build_over_its_time_budget_is_ended_and_its_runner_given_back() {
 async fn a_bug_gives_runners_back_and_is_told_as_one() {
     let fake = Fake::new(Trouble::Panic);
     let (run, watching) = carried(&fake).await;
-    assert_eq!(run.faults().collect::<Vec<_>>(), [FaultKind::Bug]);
+    assert_eq!(run.faults().collect::<Vec<_>>(), [FaultClass::Bug]);
     let (_, fault) = &watching.ends[&LayerName::from("base")];
     assert_eq!(fault.as_ref().map(|fault| fault.code.as_str()), Some("lian::drive::bug"));
     assert_eq!(fake.noted(), ["acquire r-1 linux/arm64", "release r-1"]);

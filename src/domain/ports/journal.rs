@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::base::{Digest, LayerName, LeaseId, Timestamp};
-use crate::domain::model::{LayerKey, Measured};
+use crate::domain::model::{Classified, FaultClass, LayerKey, Measured};
 
 /// What a journal line holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,12 @@ pub struct JournalError {
     pub message: String,
     /// The next action.
     pub help: String,
+}
+
+impl Classified for JournalError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Unavailable
+    }
 }
 
 /// The journal of one run. Blocking, but short.
