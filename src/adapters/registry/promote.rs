@@ -9,7 +9,7 @@ use oci_spec::image::{Descriptor, MediaType};
 use super::files::{failed, lock, write_whole};
 use super::index::{Index, NewTag};
 use super::layout::OciLayout;
-use super::parts::{PARTS, Parts};
+use super::parts::{self, PARTS, Parts};
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::LayerKey;
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
@@ -67,7 +67,7 @@ pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Res
             set(&artifacts_name, tag, artifacts, None);
         }
     }
-    set(&staged.name, &format!("{key_tag}.parts"), &parts, Some(&staged.digest));
+    set(&staged.name, &parts::tag(&key_tag), &parts, Some(&staged.digest));
     Ok(index)
 }
 
