@@ -3,9 +3,11 @@
 
 mod database;
 mod error;
+mod lease_rows;
 mod leases;
 mod lock_file;
 mod logs;
+mod rows;
 mod runs;
 mod session;
 
@@ -13,5 +15,5 @@ pub use error::StoreError;
 pub use leases::OpenLease;
 pub use lock_file::{change_lock, read_lock, write_lock};
 pub use logs::StepLogs;
-pub use runs::Store;
+pub use runs::{Store, fresh_run_id};
 pub use session::{RunRecorder, Tally};

@@ -3,13 +3,15 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rusqlite::{Connection, Row, params};
 
 use super::database;
 use super::error::StoreError;
 use super::logs;
-use super::session::{RunRecorder, State, millis, state_word};
+use super::rows::{millis, state_word};
+use super::session::{RunRecorder, State};
 use crate::domain::base::{Digest, LayerName, RunId, Timestamp};
 use crate::domain::model::{RunRecord, RunState};
 use crate::system::{lock, since_epoch};
@@ -48,19 +50,13 @@ impl Store {
         Ok(opened.map(|(connection, path)| Self { folder: folder.to_owned(), path, connection }))
     }
 
-    /// Begins a run: from now on it is listed, and alive as long as the session is.
-    pub fn begin(&self, command: &str, at: Timestamp) -> Result<RunRecorder, StoreError> {
+    /// Begins a run under a [`fresh_run_id`]: from now on it is listed, and alive as long as the recorder is.
+    pub fn begin(&self, id: RunId, command: &str, at: Timestamp) -> Result<RunRecorder, StoreError> {
         let folder = self.folder.join("runs");
         std::fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
-        let (id, lock, lock_path) = loop {
-            let id = fresh_id(&self.folder);
-            let path = folder.join(format!("{id}.lock"));
-            match File::options().create_new(true).write(true).open(&path) {
-                Ok(file) => break (id, file, path),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(StoreError::io("write", &path)(error)),
-            }
-        };
+        let lock_path = self.lock_file(&id);
+        let lock = File::options().create_new(true).write(true).open(&lock_path);
+        let lock = lock.map_err(StoreError::io("write", &lock_path))?;
         // A moment's wait at most: whoever asks whether this run lives takes a share only to give it back.
         lock::exclusive(&lock).map_err(StoreError::io("lock", &lock_path))?;
         let (connection, database) = database::open(&self.folder)?;
@@ -225,10 +221,12 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     })
 }
 
-/// Eight hex digits that no other run of this project is likely to have: the time, the process and the folder decide.
-fn fresh_id(folder: &Path) -> RunId {
-    let nanos = since_epoch().as_nanos();
-    let seed = format!("{nanos} {} {}", std::process::id(), folder.display());
+/// Eight hex digits that no other run of a project is likely to have: the time, the process and how many it made before
+/// decide.
+pub fn fresh_run_id() -> RunId {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let (nanos, process) = (since_epoch().as_nanos(), std::process::id());
+    let seed = format!("{nanos} {process} {}", MADE.fetch_add(1, Ordering::Relaxed));
     RunId::new(&Digest::of(seed).hex()[..8])
 }
 
@@ -254,7 +252,7 @@ mod tests {
     #[test]
     fn a_run_is_alive_as_long_as_its_session_is() {
         let (_dir, store) = store();
-        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        let session = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
         assert!(store.recover(Timestamp(6)).expect("recovered").is_empty(), "a living run was taken for dead");
         assert_eq!(store.find("latest").expect("a run").state, RunState::Running);
         let id = session.id().clone();
@@ -267,7 +265,7 @@ mod tests {
     #[test]
     fn an_ended_run_stays_what_it_was() {
         let (_dir, store) = store();
-        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        let session = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
         session.append(Timestamp(6), JournalKind::Input, "{}").expect("written");
         session.end(Timestamp(9), Tally { state: RunState::Success, counts: [2, 1, 0, 0] }).expect("ended");
         drop(session);
@@ -281,7 +279,7 @@ mod tests {
         let (_dir, store) = store();
         let layer = LayerName::from("app");
         assert_eq!(store.estimate(&layer), None);
-        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        let session = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
         for (at, seconds) in [(1, 900), (2, 10), (3, 30), (4, 20), (5, 50), (6, 40)] {
             session
                 .record(&BuildRecord {
@@ -308,7 +306,7 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let store = Store::open(dir.path()).expect("a store");
-                    let session = store.begin("apply", Timestamp(1)).expect("a run");
+                    let session = store.begin(fresh_run_id(), "apply", Timestamp(1)).expect("a run");
                     for _ in 0..50 {
                         session.append(Timestamp(2), JournalKind::Event, "{}").expect("written");
                     }
@@ -322,7 +320,7 @@ mod tests {
     fn old_runs_are_forgotten_and_the_newest_kept() {
         let (dir, store) = store();
         for at in 0..u64::try_from(KEEP_RUNS).expect("small") + 5 {
-            let session = store.begin("apply", Timestamp(at)).expect("a run");
+            let session = store.begin(fresh_run_id(), "apply", Timestamp(at)).expect("a run");
             let folder = dir.path().join("logs").join(session.id().as_str());
             std::fs::create_dir_all(&folder).expect("writable");
             std::fs::write(folder.join("app.log"), "text").expect("writable");
@@ -372,7 +370,7 @@ mod tests {
         assert!(Store::open_existing(dir.path()).expect("nothing").is_none());
         assert_eq!(files(dir.path()).len(), 1, "something was made");
         let store = Store::open(dir.path()).expect("a store");
-        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        let session = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
         let alive = Store::open_existing(dir.path()).expect("readable").expect("a store");
         assert_eq!(alive.find("latest").expect("a run").state, RunState::Running, "a run that goes on is not seen");
         drop(alive);
