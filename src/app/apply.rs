@@ -21,7 +21,7 @@ use super::runners::limits::{self, Concurrency};
 use super::session::Session;
 use super::sinks::{LeftBehind, Sinks};
 use crate::adapters::context::Reader;
-use crate::adapters::store::{RunRecorder, Store, Tally};
+use crate::adapters::store::{InterruptedRun, RunRecorder, Store, Tally};
 use crate::domain::base::{LayerName, LeaseId, RunId};
 use crate::domain::life::{Run, StopLevel};
 use crate::domain::model::{Outcome, Plan, PlannedStep, RunOutcome, Size};
@@ -49,7 +49,7 @@ pub enum Notice<'a> {
     /// The catalog is sound, perhaps with warnings.
     Surveyed(&'a Survey),
     /// A run of this project died.
-    Interrupted(&'a RunId),
+    Interrupted(&'a InterruptedRun),
 }
 
 /// Whoever asks for a run: says things as they come, and says when to stop.
