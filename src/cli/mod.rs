@@ -3,7 +3,6 @@
 
 mod apply;
 mod args;
-mod carry;
 mod check;
 mod command_line;
 mod dispatch;

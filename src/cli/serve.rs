@@ -134,7 +134,7 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
     let session = Session::new(or_remind(Config::new(&Selection::of(source)))?);
     // What runs of this project left is given back as by every command that rents; what is stuck was told, and waits for
     // the next one: nobody's reason not to serve.
-    let _ = recovered::first(global, &session)?;
+    recovered::first(global, &session)?;
     let tokens = flags.tokens.as_deref().map(Tokens::read).transpose().map_err(Failure::usage)?.unwrap_or_default();
     let provider = provider_of(session.config())?;
     let runners = &session.config().workflow.runners;
