@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::adapters::nickel::{self, Evaluator};
 use crate::adapters::registry::Substitute;
 use crate::app::{Error, UsageError};
-use crate::domain::base::LayerName;
+use crate::domain::base::{LayerName, Platform};
 use crate::domain::model::{BuildSpec, ComputeProvider, ContextTransfer, ImageRef, Workflow};
 
 /// The workflow that is used where none is named.
@@ -38,11 +38,11 @@ pub struct Config {
     /// The OCI layout folder.
     pub layout: PathBuf,
     /// What layers that name no platform are built for.
-    pub platform: String,
+    pub platform: Platform,
     /// Where external images are pinned.
     pub lock: PathBuf,
     /// Of layers that name none and whose runner type decides, or that stand on such a one (see `platforms`).
-    pub platforms: BTreeMap<LayerName, String>,
+    pub platforms: BTreeMap<LayerName, Platform>,
     /// What was said on the command line about runners: wins over any `.build-spec.ncl`.
     pub spec: BuildSpec,
     /// A tag for what is built, beside `latest` and the key's.

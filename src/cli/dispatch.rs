@@ -15,6 +15,7 @@ use crate::app::config::{self, Config, ProviderChoice};
 use crate::app::planning::survey::{Survey, host_platform};
 use crate::app::runners::limits::Concurrency;
 use crate::app::{Error, UsageError};
+use crate::domain::base::Platforms;
 use crate::domain::model::{
     Base, BuildSpec, Catalog, CatalogSettings, Declared, Kind, Layer, RegistryProvider, RegistrySettings, Secret,
     Workflow,
@@ -316,7 +317,7 @@ fn catalog(wishes: &Dispatch, settings: &Config, image: &Target) -> Catalog {
         build_args: wishes.build_arg.iter().cloned().collect(),
         secrets: wishes.secret.iter().map(secret).collect(),
         ssh: wishes.ssh.clone(),
-        platforms: wishes.platform.iter().cloned().collect(),
+        platforms: wishes.platform.as_deref().map_or_else(Vec::new, |list| Platforms::from(list).into()),
         labels: wishes.label.iter().cloned().collect(),
         language: None,
         frontend: None,

@@ -51,7 +51,7 @@ async fn a_layer_is_built_promoted_found_and_built_upon() {
     let events = Mutex::new(Vec::new());
     let built = stage().builder().build(&request, &|event| events.lock().expect("a lock").push(event)).await;
     let built = built.expect("built");
-    assert_eq!((built.steps, built.platform.as_str()), (2, stage().daemon.platform()));
+    assert_eq!((built.steps, built.platforms.first()), (2, stage().daemon.platform()));
 
     let events = events.into_inner().expect("a lock");
     let said: String = events

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::domain::base::Digest;
+use crate::domain::base::{self, Digest};
 use crate::domain::ports::{ImageSource, NamedContext, VerifyRequest};
 
 /// The PATH that BuildKit gives a step whose image says none.
@@ -76,7 +76,7 @@ pub(super) fn blob(layout: &Path, digest: &Digest) -> PathBuf {
 /// The settings of the image that is verified, for the one platform asked for; the defaults where nobody can tell them.
 /// Those of an image in a registry come with the request.
 pub(super) fn settings(request: &VerifyRequest) -> ImageSettings {
-    let platform = request.platform.as_str();
+    let platform = request.platforms.first();
     let ImageSource::Layout { dir, digest } = &request.image else {
         let told = request.configs.get(platform).cloned().unwrap_or_default();
         return ImageSettings { env: Some(told.env), on_build: Some(told.on_build) };
@@ -94,9 +94,8 @@ pub(super) fn settings(request: &VerifyRequest) -> ImageSettings {
 }
 
 impl Platform {
-    fn is(&self, platform: &str) -> bool {
-        let mut parts = platform.split('/');
-        parts.next() == Some(&self.os) && parts.next() == Some(&self.architecture)
+    fn is(&self, platform: &base::Platform) -> bool {
+        platform.os() == self.os && platform.architecture() == self.architecture
     }
 }
 
@@ -150,7 +149,7 @@ mod tests {
     fn request(image: ImageSource) -> VerifyRequest {
         VerifyRequest {
             image,
-            platform: "linux/amd64".into(),
+            platforms: "linux/amd64".into(),
             tools: Vec::new(),
             artifact_paths: Vec::new(),
             staging: PathBuf::new(),

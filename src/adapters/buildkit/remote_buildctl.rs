@@ -78,7 +78,7 @@ impl RemoteBuildctl {
         }
         let (steps, cached) = progress.steps();
         let digest = digest(&text)?;
-        Ok(Built { digest, steps, cached, platform: request.platform.clone() })
+        Ok(Built { digest, steps, cached, platforms: request.platforms.clone() })
     }
 
     /// buildctl ends with its `ssh`: once nobody reads its standard input any more, it is stopped, and the daemon cancels.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::base::Digest;
+use crate::domain::base::{self, Digest};
 use crate::domain::model::{KEY_LABEL, LayerKey};
 use crate::domain::ports::ImageConfig;
 
@@ -46,9 +46,8 @@ pub(super) struct Platform {
 
 impl Platform {
     /// Whether this is the platform `os/architecture[/variant]`.
-    pub(super) fn is(&self, platform: &str) -> bool {
-        let mut parts = platform.split('/');
-        parts.next() == Some(&self.os) && parts.next() == Some(&self.architecture)
+    pub(super) fn is(&self, platform: &base::Platform) -> bool {
+        platform.os() == self.os && platform.architecture() == self.architecture
     }
 }
 
@@ -79,7 +78,7 @@ impl Manifest {
 
     /// The image of an index: the one for a platform, else the first that is one (an attestation is for the platform
     /// `unknown/unknown`).
-    pub(super) fn image(&self, platform: Option<&str>) -> Option<&Descriptor> {
+    pub(super) fn image(&self, platform: Option<&base::Platform>) -> Option<&Descriptor> {
         let is_image = |child: &&Descriptor| child.platform.as_ref().is_none_or(|platform| platform.os != "unknown");
         let fits = |child: &&Descriptor| {
             platform.is_some_and(|wanted| child.platform.as_ref().is_some_and(|platform| platform.is(wanted)))
@@ -123,8 +122,8 @@ impl ConfigFile {
     }
 
     /// What it is for, `os/architecture`.
-    pub(super) fn platform(&self) -> Option<String> {
-        Some(format!("{}/{}", self.os.as_ref()?, self.architecture.as_ref()?))
+    pub(super) fn platform(&self) -> Option<base::Platform> {
+        Some(base::Platform::of(self.os.as_ref()?, self.architecture.as_ref()?, ""))
     }
 
     /// What it says of the processes that run in it.

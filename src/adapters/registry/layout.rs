@@ -11,7 +11,7 @@ use super::descriptor::{ConfigFile, Descriptor, Manifest};
 use super::files::{make_folder, open_lock, try_lock, write_whole};
 use super::index::Index;
 use super::{parts, promote, staging};
-use crate::domain::base::{Digest, Timestamp};
+use crate::domain::base::{Digest, Platform, Timestamp};
 use crate::domain::model::{ImageRecord, LayerKey};
 use crate::domain::ports::{
     Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, Staged, StagingFolder,
@@ -238,7 +238,12 @@ impl ImageStore for OciLayout {
         super::claim::claim(&self.root.join("claims"), key)
     }
 
-    fn config(&self, _name: &str, digest: &Digest, platform: &str) -> Result<Option<ImageConfig>, ImageStoreError> {
+    fn config(
+        &self,
+        _name: &str,
+        digest: &Digest,
+        platform: &Platform,
+    ) -> Result<Option<ImageConfig>, ImageStoreError> {
         let read = || {
             let top = self.manifest(digest)?;
             let image = match &top.config {

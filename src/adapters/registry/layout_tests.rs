@@ -19,7 +19,7 @@ fn parts(layer: &str, version: &str) -> KeyParts {
         target: None,
         files: BTreeMap::new(),
         build_args: BTreeMap::new(),
-        platform: "linux/amd64".to_owned(),
+        platforms: "linux/amd64".into(),
         frontend: None,
         secret_ids: Vec::new(),
         ssh_ids: Vec::new(),
@@ -127,7 +127,7 @@ fn finds_what_was_promoted_under_both_tags() {
     for tag in ["latest", &staged.key.tag()] {
         let found = layout.find("lamina/rust", tag).expect("an answer").expect("found");
         assert_eq!((&found.digest, found.key.as_ref()), (&staged.digest, Some(&staged.key)));
-        assert_eq!(found.platform.as_deref(), Some("linux/amd64"));
+        assert_eq!(found.platform, Some("linux/amd64".into()));
         assert!(found.bytes > 20);
         assert_eq!(layout.record("lamina/rust", tag).expect("an answer"), Some(staged.record.clone()));
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::descriptor::{Manifest, PARTS, Platform};
 use super::index::REF_NAME;
-use crate::domain::base::Digest;
+use crate::domain::base::{self, Digest};
 use crate::domain::ports::ImageSource;
 
 /// An image in an OCI layout that stands in for an external one.
@@ -91,7 +91,7 @@ impl Substitute {
     ///
     /// # Errors
     /// As [`layout_digest`].
-    pub fn source(&self, platform: &str) -> Result<ImageSource, SubstituteError> {
+    pub fn source(&self, platform: &base::Platform) -> Result<ImageSource, SubstituteError> {
         let digest = layout_digest(self, platform)?;
         // buildctl runs elsewhere than where the name was written.
         let dir = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
@@ -120,7 +120,7 @@ struct IndexFile {
 ///
 /// # Errors
 /// [`SubstituteError`] where there is no layout, no such image, or more than one.
-pub fn layout_digest(substitute: &Substitute, platform: &str) -> Result<Digest, SubstituteError> {
+pub fn layout_digest(substitute: &Substitute, platform: &base::Platform) -> Result<Digest, SubstituteError> {
     let dir = &substitute.dir;
     let no_layout = |what: String| SubstituteError::NoLayout { dir: dir.clone(), what };
     let blob = |digest: &Digest| dir.join("blobs/sha256").join(digest.hex());
@@ -137,7 +137,7 @@ pub fn layout_digest(substitute: &Substitute, platform: &str) -> Result<Digest, 
     Ok(digest)
 }
 
-fn choose(substitute: &Substitute, platform: &str, entries: Vec<Entry>) -> Result<Digest, SubstituteError> {
+fn choose(substitute: &Substitute, platform: &base::Platform, entries: Vec<Entry>) -> Result<Digest, SubstituteError> {
     let name = |entry: &Entry| entry.annotations.get(REF_NAME).cloned();
     let images: Vec<Entry> =
         entries.into_iter().filter(|entry| entry.artifact_type.as_deref() != Some(PARTS)).collect();
@@ -222,7 +222,7 @@ mod tests {
         let digest = |suffix: &str| {
             let substitute: Substitute =
                 format!("oci-layout:{}{suffix}", root.path().display()).parse().expect("a substitute");
-            layout_digest(&substitute, "linux/arm64")
+            layout_digest(&substitute, &"linux/arm64".into())
         };
         assert!(matches!(digest(""), Err(SubstituteError::NoLayout { .. })));
         index(&[(&one, "amd64", "slim")]);

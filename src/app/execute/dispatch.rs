@@ -397,8 +397,8 @@ impl<'a> Dispatcher<'a> {
             Some(_) => self.hands.images.source(&job.image, &digest),
             None => ImageSource::Layout { dir: staged_builds.staged.path().to_owned(), digest },
         };
-        let platform = staged_builds.built.platform.clone();
-        let work = self.hands.clone().verify(layer.clone(), job, runner, image, platform);
+        let platforms = staged_builds.built.platforms.clone();
+        let work = self.hands.clone().verify(layer.clone(), job, runner, image, platforms);
         self.spawn(TaskKind::Work(layer), work);
     }
 

@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::job::{Job, moved};
 use super::mask::Mask;
 use super::measure::measured;
-use crate::domain::base::{Digest, LayerName};
+use crate::domain::base::{Digest, LayerName, Platform, Platforms};
 use crate::domain::life::Input;
 use crate::domain::model::{BuildEvent, Fault, FaultKind, Measured};
 use crate::domain::ports::{
@@ -171,9 +171,9 @@ impl TaskContext {
         job: Arc<Job>,
         runner: Arc<dyn Runner>,
         image: ImageSource,
-        platform: String,
+        platforms: Platforms,
     ) -> Message {
-        match self.verified(&job, &runner, image, platform).await {
+        match self.verified(&job, &runner, image, platforms).await {
             Ok(artifacts) => Message::Verified { layer, artifacts },
             Err(fault) => Message::Input(Input::Faulted { layer, fault }),
         }
@@ -184,18 +184,18 @@ impl TaskContext {
         job: &Job,
         runner: &Arc<dyn Runner>,
         image: ImageSource,
-        platform: String,
+        platforms: Platforms,
     ) -> Result<Option<(Staging, Digest)>, Fault> {
         if job.tools.is_empty() && job.artifact_paths.is_empty() {
             return Ok(None);
         }
         let staged = self.staging().await?;
-        let configs = self.configs(job, &image, &platform).await?;
+        let configs = self.configs(job, &image, &platforms).await?;
         let pushed = job.request.push.is_some();
         let push_artifacts = pushed.then(|| self.images.push_target(&format!("{}-artifacts", job.image))).flatten();
         let request = VerifyRequest {
             image,
-            platform,
+            platforms,
             tools: job.tools.clone(),
             artifact_paths: job.artifact_paths.clone(),
             staging: staged.path().to_owned(),
@@ -212,15 +212,16 @@ impl TaskContext {
         &self,
         job: &Job,
         image: &ImageSource,
-        platforms: &str,
-    ) -> Result<BTreeMap<String, ImageConfig>, Fault> {
+        platforms: &Platforms,
+    ) -> Result<BTreeMap<Platform, ImageConfig>, Fault> {
         let ImageSource::Registry { digest, .. } = image else { return Ok(BTreeMap::new()) };
         let (images, name, digest) = (Arc::clone(&self.images), job.image.clone(), digest.clone());
-        let platforms: Vec<String> = platforms.split(',').map(str::to_owned).collect();
+        let platforms = platforms.clone();
         let read = move || {
-            let config =
-                |platform: String| Ok(images.config(&name, &digest, &platform)?.map(|config| (platform, config)));
-            let configs = platforms.into_iter().filter_map(|platform| config(platform).transpose());
+            let config = |platform: &Platform| {
+                Ok(images.config(&name, &digest, platform)?.map(|config| (platform.clone(), config)))
+            };
+            let configs = platforms.iter().filter_map(|platform| config(platform).transpose());
             configs.collect::<Result<_, ImageStoreError>>()
         };
         blocking(read).await?.map_err(|error| store_fault("find", &error))

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
+use crate::domain::base::{Digest, LayerName, LeaseId, Platforms, RunId, Timestamp};
 use crate::domain::life::{Input, Limits, Placement, Run, StepSpec, StopLevel};
 use crate::domain::model::{
     Event, EventBody, Fault, FaultKind, ImageRecord, KeyParts, LayerKey, Listing, Offer, Outcome, RunOutcome, Size,
@@ -119,7 +119,7 @@ impl Builder for Shared {
             Trouble::Panic => panic!("a bug of ours"),
             _ => {}
         }
-        Ok(Built { digest: Digest::of("image"), steps: 1, cached: 0, platform: request.platform.clone() })
+        Ok(Built { digest: Digest::of("image"), steps: 1, cached: 0, platforms: request.platforms.clone() })
     }
 
     async fn verify(&self, _request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
@@ -208,7 +208,7 @@ fn listing() -> Listing {
 }
 
 fn job(layer: &str) -> Job {
-    let platform = "linux/amd64,linux/arm64".to_owned();
+    let platforms = Platforms::from("linux/amd64,linux/arm64");
     let parts = KeyParts {
         schema: 1,
         layer: layer.into(),
@@ -217,7 +217,7 @@ fn job(layer: &str) -> Job {
         target: None,
         files: BTreeMap::new(),
         build_args: BTreeMap::new(),
-        platform: platform.clone(),
+        platforms: platforms.clone(),
         frontend: None,
         secret_ids: Vec::new(),
         ssh_ids: Vec::new(),
@@ -231,7 +231,7 @@ fn job(layer: &str) -> Job {
         dockerfile: PathBuf::new(),
         target: None,
         build_args: BTreeMap::new(),
-        platform,
+        platforms,
         labels: BTreeMap::new(),
         secrets: Vec::new(),
         ssh: Vec::new(),

@@ -91,7 +91,7 @@ pub fn prepare(
             _ => None,
         };
         current.insert(layer.clone(), existing.clone());
-        let ladder = provider_context.sizes(settings, input.declared, specs.get(layer), &job.request.platform)?;
+        let ladder = provider_context.sizes(settings, input.declared, specs.get(layer), &job.request.platforms)?;
         let size = ladder[0].clone();
         sizes.insert(layer.clone(), ladder);
         candidates.push(Candidate {
@@ -226,14 +226,14 @@ fn job(
     let frontend_pin = frontend(declared)?.and_then(|image| Some((pins.digest(&image)?.clone(), image)));
     let (catalog, facts) = (&survey.catalog.settings, input.facts);
     let build_args = graph::effective_build_args(catalog, &settings.build_args, layer, &facts.declared_args);
-    let platform = survey::platform(settings, declared);
+    let platforms = survey::platforms(settings, declared);
     let parts: KeyParts = graph::key_parts(
         declared,
         &graph::KeyInputs {
             dockerfile: &input.listing.dockerfile,
             listing: &input.listing,
             build_args: &build_args,
-            platform: &platform,
+            platforms: &platforms,
             frontend: frontend_pin.as_ref().map(|(digest, _)| digest),
             parents: &parents,
             labels: &catalog.labels,
@@ -245,7 +245,7 @@ fn job(
         dockerfile: declared.dockerfile_path(),
         target: layer.target.clone(),
         build_args,
-        platform,
+        platforms,
         labels,
         secrets: Vec::new(),
         ssh: layer.ssh.clone(),

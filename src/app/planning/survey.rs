@@ -6,7 +6,7 @@ use crate::adapters::context;
 use crate::adapters::nickel::LoadRequest;
 use crate::app::Error;
 use crate::app::config::{Config, evaluator};
-use crate::domain::base::{Digest, LayerName};
+use crate::domain::base::{Digest, LayerName, Platform, Platforms};
 use crate::domain::dockerfile;
 use crate::domain::graph::{self, LayerGraph};
 use crate::domain::model::{
@@ -113,7 +113,7 @@ impl Survey {
             self.diagnostics.extend(context::stale_recipe(declared, &self.catalog.project_root));
             let given = graph::known_build_args(&self.catalog.settings, &settings.build_args, &declared.layer);
             let target = declared.layer.target.as_deref();
-            let facts = dockerfile::read(&located.text, target, &given, &platform(settings, declared));
+            let facts = dockerfile::read(&located.text, target, &given, platforms(settings, declared).first());
             let name = declared.layer.name.clone();
             let known = self.dockerfiles.contains_key(&name) || (unsettled && !torn(&facts));
             if !known {
@@ -133,17 +133,15 @@ fn torn(facts: &Result<DockerfileFacts, Vec<DockerfileFault>>) -> bool {
     facts.as_ref().is_err_and(|faults| faults.iter().all(|fault| fault.kind == DockerfileFaultKind::Parse))
 }
 
-/// The platform a layer is built for: its own, that of the runner type that was named for it, or that of the first runner
+/// What a layer is built for: its own platforms, that of the runner type that was named for it, or that of the first runner
 /// on offer.
-pub fn platform(settings: &Config, declared: &Declared) -> String {
-    if declared.layer.platforms.is_empty() {
-        return settings.platforms.get(&declared.layer.name).unwrap_or(&settings.platform).clone();
-    }
-    declared.layer.platforms.join(",")
+pub fn platforms(settings: &Config, declared: &Declared) -> Platforms {
+    let decided = || settings.platforms.get(&declared.layer.name).unwrap_or(&settings.platform).clone().into();
+    Platforms::of(&declared.layer.platforms).unwrap_or_else(decided)
 }
 
 /// This machine's platform as OCI writes it.
-pub fn host_platform() -> String {
+pub fn host_platform() -> Platform {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -151,5 +149,5 @@ pub fn host_platform() -> String {
         "powerpc64" => "ppc64le",
         other => other,
     };
-    format!("linux/{arch}")
+    format!("linux/{arch}").into()
 }

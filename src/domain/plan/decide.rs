@@ -86,7 +86,7 @@ mod tests {
             target: None,
             files: BTreeMap::new(),
             build_args: BTreeMap::new(),
-            platform: "linux/amd64".into(),
+            platforms: "linux/amd64".into(),
             frontend: None,
             secret_ids: Vec::new(),
             ssh_ids: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{ImageRecord, LayerKey};
 
 use super::build::ImageSource;
@@ -15,7 +15,7 @@ pub struct Found {
     /// The full layer key in its label, where it has one.
     pub key: Option<LayerKey>,
     /// Its platform, e.g. `linux/amd64`, where its config says so.
-    pub platform: Option<String>,
+    pub platform: Option<Platform>,
     /// Bytes of its blobs as stored.
     pub bytes: u64,
 }
@@ -151,7 +151,12 @@ pub trait ImageStore: Send + Sync {
     }
 
     /// What the image with this digest says of its processes on a platform; none where that cannot be told.
-    fn config(&self, _name: &str, _digest: &Digest, _platform: &str) -> Result<Option<ImageConfig>, ImageStoreError> {
+    fn config(
+        &self,
+        _name: &str,
+        _digest: &Digest,
+        _platform: &Platform,
+    ) -> Result<Option<ImageConfig>, ImageStoreError> {
         Ok(None)
     }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tokio::process::Command;
 
 use super::{PATIENCE, PULL};
+use crate::domain::base::Platform;
 use crate::domain::model::{Fault, FaultKind};
 
 /// The engine that the `docker` command reaches.
@@ -19,7 +20,7 @@ pub(super) struct Capacity {
     pub cpu: u32,
     pub memory: u64,
     /// `linux/amd64` and the like.
-    pub platform: String,
+    pub platform: Platform,
 }
 
 /// `docker info`, as far as we read it. Without an engine it is all zeros and empty words, and exit code 0.
@@ -71,7 +72,7 @@ impl Engine {
             "aarch64" => "arm64",
             other => other,
         };
-        let platform = format!("linux/{architecture}");
+        let platform = Platform::of("linux", architecture, "");
         Ok(Capacity { cpu: info.cpus, memory: info.mem_total, platform })
     }
 

@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use super::files::failed;
 use super::{claim, staging};
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{ImageRecord, LayerKey};
 use crate::domain::ports::{
     Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, PushTarget, Staged, StagingFolder,
@@ -149,7 +149,7 @@ impl ImageStore for Registry {
         Some(self.wire.address.target(name))
     }
 
-    fn config(&self, name: &str, digest: &Digest, platform: &str) -> Result<Option<ImageConfig>, ImageStoreError> {
+    fn config(&self, name: &str, digest: &Digest, platform: &Platform) -> Result<Option<ImageConfig>, ImageStoreError> {
         let repository = self.wire.address.repository(name);
         self.wait(async {
             let Some(top) = self.wire.manifest(&repository, digest.as_str()).await? else { return Ok(None) };

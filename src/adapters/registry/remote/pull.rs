@@ -9,7 +9,7 @@ use super::super::descriptor::{ConfigFile, Descriptor, Manifest};
 use super::super::parts;
 use super::auth::Scope;
 use super::wire::{Call, Payload, Wire};
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platform};
 use crate::domain::model::ImageRecord;
 use crate::domain::ports::ImageStoreError;
 
@@ -117,7 +117,7 @@ impl Wire {
         &self,
         repository: &str,
         top: Sealed,
-        platform: Option<&str>,
+        platform: Option<&Platform>,
     ) -> Result<Option<(Sealed, ConfigFile)>, ImageStoreError> {
         let sealed = match (&top.manifest.config, top.manifest.image(platform)) {
             (Some(_), _) => top,
