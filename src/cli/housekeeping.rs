@@ -2,35 +2,28 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{Format, Global, Project, Source};
+use super::args::{Format, Global, ProjectFlags, Source};
 use super::exit::{Exit, Failure, Outcome};
 use super::show;
 use crate::adapters::buildkit::{self, Daemon, DaemonConfig};
 use crate::adapters::nickel;
 use crate::adapters::registry::{Collected, KeepPolicy, OciLayout, Registry};
-use crate::adapters::store::Store;
 use crate::app::UsageError;
 use crate::app::config::Config;
-use crate::app::images::{Images, http_registries};
-use crate::app::planning::survey::host_platform;
+use crate::app::images::{self, http_registries};
+use crate::app::project::Project;
 use crate::domain::base::human_bytes;
 use crate::domain::graph::UnknownTarget;
 use crate::domain::ports::ImageSource;
 use crate::report::{self, Style};
+use crate::system::host_platform;
 
 /// So many layers are named where one that was asked for is none of them.
 const NAMED: usize = 20;
 
-/// The project that a folder belongs to: the nearest ancestor with a `.lian`, or with a `.git`, else the folder itself.
-pub fn project_root(project: &Project) -> PathBuf {
-    let folder = std::fs::canonicalize(&project.project).unwrap_or_else(|_| project.project.clone());
-    let with = |name: &str| folder.ancestors().find(|folder| folder.join(name).exists()).map(Path::to_owned);
-    with(".lian/lian.db").or_else(|| with(".git")).unwrap_or_else(|| folder.clone())
-}
-
 /// Lists runs.
-pub fn runs(global: &Global, project: &Project, limit: usize) -> Outcome {
-    let store = Store::open_existing(&project_root(project))?;
+pub fn runs(global: &Global, project: &ProjectFlags, limit: usize) -> Outcome {
+    let store = Project::of_folder(&project.project).read_store()?;
     let runs = store.map(|store| store.runs(limit)).transpose()?.unwrap_or_default();
     match global.format {
         Format::Json => show::json(&report::runs_json(&runs)),
@@ -45,17 +38,18 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     if let Some(layout) = layout {
         settings.layout = layout;
     }
-    let evaluated = crate::app::planning::survey::Survey::take(&settings)?;
+    let evaluated = crate::app::planning::survey::Survey::of_catalog(&settings)?;
     let namespace = &evaluated.catalog.settings.namespace;
     let name = format!("{namespace}/{layer}");
-    let images = Images::open(&settings)?;
-    let _in_use = images.in_use()?;
-    let Some(found) = images.store().find(&name, "latest")? else {
+    let images = images::open(&settings)?;
+    let runtime = crate::app::runtime()?;
+    let _in_use = runtime.block_on(images.in_use())?;
+    let Some(found) = runtime.block_on(images.find(&name, "latest"))? else {
         let names: Vec<&str> = evaluated.catalog.layers.iter().map(|one| one.layer.name.as_str()).collect();
         if !names.contains(&layer) {
             return Err(Failure::usage(unknown(layer, &names)));
         }
-        let built = images.built()?;
+        let built = runtime.block_on(images.built())?;
         let help = match crate::domain::base::nearest(&name, built.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{}`?", near.rsplit('/').next().unwrap_or(near)),
             None => format!("build it first: lian-build apply --target {layer}"),
@@ -65,8 +59,7 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     };
     let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
     let platform = found.platform.clone().unwrap_or_else(host_platform);
-    let runtime = crate::app::runtime()?;
-    let from = images.store().source(&name, &found.digest);
+    let from = images.source(&name, &found.digest);
     let engine = runtime.block_on(async {
         let mut config = DaemonConfig::from_env()?;
         config.http_registries = http_registries(&settings);
@@ -100,15 +93,15 @@ fn unknown(layer: &str, names: &[&str]) -> UnknownTarget {
 /// Removes what nothing needs any more.
 pub fn gc(
     global: &Global,
-    project: &Project,
+    project: &ProjectFlags,
     layout: Option<&Path>,
     keep_bytes: Option<u64>,
     drop: &[String],
 ) -> Outcome {
-    let root = project_root(project);
+    let project = Project::of_folder(&project.project);
     let mut total = Collected::default();
-    let registry = Registry::tidy(&root.join(".lian"))?;
-    let layout = layout.map_or_else(|| root.join(".lian").join("images"), Path::to_owned);
+    let registry = Registry::tidy(&project.state())?;
+    let layout = layout.map_or_else(|| project.layout(), Path::to_owned);
     if registry && !layout.join("index.json").is_file() {
         drop.first().map_or(Ok(()), |name| Err(kept_elsewhere(name)))?;
     }
@@ -125,10 +118,7 @@ pub fn gc(
         let policy = keep_bytes.map_or_else(KeepPolicy::default, |bytes| KeepPolicy { bytes });
         add(&mut total, images.collect(policy)?);
     }
-    let logs = match Store::open_existing(&root)? {
-        Some(_) => Store::open(&root)?.prune()?,
-        None => 0,
-    };
+    let logs = project.existing_store()?.map_or(Ok(0), |store| store.prune())?;
     let cache = prune_daemon(keep_bytes)?;
     if global.format == Format::Json {
         show::json(&serde_json::json!({

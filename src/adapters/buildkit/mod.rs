@@ -14,7 +14,6 @@ mod error;
 mod finding;
 mod image;
 mod load;
-mod lock;
 mod probe;
 mod progress;
 mod remote_buildctl;

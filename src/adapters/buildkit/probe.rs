@@ -12,6 +12,7 @@ use super::solve::{Solver, Unsolved, fault_of, silent};
 use super::version;
 use crate::domain::model::{Fault, Tool};
 use crate::domain::ports::VerifyRequest;
+use crate::system::shell::quoted;
 
 /// Where the script leaves what it found. Exported, and never part of the image.
 const OUT: &str = "/.lian-verify";
@@ -90,11 +91,6 @@ fn script(tools: &[Tool]) -> String {
     }
     text.push_str("exit 0\n");
     text
-}
-
-/// A word of the shell's.
-pub(super) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn read(found: &Path, at: usize, tool: &Tool) -> Option<Finding> {

@@ -29,5 +29,4 @@ pub use child::{child_main, is_child};
 pub use embedded::embedded;
 pub use error::NickelError;
 pub use evaluator::{Evaluator, LoadRequest, Loaded, LoadedSpecs, LoadedWorkflow};
-pub use locate::project_root;
 pub use pool::Limits;

@@ -1,7 +1,5 @@
 //! Where runners come from. Not responsible for: what is done on them.
 
-mod address;
-mod clock;
 mod docker;
 pub mod hcloud;
 mod keys;

@@ -5,29 +5,32 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::vm_pool_answers::{Refusal, TOKEN_HELP, chain, infrastructure, refusal, strange, unavailable, unwritable};
+use super::vm_pool_answers::{Refusal, TOKEN_HELP, infrastructure, refusal, strange, unavailable, unwritable};
 use crate::domain::base::{Digest, LeaseId, Timestamp};
 use crate::domain::model::{Fault, Offer, VmPoolSettings};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
+use crate::system::error_chain::with_causes;
+use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, is_loopback, read_body, retry_after};
+use crate::system::now;
+use crate::system::retry::{Backoff, Retry, retry};
 
 /// The service waits that long for a machine, and somewhat for giving it back should that fail.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
 /// It answers everything else within a minute.
 const ANSWER_BOUND: Duration = Duration::from_secs(90);
-const CONNECT_BOUND: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How often a request is made that the service did not answer, or could not fulfil.
-const TRIES: u32 = 8;
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause, whatever the service asks for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// When a request is made again that the service did not answer, or could not fulfil.
+const AGAIN: Backoff = Backoff::of_requests(Duration::from_millis(250), LONGEST_PAUSE, 7);
 /// A lease is asked for so long, and renewed while it is held: what a run that died leaves ends soon by itself.
 const TTL: Duration = Duration::from_secs(15 * 60);
 /// The pool takes no shorter one.
@@ -152,19 +155,12 @@ impl VmPool {
         let address: Url = shown.parse().map_err(|error| {
             unavailable("endpoint", format!("`{shown}` is no address: {error}"), "write `https://host[:port]`")
         })?;
-        let host = address.host_str().unwrap_or("").trim_matches(['[', ']']).to_owned();
-        let local = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-        if address.scheme() != "https" && token.is_some() && !local {
+        if address.scheme() != "https" && token.is_some() && !is_loopback(&address) {
             let message = format!("the pool's token would travel in the clear to {shown}");
             return Err(unavailable("plain_http", message, "write `https://…` in `providers.vm_pool.endpoint`"));
         }
-        // The second one of a process changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().connect_timeout(CONNECT_BOUND).redirect(reqwest::redirect::Policy::none());
         // A machine that boots for minutes must not look like a dead connection to what is in between.
-        let client = client.tcp_keepalive(KEEPALIVE);
-        let client = if local { client.no_proxy() } else { client };
-        let client = client.build().map_err(|error| {
+        let client = client_for(&address).tcp_keepalive(KEEPALIVE).build().map_err(|error| {
             unavailable(
                 "client",
                 format!("no HTTP client: {error}"),
@@ -217,7 +213,7 @@ impl VmPool {
         Renewal(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(beat).await;
-                let left = until(expires);
+                let left = expires.since(now());
                 if left < LEAST_TTL {
                     return;
                 }
@@ -227,7 +223,7 @@ impl VmPool {
                     Ok(status) if status.is_success() => {}
                     Ok(StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::GONE) => return,
                     Ok(status) => tracing::warn!(%status, "the pool does not renew a lease"),
-                    Err(error) => tracing::warn!("a lease is not renewed: {}", chain(&error.without_url())),
+                    Err(error) => tracing::warn!("a lease is not renewed: {}", with_causes(&error.without_url())),
                 }
             }
         }))
@@ -235,45 +231,40 @@ impl VmPool {
 
     /// Makes a request until it is answered for good: with JSON, or with nothing.
     async fn ask(&self, make: impl Fn() -> RequestBuilder) -> Result<(StatusCode, Value), Fault> {
-        let started = tokio::time::Instant::now();
-        let (mut tries, mut pause) = (0, FIRST_PAUSE);
-        loop {
-            let (fault, after) = match self.answer(make()).await {
-                Ok(answer) => return Ok(answer),
-                Err(Refusal::Final(fault)) => return Err(fault),
-                Err(Refusal::Full(fault, after)) if started.elapsed() + after <= self.patience => {
-                    tracing::warn!("the pool is full: waiting");
-                    (fault, Some(after))
-                }
-                Err(Refusal::Full(fault, _)) => return Err(fault),
-                Err(Refusal::Passing(fault, after)) => {
-                    tries += 1;
-                    (fault, after)
-                }
-            };
-            if tries >= TRIES {
-                return Err(fault);
+        let (started, mut failures) = (tokio::time::Instant::now(), 0);
+        let judge = |refusal: &Refusal| match refusal {
+            Refusal::Full(_, after) if started.elapsed() + *after <= self.patience => {
+                tracing::warn!("the pool is full: waiting");
+                Retry::Uncounted(Some(*after))
             }
-            if tries == 3 {
-                tracing::warn!("{}; trying again", fault.message);
+            Refusal::Full(..) | Refusal::Final(_) => Retry::Never,
+            Refusal::Passing(fault, after) => {
+                failures += 1;
+                if failures == 3 {
+                    tracing::warn!("{}; trying again", fault.message);
+                }
+                Retry::Counted(*after)
             }
-            tokio::time::sleep(after.unwrap_or(pause).max(FIRST_PAUSE)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+        };
+        let answer = retry(AGAIN.pauses(), || self.answer(make()), judge).await;
+        answer.map_err(|(Refusal::Final(fault) | Refusal::Full(fault, _) | Refusal::Passing(fault, _))| fault)
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Value), Refusal> {
         let lost = |error: reqwest::Error| {
             // Without the address: a query may hold what is nobody's business.
-            let message = format!("the pool at {} did not answer: {}", self.endpoint, chain(&error.without_url()));
+            let message =
+                format!("the pool at {} did not answer: {}", self.endpoint, with_causes(&error.without_url()));
             let help = "see whether the service runs and `providers.vm_pool.endpoint` is its address";
             Refusal::Passing(infrastructure("unreachable", message, help), None)
         };
         let response = request.send().await.map_err(lost)?;
         let status = response.status();
-        let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let after = after.map(|seconds: u64| Duration::from_secs(seconds).min(LONGEST_PAUSE));
-        let body = response.bytes().await.map_err(lost)?;
+        let after = retry_after(response.headers()).map(|asked| asked.min(LONGEST_PAUSE));
+        let body = read_body(response, API_ANSWER_BYTES).await.map_err(|error| match error {
+            BodyError::Lost(error) => lost(error),
+            BodyError::TooLong(_) => Refusal::Final(strange(&self.endpoint, &error.to_string())),
+        })?;
         let json: Option<Value> = serde_json::from_slice(&body).ok();
         if status.is_success() {
             let nothing = status == StatusCode::NO_CONTENT;
@@ -313,7 +304,7 @@ impl VmPool {
             (None, Some(identity)) => public_half(identity)?,
             (None, None) => key_pair(folder).await?,
         };
-        let whole = until(request.expires);
+        let whole = request.expires.since(now());
         // A service that leases for others may be away while they go on: nobody would renew.
         let ttl = if request.authorized_key.is_some() { whole } else { whole.min(TTL) };
         let wish = LeaseRequest {
@@ -339,12 +330,6 @@ fn asked(client: &Client, token: Option<&PoolToken>, method: Method, address: &s
         Some(token) => request.header(AUTHORIZATION, token.0.clone()),
         None => request,
     }
-}
-
-/// From now.
-fn until(at: Timestamp) -> Duration {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Duration::from_millis(at.0).saturating_sub(now)
 }
 
 fn public_half(identity: &Path) -> Result<String, Fault> {

@@ -1,5 +1,5 @@
-//! An OCI image layout as an image store: `oci-layout`, `index.json`, `blobs/sha256/`, and of our own `.lock`, `.in-use`
-//! and `staging/`. Not responsible for: believing an index whose blobs are not there.
+//! An OCI image layout in a folder: `oci-layout`, `index.json`, `blobs/sha256/`, and our own `.lock`, `.in-use`, `claims/`
+//! and `staging/`. Its methods block. Not responsible for: promotion and collection (see `promote`, `collect`).
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,26 +10,25 @@ use std::time::SystemTime;
 use super::descriptor::{ConfigFile, Descriptor, Manifest};
 use super::files::{make_folder, open_lock, try_lock, write_whole};
 use super::index::Index;
-use super::{parts, promote, staging};
+use super::parts;
 use crate::domain::base::{Digest, Platform, Timestamp};
-use crate::domain::model::{ImageRecord, LayerKey};
-use crate::domain::ports::{
-    Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, Staged, StagingFolder,
-};
+use crate::domain::model::ImageRecord;
+use crate::domain::ports::{Found, ImageConfig, ImageStoreError};
 
-/// An OCI image layout in a folder.
-#[derive(Debug)]
+/// An OCI image layout in a folder. Clones share what they have read.
+#[derive(Debug, Clone)]
 pub struct OciLayout {
     root: PathBuf,
-    /// A plan asks for every layer: the index is read once for as long as the file is the same.
-    cached: Mutex<Option<(Stamp, Arc<Index>)>>,
+    /// A plan asks for every layer, so the index is kept until its file changes.
+    cached: Arc<Mutex<Option<Cached>>>,
 }
 
+type Cached = (Stamp, Arc<Index>);
 type Stamp = (u64, u64, Option<SystemTime>);
 
-/// Says that images of the layout are being used: for as long as it is held, nothing is collected.
+/// A hold on the layout's images: nothing is collected until it is dropped.
 #[derive(Debug)]
-pub struct InUse {
+pub struct LayoutInUse {
     _share: File,
 }
 
@@ -54,7 +53,7 @@ impl OciLayout {
     /// # Errors
     /// [`ImageStoreError::Io`].
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ImageStoreError> {
-        let layout = Self { root: root.into(), cached: Mutex::new(None) };
+        let layout = Self { root: root.into(), cached: Arc::default() };
         make_folder(&layout.blobs())?;
         let marker = layout.root.join("oci-layout");
         if !marker.is_file() {
@@ -75,17 +74,17 @@ impl OciLayout {
         &self.root
     }
 
-    /// Says that its images are in use. Waits for a collection that is going on.
+    /// Takes a hold on its images. Waits for a collection that is going on.
     ///
     /// # Errors
     /// [`ImageStoreError::Io`].
-    pub fn in_use(&self) -> Result<InUse, ImageStoreError> {
+    pub fn in_use(&self) -> Result<LayoutInUse, ImageStoreError> {
         let path = self.in_use_path();
         let file = open_lock(&path)?;
         while !try_lock(&file, &path, true)? {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        Ok(InUse { _share: file })
+        Ok(LayoutInUse { _share: file })
     }
 
     /// All tags of images, sorted.
@@ -130,6 +129,10 @@ impl OciLayout {
 
     pub(super) fn staging_root(&self) -> PathBuf {
         self.root.join("staging")
+    }
+
+    pub(super) fn claims(&self) -> PathBuf {
+        self.root.join("claims")
     }
 
     pub(super) fn index(&self) -> Result<Arc<Index>, ImageStoreError> {
@@ -198,11 +201,9 @@ impl OciLayout {
             bytes: self.closure(digest).iter().map(|(_, size)| size).sum(),
         })
     }
-}
 
-impl ImageStore for OciLayout {
-    /// An image whose blobs are not all there is as good as none: it is built again, which mends it.
-    fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError> {
+    /// The image that a tag points to. One whose blobs are not all there counts as absent: building it again mends it.
+    pub(super) fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError> {
         let Some(entry) = self.index()?.find(name, tag) else { return Ok(None) };
         let found = self.whole(&entry.digest);
         if found.is_none() {
@@ -211,7 +212,8 @@ impl ImageStore for OciLayout {
         Ok(found)
     }
 
-    fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
+    /// The record of the image that a tag points to.
+    pub(super) fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
         let index = self.index()?;
         let Some(image) = index.find(name, tag) else { return Ok(None) };
         let read = |entry: super::index::Entry| {
@@ -222,48 +224,16 @@ impl ImageStore for OciLayout {
         Ok(index.belonging(&image.digest, name).and_then(read))
     }
 
-    fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
-        Ok(Box::new(staging::create(&self.staging_root())?))
-    }
-
-    fn source(&self, _name: &str, digest: &Digest) -> ImageSource {
-        ImageSource::Layout { dir: self.root.clone(), digest: digest.clone() }
-    }
-
-    fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
-        promote::point(self, (name, tag), key, now())
-    }
-
-    fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
-        super::claim::claim(&self.root.join("claims"), key)
-    }
-
-    fn config(
-        &self,
-        _name: &str,
-        digest: &Digest,
-        platform: &Platform,
-    ) -> Result<Option<ImageConfig>, ImageStoreError> {
-        let read = || {
-            let top = self.manifest(digest)?;
-            let image = match &top.config {
-                Some(_) => top,
-                None => self.manifest(&top.image(Some(platform))?.digest)?,
-            };
-            let config = std::fs::read(self.blob(&image.config?.digest)).ok()?;
-            serde_json::from_slice::<ConfigFile>(&config).ok()
+    /// What an image says of its processes on a platform.
+    pub(super) fn config(&self, digest: &Digest, platform: &Platform) -> Option<ImageConfig> {
+        let top = self.manifest(digest)?;
+        let image = match &top.config {
+            Some(_) => top,
+            None => self.manifest(&top.image(Some(platform))?.digest)?,
         };
-        Ok(read().map(ConfigFile::processes))
+        let config = std::fs::read(self.blob(&image.config?.digest)).ok()?;
+        serde_json::from_slice::<ConfigFile>(&config).ok().map(ConfigFile::processes)
     }
-
-    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
-        promote::promote(self, staged, now())
-    }
-}
-
-fn now() -> Timestamp {
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -13,10 +13,33 @@ use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::LayerKey;
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
 
-pub(super) fn promote(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Result<(), ImageStoreError> {
-    let _lock = lock(&layout.lock_path())?;
-    let index = prepare(layout, staged, at)?;
-    index.write(&layout.index_path())
+impl OciLayout {
+    /// Moves a staged image in, and its tags onto it.
+    pub(super) fn promote(&self, staged: &Staged, at: Timestamp) -> Result<(), ImageStoreError> {
+        let _lock = lock(&self.lock_path())?;
+        let index = prepare(self, staged, at)?;
+        index.write(&self.index_path())
+    }
+
+    /// Points a tag of an image, and of its artifacts, to what its key points to; one write, or none.
+    pub(super) fn point(&self, name: &str, tag: &str, key: &LayerKey, at: Timestamp) -> Result<bool, ImageStoreError> {
+        let _lock = lock(&self.lock_path())?;
+        let mut index = Index::read(&self.index_path())?;
+        let mut moved = false;
+        for name in [name.to_owned(), format!("{name}-artifacts")] {
+            let Some(wanted) = index.find(&name, &key.tag()) else { continue };
+            if index.find(&name, tag).is_some_and(|pointed| pointed.digest == wanted.digest) {
+                continue;
+            }
+            let Some(target) = self.descriptor(&wanted.digest) else { continue };
+            index.set(&NewTag { name: &name, tag, target: &target, at, subject: None });
+            moved = true;
+        }
+        if moved {
+            index.write(&self.index_path())?;
+        }
+        Ok(moved)
+    }
 }
 
 /// Everything but the last step: the blobs are in, and the index that would say so is returned.
@@ -43,31 +66,6 @@ pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Res
     }
     set(&staged.name, &format!("{key_tag}.parts"), &parts, Some(&staged.digest));
     Ok(index)
-}
-
-/// Points a tag of an image, and of its artifacts, to what its key points to; one write, or none.
-pub(super) fn point(
-    layout: &OciLayout,
-    (name, tag): (&str, &str),
-    key: &LayerKey,
-    at: Timestamp,
-) -> Result<bool, ImageStoreError> {
-    let _lock = lock(&layout.lock_path())?;
-    let mut index = Index::read(&layout.index_path())?;
-    let mut moved = false;
-    for name in [name.to_owned(), format!("{name}-artifacts")] {
-        let Some(wanted) = index.find(&name, &key.tag()) else { continue };
-        if index.find(&name, tag).is_some_and(|pointed| pointed.digest == wanted.digest) {
-            continue;
-        }
-        let Some(target) = layout.descriptor(&wanted.digest) else { continue };
-        index.set(&NewTag { name: &name, tag, target: &target, at, subject: None });
-        moved = true;
-    }
-    if moved {
-        index.write(&layout.index_path())?;
-    }
-    Ok(moved)
 }
 
 /// Moves an image's blobs in, and returns its descriptor.

@@ -44,8 +44,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// The build request with its parents at their exact digests. Blocking: it asks the image store.
-    pub fn request_with(
+    /// The build request with its parents at their exact digests.
+    pub async fn request_with(
         &self,
         images: &dyn ImageStore,
         digests: &BTreeMap<LayerName, Digest>,
@@ -58,7 +58,7 @@ impl Job {
             let digest = match &parent.artifacts {
                 None => digests.get(&parent.layer).cloned(),
                 Some(tag) => {
-                    let found = images.find(&parent.image, tag).map_err(|error| store_fault("find", &error))?;
+                    let found = images.find(&parent.image, tag).await.map_err(|error| store_fault("find", &error))?;
                     found.map(|found| found.digest)
                 }
             };

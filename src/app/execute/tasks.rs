@@ -16,6 +16,7 @@ use crate::domain::ports::{
     AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore,
     ImageStoreError, Lease, Runner, RunnerConnector, Staged, StagingFolder, VerifyRequest,
 };
+use crate::system::error_chain::with_causes;
 
 /// What a task hands to the dispatcher.
 pub enum Message {
@@ -120,17 +121,15 @@ impl TaskContext {
             return Ok(Done::Found(digest));
         }
         let staged = self.staging().await?;
-        let (images, wanted, digests, folder) =
-            (Arc::clone(&self.images), Arc::clone(job), digests.clone(), staged.path().to_owned());
-        let request = blocking(move || wanted.request_with(&*images, &digests, &folder)).await??;
+        let request = job.request_with(&*self.images, digests, staged.path()).await?;
         let (builder, sink) = (runner.builder(), self.sink(layer, mask));
         let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
         let look =
             async { blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile)).await };
         let (built, after, measured) = measured(&**runner, &sink, builder.build(&request, &sink), look).await;
         let built = built?;
-        let after =
-            after?.map_err(|error| Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", chain(&error)))?;
+        let after = after?
+            .map_err(|error| Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", with_causes(&error)))?;
         match moved(&job.listing, &after) {
             Some(fault) => Err(fault),
             None => Ok(Done::Built(staged, built, measured, claim)),
@@ -140,8 +139,7 @@ impl TaskContext {
     /// The right to build a key, waited for while another run builds it.
     async fn claim(&self, job: &Job) -> Result<Box<dyn Claim>, Fault> {
         loop {
-            let (images, key) = (Arc::clone(&self.images), job.key.clone());
-            match blocking(move || images.claim(&key)).await?.map_err(|error| store_fault("staging", &error))? {
+            match self.images.claim(&job.key).await.map_err(|error| store_fault("staging", &error))? {
                 Some(claim) => return Ok(claim),
                 None => tokio::time::sleep(CLAIM_PAUSE).await,
             }
@@ -153,15 +151,13 @@ impl TaskContext {
         if job.forced {
             return Ok(None);
         }
-        let (images, image, key) = (Arc::clone(&self.images), job.image.clone(), job.key.clone());
-        let looked = blocking(move || {
-            let found = images.find(&image, &key.tag())?.filter(|found| found.key.as_ref() == Some(&key));
-            let record = images.record(&image, &key.tag())?;
-            Ok::<_, ImageStoreError>(found.zip(record))
-        });
-        let found = looked.await?.map_err(|error| store_fault("find", &error))?;
+        let (image, key) = (job.image.as_str(), &job.key);
+        let fault = |error| store_fault("find", &error);
+        let found = self.images.find(image, &key.tag()).await.map_err(fault)?;
+        let Some(found) = found.filter(|found| found.key.as_ref() == Some(key)) else { return Ok(None) };
+        let Some(built_on) = self.images.built_on(image, key).await.map_err(fault)? else { return Ok(None) };
         let same = |(layer, digest): (&LayerName, &Digest)| digests.get(layer) == Some(digest);
-        Ok(found.filter(|(_, record)| record.built_on.iter().all(same)).map(|(found, _)| found.digest))
+        Ok(built_on.iter().all(same).then_some(found.digest))
     }
 
     /// Checks a built image and makes its artifacts image.
@@ -215,29 +211,22 @@ impl TaskContext {
         platforms: &Platforms,
     ) -> Result<BTreeMap<Platform, ImageConfig>, Fault> {
         let ImageSource::Registry { digest, .. } = image else { return Ok(BTreeMap::new()) };
-        let (images, name, digest) = (Arc::clone(&self.images), job.image.clone(), digest.clone());
-        let platforms = platforms.clone();
-        let read = move || {
-            let config = |platform: &Platform| {
-                Ok(images.config(&name, &digest, platform)?.map(|config| (platform.clone(), config)))
-            };
-            let configs = platforms.iter().filter_map(|platform| config(platform).transpose());
-            configs.collect::<Result<_, ImageStoreError>>()
-        };
-        blocking(read).await?.map_err(|error| store_fault("find", &error))
+        let mut configs = BTreeMap::new();
+        for platform in platforms.iter() {
+            let config = self.images.config(&job.image, digest, platform).await;
+            if let Some(config) = config.map_err(|error| store_fault("find", &error))? {
+                configs.insert(platform.clone(), config);
+            }
+        }
+        Ok(configs)
     }
 
     /// Moves the tags.
     pub async fn promote(self, layer: LayerName, staged: Staged, keep: Vec<Staging>) -> Message {
-        let images = Arc::clone(&self.images);
-        let done = blocking(move || {
-            let done = images.promote(&staged);
-            drop(keep);
-            done
-        });
-        let input = match done.await {
-            Ok(Ok(())) => Input::Promoted { layer },
-            Ok(Err(error)) => Input::Faulted { layer, fault: store_fault("promote", &error) },
+        let promoted = self.images.promote(&staged).await;
+        let removed = blocking(move || drop(keep)).await;
+        let input = match promoted.map_err(|error| store_fault("promote", &error)).and(removed) {
+            Ok(()) => Input::Promoted { layer },
             Err(fault) => Input::Faulted { layer, fault },
         };
         Message::Input(input)
@@ -252,8 +241,7 @@ impl TaskContext {
     }
 
     async fn staging(&self) -> Result<Staging, Fault> {
-        let images = Arc::clone(&self.images);
-        let staged = blocking(move || images.staging()).await?.map_err(|error| store_fault("staging", &error))?;
+        let staged = self.images.staging().await.map_err(|error| store_fault("staging", &error))?;
         Ok(Arc::from(staged))
     }
 
@@ -277,21 +265,9 @@ pub fn bug(message: &str) -> Fault {
         .help("this is a bug in lian-build; please report it with the output of `lian-build logs`")
 }
 
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 /// The image store's failure as a step's: the disk's matter, and the same the next time.
 pub fn store_fault(what: &str, error: &ImageStoreError) -> Fault {
-    let fault = Fault::new(FaultKind::Unavailable, &format!("lian::registries::{what}"), chain(error));
+    let fault = Fault::new(FaultKind::Unavailable, &format!("lian::registries::{what}"), with_causes(error));
     match miette::Diagnostic::help(error) {
         Some(help) => fault.help(help.to_string()),
         None => fault,

@@ -135,24 +135,25 @@ impl StagingFolder for Shared {
 
 impl Claim for Shared {}
 
+#[async_trait]
 impl ImageStore for Shared {
-    fn find(&self, _name: &str, _tag: &str) -> Result<Option<Found>, ImageStoreError> {
+    async fn find(&self, _name: &str, _tag: &str) -> Result<Option<Found>, ImageStoreError> {
         Ok(None)
     }
 
-    fn record(&self, _name: &str, _tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
+    async fn record(&self, _name: &str, _tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
         Ok(None)
     }
 
-    fn point(&self, _name: &str, _tag: &str, _key: &LayerKey) -> Result<bool, ImageStoreError> {
+    async fn point(&self, _name: &str, _tag: &str, _key: &LayerKey) -> Result<bool, ImageStoreError> {
         Ok(false)
     }
 
-    fn claim(&self, _key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
+    async fn claim(&self, _key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
         Ok(Some(Box::new(self.clone())))
     }
 
-    fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
+    async fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
         Ok(Box::new(self.clone()))
     }
 
@@ -160,7 +161,7 @@ impl ImageStore for Shared {
         ImageSource::Registry { name: name.to_owned(), digest: digest.clone() }
     }
 
-    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
+    async fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
         self.0.note(format!("promote {}", staged.name));
         Ok(())
     }

@@ -51,7 +51,7 @@ impl Connector {
             boot_timeout: Duration::from_secs(runners.boot_timeout_s),
             provider: settings.workflow.compute_provider,
             transfer: runners.context_transfer,
-            project_root: settings.project_root.clone(),
+            project_root: settings.project.root().to_owned(),
             binaries: OnceCell::new(),
         }
     }

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::adapters::providers::{DaemonOptions, Docker, Local, PoolToken, Ssh, V
 use crate::app::config::Config;
 use crate::app::images;
 use crate::app::planning::forecast::{self, Fleet};
-use crate::app::planning::survey::host_platform;
+use crate::app::project::Project;
 use crate::app::{Error, UsageError};
 use crate::domain::base::{Digest, Platform, Platforms};
 use crate::domain::model::{
@@ -22,6 +21,7 @@ use crate::domain::model::{
 };
 use crate::domain::ports::ComputeProvider;
 use crate::domain::sizing;
+use crate::system::host_platform;
 
 /// Where a run's runners come from.
 #[derive(Clone)]
@@ -132,7 +132,7 @@ fn provider_over(settings: &Config, connections: &Arc<Connections>) -> Result<Ar
     let inside =
         DaemonOptions { http_registries: images::http_registries(settings), ca_bundle: settings.ca_bundle.clone() };
     let given = Given { boot, inside, connections: Arc::clone(connections) };
-    provider_of(workflow.compute_provider, &workflow.providers, &settings.project_root, given)
+    provider_of(workflow.compute_provider, &workflow.providers, &settings.project, given)
 }
 
 /// The provider that a run recorded (see [`ProviderContext::provider_record`]).
@@ -161,7 +161,7 @@ struct Account {
 }
 
 /// Reads what a run wrote down.
-pub fn recorded_provider(provider_record: &str, project_root: &Path) -> Result<RecordedProvider, Error> {
+pub fn recorded_provider(provider_record: &str, project: &Project) -> Result<RecordedProvider, Error> {
     let provider_record: ProviderRecord =
         serde_json::from_str(provider_record).map_err(|error| missing(&format!("a readable provider: {error}")))?;
     let elsewhere = match &provider_record.account {
@@ -173,8 +173,7 @@ pub fn recorded_provider(provider_record: &str, project_root: &Path) -> Result<R
     };
     let given_back_only =
         Given { boot: Duration::from_secs(60), inside: DaemonOptions::default(), connections: Arc::default() };
-    let provider =
-        provider_of(provider_record.compute_provider, &provider_record.providers, project_root, given_back_only)?;
+    let provider = provider_of(provider_record.compute_provider, &provider_record.providers, project, given_back_only)?;
     Ok(RecordedProvider { provider, elsewhere })
 }
 
@@ -211,10 +210,10 @@ struct Given {
 fn provider_of(
     kind: Kind,
     providers: &Providers,
-    project_root: &Path,
+    project: &Project,
     Given { boot, inside, connections }: Given,
 ) -> Result<Arc<dyn ComputeProvider>, Error> {
-    let keys = project_root.join(".lian").join("keys");
+    let keys = project.keys();
     Ok(match kind {
         Kind::Local => Arc::new(Local::new(host_platform())),
         Kind::DockerLocal => Arc::new(Docker::new(providers.docker_local.clone(), inside)),

@@ -10,10 +10,10 @@ use super::error::ApiError;
 use super::model::{Action, Created, Labels, PublicNet, Server, SshKey};
 use super::offers::{self, Candidate};
 use super::{Hcloud, names};
-use crate::adapters::providers::clock::now;
 use crate::adapters::providers::keys::{self, Pair};
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, Endpoint, Lease, SshTarget};
+use crate::system::now;
 
 /// What all tries of one lease have in common.
 struct ServerRequest<'a> {
@@ -216,7 +216,7 @@ impl Hcloud {
             Fault::new(FaultKind::Infrastructure, "lian::hcloud::create_failed", message)
                 .help("run it again; if it stays so, see https://status.hetzner.com")
         };
-        let mut pauses = self.api.pauses();
+        let mut polls = self.api.polls();
         let mut action = action;
         loop {
             match &action {
@@ -226,7 +226,7 @@ impl Hcloud {
                     return Err(failed(what.unwrap_or_else(|| "it does not say why".to_owned())));
                 }
                 Some(running) => {
-                    pauses.look().await;
+                    polls.poll().await;
                     let path = format!("/actions/{}", running.id);
                     // An action that is forgotten is over: the server itself tells.
                     action = self.api.find(&path, "action").await.map_err(refused)?;
@@ -237,7 +237,9 @@ impl Hcloud {
                         None => return Err(failed("it is gone again".to_owned())),
                         Some(status) if status == "running" => return Ok(()),
                         Some(status) if status == "off" || status == "deleting" => return Err(failed(status)),
-                        Some(_) => pauses.look().await,
+                        Some(_) => {
+                            polls.poll().await;
+                        }
                     }
                 }
             }

@@ -6,11 +6,11 @@ use std::sync::PoisonError;
 use super::error::ApiError;
 use super::model::{Labels, PrimaryIp, Server, SshKey};
 use super::{Hcloud, names};
-use crate::adapters::providers::clock::now;
 use crate::adapters::providers::keys;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::OwnedLease;
+use crate::system::now;
 
 /// Everything of ours in a project.
 struct Holdings {
@@ -54,9 +54,9 @@ impl Hcloud {
         for server in &held.servers {
             let path = format!("/servers/{}", server.id);
             self.api.delete(&path).await.map_err(refused)?;
-            let mut pauses = self.api.pauses();
+            let mut polls = self.api.polls();
             while self.api.find::<Server>(&path, "server").await.map_err(refused)?.is_some() {
-                pauses.look().await;
+                polls.poll().await;
             }
         }
         for key in &held.keys {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::base::human_duration;
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::retry::Retry;
 
 /// Why something was not done.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl ApiError {
     }
 
     /// Whether it may be otherwise in a moment.
-    pub(super) fn is_transient(&self) -> bool {
+    fn is_transient(&self) -> bool {
         let busy = ["can't lock file", "got timeout", "got lock request timeout", "got lock timeout"];
         match self {
             Self::Unanswered(_) => true,
@@ -47,6 +48,11 @@ impl ApiError {
             Self::Refused { status: 500, .. } | Self::Failed { .. } => busy.iter().any(|b| self.text().contains(b)),
             _ => false,
         }
+    }
+
+    /// Whether it is worth another try.
+    pub(super) fn retry(&self) -> Retry {
+        if self.is_transient() { Retry::Counted(None) } else { Retry::Never }
     }
 
     /// The machine is not there. Storages, volumes and snapshots "do not exist" too, of machines that do.

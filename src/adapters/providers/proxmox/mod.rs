@@ -15,11 +15,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use crate::adapters::providers::clock::now;
 use crate::adapters::providers::keys::{self, Pair};
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
+use crate::system::now;
 use api_error::ApiError;
 use boot::MachineRequest;
 use machines::Machines;

@@ -10,9 +10,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 
-use crate::adapters::providers::address::is_loopback;
 use crate::domain::base::Digest;
 use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
+use crate::system::http::is_loopback;
 
 /// Accepts the one certificate that has this fingerprint, whatever its name and dates say.
 #[derive(Debug)]

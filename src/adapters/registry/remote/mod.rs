@@ -12,9 +12,9 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 
-use tokio::runtime::Runtime;
+use async_trait::async_trait;
 
-use super::files::failed;
+use super::blocking::blocking;
 use super::{claim, staging};
 use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{ImageRecord, LayerKey};
@@ -26,13 +26,9 @@ use wire::Wire;
 pub use address::{Address, AddressError};
 
 /// A registry.
-///
-/// Its methods block, and must not be called from within an asynchronous task, but from a blocking thread or a plain one.
 pub struct Registry {
     wire: Wire,
     folder: PathBuf,
-    /// Its own: callers come from wherever they are. Taken only when this is dropped.
-    runtime: Option<Runtime>,
 }
 
 impl std::fmt::Debug for Registry {
@@ -44,15 +40,6 @@ impl std::fmt::Debug for Registry {
     }
 }
 
-impl Drop for Registry {
-    /// A runtime must not be waited for where the last owner happens to be a task.
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            runtime.shutdown_background();
-        }
-    }
-}
-
 impl Registry {
     /// The registry at this address. Claims and staging are kept in `folder`, the project's `.lian`, which is made when it
     /// is needed. Nothing is asked of the registry yet.
@@ -60,14 +47,7 @@ impl Registry {
     /// # Errors
     /// [`ImageStoreError`] where this machine cannot speak to any registry.
     pub fn new(address: Address, folder: impl Into<PathBuf>) -> Result<Self, ImageStoreError> {
-        let folder = folder.into();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .thread_name("lian-registry")
-            .enable_all()
-            .build()
-            .map_err(|error| failed("cannot start threads for", &folder, error))?;
-        Ok(Self { wire: Wire::new(address)?, folder, runtime: Some(runtime) })
+        Ok(Self { wire: Wire::new(address)?, folder: folder.into() })
     }
 
     /// Whether a project, by its folder `.lian`, has kept images in a registry; what dead processes left is removed.
@@ -77,10 +57,6 @@ impl Registry {
     pub fn tidy(folder: &Path) -> Result<bool, ImageStoreError> {
         staging::sweep(&folder.join("staging"))?;
         Ok(folder.join("claims").is_dir())
-    }
-
-    fn wait<T>(&self, work: impl Future<Output = T>) -> T {
-        self.runtime.as_ref().expect("invariant: the runtime lives as long as the registry").block_on(work)
     }
 
     async fn look(&self, name: &str, reference: &str) -> Result<Option<Found>, ImageStoreError> {
@@ -105,40 +81,41 @@ impl Registry {
     }
 }
 
+#[async_trait]
 impl ImageStore for Registry {
-    fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError> {
-        self.wait(self.look(name, tag))
+    async fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError> {
+        self.look(name, tag).await
     }
 
     /// Records are kept under the tag of their key.
-    fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
+    async fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
         let repository = self.wire.address.repository(name);
-        self.wait(async {
-            let (image, tag) = if tag.starts_with("key-") {
-                (self.wire.digest(&repository, tag).await?, Some(tag.to_owned()))
-            } else {
-                let found = self.look(name, tag).await?;
-                let key = found.as_ref().and_then(|found| found.key.as_ref()).map(LayerKey::tag);
-                (found.map(|found| found.digest), key)
-            };
-            match image.zip(tag) {
-                Some((image, tag)) => self.wire.record(&repository, &format!("{tag}.parts"), &image).await,
-                None => Ok(None),
-            }
-        })
+        let (image, tag) = if tag.starts_with("key-") {
+            (self.wire.digest(&repository, tag).await?, Some(tag.to_owned()))
+        } else {
+            let found = self.look(name, tag).await?;
+            let key = found.as_ref().and_then(|found| found.key.as_ref()).map(LayerKey::tag);
+            (found.map(|found| found.digest), key)
+        };
+        match image.zip(tag) {
+            Some((image, tag)) => self.wire.record(&repository, &format!("{tag}.parts"), &image).await,
+            None => Ok(None),
+        }
     }
 
-    fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
-        self.wait(promote::point(&self.wire, (name, tag), key))
+    async fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
+        promote::point(&self.wire, (name, tag), key).await
     }
 
-    /// Registries have no locks: who builds the same key on another machine builds it too, and the later one's image stays.
-    fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
-        claim::claim(&self.folder.join("claims"), key)
+    /// Registries have no locks: another machine may build the same key at the same time, and the later image stays.
+    async fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
+        let (folder, key) = (self.folder.join("claims"), key.clone());
+        blocking(move || claim::claim(&folder, &key)).await
     }
 
-    fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
-        Ok(Box::new(staging::create(&self.folder.join("staging"))?))
+    async fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
+        let folder = self.folder.join("staging");
+        blocking(move || Ok(Box::new(staging::create(&folder)?) as Box<dyn StagingFolder>)).await
     }
 
     fn source(&self, name: &str, digest: &Digest) -> ImageSource {
@@ -149,17 +126,20 @@ impl ImageStore for Registry {
         Some(self.wire.address.target(name))
     }
 
-    fn config(&self, name: &str, digest: &Digest, platform: &Platform) -> Result<Option<ImageConfig>, ImageStoreError> {
+    async fn config(
+        &self,
+        name: &str,
+        digest: &Digest,
+        platform: &Platform,
+    ) -> Result<Option<ImageConfig>, ImageStoreError> {
         let repository = self.wire.address.repository(name);
-        self.wait(async {
-            let Some(top) = self.wire.manifest(&repository, digest.as_str()).await? else { return Ok(None) };
-            let image = self.wire.image(&repository, top, Some(platform)).await?;
-            Ok(image.map(|(_, config)| config.processes()))
-        })
+        let Some(top) = self.wire.manifest(&repository, digest.as_str()).await? else { return Ok(None) };
+        let image = self.wire.image(&repository, top, Some(platform)).await?;
+        Ok(image.map(|(_, config)| config.processes()))
     }
 
-    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
-        self.wait(promote::promote(&self.wire, staged))
+    async fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
+        promote::promote(&self.wire, staged).await
     }
 }
 

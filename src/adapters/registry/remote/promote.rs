@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::super::descriptor::Descriptor;
 use super::super::files::failed;
@@ -17,6 +17,9 @@ use super::wire::Wire;
 use crate::domain::base::Digest;
 use crate::domain::model::LayerKey;
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
+
+/// Blobs uploaded at once.
+const UPLOADS: usize = 4;
 
 pub(super) async fn promote(wire: &Wire, staged: &Staged) -> Result<(), ImageStoreError> {
     let (name, artifacts_name) = (&staged.name, format!("{}-artifacts", staged.name));
@@ -113,16 +116,9 @@ async fn push(
     collect(name, folder, digest, &mut manifests)?;
     let named = manifests.iter().flat_map(|sealed| sealed.manifest.blobs());
     let blobs: BTreeMap<&Digest, &Descriptor> = named.map(|blob| (&blob.digest, blob)).collect();
-    let blobs: Vec<&Descriptor> = blobs.into_values().collect();
-    let next = AtomicUsize::new(0);
-    let lane = async || {
-        while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            bring(wire, name, repository, beside, folder, blob).await?;
-        }
-        Ok::<(), ImageStoreError>(())
-    };
     // Several at once: small ones are mostly waiting, and a large one is bound by one connection.
-    tokio::try_join!(lane(), lane(), lane(), lane())?;
+    let brought: Vec<_> = blobs.into_values().map(|blob| bring(wire, name, repository, beside, folder, blob)).collect();
+    stream::iter(brought).buffer_unordered(UPLOADS).try_collect::<()>().await?;
     for sealed in &manifests {
         wire.put(repository, sealed.digest.as_str(), sealed).await?;
     }

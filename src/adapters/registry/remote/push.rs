@@ -42,7 +42,7 @@ impl Wire {
                 break;
             }
         }
-        retried(async || self.upload(repository, from, blob, source.clone()).await).await
+        retried(|| self.upload(repository, from, blob, source.clone())).await
     }
 
     /// One try at an upload: a new session each time, for what came of the last one is not known.

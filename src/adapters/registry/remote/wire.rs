@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 
 use super::super::files::failed;
@@ -15,16 +15,14 @@ use super::api_error::{ApiError, Faults};
 use super::auth::{Auth, Scope};
 use super::body::FileBody;
 use crate::domain::ports::ImageStoreError;
+use crate::system::http::{client_for, retry_after};
+use crate::system::retry::{Backoff, Retry, retry};
 
-/// How often a request is tried.
-const ATTEMPTS: u32 = 4;
-/// The first pause; each further one is three times as long.
-const PAUSE: Duration = Duration::from_millis(300);
+/// When a request is tried again.
+const AGAIN: Backoff = Backoff::of_requests(Duration::from_millis(300), Duration::from_secs(3), 3).factor(3.0);
 /// The longest pause that a registry may ask for.
 const LONGEST: Duration = Duration::from_secs(30);
-/// A registry gets so long to be reached.
-const CONNECT: Duration = Duration::from_secs(10);
-/// And so long to begin its answer, or to go on with it, or to take more of an upload.
+/// A registry gets so long to begin its answer, or to go on with it, or to take more of an upload.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// So many times as long to keep what was uploaded.
 const KEEPING: u32 = 10;
@@ -60,17 +58,11 @@ pub(super) struct Wire {
 impl Wire {
     pub(super) fn new(address: Address) -> Result<Self, ImageStoreError> {
         let faults = Faults { host: address.host().to_owned() };
-        // Whoever was first has installed one; it is the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder().connect_timeout(CONNECT);
-        builder = builder.user_agent(concat!("lian-build/", env!("CARGO_PKG_VERSION")));
-        if is_local(address.host()) {
-            // A proxy for the world outside has no way back to this machine.
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| faults.unreachable(error))?;
         let base = Url::parse(&address.base())
             .map_err(|_| faults.told("is no address", "correct `registry.address` in the workflow"))?;
+        // Some registries hand blobs out from elsewhere; a login does not go along to another host.
+        let client = client_for(&base).redirect(reqwest::redirect::Policy::default());
+        let client = client.build().map_err(|error| faults.unreachable(error))?;
         let auth = Auth::new(client.clone(), faults.clone(), address.plain_http() || is_local(address.host()));
         Ok(Self { address, faults, base, client, auth })
     }
@@ -99,7 +91,7 @@ impl Wire {
 
     /// Sends it until there is an answer that is not a stumble.
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Response, ImageStoreError> {
-        retried(async || self.ask(call).await).await
+        retried(|| self.ask(call)).await
     }
 
     /// As [`Wire::send`], and reads the whole answer, which must not be longer than so many bytes.
@@ -108,7 +100,7 @@ impl Wire {
         call: &Call<'_>,
         most: usize,
     ) -> Result<(StatusCode, HeaderMap, Bytes), ImageStoreError> {
-        let work = async || {
+        let work = || async {
             let mut response = self.ask(call).await?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = self.body(&mut response, most).await?;
@@ -217,24 +209,21 @@ async fn stalled(upload: Option<(&AtomicU64, u64)>) {
 }
 
 /// Does something again, after ever longer pauses, while what is wrong may pass.
-pub(super) async fn retried<T>(work: impl AsyncFn() -> Result<T, ApiError>) -> Result<T, ImageStoreError> {
-    let mut pause = PAUSE;
-    for _ in 1..ATTEMPTS {
-        match work().await {
-            Ok(done) => return Ok(done),
-            Err(broken) if broken.passing => {
-                tracing::debug!("{}: once more", broken.error);
-                tokio::time::sleep(broken.after.unwrap_or(pause)).await;
-                pause *= 3;
-            }
-            Err(broken) => return Err(broken.error),
+pub(super) async fn retried<T, W>(work: impl Fn() -> W) -> Result<T, ImageStoreError>
+where
+    W: Future<Output = Result<T, ApiError>>,
+{
+    let judge = |broken: &ApiError| {
+        if !broken.passing {
+            return Retry::Never;
         }
-    }
-    work().await.map_err(|broken| broken.error)
+        tracing::debug!("{}: once more", broken.error);
+        Retry::Counted(broken.after)
+    };
+    retry(AGAIN.pauses(), || work(), judge).await.map_err(|broken| broken.error)
 }
 
-/// The pause that an answer asks for, in seconds.
+/// The pause that an answer asks for.
 pub(super) fn pause_asked(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(LONGEST))
+    retry_after(headers).map(|asked| asked.min(LONGEST))
 }
