@@ -19,7 +19,7 @@ use crate::app::project::Project;
 use crate::app::runners::limits::Concurrency;
 use crate::app::runners::provider_context::ProviderContext;
 use crate::app::{self, Error, recover};
-use crate::domain::model::{EventBody, Outcome as StepOutcome, RunOutcome, RunState};
+use crate::domain::model::{EventBody, LATEST, Outcome as StepOutcome, RunOutcome, RunState};
 use crate::system::now;
 
 /// What was asked for, beside the selection.
@@ -104,7 +104,7 @@ fn build(
     crate::app::planning::pins::add_missing(&settings, &prepared.pins)?;
     // An image that is reused is what the catalog says now, whatever was built in between.
     for step in prepared.plan.steps.iter().filter(|step| step.digest.is_some()) {
-        runtime.block_on(images.point(step.image.trim_end_matches(":latest"), "latest", &step.key))?;
+        runtime.block_on(images.point(step.image.name.as_str(), LATEST, &step.key))?;
     }
     let tagged = settings.tag.as_deref().map(|tag| (tag.to_owned(), prepared.plan.clone()));
     let session = Arc::new(store.begin(&super::command_line(), now())?);
@@ -142,7 +142,7 @@ fn build(
         let runtime = app::runtime()?;
         if let Some((tag, plan)) = tagged.filter(|_| exit == Exit::Done) {
             for step in &plan.steps {
-                runtime.block_on(images.point(step.image.trim_end_matches(":latest"), &tag, &step.key))?;
+                runtime.block_on(images.point(step.image.name.as_str(), &tag, &step.key))?;
             }
         }
         let collected = if run.count(StepOutcome::Built) > 0 { runtime.block_on(images.tidy()) } else { Ok(()) };

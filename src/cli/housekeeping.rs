@@ -14,6 +14,7 @@ use crate::app::images::{self, http_registries};
 use crate::app::project::Project;
 use crate::domain::base::human_bytes;
 use crate::domain::graph::UnknownTarget;
+use crate::domain::model::{ImageName, LATEST};
 use crate::domain::ports::ImageSource;
 use crate::report::{self, Style};
 use crate::system::host_platform;
@@ -40,26 +41,26 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     }
     let evaluated = crate::app::planning::survey::Survey::of_catalog(&settings)?;
     let namespace = &evaluated.catalog.settings.namespace;
-    let name = format!("{namespace}/{layer}");
+    let name = ImageName::new(namespace, layer);
     let images = images::open(&settings)?;
     let runtime = crate::app::runtime()?;
     let _in_use = runtime.block_on(images.in_use())?;
-    let Some(found) = runtime.block_on(images.find(&name, "latest"))? else {
+    let Some(found) = runtime.block_on(images.find(name.as_str(), LATEST))? else {
         let names: Vec<&str> = evaluated.catalog.layers.iter().map(|one| one.layer.name.as_str()).collect();
         if !names.contains(&layer) {
             return Err(Failure::usage(unknown(layer, &names)));
         }
         let built = runtime.block_on(images.built())?;
-        let help = match crate::domain::base::nearest(&name, built.iter().map(String::as_str)) {
+        let help = match crate::domain::base::nearest(name.as_str(), built.iter().map(String::as_str)) {
             Some(near) => format!("did you mean `{}`?", near.rsplit('/').next().unwrap_or(near)),
             None => format!("build it first: lian-build apply --target {layer}"),
         };
-        let (what, path) = ("the image".to_owned(), name);
+        let (what, path) = ("the image".to_owned(), name.to_string());
         return Err(Failure::usage(UsageError::Unreadable { what, path, cause: "it is not built".to_owned(), help }));
     };
-    let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
+    let reference = tag.map_or_else(|| name.latest().to_string(), str::to_owned);
     let platform = found.platform.clone().unwrap_or_else(host_platform);
-    let from = images.source(&name, &found.digest);
+    let from = images.source(name.as_str(), &found.digest);
     let engine = runtime.block_on(async {
         let mut config = DaemonConfig::from_env()?;
         config.http_registries = http_registries(&settings);

@@ -260,7 +260,7 @@ async fn an_image_that_its_builder_pushed_is_verified_there_and_only_gets_tags()
 
     let record = ImageRecord { parts, built_on: [].into() };
     let staged = Staged {
-        name: name.clone(),
+        name: name.as_str().into(),
         staging: StagedAt::Pushed,
         digest: built.digest.clone(),
         key: key.clone(),

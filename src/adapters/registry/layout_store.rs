@@ -8,7 +8,7 @@ use super::collect::KeepPolicy;
 use super::layout::{LayoutInUse, OciLayout};
 use super::{claim, staging};
 use crate::domain::base::{Digest, Platform};
-use crate::domain::model::{ImageRecord, LayerKey};
+use crate::domain::model::{ImageName, ImageRecord, LayerKey};
 use crate::domain::ports::{
     Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, InUse, Staged, StagingFolder,
 };
@@ -36,7 +36,7 @@ impl ImageStore for OciLayout {
     }
 
     async fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
-        let (name, tag, key) = (name.to_owned(), tag.to_owned(), key.clone());
+        let (name, tag, key) = (ImageName::from(name), tag.to_owned(), key.clone());
         self.on_thread(move |layout| layout.point(&name, &tag, &key, now())).await
     }
 

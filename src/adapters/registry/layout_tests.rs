@@ -61,7 +61,7 @@ fn staged(layout: &OciLayout, layer: &str, version: &str) -> (impl StagingFolder
     let digest = image(staging.path(), &key, &["shared base", &format!("{layer} {version}")]);
     let name = format!("lamina/{layer}");
     let staged = Staged {
-        name,
+        name: name.as_str().into(),
         staging: StagedAt::Folder(staging.path().to_owned()),
         digest,
         key,
@@ -76,12 +76,15 @@ fn latest_goes_back_to_an_older_key_with_its_record() {
     let folder = tempfile::tempdir().expect("a folder");
     let layout = OciLayout::open(folder.path()).expect("a layout");
     let (old, new) = (promoted(&layout, "rust", "1"), promoted(&layout, "rust", "2"));
-    assert!(!layout.point("lamina/rust", "latest", &new.key, now()).expect("an answer"), "it was the latest already");
-    assert!(layout.point("lamina/rust", "latest", &old.key, now()).expect("an answer"));
+    assert!(
+        !layout.point(&"lamina/rust".into(), "latest", &new.key, now()).expect("an answer"),
+        "it was the latest already"
+    );
+    assert!(layout.point(&"lamina/rust".into(), "latest", &old.key, now()).expect("an answer"));
     let found = layout.find("lamina/rust", "latest").expect("an answer").expect("found");
     assert_eq!((found.digest, found.key), (old.digest.clone(), Some(old.key.clone())));
     assert_eq!(layout.record("lamina/rust", "latest").expect("an answer"), Some(old.record));
-    assert!(!layout.point("lamina/absent", "latest", &new.key, now()).expect("an answer"));
+    assert!(!layout.point(&"lamina/absent".into(), "latest", &new.key, now()).expect("an answer"));
     assert_sound(&layout);
 }
 

@@ -394,7 +394,7 @@ impl<'a> Dispatcher<'a> {
         };
         let digest = staged_builds.built.digest.clone();
         let image = match &job.request.push {
-            Some(_) => self.hands.images.source(&job.image, &digest),
+            Some(_) => self.hands.images.source(job.image.as_str(), &digest),
             None => ImageSource::Layout { dir: staged_builds.staged.path().to_owned(), digest },
         };
         let platforms = staged_builds.built.platforms.clone();

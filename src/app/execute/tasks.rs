@@ -188,7 +188,7 @@ impl TaskContext {
         let staged = self.staging().await?;
         let configs = self.configs(job, &image, &platforms).await?;
         let pushed = job.request.push.is_some();
-        let push_artifacts = pushed.then(|| self.images.push_target(&format!("{}-artifacts", job.image))).flatten();
+        let push_artifacts = pushed.then(|| self.images.push_target(job.image.artifacts().as_str())).flatten();
         let request = VerifyRequest {
             image,
             platforms,
@@ -213,7 +213,7 @@ impl TaskContext {
         let ImageSource::Registry { digest, .. } = image else { return Ok(BTreeMap::new()) };
         let mut configs = BTreeMap::new();
         for platform in platforms.iter() {
-            let config = self.images.config(&job.image, digest, platform).await;
+            let config = self.images.config(job.image.as_str(), digest, platform).await;
             if let Some(config) = config.map_err(|error| store_fault("find", &error))? {
                 configs.insert(platform.clone(), config);
             }

@@ -12,7 +12,8 @@ use super::*;
 use crate::domain::base::{Digest, LayerName, LeaseId, Platforms, RunId, Timestamp};
 use crate::domain::life::{Input, Limits, Placement, Run, StepSpec, StopLevel};
 use crate::domain::model::{
-    Event, EventBody, Fault, FaultKind, ImageRecord, KeyParts, LayerKey, Listing, Offer, Outcome, RunOutcome, Size,
+    Event, EventBody, Fault, FaultKind, ImageName, ImageRecord, KeyParts, LayerKey, Listing, Offer, Outcome,
+    RunOutcome, Size,
 };
 use crate::domain::ports::*;
 
@@ -242,7 +243,7 @@ fn job(layer: &str) -> Job {
         push: None,
     };
     Job {
-        image: format!("test/{layer}"),
+        image: ImageName::new("test", layer),
         request,
         parents: Vec::new(),
         key: parts.key(),

@@ -15,7 +15,8 @@ use crate::app::{Error, UsageError};
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::graph::{self, ImageOrigin, LayerGraph};
 use crate::domain::model::{
-    Action, Declared, DockerfileFacts, ImageRef, KeyParts, LayerKey, Listing, ParentKey, Plan, Secret, Size,
+    Action, Declared, DockerfileFacts, ImageName, ImageRef, KeyParts, LATEST, LayerKey, Listing, ParentKey, Plan,
+    Secret, Size,
 };
 use crate::domain::plan::{self, Candidate};
 use crate::domain::ports::{
@@ -78,7 +79,7 @@ pub async fn prepare(
         let input = &inputs[layer];
         let mut job = job(settings, survey, graph, &pins, &keys, input)?;
         if provider_context.is_remote(settings) {
-            job.request.push = images.and_then(|images| images.push_target(&job.image));
+            job.request.push = images.and_then(|images| images.push_target(job.image.as_str()));
         }
         keys.insert(layer.clone(), job.key.clone());
         let (existing, rebased) = match images {
@@ -87,7 +88,7 @@ pub async fn prepare(
         };
         // What an image that is reused was made of is nobody's question.
         let latest = match (images, existing.is_some() && forced.is_empty()) {
-            (Some(images), false) => images.record(&job.image, "latest").await?.map(|record| record.parts),
+            (Some(images), false) => images.record(job.image.as_str(), LATEST).await?.map(|record| record.parts),
             _ => None,
         };
         current.insert(layer.clone(), existing.clone());
@@ -128,11 +129,11 @@ async fn existing(
     current: &BTreeMap<LayerName, Option<Digest>>,
 ) -> Result<(Option<Digest>, Option<LayerName>), Error> {
     let Some(found) =
-        images.find(&job.image, &job.key.tag()).await?.filter(|found| found.key.as_ref() == Some(&job.key))
+        images.find(job.image.as_str(), &job.key.tag()).await?.filter(|found| found.key.as_ref() == Some(&job.key))
     else {
         return Ok((None, None));
     };
-    let Some(built_on) = images.built_on(&job.image, &job.key).await? else { return Ok((None, None)) };
+    let Some(built_on) = images.built_on(job.image.as_str(), &job.key).await? else { return Ok((None, None)) };
     let rebuilt =
         |(parent, was): &(&LayerName, &Digest)| matches!(current.get(*parent), Some(Some(now)) if now != *was);
     Ok(match built_on.iter().find(rebuilt) {
@@ -214,12 +215,12 @@ fn job(
             }
             ImageOrigin::Layer(parent) => {
                 parents.insert(context.clone(), ParentKey::Layer(keys[parent].clone()));
-                let image = format!("{namespace}/{parent}");
+                let image = ImageName::new(namespace, parent);
                 parent_images.push(ParentImage { context, image, layer: parent.clone(), artifacts: None });
             }
             ImageOrigin::Artifacts(parent) => {
                 parents.insert(context.clone(), ParentKey::Layer(keys[parent].clone()));
-                let (image, tag) = (format!("{namespace}/{parent}-artifacts"), keys[parent].tag());
+                let (image, tag) = (ImageName::new(namespace, parent).artifacts(), keys[parent].tag());
                 parent_images.push(ParentImage { context, image, layer: parent.clone(), artifacts: Some(tag) });
             }
         }
@@ -256,7 +257,7 @@ fn job(
         push: None,
     };
     Ok(Job {
-        image: format!("{namespace}/{}", layer.name),
+        image: ImageName::new(namespace, &layer.name),
         request,
         parents: parent_images,
         key: parts.key(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use crate::domain::base::{Digest, LayerName, Platform};
-use crate::domain::model::{ImageRecord, LayerKey};
+use crate::domain::model::{ImageName, ImageRecord, LayerKey};
 
 use super::image::{ImageConfig, ImageSource, PushTarget};
 
@@ -27,7 +27,7 @@ pub struct Found {
 #[derive(Debug, Clone)]
 pub struct Staged {
     /// `<namespace>/<layer>`.
-    pub name: String,
+    pub name: ImageName,
     /// Where the image is.
     pub staging: StagedAt,
     /// The image in it.

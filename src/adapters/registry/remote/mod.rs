@@ -104,7 +104,7 @@ impl ImageStore for Registry {
     }
 
     async fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
-        promote::point(&self.wire, (name, tag), key).await
+        promote::point(&self.wire, (&name.into(), tag), key).await
     }
 
     /// Registries have no locks: another machine may build the same key at the same time, and the later image stays.

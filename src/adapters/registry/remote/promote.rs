@@ -15,27 +15,28 @@ use super::pull::Sealed;
 use super::push::Source;
 use super::wire::Wire;
 use crate::domain::base::Digest;
-use crate::domain::model::LayerKey;
+use crate::domain::model::{ImageName, LATEST, LayerKey};
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
 
 /// Blobs uploaded at once.
 const UPLOADS: usize = 4;
 
 pub(super) async fn promote(wire: &Wire, staged: &Staged) -> Result<(), ImageStoreError> {
-    let (name, artifacts_name) = (&staged.name, format!("{}-artifacts", staged.name));
+    let (name, artifacts_name) = (staged.name.as_str(), staged.name.artifacts());
+    let artifacts_name = artifacts_name.as_str();
     let (repository, beside) = (wire.address.repository(name), beside(wire, staged));
     let image = arrive(wire, name, &beside, &staged.staging, &staged.digest).await?;
     let artifacts = match &staged.artifacts {
         Some((at, digest)) => {
-            let place = wire.address.repository(&artifacts_name);
-            Some((arrive(wire, &artifacts_name, &beside, at, digest).await?, place))
+            let place = wire.address.repository(artifacts_name);
+            Some((arrive(wire, artifacts_name, &beside, at, digest).await?, place))
         }
         None => None,
     };
     let record = keep(wire, &repository, staged, &image).await?;
     let tag = staged.key.tag();
     wire.put(&repository, &format!("{tag}.parts"), &record).await?;
-    for tag in [tag.as_str(), "latest"] {
+    for tag in [tag.as_str(), LATEST] {
         if let Some((artifacts, place)) = &artifacts {
             wire.put(place, tag, artifacts).await?;
         }
@@ -45,10 +46,14 @@ pub(super) async fn promote(wire: &Wire, staged: &Staged) -> Result<(), ImageSto
 }
 
 /// Points a tag of an image, and of its artifacts, to what its key points to.
-pub(super) async fn point(wire: &Wire, (name, tag): (&str, &str), key: &LayerKey) -> Result<bool, ImageStoreError> {
+pub(super) async fn point(
+    wire: &Wire,
+    (name, tag): (&ImageName, &str),
+    key: &LayerKey,
+) -> Result<bool, ImageStoreError> {
     let mut moved = false;
-    for name in [format!("{name}-artifacts"), name.to_owned()] {
-        let repository = wire.address.repository(&name);
+    for name in [name.artifacts(), name.clone()] {
+        let repository = wire.address.repository(name.as_str());
         let Some(wanted) = wire.digest(&repository, &key.tag()).await? else { continue };
         if wire.digest(&repository, tag).await?.as_ref() == Some(&wanted) {
             continue;
@@ -62,10 +67,8 @@ pub(super) async fn point(wire: &Wire, (name, tag): (&str, &str), key: &LayerKey
 
 /// The repositories that may hold blobs of this image already: those of its parents, and its own.
 fn beside(wire: &Wire, staged: &Staged) -> Vec<String> {
-    let namespace = staged.name.rsplit_once('/').map_or("", |(namespace, _)| namespace);
-    let parents = staged.record.built_on.keys().map(|parent| format!("{namespace}/{parent}"));
-    let names = parents.chain([staged.name.clone()]);
-    names.map(|name| wire.address.repository(name.trim_start_matches('/'))).collect()
+    let parents = staged.record.built_on.keys().map(|parent| staged.name.sibling(parent));
+    parents.chain([staged.name.clone()]).map(|name| wire.address.repository(name.as_str())).collect()
 }
 
 /// Sees to it that an image is in the registry by its digest, all of it.
