@@ -13,6 +13,7 @@ use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind, SshHost, SshSettings};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
 use crate::system::lock;
+use crate::system::retry::Backoff;
 
 /// How often the locks are looked at while all hosts are taken.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -152,18 +153,18 @@ impl ComputeProvider for Ssh {
 
     /// Waits while all fitting hosts are taken.
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
-        let mut pause = PAUSE;
+        // Hosts are asked over the network; the locks here cost nothing.
+        let longest = if self.vacancy.is_some() { LONGEST_PAUSE } else { PAUSE };
+        let mut polls = Backoff::of_polls(PAUSE, longest).pauses();
+        let mut warned = false;
         let (host, file) = loop {
-            match self.lock(request).await? {
-                Some(locked) => break locked,
-                None if pause == PAUSE => {
-                    tracing::warn!(layer = %request.layer, "all hosts that fit are taken: waiting")
-                }
-                None => {}
+            if let Some(locked) = self.lock(request).await? {
+                break locked;
             }
-            tokio::time::sleep(pause).await;
-            // Hosts are asked over the network; the locks here cost nothing.
-            pause = if self.vacancy.is_some() { (pause * 2).min(LONGEST_PAUSE) } else { PAUSE };
+            if !std::mem::replace(&mut warned, true) {
+                tracing::warn!(layer = %request.layer, "all hosts that fit are taken: waiting");
+            }
+            polls.poll().await;
         };
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(request.lease.clone(), file);
         let reach = Endpoint::Ssh(target(&host));

@@ -13,11 +13,14 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::vm_pool_answers::{Refusal, TOKEN_HELP, infrastructure, refusal, strange, unavailable, unwritable};
+use super::vm_pool_answers::{
+    Refusal, TOKEN_HELP, configuration, denied, infrastructure, refusal, strange, unavailable, unwritable,
+};
 use crate::domain::base::{Digest, LeaseId, Timestamp};
 use crate::domain::model::{Fault, Offer, VmPoolSettings};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
 use crate::system::error_chain::with_causes;
+use crate::system::files::write_whole;
 use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, is_loopback, read_body, retry_after};
 use crate::system::now;
 use crate::system::retry::{Backoff, Retry, retry};
@@ -46,7 +49,7 @@ impl PoolToken {
     /// From a token's text.
     pub fn new(token: &str) -> Result<Self, Fault> {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-            .map_err(|_| unavailable("token", "the pool's token holds characters that no token has", TOKEN_HELP))?;
+            .map_err(|_| denied("token", "the pool's token holds characters that no token has", TOKEN_HELP))?;
         value.set_sensitive(true);
         Ok(Self(value))
     }
@@ -60,7 +63,7 @@ impl PoolToken {
         let Some(file) = given("LIAN_POOL_TOKEN_FILE") else { return Ok(None) };
         let text = std::fs::read_to_string(&file).map_err(|error| {
             let message = format!("LIAN_POOL_TOKEN_FILE cannot be read: {error}");
-            unavailable("token", message, "name a readable file with the token alone in it")
+            denied("token", message, "name a readable file with the token alone in it")
         })?;
         Self::new(&text).map(Some)
     }
@@ -153,11 +156,11 @@ impl VmPool {
     pub fn new(settings: VmPoolSettings, token: Option<PoolToken>, keys: impl Into<PathBuf>) -> Result<Self, Fault> {
         let shown = &settings.endpoint;
         let address: Url = shown.parse().map_err(|error| {
-            unavailable("endpoint", format!("`{shown}` is no address: {error}"), "write `https://host[:port]`")
+            configuration("endpoint", format!("`{shown}` is no address: {error}"), "write `https://host[:port]`")
         })?;
         if address.scheme() != "https" && token.is_some() && !is_loopback(&address) {
             let message = format!("the pool's token would travel in the clear to {shown}");
-            return Err(unavailable("plain_http", message, "write `https://…` in `providers.vm_pool.endpoint`"));
+            return Err(configuration("plain_http", message, "write `https://…` in `providers.vm_pool.endpoint`"));
         }
         // A machine that boots for minutes must not look like a dead connection to what is in between.
         let client = client_for(&address).tcp_keepalive(KEEPALIVE).build().map_err(|error| {
@@ -317,9 +320,7 @@ impl VmPool {
         };
         let text = serde_json::to_vec(&wish).expect("invariant: a wish is plain data");
         // Whole or not at all: a half one would be another wish.
-        let draft = folder.join("request.json.new");
-        let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &kept));
-        written.map_err(|error| unwritable(&kept, &error))?;
+        write_whole(&kept, &text, 0o600).map_err(|error| unwritable(&kept, &error))?;
         Ok(wish)
     }
 }

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use super::descriptor::{ConfigFile, Descriptor, Manifest};
+use oci_spec::image::Descriptor;
+
 use super::files::{make_folder, open_lock, try_lock, write_whole};
 use super::index::Index;
 use super::parts;
 use crate::domain::base::{Digest, Platform, Timestamp};
-use crate::domain::model::ImageRecord;
+use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
 use crate::domain::ports::{Found, ImageConfig, ImageStoreError};
+use crate::system::oci::{self, ConfigFile, Manifest};
 
 /// An OCI image layout in a folder. Clones share what they have read.
 #[derive(Debug, Clone)]
@@ -151,16 +153,13 @@ impl OciLayout {
     }
 
     pub(super) fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        serde_json::from_slice(&std::fs::read(self.blob(digest)).ok()?).ok()
+        Manifest::read(&std::fs::read(self.blob(digest)).ok()?).ok()
     }
 
     /// How an index names a manifest of this layout.
     pub(super) fn descriptor(&self, digest: &Digest) -> Option<Descriptor> {
         let bytes = std::fs::read(self.blob(digest)).ok()?;
-        let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
-        let media_type = manifest.media_type.unwrap_or_else(|| super::descriptor::MANIFEST.to_owned());
-        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        Some(Descriptor { media_type, digest: digest.clone(), size, platform: None })
+        Some(oci::describe(Manifest::read(&bytes).ok()?.media_type(), &bytes))
     }
 
     /// Every blob that a manifest or index stands on, itself included, with its size. What cannot be read ends there.
@@ -173,31 +172,39 @@ impl OciLayout {
                 continue;
             }
             let Some(manifest) = self.manifest(&digest) else { continue };
-            found.extend(manifest.blobs().map(|blob| (blob.digest.clone(), blob.size)));
-            waiting.extend(manifest.manifests.into_iter().map(|child| child.digest));
+            found.extend(manifest.blobs().map(|blob| (oci::digest(blob), blob.size())));
+            waiting.extend(manifest.children().iter().map(oci::digest));
         }
         found
     }
 
+    /// The manifest of the image itself: an index has several, of which one is for the platform.
+    fn image(&self, top: &Manifest, platform: Option<&Platform>) -> Option<Manifest> {
+        match top {
+            Manifest::Image(_) => Some(top.clone()),
+            Manifest::Index(_) => self.manifest(&oci::digest(top.image_for(platform)?)),
+        }
+    }
+
+    fn config_of(&self, image: &Manifest) -> Option<ConfigFile> {
+        ConfigFile::read(&std::fs::read(self.blob(&oci::digest(image.config()?))).ok()?)
+    }
+
     /// The image, if all its blobs are there in full.
     fn whole(&self, digest: &Digest) -> Option<Found> {
-        let is_there =
-            |blob: &Descriptor| std::fs::metadata(self.blob(&blob.digest)).is_ok_and(|m| m.len() == blob.size);
-        let top = self.manifest(digest)?;
-        let image = match &top.config {
-            Some(_) => top.clone(),
-            None => self.manifest(&top.image(None)?.digest)?,
+        let is_there = |blob: &Descriptor| {
+            std::fs::metadata(self.blob(&oci::digest(blob))).is_ok_and(|meta| meta.len() == blob.size())
         };
-        let children = top.manifests.iter().all(is_there);
-        if !children || !image.blobs().all(is_there) {
+        let top = self.manifest(digest)?;
+        let image = self.image(&top, None)?;
+        if !top.children().iter().all(is_there) || !image.blobs().all(is_there) {
             return None;
         }
-        let config: ConfigFile =
-            serde_json::from_slice(&std::fs::read(self.blob(&image.config.as_ref()?.digest)).ok()?).ok()?;
+        let config = self.config_of(&image)?;
         Some(Found {
             digest: digest.clone(),
-            key: config.key(),
-            platform: config.platform(),
+            key: config.label(KEY_LABEL).and_then(|key| key.parse().ok()).map(LayerKey),
+            platform: Some(config.platform()),
             bytes: self.closure(digest).iter().map(|(_, size)| size).sum(),
         })
     }
@@ -217,22 +224,17 @@ impl OciLayout {
         let index = self.index()?;
         let Some(image) = index.find(name, tag) else { return Ok(None) };
         let read = |entry: super::index::Entry| {
-            let artifact = self.manifest(&entry.digest)?;
+            let Manifest::Image(artifact) = self.manifest(&entry.digest)? else { return None };
             let blob = parts::record_in(&artifact)?;
-            serde_json::from_slice(&std::fs::read(self.blob(&blob.digest)).ok()?).ok()
+            serde_json::from_slice(&std::fs::read(self.blob(&oci::digest(blob))).ok()?).ok()
         };
         Ok(index.belonging(&image.digest, name).and_then(read))
     }
 
     /// What an image says of its processes on a platform.
     pub(super) fn config(&self, digest: &Digest, platform: &Platform) -> Option<ImageConfig> {
-        let top = self.manifest(digest)?;
-        let image = match &top.config {
-            Some(_) => top,
-            None => self.manifest(&top.image(Some(platform))?.digest)?,
-        };
-        let config = std::fs::read(self.blob(&image.config?.digest)).ok()?;
-        serde_json::from_slice::<ConfigFile>(&config).ok().map(ConfigFile::processes)
+        let image = self.image(&self.manifest(digest)?, Some(platform))?;
+        Some(self.config_of(&image)?.processes())
     }
 }
 

@@ -41,7 +41,8 @@ fn put(folder: &Path, bytes: &[u8]) -> serde_json::Value {
 
 /// An image of these layers in a folder, as an export leaves it.
 fn image(folder: &Path, key: &LayerKey, layers: &[&str]) -> Digest {
-    let config = serde_json::json!({"os":"linux","architecture":"amd64","config":{"Labels":{KEY_LABEL:key}}});
+    let config = serde_json::json!({"os":"linux","architecture":"amd64",
+        "config":{"Labels":{KEY_LABEL:key}},"rootfs":{"type":"layers","diff_ids":[]}});
     let config = put(folder, config.to_string().as_bytes());
     let layers: Vec<_> = layers.iter().map(|layer| put(folder, layer.as_bytes())).collect();
     let manifest = serde_json::json!({

@@ -6,7 +6,6 @@ mod blocking;
 mod claim;
 mod collect;
 mod credentials;
-mod descriptor;
 mod files;
 mod index;
 mod layout;

@@ -4,14 +4,17 @@
 
 use std::path::Path;
 
-use super::descriptor::{Descriptor, EMPTY, MANIFEST, Manifest, PARTS};
-use super::files::{failed, lock, sync_folder, write_whole};
+use oci_spec::image::{Descriptor, MediaType};
+
+use super::files::{failed, lock, write_whole};
 use super::index::{Index, NewTag};
 use super::layout::OciLayout;
-use super::parts::{Parts, described};
+use super::parts::{PARTS, Parts};
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::{ImageName, LATEST, LayerKey};
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
+use crate::system::files::sync_folder;
+use crate::system::oci::{self, Manifest};
 
 impl OciLayout {
     /// Moves a staged image in, and its tags onto it.
@@ -84,29 +87,27 @@ fn take(layout: &OciLayout, folder: &Path, digest: &Digest, name: &str) -> Resul
     if Digest::of(&bytes) != *digest {
         return Err(damaged("its content has another digest".to_owned()));
     }
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(format!("it is no manifest: {error}")))?;
+    let manifest = Manifest::read(&bytes).map_err(|error| damaged(format!("it is no manifest: {error}")))?;
     for blob in manifest.blobs() {
         move_blob(layout, folder, blob, name)?;
     }
-    for child in &manifest.manifests {
-        take(layout, folder, &child.digest, name)?;
+    for child in manifest.children() {
+        take(layout, folder, &oci::digest(child), name)?;
     }
-    let media_type = manifest.media_type.clone().unwrap_or_else(|| MANIFEST.to_owned());
-    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    let descriptor = Descriptor { media_type, digest: digest.clone(), size, platform: None };
+    let descriptor = oci::describe(manifest.media_type(), &bytes);
     // Last, so that no manifest is ever in the store without what it names.
     move_blob(layout, folder, &descriptor, name)?;
     Ok(descriptor)
 }
 
 fn move_blob(layout: &OciLayout, folder: &Path, blob: &Descriptor, name: &str) -> Result<(), ImageStoreError> {
-    let target = layout.blob(&blob.digest);
-    let has = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| meta.len() == blob.size);
+    let digest = oci::digest(blob);
+    let target = layout.blob(&digest);
+    let has = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| meta.len() == blob.size());
     if has(&target) {
         return Ok(());
     }
-    let source = folder.join("blobs/sha256").join(blob.digest.hex());
+    let source = folder.join("blobs/sha256").join(digest.hex());
     if !has(&source) {
         let what = if source.exists() { "it is cut off" } else { "it is missing" };
         return Err(ImageStoreError::Corrupt { path: source, what: what.to_owned(), name: name.to_owned() });
@@ -141,15 +142,15 @@ fn folder<'a>(layout: &'a OciLayout, at: &'a StagedAt) -> &'a Path {
 /// The key parts as an artifact whose subject is the image.
 fn write_parts(layout: &OciLayout, staged: &Staged, image: &Descriptor) -> Result<Descriptor, ImageStoreError> {
     let parts = Parts::of(&staged.record, image);
-    write_blob(layout, EMPTY, &parts.config)?;
-    write_blob(layout, PARTS, &parts.record)?;
-    write_blob(layout, MANIFEST, &parts.manifest)
+    write_blob(layout, MediaType::EmptyJSON, &parts.config)?;
+    write_blob(layout, PARTS.into(), &parts.record)?;
+    write_blob(layout, MediaType::ImageManifest, &parts.manifest)
 }
 
-fn write_blob(layout: &OciLayout, media_type: &str, bytes: &[u8]) -> Result<Descriptor, ImageStoreError> {
-    let blob = described(media_type, bytes);
-    let path = layout.blob(&blob.digest);
-    if !std::fs::metadata(&path).is_ok_and(|meta| meta.len() == blob.size) {
+fn write_blob(layout: &OciLayout, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor, ImageStoreError> {
+    let blob = oci::describe(media_type, bytes);
+    let path = layout.blob(&oci::digest(&blob));
+    if !std::fs::metadata(&path).is_ok_and(|meta| meta.len() == blob.size()) {
         write_whole(&path, bytes)?;
     }
     Ok(blob)

@@ -8,7 +8,7 @@ use oci_client::errors::OciDistributionError;
 
 use super::credentials;
 use crate::domain::base::Digest;
-use crate::domain::model::ImageRef;
+use crate::domain::model::{Classified, FaultClass, ImageRef};
 use crate::system::error_chain::innermost;
 use crate::system::http::install_tls;
 
@@ -46,6 +46,15 @@ pub enum ResolveError {
         /// What it said.
         what: String,
     },
+}
+
+impl Classified for ResolveError {
+    fn class(&self) -> FaultClass {
+        match self {
+            Self::Unreachable { .. } => FaultClass::Unavailable,
+            Self::Refused { .. } => FaultClass::Denied,
+        }
+    }
 }
 
 /// The digest of an external image: the one it names, or the one its tag has in the registry now. Uses the logins in

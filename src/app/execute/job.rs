@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tasks::store_fault;
+use super::faults::{context_moved, store_fault};
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::model::{Fault, FaultKind, FileEntry, ImageName, KEY_LABEL, KeyParts, LayerKey, Listing, Tool};
 use crate::domain::ports::{BuildRequest, ImageStore, NamedContext};
@@ -87,11 +87,7 @@ pub fn moved(before: &Listing, after: &Listing) -> Option<Fault> {
     let first = changed.first().map_or("its ignore file", String::as_str).to_owned();
     let more = changed.len().saturating_sub(1);
     let rest = if more > 0 { format!(", +{more} more") } else { String::new() };
-    let fault = Fault::new(
-        FaultKind::ContextMoved,
-        "lian::drive::context_moved",
-        format!("{first}{rest} changed during the build"),
-    );
+    let fault = context_moved(format!("{first}{rest} changed during the build"));
     Some(fault.help("nothing was promoted; run it again when the files rest"))
 }
 

@@ -17,7 +17,7 @@ use crate::adapters::transport::ssh::{DAEMON_SOCKET, Link, PRIVATE};
 use crate::app::config::Config;
 use crate::app::images;
 use crate::domain::base::Digest;
-use crate::domain::model::{ComputeProvider, ContextTransfer, Fault, FaultKind};
+use crate::domain::model::{ComputeProvider, ContextTransfer, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{
     BuildRequest, BuildSink, Builder, Built, Counters, Endpoint, Lease, Runner, RunnerConnector, SshTarget, Usage,
     VerifyRequest,
@@ -90,7 +90,7 @@ impl Connector {
 
     /// A pool of fixed hosts adds no key to them: then no new pair is ever let in.
     fn told(&self, fault: Fault) -> Fault {
-        if fault.code != "lian::remote::login" || self.provider != ComputeProvider::VmPool {
+        if fault.class() != FaultClass::Denied || self.provider != ComputeProvider::VmPool {
             return fault;
         }
         fault.help(

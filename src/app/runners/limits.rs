@@ -5,7 +5,9 @@ use crate::app::Error;
 use crate::app::config::Config;
 use crate::app::planning::prepare::PreparedPlan;
 use crate::domain::life::{Limits, Placement, StepSpec};
-use crate::domain::model::{ComputeProvider as Kind, Offer, PlannedStep, RunnerReuse, Workflow};
+use crate::domain::model::{
+    Classified, ComputeProvider as Kind, FaultClass, Offer, PlannedStep, RunnerReuse, Workflow,
+};
 
 /// How wide, and what a failure means for the rest.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +27,12 @@ pub struct Concurrency {
 )]
 struct NoPrice {
     runner_type: String,
+}
+
+impl Classified for NoPrice {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// Refuses a bound on the cost where a runner has no price. Hosts of one's own cost nothing to lease.

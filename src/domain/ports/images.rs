@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use crate::domain::base::{Digest, LayerName, Platform};
-use crate::domain::model::{ImageName, ImageRecord, LayerKey};
+use crate::domain::model::{Classified, FaultClass, ImageName, ImageRecord, LayerKey};
 
 use super::image::{ImageConfig, ImageSource, PushTarget};
 
@@ -88,6 +88,12 @@ pub enum ImageStoreError {
         /// The next action.
         help: String,
     },
+}
+
+impl Classified for ImageStoreError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Unavailable
+    }
 }
 
 /// The way out of damage: an index is moved away and written anew, an image is dropped and built again.

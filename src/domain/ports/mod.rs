@@ -6,6 +6,7 @@ mod image;
 mod images;
 mod inputs;
 mod journal;
+mod sink;
 mod usage;
 
 pub use crate::domain::model::{Offer, Price};
@@ -16,5 +17,6 @@ pub use compute::{
 pub use image::{ImageConfig, ImageSource, PushTarget};
 pub use images::{Claim, Found, ImageStore, ImageStoreError, InUse, Staged, StagedAt, StagingFolder};
 pub use inputs::{ContextError, ContextReader, OWN};
-pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark, Observer};
+pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
+pub use sink::Sink;
 pub use usage::{Kills, Reading, Usage, usage_script};

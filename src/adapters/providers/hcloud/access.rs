@@ -5,7 +5,7 @@ use std::fmt;
 use reqwest::Url;
 
 use crate::domain::base::Digest;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::Fault;
 use crate::system::http::is_loopback;
 
 /// Where the API is, unless HCLOUD_ENDPOINT says another place.
@@ -35,7 +35,7 @@ impl Access {
         let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
         let bad = |what: &str| {
             let message = format!("HCLOUD_ENDPOINT {what}: `{endpoint}`");
-            Fault::new(FaultKind::Unavailable, "lian::hcloud::endpoint", message)
+            Fault::configuration("lian::hcloud::endpoint", message)
                 .help(format!("unset HCLOUD_ENDPOINT, or write it like {ENDPOINT}"))
         };
         let address: Url = endpoint.parse().map_err(|_| bad("is no address of an API"))?;
@@ -91,7 +91,7 @@ impl Access {
 }
 
 fn no_token(message: &str) -> Fault {
-    Fault::new(FaultKind::Unavailable, "lian::hcloud::no_token", message).help(
+    Fault::denied("lian::hcloud::no_token", message).help(
         "make one with read and write permission in the Hetzner console (project > Security > API tokens), \
          and set HCLOUD_TOKEN to it, or HCLOUD_TOKEN_FILE to a file that holds it",
     )
@@ -100,6 +100,7 @@ fn no_token(message: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::model::FaultKind;
 
     fn of(variables: &[(&str, &str)]) -> Result<Access, Fault> {
         Access::of(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))

@@ -59,7 +59,7 @@ impl Hcloud {
             }
         };
         let login = keys::bare(&login).ok_or_else(|| {
-            Fault::new(FaultKind::Unavailable, "lian::hcloud::key", "the key that is to log in is no public key")
+            Fault::configuration("lian::hcloud::key", "the key that is to log in is no public key")
                 .help("give a line like `ssh-ed25519 AAAA…`")
         })?;
         let secret = host.secret()?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::retry::Retry;
 
 /// A request without the answer that was hoped for.
@@ -104,43 +104,40 @@ impl ApiError {
             return Fault::new(FaultKind::Infrastructure, "lian::hcloud::unreachable", message)
                 .help("check the network, HCLOUD_ENDPOINT and https://status.hetzner.com, then run it again");
         };
-        let (kind, cause, help) = match (code.as_str(), *status) {
+        let (class, cause, help) = match (code.as_str(), *status) {
             ("unauthorized", _) | ("", 401) => (
-                FaultKind::Unavailable,
+                FaultClass::Denied,
                 "unauthorized",
                 "HCLOUD_TOKEN is no token of a project, or was deleted: make a new one in the Hetzner console \
                  (project > Security > API tokens)",
             ),
             ("token_readonly", _) => (
-                FaultKind::Unavailable,
+                FaultClass::Denied,
                 "token_readonly",
                 "HCLOUD_TOKEN may only read: make one with read and write permission in the Hetzner console",
             ),
             ("resource_limit_exceeded", _) => (
-                FaultKind::Unavailable,
+                FaultClass::Denied,
                 "limit",
                 "give servers back, lower `runners.max_leases`, or ask for a higher limit in the \
                  Hetzner console",
             ),
-            ("forbidden", _) | ("", 403) => (
-                FaultKind::Unavailable,
-                "forbidden",
-                "check what the token and the project may do in the Hetzner console",
-            ),
-            ("protected", _) => (
-                FaultKind::Unavailable,
-                "protected",
-                "take its protection away in the Hetzner console, then run it again",
-            ),
+            ("forbidden", _) | ("", 403) => {
+                (FaultClass::Denied, "forbidden", "check what the token and the project may do in the Hetzner console")
+            }
+            ("protected", _) => {
+                (FaultClass::Denied, "protected", "take its protection away in the Hetzner console, then run it again")
+            }
             _ if self.retry() == Retry::Never => (
-                FaultKind::Unavailable,
+                FaultClass::Unavailable,
                 "refused",
                 "check `providers.hcloud` in the workflow against what the API says",
             ),
-            _ => (FaultKind::Infrastructure, "unavailable", "see https://status.hetzner.com, then run it again"),
+            _ => (FaultClass::Infrastructure, "unavailable", "see https://status.hetzner.com, then run it again"),
         };
         let message = format!("Hetzner Cloud refuses to {wanted}: {self}");
-        Fault::new(kind, &format!("lian::hcloud::{cause}"), message).help(help)
+        let kind = if class.is_refusal() { FaultKind::Unavailable } else { FaultKind::Infrastructure };
+        Fault::new(kind, &format!("lian::hcloud::{cause}"), message).with_class(class).help(help)
     }
 }
 
@@ -183,5 +180,25 @@ mod tests {
         assert!(fault.help.expect("help").contains("read and write"));
         assert_eq!(refused(500, "server_error").into_fault("x").kind, FaultKind::Infrastructure);
         assert_eq!(ApiError::Lost("reset".into()).into_fault("x").code, "lian::hcloud::unreachable");
+    }
+
+    #[test]
+    fn who_may_not_is_denied_and_an_api_that_fails_may_do_better_next_time() {
+        use FaultClass::{Denied, Infrastructure, Unavailable};
+        let table = [
+            (401, "unauthorized", Denied),
+            (401, "", Denied),
+            (403, "token_readonly", Denied),
+            (403, "forbidden", Denied),
+            (403, "resource_limit_exceeded", Denied),
+            (422, "invalid_input", Unavailable),
+            (412, "resource_unavailable", Infrastructure),
+            (500, "server_error", Infrastructure),
+            (503, "", Infrastructure),
+        ];
+        for (status, code, class) in table {
+            assert_eq!(refused(status, code).into_fault("x").class(), class, "{status} {code}");
+        }
+        assert_eq!(ApiError::Lost("reset".into()).into_fault("x").class(), Infrastructure);
     }
 }

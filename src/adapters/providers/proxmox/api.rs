@@ -10,7 +10,7 @@ use super::api_error::ApiError;
 use super::mark::percent;
 use super::tls;
 use super::token::Token;
-use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
+use crate::domain::model::{Fault, ProxmoxSettings};
 use crate::system::error_chain::with_causes;
 use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, read_body};
 use crate::system::retry::{Backoff, Pauses, retry};
@@ -60,7 +60,7 @@ impl Api {
     pub(super) fn new(settings: &ProxmoxSettings, token: Token) -> Result<Self, Fault> {
         let bad = |error: &dyn std::fmt::Display| {
             let message = format!("`{}` is no address of an API: {error}", settings.endpoint);
-            Fault::new(FaultKind::Unavailable, "lian::proxmox::endpoint", message)
+            Fault::configuration("lian::proxmox::endpoint", message)
                 .help("write `providers.proxmox.endpoint = \"https://HOST:8006\"`")
         };
         let endpoint = Url::parse(&settings.endpoint).map_err(|error| bad(&error))?;

@@ -99,7 +99,7 @@ impl ApiError {
             }
             Self::Refused { what, status, message } if matches!(status, 401 | 403) => {
                 let message = format!("Proxmox VE refused {what} with {status}: {message}");
-                Fault::new(FaultKind::Unavailable, "lian::proxmox::denied", message).help(
+                Fault::denied("lian::proxmox::denied", message).help(
                     "the token (and its user) needs VM.Clone and VM.Audit on the template; VM.Allocate, VM.Audit, \
                      VM.Config.CPU, VM.Config.Memory, VM.Config.Options, VM.Config.Cloudinit, VM.PowerMgmt and \
                      VM.GuestAgent.Audit with VM.GuestAgent.FileRead (VM.Monitor before Proxmox VE 9) on the pool; \
@@ -133,6 +133,16 @@ impl ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_not_is_denied_and_an_api_that_fails_may_do_better_next_time() {
+        use crate::domain::model::FaultClass::{Denied, Infrastructure, Unavailable};
+        for (status, class) in [(401, Denied), (403, Denied), (400, Unavailable), (500, Infrastructure)] {
+            let refused = ApiError::Refused { what: "a clone".into(), status, message: String::new() };
+            assert_eq!(refused.fault(Duration::ZERO).class(), class, "{status}");
+        }
+        assert_eq!(ApiError::Unanswered(String::new()).fault(Duration::ZERO).class(), Infrastructure);
+    }
 
     #[test]
     fn a_machine_is_gone_where_its_configuration_is_and_not_where_a_disk_is() {

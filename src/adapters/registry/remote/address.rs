@@ -1,6 +1,6 @@
 //! Where a registry is: `host[:port][/prefix]`. Not responsible for: addresses that BuildKit would read as another place.
 
-use crate::domain::model::RegistrySettings;
+use crate::domain::model::{Classified, FaultClass, RegistrySettings};
 use crate::domain::ports::PushTarget;
 
 /// A registry, and the place in it below which images are kept.
@@ -22,6 +22,12 @@ pub struct AddressError {
     pub what: String,
     /// The next action.
     pub help: String,
+}
+
+impl Classified for AddressError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 impl TryFrom<&RegistrySettings> for Address {

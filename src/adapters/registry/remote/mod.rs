@@ -13,14 +13,16 @@ mod wire;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
+use oci_spec::image::Descriptor;
 
 use super::blocking::blocking;
 use super::{claim, staging};
 use crate::domain::base::{Digest, Platform};
-use crate::domain::model::{ImageRecord, LayerKey};
+use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
 use crate::domain::ports::{
     Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, PushTarget, Staged, StagingFolder,
 };
+use crate::system::oci;
 use wire::Wire;
 
 pub use address::{Address, AddressError};
@@ -63,21 +65,22 @@ impl Registry {
         let repository = self.wire.address.repository(name);
         let Some(top) = self.wire.manifest(&repository, reference).await? else { return Ok(None) };
         let (digest, mut bytes) = (top.digest.clone(), u64::try_from(top.bytes.len()).unwrap_or(u64::MAX));
-        let children: Vec<Digest> = top.manifest.manifests.iter().map(|child| child.digest.clone()).collect();
+        let children: Vec<Digest> = top.manifest.children().iter().map(oci::digest).collect();
         let Some((image, config)) = self.wire.image(&repository, top, None).await? else {
             tracing::warn!(name, reference, %digest, "the image is damaged: the registry lacks parts of it");
             return Ok(None);
         };
-        bytes += image.manifest.blobs().map(|blob| blob.size).sum::<u64>();
+        let key = config.label(KEY_LABEL).and_then(|key| key.parse().ok()).map(LayerKey);
+        bytes += image.manifest.blobs().map(Descriptor::size).sum::<u64>();
         for child in children {
             let known = child == image.digest;
             let child =
                 if known { Some(image.clone()) } else { self.wire.manifest(&repository, child.as_str()).await? };
             let Some(child) = child else { return Ok(None) };
-            let own = if known { 0 } else { child.manifest.blobs().map(|blob| blob.size).sum() };
+            let own = if known { 0 } else { child.manifest.blobs().map(Descriptor::size).sum() };
             bytes += own + u64::try_from(child.bytes.len()).unwrap_or(u64::MAX);
         }
-        Ok(Some(Found { digest, key: config.key(), platform: config.platform(), bytes }))
+        Ok(Some(Found { digest, key, platform: Some(config.platform()), bytes }))
     }
 }
 

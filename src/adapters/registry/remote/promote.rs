@@ -7,16 +7,17 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use oci_spec::image::Descriptor;
 
-use super::super::descriptor::Descriptor;
 use super::super::files::failed;
-use super::super::parts::{self, Parts};
+use super::super::parts::Parts;
 use super::pull::Sealed;
 use super::push::Source;
 use super::wire::Wire;
 use crate::domain::base::Digest;
 use crate::domain::model::{ImageName, LATEST, LayerKey};
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
+use crate::system::oci;
 
 /// Blobs uploaded at once.
 const UPLOADS: usize = 4;
@@ -97,11 +98,12 @@ async fn pushed(wire: &Wire, repository: &str, digest: &Digest) -> Result<Sealed
     while let Some(digest) = waiting.pop() {
         let sealed = wire.manifest(repository, digest.as_str()).await?.ok_or_else(|| lacks(&digest))?;
         for blob in sealed.manifest.blobs() {
-            if !wire.has(repository, &blob.digest).await? {
-                return Err(lacks(&blob.digest));
+            let blob = oci::digest(blob);
+            if !wire.has(repository, &blob).await? {
+                return Err(lacks(&blob));
             }
         }
-        waiting.extend(sealed.manifest.manifests.iter().map(|child| child.digest.clone()));
+        waiting.extend(sealed.manifest.children().iter().map(oci::digest));
         top.get_or_insert(sealed);
     }
     top.ok_or_else(|| lacks(digest))
@@ -118,7 +120,7 @@ async fn push(
     let mut manifests = Vec::new();
     collect(name, folder, digest, &mut manifests)?;
     let named = manifests.iter().flat_map(|sealed| sealed.manifest.blobs());
-    let blobs: BTreeMap<&Digest, &Descriptor> = named.map(|blob| (&blob.digest, blob)).collect();
+    let blobs: BTreeMap<Digest, &Descriptor> = named.map(|blob| (oci::digest(blob), blob)).collect();
     // Several at once: small ones are mostly waiting, and a large one is bound by one connection.
     let brought: Vec<_> = blobs.into_values().map(|blob| bring(wire, name, repository, beside, folder, blob)).collect();
     stream::iter(brought).buffer_unordered(UPLOADS).try_collect::<()>().await?;
@@ -140,12 +142,13 @@ async fn bring(
     folder: &Path,
     blob: &Descriptor,
 ) -> Result<(), ImageStoreError> {
-    let path = place(folder, &blob.digest);
+    let digest = oci::digest(blob);
+    let path = place(folder, &digest);
     let size = std::fs::metadata(&path).map(|meta| meta.len());
-    if size.as_ref().is_ok_and(|size| *size == blob.size) {
+    if size.as_ref().is_ok_and(|size| *size == blob.size()) {
         return wire.bring(repository, beside, blob, Source::File(&path)).await;
     }
-    if wire.has(repository, &blob.digest).await? {
+    if wire.has(repository, &digest).await? {
         return Ok(());
     }
     let what = if size.is_ok() { "it is cut off" } else { "it is missing" };
@@ -161,8 +164,8 @@ fn collect(name: &str, folder: &Path, digest: &Digest, found: &mut Vec<Sealed>) 
     if sealed.digest != *digest {
         return Err(damaged("its content has another digest".to_owned()));
     }
-    for child in &sealed.manifest.manifests {
-        collect(name, folder, &child.digest, found)?;
+    for child in sealed.manifest.children() {
+        collect(name, folder, &oci::digest(child), found)?;
     }
     found.push(sealed);
     Ok(())
@@ -172,7 +175,7 @@ fn collect(name: &str, folder: &Path, digest: &Digest, found: &mut Vec<Sealed>) 
 async fn keep(wire: &Wire, repository: &str, staged: &Staged, image: &Sealed) -> Result<Sealed, ImageStoreError> {
     let parts = Parts::of(&staged.record, &image.descriptor());
     for bytes in [parts.config, parts.record] {
-        let blob = parts::described("application/octet-stream", &bytes);
+        let blob = oci::describe("application/octet-stream".into(), &bytes);
         wire.bring(repository, &[], &blob, Source::Bytes(Bytes::from(bytes))).await?;
     }
     Ok(Sealed::read(Bytes::from(parts.manifest)).expect("invariant: a manifest that was just written can be read"))

@@ -2,16 +2,17 @@
 //! reads.
 
 use bytes::Bytes;
+use oci_spec::image::Descriptor;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 
-use super::super::descriptor::{ConfigFile, Descriptor, Manifest};
 use super::super::parts;
 use super::auth::Scope;
 use super::wire::{Call, Payload, Wire};
 use crate::domain::base::{Digest, Platform};
 use crate::domain::model::ImageRecord;
 use crate::domain::ports::ImageStoreError;
+use crate::system::oci::{self, ConfigFile, Manifest};
 
 /// The media types that an image or a record may have.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
@@ -35,13 +36,13 @@ pub(super) struct Sealed {
 impl Sealed {
     /// Reads one; what is wrong with it where it is none.
     pub(super) fn read(bytes: Bytes) -> Result<Self, String> {
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
-        Ok(Self { kind: manifest.kind().to_owned(), digest: Digest::of(&bytes), bytes, manifest })
+        let manifest = Manifest::read(&bytes).map_err(|error| error.to_string())?;
+        Ok(Self { kind: manifest.media_type().to_string(), digest: Digest::of(&bytes), bytes, manifest })
     }
 
     /// How others name it.
     pub(super) fn descriptor(&self) -> Descriptor {
-        parts::described(&self.kind, &self.bytes)
+        oci::describe(self.kind.as_str().into(), &self.bytes)
     }
 }
 
@@ -65,7 +66,7 @@ impl Wire {
             let help = "something else than lian-build put it there: delete the tag, or use another `registry.address`";
             self.faults.told(format!("holds no image at {place}: {what}"), help)
         })?;
-        if sealed.manifest.media_type.is_none()
+        if sealed.manifest.named_media_type().is_none()
             && let Some(kind) = told(CONTENT_TYPE.as_str())
         {
             sealed.kind = kind.split(';').next().unwrap_or(kind).trim().to_owned();
@@ -119,17 +120,17 @@ impl Wire {
         top: Sealed,
         platform: Option<&Platform>,
     ) -> Result<Option<(Sealed, ConfigFile)>, ImageStoreError> {
-        let sealed = match (&top.manifest.config, top.manifest.image(platform)) {
-            (Some(_), _) => top,
-            (None, Some(child)) => match self.manifest(repository, child.digest.as_str()).await? {
+        let sealed = match (&top.manifest, top.manifest.image_for(platform)) {
+            (Manifest::Image(_), _) => top,
+            (Manifest::Index(_), Some(child)) => match self.manifest(repository, oci::digest(child).as_str()).await? {
                 Some(child) => child,
                 None => return Ok(None),
             },
-            (None, None) => return Ok(None),
+            (Manifest::Index(_), None) => return Ok(None),
         };
-        let Some(config) = &sealed.manifest.config else { return Ok(None) };
-        let Some(bytes) = self.blob(repository, &config.digest).await? else { return Ok(None) };
-        Ok(serde_json::from_slice(&bytes).ok().map(|config| (sealed, config)))
+        let Some(config) = sealed.manifest.config().map(oci::digest) else { return Ok(None) };
+        let Some(bytes) = self.blob(repository, &config).await? else { return Ok(None) };
+        Ok(ConfigFile::read(&bytes).map(|config| (sealed, config)))
     }
 
     /// The record kept under a tag, if it is the one of this image.
@@ -140,9 +141,10 @@ impl Wire {
         image: &Digest,
     ) -> Result<Option<ImageRecord>, ImageStoreError> {
         let Some(artifact) = self.manifest(repository, tag).await? else { return Ok(None) };
-        let own = artifact.manifest.subject.as_ref().is_some_and(|subject| subject.digest == *image);
-        let Some(blob) = parts::record_in(&artifact.manifest).filter(|_| own) else { return Ok(None) };
-        let bytes = self.blob(repository, &blob.digest).await?;
+        let Manifest::Image(artifact) = artifact.manifest else { return Ok(None) };
+        let own = artifact.subject().as_ref().is_some_and(|subject| oci::digest(subject) == *image);
+        let Some(blob) = parts::record_in(&artifact).filter(|_| own) else { return Ok(None) };
+        let bytes = self.blob(repository, &oci::digest(blob)).await?;
         Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 

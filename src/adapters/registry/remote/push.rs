@@ -3,16 +3,17 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use oci_spec::image::Descriptor;
 use reqwest::header::LOCATION;
 use reqwest::{Method, StatusCode};
 
-use super::super::descriptor::Descriptor;
 use super::api_error::ApiError;
 use super::auth::Scope;
 use super::pull::Sealed;
 use super::wire::{Call, Payload, Wire, retried};
 use crate::domain::base::Digest;
 use crate::domain::ports::ImageStoreError;
+use crate::system::oci;
 
 /// Where a blob's bytes are.
 #[derive(Clone)]
@@ -31,13 +32,14 @@ impl Wire {
         blob: &Descriptor,
         source: Source<'_>,
     ) -> Result<(), ImageStoreError> {
-        if self.has(repository, &blob.digest).await? {
+        let digest = oci::digest(blob);
+        if self.has(repository, &digest).await? {
             return Ok(());
         }
         let mut from = None;
         for other in beside.iter().filter(|other| *other != repository) {
             // Whether it may be read there or not: its bytes can still be sent.
-            if self.has(other, &blob.digest).await.unwrap_or(false) {
+            if self.has(other, &digest).await.unwrap_or(false) {
                 from = Some(other.as_str());
                 break;
             }
@@ -56,7 +58,7 @@ impl Wire {
         let scope = Scope { repository, beside: from };
         let mut url = self.url(repository, "blobs/uploads/");
         if let Some(from) = from {
-            url.query_pairs_mut().append_pair("mount", blob.digest.as_str()).append_pair("from", from);
+            url.query_pairs_mut().append_pair("mount", blob.digest().as_ref()).append_pair("from", from);
         }
         let start = Call { method: Method::POST, url, scope, accept: None, body: Payload::Nothing };
         let begun = self.ask(&start).await?;
@@ -72,10 +74,10 @@ impl Wire {
                 .told("begins an upload and does not say where", "see the registry's own log")
                 .into());
         };
-        url.query_pairs_mut().append_pair("digest", blob.digest.as_str());
+        url.query_pairs_mut().append_pair("digest", blob.digest().as_ref());
         let body = match source {
             Source::Bytes(bytes) => Payload::Bytes { kind: "application/octet-stream", bytes },
-            Source::File(path) => Payload::File { path, size: blob.size },
+            Source::File(path) => Payload::File { path, size: blob.size() },
         };
         let put = Call { method: Method::PUT, url, scope, accept: None, body };
         let done = self.ask(&put).await?;

@@ -193,7 +193,7 @@ async fn an_upload_that_breaks_off_begins_anew_with_the_whole_file() {
     });
     let (folder, registry) = fake.registry(Login::Anonymous);
     let content = vec![7; 700_000];
-    let (path, blob) = (folder.path().join("blob"), super::super::parts::described("x", &content));
+    let (path, blob) = (folder.path().join("blob"), crate::system::oci::describe("x".into(), &content));
     std::fs::write(&path, &content).expect("a file");
     let beside = ["team/lamina/base".to_owned()];
     let brought = registry.wire.bring("team/lamina/app", &beside, &blob, push::Source::File(&path));
@@ -212,7 +212,7 @@ async fn a_blob_that_a_parent_has_is_taken_from_there() {
         _ => answer(201),
     });
     let (_folder, registry) = fake.registry(Login::Anonymous);
-    let blob = super::super::parts::described("x", b"layer");
+    let blob = crate::system::oci::describe("x".into(), b"layer");
     let beside = ["team/lamina/gone".to_owned(), "team/lamina/base".to_owned()];
     let source = push::Source::Bytes(bytes::Bytes::from_static(b"layer"));
     registry.wire.bring("team/lamina/app", &beside, &blob, source).await.expect("brought");
