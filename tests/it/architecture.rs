@@ -197,8 +197,6 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
         "adapters::providers::docker::engine",
         "adapters::providers::docker::offers",
     ],
-    &["adapters::registry::layout", "adapters::registry::promote"],
-    &["adapters::registry::remote::auth", "adapters::registry::remote::wire"],
     &["adapters::store::leases", "adapters::store::runs", "adapters::store::session"],
     &["adapters::transport::ssh::guard", "adapters::transport::ssh::link"],
     &["app::planning::prepare", "app::runners::limits", "app::runners::provider_context"],

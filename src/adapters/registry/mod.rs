@@ -4,6 +4,7 @@
 
 mod blocking;
 mod claim;
+mod client;
 mod collect;
 mod credentials;
 mod files;
@@ -21,5 +22,5 @@ pub use collect::{Collected, KeepPolicy};
 pub use credentials::scoped_config;
 pub use layout::{LayoutInUse, Listed, OciLayout};
 pub use remote::{Address, AddressError, Registry};
-pub use resolve::{ResolveError, resolve};
+pub use resolve::{ResolveError, Resolver};
 pub use substitute::{Substitute, SubstituteError, layout_digest};

@@ -38,6 +38,11 @@ impl Parts {
     }
 }
 
+/// The tag of the artifact beside the image with this tag.
+pub(super) fn tag(key_tag: &str) -> String {
+    format!("{key_tag}.parts")
+}
+
 /// The blob with the record, in an artifact's manifest.
 pub(super) fn record_in(manifest: &ImageManifest) -> Option<&Descriptor> {
     manifest.layers().iter().find(|layer| layer.media_type().as_ref() == PARTS)

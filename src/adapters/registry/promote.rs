@@ -9,7 +9,7 @@ use oci_spec::image::{Descriptor, MediaType};
 use super::files::{failed, lock, write_whole};
 use super::index::{Index, NewTag};
 use super::layout::OciLayout;
-use super::parts::{PARTS, Parts};
+use super::parts::{self, PARTS, Parts};
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::{ImageName, LATEST, LayerKey};
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
@@ -74,7 +74,7 @@ pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Res
             set(artifacts_name.as_str(), tag, artifacts, None);
         }
     }
-    set(staged.name.as_str(), &format!("{key_tag}.parts"), &parts, Some(&staged.digest));
+    set(staged.name.as_str(), &parts::tag(&key_tag), &parts, Some(&staged.digest));
     Ok(index)
 }
 

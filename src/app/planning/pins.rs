@@ -3,13 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::adapters::registry;
+use futures_util::{StreamExt as _, stream};
+
+use crate::adapters::registry::Resolver;
 use crate::adapters::store;
 use crate::app::config::Config;
 use crate::app::{Error, UsageError};
 use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{ImageRef, Pin};
 use crate::domain::ports::ImageSource;
+
+/// Tags resolved at once.
+const AT_ONCE: usize = 16;
 
 /// External images at their exact digests.
 #[derive(Debug, Clone, Default)]
@@ -79,19 +84,12 @@ pub async fn resolve(image: &ImageRef) -> Result<Digest, Error> {
     Ok(found.pop().expect("invariant: one image was asked for").1)
 }
 
-/// What the tags of several images mean now. All are asked for at once; the error names every image that cannot be resolved.
+/// What the tags of several images mean now. The error names every image that cannot be resolved.
 async fn resolve_all(images: &[&ImageRef]) -> Result<Vec<(ImageRef, Digest)>, Error> {
-    let asked: Vec<_> = images.iter().map(|image| (*image).clone()).collect();
-    let tasks = asked.into_iter().map(|image| {
-        tokio::spawn(async move {
-            let answer = registry::resolve(&image).await;
-            (image, answer)
-        })
-    });
-    let mut answers = Vec::new();
-    for task in tasks.collect::<Vec<_>>() {
-        answers.push(task.await.expect("invariant: asking a registry does not panic"));
-    }
+    let resolver = Resolver::default();
+    let asked: Vec<_> =
+        images.iter().map(|image| async { ((*image).clone(), resolver.resolve(image).await) }).collect();
+    let answers = stream::iter(asked).buffered(AT_ONCE).collect::<Vec<_>>().await;
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for (image, answer) in answers {
         match answer {

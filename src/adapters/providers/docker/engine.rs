@@ -1,6 +1,5 @@
 //! The `docker` command: what it is asked, and what it means when it fails. Not responsible for: knowing what a lease is.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,6 +8,7 @@ use tokio::process::Command;
 use super::{PATIENCE, PULL};
 use crate::domain::base::Platform;
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::process::{CommandError, output};
 
 /// The engine that the `docker` command reaches.
 #[derive(Debug, Clone, Copy)]
@@ -44,14 +44,13 @@ impl Engine {
     async fn within(&self, patience: Duration, args: &[&str]) -> Result<String, CommandOutput> {
         tracing::debug!(?args, "docker");
         let mut command = Command::new("docker");
-        command.args(args).stdin(Stdio::null()).kill_on_drop(true).process_group(0);
-        let output = match tokio::time::timeout(patience, command.output()).await {
-            Err(_) => return Err(CommandOutput::Nothing(patience)),
-            Ok(Err(error)) => return Err(CommandOutput::NotHere(error)),
-            Ok(Ok(output)) => output,
-        };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(CommandOutput::Words(text(&output.stderr))) }
+        command.args(args).process_group(0);
+        match output(command, patience).await {
+            Ok(printed) => Ok(String::from_utf8_lossy(&printed).trim().to_owned()),
+            Err(CommandError::Unrunnable(error)) => Err(CommandOutput::NotHere(error)),
+            Err(CommandError::Late(patience)) => Err(CommandOutput::Nothing(patience)),
+            Err(CommandError::Failed { stderr, .. }) => Err(CommandOutput::Words(stderr)),
+        }
     }
 
     /// Asks what there is.

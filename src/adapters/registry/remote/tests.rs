@@ -5,7 +5,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-use super::super::credentials::Login;
+use super::super::super::client::Blob;
+use super::super::super::credentials::Login;
 use super::*;
 use crate::domain::model::RegistrySettings;
 
@@ -63,7 +64,7 @@ impl Fake {
         let folder = tempfile::tempdir().expect("a folder");
         let address = Address::try_from(&settings).expect("an address");
         let mut registry = Registry::new(address, folder.path()).expect("a registry");
-        registry.wire.log_in(login);
+        registry.client.log_in(login);
         (folder, registry)
     }
 
@@ -196,7 +197,7 @@ async fn an_upload_that_breaks_off_begins_anew_with_the_whole_file() {
     let (path, blob) = (folder.path().join("blob"), crate::system::oci::describe("x".into(), &content));
     std::fs::write(&path, &content).expect("a file");
     let beside = ["team/lamina/base".to_owned()];
-    let brought = registry.wire.bring("team/lamina/app", &beside, &blob, push::Source::File(&path));
+    let brought = registry.client.ensure_blob("team/lamina/app", &beside, &blob, Blob::File(&path));
     brought.await.expect("brought");
     let seen = fake.seen.lock().expect("a lock");
     let last = seen.last().expect("requests");
@@ -214,8 +215,8 @@ async fn a_blob_that_a_parent_has_is_taken_from_there() {
     let (_folder, registry) = fake.registry(Login::Anonymous);
     let blob = crate::system::oci::describe("x".into(), b"layer");
     let beside = ["team/lamina/gone".to_owned(), "team/lamina/base".to_owned()];
-    let source = push::Source::Bytes(bytes::Bytes::from_static(b"layer"));
-    registry.wire.bring("team/lamina/app", &beside, &blob, source).await.expect("brought");
+    let source = Blob::Bytes(bytes::Bytes::from_static(b"layer"));
+    registry.client.ensure_blob("team/lamina/app", &beside, &blob, source).await.expect("brought");
     let last = fake.lines().pop().expect("requests");
     assert!(last.starts_with("POST /v2/team/lamina/app/blobs/uploads/?mount=sha256%3A"), "{last}");
     assert!(last.ends_with("&from=team%2Flamina%2Fbase"), "{last}");
