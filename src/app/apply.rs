@@ -156,7 +156,7 @@ where
 /// Points a tag to the images of these steps.
 async fn point(images: &dyn ImageStore, tag: &str, steps: impl Iterator<Item = &PlannedStep>) -> Result<(), Error> {
     for step in steps {
-        images.point(step.image.trim_end_matches(":latest"), tag, &step.key).await?;
+        images.point(step.image.name.as_str(), tag, &step.key).await?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use super::project::Project;
 use super::setting::{Origin, Setting};
 use super::{Error, UsageError};
 use crate::adapters::registry::Address;
+use crate::domain::base::Platforms;
 use crate::domain::model::{
     Base, BuildSpec, Catalog, CatalogSettings, Declared, Kind, Layer, RegistryProvider, RegistrySettings, Secret,
     Workflow,
@@ -273,7 +274,7 @@ fn catalog(request: &DispatchRequest, config: &Config, image: &ImageName) -> Cat
         build_args: request.build_args.iter().cloned().collect(),
         secrets: request.secrets.iter().map(secret).collect(),
         ssh: request.ssh.clone(),
-        platforms: request.platform.iter().cloned().collect(),
+        platforms: request.platform.as_deref().map_or_else(Vec::new, |list| Platforms::from(list).into()),
         labels: request.labels.iter().cloned().collect(),
         language: None,
         frontend: None,

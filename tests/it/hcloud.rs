@@ -41,7 +41,7 @@ fn settings() -> HcloudSettings {
 
 fn request(lease: &str) -> AcquireRequest {
     let size = Size { runner_type: "small".into(), cpu: 2, memory_gb: 4, time_budget_min: 1, tier: "explicit".into() };
-    let (run, layer, platform) = (RunId::from("1a2b3c4d"), LayerName::from("app"), "linux/arm64".to_owned());
+    let (run, layer, platform) = (RunId::from("1a2b3c4d"), LayerName::from("app"), "linux/arm64".into());
     let (lease, expires) = (LeaseId::from(lease), Timestamp(4_000_000_000_000));
     AcquireRequest { lease, run, layer, size, platform, expires, authorized_key: None }
 }

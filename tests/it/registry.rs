@@ -247,25 +247,25 @@ async fn an_image_that_its_builder_pushed_is_verified_there_and_only_gets_tags()
     assert_eq!(registry.tags("team/lamina/pushed"), Vec::<String>::new(), "a tag moved before the image was verified");
     assert_eq!(std::fs::read_dir(&request.staging).expect("a folder").count(), 0, "something was exported");
 
-    let platform = built.platform.clone();
+    let platform = built.platforms.first().clone();
     let config = store.config(&name, &built.digest, &platform).await.expect("an answer").expect("a config");
     assert_eq!(config.env, ["PATH=/opt/bin"]);
     let verify = VerifyRequest {
         image: store.source(&name, &built.digest),
-        platform: built.platform.clone(),
+        platforms: built.platforms.clone(),
         tools: vec![Tool { name: "hello".into(), version: None, probe: None }],
         artifact_paths: vec!["/opt/bin/hello".into()],
         staging: folder.path().join("artifacts"),
         push_artifacts: store.push_target("lamina/pushed-artifacts"),
         labels: [].into(),
-        configs: [(built.platform.clone(), config)].into(),
+        configs: [(built.platforms.first().clone(), config)].into(),
     };
     assert!(matches!(verify.image, ImageSource::Registry { .. }));
     let artifacts = stage().builder().verify(&verify).await.expect("verified").expect("an artifacts image");
 
     let record = ImageRecord { parts, built_on: [].into() };
     let staged = Staged {
-        name: name.clone(),
+        name: name.as_str().into(),
         staging: StagedAt::Pushed,
         digest: built.digest.clone(),
         key: key.clone(),

@@ -78,7 +78,7 @@ impl RemoteBuildctl {
         }
         let (steps, cached) = progress.steps();
         let digest = digest(&text)?;
-        Ok(Built { digest, steps, cached, platform: request.platform.clone() })
+        Ok(Built { digest, steps, cached, platforms: request.platforms.clone() })
     }
 
     /// buildctl ends with its connection: when its standard input ends, it is stopped, and the daemon cancels the build. The

@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 
-use crate::domain::base::LeaseId;
+use crate::domain::base::{LeaseId, Platform};
 use crate::domain::model::Fault;
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease};
 
@@ -18,7 +18,7 @@ impl Local {
     pub const RUNNER_TYPE: &str = "local";
 
     /// On this machine's platform (`linux/amd64`).
-    pub fn new(platform: impl Into<String>) -> Self {
+    pub fn new(platform: impl Into<Platform>) -> Self {
         let (cpu, memory_gb) = machine();
         let runner_type = Self::RUNNER_TYPE.to_owned();
         Self { offer: Offer { runner_type, cpu, memory_gb, platform: platform.into(), price: None } }

@@ -192,7 +192,7 @@ mod tests {
 
     fn host(address: &str, memory_gb: u32) -> SshHost {
         let (address, user, host_key) = (address.to_owned(), "root".to_owned(), "ssh-ed25519 AAAA root@h".to_owned());
-        let platform = "linux/amd64".to_owned();
+        let platform = "linux/amd64".into();
         SshHost { address, port: 22, user, host_key, identity: None, cpu: 2, memory_gb, platform }
     }
 

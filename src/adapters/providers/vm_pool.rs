@@ -315,7 +315,7 @@ impl VmPool {
             workspace: self.workspace.clone(),
             cpu: request.size.cpu,
             memory_gb: request.size.memory_gb,
-            platform: request.platform.clone(),
+            platform: request.platform.to_string(),
             ttl_s: ttl.max(LEAST_TTL).as_secs(),
             ssh_public_key,
         };
@@ -369,7 +369,7 @@ impl ComputeProvider for VmPool {
             self.renewals().insert(request.lease.clone(), renewal);
         }
         let reach = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
-        let offer = Offer { runner_type, cpu, memory_gb, platform, price: None };
+        let offer = Offer { runner_type, cpu, memory_gb, platform: platform.into(), price: None };
         Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
     }
 

@@ -12,7 +12,7 @@ use oci_spec::image::{Descriptor, ImageManifest};
 use super::files::{make_folder, open_lock, try_lock, write_whole};
 use super::index::Index;
 use super::parts;
-use crate::domain::base::{Digest, LayerName, Timestamp};
+use crate::domain::base::{Digest, LayerName, Platform, Timestamp};
 use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
 use crate::domain::ports::{Found, ImageConfig, ImageStoreError};
 use crate::system::oci::{self, ConfigFile, Manifest};
@@ -179,7 +179,7 @@ impl OciLayout {
     }
 
     /// The manifest of the image itself: an index has several, of which one is for the platform.
-    fn image(&self, top: &Manifest, platform: Option<&str>) -> Option<Manifest> {
+    fn image(&self, top: &Manifest, platform: Option<&Platform>) -> Option<Manifest> {
         match top {
             Manifest::Image(_) => Some(top.clone()),
             Manifest::Index(_) => self.manifest(&oci::digest(top.image_for(platform)?)),
@@ -255,7 +255,7 @@ impl OciLayout {
     }
 
     /// What an image says of its processes on a platform.
-    pub(super) fn config(&self, digest: &Digest, platform: &str) -> Option<ImageConfig> {
+    pub(super) fn config(&self, digest: &Digest, platform: &Platform) -> Option<ImageConfig> {
         let image = self.image(&self.manifest(digest)?, Some(platform))?;
         Some(self.config_of(&image)?.processes())
     }

@@ -9,8 +9,8 @@ use super::blocking::blocking;
 use super::collect::KeepPolicy;
 use super::layout::{LayoutInUse, OciLayout};
 use super::{claim, staging};
-use crate::domain::base::{Digest, LayerName};
-use crate::domain::model::{ImageRecord, LayerKey};
+use crate::domain::base::{Digest, LayerName, Platform};
+use crate::domain::model::{ImageName, ImageRecord, LayerKey};
 use crate::domain::ports::{
     Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, InUse, Staged, StagingFolder,
 };
@@ -48,7 +48,7 @@ impl ImageStore for OciLayout {
     }
 
     async fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
-        let (name, tag, key) = (name.to_owned(), tag.to_owned(), key.clone());
+        let (name, tag, key) = (ImageName::from(name), tag.to_owned(), key.clone());
         self.on_thread(move |layout| layout.point(&name, &tag, &key, now())).await
     }
 
@@ -69,9 +69,9 @@ impl ImageStore for OciLayout {
         &self,
         _name: &str,
         digest: &Digest,
-        platform: &str,
+        platform: &Platform,
     ) -> Result<Option<ImageConfig>, ImageStoreError> {
-        let (digest, platform) = (digest.clone(), platform.to_owned());
+        let (digest, platform) = (digest.clone(), platform.clone());
         Ok(self.on_thread(move |layout| layout.config(&digest, &platform)).await)
     }
 

@@ -21,7 +21,7 @@ fn key_parts(layer: &str, version: &str) -> KeyParts {
         target: None,
         files: BTreeMap::new(),
         build_args: BTreeMap::new(),
-        platform: "linux/amd64".to_owned(),
+        platforms: "linux/amd64".into(),
         frontend: None,
         secret_ids: Vec::new(),
         ssh_ids: Vec::new(),
@@ -63,7 +63,7 @@ fn staged(layout: &OciLayout, layer: &str, version: &str) -> (impl StagingFolder
     let digest = image(staging.path(), &key, &["shared base", &format!("{layer} {version}")]);
     let name = format!("lamina/{layer}");
     let staged = Staged {
-        name,
+        name: name.as_str().into(),
         staging: StagedAt::Folder(staging.path().to_owned()),
         digest,
         key,
@@ -78,12 +78,15 @@ fn latest_goes_back_to_an_older_key_with_its_record() {
     let folder = tempfile::tempdir().expect("a folder");
     let layout = OciLayout::open(folder.path()).expect("a layout");
     let (old, new) = (promoted(&layout, "rust", "1"), promoted(&layout, "rust", "2"));
-    assert!(!layout.point("lamina/rust", "latest", &new.key, now()).expect("an answer"), "it was the latest already");
-    assert!(layout.point("lamina/rust", "latest", &old.key, now()).expect("an answer"));
+    assert!(
+        !layout.point(&"lamina/rust".into(), "latest", &new.key, now()).expect("an answer"),
+        "it was the latest already"
+    );
+    assert!(layout.point(&"lamina/rust".into(), "latest", &old.key, now()).expect("an answer"));
     let found = layout.find("lamina/rust", "latest").expect("an answer").expect("found");
     assert_eq!((found.digest, found.key), (old.digest.clone(), Some(old.key.clone())));
     assert_eq!(layout.record("lamina/rust", "latest").expect("an answer"), Some(old.record));
-    assert!(!layout.point("lamina/absent", "latest", &new.key, now()).expect("an answer"));
+    assert!(!layout.point(&"lamina/absent".into(), "latest", &new.key, now()).expect("an answer"));
     assert_sound(&layout);
 }
 
@@ -134,7 +137,7 @@ fn finds_what_was_promoted_under_both_tags() {
     for tag in ["latest", &staged.key.tag()] {
         let found = layout.find("lamina/rust", tag).expect("an answer").expect("found");
         assert_eq!((&found.digest, found.key.as_ref()), (&staged.digest, Some(&staged.key)));
-        assert_eq!(found.platform.as_deref(), Some("linux/amd64"));
+        assert_eq!(found.platform, Some("linux/amd64".into()));
         assert!(found.bytes > 20);
         assert_eq!(layout.record("lamina/rust", tag).expect("an answer"), Some(staged.record.clone()));
     }
@@ -201,7 +204,7 @@ fn with_parent(layout: &OciLayout) -> (Staged, ImageManifest) {
     staged.record.built_on = BTreeMap::from([("base".into(), Digest::of("base image"))]);
     layout.promote(&staged, now()).expect("promoted");
     let index = layout.index().expect("an index");
-    let artifact = *layout.parts(&index, &staged.name, &staged.digest).expect("an artifact");
+    let artifact = *layout.parts(&index, staged.name.as_str(), &staged.digest).expect("an artifact");
     (staged, artifact)
 }
 
@@ -209,7 +212,7 @@ fn with_parent(layout: &OciLayout) -> (Staged, ImageManifest) {
 fn parents_are_told_without_the_record_but_not_without_its_file() {
     let (_root, layout) = fixture();
     let (staged, artifact) = with_parent(&layout);
-    let told = || layout.built_on(&staged.name, &staged.digest).expect("an answer");
+    let told = || layout.built_on(staged.name.as_str(), &staged.digest).expect("an answer");
     assert_eq!(told(), Some(staged.record.built_on.clone()));
     let record = parts::record_in(&artifact).expect("a record");
     let (path, size) = (layout.blob(&oci::digest(record)), usize::try_from(record.size()).expect("small"));

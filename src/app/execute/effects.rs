@@ -120,11 +120,11 @@ impl Dispatcher {
         };
         let digest = staged_build.built.digest.clone();
         let image = match &step.job.request.push {
-            Some(_) => self.context.images.source(&step.job.image, &digest),
+            Some(_) => self.context.images.source(step.job.image.as_str(), &digest),
             None => ImageSource::Layout { dir: staged_build.staged.path().to_owned(), digest },
         };
-        let platform = staged_build.built.platform.clone();
-        let work = self.context.clone().verify(step, image, platform);
+        let platforms = staged_build.built.platforms.clone();
+        let work = self.context.clone().verify(step, image, platforms);
         self.spawn(TaskKind::Work(layer), work);
     }
 

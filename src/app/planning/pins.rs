@@ -9,7 +9,7 @@ use crate::adapters::registry::Resolver;
 use crate::adapters::store;
 use crate::app::config::Config;
 use crate::app::{Error, UsageError};
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{ImageRef, Pin};
 use crate::domain::ports::ImageSource;
 
@@ -35,7 +35,7 @@ impl Pins {
 }
 
 /// Finds every image's digest; asks a registry only for those that neither a substitute nor the lock knows.
-pub async fn find(settings: &Config, platform: &str, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
+pub async fn find(settings: &Config, platform: &Platform, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
     let lock = store::read_lock(&settings.lock)?.unwrap_or_default();
     let mut pins = Pins::default();
     let mut unknown = Vec::new();

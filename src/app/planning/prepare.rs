@@ -15,7 +15,8 @@ use crate::app::{Error, UsageError};
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::graph::{self, ImageOrigin, LayerGraph};
 use crate::domain::model::{
-    Action, Declared, DockerfileFacts, ImageRef, KeyParts, LayerKey, Listing, ParentKey, Plan, Secret, Size,
+    Action, Declared, DockerfileFacts, ImageName, ImageRef, KeyParts, LATEST, LayerKey, Listing, ParentKey, Plan,
+    Secret, Size,
 };
 use crate::domain::plan::{self, Candidate};
 use crate::domain::ports::{
@@ -78,7 +79,7 @@ pub async fn prepare(
         let input = &inputs[layer];
         let mut job = job(settings, survey, graph, &pins, &keys, input)?;
         if provider_context.is_remote(settings) {
-            job.request.push = images.and_then(|images| images.push_target(&job.image));
+            job.request.push = images.and_then(|images| images.push_target(job.image.as_str()));
         }
         keys.insert(layer.clone(), job.key.clone());
         let (existing, rebased) = match images {
@@ -87,11 +88,11 @@ pub async fn prepare(
         };
         // What an image that is reused was made of is nobody's question.
         let latest = match (images, existing.is_some() && forced.is_empty()) {
-            (Some(images), false) => images.record(&job.image, "latest").await?.map(|record| record.parts),
+            (Some(images), false) => images.record(job.image.as_str(), LATEST).await?.map(|record| record.parts),
             _ => None,
         };
         current.insert(layer.clone(), existing.clone());
-        let ladder = provider_context.sizes(settings, input.declared, specs.get(layer), &job.request.platform)?;
+        let ladder = provider_context.sizes(settings, input.declared, specs.get(layer), &job.request.platforms)?;
         let size = ladder[0].clone();
         sizes.insert(layer.clone(), ladder);
         candidates.push(Candidate {
@@ -128,11 +129,13 @@ async fn existing(
     current: &BTreeMap<LayerName, Option<Digest>>,
 ) -> Result<(Option<Digest>, Option<LayerName>), Error> {
     let Some(found) =
-        images.find(&job.image, &job.key.tag()).await?.filter(|found| found.key.as_ref() == Some(&job.key))
+        images.find(job.image.as_str(), &job.key.tag()).await?.filter(|found| found.key.as_ref() == Some(&job.key))
     else {
         return Ok((None, None));
     };
-    let Some(built_on) = images.built_on(&job.image, &job.key, &found.digest).await? else { return Ok((None, None)) };
+    let Some(built_on) = images.built_on(job.image.as_str(), &job.key, &found.digest).await? else {
+        return Ok((None, None));
+    };
     let rebuilt =
         |(parent, was): &(&LayerName, &Digest)| matches!(current.get(*parent), Some(Some(now)) if now != *was);
     Ok(match built_on.iter().find(rebuilt) {
@@ -214,12 +217,12 @@ fn job(
             }
             ImageOrigin::Layer(parent) => {
                 parents.insert(context.clone(), ParentKey::Layer(keys[parent].clone()));
-                let image = format!("{namespace}/{parent}");
+                let image = ImageName::new(namespace, parent);
                 parent_images.push(ParentImage { context, image, layer: parent.clone(), artifacts: None });
             }
             ImageOrigin::Artifacts(parent) => {
                 parents.insert(context.clone(), ParentKey::Layer(keys[parent].clone()));
-                let (image, tag) = (format!("{namespace}/{parent}-artifacts"), keys[parent].tag());
+                let (image, tag) = (ImageName::new(namespace, parent).artifacts(), keys[parent].tag());
                 parent_images.push(ParentImage { context, image, layer: parent.clone(), artifacts: Some(tag) });
             }
         }
@@ -227,14 +230,14 @@ fn job(
     let frontend_pin = frontend(declared)?.and_then(|image| Some((pins.digest(&image)?.clone(), image)));
     let (catalog, facts) = (&survey.catalog.settings, input.facts);
     let build_args = graph::effective_build_args(catalog, &settings.build_args, layer, &facts.declared_args);
-    let platform = survey.platforms.of(declared);
+    let platforms = survey.platforms.of(declared);
     let parts: KeyParts = graph::key_parts(
         declared,
         &graph::KeyInputs {
             dockerfile: &input.listing.dockerfile,
             listing: &input.listing,
             build_args: &build_args,
-            platform: &platform,
+            platforms: &platforms,
             frontend: frontend_pin.as_ref().map(|(digest, _)| digest),
             parents: &parents,
             labels: &catalog.labels,
@@ -246,7 +249,7 @@ fn job(
         dockerfile: declared.dockerfile_path(),
         target: layer.target.clone(),
         build_args,
-        platform,
+        platforms,
         labels,
         secrets: Vec::new(),
         ssh: layer.ssh.clone(),
@@ -256,7 +259,7 @@ fn job(
         push: None,
     };
     Ok(Job {
-        image: format!("{namespace}/{}", layer.name),
+        image: ImageName::new(namespace, &layer.name),
         request,
         parents: parent_images,
         key: parts.key(),

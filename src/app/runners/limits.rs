@@ -54,7 +54,7 @@ pub fn specs(prepared: &PreparedPlan, provider_context: &ProviderContext) -> Vec
         // What is reused runs nowhere.
         let job = prepared.jobs.get(&step.layer);
         let platform =
-            job.map(|job| provider_context.place_of(&sizes(step)[0], &job.request.platform)).unwrap_or_default();
+            job.map(|job| provider_context.place_of(&sizes(step)[0], &job.request.platforms)).unwrap_or_default();
         Placement { platform, namespace: String::new() }
     };
     let spec = |step: &PlannedStep| StepSpec {

@@ -15,7 +15,7 @@ use crate::app::images;
 use crate::app::planning::forecast::{self, Fleet};
 use crate::app::project::Project;
 use crate::app::{Error, UsageError};
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platform, Platforms};
 use crate::domain::model::{
     BuildSpec, ComputeProvider as Kind, ContextTransfer, Declared, Offer, Providers, RegistryProvider, Size,
 };
@@ -58,14 +58,14 @@ impl ProviderContext {
         settings: &Config,
         declared: &Declared,
         spec: Option<&BuildSpec>,
-        platform: &str,
+        platforms: &Platforms,
     ) -> Result<Vec<Size>, Error> {
         let size =
             sizing::wanted(spec, declared.layer.language.as_deref(), &self.offers).map_err(Error::configuration)?;
         if settings.workflow.compute_provider == Kind::Local {
             return Ok(vec![size]);
         }
-        let platform = self.place_of(&size, platform);
+        let platform = self.place_of(&size, platforms);
         sizing::ladder(&size, &self.offers, &platform).map_err(|error| match error {
             sizing::LadderError::OtherPlatform { .. } => Error::configuration(error),
             sizing::LadderError::NoOffer { .. } => Error::unavailable(error),
@@ -74,8 +74,8 @@ impl ProviderContext {
 
     /// The platform of the runner that builds for these: that of the type that was named is among them, or the first that
     /// there is.
-    pub fn place_of(&self, size: &Size, platforms: &str) -> String {
-        let said = sizing::named(size, &self.offers).filter(|offer| sizing::is_built_by(platforms, &offer.platform));
+    pub fn place_of(&self, size: &Size, platforms: &Platforms) -> Platform {
+        let said = sizing::named(size, &self.offers).filter(|offer| platforms.include(&offer.platform));
         said.map_or_else(|| sizing::runner_platform(platforms, &self.offers), |offer| offer.platform.clone())
     }
 
@@ -112,7 +112,7 @@ impl ProviderContext {
     }
 
     /// What layers that name no platform are built for.
-    pub fn platform(&self) -> String {
+    pub fn platform(&self) -> Platform {
         self.offers.first().map_or_else(host_platform, |offer| offer.platform.clone())
     }
 }

@@ -234,7 +234,7 @@ mod tests {
             dockerfile: "c/Dockerfile".into(),
             target: None,
             build_args: [("FROM".to_owned(), "args.example/x".to_owned())].into(),
-            platform: "linux/amd64".into(),
+            platforms: "linux/amd64".into(),
             labels: Default::default(),
             secrets: Vec::new(),
             ssh: Vec::new(),

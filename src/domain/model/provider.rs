@@ -1,6 +1,7 @@
 //! Where layers are built and what bounds it (`schemas/runners.ncl`). Not responsible for: tokens: they come from the environment or a
 //! file, never from Nickel.
 
+use crate::domain::base::Platform;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -151,7 +152,7 @@ pub struct SshHost {
     /// Memory, GB.
     pub memory_gb: u32,
     /// `linux/amd64` and the like.
-    pub platform: String,
+    pub platform: Platform,
 }
 
 fn port() -> u16 {
@@ -232,11 +233,11 @@ pub struct ProxmoxSettings {
     pub full_clone: bool,
     /// What the machines are, `linux/amd64` where unset.
     #[serde(default = "amd64")]
-    pub platform: String,
+    pub platform: Platform,
 }
 
-fn amd64() -> String {
-    "linux/amd64".to_owned()
+fn amd64() -> Platform {
+    Platform::new("linux/amd64")
 }
 
 /// A service that leases runners. The token is `LIAN_POOL_TOKEN`'s.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::build::{BuildRequest, BuildSink, Builder};
 use super::usage::Usage;
-use crate::domain::base::{LayerName, LeaseId, RunId, Timestamp};
+use crate::domain::base::{LayerName, LeaseId, Platform, RunId, Timestamp};
 use crate::domain::model::{Fault, Offer, Size};
 
 /// A request for a runner.
@@ -24,7 +24,7 @@ pub struct AcquireRequest {
     /// At least this size.
     pub size: Size,
     /// Of this platform: exactly one, as the provider's offers say it, e.g. `linux/arm64`.
-    pub platform: String,
+    pub platform: Platform,
     /// It must not live longer.
     pub expires: Timestamp,
     /// The public key that may log in (`ssh-ed25519 AAAA…`), where a service leases for others. Else the provider makes a

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::adapters::docker_cli::{DockerCli, DockerError, is_missing, last_line};
+use crate::domain::base::Platform;
 use crate::domain::model::{Fault, FaultKind};
 
 /// An image of some 100 MB, over a slow line.
@@ -22,7 +23,7 @@ pub(super) struct Capacity {
     pub cpu: u32,
     pub memory: u64,
     /// `linux/amd64` and the like.
-    pub platform: String,
+    pub platform: Platform,
 }
 
 /// `docker info`, as far as we read it. Without an engine it is all zeros and empty words, and exit code 0.
@@ -61,7 +62,7 @@ impl Engine {
             "aarch64" => "arm64",
             other => other,
         };
-        let platform = format!("linux/{architecture}");
+        let platform = Platform::of("linux", architecture, "");
         Ok(Capacity { cpu: info.cpus, memory: info.mem_total, platform })
     }
 

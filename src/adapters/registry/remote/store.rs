@@ -12,7 +12,7 @@ use super::super::client::{Access, Client, Endpoint};
 use super::super::{claim, parts, staging};
 use super::address::Address;
 use super::promote;
-use crate::domain::base::{Digest, LayerName};
+use crate::domain::base::{Digest, LayerName, Platform};
 use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
 use crate::domain::ports::{
     Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, PushTarget, Staged, StagingFolder,
@@ -139,7 +139,7 @@ impl ImageStore for Registry {
     }
 
     async fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
-        promote::point(&self.client, &self.address, name, tag, key).await
+        promote::point(&self.client, &self.address, &name.into(), tag, key).await
     }
 
     /// Registries have no locks: another machine may build the same key at the same time, and the later image stays.
@@ -165,7 +165,7 @@ impl ImageStore for Registry {
         &self,
         name: &str,
         digest: &Digest,
-        platform: &str,
+        platform: &Platform,
     ) -> Result<Option<ImageConfig>, ImageStoreError> {
         let repository = self.address.repository(name);
         let Some(top) = self.client.manifest(&repository, digest.as_str()).await? else { return Ok(None) };

@@ -179,7 +179,7 @@ async fn content_that_is_not_its_digests_is_refused() {
     let (_folder, registry) = fake.registry(Login::Anonymous);
     let error = registry.find("lamina/app", "latest").await.expect_err("refused");
     assert!(error.to_string().contains("something else than its digest says"), "{error}");
-    assert!(registry.config("lamina/app", &Digest::of("x"), "linux/amd64").await.is_err());
+    assert!(registry.config("lamina/app", &Digest::of("x"), &"linux/amd64".into()).await.is_err());
 }
 
 #[tokio::test]

@@ -58,7 +58,7 @@ impl Fake {
             fingerprint: Some(self.fingerprint.clone()),
             ca: None,
             full_clone: false,
-            platform: "linux/amd64".to_owned(),
+            platform: "linux/amd64".into(),
         }
     }
 
