@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::adapters::nickel::{self, Evaluator};
+use crate::adapters::providers::{self, Descriptor};
 use crate::adapters::registry::Substitute;
 use crate::app::{Error, UsageError};
 use crate::domain::base::LayerName;
-use crate::domain::model::{BuildSpec, ComputeProvider, ContextTransfer, ImageRef, Workflow};
+use crate::domain::model::{BuildSpec, ContextTransfer, ImageRef, ProviderName, Workflow};
 
 /// The workflow that is used where none is named.
 const DEFAULT_WORKFLOW: &str = "workflows/local.ncl";
@@ -84,10 +85,10 @@ pub struct Selection {
 }
 
 /// Where layers are built. What is said wins over the workflow.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ProviderChoice {
     /// Where runners come from.
-    pub provider: Option<ComputeProvider>,
+    pub provider: Option<ProviderName>,
     /// How the context reaches them.
     pub context_transfer: Option<ContextTransfer>,
 }
@@ -110,6 +111,11 @@ pub fn evaluator() -> Evaluator {
 }
 
 impl Config {
+    /// What is known of the provider that the workflow or the command line names.
+    pub fn descriptor(&self) -> Result<&'static Descriptor, Error> {
+        providers::registry().find(&self.workflow.compute_provider).map_err(Error::outside)
+    }
+
     /// From the flags that name a catalog.
     pub fn of_source(source: &Source) -> Result<Self, Error> {
         let (workflow, named) = load_workflow(source)?;
@@ -143,7 +149,7 @@ impl Config {
     /// From the flags that select layers: they win over the workflow.
     pub fn of_selection(selection: &Selection) -> Result<Self, Error> {
         let mut settings = Self::of_source(&selection.source)?;
-        selection.placement.over(&mut settings.workflow);
+        selection.placement.clone().over(&mut settings.workflow);
         if !selection.targets.is_empty() {
             settings.targets.clone_from(&selection.targets);
         }
@@ -175,7 +181,11 @@ pub fn readable(file: &Path) -> Result<PathBuf, Error> {
 /// The workflow in a file.
 pub fn workflow_in(file: &Path, allow_imports: &[PathBuf]) -> Result<Workflow, Error> {
     let loaded = evaluator().workflow(file, allow_imports)?;
-    loaded.workflow.ok_or(Error::files(loaded.diagnostics, loaded.sources))
+    let mut workflow = loaded.workflow.ok_or(Error::files(loaded.diagnostics, loaded.sources))?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let resolve_path = |path: &Path| nickel::resolve_path(folder, path);
+    providers::registry().resolve(&mut workflow.providers, resolve_path).map_err(Error::outside)?;
+    Ok(workflow)
 }
 
 fn load_workflow(source: &Source) -> Result<(Workflow, Option<PathBuf>), Error> {

@@ -126,12 +126,15 @@ const NAMED: &[&str] = &[
 
 /// What providers say of settings that can never work.
 const SETTINGS: &[&str] = &[
+    "lian::cli::missing_setting",
     "lian::hcloud::endpoint",
     "lian::hcloud::label",
     "lian::hcloud::no_buildkit",
     "lian::proxmox::ca",
     "lian::proxmox::endpoint",
     "lian::proxmox::no_pin",
+    "lian::providers::settings",
+    "lian::providers::unknown",
     "lian::vm_pool::plain_http",
 ];
 
@@ -162,18 +165,6 @@ pub enum UsageError {
         cause: String,
         /// The next action.
         help: String,
-    },
-    /// The workflow names a provider and not what it needs.
-    #[error("the workflow lacks `{field}`")]
-    #[diagnostic(
-        code(lian::cli::missing_setting),
-        help(
-            "set it in the workflow (docs/providers/ has a snippet for each provider), or choose another `compute_provider`"
-        )
-    )]
-    MissingSetting {
-        /// The field.
-        field: String,
     },
     /// No name of an image of ours.
     #[error("`--image {given}` is no image to build: {what}")]

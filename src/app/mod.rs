@@ -8,8 +8,10 @@ pub mod images;
 pub mod planning;
 pub mod recover;
 pub mod runners;
+mod schemas;
 
 pub use error::{Error, ErrorKind, UsageError};
+pub use schemas::schemas;
 
 /// A runtime for a few questions.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {

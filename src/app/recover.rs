@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::runners::provider_context::{self, RecordedProvider};
+use super::runners::provider_record::{self, RecordedProvider};
 use crate::adapters::store::{OpenLease, Store, StoreError};
 use crate::app::{Error, runtime};
 use crate::domain::base::LeaseId;
@@ -44,7 +44,7 @@ pub async fn recover(store: &Store, project_root: &Path) -> Result<Recovered, Er
     let mut providers: BTreeMap<String, Result<RecordedProvider, String>> = BTreeMap::new();
     for lease in store.open_leases()?.into_iter().filter(|lease| !lease.alive) {
         let provider = providers.entry(lease.provider.clone()).or_insert_with(|| {
-            provider_context::recorded_provider(&lease.provider, project_root).map_err(|failure| failure.to_string())
+            provider_record::read(&lease.provider, project_root).map_err(|failure| failure.to_string())
         });
         let released = match provider {
             Ok(recorded_provider) => give_back_there(recorded_provider, &lease.lease).await,

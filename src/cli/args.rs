@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-use super::provider_flags::Provider;
+use super::provider_flags::provider_names;
 use crate::app::config;
+use crate::domain::model::ProviderName;
 
 /// Builds a catalog of container-image layers with BuildKit: checks that they fit together, says what must be rebuilt
 /// and why, and builds it.
@@ -197,8 +198,8 @@ A provider of other machines needs its settings: the workflow says where hosts o
         #[command(flatten)]
         source: Source,
         /// Whose leases; wins over the workflow
-        #[arg(long, value_enum)]
-        provider: Option<Provider>,
+        #[arg(long, value_parser = provider_names())]
+        provider: Option<ProviderName>,
     },
     /// Leases this machine's provider's runners to others over HTTP
     #[command(
@@ -242,8 +243,8 @@ pub enum LeasesCommand {
         #[command(flatten)]
         source: Source,
         /// Whose leases; wins over the workflow
-        #[arg(long, value_enum)]
-        provider: Option<Provider>,
+        #[arg(long, value_parser = provider_names())]
+        provider: Option<ProviderName>,
         /// Also this lease, though it is not expired; may be repeated
         #[arg(long, value_name = "LEASE")]
         lease: Vec<String>,
@@ -370,7 +371,7 @@ impl From<&Selection> for config::Selection {
             base_images: selection.base_image.clone(),
             ca_bundle: selection.ca_bundle.clone(),
             build_args: selection.build_arg.clone(),
-            placement: selection.place.into(),
+            placement: selection.place.clone().into(),
             layout: selection.layout.layout.clone(),
         }
     }

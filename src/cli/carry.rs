@@ -80,7 +80,7 @@ pub async fn carry_out(
     }
     let world = RunServices {
         provider: provider_context.provider,
-        runners: Arc::new(Connector::new(settings, provider_context.connections)),
+        runners: Arc::new(Connector::new(settings, provider_context.descriptor.login, provider_context.connections)),
         images,
         contexts: Arc::new(Reader),
         journal: Arc::clone(session) as Arc<dyn Journal>,

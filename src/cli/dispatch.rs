@@ -10,6 +10,7 @@ use super::apply;
 use super::args::Global;
 use super::exit::{Failure, Outcome};
 use super::provider_flags::ProviderFlags;
+use crate::adapters::providers;
 use crate::adapters::registry::Address;
 use crate::app::config::{self, Config, ProviderChoice};
 use crate::app::planning::survey::{Survey, host_platform};
@@ -120,9 +121,9 @@ fn workflow_of(wishes: &Dispatch, image: &Target) -> Result<Workflow, Failure> {
         Some(file) => config::workflow_in(file, &[])?,
         None => Workflow::default(),
     };
-    ProviderChoice::from(wishes.place).over(&mut workflow);
+    ProviderChoice::from(wishes.place.clone()).over(&mut workflow);
     if !wishes.location.is_empty() {
-        workflow.providers.hcloud.locations.clone_from(&wishes.location);
+        providers::registry().locate(&mut workflow.providers, &wishes.location);
     }
     if let Some(seconds) = wishes.boot_timeout {
         workflow.runners.boot_timeout_s = seconds;

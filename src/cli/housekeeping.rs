@@ -6,7 +6,6 @@ use super::args::{Format, Global, Project, Source};
 use super::exit::{Exit, Failure, Outcome};
 use super::show;
 use crate::adapters::buildkit::{self, Daemon, DaemonConfig};
-use crate::adapters::nickel;
 use crate::adapters::registry::{Collected, KeepPolicy, OciLayout, Registry};
 use crate::adapters::store::Store;
 use crate::app::UsageError;
@@ -212,7 +211,7 @@ struct Unwritable {
 /// Writes the embedded schemas out.
 pub fn schemas(global: &Global, folder: &Path) -> Outcome {
     let mut written = Vec::new();
-    for (name, text) in nickel::embedded() {
+    for (name, text) in crate::app::schemas().files() {
         let path = folder.join(name);
         let write = || -> std::io::Result<()> {
             if let Some(parent) = path.parent() {

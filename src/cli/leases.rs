@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 
 use super::args::{Format, Global, Source};
 use super::exit::{Exit, Failure, Outcome, outranked};
-use super::provider_flags::Provider;
 use super::recovered;
 use super::show;
 use crate::adapters::store::{OpenLease, Store, StoreError};
 use crate::app::Error;
 use crate::app::config::{Config, ProviderChoice};
 use crate::app::recover::{self, Recovered};
-use crate::app::runners::provider_context;
+use crate::app::runners::provider_context::{self, Purpose};
 use crate::domain::base::{LeaseId, RunId};
+use crate::domain::model::ProviderName;
 use crate::domain::ports::OwnedLease;
 use crate::report::{self, LeaseRow, Style};
 use crate::system::now;
@@ -34,11 +34,9 @@ enum NamedLease {
     Unknown { lease: String, help: String },
 }
 
-fn settings_of(source: &Source, provider: Option<Provider>) -> Result<Config, Failure> {
+fn settings_of(source: &Source, provider: Option<ProviderName>) -> Result<Config, Failure> {
     let mut settings = Config::of_source(&source.into())?;
-    ProviderChoice { provider: provider.map(Into::into), ..ProviderChoice::default() }.over(&mut settings.workflow);
-    // Nothing is booted here: where servers get their BuildKit from is no question.
-    settings.workflow.providers.hcloud.prepared = true;
+    ProviderChoice { provider, ..ProviderChoice::default() }.over(&mut settings.workflow);
     Ok(settings)
 }
 
@@ -53,7 +51,7 @@ fn open_leases(ledger: Option<&Store>) -> Result<Vec<OpenLease>, StoreError> {
 }
 
 /// Lists the leases of this project, and those that its provider knows.
-pub fn list(global: &Global, source: &Source, provider: Option<Provider>) -> Outcome {
+pub fn list(global: &Global, source: &Source, provider: Option<ProviderName>) -> Outcome {
     let settings = settings_of(source, provider)?;
     let store = ledger(&settings)?;
     let runtime = crate::app::runtime()?;
@@ -102,7 +100,7 @@ pub fn forget(global: &Global, source: &Source, named: &[String]) -> Outcome {
 }
 
 /// Gives back what dead runs of this project left, and whatever at its provider is expired; and what is named.
-pub fn gc(global: &Global, source: &Source, provider: Option<Provider>, named: &[String]) -> Outcome {
+pub fn gc(global: &Global, source: &Source, provider: Option<ProviderName>, named: &[String]) -> Outcome {
     let settings = settings_of(source, provider)?;
     let store = ledger(&settings)?;
     let runtime = crate::app::runtime()?;
@@ -156,7 +154,7 @@ fn collect(
         !alive(&lease.lease) && (over || named.iter().any(|name| name == lease.lease.as_str()))
     };
     let before: BTreeSet<LeaseId> = recovered.released.iter().cloned().collect();
-    let provider = provider_context::provider(settings)?;
+    let provider = provider_context::provider(settings, Purpose::GiveBack)?;
     for lease in owned.iter().filter(wanted).filter(|lease| !before.contains(&lease.lease)) {
         match runtime.block_on(recover::give_back(&*provider, &lease.lease)) {
             Ok(()) => recovered.released.push(lease.lease.clone()),
@@ -187,7 +185,7 @@ fn unknown<'a>(lease: String, known: impl Iterator<Item = &'a str>) -> NamedLeas
 }
 
 async fn owned(settings: &Config) -> Result<Vec<OwnedLease>, Failure> {
-    Ok(provider_context::provider(settings)?.owned().await.map_err(Error::outside)?)
+    Ok(provider_context::provider(settings, Purpose::GiveBack)?.owned().await.map_err(Error::outside)?)
 }
 
 fn rows(open: &[OpenLease], owned: &[OwnedLease]) -> Vec<LeaseRow> {

@@ -15,7 +15,6 @@ use crate::app::planning::prepare;
 use crate::app::planning::survey::Survey;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::runners::provider_context::ProviderContext;
-use crate::domain::model::ComputeProvider;
 use crate::report::{self, Style};
 
 /// Runs the command.
@@ -41,12 +40,12 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
         &provider_context,
     )?;
     let width = apply::width(&settings, None);
-    let leased = settings.workflow.compute_provider != ComputeProvider::Local;
     let concurrency = Concurrency { width, keep_going: true };
     let limits = limits::limits(&settings, &provider_context, concurrency);
-    let fleet = provider_context.fleet(&settings);
-    let forecast =
-        leased.then(|| forecast::forecast(&prepared.plan, limits::specs(&prepared, &provider_context), limits, fleet));
+    let fleet = provider_context.fleet();
+    let forecast = provider_context
+        .is_leased()
+        .then(|| forecast::forecast(&prepared.plan, limits::specs(&prepared, &provider_context), limits, fleet));
     let plan = prepared.plan;
     let changes = plan.summary().build > 0;
     match global.format {

@@ -6,8 +6,8 @@
 //! always, so that `rust.build_args.VERSION=1.10` keeps its zero.
 
 use super::embedded::{CATALOG_FIELDS, LAYER_FIELDS};
-use super::interpreter;
 use super::protocol::Setting;
+use super::syntax;
 use crate::domain::base::nearest;
 use crate::domain::model::Diagnostic;
 
@@ -87,10 +87,10 @@ fn value(setting: &Setting) -> String {
     let in_quotes = text.len() >= 2 && text.starts_with('"') && text.ends_with('"');
     let whole_dictionary = text.starts_with('{') && matches!(field, "build_args" | "labels") && setting.path.len() == 1;
     let as_text = TEXT_FIELDS.contains(&field) && !in_quotes && !whole_dictionary;
-    if !as_text && interpreter::is_plain_value(text) {
+    if !as_text && syntax::is_plain_value(text) {
         return text.to_owned();
     }
-    if field == "kind" && interpreter::is_plain_value(&format!("'{text}")) {
+    if field == "kind" && syntax::is_plain_value(&format!("'{text}")) {
         return format!("'{text}");
     }
     quoted(&setting.value)

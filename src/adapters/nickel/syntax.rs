@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use nickel_lang_core::ast::{Ast, Import, InputFormat, Node, primop::PrimOp, record::FieldPathElem};
+use nickel_lang_core::ast::{Ast, AstAlloc, Import, InputFormat, Node, primop::PrimOp, record::FieldPathElem};
+use nickel_lang_core::cache::{CacheHub, SourcePath};
 use nickel_lang_core::position::RawSpan;
 use nickel_lang_core::traverse::{TraverseAlloc, TraverseControl};
 
@@ -28,6 +29,15 @@ pub(super) enum Wanted {
     File { path: PathBuf, format: InputFormat, span: Option<RawSpan> },
     /// Of a package: lian-build has none.
     Package { name: String, span: Option<RawSpan> },
+}
+
+/// Whether `text` is Nickel for a plain value.
+pub(super) fn is_plain_value(text: &str) -> bool {
+    let mut hub = CacheHub::new();
+    let file = hub.sources.add_string(SourcePath::Generated("setting".to_owned()), text.to_owned());
+    let alloc = AstAlloc::new();
+    let result = hub.sources.parse_nickel(&alloc, file);
+    result.is_ok_and(|ast| is_literal(&ast))
 }
 
 /// Reads the outline of the record that a file ends in.

@@ -77,7 +77,7 @@ pub fn prepare(
     for layer in &chosen {
         let input = &inputs[layer];
         let mut job = job(settings, survey, graph, &pins, &keys, input)?;
-        if provider_context.is_remote(settings) {
+        if provider_context.is_remote() {
             job.request.push = images.and_then(|images| images.push_target(&job.image));
         }
         keys.insert(layer.clone(), job.key.clone());
@@ -91,7 +91,7 @@ pub fn prepare(
             _ => None,
         };
         current.insert(layer.clone(), existing.clone());
-        let ladder = provider_context.sizes(settings, input.declared, specs.get(layer), &job.request.platform)?;
+        let ladder = provider_context.sizes(input.declared, specs.get(layer), &job.request.platform)?;
         let size = ladder[0].clone();
         sizes.insert(layer.clone(), ladder);
         candidates.push(Candidate {

@@ -1,4 +1,4 @@
-//! Reaches runners: this host's daemon, a daemon at an address, a host over SSH. Not responsible for: provider_context them (see `rent`).
+//! Reaches runners: this host's daemon, a daemon at an address, a host over SSH. Not responsible for: leasing them (see `provider_context`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,21 +12,17 @@ use super::host_probe::Connections;
 use super::on_demand::{OnDemand, unavailable};
 use super::remote_build_runner::RemoteBuildRunner;
 use crate::adapters::buildkit::{self, Binaries, Buildctl, RemoteBuildctl, on_runner};
-use crate::adapters::providers::Container;
+use crate::adapters::providers::{Container, Login};
 use crate::adapters::transport::ssh::{DAEMON_SOCKET, Link, PRIVATE};
 use crate::app::config::Config;
 use crate::app::images;
 use crate::domain::base::Digest;
-use crate::domain::model::{ComputeProvider, ContextTransfer, Fault, FaultKind};
+use crate::domain::model::{ContextTransfer, Fault, FaultKind};
 use crate::domain::ports::{
     BuildRequest, BuildSink, Builder, Built, Counters, Endpoint, Lease, Runner, RunnerConnector, SshTarget, Usage,
     VerifyRequest,
 };
 
-/// A fixed host that does not accept the key at once never will; this is for its sshd being just started.
-const LOGIN: Duration = Duration::from_secs(5);
-/// A pool's machine may still be putting its keys in place.
-const POOL_LOGIN: Duration = Duration::from_secs(30);
 /// What is late tells so itself, if it can: so much longer is waited.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -35,7 +31,7 @@ pub struct Connector {
     here: Arc<dyn Builder>,
     connections: Arc<Connections>,
     boot_timeout: Duration,
-    provider: ComputeProvider,
+    login: Login,
     transfer: ContextTransfer,
     project_root: PathBuf,
     binaries: OnceCell<Binaries>,
@@ -43,13 +39,13 @@ pub struct Connector {
 
 impl Connector {
     /// As the settings say, going on with connections that stand.
-    pub fn new(settings: &Config, connections: Arc<Connections>) -> Self {
+    pub fn new(settings: &Config, login: Login, connections: Arc<Connections>) -> Self {
         let runners = &settings.workflow.runners;
         Self {
             here: Arc::new(OnDemand::new(images::http_registries(settings))),
             connections,
             boot_timeout: Duration::from_secs(runners.boot_timeout_s),
-            provider: settings.workflow.compute_provider,
+            login,
             transfer: runners.context_transfer,
             project_root: settings.project_root.clone(),
             binaries: OnceCell::new(),
@@ -88,15 +84,12 @@ impl Connector {
         }
     }
 
-    /// A pool of fixed hosts adds no key to them: then no new pair is ever let in.
-    fn told(&self, fault: Fault) -> Fault {
-        if fault.code != "lian::remote::login" || self.provider != ComputeProvider::VmPool {
-            return fault;
+    /// Adds what the provider advises where its runner does not accept the key.
+    fn advised(&self, fault: Fault) -> Fault {
+        match self.login.hint {
+            Some(hint) if fault.code == "lian::remote::login" => fault.help(hint),
+            _ => fault,
         }
-        fault.help(
-            "where the pool's machines are fixed hosts, set LIAN_POOL_IDENTITY to a private key that they know; else ask its \
-             operator",
-        )
     }
 
     /// What is left of the time that a runner has to become ready.
@@ -108,14 +101,12 @@ impl Connector {
     async fn taken(&self, lease: &Lease, target: &SshTarget, within: Duration) -> Result<Arc<dyn Runner>, Fault> {
         let deadline = Instant::now() + within;
         let left = || deadline.saturating_duration_since(Instant::now());
-        let login = match self.provider {
-            ComputeProvider::Ssh => LOGIN,
-            ComputeProvider::VmPool => POOL_LOGIN.min(within),
-            _ => within,
-        };
+        let login = self.login.patience.map_or(within, |patience| patience.min(within));
         let link = match self.connections.claim(target).await {
             Some(link) => link,
-            None => Link::connect(target, lease.id.as_str(), within, login).await.map_err(|fault| self.told(fault))?,
+            None => {
+                Link::connect(target, lease.id.as_str(), within, login).await.map_err(|fault| self.advised(fault))?
+            }
         };
         let link = Arc::new(link);
         link.ready(left()).await?;

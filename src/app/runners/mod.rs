@@ -5,5 +5,8 @@ pub mod connector;
 mod host_probe;
 pub mod limits;
 mod on_demand;
+mod prices;
 pub mod provider_context;
+mod provider_options;
+pub mod provider_record;
 mod remote_build_runner;

@@ -10,8 +10,9 @@ use tokio::time::Instant;
 use super::super::clock::now;
 use super::DaemonOptions;
 use super::engine::{Capacity, CommandOutput, Engine, is_missing};
+use super::settings::DockerLocalSettings;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
-use crate::domain::model::{DockerLocalSettings, Fault, FaultKind, Offer};
+use crate::domain::model::{Fault, FaultKind, Offer};
 use crate::domain::ports::{AcquireRequest, Counters, Kills, OwnedLease, Reading, Usage, usage_script};
 
 /// Ours carry it, with the lease as its value.

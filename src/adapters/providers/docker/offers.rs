@@ -1,7 +1,8 @@
 //! The sizes that an engine's machine can give. Not responsible for: asking it.
 
 use super::engine::Capacity;
-use crate::domain::model::{DockerLocalSettings, Fault, FaultKind, Offer};
+use super::settings::DockerLocalSettings;
+use crate::domain::model::{Fault, FaultKind, Offer};
 use crate::domain::ports::AcquireRequest;
 
 /// What the settings offer, as far as the machine has the memory; all of the machine where that is none of it.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::domain::model::{Fault, FaultKind, HcloudSettings};
+use super::settings::HcloudSettings;
+use crate::domain::model::{Fault, FaultKind};
 
 /// BuildKit's own release of the version that this is tested with.
 const UPSTREAM: &str =
@@ -215,7 +216,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::domain::model::BuildkitRelease;
+    use crate::adapters::providers::hcloud::BuildkitRelease;
 
     fn settings(prepared: bool) -> HcloudSettings {
         let url = Some("https://example.org/buildkit-v0.32.2.linux-{arch}.tar.gz".to_owned());

@@ -8,10 +8,11 @@ use tokio::time::Instant;
 
 use super::api_error::ApiError;
 use super::mark::percent;
+use super::settings::ProxmoxSettings;
 use super::tls;
 use super::token::Token;
 use crate::adapters::providers::address::is_loopback;
-use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
+use crate::domain::model::{Fault, FaultKind};
 
 /// A request that got no answer by then got none.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);

@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use super::api::{Api, Backoff};
 use super::api_error::ApiError;
 use super::mark::{self, Mark, TAG};
+use super::settings::ProxmoxSettings;
 use super::token::Token;
 use crate::adapters::providers::clock::now;
 use crate::domain::base::LeaseId;
-use crate::domain::model::{Fault, ProxmoxSettings};
+use crate::domain::model::Fault;
 
 /// A line of the node's list.
 #[derive(Debug, Clone)]

@@ -10,9 +10,10 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 
+use super::settings::ProxmoxSettings;
 use crate::adapters::providers::address::is_loopback;
 use crate::domain::base::Digest;
-use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
+use crate::domain::model::{Fault, FaultKind};
 
 /// Accepts the one certificate that has this fingerprint, whatever its name and dates say.
 #[derive(Debug)]

@@ -1,5 +1,4 @@
-//! A fixed list of hosts: a lease is an exclusive lock on one, here. The host itself keeps a second lock against other
-//! machines: it is asked before it is leased. Not responsible for: making hosts ready, and how they are asked (the caller knows).
+//! The hosts of the workflow, and the locks that are their leases. Not responsible for: how a host is asked (the caller knows).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,8 +9,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rustix::fs::FlockOperation;
 
+use super::settings::{SshHost, SshSettings};
+use crate::adapters::providers::host_probe::{Availability, HostProbe};
 use crate::domain::base::LeaseId;
-use crate::domain::model::{Fault, FaultKind, SshHost, SshSettings};
+use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
 
 /// How often the locks are looked at while all hosts are taken.
@@ -19,24 +20,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// The longest pause between two looks at hosts that other machines have.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
-
-/// Whether a host is free of everybody's else lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Availability {
-    /// It is.
-    Yes,
-    /// Somebody on another machine has it.
-    No,
-    /// It does not say.
-    Unknown,
-}
-
-/// Asks a host whether somebody has it.
-#[async_trait]
-pub trait HostProbe: Send + Sync {
-    /// Its answer, within seconds.
-    async fn of(&self, target: &SshTarget) -> Availability;
-}
 
 /// Hosts of the workflow.
 pub struct Ssh {
