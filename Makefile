@@ -1,5 +1,6 @@
 # make demo    builds the catalog's `app` with all its ancestors; again: reuses all of it
-# make test    all that CI runs
+# make check   format, lints and the tests that need neither root nor a daemon: while you work
+# make test    all that CI runs: as root, on real components
 # make chaos   RUNS runs (200) through random kills and faults; SEED=n repeats one
 # make catalog the whole catalog        make bench  lian-build against its peers
 # make setup   installs what is missing make recipe renews the service's recipe.json after its dependencies changed
@@ -10,7 +11,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 MAKEFLAGS += --no-print-directory
-.PHONY: setup setup-test setup-bench demo catalog test chaos bench recipe build base
+.PHONY: setup setup-test setup-bench demo catalog check test chaos bench recipe build base
 
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
@@ -52,12 +53,23 @@ demo: build base
 catalog: build base
 	@$(LIAN) apply $(WORKFLOW) --provider $(PROVIDER) $(LIAN_FLAGS)
 
+# The integration tests that need neither root nor a daemon: of these modules all, but those that say otherwise.
+ROOTLESS = architecture:: check:: commands:: hcloud:: hooks:: nickel:: proxmox:: recipe:: serve::
+NEED_MORE = hcloud::boot:: the_official_client a_temporary_folder_that_is_not_there
+
+check:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --quiet --locked --lib
+	cargo test --quiet --locked --test it -- $(ROOTLESS) $(addprefix --skip ,$(NEED_MORE))
+
 test: setup-test
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	PATH="$(CACHE)/tools/bin:$$PATH" cargo deny --log-level error --locked check bans licenses sources
 	cd examples/app && CARGO_TARGET_DIR=$(CARGO_TARGET_DIR)/examples cargo test --locked
-	cargo run --quiet --locked -- check --strict
+	cargo test --quiet --locked --lib --tests --no-run
+	$(CARGO_TARGET_DIR)/debug/lian-build check --strict
 	cargo test --locked --lib --tests
 
 # The last line is the tally: leaked and lost_events are 0, or it fails.

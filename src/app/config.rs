@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use crate::adapters::nickel::{self, Evaluator};
 use crate::adapters::providers::{self, Descriptor};
 use crate::adapters::registry::Substitute;
+use crate::app::project::{self, Project};
 use crate::app::{Error, UsageError};
-use crate::domain::base::LayerName;
 use crate::domain::model::{BuildSpec, ContextTransfer, ImageRef, ProviderName, Workflow};
 
 /// The workflow that is used where none is named.
@@ -18,8 +18,8 @@ const DEFAULT_WORKFLOW: &str = "workflows/local.ncl";
 pub struct Config {
     /// The catalog's folder, as displayed.
     pub catalog: PathBuf,
-    /// Absolute.
-    pub project_root: PathBuf,
+    /// The catalog's project.
+    pub project: Project,
     /// Overrides of fields, in order.
     pub set: Vec<(String, String)>,
     /// Folders outside the project that may be imported from.
@@ -38,12 +38,8 @@ pub struct Config {
     pub build_args: BTreeMap<String, String>,
     /// The OCI layout folder.
     pub layout: PathBuf,
-    /// What layers that name no platform are built for.
-    pub platform: String,
     /// Where external images are pinned.
     pub lock: PathBuf,
-    /// Of layers that name none and whose runner type decides, or that stand on such a one (see `platforms`).
-    pub platforms: BTreeMap<LayerName, String>,
     /// What was said on the command line about runners: wins over any `.build-spec.ncl`.
     pub spec: BuildSpec,
     /// A tag for what is built, beside `latest` and the key's.
@@ -120,20 +116,19 @@ impl Config {
     pub fn of_source(source: &Source) -> Result<Self, Error> {
         let (workflow, named) = load_workflow(source)?;
         let catalog = source.catalog.clone().or_else(|| workflow.catalog.clone()).unwrap_or_else(|| "catalog".into());
-        let project_root = nickel::project_root(&catalog);
+        let project = Project::of_catalog(&catalog);
         let mut set: Vec<(String, String)> =
             workflow.set.iter().map(|(path, value)| (path.clone(), value.clone())).collect();
         set.extend(source.set.iter().cloned());
         let base_images = substitutes(workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone())))?;
-        tracing::debug!(workflow = ?named, catalog = %catalog.display(), root = %project_root.display(), "settings");
+        tracing::debug!(workflow = ?named, catalog = %catalog.display(), root = %project.root().display(), "settings");
         Ok(Self {
-            layout: project_root.join(".lian").join("images"),
-            lock: catalog.join("lian.lock"),
+            layout: project.layout(),
+            lock: project::catalog_lock(&catalog),
             spec: BuildSpec::default(),
-            platforms: BTreeMap::new(),
             tag: None,
             catalog,
-            project_root,
+            project,
             set,
             allow_imports: source.allow_imports.clone(),
             targets: workflow.targets.clone(),
@@ -141,7 +136,6 @@ impl Config {
             base_images,
             ca_bundle: workflow.ca_bundle.clone(),
             build_args: workflow.build_args.clone(),
-            platform: super::planning::survey::host_platform(),
             workflow,
         })
     }

@@ -42,7 +42,7 @@ fn chosen(settings: &Config) -> Result<Option<&RegistrySettings>, Error> {
 }
 
 fn own_layout(settings: &Config) -> PathBuf {
-    settings.project_root.join(".lian").join("images")
+    settings.project.layout()
 }
 
 /// The registries (`host[:port]`) that our own daemon must speak to without TLS.
@@ -76,7 +76,7 @@ impl Images {
     fn registry(settings: &Config) -> Result<Option<Self>, Error> {
         let Some(registry) = chosen(settings)? else { return Ok(None) };
         let address = Address::try_from(registry).map_err(Error::configuration)?;
-        let registry = Registry::new(address, settings.project_root.join(".lian"))?;
+        let registry = Registry::new(address, settings.project.state())?;
         Ok(Some(Self::Registry(Arc::new(registry))))
     }
 

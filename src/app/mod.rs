@@ -6,6 +6,7 @@ mod error;
 pub mod execute;
 pub mod images;
 pub mod planning;
+pub mod project;
 pub mod recover;
 pub mod runners;
 mod schemas;

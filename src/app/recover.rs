@@ -1,11 +1,11 @@
 //! Gives back what dead runs left. Not responsible for: touching the leases of a run that lives.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use super::runners::provider_record::{self, RecordedProvider};
 use crate::adapters::store::{OpenLease, Store, StoreError};
+use crate::app::project::Project;
 use crate::app::{Error, runtime};
 use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
@@ -39,13 +39,13 @@ impl Recovered {
 }
 
 /// Gives back every lease of a dead run, each at the provider that it was asked of.
-pub async fn recover(store: &Store, project_root: &Path) -> Result<Recovered, Error> {
+pub async fn recover(store: &Store, project: &Project) -> Result<Recovered, Error> {
     let mut recovered = Recovered::default();
     let mut providers: BTreeMap<String, Result<RecordedProvider, String>> = BTreeMap::new();
     for lease in store.open_leases()?.into_iter().filter(|lease| !lease.alive) {
-        let provider = providers.entry(lease.provider.clone()).or_insert_with(|| {
-            provider_record::read(&lease.provider, project_root).map_err(|failure| failure.to_string())
-        });
+        let provider = providers
+            .entry(lease.provider.clone())
+            .or_insert_with(|| provider_record::read(&lease.provider, project).map_err(|failure| failure.to_string()));
         let released = match provider {
             Ok(recorded_provider) => give_back_there(recorded_provider, &lease.lease).await,
             Err(why) => Err(why.clone()),
@@ -103,33 +103,28 @@ async fn give_back_there(recorded_provider: &RecordedProvider, lease: &LeaseId) 
 
 /// Gives back what dead runs of a project left, before all else that can fail. A project without a history has no such
 /// runs.
-pub fn recover_before_run(project_root: &Path) -> Result<Recovered, Error> {
-    let Some(store) = ledger(project_root)? else { return Ok(Recovered::default()) };
-    runtime()?.block_on(recover(&store, project_root))
-}
-
-/// The ledger, to be written; none where there is no history yet.
-fn ledger(project_root: &Path) -> Result<Option<Store>, StoreError> {
-    Store::is_there(project_root).then(|| Store::open(project_root)).transpose()
+pub fn recover_before_run(project: &Project) -> Result<Recovered, Error> {
+    let Some(store) = project.existing_store()? else { return Ok(Recovered::default()) };
+    runtime()?.block_on(recover(&store, project))
 }
 
 /// Looks once more for what had to settle.
-pub fn recover_after_run(project_root: &Path) -> Result<Recovered, Error> {
-    let Some(store) = ledger(project_root)? else { return Ok(Recovered::default()) };
-    runtime()?.block_on(recover(&store, project_root))
+pub fn recover_after_run(project: &Project) -> Result<Recovered, Error> {
+    let Some(store) = project.existing_store()? else { return Ok(Recovered::default()) };
+    runtime()?.block_on(recover(&store, project))
 }
 
 /// How many leases of dead runs wait to be given back.
-pub fn waiting(project_root: &Path) -> usize {
-    let Ok(Some(store)) = Store::open_existing(project_root) else { return 0 };
+pub fn waiting(project: &Project) -> usize {
+    let Ok(Some(store)) = project.read_store() else { return 0 };
     store.open_leases().unwrap_or_default().into_iter().filter(|lease| !lease.alive).count()
 }
 
 /// As [`recover`], waiting for what has to settle.
-pub async fn recover_all(store: &Store, project_root: &Path) -> Result<Recovered, Error> {
+pub async fn recover_all(store: &Store, project: &Project) -> Result<Recovered, Error> {
     let mut all = Recovered::default();
     loop {
-        let recovered = recover(store, project_root).await?;
+        let recovered = recover(store, project).await?;
         all.released.extend(recovered.released);
         all.stuck = recovered.stuck;
         if recovered.settling.is_empty() {

@@ -1,12 +1,12 @@
 //! `lian-build apply`: draws the plan and carries it out. Not responsible for: deciding how (see `life`) and doing it (see `drive`).
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::args::{Format, Global, Project, Selection};
+use super::args::{Format, Global, Selection};
 use super::carry;
 use super::exit::{Exit, Outcome, outranked};
-use super::housekeeping;
 use super::recovered;
 use super::show;
 use crate::adapters::store::{Store, Tally};
@@ -14,7 +14,8 @@ use crate::app::config::Config;
 use crate::app::images::Images;
 use crate::app::planning::platforms;
 use crate::app::planning::prepare;
-use crate::app::planning::survey::Survey;
+use crate::app::planning::survey::Declarations;
+use crate::app::project::Project;
 use crate::app::runners::limits::Concurrency;
 use crate::app::runners::provider_context::ProviderContext;
 use crate::app::{self, Error, recover};
@@ -35,13 +36,13 @@ pub fn apply(global: &Global, selection: &Selection, wishes: Options) -> Outcome
     finish(global, |told| {
         let settings = or_remind(Config::of_selection(&selection.into()))?;
         let concurrency = Concurrency { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
-        run(global, settings, Survey::take, concurrency, told)
+        run(global, settings, Declarations::evaluate, concurrency, told)
     })
 }
 
 /// Where nobody knows which project is meant, nothing is given back; that something waits is said all the same.
 pub fn or_remind<T, E>(settings: Result<T, E>) -> Result<T, E> {
-    settings.inspect_err(|_| recovered::remind(&housekeeping::project_root(&Project { project: ".".into() })))
+    settings.inspect_err(|_| recovered::remind(&Project::of_folder(Path::new("."))))
 }
 
 /// Sees to a program's last line, however the work ends: `told` says whether the run began, and so tells its end itself.
@@ -63,21 +64,21 @@ pub fn finish(global: &Global, work: impl FnOnce(&mut bool) -> Outcome) -> Outco
 pub fn run(
     global: &Global,
     settings: Config,
-    survey: impl Fn(&Config) -> Result<Survey, Error>,
+    declare: impl FnOnce(&Config) -> Result<Declarations, Error>,
     concurrency: Concurrency,
     told: &mut bool,
 ) -> Outcome {
-    let root = settings.project_root.clone();
-    let left = recovered::first(global, &root)?;
-    let outcome = build(global, settings, survey, concurrency, told);
-    outranked(outcome, recovered::is_stuck(&root, left))
+    let project = settings.project.clone();
+    let left = recovered::first(global, &project)?;
+    let outcome = build(global, settings, declare, concurrency, told);
+    outranked(outcome, recovered::is_stuck(&project, left))
 }
 
 /// Plans and builds; what dead runs left is given back.
 fn build(
     global: &Global,
-    mut settings: Config,
-    survey: impl Fn(&Config) -> Result<Survey, Error>,
+    settings: Config,
+    declare: impl FnOnce(&Config) -> Result<Declarations, Error>,
     concurrency: Concurrency,
     told: &mut bool,
 ) -> Outcome {
@@ -85,10 +86,10 @@ fn build(
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(show::io)?;
     let provider_context = runtime.block_on(ProviderContext::of(&settings))?;
-    let survey = platforms::survey(&mut settings, &provider_context, survey)?;
+    let survey = platforms::survey(&settings, &provider_context, declare(&settings)?)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
-    let store = Store::open(&settings.project_root)?;
+    let store = settings.project.open_store()?;
     for run in store.recover(now())? {
         if !global.quiet {
             eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
@@ -117,7 +118,7 @@ fn build(
             // A bug of ours must not be somebody's bill: with its session the run is dead, and what it left goes back.
             runtime.shutdown_background();
             drop(session);
-            let left = app::runtime()?.block_on(recover::recover_all(&store, &settings.project_root))?;
+            let left = app::runtime()?.block_on(recover::recover_all(&store, &settings.project))?;
             recovered::tell(global, &left);
             std::panic::resume_unwind(panic);
         }

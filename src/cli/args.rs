@@ -133,7 +133,7 @@ A provider of other machines needs its settings: the workflow says where hosts o
     /// Lists runs, newest first
     Runs {
         #[command(flatten)]
-        project: Project,
+        project: ProjectFlags,
         /// At most this many
         #[arg(long, default_value_t = 20)]
         limit: usize,
@@ -144,7 +144,7 @@ A provider of other machines needs its settings: the workflow says where hosts o
   lian-build logs 7f3 rust-deps")]
     Logs {
         #[command(flatten)]
-        project: Project,
+        project: ProjectFlags,
         /// A run's id, the beginning of one, or `latest`
         #[arg(default_value = "latest")]
         run: String,
@@ -173,7 +173,7 @@ A provider of other machines needs its settings: the workflow says where hosts o
   lian-build gc --drop lamina/leptos")]
     Gc {
         #[command(flatten)]
-        project: Project,
+        project: ProjectFlags,
         #[command(flatten)]
         layout: Layout,
         /// What images may keep on disk, e.g. 5GB
@@ -225,7 +225,7 @@ A provider of other machines needs its settings: the workflow says where hosts o
     /// Says what is missing on this machine, and the command that mends it
     Doctor {
         #[command(flatten)]
-        project: Project,
+        project: ProjectFlags,
     },
     /// Prints shell completions
     #[command(after_help = "Example:
@@ -345,7 +345,7 @@ pub struct Layout {
 
 /// Which project.
 #[derive(Debug, Clone, Args)]
-pub struct Project {
+pub struct ProjectFlags {
     /// A folder of the project
     #[arg(long, value_name = "DIR", default_value = ".")]
     pub project: PathBuf,

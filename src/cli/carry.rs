@@ -84,7 +84,7 @@ pub async fn carry_out(
         images,
         contexts: Arc::new(Reader),
         journal: Arc::clone(session) as Arc<dyn Journal>,
-        project_root: settings.project_root.clone(),
+        project_root: settings.project.root().to_owned(),
         max_lifetime: Duration::from_secs(settings.workflow.runners.max_lifetime_min * 60),
     };
     let run = Run::new(id.clone(), specs, limits);

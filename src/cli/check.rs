@@ -15,7 +15,7 @@ use crate::report::{self, Style};
 pub fn check(global: &Global, source: &Source, strict: bool) -> Outcome {
     let started = Instant::now();
     let settings = Config::of_source(&source.into())?;
-    let survey = Survey::take(&settings)?;
+    let survey = Survey::of_catalog(&settings)?;
     let (layers, faults) = (survey.count(), &survey.diagnostics);
     let fails = faults.iter().any(|fault| strict || fault.is_error());
     let exit = if fails { Exit::Failed } else { Exit::Done };

@@ -13,7 +13,8 @@ use super::provider_flags::ProviderFlags;
 use crate::adapters::providers;
 use crate::adapters::registry::Address;
 use crate::app::config::{self, Config, ProviderChoice};
-use crate::app::planning::survey::{Survey, host_platform};
+use crate::app::planning::survey::Declarations;
+use crate::app::project::Project;
 use crate::app::runners::limits::Concurrency;
 use crate::app::{Error, UsageError};
 use crate::domain::model::{
@@ -107,11 +108,11 @@ pub fn dispatch(global: &Global, wishes: &Dispatch) -> Outcome {
     apply::finish(global, |told| {
         let image = apply::or_remind(image_of(wishes))?;
         let settings = apply::or_remind(settings_of(wishes, &image))?;
-        let survey = |settings: &Config| {
+        let declare = |settings: &Config| {
             demand_dockerfile(wishes)?;
-            Ok(Survey::of_one(settings, catalog(wishes, settings, &image)))
+            Ok(Declarations::of_one(catalog(wishes, settings, &image)))
         };
-        apply::run(global, settings, survey, Concurrency { width: 1, keep_going: true }, told)
+        apply::run(global, settings, declare, Concurrency { width: 1, keep_going: true }, told)
     })
 }
 
@@ -175,12 +176,11 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Config, Failure> {
             help: "name an existing folder with --context".to_owned(),
         })
     })?;
-    let project_root = project_of(&context);
+    let project = Project::of_context(&context);
     let mut base_images =
         config::substitutes(workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone())))?;
     base_images.extend(config::substitutes(wishes.base_image.iter().cloned())?);
     let ca_bundle = wishes.ca_bundle.clone().or_else(|| workflow.ca_bundle.clone());
-    let lian = project_root.join(".lian");
     let named = image.registry.is_some() || wishes.registry.is_some();
     Ok(Config {
         catalog: wishes.context.clone(),
@@ -192,11 +192,9 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Config, Failure> {
         ca_bundle: ca_bundle.map(|file| config::readable(&file)).transpose()?,
         build_args: BTreeMap::new(),
         // A registry that was named for this image wins over a layout that is named for all.
-        layout: wishes.layout.layout.clone().filter(|_| !named).unwrap_or_else(|| lian.join("images")),
-        platform: host_platform(),
-        platforms: BTreeMap::new(),
+        layout: wishes.layout.layout.clone().filter(|_| !named).unwrap_or_else(|| project.layout()),
         tag: image.tag.clone(),
-        lock: lian.join("dispatch.lock"),
+        lock: project.dispatch_lock(),
         spec: BuildSpec {
             language: wishes.language.clone(),
             runner_type: wishes.runner_type.clone(),
@@ -204,7 +202,7 @@ fn settings_of(wishes: &Dispatch, image: &Target) -> Result<Config, Failure> {
             memory_gb: wishes.memory_gb,
             time_budget_min: wishes.time_budget_min,
         },
-        project_root,
+        project,
         workflow,
     })
 }
@@ -220,14 +218,6 @@ fn demand_dockerfile(wishes: &Dispatch) -> Result<(), Error> {
         }));
     }
     Ok(())
-}
-
-/// The project of a context: the nearest folder with a `.git`; else where the command was typed, if the context lies below it,
-/// for that is where `runs`, `logs` and `leases` are typed, too; else the context.
-fn project_of(context: &Path) -> PathBuf {
-    let git = context.ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned);
-    let here = || std::env::current_dir().and_then(std::fs::canonicalize).ok().filter(|here| context.starts_with(here));
-    git.or_else(here).unwrap_or_else(|| context.to_owned())
 }
 
 /// Where the image goes.
@@ -326,7 +316,7 @@ fn catalog(wishes: &Dispatch, settings: &Config, image: &Target) -> Catalog {
     let declared = Declared { layer, file: wishes.context.join("command line"), places: BTreeMap::new() };
     Catalog {
         root: wishes.context.clone(),
-        project_root: settings.project_root.clone(),
+        project_root: settings.project.root().to_owned(),
         settings: CatalogSettings { namespace: image.namespace.clone(), ..CatalogSettings::default() },
         layers: vec![declared],
     }

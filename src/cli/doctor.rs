@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::args::{Format, Global, Project};
+use super::args::{Format, Global, ProjectFlags};
 use super::exit::{Exit, Failure, Outcome};
-use super::housekeeping::project_root;
 use super::show;
 use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, Status, data_folder};
+use crate::app::project::Project;
 use crate::domain::base::human_bytes;
 use crate::report::Style;
 
@@ -39,10 +39,10 @@ enum State {
 }
 
 /// Runs the command.
-pub fn doctor(global: &Global, project: &Project) -> Outcome {
-    let root = project_root(project);
-    let writable = [temporary(&std::env::temp_dir()), kept(&root)];
-    let findings = [buildkit(), runc(), daemon()?, privileges(), space(&root)].into_iter().chain(writable);
+pub fn doctor(global: &Global, project: &ProjectFlags) -> Outcome {
+    let project = Project::of_folder(&project.project);
+    let writable = [temporary(&std::env::temp_dir()), kept(&project)];
+    let findings = [buildkit(), runc(), daemon()?, privileges(), space(project.root())].into_iter().chain(writable);
     let findings: Vec<Finding> = findings.chain([git(), remote(), engine()?]).collect();
     let missing = findings.iter().any(|finding| finding.state == State::Missing);
     if global.format == Format::Json {
@@ -184,9 +184,9 @@ fn temporary(folder: &Path) -> Finding {
     }
 }
 
-fn kept(root: &Path) -> Finding {
-    let own = root.join(".lian");
-    let folder = if own.is_dir() { own } else { root.to_owned() };
+fn kept(project: &Project) -> Finding {
+    let own = project.state();
+    let folder = if own.is_dir() { own } else { project.root().to_owned() };
     let shown = folder.display();
     match takes(&folder) {
         Ok(()) => finding("project", State::Well, format!("{shown} can be written to"), None),

@@ -2,34 +2,27 @@
 
 use std::path::{Path, PathBuf};
 
-use super::args::{Format, Global, Project, Source};
+use super::args::{Format, Global, ProjectFlags, Source};
 use super::exit::{Exit, Failure, Outcome};
 use super::show;
 use crate::adapters::buildkit::{self, Daemon, DaemonConfig};
 use crate::adapters::registry::{Collected, KeepPolicy, OciLayout, Registry};
-use crate::adapters::store::Store;
 use crate::app::UsageError;
 use crate::app::config::Config;
 use crate::app::images::{Images, http_registries};
-use crate::app::planning::survey::host_platform;
+use crate::app::project::Project;
 use crate::domain::base::human_bytes;
 use crate::domain::graph::UnknownTarget;
 use crate::domain::ports::ImageSource;
 use crate::report::{self, Style};
+use crate::system::host_platform;
 
 /// So many layers are named where one that was asked for is none of them.
 const NAMED: usize = 20;
 
-/// The project that a folder belongs to: the nearest ancestor with a `.lian`, or with a `.git`, else the folder itself.
-pub fn project_root(project: &Project) -> PathBuf {
-    let folder = std::fs::canonicalize(&project.project).unwrap_or_else(|_| project.project.clone());
-    let with = |name: &str| folder.ancestors().find(|folder| folder.join(name).exists()).map(Path::to_owned);
-    with(".lian/lian.db").or_else(|| with(".git")).unwrap_or_else(|| folder.clone())
-}
-
 /// Lists runs.
-pub fn runs(global: &Global, project: &Project, limit: usize) -> Outcome {
-    let store = Store::open_existing(&project_root(project))?;
+pub fn runs(global: &Global, project: &ProjectFlags, limit: usize) -> Outcome {
+    let store = Project::of_folder(&project.project).read_store()?;
     let runs = store.map(|store| store.runs(limit)).transpose()?.unwrap_or_default();
     match global.format {
         Format::Json => show::json(&report::runs_json(&runs)),
@@ -44,7 +37,7 @@ pub fn load(global: &Global, source: &Source, layout: Option<PathBuf>, layer: &s
     if let Some(layout) = layout {
         settings.layout = layout;
     }
-    let evaluated = crate::app::planning::survey::Survey::take(&settings)?;
+    let evaluated = crate::app::planning::survey::Survey::of_catalog(&settings)?;
     let namespace = &evaluated.catalog.settings.namespace;
     let name = format!("{namespace}/{layer}");
     let images = Images::open(&settings)?;
@@ -99,15 +92,15 @@ fn unknown(layer: &str, names: &[&str]) -> UnknownTarget {
 /// Removes what nothing needs any more.
 pub fn gc(
     global: &Global,
-    project: &Project,
+    project: &ProjectFlags,
     layout: Option<&Path>,
     keep_bytes: Option<u64>,
     drop: &[String],
 ) -> Outcome {
-    let root = project_root(project);
+    let project = Project::of_folder(&project.project);
     let mut total = Collected::default();
-    let registry = Registry::tidy(&root.join(".lian"))?;
-    let layout = layout.map_or_else(|| root.join(".lian").join("images"), Path::to_owned);
+    let registry = Registry::tidy(&project.state())?;
+    let layout = layout.map_or_else(|| project.layout(), Path::to_owned);
     if registry && !layout.join("index.json").is_file() {
         drop.first().map_or(Ok(()), |name| Err(kept_elsewhere(name)))?;
     }
@@ -124,10 +117,7 @@ pub fn gc(
         let policy = keep_bytes.map_or_else(KeepPolicy::default, |bytes| KeepPolicy { bytes });
         add(&mut total, images.collect(policy)?);
     }
-    let logs = match Store::open_existing(&root)? {
-        Some(_) => Store::open(&root)?.prune()?,
-        None => 0,
-    };
+    let logs = project.existing_store()?.map_or(Ok(0), |store| store.prune())?;
     let cache = prune_daemon(keep_bytes)?;
     if global.format == Format::Json {
         show::json(&serde_json::json!({

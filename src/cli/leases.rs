@@ -40,11 +40,6 @@ fn settings_of(source: &Source, provider: Option<ProviderName>) -> Result<Config
     Ok(settings)
 }
 
-/// The ledger of a project, to be written; none where there is no history yet, and none is made to look into.
-fn ledger(settings: &Config) -> Result<Option<Store>, StoreError> {
-    Store::is_there(&settings.project_root).then(|| Store::open(&settings.project_root)).transpose()
-}
-
 /// The leases in it.
 fn open_leases(ledger: Option<&Store>) -> Result<Vec<OpenLease>, StoreError> {
     ledger.map(Store::open_leases).transpose().map(Option::unwrap_or_default)
@@ -53,10 +48,10 @@ fn open_leases(ledger: Option<&Store>) -> Result<Vec<OpenLease>, StoreError> {
 /// Lists the leases of this project, and those that its provider knows.
 pub fn list(global: &Global, source: &Source, provider: Option<ProviderName>) -> Outcome {
     let settings = settings_of(source, provider)?;
-    let store = ledger(&settings)?;
+    let store = settings.project.existing_store()?;
     let runtime = crate::app::runtime()?;
     let recovered = match &store {
-        Some(store) => runtime.block_on(recover::recover(store, &settings.project_root))?,
+        Some(store) => runtime.block_on(recover::recover(store, &settings.project))?,
         None => Recovered::default(),
     };
     recovered::tell(global, &recovered);
@@ -74,7 +69,7 @@ pub fn list(global: &Global, source: &Source, provider: Option<ProviderName>) ->
 /// Strikes leases of dead runs off the books. Whoever says so looks after what they may have left.
 pub fn forget(global: &Global, source: &Source, named: &[String]) -> Outcome {
     let settings = Config::of_source(&source.into())?;
-    let store = ledger(&settings)?;
+    let store = settings.project.existing_store()?;
     let open = open_leases(store.as_ref())?;
     // All of them, or none.
     for lease in named {
@@ -102,10 +97,10 @@ pub fn forget(global: &Global, source: &Source, named: &[String]) -> Outcome {
 /// Gives back what dead runs of this project left, and whatever at its provider is expired; and what is named.
 pub fn gc(global: &Global, source: &Source, provider: Option<ProviderName>, named: &[String]) -> Outcome {
     let settings = settings_of(source, provider)?;
-    let store = ledger(&settings)?;
+    let store = settings.project.existing_store()?;
     let runtime = crate::app::runtime()?;
     let mut recovered = match &store {
-        Some(store) => runtime.block_on(recover::recover_all(store, &settings.project_root))?,
+        Some(store) => runtime.block_on(recover::recover_all(store, &settings.project))?,
         None => Recovered::default(),
     };
     let collected = collect(&settings, store.as_ref(), &runtime, &mut recovered, named);

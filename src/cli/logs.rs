@@ -5,10 +5,10 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, IsTerminal as _, Read, Write};
 use std::path::Path;
 
-use super::args::{Format, Global, Project};
+use super::args::{Format, Global, ProjectFlags};
 use super::exit::{Exit, Failure, Outcome};
-use super::housekeeping::project_root;
 use crate::adapters::store::{Store, StoreError};
+use crate::app::project::Project;
 use crate::domain::base::RunId;
 use crate::report::{self, Style};
 
@@ -16,9 +16,9 @@ use crate::report::{self, Style};
 const PIECE: u64 = 64 * 1024;
 
 /// Shows the logs of a run.
-pub fn logs(global: &Global, project: &Project, run: &str, layer: Option<&str>) -> Outcome {
+pub fn logs(global: &Global, project: &ProjectFlags, run: &str, layer: Option<&str>) -> Outcome {
     let unknown = || StoreError::UnknownRun { wanted: run.to_owned() };
-    let store = Store::open_existing(&project_root(project))?.ok_or_else(unknown)?;
+    let store = Project::of_folder(&project.project).read_store()?.ok_or_else(unknown)?;
     let run = store.find(run)?.id;
     let mut logs = Vec::new();
     for (name, path) in store.logs(&run, layer)? {
@@ -180,7 +180,7 @@ mod tests {
         for (at, builds) in [(1, true), (2, true), (3, false)] {
             let id = store.begin("apply", Timestamp(at)).expect("a run").id().clone();
             if builds {
-                let folder = dir.path().join(".lian/logs").join(id.as_str());
+                let folder = dir.path().join("logs").join(id.as_str());
                 std::fs::create_dir_all(&folder).expect("writable");
                 std::fs::write(folder.join("app.log"), "text").expect("writable");
                 built.push(id);

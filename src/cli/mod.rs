@@ -18,11 +18,13 @@ mod show;
 mod signals;
 mod update;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
 
 use crate::adapters::providers::{self, ProviderRegistry};
+use crate::app::project::Project;
 use args::{Cli, Command, Format};
 use exit::{Exit, Failure, Outcome, WrongFormat};
 
@@ -81,7 +83,7 @@ fn perform(cli: Cli) -> Outcome {
             | Command::Serve { command: None, .. }
             | Command::Completions { .. }
     ) {
-        recovered::remind(&housekeeping::project_root(&args::Project { project: ".".into() }));
+        recovered::remind(&Project::of_folder(Path::new(".")));
     }
     match cli.command {
         Command::Check { source, strict } => check::check(&global, &source, strict),

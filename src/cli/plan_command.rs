@@ -6,13 +6,12 @@ use super::apply;
 use super::args::{Format, Global, Selection};
 use super::exit::{Exit, Outcome};
 use super::show;
-use crate::adapters::store::Store;
 use crate::app::config::Config;
 use crate::app::images::Images;
 use crate::app::planning::forecast;
 use crate::app::planning::platforms;
 use crate::app::planning::prepare;
-use crate::app::planning::survey::Survey;
+use crate::app::planning::survey::Declarations;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::runners::provider_context::ProviderContext;
 use crate::report::{self, Style};
@@ -20,14 +19,14 @@ use crate::report::{self, Style};
 /// Runs the command.
 pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> Outcome {
     let started = Instant::now();
-    let mut settings = Config::of_selection(&selection.into())?;
+    let settings = Config::of_selection(&selection.into())?;
     let provider_context = crate::app::runtime()?.block_on(ProviderContext::of(&settings))?;
-    let survey = platforms::survey(&mut settings, &provider_context, Survey::take)?;
+    let survey = platforms::survey(&settings, &provider_context, Declarations::evaluate(&settings)?)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
     let images = Images::open_existing(&settings)?;
     // Without a history there are no estimates: no reason not to plan.
-    let store = Store::open_existing(&settings.project_root).unwrap_or_else(|error| {
+    let store = settings.project.read_store().unwrap_or_else(|error| {
         tracing::warn!("{error}: no estimates");
         None
     });

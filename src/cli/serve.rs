@@ -59,7 +59,7 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
     let settings = or_remind(Config::of_source(&(&source).into()))?;
     // What runs of this project left is given back as by every command that rents; what is stuck was told, and waits for
     // the next one: nobody's reason not to serve.
-    let _ = recovered::first(global, &settings.project_root)?;
+    let _ = recovered::first(global, &settings.project)?;
     let tokens = flags.tokens.as_deref().map(Tokens::read).transpose().map_err(Failure::usage)?.unwrap_or_default();
     let provider = provider_of(&settings)?;
     let runners = &settings.workflow.runners;

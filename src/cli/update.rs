@@ -15,7 +15,7 @@ use crate::domain::model::{Lock, Pin};
 pub fn update(global: &Global, source: &Source, dry_run: bool) -> Outcome {
     let started = std::time::Instant::now();
     let settings = Config::of_source(&source.into())?;
-    let survey = Survey::take(&settings)?;
+    let survey = Survey::of_catalog(&settings)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     let path = settings.lock.clone();
     let old = store::read_lock(&path)?.unwrap_or_default();

@@ -8,15 +8,15 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use super::lines::{Window, picture};
 use super::progress::Progress;
 use super::style::{say, whisper, window};
 use super::text::width;
-use crate::domain::base::Timestamp;
 use crate::domain::model::Event;
 use crate::domain::ports::Observer;
+use crate::system::now;
 
 /// How often spinners turn.
 const TICK: Duration = Duration::from_millis(120);
@@ -140,11 +140,6 @@ impl Drop for Live {
     fn drop(&mut self) {
         self.stop();
     }
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -6,9 +6,8 @@ use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -18,8 +17,8 @@ use super::http::{App, router};
 use super::ledger::Ledger;
 use super::pool::{Bounds, Clock, Pool};
 use super::tokens::Tokens;
-use crate::domain::base::Timestamp;
 use crate::domain::ports::ComputeProvider;
+use crate::system::{lock, now};
 
 /// Connections at once.
 const CONNECTIONS_MOST: usize = 512;
@@ -48,7 +47,7 @@ impl Service {
         tokens: Tokens,
         bounds: Bounds,
     ) -> Result<Self, ServeError> {
-        Self::open_with_clock(provider, data, tokens, bounds, Arc::new(system_time)).await
+        Self::open_with_clock(provider, data, tokens, bounds, Arc::new(now)).await
     }
 
     /// The same, at a time of the caller's.
@@ -115,16 +114,10 @@ fn hold(data: &Path) -> Result<File, ServeError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.map_err(ServeError::io("make", data))?;
     let path = data.join("lock");
-    let lock = File::options().create(true).truncate(false).write(true).open(&path);
-    let lock = lock.map_err(ServeError::io("open", &path))?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::Held { path: data.to_owned() }),
-        Err(error) => Err(ServeError::io("lock", &path)(error.into())),
+    let file = lock::open(&path).map_err(ServeError::io("open", &path))?;
+    if lock::try_exclusive(&file).map_err(ServeError::io("lock", &path))? {
+        Ok(file)
+    } else {
+        Err(ServeError::Held { path: data.to_owned() })
     }
-}
-
-fn system_time() -> Timestamp {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

@@ -34,7 +34,7 @@ async fn verified(
         labels: [("a".to_owned(), "b".to_owned())].into(),
         configs: [].into(),
     };
-    (stage().builder().verify(&request, &|_| ()).await, folder)
+    (stage().builder().verify(&request).await, folder)
 }
 
 const TOOL: &str =

@@ -258,7 +258,7 @@ async fn an_image_that_its_builder_pushed_is_verified_there_and_only_gets_tags()
         configs: [(built.platform.clone(), config)].into(),
     };
     assert!(matches!(verify.image, ImageSource::Registry { .. }));
-    let artifacts = stage().builder().verify(&verify, &|_| ()).await.expect("verified").expect("an artifacts image");
+    let artifacts = stage().builder().verify(&verify).await.expect("verified").expect("an artifacts image");
 
     let record = ImageRecord { parts, built_on: [].into() };
     let staged = Staged {

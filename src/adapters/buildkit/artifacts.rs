@@ -5,10 +5,9 @@ use std::fmt::Write as _;
 
 use super::argv;
 use super::classify::Failure;
-use super::probe::write;
-use super::scratch::scratch;
+use super::finding::Finding;
+use super::scratch::{scratch, write_dockerfile};
 use super::solve::{Solver, Unsolved, digest_in, fault_of, silent};
-use super::verify::Finding;
 use crate::domain::base::Digest;
 use crate::domain::model::Fault;
 use crate::domain::ports::VerifyRequest;
@@ -23,7 +22,7 @@ pub(super) async fn build(solver: &Solver, request: &VerifyRequest) -> Result<Re
         return Ok(Err(odd.into_iter().map(|path| Finding::OddPath { path: path.clone() }).collect()));
     }
     let folder = scratch()?;
-    write(folder.path(), &dockerfile(&request.artifact_paths))?;
+    write_dockerfile(folder.path(), &dockerfile(&request.artifact_paths))?;
     let metadata = folder.path().join("metadata.json");
     let mut args = argv::over_image(folder.path(), &request.platform, &request.image);
     for (name, value) in &request.labels {
@@ -83,7 +82,7 @@ async fn missing(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding
 
 async fn exists(solver: &Solver, request: &VerifyRequest, path: &str) -> Result<bool, Fault> {
     let folder = scratch()?;
-    write(folder.path(), &dockerfile(&[path.to_owned()]))?;
+    write_dockerfile(folder.path(), &dockerfile(&[path.to_owned()]))?;
     let args = argv::over_image(folder.path(), &request.platform, &request.image);
     match solver.solve(&args, &silent).await {
         Ok(_) => Ok(true),

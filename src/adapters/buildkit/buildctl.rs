@@ -144,9 +144,9 @@ impl Builder for Buildctl {
         Ok(Built { digest: digest_in(&metadata)?, steps, cached, platform: request.platform.clone() })
     }
 
-    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
+    async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
         demand_image("img", &request.image)?;
-        verify::verify(&self.solver, request, sink).await
+        verify::verify(&self.solver, request).await
     }
 }
 

@@ -4,7 +4,6 @@
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -15,7 +14,9 @@ use serde::Deserialize;
 use super::binaries::{Binaries, on_path};
 use super::config::DaemonConfig;
 use super::error::BuildkitError;
-use super::{lock, supervise};
+use super::supervise;
+use crate::system::lock;
+use crate::system::process::CommandExt as _;
 
 /// A daemon is given so long to answer after its start.
 const READY: Duration = Duration::from_secs(30);
@@ -241,14 +242,7 @@ fn spawn(config: &DaemonConfig, buildkitd: &Path) -> Result<Child, BuildkitError
     let mut command = Command::new(&config.supervisor);
     command.args(supervise::arguments(&config.folder, buildkitd, config.idle));
     command.current_dir("/").stdin(Stdio::null()).stdout(out).stderr(err);
-    // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
-    unsafe {
-        command.pre_exec(|| {
-            rustix::process::setsid()?;
-            Ok(())
-        });
-    }
-    command.spawn().map_err(io("cannot start", &config.supervisor))
+    command.in_new_session().spawn().map_err(io("cannot start", &config.supervisor))
 }
 
 /// The pid of the supervisor, if it lives: then it holds its lock, and what is written there is its own.

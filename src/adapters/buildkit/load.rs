@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use super::argv;
 use super::binaries::on_path;
 use super::daemon::Daemon;
 use super::error::BuildkitError;
-use super::scratch::scratch;
+use super::scratch::{scratch, write_dockerfile};
 use super::solve::Solver;
-use super::{argv, probe};
 use crate::domain::ports::ImageSource;
 
 /// A container engine that takes images.
@@ -65,7 +65,7 @@ pub async fn load_into(
     };
     let space = "free space in the temporary folder, or point TMPDIR at another one";
     let folder = scratch().map_err(|fault| failed("mktemp", fault.message, space))?;
-    probe::write(folder.path(), "FROM img\n").map_err(|fault| failed("mktemp", fault.message, space))?;
+    write_dockerfile(folder.path(), "FROM img\n").map_err(|fault| failed("mktemp", fault.message, space))?;
     let mut args = argv::over_image(folder.path(), platform, image);
     // Uncompressed: every version of either engine reads it, and through a pipe nothing is quicker.
     let output = format!("type=docker,name={reference},compression=uncompressed,force-compression=true");

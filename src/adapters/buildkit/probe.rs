@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::argv;
+use super::finding::Finding;
 use super::image::{self, ImageSettings};
-use super::scratch::{full, scratch};
+use super::scratch::{scratch, write_dockerfile};
 use super::solve::{Solver, Unsolved, fault_of, silent};
-use super::verify::Finding;
 use super::version;
-use crate::domain::model::{Fault, FaultKind, Tool};
+use crate::domain::model::{Fault, Tool};
 use crate::domain::ports::VerifyRequest;
+use crate::system::shell::quoted;
 
 /// Where the script leaves what it found. Exported, and never part of the image.
 const OUT: &str = "/.lian-verify";
@@ -37,7 +38,7 @@ pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Op
         head(&settings),
         serde_json::json!(["/bin/sh", "-c", script(&request.tools)]),
     );
-    write(&context, &dockerfile)?;
+    write_dockerfile(&context, &dockerfile)?;
     let mut args = argv::over_image(&context, &request.platform, &request.image);
     argv::folder_output(&mut args, &found);
     match solver.solve(&args, &silent).await {
@@ -59,19 +60,6 @@ pub(super) fn head(settings: &ImageSettings) -> String {
         let _ = writeln!(text, "ENV {name}=\"{value}\"");
     }
     text
-}
-
-pub(super) fn write(context: &Path, dockerfile: &str) -> Result<(), Fault> {
-    let written = std::fs::create_dir_all(context)
-        .and_then(|()| std::fs::write(context.join("Dockerfile"), dockerfile))
-        .map_err(|error| (context, error));
-    written.map_err(|(path, error)| {
-        full(&error, &std::env::temp_dir()).unwrap_or_else(|| {
-            let message = format!("cannot write {}: {error}", path.display());
-            Fault::new(FaultKind::Infrastructure, "lian::buildkit::scratch", message)
-                .help("see whether that folder is there and writable, or set TMPDIR to another one")
-        })
-    })
 }
 
 fn no_shell(failure: &super::classify::Failure) -> bool {
@@ -103,11 +91,6 @@ fn script(tools: &[Tool]) -> String {
     }
     text.push_str("exit 0\n");
     text
-}
-
-/// A word of the shell's.
-pub(super) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 fn read(found: &Path, at: usize, tool: &Tool) -> Option<Finding> {

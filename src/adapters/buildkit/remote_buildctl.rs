@@ -9,11 +9,12 @@ use tokio::process::Command;
 
 use super::argv;
 use super::buildctl::{judged, look};
-use super::probe::quoted;
 use super::solve::{Unsolved, failed, follow};
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Fault, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Built, Counters};
+use crate::system::process::owned_command;
+use crate::system::shell::quoted;
 
 /// What is told of buildctl's own end; `ssh` ends with 255 whether the link broke or its command was killed.
 const MARK: &str = "lian-build: buildctl ended with ";
@@ -100,17 +101,9 @@ impl RemoteBuildctl {
     }
 
     fn command(&self, script: &str, agent: bool, stdin: Stdio) -> Command {
-        let mut command = Command::new(&self.ssh[0]);
+        let mut command = owned_command(&self.ssh[0]);
         command.args(&self.ssh[1..]).arg(if agent { "-A" } else { "-a" }).args(["runner", script]);
-        command.stdin(stdin).kill_on_drop(true).process_group(0);
-        #[cfg(target_os = "linux")]
-        // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
-        unsafe {
-            command.pre_exec(|| {
-                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-                Ok(())
-            });
-        }
+        command.stdin(stdin);
         command
     }
 }

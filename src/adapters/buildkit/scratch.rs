@@ -22,6 +22,20 @@ pub(super) fn scratch() -> Result<tempfile::TempDir, Fault> {
     )
 }
 
+/// Writes a Dockerfile into a folder, which is made if it does not exist.
+pub(super) fn write_dockerfile(context: &Path, dockerfile: &str) -> Result<(), Fault> {
+    let written = std::fs::create_dir_all(context)
+        .and_then(|()| std::fs::write(context.join("Dockerfile"), dockerfile))
+        .map_err(|error| (context, error));
+    written.map_err(|(path, error)| {
+        full(&error, &std::env::temp_dir()).unwrap_or_else(|| {
+            let message = format!("cannot write {}: {error}", path.display());
+            Fault::new(FaultKind::Infrastructure, "lian::buildkit::scratch", message)
+                .help("see whether that folder is there and writable, or set TMPDIR to another one")
+        })
+    })
+}
+
 /// What there is to say where there is no room for what is written into a scratch folder; none of any other fault.
 pub(super) fn full(error: &std::io::Error, folder: &Path) -> Option<Fault> {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::binaries::is_executable;
+use super::finding::Finding;
 use super::image::{self, ImageSettings};
-use super::probe::{command, head, judge, write};
-use super::scratch::scratch;
+use super::probe::{command, head, judge};
+use super::scratch::{scratch, write_dockerfile};
 use super::solve::{Solver, Unsolved, fault_of, silent};
-use super::verify::Finding;
 use super::{argv, artifacts};
 use crate::domain::model::{BuildEvent, Fault, Tool};
 use crate::domain::ports::VerifyRequest;
@@ -59,7 +59,7 @@ async fn copy(
         let Some(pattern) = pattern(&path) else { continue };
         let _ = writeln!(dockerfile, "COPY --from=img {}", serde_json::json!([pattern, format!("/{at}/")]));
     }
-    write(&context, &dockerfile)?;
+    write_dockerfile(&context, &dockerfile)?;
     let mut args = argv::over_image(&context, &request.platform, &request.image);
     argv::folder_output(&mut args, found);
     match solver.solve(&args, &silent).await {
@@ -92,7 +92,7 @@ async fn run(
     }
     let folder = scratch()?;
     let context = folder.path().join("context");
-    write(&context, &format!("{}RUN --network=none {}\n", head(settings), serde_json::json!(words)))?;
+    write_dockerfile(&context, &format!("{}RUN --network=none {}\n", head(settings), serde_json::json!(words)))?;
     let mut args = argv::over_image(&context, &request.platform, &request.image);
     // A cached step writes no log.
     args.push("--no-cache".to_owned());

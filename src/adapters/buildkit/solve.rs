@@ -11,6 +11,7 @@ use super::progress::Progress;
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Fault, FaultKind};
 use crate::domain::ports::BuildSink;
+use crate::system::process::owned_command;
 
 /// Runs solves on one daemon.
 #[derive(Debug, Clone)]
@@ -30,17 +31,8 @@ pub(super) enum Unsolved {
 impl Solver {
     /// A `buildctl` command that dies with its future, and with this process: nothing may go on building for nobody.
     pub(super) fn command(&self) -> Command {
-        let mut command = Command::new(&self.buildctl);
-        command.arg("--addr").arg(&self.address).kill_on_drop(true).process_group(0);
-        command.env_remove("BUILDKIT_HOST");
-        #[cfg(target_os = "linux")]
-        // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
-        unsafe {
-            command.pre_exec(|| {
-                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-                Ok(())
-            });
-        }
+        let mut command = owned_command(&self.buildctl);
+        command.arg("--addr").arg(&self.address).env_remove("BUILDKIT_HOST");
         command
     }
 

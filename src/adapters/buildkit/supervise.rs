@@ -3,14 +3,14 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::lock;
+use crate::system::lock;
+use crate::system::process::CommandExt as _;
 
 /// The hidden command of the binary that ends in [`supervise`].
 pub const SUPERVISE_COMMAND: &str = "__buildkitd";
@@ -112,16 +112,8 @@ fn unmount_leftovers(folder: &std::path::Path) {
 fn start(orders: &Orders) -> std::io::Result<Child> {
     let mut command = Command::new(&orders.buildkitd);
     command.arg("--config").arg(orders.folder.join("buildkitd.toml")).stdin(Stdio::null());
-    #[cfg(target_os = "linux")]
-    // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
-    unsafe {
-        command.pre_exec(|| {
-            // No daemon outlives its supervisor, however that ends. The signal is bound to this process's only thread.
-            rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
-            Ok(())
-        });
-    }
-    command.spawn()
+    // No daemon outlives its supervisor, however that ends. The signal is bound to this process's only thread.
+    command.end_with_parent(Signal::TERM).spawn()
 }
 
 /// Returns when the daemon has ended by itself, or when nobody has used it for the idle time: then the users' lock is

@@ -3,39 +3,17 @@
 
 use std::time::Duration;
 
+use super::finding::{Finding, fault};
 use super::solve::Solver;
 use super::{artifacts, probe, search};
 use crate::domain::base::Digest;
 use crate::domain::model::{Fault, FaultKind};
-use crate::domain::ports::{BuildSink, VerifyRequest};
+use crate::domain::ports::VerifyRequest;
 
 /// A probe that hangs must not hang a run.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// One thing that is not as promised.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Finding {
-    /// Not on the PATH.
-    MissingTool { name: String },
-    /// There, but of another version, or of none that can be read.
-    Version { name: String, wanted: String, found: Option<String> },
-    /// There, but its probe ends with an error.
-    ProbeFailed { name: String, command: String, code: String, output: String },
-    /// The image has no shell, and the probe needs one.
-    NeedsShell { name: String, command: String },
-    /// The layer's own words cannot be read.
-    BadRequirement { name: String, what: String },
-    /// Not in the image.
-    MissingArtifact { path: String },
-    /// Not a path that can be copied as it is.
-    OddPath { path: String },
-}
-
-pub(super) async fn verify(
-    solver: &Solver,
-    request: &VerifyRequest,
-    _sink: &BuildSink<'_>,
-) -> Result<Option<Digest>, Fault> {
+pub(super) async fn verify(solver: &Solver, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
     let (mut findings, artifacts) = tokio::try_join!(bounded(solver, request), promoted(solver, request))?;
     match artifacts {
         Ok(digest) if findings.is_empty() => Ok(digest),
@@ -82,114 +60,4 @@ async fn promoted(solver: &Solver, request: &VerifyRequest) -> Result<Result<Opt
         return Ok(Ok(None));
     }
     Ok(artifacts::build(solver, request).await?.map(Some))
-}
-
-impl Finding {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::MissingTool { .. } => "lian::verify::missing_tool",
-            Self::Version { .. } => "lian::verify::tool_version",
-            Self::ProbeFailed { .. } | Self::NeedsShell { .. } => "lian::verify::probe_failed",
-            Self::BadRequirement { .. } => "lian::verify::bad_requirement",
-            Self::MissingArtifact { .. } => "lian::verify::missing_artifact",
-            Self::OddPath { .. } => "lian::verify::artifact_path",
-        }
-    }
-
-    fn help(&self) -> &'static str {
-        match self {
-            Self::MissingTool { .. } => {
-                "install it in the Dockerfile, see that its folder is on the image's PATH, or take it out of \
-                 `tools_provided`"
-            }
-            Self::Version { .. } => {
-                "install another version in the Dockerfile, or correct `version` in `tools_provided`"
-            }
-            Self::ProbeFailed { .. } => "run the probe in the Dockerfile to see why it fails, or correct `probe`",
-            Self::NeedsShell { .. } => {
-                "the image has no /bin/sh: write a probe of plain words, such as `tool --version`"
-            }
-            Self::BadRequirement { .. } => "write `version` as in Cargo, e.g. `>=1.80`",
-            Self::MissingArtifact { .. } => "make the Dockerfile leave it there, or correct `artifact_paths`",
-            Self::OddPath { .. } => "write absolute paths without patterns, variables or `..` in `artifact_paths`",
-        }
-    }
-
-    /// Without its subject's name where several are listed together.
-    fn text(&self) -> String {
-        match self {
-            Self::MissingTool { name } => format!("`{name}`"),
-            Self::Version { name, wanted, found: Some(found) } => format!("`{name}` is {found}, not {wanted}"),
-            Self::Version { name, wanted, found: None } => format!("`{name}` tells no version, and {wanted} is wanted"),
-            Self::ProbeFailed { name, command, code, .. } if command.starts_with(&format!("'{name}' ")) => {
-                format!("`{name}{}` ends with exit code {code}", &command[name.len() + 2..])
-            }
-            Self::ProbeFailed { command, code, .. } => format!("`{command}` ends with exit code {code}"),
-            Self::NeedsShell { name, command } => format!("`{command}` cannot probe `{name}` without a shell"),
-            Self::BadRequirement { name, what } => format!("`{name}`: {what}"),
-            Self::MissingArtifact { path } | Self::OddPath { path } => format!("`{path}`"),
-        }
-    }
-}
-
-/// All findings in one fault: those of a kind together, the most telling kind first.
-fn fault(findings: &[Finding]) -> Fault {
-    let first = &findings[0];
-    let mut parts: Vec<String> = Vec::new();
-    let mut codes: Vec<&str> = Vec::new();
-    for finding in findings {
-        if codes.contains(&finding.code()) {
-            continue;
-        }
-        codes.push(finding.code());
-        let alike: Vec<String> =
-            findings.iter().filter(|other| other.code() == finding.code()).map(Finding::text).collect();
-        let (lead, glue) = match finding {
-            Finding::MissingTool { .. } => ("the image lacks ", ", "),
-            Finding::MissingArtifact { .. } if alike.len() == 1 => ("the artifact path is not in the image: ", ", "),
-            Finding::MissingArtifact { .. } => ("artifact paths are not in the image: ", ", "),
-            Finding::OddPath { .. } => ("not a plain absolute path: ", ", "),
-            _ => ("", "; "),
-        };
-        parts.push(format!("{lead}{}", alike.join(glue)));
-    }
-    let mut fault = Fault::new(FaultKind::Verification, first.code(), parts.join("; ")).help(first.help());
-    fault.log_tail = findings.iter().find_map(probe_output).unwrap_or_default();
-    fault
-}
-
-/// What a failed probe said, its last lines.
-fn probe_output(finding: &Finding) -> Option<Vec<String>> {
-    let Finding::ProbeFailed { output, .. } = finding else { return None };
-    let lines: Vec<_> = output.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
-    Some(lines[lines.len().saturating_sub(12)..].to_vec())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_fault_names_all_that_is_missing() {
-        let fault = fault(&[
-            Finding::MissingTool { name: "cargo".into() },
-            Finding::Version { name: "sccache".into(), wanted: ">=0.8".into(), found: Some("0.7.1".into()) },
-            Finding::MissingTool { name: "rustc".into() },
-            Finding::MissingArtifact { path: "/usr/bin/app".into() },
-            Finding::ProbeFailed {
-                name: "nu".into(),
-                command: "'nu' --version".into(),
-                code: "1".into(),
-                output: "broken\n".into(),
-            },
-        ]);
-        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Verification, "lian::verify::missing_tool"));
-        assert_eq!(
-            fault.message,
-            "the image lacks `cargo`, `rustc`; `sccache` is 0.7.1, not >=0.8; the artifact path is not in the image: \
-             `/usr/bin/app`; `nu --version` ends with exit code 1"
-        );
-        assert_eq!(fault.log_tail, ["broken"]);
-        assert!(fault.help.is_some());
-    }
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, Read as _, Write as _};
 use std::process::ExitCode;
 use std::thread;
 
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::interpreter::Interpreter;
@@ -46,7 +46,7 @@ pub fn child_main(schemas: &Schemas) -> ExitCode {
 
 /// Limits that hold for the whole process. None of them may fail for want of rights: all only lower what is allowed.
 fn bind(request: &Request) {
-    let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+    crate::system::process::end_with_own_parent();
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let bytes = Some(request.memory_bytes);
     let _ = setrlimit(Resource::As, Rlimit { current: bytes, maximum: bytes });

@@ -22,7 +22,7 @@ pub struct LoadRequest {
     pub settings: Vec<(String, String)>,
     /// Folders outside the project from which files may be imported.
     pub allow_imports: Vec<PathBuf>,
-    /// The project's root: see [`project_root`](super::project_root).
+    /// The project's root.
     pub project_root: PathBuf,
 }
 
@@ -134,7 +134,7 @@ impl Evaluator {
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
         let actual_folder = actual.parent().unwrap_or(Path::new("/"));
         let shown = locate::shown(&folder, actual_folder);
-        let scope = locate::scope(&super::project_root(actual_folder), allow_imports);
+        let scope = locate::scope(&crate::system::catalog_root(actual_folder), allow_imports);
         let item = Item { index: 0, contract: Contract::Workflow, file: Some(actual.clone()), folder: String::new() };
         let gathered = self.evaluate(vec![item], Vec::new(), scope, shown)?;
         let workflow = gathered.workflow.map(|workflow| resolved(workflow, &folder));

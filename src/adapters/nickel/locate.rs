@@ -9,15 +9,6 @@ use super::protocol::Shown;
 use crate::domain::base::{LayerName, SourceLocation, Span};
 use crate::domain::model::Diagnostic;
 
-/// The root of the project that a catalog (or a workflow's file) belongs to: its nearest ancestor, itself included, that
-/// holds a `.git`, else its parent. Absolute, without links.
-pub fn project_root(catalog: &Path) -> PathBuf {
-    let actual =
-        fs::canonicalize(catalog).or_else(|_| std::path::absolute(catalog)).unwrap_or_else(|_| catalog.to_owned());
-    let with_git = actual.ancestors().find(|folder| folder.join(".git").exists());
-    with_git.or_else(|| actual.parent()).unwrap_or(&actual).to_owned()
-}
-
 /// A folder of a catalog that declares a layer.
 pub(super) struct Found {
     /// The folder's name.

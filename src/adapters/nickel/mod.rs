@@ -30,6 +30,5 @@ pub use child::{child_main, is_child};
 pub use embedded::embedded;
 pub use error::NickelError;
 pub use evaluator::{Evaluator, LoadRequest, Loaded, LoadedSpecs, LoadedWorkflow, resolve_path};
-pub use locate::project_root;
 pub use pool::Limits;
 pub use schemas::{ProviderContract, ProviderSchema, Schemas};

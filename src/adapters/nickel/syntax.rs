@@ -31,15 +31,6 @@ pub(super) enum Wanted {
     Package { name: String, span: Option<RawSpan> },
 }
 
-/// Whether `text` is Nickel for a plain value.
-pub(super) fn is_plain_value(text: &str) -> bool {
-    let mut hub = CacheHub::new();
-    let file = hub.sources.add_string(SourcePath::Generated("setting".to_owned()), text.to_owned());
-    let alloc = AstAlloc::new();
-    let result = hub.sources.parse_nickel(&alloc, file);
-    result.is_ok_and(|ast| is_literal(&ast))
-}
-
 /// Reads the outline of the record that a file ends in.
 pub(super) fn outline(ast: &Ast<'_>) -> Outline {
     let mut outline = Outline::default();
@@ -109,8 +100,16 @@ pub(super) fn name_in(text: &str) -> Option<String> {
     })
 }
 
-/// Whether this is a value that needs no evaluating: what `--set` takes as Nickel.
-pub(super) fn is_literal(ast: &Ast<'_>) -> bool {
+/// Whether the text is a Nickel value that needs no evaluation: `--set` takes such a value as Nickel, and other text as text.
+pub(super) fn is_plain_value(text: &str) -> bool {
+    let mut hub = CacheHub::new();
+    let file = hub.sources.add_string(SourcePath::Generated("setting".to_owned()), text.to_owned());
+    let alloc = AstAlloc::new();
+    let result = hub.sources.parse_nickel(&alloc, file);
+    result.is_ok_and(|ast| is_literal(&ast))
+}
+
+fn is_literal(ast: &Ast<'_>) -> bool {
     match &ast.node {
         Node::Null | Node::Bool(_) | Node::Number(_) | Node::String(_) => true,
         Node::EnumVariant { arg, .. } => arg.is_none_or(is_literal),

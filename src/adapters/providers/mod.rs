@@ -4,7 +4,6 @@
 //! Nothing else knows it.
 
 mod address;
-mod clock;
 mod descriptor;
 mod docker;
 pub mod hcloud;

@@ -1,12 +1,11 @@
 //! Files of a layout: errors with their paths, locks, and writing by rename. Not responsible for: knowing what is in them.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
-
 use crate::domain::ports::ImageStoreError;
+use crate::system::lock;
 
 /// An error of the file system, with what was tried.
 pub(super) fn failed(what: &str, path: &Path, source: io::Error) -> ImageStoreError {
@@ -23,36 +22,20 @@ pub(super) fn failed(what: &str, path: &Path, source: io::Error) -> ImageStoreEr
 
 /// Opens (and makes) a lock file.
 pub(super) fn open_lock(path: &Path) -> Result<File, ImageStoreError> {
-    OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .read(true)
-        .write(true)
-        .open(path)
-        .map_err(|error| failed("cannot open the lock", path, error))
+    lock::open(path).map_err(|error| failed("cannot open the lock", path, error))
 }
 
 /// Waits for the lock. It is given back when the file is dropped, and by the kernel if the process dies.
 pub(super) fn lock(path: &Path) -> Result<File, ImageStoreError> {
     let file = open_lock(path)?;
-    loop {
-        match flock(&file, FlockOperation::LockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(failed("cannot lock", path, error.into())),
-        }
-    }
+    lock::exclusive(&file).map_err(|error| failed("cannot lock", path, error))?;
+    Ok(file)
 }
 
 /// Takes the lock, shared or for itself, if nobody is in the way.
 pub(super) fn try_lock(file: &File, path: &Path, shared: bool) -> Result<bool, ImageStoreError> {
-    let operation =
-        if shared { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
-    match flock(file, operation) {
-        Ok(()) => Ok(true),
-        Err(rustix::io::Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => Err(failed("cannot lock", path, error.into())),
-    }
+    let tried = if shared { lock::try_shared(file) } else { lock::try_exclusive(file) };
+    tried.map_err(|error| failed("cannot lock", path, error))
 }
 
 /// Writes a whole file or nothing: a temporary one beside it, made durable, then renamed.

@@ -16,6 +16,7 @@ use crate::domain::model::{ImageRecord, LayerKey};
 use crate::domain::ports::{
     Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, Staged, StagingFolder,
 };
+use crate::system::now;
 
 /// An OCI image layout in a folder.
 #[derive(Debug)]
@@ -254,11 +255,6 @@ impl ImageStore for OciLayout {
     fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
         promote::promote(self, staged, now())
     }
-}
-
-fn now() -> Timestamp {
-    let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Timestamp(u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

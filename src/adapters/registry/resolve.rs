@@ -9,6 +9,7 @@ use oci_client::errors::OciDistributionError;
 use super::credentials;
 use crate::domain::base::Digest;
 use crate::domain::model::ImageRef;
+use crate::system::error_chain::innermost;
 
 /// A registry gets so long to answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -67,7 +68,7 @@ pub async fn resolve(image: &ImageRef) -> Result<Digest, ResolveError> {
         read_timeout: Some(LIMIT),
         ..ClientConfig::default()
     };
-    let client = Client::try_from(config).map_err(|error| unreachable(chain(&error)))?;
+    let client = Client::try_from(config).map_err(|error| unreachable(innermost(&error)))?;
     let tag = image.tag.clone().unwrap_or_else(|| "latest".to_owned());
     let reference = Reference::with_tag(image.registry.clone(), image.repository.clone(), tag);
     let registry = image.registry.clone();
@@ -77,8 +78,8 @@ pub async fn resolve(image: &ImageRef) -> Result<Digest, ResolveError> {
     let asked = tokio::time::timeout(LIMIT, client.fetch_manifest_digest(&reference, &login)).await;
     let digest = match asked {
         Err(_) => return Err(unreachable(format!("no answer within {} s", LIMIT.as_secs()))),
-        Ok(Err(error @ OciDistributionError::RequestError(_))) => return Err(unreachable(chain(&error))),
-        Ok(Err(error)) => return Err(refused(chain(&error))),
+        Ok(Err(error @ OciDistributionError::RequestError(_))) => return Err(unreachable(innermost(&error))),
+        Ok(Err(error)) => return Err(refused(innermost(&error))),
         Ok(Ok(digest)) => digest,
     };
     digest.parse().map_err(|error: crate::domain::base::DigestError| refused(error.to_string()))
@@ -88,15 +89,6 @@ pub async fn resolve(image: &ImageRef) -> Result<Digest, ResolveError> {
 pub(super) fn is_local(registry: &str) -> bool {
     let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
     host == "localhost" || host == "[::1]" || host.starts_with("127.")
-}
-
-/// The innermost cause: the outer ones only repeat the address.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }
 
 #[cfg(test)]

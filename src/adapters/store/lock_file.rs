@@ -35,8 +35,7 @@ pub fn change_lock(path: &Path, change: impl FnOnce(&mut Lock)) -> Result<(), St
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // The folder itself is locked: the file is replaced by each write.
     let guard = std::fs::File::open(folder).map_err(StoreError::io("open", folder))?;
-    rustix::fs::flock(&guard, rustix::fs::FlockOperation::LockExclusive)
-        .map_err(|error| StoreError::io("lock", folder)(error.into()))?;
+    crate::system::lock::exclusive(&guard).map_err(StoreError::io("lock", folder))?;
     let mut lock = read_lock(path)?.unwrap_or_default();
     change(&mut lock);
     write_lock(path, &lock)

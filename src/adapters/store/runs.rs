@@ -3,10 +3,8 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::{Connection, Row, params};
-use rustix::fs::FlockOperation;
 
 use super::database;
 use super::error::StoreError;
@@ -14,6 +12,7 @@ use super::logs;
 use super::session::{RunRecorder, State, millis, state_word};
 use crate::domain::base::{Digest, LayerName, RunId, Timestamp};
 use crate::domain::model::{RunRecord, RunState};
+use crate::system::{lock, since_epoch};
 
 /// Runs that are kept.
 const KEEP_RUNS: usize = 50;
@@ -24,7 +23,7 @@ const KEEP_BUILDS: i64 = 50;
 /// Builds of a layer that an estimate looks at.
 const ESTIMATE_FROM: usize = 5;
 
-/// A project's memory, below its `.lian` folder.
+/// A project's memory, in the folder of its state.
 pub struct Store {
     pub(super) folder: PathBuf,
     pub(super) path: PathBuf,
@@ -33,22 +32,20 @@ pub struct Store {
 
 impl Store {
     /// Opens the memory of a project, making it where there is none.
-    pub fn open(project_root: &Path) -> Result<Self, StoreError> {
-        let folder = project_root.join(".lian");
-        let (connection, path) = database::open(&folder)?;
-        Ok(Self { folder, path, connection })
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let (connection, path) = database::open(folder)?;
+        Ok(Self { folder: folder.to_owned(), path, connection })
     }
 
     /// Whether a project has a memory.
-    pub fn is_there(project_root: &Path) -> bool {
-        database::is_there(&project_root.join(".lian"))
+    pub fn is_there(folder: &Path) -> bool {
+        database::is_there(folder)
     }
 
     /// Opens the memory of a project that has one, to read it: makes and changes nothing.
-    pub fn open_existing(project_root: &Path) -> Result<Option<Self>, StoreError> {
-        let folder = project_root.join(".lian");
-        let opened = database::open_existing(&folder)?;
-        Ok(opened.map(|(connection, path)| Self { folder, path, connection }))
+    pub fn open_existing(folder: &Path) -> Result<Option<Self>, StoreError> {
+        let opened = database::open_existing(folder)?;
+        Ok(opened.map(|(connection, path)| Self { folder: folder.to_owned(), path, connection }))
     }
 
     /// Begins a run: from now on it is listed, and alive as long as the session is.
@@ -64,8 +61,8 @@ impl Store {
                 Err(error) => return Err(StoreError::io("write", &path)(error)),
             }
         };
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|error| StoreError::io("lock", &lock_path)(error.into()))?;
+        // A moment's wait at most: whoever asks whether this run lives takes a share only to give it back.
+        lock::exclusive(&lock).map_err(StoreError::io("lock", &lock_path))?;
         let (connection, database) = database::open(&self.folder)?;
         let sql = "insert into runs (id, started, state, command) values (?1, ?2, 'running', ?3)";
         connection.execute(sql, params![id.as_str(), millis(at), command]).map_err(self.fault())?;
@@ -198,7 +195,7 @@ impl Store {
     pub(super) fn is_alive(&self, id: &RunId) -> bool {
         let Ok(file) = File::open(self.lock_file(id)) else { return false };
         // The lock is only tried: whoever holds it is alive.
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
+        !lock::try_shared(&file).unwrap_or(false)
     }
 
     fn lock_file(&self, id: &RunId) -> PathBuf {
@@ -235,7 +232,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
 
 /// Eight hex digits that no other run of this project is likely to have: the time, the process and the folder decide.
 fn fresh_id(folder: &Path) -> RunId {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_nanos();
+    let nanos = since_epoch().as_nanos();
     let seed = format!("{nanos} {} {}", std::process::id(), folder.display());
     RunId::new(&Digest::of(seed).hex()[..8])
 }
@@ -247,6 +244,8 @@ fn folder_bytes(folder: &Path) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
     use crate::adapters::store::Tally;
     use crate::domain::ports::{BuildRecord, Journal as _, JournalKind};
@@ -329,7 +328,7 @@ mod tests {
         let (dir, store) = store();
         for at in 0..u64::try_from(KEEP_RUNS).expect("small") + 5 {
             let session = store.begin("apply", Timestamp(at)).expect("a run");
-            let folder = dir.path().join(".lian/logs").join(session.id().as_str());
+            let folder = dir.path().join("logs").join(session.id().as_str());
             std::fs::create_dir_all(&folder).expect("writable");
             std::fs::write(folder.join("app.log"), "text").expect("writable");
             session.end(Timestamp(at), Tally { state: RunState::Success, counts: [1, 0, 0, 0] }).expect("ended");
@@ -341,9 +340,7 @@ mod tests {
     #[test]
     fn a_damaged_history_says_what_to_do() {
         let dir = tempfile::tempdir().expect("a folder");
-        std::fs::create_dir(dir.path().join(".lian")).expect("writable");
-        std::fs::write(dir.path().join(".lian/lian.db"), "no database at all, but long enough to be read")
-            .expect("writable");
+        std::fs::write(dir.path().join("lian.db"), "no database at all, but long enough to be read").expect("writable");
         let error = Store::open(dir.path()).map(|_| ()).expect_err("it was opened");
         assert!(matches!(error, StoreError::Corrupt { .. }), "{error:?}");
         assert!(miette::Diagnostic::help(&error).expect("help").to_string().contains("keep it"));

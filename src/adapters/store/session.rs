@@ -12,6 +12,7 @@ use super::logs::LayerLog;
 use crate::domain::base::{LayerName, LeaseId, RunId, Timestamp};
 use crate::domain::model::{BuildEvent, Measured, RunState};
 use crate::domain::ports::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
+use crate::system::lock;
 
 /// A run that is going on. Its lock file is held as long as this lives: a run counts as dead only when the lock is free.
 pub struct RunRecorder {
@@ -63,7 +64,7 @@ impl RunRecorder {
         state.connection.execute(sql, values).map_err(StoreError::database(&self.database))?;
         // The name goes first: whoever opens it afterwards finds a free lock or none.
         let _ = std::fs::remove_file(&self.lock_path);
-        let _ = rustix::fs::flock(&self.lock, rustix::fs::FlockOperation::Unlock);
+        let _ = lock::unlock(&self.lock);
         Ok(())
     }
 

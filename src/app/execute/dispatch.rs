@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
@@ -17,6 +16,7 @@ use crate::domain::ports::{
     AcquireRequest, BuildRecord, Built, Claim, ComputeProvider, ContextReader, ImageSource, ImageStore, Journal,
     JournalError, JournalKind, Lease, LeaseMark, Observer, Runner, RunnerConnector, Staged, StagedAt,
 };
+use crate::system::now;
 
 /// What a run is carried out with.
 #[derive(Clone)]
@@ -446,10 +446,4 @@ impl<'a> Dispatcher<'a> {
         }
         self.send(Input::Recorded { layer });
     }
-}
-
-/// The one place where a run's clock is looked at.
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

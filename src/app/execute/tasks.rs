@@ -16,6 +16,7 @@ use crate::domain::ports::{
     AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore,
     ImageStoreError, Lease, Runner, RunnerConnector, Staged, StagingFolder, VerifyRequest,
 };
+use crate::system::error_chain::with_causes;
 
 /// What a task hands to the dispatcher.
 pub enum Message {
@@ -129,8 +130,8 @@ impl TaskContext {
             async { blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile)).await };
         let (built, after, measured) = measured(&**runner, &sink, builder.build(&request, &sink), look).await;
         let built = built?;
-        let after =
-            after?.map_err(|error| Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", chain(&error)))?;
+        let after = after?
+            .map_err(|error| Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", with_causes(&error)))?;
         match moved(&job.listing, &after) {
             Some(fault) => Err(fault),
             None => Ok(Done::Built(staged, built, measured, claim)),
@@ -173,7 +174,7 @@ impl TaskContext {
         image: ImageSource,
         platform: String,
     ) -> Message {
-        match self.verified(&layer, &job, &runner, image, platform).await {
+        match self.verified(&job, &runner, image, platform).await {
             Ok(artifacts) => Message::Verified { layer, artifacts },
             Err(fault) => Message::Input(Input::Faulted { layer, fault }),
         }
@@ -181,7 +182,6 @@ impl TaskContext {
 
     async fn verified(
         &self,
-        layer: &LayerName,
         job: &Job,
         runner: &Arc<dyn Runner>,
         image: ImageSource,
@@ -204,7 +204,7 @@ impl TaskContext {
             labels: BTreeMap::from([(crate::domain::model::KEY_LABEL.to_owned(), job.key.to_string())]),
             configs,
         };
-        let artifacts = runner.builder().verify(&request, &self.sink(layer, &Mask::default())).await?;
+        let artifacts = runner.builder().verify(&request).await?;
         Ok(artifacts.map(|digest| (staged, digest)))
     }
 
@@ -277,21 +277,9 @@ pub fn bug(message: &str) -> Fault {
         .help("this is a bug in lian-build; please report it with the output of `lian-build logs`")
 }
 
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 /// The image store's failure as a step's: the disk's matter, and the same the next time.
 pub fn store_fault(what: &str, error: &ImageStoreError) -> Fault {
-    let fault = Fault::new(FaultKind::Unavailable, &format!("lian::registries::{what}"), chain(error));
+    let fault = Fault::new(FaultKind::Unavailable, &format!("lian::registries::{what}"), with_causes(error));
     match miette::Diagnostic::help(error) {
         Some(help) => fault.help(help.to_string()),
         None => fault,

@@ -122,7 +122,7 @@ impl Builder for Shared {
         Ok(Built { digest: Digest::of("image"), steps: 1, cached: 0, platform: request.platform.clone() })
     }
 
-    async fn verify(&self, _request: &VerifyRequest, _sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
+    async fn verify(&self, _request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
         Ok(None)
     }
 }

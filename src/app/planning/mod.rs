@@ -7,3 +7,4 @@ pub mod platforms;
 pub mod prepare;
 pub mod specs;
 pub mod survey;
+pub mod target_platforms;

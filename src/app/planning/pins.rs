@@ -30,7 +30,7 @@ impl Pins {
 }
 
 /// Finds every image's digest; asks a registry only for those that neither a substitute nor the lock knows.
-pub fn find(settings: &Config, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
+pub fn find(settings: &Config, platform: &str, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
     let lock = store::read_lock(&settings.lock)?.unwrap_or_default();
     let mut pins = Pins::default();
     let mut unknown = Vec::new();
@@ -38,7 +38,7 @@ pub fn find(settings: &Config, images: &BTreeSet<ImageRef>) -> Result<Pins, Erro
         let name = image.normalised();
         let full = image.to_string();
         if let Some(substitute) = settings.base_images.get(&name) {
-            let source = substitute.source(&settings.platform).map_err(Error::configuration)?;
+            let source = substitute.source(platform).map_err(Error::configuration)?;
             pins.sources.insert(full, source);
         } else if let Some(digest) = &image.digest {
             let digest = digest.parse().map_err(|error| {

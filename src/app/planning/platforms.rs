@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::specs;
+use super::survey::{Declarations, Survey};
+use super::target_platforms::TargetPlatforms;
 use crate::app::Error;
 use crate::app::config::Config;
-use crate::app::planning::survey::Survey;
 use crate::app::runners::provider_context::ProviderContext;
 use crate::domain::base::LayerName;
 use crate::domain::model::{BuildSpec, Declared};
@@ -31,45 +32,51 @@ struct Disagreement {
     other: String,
 }
 
-/// Takes the survey, and takes it once more where a runner type decides a platform: that is part of what a Dockerfile means.
+/// Reads what is declared for the provider's first platform. Where a runner type decides another one, the Dockerfiles are
+/// read again: the platform is part of what they mean.
 pub fn survey(
-    settings: &mut Config,
+    config: &Config,
     provider_context: &ProviderContext,
-    take: impl Fn(&Config) -> Result<Survey, Error>,
+    declarations: Declarations,
 ) -> Result<Survey, Error> {
-    settings.platform = provider_context.platform();
-    let survey = take(settings)?;
-    settings.platforms = decided(settings, provider_context, &survey)?;
-    let Some(first) = settings.platforms.values().next().cloned() else { return Ok(survey) };
-    let of = |declared: &Declared| settings.platforms.get(&declared.layer.name);
-    if survey.catalog.layers.iter().all(|declared| of(declared) == Some(&first)) {
-        // Then it is that of external images, too.
-        (settings.platform, settings.platforms) = (first, BTreeMap::new());
+    let default = provider_context.platform();
+    let mixed = provider_context.offers.iter().any(|offer| offer.platform != default);
+    if !mixed {
+        return Ok(Survey::read(declarations, config, TargetPlatforms::all(default)));
     }
-    take(settings)
+    let survey = Survey::read(declarations.clone(), config, TargetPlatforms::all(default));
+    let decided = decided(config, provider_context, &survey)?;
+    let Some(first) = decided.values().next().cloned() else { return Ok(survey) };
+    let of_first = |declared: &Declared| decided.get(&declared.layer.name) == Some(&first);
+    let platforms = match survey.catalog.layers.iter().all(of_first) {
+        // Then it is that of external images, too.
+        true => TargetPlatforms::all(first),
+        false => TargetPlatforms { decided, ..survey.platforms },
+    };
+    Ok(Survey::read(declarations, config, platforms))
 }
 
 /// The platforms of layers that are built for another one than the first offer's.
 fn decided(
-    settings: &Config,
+    config: &Config,
     provider_context: &ProviderContext,
     survey: &Survey,
 ) -> Result<BTreeMap<LayerName, String>, Error> {
     let mut decided: BTreeMap<LayerName, String> = BTreeMap::new();
-    let mixed = provider_context.offers.iter().any(|offer| offer.platform != settings.platform);
-    let Some(graph) = survey.graph.as_ref().filter(|_| mixed) else { return Ok(decided) };
-    let targets: Vec<LayerName> = settings.targets.iter().map(|name| LayerName::new(name.clone())).collect();
+    let default = &survey.platforms.default;
+    let Some(graph) = &survey.graph else { return Ok(decided) };
+    let targets: Vec<LayerName> = config.targets.iter().map(|name| LayerName::new(name.clone())).collect();
     let graph = &match targets.as_slice() {
         [] => graph.clone(),
         targets => graph.with_targets(targets).map_err(Error::configuration)?,
     };
     let by_name: BTreeMap<&LayerName, &Declared> =
         survey.catalog.layers.iter().map(|declared| (&declared.layer.name, declared)).collect();
-    let specs = specs::read(settings, graph.layers().map(|layer| by_name[layer]))?;
+    let specs = specs::read(config, graph.layers().map(|layer| by_name[layer]))?;
     for layer in graph.layers().filter(|layer| by_name[*layer].layer.platforms.is_empty()) {
         let own = specs.get(layer).map(|spec| named(spec, by_name[layer], provider_context)).transpose()?.flatten();
         let of_parent = |parent: &LayerName| match by_name[parent].layer.platforms.as_slice() {
-            [] => Some(decided.get(parent).unwrap_or(&settings.platform).clone()),
+            [] => Some(decided.get(parent).unwrap_or(default).clone()),
             // What is built for several has its own way of being the right one.
             [one] => Some(one.clone()),
             _ => None,
@@ -85,7 +92,7 @@ fn decided(
         }
         let inherited = || parents.into_iter().next().map(|(_, platform)| platform);
         let platform = own.map(|(_, platform)| platform).or_else(inherited);
-        if let Some(platform) = platform.filter(|platform| *platform != settings.platform) {
+        if let Some(platform) = platform.filter(|platform| platform != default) {
             decided.insert(layer.clone(), platform);
         }
     }

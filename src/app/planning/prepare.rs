@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::pins::{self, Pins};
-use super::survey::{self, Survey};
+use super::survey::Survey;
 use crate::adapters::context::Reader;
 use crate::adapters::store::Store;
 use crate::app::config::Config;
@@ -67,7 +67,7 @@ pub fn prepare(
         externals.extend(graph.externals(layer));
         externals.extend(frontend(inputs[layer].declared)?);
     }
-    let pins = pins::find(settings, &externals)?;
+    let pins = pins::find(settings, &survey.platforms.default, &externals)?;
     let specs = specs::read(settings, chosen.iter().map(|layer| inputs[layer].declared))?;
     let mut keys: BTreeMap<LayerName, LayerKey> = BTreeMap::new();
     let mut candidates = Vec::with_capacity(chosen.len());
@@ -173,7 +173,7 @@ fn read_contexts<'a>(
                 let Some(layer) = chosen.get(index) else { return done };
                 let declared = by_name[layer];
                 let (context, dockerfile) = (declared.context_dir(), declared.dockerfile_path());
-                done.push((index, reader.list(&settings.project_root, &context, &dockerfile)));
+                done.push((index, reader.list(settings.project.root(), &context, &dockerfile)));
             }
         };
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
@@ -226,7 +226,7 @@ fn job(
     let frontend_pin = frontend(declared)?.and_then(|image| Some((pins.digest(&image)?.clone(), image)));
     let (catalog, facts) = (&survey.catalog.settings, input.facts);
     let build_args = graph::effective_build_args(catalog, &settings.build_args, layer, &facts.declared_args);
-    let platform = survey::platform(settings, declared);
+    let platform = survey.platforms.of(declared);
     let parts: KeyParts = graph::key_parts(
         declared,
         &graph::KeyInputs {

@@ -1,4 +1,4 @@
-//! What projects' `.build-spec.ncl` files ask of runners. Not responsible for: choosing among offers (see `rent`).
+//! What projects' `.build-spec.ncl` files ask of runners. Not responsible for: choosing among offers (see `sizing`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ const FILE: &str = ".build-spec.ncl";
 
 /// The specifications of these layers' contexts, where they have one.
 pub fn read<'a>(
-    settings: &Config,
+    config: &Config,
     layers: impl Iterator<Item = &'a Declared>,
 ) -> Result<BTreeMap<LayerName, BuildSpec>, Error> {
     let chosen: Vec<&Declared> = layers.collect();
@@ -22,12 +22,12 @@ pub fn read<'a>(
         file.is_file().then(|| (declared.layer.name.clone(), file))
     });
     let (names, files): (Vec<LayerName>, Vec<PathBuf>) = with_file.unzip();
-    let said = &settings.spec;
+    let said = &config.spec;
     if files.is_empty() {
         let all = chosen.iter().filter(|_| *said != BuildSpec::default());
         return Ok(all.map(|declared| (declared.layer.name.clone(), said.clone())).collect());
     }
-    let loaded = evaluator().build_specs(&files, &settings.project_root)?;
+    let loaded = evaluator().build_specs(&files, config.project.root())?;
     if loaded.diagnostics.iter().any(Diagnostic::is_error) {
         return Err(Error::files(loaded.diagnostics, loaded.sources));
     }

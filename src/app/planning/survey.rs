@@ -2,17 +2,54 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::target_platforms::TargetPlatforms;
 use crate::adapters::context;
-use crate::adapters::nickel::LoadRequest;
+use crate::adapters::nickel::{LoadRequest, Loaded};
 use crate::app::Error;
 use crate::app::config::{Config, evaluator};
-use crate::domain::base::{Digest, LayerName};
+use crate::domain::base::LayerName;
 use crate::domain::dockerfile;
 use crate::domain::graph::{self, LayerGraph};
 use crate::domain::model::{
-    Base, Catalog, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, Secret,
-    Sources, UseKind,
+    Base, Catalog, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, Secret, Sources,
+    UseKind,
 };
+use crate::system::host_platform;
+
+/// What a catalog's files declare, before any Dockerfile is read.
+#[derive(Clone)]
+pub struct Declarations {
+    catalog: Catalog,
+    diagnostics: Vec<Diagnostic>,
+    sources: Sources,
+    /// Layers that did not evaluate.
+    broken: BTreeSet<LayerName>,
+    /// The catalog's own settings did not evaluate.
+    unsettled: bool,
+    /// Nobody declares what the Dockerfiles use: they say it themselves.
+    inferred: bool,
+}
+
+impl Declarations {
+    /// Evaluates the whole catalog. Needs neither lock, network nor daemon.
+    pub fn evaluate(config: &Config) -> Result<Self, Error> {
+        let loaded = evaluator().load(&LoadRequest {
+            root: config.catalog.clone(),
+            settings: config.set.clone(),
+            allow_imports: config.allow_imports.clone(),
+            project_root: config.project.root().to_owned(),
+        })?;
+        let broken = loaded.broken.into_iter().collect();
+        let Loaded { catalog, diagnostics, sources, unsettled, .. } = loaded;
+        Ok(Self { catalog, diagnostics, sources, broken, unsettled, inferred: false })
+    }
+
+    /// A Dockerfile that no catalog declares: what it stands on and what it mounts is what it says itself.
+    pub fn of_one(catalog: Catalog) -> Self {
+        let (diagnostics, sources, broken) = (Vec::new(), Sources::default(), BTreeSet::new());
+        Self { catalog, diagnostics, sources, broken, unsettled: false, inferred: true }
+    }
+}
 
 /// A catalog as far as it could be read, with everything that is wrong with it.
 pub struct Survey {
@@ -26,51 +63,39 @@ pub struct Survey {
     pub sources: Sources,
     /// Each layer's Dockerfile as read.
     pub dockerfiles: BTreeMap<LayerName, DockerfileRead>,
-    /// The digest of each Dockerfile's text.
-    pub texts: BTreeMap<LayerName, Digest>,
+    /// What the Dockerfiles were read for.
+    pub platforms: TargetPlatforms,
     /// How many layers did not evaluate.
     broken: usize,
 }
 
 impl Survey {
-    /// Reads the whole catalog. Needs neither lock, network nor daemon.
-    pub fn take(settings: &Config) -> Result<Self, Error> {
-        let loaded = evaluator().load(&LoadRequest {
-            root: settings.catalog.clone(),
-            settings: settings.set.clone(),
-            allow_imports: settings.allow_imports.clone(),
-            project_root: settings.project_root.clone(),
-        })?;
-        let mut survey = Self { sources: loaded.sources, ..Self::empty(loaded.catalog) };
-        survey.diagnostics = loaded.diagnostics;
-        survey.broken = loaded.broken.len();
-        survey.read_dockerfiles(settings, loaded.unsettled);
-        let broken: BTreeSet<LayerName> = loaded.broken.into_iter().collect();
-        let (graph, faults) = graph::build(&survey.catalog, &survey.dockerfiles, &broken);
-        survey.diagnostics.extend(faults);
-        let sound = !survey.diagnostics.iter().any(Diagnostic::is_error);
-        survey.graph = graph.filter(|_| sound);
-        Ok(survey)
+    /// Evaluates the whole catalog and reads it for this machine.
+    pub fn of_catalog(config: &Config) -> Result<Self, Error> {
+        Ok(Self::read(Declarations::evaluate(config)?, config, TargetPlatforms::all(host_platform())))
     }
 
-    fn empty(catalog: Catalog) -> Self {
-        Self {
-            catalog,
-            graph: None,
-            diagnostics: Vec::new(),
-            sources: Sources::default(),
-            dockerfiles: BTreeMap::new(),
-            texts: BTreeMap::new(),
-            broken: 0,
+    /// Reads the Dockerfiles of what is declared, for these platforms, and draws the graph.
+    pub fn read(declarations: Declarations, config: &Config, platforms: TargetPlatforms) -> Self {
+        let Declarations { catalog, diagnostics, sources, broken, unsettled, inferred } = declarations;
+        let (graph, dockerfiles) = (None, BTreeMap::new());
+        let mut survey = Self { catalog, graph, diagnostics, sources, dockerfiles, platforms, broken: broken.len() };
+        survey.read_dockerfiles(config, unsettled);
+        if inferred {
+            survey.infer();
         }
+        let (graph, faults) = graph::build(&survey.catalog, &survey.dockerfiles, &broken);
+        // Where nobody declares anything, nothing disagrees with the Dockerfile, as long as there is a graph without it.
+        let agrees = |fault: &Diagnostic| inferred && graph.is_some() && fault.code == graph::MISMATCH;
+        survey.diagnostics.extend(faults.into_iter().filter(|fault| !agrees(fault)));
+        survey.graph = graph.filter(|_| !survey.diagnostics.iter().any(Diagnostic::is_error));
+        survey
     }
 
-    /// One Dockerfile that no catalog declares: what it stands on and what it mounts is what it says itself.
-    pub fn of_one(settings: &Config, mut catalog: Catalog) -> Self {
-        let mut survey = Self::empty(catalog.clone());
-        survey.read_dockerfiles(settings, false);
-        for declared in &mut catalog.layers {
-            let Some(Ok(facts)) = survey.dockerfiles.get(&declared.layer.name).map(|read| &read.facts) else {
+    /// Declares what the Dockerfiles use.
+    fn infer(&mut self) {
+        for declared in &mut self.catalog.layers {
+            let Some(Ok(facts)) = self.dockerfiles.get(&declared.layer.name).map(|read| &read.facts) else {
                 continue;
             };
             let layer = &mut declared.layer;
@@ -85,13 +110,6 @@ impl Survey {
                 }
             }
         }
-        survey.catalog = catalog;
-        let (graph, faults) = graph::build(&survey.catalog, &survey.dockerfiles, &BTreeSet::new());
-        // There is no declaration to disagree with, as long as there is a graph without it.
-        let known = graph.is_some();
-        survey.diagnostics.extend(faults.into_iter().filter(|fault| !known || fault.code != graph::MISMATCH));
-        survey.graph = graph.filter(|_| !survey.diagnostics.iter().any(Diagnostic::is_error));
-        survey
     }
 
     /// How many layers were declared, well or badly.
@@ -101,7 +119,7 @@ impl Survey {
 
     /// Where the catalog's own settings did not evaluate its namespace is not known, so Dockerfiles are judged by
     /// themselves only.
-    fn read_dockerfiles(&mut self, settings: &Config, unsettled: bool) {
+    fn read_dockerfiles(&mut self, config: &Config, unsettled: bool) {
         for declared in &self.catalog.layers {
             let located = match context::check_files(declared, &self.catalog.project_root) {
                 Ok(located) => located,
@@ -111,14 +129,11 @@ impl Survey {
                 }
             };
             self.diagnostics.extend(context::stale_recipe(declared, &self.catalog.project_root));
-            let given = graph::known_build_args(&self.catalog.settings, &settings.build_args, &declared.layer);
+            let given = graph::known_build_args(&self.catalog.settings, &config.build_args, &declared.layer);
             let target = declared.layer.target.as_deref();
-            let facts = dockerfile::read(&located.text, target, &given, &platform(settings, declared));
+            let facts = dockerfile::read(&located.text, target, &given, &self.platforms.of(declared));
             let name = declared.layer.name.clone();
             let known = self.dockerfiles.contains_key(&name) || (unsettled && !torn(&facts));
-            if !known {
-                self.texts.insert(name.clone(), Digest::of(&located.text));
-            }
             self.sources.add(located.dockerfile.clone(), located.text);
             // Of two layers with one name the first counts.
             if !known {
@@ -131,25 +146,4 @@ impl Survey {
 /// Whether a Dockerfile cannot be read whatever the catalog says.
 fn torn(facts: &Result<DockerfileFacts, Vec<DockerfileFault>>) -> bool {
     facts.as_ref().is_err_and(|faults| faults.iter().all(|fault| fault.kind == DockerfileFaultKind::Parse))
-}
-
-/// The platform a layer is built for: its own, that of the runner type that was named for it, or that of the first runner
-/// on offer.
-pub fn platform(settings: &Config, declared: &Declared) -> String {
-    if declared.layer.platforms.is_empty() {
-        return settings.platforms.get(&declared.layer.name).unwrap_or(&settings.platform).clone();
-    }
-    declared.layer.platforms.join(",")
-}
-
-/// This machine's platform as OCI writes it.
-pub fn host_platform() -> String {
-    let arch = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "arm" => "arm/v7",
-        "powerpc64" => "ppc64le",
-        other => other,
-    };
-    format!("linux/{arch}")
 }

@@ -47,7 +47,7 @@ impl Connector {
             boot_timeout: Duration::from_secs(runners.boot_timeout_s),
             login,
             transfer: runners.context_transfer,
-            project_root: settings.project_root.clone(),
+            project_root: settings.project.root().to_owned(),
             binaries: OnceCell::new(),
         }
     }
@@ -216,8 +216,8 @@ impl Builder for TunnelledBuilder {
         self.judged(result).await
     }
 
-    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
-        let result = self.inner.verify(request, sink).await;
+    async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
+        let result = self.inner.verify(request).await;
         self.judged(result).await
     }
 }

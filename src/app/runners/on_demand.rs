@@ -8,6 +8,7 @@ use crate::adapters::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig, H
 use crate::domain::base::Digest;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
+use crate::system::error_chain::with_causes;
 
 /// A builder that looks for its daemon when it is first needed, and again where that one is gone: a run that builds
 /// nothing touches none.
@@ -51,12 +52,8 @@ impl OnDemand {
 
 /// No daemon, and none to be had: trying again would not help.
 pub fn unavailable(error: &BuildkitError) -> Fault {
-    let mut message = error.to_string();
-    if let Some(cause) = std::error::Error::source(error) {
-        message = format!("{message}: {cause}");
-    }
     let code = miette::Diagnostic::code(error).map_or_else(|| "lian::buildkit::daemon".to_owned(), |c| c.to_string());
-    let fault = Fault::new(FaultKind::Unavailable, &code, message);
+    let fault = Fault::new(FaultKind::Unavailable, &code, with_causes(error));
     match miette::Diagnostic::help(error) {
         Some(help) => fault.help(help.to_string()),
         None => fault,
@@ -71,9 +68,9 @@ impl Builder for OnDemand {
         self.forget(result).await
     }
 
-    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
+    async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
         let ready = self.builder().await?;
-        let result = ready.1.verify(request, sink).await;
+        let result = ready.1.verify(request).await;
         self.forget(result).await
     }
 }

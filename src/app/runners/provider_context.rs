@@ -11,11 +11,11 @@ use crate::adapters::providers::{Descriptor, ProviderOptions, Settings};
 use crate::app::config::Config;
 use crate::app::images;
 use crate::app::planning::forecast::Fleet;
-use crate::app::planning::survey::host_platform;
 use crate::app::{Error, UsageError};
 use crate::domain::model::{BuildSpec, ContextTransfer, Declared, Offer, RegistryProvider, Size};
 use crate::domain::ports::ComputeProvider;
 use crate::domain::sizing;
+use crate::system::host_platform;
 
 /// Where a run's runners come from.
 #[derive(Clone)]
@@ -134,7 +134,7 @@ fn provider_over(
         http_registries: images::http_registries(settings),
         ca_bundle: settings.ca_bundle.clone(),
         host_probe: Arc::clone(connections) as _,
-        ..provider_options::to_give_back(&settings.project_root)
+        ..provider_options::to_give_back(&settings.project)
     };
     let own = Settings::new(&descriptor.name, workflow.providers.get(&descriptor.name));
     (descriptor.build)(&own, options).map_err(Error::outside)

@@ -1,22 +1,22 @@
 //! What every provider is given beside its own settings. Not responsible for: what only leasing needs (see `provider_context`).
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::host_probe::Connections;
 use crate::adapters::buildkit::data_folder;
 use crate::adapters::providers::ProviderOptions;
-use crate::app::planning::survey::host_platform;
+use crate::app::project::Project;
 use crate::domain::base::Digest;
+use crate::system::host_platform;
 
 /// For a provider that is only asked to list leases and give them back.
-pub(super) fn to_give_back(project_root: &Path) -> ProviderOptions {
+pub(super) fn to_give_back(project: &Project) -> ProviderOptions {
     ProviderOptions {
         leases: false,
         boot_timeout: Duration::from_secs(60),
         owner: owner(),
-        keys: project_root.join(".lian").join("keys"),
+        keys: project.keys(),
         data: data_folder(),
         platform: host_platform(),
         http_registries: Vec::new(),

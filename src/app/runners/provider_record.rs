@@ -2,12 +2,12 @@
 //! secrets: of credentials only a salted digest is kept.
 
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::path::Path;
 use std::sync::Arc;
 
 use super::provider_options::to_give_back;
 use crate::adapters::providers::{Descriptor, Settings, registry};
 use crate::app::Error;
+use crate::app::project::Project;
 use crate::domain::base::Digest;
 use crate::domain::model::{Fault, FaultKind, ProviderName, ProviderSettings};
 use crate::domain::ports::ComputeProvider;
@@ -55,7 +55,7 @@ pub(super) fn written(descriptor: &Descriptor, providers: &ProviderSettings) -> 
 }
 
 /// Reads what a run wrote down.
-pub fn read(record: &str, project_root: &Path) -> Result<RecordedProvider, Error> {
+pub fn read(record: &str, project: &Project) -> Result<RecordedProvider, Error> {
     let record: ProviderRecord = serde_json::from_str(record).map_err(|error| {
         let message = format!("what the ledger says of its provider cannot be read: {error}");
         Error::outside(Fault::new(FaultKind::Unavailable, "lian::providers::record", message))
@@ -68,7 +68,7 @@ pub fn read(record: &str, project_root: &Path) -> Result<RecordedProvider, Error
         }
         None => false,
     };
-    let provider = (descriptor.build)(&settings, to_give_back(project_root)).map_err(Error::outside)?;
+    let provider = (descriptor.build)(&settings, to_give_back(project)).map_err(Error::outside)?;
     Ok(RecordedProvider { provider, elsewhere })
 }
 
@@ -84,14 +84,14 @@ mod tests {
         "buildkit":{"url":null,"sha256":{}}},"proxmox":null,"vm_pool":null},"account":null}"#;
 
     fn fault_of(record: &str) -> String {
-        read(record, Path::new("/project")).err().expect("it cannot be read").to_string()
+        read(record, &Project::of_folder(std::path::Path::new("/"))).err().expect("it cannot be read").to_string()
     }
 
     #[test]
     fn what_older_versions_wrote_can_be_read() {
-        assert!(!read(OLD, Path::new("/project")).expect("a provider").elsewhere);
+        assert!(!read(OLD, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
         let without_account = OLD.replace(r#","account":null"#, "");
-        assert!(!read(&without_account, Path::new("/project")).expect("a provider").elsewhere);
+        assert!(!read(&without_account, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
         let nothing_set = OLD.replace("docker_local\",\"prov", "proxmox\",\"prov");
         assert!(nothing_set.contains(r#""compute_provider":"proxmox""#));
         assert_eq!(fault_of(&nothing_set), "the workflow lacks `providers.proxmox`");
@@ -108,10 +108,10 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&record).expect("json");
         assert_eq!(json["compute_provider"], "docker_local");
         assert_eq!(json["providers"], serde_json::json!({ "docker_local": own }));
-        assert!(!read(&record, Path::new("/project")).expect("a provider").elsewhere);
+        assert!(!read(&record, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
         let salt = json["account"]["salt"].as_str().expect("a salt");
         let other = record.replace(salt, "0000000000000000");
-        assert!(read(&other, Path::new("/project")).expect("a provider").elsewhere);
+        assert!(read(&other, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
     }
 
     #[test]

@@ -89,8 +89,8 @@ impl Builder for RemoteBuildRunner {
         }
     }
 
-    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault> {
-        self.session.verify(request, sink).await
+    async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
+        self.session.verify(request).await
     }
 }
 

@@ -1,7 +1,6 @@
 //! Hides here-documents from the parser, which knows them at the start of a `RUN` only, keeping every byte offset.
 //! Not responsible for: reading what is inside them.
 
-use super::parse::fault;
 use crate::domain::base::Span;
 use crate::domain::model::DockerfileFault;
 
@@ -71,7 +70,7 @@ pub(super) fn mask(text: &str) -> Result<String, DockerfileFault> {
                 }
             }
             if !ended {
-                return Err(fault(
+                return Err(DockerfileFault::parse(
                     Span::new(offset, offset + 2 + marker.end.len()),
                     format!("the here-document `{}` does not end", marker.end),
                 )

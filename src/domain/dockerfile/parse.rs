@@ -6,7 +6,7 @@ use parse_dockerfile::{Flag, Instruction};
 use super::mounts::{self, Mount};
 use super::{expand, heredoc};
 use crate::domain::base::{Span, nearest};
-use crate::domain::model::{DockerfileFault, DockerfileFaultKind};
+use crate::domain::model::DockerfileFault;
 
 /// A word of the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,10 +67,6 @@ pub struct Dockerfile {
     pub args: Vec<Arg>,
     /// At least one.
     pub stages: Vec<Stage>,
-}
-
-pub(super) fn fault(span: Span, message: impl Into<String>) -> DockerfileFault {
-    DockerfileFault { kind: DockerfileFaultKind::Parse, message: message.into(), span: Some(span), help: None }
 }
 
 /// Reads the text of a Dockerfile. The parser stops at the first fault, as BuildKit's does.
@@ -150,8 +146,11 @@ impl Reader {
                 let sound = text.starts_with(|c: char| c.is_ascii_lowercase())
                     && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
                 if !sound {
-                    return Err(fault(self.span(&name.span), format!("`{}` cannot name a stage", name.value))
-                        .help("begin with a letter; then letters, digits, `-`, `_` and `.`"));
+                    return Err(DockerfileFault::parse(
+                        self.span(&name.span),
+                        format!("`{}` cannot name a stage", name.value),
+                    )
+                    .help("begin with a letter; then letters, digits, `-`, `_` and `.`"));
                 }
                 Some(Word { text, span: self.span(&name.span) })
             }
@@ -220,7 +219,7 @@ fn parser_fault(text: &str, error: &parse_dockerfile::Error) -> DockerfileFault 
     ];
     let message = format!("{error:#}");
     if error.line() == 0 {
-        return fault(Span::new(0, 0), "the Dockerfile has no FROM").help("begin with `FROM image`");
+        return DockerfileFault::parse(Span::new(0, 0), "the Dockerfile has no FROM").help("begin with `FROM image`");
     }
     let mut start = 0;
     let line = text.split_inclusive('\n').nth(error.line() - 1).unwrap_or_default();
@@ -239,9 +238,10 @@ fn parser_fault(text: &str, error: &parse_dockerfile::Error) -> DockerfileFault 
             "COPY" | "ADD" => format!("write `{first} source target`"),
             _ => "correct the instruction that is marked".to_owned(),
         };
-        return fault(Span::new(start, start + line.len()), message).help(help);
+        return DockerfileFault::parse(Span::new(start, start + line.len()), message).help(help);
     }
-    let fault = fault(Span::new(start, start + first.len()), format!("`{first}` is not an instruction"));
+    let fault =
+        DockerfileFault::parse(Span::new(start, start + first.len()), format!("`{first}` is not an instruction"));
     match nearest(&first.to_uppercase(), KEYWORDS) {
         Some(meant) => fault.help(format!("did you mean `{meant}`?")),
         None => fault.help("begin each line with an instruction, or end the line before with a continuation"),

@@ -101,6 +101,11 @@ pub struct DockerfileFault {
 }
 
 impl DockerfileFault {
+    /// What the reader could not read, and where.
+    pub fn parse(span: Span, message: impl Into<String>) -> Self {
+        Self { kind: DockerfileFaultKind::Parse, message: message.into(), span: Some(span), help: None }
+    }
+
     /// Sets the help line.
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {

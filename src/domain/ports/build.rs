@@ -131,5 +131,5 @@ pub trait Builder: Send + Sync {
 
     /// Checks that the image holds what it must, without network, naming everything that is missing at once, and
     /// makes the artifacts image. Returns that image's digest where there are artifact paths.
-    async fn verify(&self, request: &VerifyRequest, sink: &BuildSink<'_>) -> Result<Option<Digest>, Fault>;
+    async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault>;
 }

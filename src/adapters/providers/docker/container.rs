@@ -7,13 +7,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::super::clock::now;
 use super::DaemonOptions;
 use super::engine::{Capacity, CommandOutput, Engine, is_missing};
 use super::settings::DockerLocalSettings;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Offer};
 use crate::domain::ports::{AcquireRequest, Counters, Kills, OwnedLease, Reading, Usage, usage_script};
+use crate::system::now;
 
 /// Ours carry it, with the lease as its value.
 const LEASE: &str = "build.lian.lease";

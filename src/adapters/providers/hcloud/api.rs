@@ -1,7 +1,7 @@
 //! One request, its answer, and when it is asked again. Not responsible for: knowing what servers are for.
 
 use std::hash::{BuildHasher as _, Hasher as _};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode};
@@ -11,6 +11,8 @@ use serde_json::Value;
 use super::access::Access;
 use super::error::{ApiError, Patience};
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::error_chain::innermost;
+use crate::system::since_epoch;
 
 /// So often a request is repeated whose answer was lost, or that failed inside the API.
 const REPEATS: u32 = 6;
@@ -163,8 +165,7 @@ impl Api {
             return Some(Duration::from_secs(seconds));
         }
         let reset = number("ratelimit-reset").filter(|_| status == StatusCode::TOO_MANY_REQUESTS)?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        Some(Duration::from_secs(reset).saturating_sub(now).min(self.pace.longest))
+        Some(Duration::from_secs(reset).saturating_sub(since_epoch()).min(self.pace.longest))
     }
 }
 
@@ -218,12 +219,4 @@ fn jittered(pause: Duration) -> Duration {
 fn lost(error: reqwest::Error) -> ApiError {
     let error = error.without_url();
     ApiError::Lost(if error.is_timeout() { "no answer in time".to_owned() } else { innermost(&error) })
-}
-
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut inner = error;
-    while let Some(source) = inner.source() {
-        inner = source;
-    }
-    inner.to_string()
 }

@@ -10,10 +10,10 @@ use super::error::ApiError;
 use super::model::{Action, Created, Labels, PublicNet, Server, SshKey};
 use super::offers::{self, Candidate};
 use super::{Hcloud, names};
-use crate::adapters::providers::clock::now;
 use crate::adapters::providers::keys::{self, Pair};
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, Endpoint, Lease, SshTarget};
+use crate::system::now;
 
 /// What all tries of one lease have in common.
 struct ServerRequest<'a> {

@@ -6,11 +6,11 @@ use std::sync::PoisonError;
 use super::error::ApiError;
 use super::model::{Labels, PrimaryIp, Server, SshKey};
 use super::{Hcloud, names};
-use crate::adapters::providers::clock::now;
 use crate::adapters::providers::keys;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::OwnedLease;
+use crate::system::now;
 
 /// Everything of ours in a project.
 struct Holdings {

@@ -13,6 +13,7 @@ use super::tls;
 use super::token::Token;
 use crate::adapters::providers::address::is_loopback;
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::error_chain::with_causes;
 
 /// A request that got no answer by then got none.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
@@ -225,13 +226,7 @@ fn unanswered(error: &reqwest::Error) -> ApiError {
         Some(wrong @ rustls::Error::InvalidCertificate(_)) => return ApiError::Untrusted(one_line(&wrong.to_string())),
         _ => {}
     }
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    ApiError::Unanswered(one_line(&text))
+    ApiError::Unanswered(one_line(&with_causes(error)))
 }
 
 /// A text without line breaks.

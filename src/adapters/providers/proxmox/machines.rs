@@ -12,9 +12,9 @@ use super::api_error::ApiError;
 use super::mark::{self, Mark, TAG};
 use super::settings::ProxmoxSettings;
 use super::token::Token;
-use crate::adapters::providers::clock::now;
 use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
+use crate::system::now;
 
 /// A line of the node's list.
 #[derive(Debug, Clone)]

@@ -12,11 +12,11 @@ use super::machines::Machines;
 use super::mark::Mark;
 use super::settings::ProxmoxSettings;
 use super::token::Token;
-use crate::adapters::providers::clock::now;
 use crate::adapters::providers::keys::{self, Pair};
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
+use crate::system::now;
 
 /// Processors and GB of the sizes, smallest first.
 const SIZES: [(u32, u32); 4] = [(2, 4), (4, 8), (8, 16), (16, 32)];

@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use rustix::fs::FlockOperation;
 
 use super::settings::{SshHost, SshSettings};
 use crate::adapters::providers::host_probe::{Availability, HostProbe};
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
+use crate::system::lock;
 
 /// How often the locks are looked at while all hosts are taken.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -55,7 +55,7 @@ impl Ssh {
         for host in self.hosts.iter().filter(fits) {
             any = true;
             let file = self.open(host).map_err(|error| here(&error))?;
-            if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if !lock::try_exclusive(&file).map_err(|error| here(&error))? {
                 taken = true;
                 continue;
             }
@@ -81,7 +81,7 @@ impl Ssh {
         std::fs::create_dir_all(&self.folder)?;
         let safe = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' };
         let name: String = host.address.chars().map(safe).collect();
-        File::options().create(true).truncate(false).write(true).open(self.folder.join(format!("{name}-{}", host.port)))
+        lock::open(&self.folder.join(format!("{name}-{}", host.port)))
     }
 
     fn none_fits(&self, request: &AcquireRequest) -> Fault {

@@ -67,14 +67,3 @@ pub(super) fn unwritable(path: &Path, error: &std::io::Error) -> Fault {
     let message = format!("{} cannot be used: {error}", path.display());
     unavailable("keys", message, "make lian-build's data folder writable, or set LIAN_DATA_DIR to another one")
 }
-
-/// An error with its causes.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
-}

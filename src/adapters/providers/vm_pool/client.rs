@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
@@ -13,11 +13,13 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answers::{Refusal, TOKEN_HELP, chain, infrastructure, refusal, strange, unavailable, unwritable};
+use super::answers::{Refusal, TOKEN_HELP, infrastructure, refusal, strange, unavailable, unwritable};
 use super::settings::VmPoolSettings;
 use crate::domain::base::{Digest, LeaseId, Timestamp};
 use crate::domain::model::{Fault, Offer};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
+use crate::system::error_chain::with_causes;
+use crate::system::now;
 
 /// The service waits that long for a machine, and somewhat for giving it back should that fail.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
@@ -218,7 +220,7 @@ impl VmPool {
         Renewal(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(beat).await;
-                let left = until(expires);
+                let left = expires.since(now());
                 if left < LEAST_TTL {
                     return;
                 }
@@ -228,7 +230,7 @@ impl VmPool {
                     Ok(status) if status.is_success() => {}
                     Ok(StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::GONE) => return,
                     Ok(status) => tracing::warn!(%status, "the pool does not renew a lease"),
-                    Err(error) => tracing::warn!("a lease is not renewed: {}", chain(&error.without_url())),
+                    Err(error) => tracing::warn!("a lease is not renewed: {}", with_causes(&error.without_url())),
                 }
             }
         }))
@@ -266,7 +268,8 @@ impl VmPool {
     async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Value), Refusal> {
         let lost = |error: reqwest::Error| {
             // Without the address: a query may hold what is nobody's business.
-            let message = format!("the pool at {} did not answer: {}", self.endpoint, chain(&error.without_url()));
+            let message =
+                format!("the pool at {} did not answer: {}", self.endpoint, with_causes(&error.without_url()));
             let help = "see whether the service runs and `providers.vm_pool.endpoint` is its address";
             Refusal::Passing(infrastructure("unreachable", message, help), None)
         };
@@ -314,7 +317,7 @@ impl VmPool {
             (None, Some(identity)) => public_half(identity)?,
             (None, None) => key_pair(folder).await?,
         };
-        let whole = until(request.expires);
+        let whole = request.expires.since(now());
         // A service that leases for others may be away while they go on: nobody would renew.
         let ttl = if request.authorized_key.is_some() { whole } else { whole.min(TTL) };
         let wish = LeaseRequest {
@@ -340,12 +343,6 @@ fn asked(client: &Client, token: Option<&PoolToken>, method: Method, address: &s
         Some(token) => request.header(AUTHORIZATION, token.0.clone()),
         None => request,
     }
-}
-
-/// From now.
-fn until(at: Timestamp) -> Duration {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Duration::from_millis(at.0).saturating_sub(now)
 }
 
 fn public_half(identity: &Path) -> Result<String, Fault> {

@@ -23,7 +23,6 @@ fn pool(endpoint: &str, keys: &Path) -> VmPool {
 }
 
 fn request(lease: &str) -> AcquireRequest {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970");
     let size = Size { runner_type: "any".into(), cpu: 2, memory_gb: 4, time_budget_min: 1, tier: "explicit".into() };
     AcquireRequest {
         lease: LeaseId::from(lease),
@@ -31,7 +30,7 @@ fn request(lease: &str) -> AcquireRequest {
         layer: LayerName::from("l"),
         size,
         platform: "linux/amd64".into(),
-        expires: Timestamp(u64::try_from((now + Duration::from_secs(600)).as_millis()).expect("small")),
+        expires: now().plus(Duration::from_secs(600)),
         authorized_key: None,
     }
 }
@@ -113,8 +112,8 @@ async fn a_lease_is_short_and_renewed_for_as_long_as_somebody_holds_it() {
     let service = Running::start(stub.clone(), data.path()).await;
     let ends = async || service.leases().await.first().map(|lease| lease["expires_at"].clone());
     let held_long = || {
-        let now = request("r-1").expires;
-        AcquireRequest { expires: now.plus(Duration::from_secs(4 * 3600)), ..request("r-1") }
+        let soon = request("r-1").expires;
+        AcquireRequest { expires: soon.plus(Duration::from_secs(4 * 3600)), ..request("r-1") }
     };
     let client = pool(&service.base, keys.path()).beat(Duration::from_millis(20));
     client.acquire(&held_long()).await.expect("a lease");

@@ -3,8 +3,8 @@
 use reqwest::StatusCode;
 use serde::Deserialize;
 
-use super::super::resolve::chain;
 use crate::domain::ports::ImageStoreError;
+use crate::system::error_chain::innermost;
 
 /// A request failed.
 #[derive(Debug)]
@@ -59,7 +59,8 @@ impl Faults {
 
     /// No answer.
     pub(super) fn unreachable(&self, error: reqwest::Error) -> ImageStoreError {
-        self.silent(&chain(&error.without_url()))
+        // The outer errors only repeat the address.
+        self.silent(&innermost(&error.without_url()))
     }
 
     /// No answer, and why.

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::process::Stdio;
 
 use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 
 use crate::domain::ports::SshTarget;
+use crate::system::process::owned_command;
 
 /// Why no connection came about.
 #[derive(Debug, PartialEq, Eq)]
@@ -89,18 +90,9 @@ fn argument(path: &Path) -> Option<String> {
 
 /// Starts the master. It ends with its link, with this process, and when dropped.
 pub(super) fn start(folder: &Path) -> std::io::Result<Child> {
-    let mut command = Command::new("ssh");
+    let mut command = owned_command("ssh");
     command.arg("-F").arg(folder.join("config")).arg("-S").arg(folder.join("m")).args(["-M", "-N", "runner"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true).process_group(0);
-    #[cfg(target_os = "linux")]
-    // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
-    unsafe {
-        command.pre_exec(|| {
-            rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-            Ok(())
-        });
-    }
-    command.spawn()
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
 }
 
 /// What a master that ended had to say.

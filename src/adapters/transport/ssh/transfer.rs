@@ -12,6 +12,8 @@ use tokio::process::Command;
 
 use super::link::Link;
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::process::{CommandExt as _, Signal};
+use crate::system::shell::quoted;
 
 /// How often bytes are told of at most.
 const TELL: Duration = Duration::from_millis(100);
@@ -63,14 +65,7 @@ impl Link {
         command.arg("--info=progress2,stats1");
         command.arg("-e").arg(shell.join(" ")).arg(from.join("")).arg(format!("runner:{to}/"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-        #[cfg(target_os = "linux")]
-        // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
-        unsafe {
-            command.pre_exec(|| {
-                rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
-                Ok(())
-            });
-        }
+        command.end_with_parent(Signal::KILL);
         let mut child = command.spawn().map_err(|error| not_here(&error))?;
         let mut stdin = child.stdin.take().expect("invariant: standard input is piped");
         let mut stdout = child.stdout.take().expect("invariant: standard output is piped");
@@ -191,11 +186,6 @@ fn listed(files: &[OsString]) -> Vec<u8> {
     files.iter().flat_map(name).collect()
 }
 
-/// A word of the shell's.
-pub(super) fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
-}
-
 /// The bytes in a line of `--info=progress2`, e.g. `      1,234,567  45%  …`; the last line counts.
 fn so_far(piece: &str) -> Option<u64> {
     let line = piece.rsplit(['\r', '\n']).find(|line| line.contains('%'))?;
@@ -219,8 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn no_name_is_a_comment_or_a_word_of_the_shell() {
+    fn no_name_is_a_comment() {
         assert_eq!(listed(&["#a".into(), ";b".into(), "c d".into()]), b"./#a\0./;b\0./c d\0");
-        assert_eq!(quoted("o'brien"), "'o'\\''brien'");
     }
 }

@@ -1,0 +1,125 @@
+//! A project: its root, by one rule, and where lian-build keeps what belongs to it. Nobody else knows these places. Not
+//! responsible for: what is in them.
+//!
+//! The rule: a project's root is the nearest ancestor, itself included, that holds a `.git`. Where there is none, it depends
+//! on what was named: a catalog belongs to its parent; a build context to the working directory, if it lies below that,
+//! else to itself; a folder that a command looks back from (`runs`, `logs`, `gc`, …) to the nearest ancestor that has a
+//! history, else to itself.
+
+use std::path::{Path, PathBuf};
+
+use crate::adapters::store::{Store, StoreError};
+use crate::system::{catalog_root, git_root, resolved};
+
+/// Where a project is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Project {
+    root: PathBuf,
+}
+
+impl Project {
+    /// The project of a catalog.
+    pub fn of_catalog(catalog: &Path) -> Self {
+        Self { root: catalog_root(catalog) }
+    }
+
+    /// The project of a build context that no catalog declares. `runs`, `logs` and `leases` are typed in the working
+    /// directory, too.
+    pub fn of_context(context: &Path) -> Self {
+        let context = resolved(context);
+        let here = || std::env::current_dir().map(|here| resolved(&here)).ok().filter(|here| context.starts_with(here));
+        Self { root: git_root(&context).or_else(here).unwrap_or(context) }
+    }
+
+    /// The project of any of its folders.
+    pub fn of_folder(folder: &Path) -> Self {
+        let folder = resolved(folder);
+        let with_history = || folder.ancestors().find(|folder| Store::is_there(&state_of(folder))).map(Path::to_owned);
+        Self { root: git_root(&folder).or_else(with_history).unwrap_or(folder) }
+    }
+
+    /// Absolute, without links. Contexts, Dockerfiles and imports lie inside it.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder of everything that lian-build keeps for the project.
+    pub fn state(&self) -> PathBuf {
+        state_of(&self.root)
+    }
+
+    /// The private keys of the runners that are leased.
+    pub fn keys(&self) -> PathBuf {
+        self.state().join("keys")
+    }
+
+    /// The OCI layout that images go to unless another one is named.
+    pub fn layout(&self) -> PathBuf {
+        self.state().join("images")
+    }
+
+    /// The pins of images that `dispatch` builds on. A catalog has its own beside its layers.
+    pub fn dispatch_lock(&self) -> PathBuf {
+        self.state().join("dispatch.lock")
+    }
+
+    /// Opens the history, making it where there is none.
+    pub fn open_store(&self) -> Result<Store, StoreError> {
+        Store::open(&self.state())
+    }
+
+    /// Opens the history to read it: makes and changes nothing.
+    pub fn read_store(&self) -> Result<Option<Store>, StoreError> {
+        Store::open_existing(&self.state())
+    }
+
+    /// Opens the history to write to it; none where there is none yet.
+    pub fn existing_store(&self) -> Result<Option<Store>, StoreError> {
+        Store::is_there(&self.state()).then(|| self.open_store()).transpose()
+    }
+}
+
+fn state_of(root: &Path) -> PathBuf {
+    root.join(".lian")
+}
+
+/// Where a catalog's external images are pinned.
+pub fn catalog_lock(catalog: &Path) -> PathBuf {
+    catalog.join("lian.lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folders(names: &[&str]) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().expect("a folder");
+        for name in names {
+            std::fs::create_dir_all(dir.path().join(name)).expect("writable");
+        }
+        let root = resolved(dir.path());
+        (dir, root)
+    }
+
+    #[test]
+    fn every_way_to_a_project_ends_at_its_git() {
+        let (_dir, root) = folders(&[".git", "images/catalog/app"]);
+        let (catalog, app) = (root.join("images/catalog"), root.join("images/catalog/app"));
+        // A history below it is older than its `.git`, and belongs to nobody any more.
+        drop(Store::open(&state_of(&catalog)).expect("a history"));
+        let found = [Project::of_catalog(&catalog), Project::of_context(&app), Project::of_folder(&app)];
+        assert!(found.iter().all(|project| project.root() == root), "{found:?}");
+    }
+
+    #[test]
+    fn without_git_a_project_is_found_by_what_was_named() {
+        let (_dir, root) = folders(&["catalog/app"]);
+        let app = root.join("catalog/app");
+        assert_eq!(Project::of_catalog(&root.join("catalog")).root(), root);
+        assert_eq!(Project::of_context(&app).root(), app);
+        assert_eq!(Project::of_folder(&app).root(), app);
+        drop(Project::of_catalog(&root.join("catalog")).open_store().expect("a history"));
+        assert_eq!(Project::of_folder(&app).root(), root, "whoever looks back finds the history");
+        assert_eq!(Project::of_folder(&app).read_store().expect("readable").map(|_| ()), Some(()));
+    }
+}

@@ -1,0 +1,82 @@
+//! Advisory locks on whole files, as `flock` of the shell has them: they end with the process that holds them, however it
+//! ends. Not responsible for: pid files as proof of life.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::Path;
+
+/// Opens (and makes) a lock file. Whatever is in it stays.
+pub fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)
+}
+
+/// Waits until nobody else has the lock or a share of it, and takes it. It is given back when the file is dropped.
+pub fn exclusive(file: &File) -> io::Result<()> {
+    loop {
+        match file.lock() {
+            // A signal came while we waited.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// Takes the lock if nobody has it or a share of it. Says whether it did.
+pub fn try_exclusive(file: &File) -> io::Result<bool> {
+    granted(file.try_lock())
+}
+
+/// Takes a share of the lock if nobody has it for itself. Says whether it did.
+pub fn try_shared(file: &File) -> io::Result<bool> {
+    granted(file.try_lock_shared())
+}
+
+/// Gives the lock back before the file is closed.
+pub fn unlock(file: &File) -> io::Result<()> {
+    file.unlock()
+}
+
+fn granted(answer: Result<(), TryLockError>) -> io::Result<bool> {
+    match answer {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_go_together_and_the_whole_lock_goes_alone() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        std::fs::write(&path, "content").expect("writable");
+        let files = [(); 3].map(|()| open(&path).expect("a file"));
+        assert!(try_shared(&files[0]).expect("lockable") && try_shared(&files[1]).expect("lockable"));
+        assert!(!try_exclusive(&files[2]).expect("lockable"));
+        unlock(&files[0]).expect("lockable");
+        let [_, second, third] = files;
+        drop(second);
+        exclusive(&third).expect("lockable");
+        assert!(!try_shared(&open(&path).expect("a file")).expect("lockable"));
+        assert_eq!(std::fs::read_to_string(&path).expect("readable"), "content");
+    }
+
+    #[test]
+    fn the_shells_flock_is_the_same_lock() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let held = open(&path).expect("a file");
+        let shell = |options: &[&str]| {
+            let mut command = std::process::Command::new("flock");
+            command.args(options).arg(&path).arg("true").status().expect("flock runs").success()
+        };
+        assert!(try_shared(&held).expect("lockable"));
+        assert!(!shell(&["-n"]) && shell(&["-n", "-s"]));
+        unlock(&held).expect("lockable");
+        assert!(try_exclusive(&held).expect("lockable"));
+        assert!(!shell(&["-n", "-s"]));
+    }
+}
