@@ -84,10 +84,10 @@ impl EvalContext {
     /// The program that holds a file to its contract, with its overrides.
     fn program(&mut self, item: &Item, settings: &[&Setting]) -> FileId {
         let base = match &item.file {
-            Some(path) => format!("(import {})", settings::quoted(&path.to_string_lossy())),
+            Some(path) => format!("(import {})", syntax::quoted(&path.to_string_lossy())),
             None => "{}".to_owned(),
         };
-        let schema = settings::quoted(&embedded::path_of(item.contract.schema()).to_string_lossy());
+        let schema = syntax::quoted(&embedded::path_of(item.contract.schema()).to_string_lossy());
         let name = item.contract.name();
         let overrides: String = settings.iter().map(|setting| settings::merged(setting)).collect();
         let text = format!("let {{ {name}, .. }} = import {schema} in\n({base}{overrides}) | {name}");

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use super::embedded::{self, NESTED_FIELDS};
+use super::syntax;
 
 /// A provider as far as the schemas know it.
 #[derive(Debug, Clone)]
@@ -104,7 +105,7 @@ fn listing(providers: &[ProviderSchema]) -> String {
     );
     for (provider, contract) in providers.iter().filter_map(|one| Some((one, one.settings.as_ref()?))) {
         let (name, file) = (&provider.name, file_of(provider));
-        let doc = super::settings::quoted(contract.summary);
+        let doc = syntax::quoted(contract.summary);
         let field = format!("      {name}\n        | (import \"{file}\")\n        | doc {doc}\n        | optional,\n");
         text.push_str(&field);
     }
