@@ -1,6 +1,6 @@
 //! What stops a command before or beside its run, and whose fault it is. Not responsible for: drawing it, exit codes.
 
-use crate::domain::model::{Diagnostic, Fault, FaultClass, Sources};
+use crate::domain::model::{Classified, Diagnostic, Fault, FaultClass, Sources};
 
 /// A use case that could not be carried out.
 #[derive(Debug)]
@@ -24,6 +24,12 @@ pub enum ErrorKind {
 #[derive(Debug, thiserror::Error)]
 #[error("{}", text(.0))]
 struct Outside(Fault);
+
+impl Classified for Outside {
+    fn class(&self) -> FaultClass {
+        self.0.class()
+    }
+}
 
 fn text(fault: &Fault) -> String {
     match &fault.evidence {
@@ -52,13 +58,9 @@ impl std::fmt::Display for Error {
 }
 
 impl Error {
-    /// A provider's or a service's fault; or one of the settings that it was given, which waiting does not mend.
+    /// A provider's or a service's fault.
     pub fn outside(fault: Fault) -> Self {
-        let class = match SETTINGS.contains(&fault.code.as_str()) {
-            true => FaultClass::Configuration,
-            false => FaultClass::Unavailable,
-        };
-        Self { what: ErrorKind::Report(Outside(fault).into()), class }
+        Outside(fault).into()
     }
 
     /// A setting or a flag that can never work as it stands.
@@ -82,15 +84,9 @@ impl Error {
     }
 }
 
-impl<E: miette::Diagnostic + Send + Sync + 'static> From<E> for Error {
+impl<E: miette::Diagnostic + Classified + Send + Sync + 'static> From<E> for Error {
     fn from(error: E) -> Self {
-        let code = error.code().map(|code| code.to_string()).unwrap_or_default();
-        let class = match code.as_str() {
-            code if MACHINE.contains(&code) => FaultClass::Unavailable,
-            code if NAMED.contains(&code) => FaultClass::Configuration,
-            _ => FaultClass::Build,
-        };
-        Self { what: ErrorKind::Report(error.into()), class }
+        Self { class: error.class(), what: ErrorKind::Report(error.into()) }
     }
 }
 
@@ -100,43 +96,11 @@ impl<E: miette::Diagnostic + Send + Sync + 'static> From<E> for Error {
 #[diagnostic(code(lian::cli::machine), help("`lian-build doctor` shows what is missing"))]
 struct MachineError(std::io::Error);
 
-/// Faults of this machine rather than of a catalog.
-const MACHINE: &[&str] = &[
-    "lian::store::io",
-    "lian::store::database",
-    "lian::store::disk_full",
-    "lian::store::read_only",
-    "lian::store::corrupt",
-    "lian::store::newer",
-    "lian::store::busy",
-    "lian::registries::io",
-    "lian::registries::corrupt",
-    "lian::registries::remote",
-    "lian::nickel::process",
-];
-
-/// What was named on the command line and is not there.
-const NAMED: &[&str] = &[
-    "lian::nickel::no_catalog",
-    "lian::nickel::no_workflow",
-    "lian::store::unknown_run",
-    "lian::store::ambiguous_run",
-    "lian::store::no_log",
-];
-
-/// What providers say of settings that can never work.
-const SETTINGS: &[&str] = &[
-    "lian::cli::missing_setting",
-    "lian::hcloud::endpoint",
-    "lian::hcloud::label",
-    "lian::hcloud::no_buildkit",
-    "lian::proxmox::ca",
-    "lian::proxmox::endpoint",
-    "lian::proxmox::no_pin",
-    "lian::providers::settings",
-    "lian::providers::unknown",
-    "lian::vm_pool::plain_http",
-];
+impl Classified for MachineError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Unavailable
+    }
+}
 
 /// What the command line itself gets wrong.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -242,4 +206,20 @@ pub enum UsageError {
         /// Each with its layer and what is missing.
         missing: String,
     },
+}
+
+impl Classified for UsageError {
+    fn class(&self) -> FaultClass {
+        match self {
+            Self::Unresolved { .. } => FaultClass::Unavailable,
+            Self::BaseImage { .. }
+            | Self::Unreadable { .. }
+            | Self::ImageName { .. }
+            | Self::TwoRegistries { .. }
+            | Self::Registry { .. }
+            | Self::NoRegistry
+            | Self::NeedsRegistry
+            | Self::MissingSecrets { .. } => FaultClass::Configuration,
+        }
+    }
 }

@@ -1,21 +1,13 @@
-//! Where a command's images live: the OCI layout, or the registry that the workflow names. Not responsible for: both of their insides.
+//! Where a command's images live: in the OCI layout, or in the registry that the workflow names. Not responsible for: how either
+//! works.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::adapters::registry::{Address, InUse, KeepPolicy, OciLayout, Registry};
+use crate::adapters::registry::{Address, OciLayout, Registry};
 use crate::app::Error;
 use crate::app::config::Config;
-use crate::domain::model::{RegistryProvider, RegistrySettings};
-use crate::domain::ports::{ImageStore, ImageStoreError};
-
-/// An image store, as the settings choose it.
-pub enum Images {
-    /// A folder on this machine.
-    Layout(Arc<OciLayout>),
-    /// A registry.
-    Registry(Arc<Registry>),
-}
+use crate::domain::model::{Classified, FaultClass, RegistryProvider, RegistrySettings};
+use crate::domain::ports::ImageStore;
 
 /// The workflow wants a registry and does not say which.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -28,10 +20,16 @@ pub enum Images {
 )]
 struct NoAddress;
 
-/// What the settings say of a registry; none where images live in a layout. A layout that was named on the command line
-/// wins over the workflow.
+impl Classified for NoAddress {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
+}
+
+/// The registry of the configuration; none where images live in a layout. A layout that was named for this command wins over
+/// the workflow.
 fn chosen(settings: &Config) -> Result<Option<&RegistrySettings>, Error> {
-    let named = settings.layout != own_layout(settings);
+    let named = settings.layout.is_for_this_command();
     match settings.workflow.registry_provider {
         RegistryProvider::Registry if !named => match &settings.workflow.registry {
             Some(registry) => Ok(Some(registry)),
@@ -39,10 +37,6 @@ fn chosen(settings: &Config) -> Result<Option<&RegistrySettings>, Error> {
         },
         _ => Ok(None),
     }
-}
-
-fn own_layout(settings: &Config) -> PathBuf {
-    settings.project.layout()
 }
 
 /// The registries (`host[:port]`) that our own daemon must speak to without TLS.
@@ -55,71 +49,54 @@ pub fn http_registries(settings: &Config) -> Vec<String> {
         .collect()
 }
 
-impl Images {
-    /// Opens the store; a layout is made where there is none.
-    pub fn open(settings: &Config) -> Result<Self, Error> {
-        match Self::registry(settings)? {
-            Some(registry) => Ok(registry),
-            None => Ok(Self::Layout(Arc::new(OciLayout::open(&settings.layout)?))),
-        }
+/// Opens the store; a layout is made where there is none.
+pub fn open(settings: &Config) -> Result<Arc<dyn ImageStore>, Error> {
+    match registry(settings)? {
+        Some(registry) => Ok(registry),
+        None => Ok(Arc::new(OciLayout::open(&settings.layout.value)?)),
     }
+}
 
-    /// Opens the store without making anything: none where there is no layout yet.
-    pub fn open_existing(settings: &Config) -> Result<Option<Self>, Error> {
-        match Self::registry(settings)? {
-            Some(registry) => Ok(Some(registry)),
-            None if settings.layout.join("index.json").is_file() => Self::open(settings).map(Some),
-            None => Ok(None),
-        }
+/// Opens the store without making anything: `None` where there is no layout yet.
+pub fn open_existing(settings: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
+    match registry(settings)? {
+        Some(registry) => Ok(Some(registry)),
+        None if settings.layout.join("index.json").is_file() => open(settings).map(Some),
+        None => Ok(None),
     }
+}
 
-    fn registry(settings: &Config) -> Result<Option<Self>, Error> {
-        let Some(registry) = chosen(settings)? else { return Ok(None) };
-        let address = Address::try_from(registry).map_err(Error::configuration)?;
-        let registry = Registry::new(address, settings.project.state())?;
-        Ok(Some(Self::Registry(Arc::new(registry))))
-    }
+fn registry(settings: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
+    let Some(registry) = chosen(settings)? else { return Ok(None) };
+    let address = Address::try_from(registry).map_err(Error::configuration)?;
+    let registry = Registry::new(address, settings.project.state())?;
+    Ok(Some(Arc::new(registry)))
+}
 
-    /// The store.
-    pub fn store(&self) -> &dyn ImageStore {
-        match self {
-            Self::Layout(layout) => &**layout,
-            Self::Registry(registry) => &**registry,
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::config::Selection;
+    use crate::app::setting::{Origin, Setting};
 
-    /// The store, to be kept.
-    pub fn shared(&self) -> Arc<dyn ImageStore> {
-        match self {
-            Self::Layout(layout) => Arc::clone(layout) as Arc<dyn ImageStore>,
-            Self::Registry(registry) => Arc::clone(registry) as Arc<dyn ImageStore>,
-        }
-    }
-
-    /// Says that its images are in use, where anybody on this machine could remove them.
-    pub fn in_use(&self) -> Result<Option<InUse>, ImageStoreError> {
-        match self {
-            Self::Layout(layout) => layout.in_use().map(Some),
-            Self::Registry(_) => Ok(None),
-        }
-    }
-
-    /// Removes what nothing needs any more, where that is ours to decide.
-    pub fn tidy(&self) -> Result<(), ImageStoreError> {
-        match self {
-            Self::Layout(layout) => layout.collect(KeepPolicy::default()).map(drop),
-            Self::Registry(_) => Ok(()),
-        }
-    }
-
-    /// The images that have a `latest`, where the store can list them.
-    pub fn built(&self) -> Result<Vec<String>, ImageStoreError> {
-        match self {
-            Self::Layout(layout) => {
-                let latest = layout.list()?.into_iter().filter(|image| image.tag == "latest");
-                Ok(latest.map(|image| image.name).collect())
-            }
-            Self::Registry(_) => Ok(Vec::new()),
-        }
+    #[test]
+    fn a_layout_that_is_named_wins_over_the_workflows_registry_wherever_it_lies() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let catalog = Some(folder.path().join("catalog"));
+        let mut config = Config::new(&Selection {
+            source: crate::app::config::Source { catalog, ..Default::default() },
+            ..Selection::default()
+        })
+        .expect("a configuration");
+        config.workflow.registry_provider = RegistryProvider::Registry;
+        config.workflow.registry =
+            Some(RegistrySettings { address: "registry.example/team".to_owned(), plain_http: false });
+        let own = config.project.layout();
+        let mut chosen = |origin| {
+            config.layout = Setting { value: own.clone(), origin };
+            chosen(&config).expect("sound").is_some()
+        };
+        assert!(chosen(Origin::Default));
+        assert!(!chosen(Origin::Flag) && !chosen(Origin::Environment), "it was named, though it is the project's own");
     }
 }

@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::runners::provider_record::{self, RecordedProvider};
+use super::session::Session;
 use crate::adapters::store::{OpenLease, Store, StoreError};
+use crate::app::Error;
 use crate::app::project::Project;
-use crate::app::{Error, runtime};
 use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
 use crate::domain::ports::ComputeProvider;
 use crate::system::now;
+use crate::system::retry::{Backoff, Retry, retry};
 
 /// A create call that was not answered may still come true at the provider, and may have been made long after it was
 /// written down: what it may have left is looked for once more, so long after the first look.
 const SETTLED: Duration = Duration::from_secs(10);
-/// Tries of one release before it counts as stuck for this command.
-const TRIES: u32 = 4;
-/// The pause before the second of them; doubled each time.
-const PAUSE: Duration = Duration::from_millis(250);
+/// After its last try a release counts as stuck for this command.
+const RELEASE: Backoff = Backoff::of_requests(Duration::from_millis(250), Duration::from_secs(1), 3);
 
 /// What came of the leases of dead runs.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -101,17 +101,10 @@ async fn give_back_there(recorded_provider: &RecordedProvider, lease: &LeaseId) 
     Ok(recorded_provider.elsewhere)
 }
 
-/// Gives back what dead runs of a project left, before all else that can fail. A project without a history has no such
-/// runs.
-pub fn recover_before_run(project: &Project) -> Result<Recovered, Error> {
-    let Some(store) = project.existing_store()? else { return Ok(Recovered::default()) };
-    runtime()?.block_on(recover(&store, project))
-}
-
-/// Looks once more for what had to settle.
-pub fn recover_after_run(project: &Project) -> Result<Recovered, Error> {
-    let Some(store) = project.existing_store()? else { return Ok(Recovered::default()) };
-    runtime()?.block_on(recover(&store, project))
+/// Gives back what dead runs of the project left. A project without a history has no such runs.
+pub fn recover_project(session: &Session) -> Result<Recovered, Error> {
+    let Some(store) = session.existing_store()? else { return Ok(Recovered::default()) };
+    session.wait(recover(store, session.project()))?
 }
 
 /// How many leases of dead runs wait to be given back.
@@ -136,14 +129,9 @@ pub async fn recover_all(store: &Store, project: &Project) -> Result<Recovered, 
 
 /// Releases, trying again for a while.
 pub async fn give_back(provider: &dyn ComputeProvider, lease: &LeaseId) -> Result<(), Fault> {
-    let mut pause = PAUSE;
-    for _ in 1..TRIES {
-        match provider.release(lease).await {
-            Ok(()) => return Ok(()),
-            Err(fault) => tracing::debug!(%lease, "not given back yet: {}", fault.message),
-        }
-        tokio::time::sleep(pause).await;
-        pause *= 2;
-    }
-    provider.release(lease).await
+    let judge = |fault: &Fault| {
+        tracing::debug!(%lease, "not given back yet: {}", fault.message);
+        Retry::Counted(None)
+    };
+    retry(RELEASE.pauses(), || provider.release(lease), judge).await
 }

@@ -10,27 +10,22 @@ use super::signals;
 use crate::adapters::context::Reader;
 use crate::adapters::store::{RunRecorder, Tally};
 use crate::app::config::Config;
-use crate::app::execute::{self, RunServices};
+use crate::app::execute::{RunServices, Work, execute};
 use crate::app::planning::prepare::PreparedPlan;
 use crate::app::runners::connector::Connector;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::runners::provider_context::ProviderContext;
+use crate::app::sinks::Sinks;
 use crate::domain::life::Run;
-use crate::domain::model::{FaultKind, Outcome as StepOutcome, RunOutcome, RunState, Size};
-use crate::domain::ports::{ImageStore, Journal, Observer};
+use crate::domain::model::{Outcome as StepOutcome, RunOutcome, RunState, Size};
+use crate::domain::ports::{ImageStore, Journal, Sink};
 use crate::report::{self, ProgressOptions, Style};
 
-/// The exit code of a run. Where every layer that failed did so for want of a runner or a service, however often that was
-/// tried, no layer is to blame.
+/// The exit code of a run.
 pub fn exit_of(run: &Run) -> Exit {
-    let outside = |kind| matches!(kind, FaultKind::Unavailable | FaultKind::Infrastructure);
-    match run.outcome() {
-        _ if run.stuck().next().is_some() => Exit::Stuck,
-        _ if run.faults().any(|kind| kind == FaultKind::Bug) => Exit::Bug,
-        RunOutcome::Success => Exit::Done,
-        RunOutcome::Failure if run.faults().count() > 0 && run.faults().all(outside) => Exit::Unavailable,
-        RunOutcome::Failure => Exit::Failed,
-        RunOutcome::Cancelled => Exit::Interrupted,
+    match run.stuck().next() {
+        Some(_) => Exit::Stuck,
+        None => Exit::of_run(run.outcome(), run.faults()),
     }
 }
 
@@ -60,7 +55,7 @@ pub async fn carry_out(
     let specs = limits::specs(&prepared, &provider_context);
     let limits = limits::limits(settings, &provider_context, concurrency);
     let PreparedPlan { plan, jobs, digests, sizes, .. } = prepared;
-    let observer: Box<dyn Observer> = if global.format == Format::Json {
+    let sink: Box<dyn Sink> = if global.format == Format::Json {
         report::json_events()
     } else {
         let look = ProgressOptions {
@@ -71,9 +66,9 @@ pub async fn carry_out(
         };
         let rungs = |sizes: Vec<Size>| sizes.into_iter().map(|size| size.runner_type).collect();
         let ladders = sizes.into_iter().map(|(layer, sizes)| (layer, rungs(sizes))).collect();
-        report::observer(&plan, look, ladders)
+        report::terminal(&plan, look, ladders)
     };
-    let mut observer = report::detached(observer);
+    let sinks = Sinks::start(vec![Box::new(session.step_logs()), sink]);
     let id = session.id().clone();
     if let Some(provider_record) = &provider_context.provider_record {
         session.rents_from(provider_record.clone());
@@ -88,7 +83,7 @@ pub async fn carry_out(
         max_lifetime: Duration::from_secs(settings.workflow.runners.max_lifetime_min * 60),
     };
     let run = Run::new(id.clone(), specs, limits);
-    Ok(execute::drive(id, run, jobs, digests, world, &mut *observer, stops).await.run)
+    Ok(execute(Work { id, run, jobs, digests }, world, sinks.emitter(), stops).await.run)
 }
 
 #[cfg(test)]
@@ -96,7 +91,7 @@ mod tests {
     use super::*;
     use crate::domain::base::{RunId, Timestamp};
     use crate::domain::life::{Effect, Input, Limits, Placement, StepSpec};
-    use crate::domain::model::{Fault, Size};
+    use crate::domain::model::{Fault, FaultKind, Size};
 
     /// How a run of one layer ends whose runner does not come, for this reason.
     fn ended(kind: FaultKind) -> Exit {

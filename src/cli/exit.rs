@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::app::{Error, ErrorKind};
-use crate::domain::model::FaultClass;
+use crate::domain::model::{Classified, FaultClass, RunOutcome};
 
 /// What programs may rely on (see `docs/exit-codes.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +41,23 @@ pub struct Failure {
     pub exit: Exit,
 }
 
+impl Exit {
+    /// The exit code of a run that gave everything back, by what its failed steps failed with. What another try does not
+    /// mend outranks what it may: one layer that failed by its own fault makes it `Failed`, whatever else was not to be had.
+    pub fn of_run(outcome: RunOutcome, faults: impl IntoIterator<Item = FaultClass>) -> Self {
+        let exits: Vec<Self> = faults.into_iter().map(Self::from).collect();
+        match outcome {
+            _ if exits.contains(&Self::Bug) => Self::Bug,
+            RunOutcome::Success => Self::Done,
+            RunOutcome::Cancelled => Self::Interrupted,
+            RunOutcome::Failure => {
+                let ranked = [Self::Failed, Self::Usage, Self::Unavailable];
+                ranked.into_iter().find(|exit| exits.contains(exit)).unwrap_or(Self::Failed)
+            }
+        }
+    }
+}
+
 impl From<FaultClass> for Exit {
     fn from(class: FaultClass) -> Self {
         match class {
@@ -59,7 +76,7 @@ impl From<Error> for Failure {
     }
 }
 
-impl<E: miette::Diagnostic + Send + Sync + 'static> From<E> for Failure {
+impl<E: miette::Diagnostic + Classified + Send + Sync + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Error::from(error).into()
     }
@@ -96,4 +113,54 @@ pub fn outranked(outcome: Outcome, stuck: bool) -> Outcome {
 pub struct WrongFormat {
     /// As typed.
     pub format: String,
+}
+
+impl Classified for WrongFormat {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FaultClass::{Bug, Build, Cancelled, Configuration, Denied, Infrastructure, OutOfMemory, Unavailable};
+
+    #[test]
+    fn each_class_has_its_exit_code() {
+        let table = [
+            (Configuration, 64),
+            (Denied, 4),
+            (Unavailable, 4),
+            (Infrastructure, 4),
+            (Build, 1),
+            (OutOfMemory, 1),
+            (Cancelled, 130),
+            (Bug, 70),
+        ];
+        for (class, code) in table {
+            assert_eq!(Exit::from(class) as u8, code, "{class:?}");
+        }
+    }
+
+    #[test]
+    fn a_run_is_told_by_what_its_layers_failed_with() {
+        let failed: [(&[FaultClass], Exit); 9] = [
+            (&[], Exit::Failed),
+            (&[Unavailable, Denied, Infrastructure], Exit::Unavailable),
+            (&[Configuration], Exit::Usage),
+            (&[Unavailable, Configuration], Exit::Usage),
+            (&[Unavailable, Build], Exit::Failed),
+            (&[Configuration, Build], Exit::Failed),
+            (&[OutOfMemory], Exit::Failed),
+            (&[Cancelled], Exit::Failed),
+            (&[Build, Bug], Exit::Bug),
+        ];
+        for (faults, exit) in failed {
+            assert_eq!(Exit::of_run(RunOutcome::Failure, faults.iter().copied()), exit, "{faults:?}");
+        }
+        assert_eq!(Exit::of_run(RunOutcome::Success, []), Exit::Done);
+        assert_eq!(Exit::of_run(RunOutcome::Cancelled, [Unavailable]), Exit::Interrupted);
+        assert_eq!(Exit::of_run(RunOutcome::Cancelled, [Bug]), Exit::Bug);
+    }
 }

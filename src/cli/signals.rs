@@ -1,14 +1,16 @@
-//! Ctrl-C, SIGTERM and a closed terminal, as wishes of a run to stop. Not responsible for: ending the process: a run ends when every
+//! Ctrl-C, SIGTERM and a closed terminal, as requests to a run to stop. Not responsible for: ending the process: a run ends when every
 //! lease is back.
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Receiver, channel};
 
 use crate::domain::life::StopLevel;
 
 /// Listens from now on: the first signal cancels, every later one kills.
-pub fn stops() -> std::io::Result<UnboundedReceiver<StopLevel>> {
-    let (sender, receiver) = unbounded_channel();
+pub fn stops() -> std::io::Result<Receiver<StopLevel>> {
+    // One that cancels and one that kills: whatever comes on top of these changes nothing.
+    let (sender, receiver) = channel(2);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
@@ -20,7 +22,7 @@ pub fn stops() -> std::io::Result<UnboundedReceiver<StopLevel>> {
                 _ = terminate.recv() => {}
                 _ = hangup.recv() => {}
             }
-            if sender.send(level).is_err() {
+            if matches!(sender.try_send(level), Err(TrySendError::Closed(_))) {
                 return;
             }
             level = StopLevel::Kill;

@@ -11,11 +11,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::lines::{Window, picture};
-use super::progress::Progress;
+use super::progress::{Progress, TERMINAL};
 use super::style::{say, whisper, window};
 use super::text::width;
 use crate::domain::model::Event;
-use crate::domain::ports::Observer;
+use crate::domain::ports::Sink;
 use crate::system::now;
 
 /// How often spinners turn.
@@ -119,7 +119,11 @@ fn turn((screen, changed): &(Mutex<Screen>, Condvar)) {
     }
 }
 
-impl Observer for Live {
+impl Sink for Live {
+    fn name(&self) -> &'static str {
+        TERMINAL
+    }
+
     fn event(&mut self, event: &Event) {
         let result = {
             let mut screen = held(&self.screen.0);
@@ -133,6 +137,10 @@ impl Observer for Live {
             self.stop();
             result.iter().for_each(|line| say(line));
         }
+    }
+
+    fn close(&mut self, _: Duration) {
+        self.stop();
     }
 }
 

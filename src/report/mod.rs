@@ -1,7 +1,6 @@
 //! What people and programs see: diagnostics, plans, progress, results. Not responsible for: writing anywhere by itself but
-//! in the observers of a running apply; everything else is text handed back.
+//! in the sinks of a running apply; everything else is text handed back.
 
-mod detached;
 mod diagnostics;
 mod faults;
 mod graphs;
@@ -9,6 +8,7 @@ mod json;
 mod leases;
 mod lines;
 mod live;
+mod logs;
 mod plain;
 mod plan;
 mod progress;
@@ -16,16 +16,18 @@ mod run_view;
 mod runs;
 mod schedule;
 mod style;
+mod terminal;
 mod text;
 
-pub use detached::detached;
 pub use diagnostics::{at_the_edges, check_json, draw_diagnostics, draw_error, error_json, summary_line};
 pub use graphs::{dot, mermaid};
 pub use json::json_events;
 pub use leases::{LeaseRow, leases_json, leases_table};
 pub use live::aside;
+pub use logs::{LogStop, copy_log, logs_json};
 pub use plan::{plan_json, plan_table};
-pub use progress::{ProgressOptions, observer};
+pub use progress::{ProgressOptions, TERMINAL};
 pub use runs::{runs_json, runs_table};
 pub use style::Style;
+pub use terminal::terminal;
 pub use text::{clean, count};

@@ -1,21 +1,20 @@
-//! Watching a run: which observer suits a person, and what its lines are at each event. Not responsible for: the terminal (see
-//! `live`, `plain`).
+//! What is said to a person at each event of a run. Not responsible for: the terminal (see `live`, `plain`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::lines::{again, brief, end_line, name_width, stop_line, stuck_help, summary};
-use super::live::Live;
-use super::plain::Plain;
 use super::run_view::{RunView, is_numbered};
 use super::style::Style;
-use super::text::{clean, cut, pad};
+use super::text::{clean, count, cut, pad};
 use crate::domain::base::{LayerName, human_duration};
 use crate::domain::model::{BuildEvent, Event, EventBody, Plan, RunOutcome, VertexState};
-use crate::domain::ports::Observer;
 
 /// The longest unfinished line that is kept: a step that never ends a line must not fill the memory.
 const PARTIAL: usize = 16 * 1024;
+
+/// The name of the sinks that show progress.
+pub const TERMINAL: &str = "terminal";
 
 /// How much is shown, and how.
 #[derive(Debug, Clone, Copy)]
@@ -30,14 +29,6 @@ pub struct ProgressOptions {
     pub width: usize,
 }
 
-/// An observer for people: a live one on a terminal, plain lines elsewhere.
-/// `ladders` are the runner types that each layer may get, smallest first.
-pub fn observer(plan: &Plan, look: ProgressOptions, ladders: BTreeMap<LayerName, Vec<String>>) -> Box<dyn Observer> {
-    let mut progress = Progress::new(plan, look);
-    progress.board.ladders = ladders;
-    if look.style.live && !look.quiet { Box::new(Live::start(progress)) } else { Box::new(Plain::new(progress)) }
-}
-
 /// What is said at an event.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ProgressLines {
@@ -47,7 +38,7 @@ pub struct ProgressLines {
     pub result: Vec<String>,
 }
 
-/// The state that all observers for people share.
+/// The state that all sinks for people share.
 pub struct Progress {
     pub board: RunView,
     pub look: ProgressOptions,
@@ -80,13 +71,22 @@ impl Progress {
                     again(fault, from, runner_type)
                 ));
             }
-            EventBody::StepFinished(end) if loud || end.fault.is_some() => {
-                said.aside.extend(end_line(end, self.names, style));
+            EventBody::StepFinished(end) => {
+                // Nothing ends the lines of this step any more.
+                let own = format!("{}\n", end.layer);
+                self.partial.retain(|key, _| !key.starts_with(&own));
+                if loud || end.fault.is_some() {
+                    said.aside.extend(end_line(end, self.names, style));
+                }
             }
             EventBody::LeaseStuck { lease, message } => {
                 let message = clean(message);
                 said.aside.push(format!("{} lease {lease} could not be given back: {message}", style.bad("✗")));
                 said.aside.push(format!("  {}", stuck_help(style)));
+            }
+            EventBody::EventsDropped { count: dropped } if loud => {
+                let reports = count(usize::try_from(*dropped).unwrap_or(usize::MAX), "report");
+                said.aside.push(style.dim(&format!("… {reports} left out: the terminal could not keep up")));
             }
             EventBody::RunStopping { hard } => said.aside.push(stop_line(*hard, style)),
             EventBody::RunFinished { outcome, built, reused, failed, skipped }

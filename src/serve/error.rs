@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use crate::domain::model::{Classified, FaultClass};
+
 /// The service cannot work.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ServeError {
@@ -86,6 +88,17 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl Classified for ServeError {
+    fn class(&self) -> FaultClass {
+        match self {
+            Self::Tokens { .. } | Self::Open { .. } => FaultClass::Configuration,
+            Self::Io { .. } | Self::Ledger { .. } | Self::Newer { .. } | Self::Held { .. } | Self::Listen { .. } => {
+                FaultClass::Unavailable
+            }
+        }
+    }
 }
 
 impl ServeError {

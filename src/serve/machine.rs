@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::problem::Problem;
 use super::request::LeaseRequest;
 use crate::domain::base::{Hasher, LayerName, LeaseId, RunId, Timestamp};
-use crate::domain::model::{Fault, FaultKind, Size};
+use crate::domain::model::{Fault, Size};
 use crate::domain::ports::{AcquireRequest, Endpoint, Lease, SshTarget};
 
 /// What was granted, and where it is. The private key, if the provider has one, is left out.
@@ -35,7 +35,7 @@ impl Machine {
     pub fn of(lease: Lease) -> Result<Self, Fault> {
         let Endpoint::Ssh(SshTarget { address, port, user, host_key, .. }) = lease.reach else {
             let message = "the pool's provider has no machines that others can reach";
-            let fault = Fault::new(FaultKind::Unavailable, "lian::serve::not_remote", message);
+            let fault = Fault::configuration("lian::serve::not_remote", message);
             return Err(fault.help("serve a provider whose machines have an sshd, e.g. 'ssh"));
         };
         let offer = lease.offer;

@@ -16,7 +16,7 @@ use super::problem::Problem;
 use super::request::LeaseRequest;
 use super::tokens::Caller;
 use crate::domain::base::{LeaseId, Timestamp};
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::domain::ports::{ComputeProvider, Offer};
 
 /// No provider needs longer to grant a machine, or to wait for one that is free.
@@ -390,7 +390,7 @@ fn watch_over(pool: &Arc<Pool>, work: &Arc<Work>, id: LeaseId, does: impl Future
             return;
         }
         tracing::error!(lease = %id, "a provider panicked");
-        let bug = Fault::new(FaultKind::Infrastructure, "lian::serve::bug", "the pool's provider failed")
+        let bug = Fault::new(FaultKind::Bug, "lian::serve::bug", "the pool's provider failed")
             .help("this is a bug in lian-build; please report it");
         let ended = pool.at_desk(move |desk| {
             desk.works.remove(&id);
@@ -409,7 +409,8 @@ async fn ended(work: &Work) -> End {
 
 /// Nobody waits for the machine any more.
 fn cancelled() -> Fault {
-    Fault::new(FaultKind::Unavailable, "lian::serve::cancelled", "the lease was given back before it was granted")
+    let message = "the lease was given back before it was granted";
+    Fault::new(FaultKind::Unavailable, "lian::serve::cancelled", message).with_class(FaultClass::Cancelled)
 }
 
 fn late(bound: Duration) -> Fault {
@@ -424,9 +425,10 @@ fn unwritten(error: &ServeError) -> Fault {
 }
 
 fn not_granted(fault: &Fault) -> Problem {
-    match fault.code.as_str() {
-        "lian::serve::cancelled" => gone(),
-        "lian::serve::not_remote" => Problem { status: 501, ..Problem::of_provider(fault) },
+    match fault.class() {
+        FaultClass::Cancelled => gone(),
+        // As the pool is set up, it can lease no such machine to anybody.
+        FaultClass::Configuration => Problem { status: 501, ..Problem::of_provider(fault) },
         _ => Problem::of_provider(fault),
     }
 }

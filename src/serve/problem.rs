@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use super::error::ServeError;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::Fault;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,9 +39,9 @@ impl Problem {
     /// The provider could not do it. What trying again would not change is a conflict with what the pool has.
     pub fn of_provider(fault: &Fault) -> Self {
         let help = fault.help.clone().unwrap_or_else(|| "ask the pool's operator".to_owned());
-        match fault.kind {
-            FaultKind::Unavailable => Self::new(409, &fault.code, &fault.message, help),
-            _ => Self::new(503, &fault.code, &fault.message, help).retry(2),
+        match fault.class().is_refusal() {
+            true => Self::new(409, &fault.code, &fault.message, help),
+            false => Self::new(503, &fault.code, &fault.message, help).retry(2),
         }
     }
 }

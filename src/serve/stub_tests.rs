@@ -149,7 +149,7 @@ impl Running {
 
     /// Starts a service; waits for the folder where a killed one is just letting go of it.
     pub async fn with(provider: Arc<dyn ComputeProvider>, data: &Path, tokens: Tokens, bounds: Bounds) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::system::http::install_tls();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let clock = Arc::new(AtomicU64::new(1_800_000_000_000));

@@ -307,8 +307,15 @@ async fn what_cannot_be_given_back_is_tried_for_ever_and_shown_as_stuck() {
 async fn a_machine_that_is_not_granted_leaves_nothing_and_its_key_may_be_used_again() {
     let (stub, data) = (Stub::new(), folder());
     let service = Running::start(stub.clone(), data.path()).await;
-    for (kind, expected) in [(FaultKind::Infrastructure, 503), (FaultKind::Unavailable, 409)] {
-        let fault = Fault::new(kind, "lian::stub::fault", "no machine").help("wait");
+    let (id, words) = ("lian::stub::fault", "no machine");
+    let of_kind = |kind| Fault::new(kind, id, words);
+    for (fault, expected) in [
+        (of_kind(FaultKind::Infrastructure), 503),
+        (of_kind(FaultKind::Unavailable), 409),
+        (Fault::denied(id, words), 409),
+        (Fault::configuration(id, words), 501),
+    ] {
+        let fault = fault.help("wait");
         *stub.fault.lock().expect("sound") = Some(fault);
         let (status, problem) = service.lease("k", &wish("w")).await;
         assert_eq!((status, code(&problem)), (expected, "lian::stub::fault"));

@@ -2,10 +2,15 @@
 
 mod clock;
 pub mod error_chain;
+pub mod files;
 mod host;
+pub mod http;
 pub mod lock;
+pub mod oci;
 pub mod process;
+pub mod retry;
 mod roots;
+pub mod scratch;
 pub mod shell;
 
 pub use clock::{now, since_epoch};

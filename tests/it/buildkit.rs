@@ -39,7 +39,7 @@ async fn a_layer_is_built_promoted_found_and_built_upon() {
     let folder = scratch();
     let layout = OciLayout::open(folder.path().join("images")).expect("a layout");
     let dockerfile = "FROM base\nRUN echo hello && echo \"$GREETING\" > /greeting\nARG GREETING\nRUN echo $GREETING";
-    let staging = layout.staging().expect("staging");
+    let staging = layout.staging().await.expect("staging");
     let parts = parts(dockerfile);
     let key = parts.key();
     let request = BuildRequest {
@@ -79,8 +79,8 @@ async fn a_layer_is_built_promoted_found_and_built_upon() {
     let record = ImageRecord { parts, built_on: std::collections::BTreeMap::new() };
     let staging = StagedAt::Folder(request.staging);
     let staged = Staged { name, staging, digest: built.digest, key: key.clone(), record, artifacts: None };
-    layout.promote(&staged).expect("promoted");
-    let found = layout.find("lamina/tiny", &key.tag()).expect("an answer").expect("found");
+    layout.promote(&staged).await.expect("promoted");
+    let found = layout.find("lamina/tiny", &key.tag()).await.expect("an answer").expect("found");
     assert_eq!((&found.digest, found.key), (&staged.digest, Some(key)));
 
     let upon = BuildRequest {

@@ -67,6 +67,26 @@ fn a_cloud_that_is_sold_out_is_not_the_layers_fault() {
 }
 
 #[test]
+fn settings_of_a_provider_that_can_never_work_are_wrong_usage() {
+    let told = |fields: &str, code: &str| {
+        let project = Project::new();
+        project.write(
+            "workflows/local.ncl",
+            &format!(
+                "let {{ Workflow, .. }} = import \"schemas/workflow.ncl\" in\n{{ catalog = \"../catalog\", {fields} }} | Workflow\n"
+            ),
+        );
+        let mut command = project.command(&["leases"]);
+        command.env("HCLOUD_TOKEN", crate::support::hetzner::TOKEN).env("LIAN_DATA_DIR", project.path().join("data"));
+        let ran = Ran::from(command.output().expect("it starts")).exits(64);
+        assert!(ran.stderr.contains(code) && ran.stderr.contains("help:"), "{}", ran.both());
+    };
+    told("compute_provider = 'hcloud, providers.hcloud.server_types = []", "lian::hcloud::no_type");
+    let pool = "compute_provider = 'vm_pool, providers.vm_pool = { endpoint = \"https://[x]\", workspace = \"w\" }";
+    told(pool, "lian::vm_pool::endpoint");
+}
+
+#[test]
 fn what_a_dead_run_left_goes_back_before_anything_else_can_fail() {
     let cloud = killed();
     cloud.project.write("catalog/long/Dockerfile", "FRM base.example/busybox:1\n");

@@ -185,6 +185,11 @@ fn a_registry_needs_an_address_and_a_layout_that_is_named_wins() {
     workflow(&project, "registry = { address = \"docker.io/team\" },");
     let ran = project.lian(&["plan"]).exits(64);
     assert!(ran.stderr.contains("Docker Hub"), "{}", ran.both());
+    // That it is the project's own makes it no less named, whoever names it.
+    let own = project.path().join(".lian/images");
+    let ran: Ran = project.command(&["plan"]).env("LIAN_LAYOUT", &own).output().expect("it starts").into();
+    ran.exits(0);
+    project.lian(&["plan", "--layout", &own.display().to_string()]).exits(0);
 }
 
 #[test]
@@ -243,9 +248,7 @@ async fn an_image_that_its_builder_pushed_is_verified_there_and_only_gets_tags()
     assert_eq!(std::fs::read_dir(&request.staging).expect("a folder").count(), 0, "something was exported");
 
     let platform = built.platform.clone();
-    let (asked, image, digest) = (std::sync::Arc::clone(&store), name.clone(), built.digest.clone());
-    let config = tokio::task::spawn_blocking(move || asked.config(&image, &digest, &platform)).await.expect("it ends");
-    let config = config.expect("an answer").expect("a config");
+    let config = store.config(&name, &built.digest, &platform).await.expect("an answer").expect("a config");
     assert_eq!(config.env, ["PATH=/opt/bin"]);
     let verify = VerifyRequest {
         image: store.source(&name, &built.digest),
@@ -269,13 +272,10 @@ async fn an_image_that_its_builder_pushed_is_verified_there_and_only_gets_tags()
         record: record.clone(),
         artifacts: Some((StagedAt::Pushed, artifacts)),
     };
-    let work = move || {
-        store.promote(&staged).expect("promoted");
-        let absent = Staged { digest: lian_build::domain::base::Digest::of("nobody"), ..staged };
-        let refused = store.promote(&absent).expect_err("it is not there").to_string();
-        (store.find(&name, "latest"), store.record(&name, "latest"), refused)
-    };
-    let (found, kept, refused) = tokio::task::spawn_blocking(work).await.expect("it ends");
+    store.promote(&staged).await.expect("promoted");
+    let absent = Staged { digest: lian_build::domain::base::Digest::of("nobody"), ..staged };
+    let refused = store.promote(&absent).await.expect_err("it is not there").to_string();
+    let (found, kept) = (store.find(&name, "latest").await, store.record(&name, "latest").await);
     let found = found.expect("an answer").expect("found");
     assert_eq!((found.digest, found.key), (built.digest, Some(key.clone())));
     assert_eq!(kept.expect("an answer"), Some(record));

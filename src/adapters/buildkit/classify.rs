@@ -189,17 +189,17 @@ fn of_push(error: &str) -> Option<Fault> {
     let refused = ["access denied", "authorization failed"].iter().any(|sign| why.contains(sign))
         || why == "denied"
         || why.starts_with("denied:")
-        || status.is_some_and(|code| (400..500).contains(&code) && code != 408 && code != 429);
+        || status.is_some_and(|answer| (400..500).contains(&answer) && answer != 408 && answer != 429);
     let mut fault = if refused {
         let message = format!("the registry does not take {repository}");
-        Fault::new(FaultKind::Unavailable, "lian::buildkit::push_denied", message).help(format!(
+        Fault::denied("lian::buildkit::push_denied", message).help(format!(
             "log in (`docker login {registry}`) with a user who may push there, and see whether `{repository}` is the \
              repository's name"
         ))
     } else if NO_TLS.iter().any(|sign| why.contains(sign)) {
         // The same the next time.
         let message = format!("{repository} could not be pushed: {registry} speaks no TLS");
-        Fault::new(FaultKind::Unavailable, "lian::buildkit::push_failed", message).help(
+        Fault::configuration("lian::buildkit::push_failed", message).help(
             "set `plain_http = true` in the workflow's `registry`, and name it in the buildkitd.toml of runners \
              ([registry.\"HOST:PORT\"] http = true)",
         )

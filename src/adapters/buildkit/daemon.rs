@@ -17,6 +17,7 @@ use super::error::BuildkitError;
 use super::supervise;
 use crate::system::lock;
 use crate::system::process::CommandExt as _;
+use crate::system::retry::Backoff;
 
 /// A daemon is given so long to answer after its start.
 const READY: Duration = Duration::from_secs(30);
@@ -200,15 +201,14 @@ async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Res
         return Ok(platforms);
     }
     let mut child: Option<Child> = None;
-    let mut pause = Duration::from_millis(20);
+    let mut polls = Backoff::of_polls(Duration::from_millis(20), Duration::from_millis(250)).factor(1.5).pauses();
     loop {
         // A supervisor that is there may have a daemon that is about to answer, or be about to end because its daemon
         // has: in the end one answers, or there is none and it is for us to start.
         if child.is_none() && supervisor(config).is_none() {
             child = Some(spawn(config, buildkitd)?);
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(Duration::from_millis(250));
+        polls.poll().await;
         if let Some(platforms) = alive(config, binaries, address).await {
             return Ok(platforms);
         }

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::domain::model::{Classified, FaultClass};
+
 /// BuildKit is not there, or does not do as asked.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum BuildkitError {
@@ -102,4 +104,20 @@ pub enum BuildkitError {
         /// As written.
         value: String,
     },
+}
+
+impl Classified for BuildkitError {
+    fn class(&self) -> FaultClass {
+        match self {
+            Self::Idle { .. } => FaultClass::Configuration,
+            Self::NotFound { .. }
+            | Self::NoRunc
+            | Self::NotRoot { .. }
+            | Self::DaemonFailed { .. }
+            | Self::Unreachable { .. }
+            | Self::Io { .. }
+            | Self::Command { .. }
+            | Self::NoEngine => FaultClass::Unavailable,
+        }
+    }
 }

@@ -1,70 +1,34 @@
 //! Reads images in an OCI layout as far as a build needs it: their config, and which blobs they share. Not responsible for: tags
-//! and promotion (`registries` owns those).
+//! and promotion (see the adapter `registry`).
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-
 use crate::domain::base::Digest;
-use crate::domain::ports::{ImageSource, NamedContext, VerifyRequest};
+use crate::domain::ports::{ImageConfig, ImageSource, NamedContext, VerifyRequest};
+use crate::system::oci::{self, ConfigFile, Manifest};
 
-/// The PATH that BuildKit gives a step whose image says none.
+/// The PATH that BuildKit gives a step whose image sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-#[derive(Deserialize)]
-struct Descriptor {
-    digest: Digest,
-    #[serde(default)]
-    platform: Option<Platform>,
-}
-
-#[derive(Deserialize)]
-struct Platform {
-    os: String,
-    architecture: String,
-}
-
-/// A manifest or an index: the one has layers and a config, the other manifests.
-#[derive(Deserialize)]
-struct Manifest {
-    config: Option<Descriptor>,
-    #[serde(default)]
-    layers: Vec<Descriptor>,
-    #[serde(default)]
-    manifests: Vec<Descriptor>,
-}
-
-#[derive(Default, Deserialize)]
-struct ConfigFile {
-    #[serde(default)]
-    config: ImageSettings,
-}
-
 /// What an image says about the processes that run in it.
-#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
-pub(super) struct ImageSettings {
-    #[serde(rename = "Env", default)]
-    env: Option<Vec<String>>,
-    #[serde(rename = "OnBuild", default)]
-    on_build: Option<Vec<String>>,
-}
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct ImageSettings(ImageConfig);
 
 impl ImageSettings {
     /// The folders that binaries are looked up in.
     pub(super) fn path(&self) -> Vec<&str> {
-        let said = self.env.iter().flatten().rev().find_map(|entry| entry.strip_prefix("PATH="));
-        said.unwrap_or(DEFAULT_PATH).split(':').filter(|folder| folder.starts_with('/')).collect()
+        let set = self.0.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+        set.unwrap_or(DEFAULT_PATH).split(':').filter(|folder| folder.starts_with('/')).collect()
     }
 
     /// The whole environment, `NAME=value`.
     pub(super) fn env(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.env.iter().flatten().filter_map(|entry| entry.split_once('='))
+        self.0.env.iter().filter_map(|entry| entry.split_once('='))
     }
 
     /// Whether a Dockerfile that starts from it would run instructions of the image's own.
     pub(super) fn triggers(&self) -> bool {
-        self.on_build.as_ref().is_some_and(|triggers| !triggers.is_empty())
+        !self.0.on_build.is_empty()
     }
 }
 
@@ -73,31 +37,22 @@ pub(super) fn blob(layout: &Path, digest: &Digest) -> PathBuf {
     layout.join("blobs/sha256").join(digest.hex())
 }
 
-/// The settings of the image that is verified, for the one platform asked for; the defaults where nobody can tell them.
-/// Those of an image in a registry come with the request.
+/// The settings of the image that is verified, for the one platform asked for; the defaults where they cannot be read. Those
+/// of an image in a registry come with the request.
 pub(super) fn settings(request: &VerifyRequest) -> ImageSettings {
     let platform = request.platform.as_str();
     let ImageSource::Layout { dir, digest } = &request.image else {
-        let told = request.configs.get(platform).cloned().unwrap_or_default();
-        return ImageSettings { env: Some(told.env), on_build: Some(told.on_build) };
+        return ImageSettings(request.configs.get(platform).cloned().unwrap_or_default());
     };
     let find = || {
-        let mut manifest: Manifest = read(dir, digest)?;
-        if manifest.config.is_none() {
-            let fits = |entry: &&Descriptor| entry.platform.as_ref().is_some_and(|entry| entry.is(platform));
-            let chosen = manifest.manifests.iter().find(fits).or(manifest.manifests.first())?;
-            manifest = read(dir, &chosen.digest)?;
+        let mut manifest = manifest(dir, digest)?;
+        if let Some(image) = manifest.image_for(Some(platform)) {
+            manifest = self::manifest(dir, &oci::digest(image))?;
         }
-        read::<ConfigFile>(dir, &manifest.config?.digest)
+        let config = std::fs::read(blob(dir, &oci::digest(manifest.config()?))).ok()?;
+        Some(ConfigFile::read(&config)?.processes())
     };
-    find().unwrap_or_default().config
-}
-
-impl Platform {
-    fn is(&self, platform: &str) -> bool {
-        let mut parts = platform.split('/');
-        parts.next() == Some(&self.os) && parts.next() == Some(&self.architecture)
-    }
+    ImageSettings(find().unwrap_or_default())
 }
 
 /// Links the layers of the images that a build stands on into its staging folder, so that BuildKit's export finds them
@@ -118,14 +73,15 @@ pub(super) fn seed(staging: &Path, contexts: &[NamedContext]) {
 }
 
 fn layers(dir: &Path, digest: &Digest) -> Vec<Digest> {
-    let Some(manifest) = read::<Manifest>(dir, digest) else { return Vec::new() };
-    let children = manifest.manifests.iter().filter_map(|child| read::<Manifest>(dir, &child.digest));
-    let nested: Vec<_> = children.flat_map(|child| child.layers).collect();
-    manifest.layers.into_iter().chain(nested).map(|layer| layer.digest).collect()
+    let Some(top) = manifest(dir, digest) else { return Vec::new() };
+    let children: Vec<Manifest> =
+        top.children().iter().filter_map(|child| manifest(dir, &oci::digest(child))).collect();
+    let images = std::iter::once(&top).chain(&children);
+    images.flat_map(Manifest::layers).map(oci::digest).collect()
 }
 
-fn read<T: DeserializeOwned>(dir: &Path, digest: &Digest) -> Option<T> {
-    serde_json::from_slice(&std::fs::read(blob(dir, digest)).ok()?).ok()
+fn manifest(dir: &Path, digest: &Digest) -> Option<Manifest> {
+    Manifest::read(&std::fs::read(blob(dir, digest)).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -133,14 +89,13 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::domain::ports::ImageConfig;
 
     #[test]
     fn the_last_path_counts_and_relative_folders_do_not() {
-        let settings = ImageSettings {
-            env: Some(vec!["PATH=/a".into(), "A=b=c".into(), "PATH=/opt/bin:.::/bin".into()]),
-            on_build: None,
-        };
+        let settings = ImageSettings(ImageConfig {
+            env: vec!["PATH=/a".into(), "A=b=c".into(), "PATH=/opt/bin:.::/bin".into()],
+            on_build: Vec::new(),
+        });
         assert_eq!(settings.path(), ["/opt/bin", "/bin"]);
         assert_eq!(settings.env().nth(1), Some(("A", "b=c")));
         assert_eq!(ImageSettings::default().path().len(), 6);

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::domain::model::{Classified, FaultClass};
+
 /// The catalog, or the interpreter's process, is out of reach.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum NickelError {
@@ -53,4 +55,14 @@ pub enum NickelError {
         #[source]
         source: io::Error,
     },
+}
+
+impl Classified for NickelError {
+    fn class(&self) -> FaultClass {
+        match self {
+            Self::NoCatalog { .. } | Self::NoWorkflow { .. } => FaultClass::Configuration,
+            Self::Unreadable { .. } | Self::NotUtf8 { .. } => FaultClass::Build,
+            Self::Process { .. } => FaultClass::Unavailable,
+        }
+    }
 }

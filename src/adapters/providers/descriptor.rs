@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::host_probe::HostProbe;
 use crate::domain::base::Digest;
-use crate::domain::model::{Fault, FaultKind, ProviderName};
+use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::ComputeProvider;
 
 /// A kind of provider: constants that the rest of lian-build goes by instead of the name, and what makes one.
@@ -107,7 +107,7 @@ impl<'a> Settings<'a> {
     pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>, Fault> {
         self.value.map(T::deserialize).transpose().map_err(|error| {
             let message = format!("`providers.{}` cannot be read: {error}", self.provider);
-            Fault::new(FaultKind::Unavailable, "lian::providers::settings", message)
+            Fault::configuration("lian::providers::settings", message)
                 .help("compare it with `docs/providers/`; a ledger may also come from a newer lian-build")
         })
     }
@@ -138,7 +138,7 @@ pub fn resolved<T: DeserializeOwned + Serialize>(
 
 /// The workflow names a provider and not what it needs.
 pub fn missing_setting(field: &str) -> Fault {
-    Fault::new(FaultKind::Unavailable, "lian::cli::missing_setting", format!("the workflow lacks `{field}`")).help(
+    Fault::configuration("lian::cli::missing_setting", format!("the workflow lacks `{field}`")).help(
         "set it in the workflow (docs/providers/ has a snippet for each provider), or choose another `compute_provider`",
     )
 }

@@ -76,7 +76,7 @@ impl ComputeProvider for Local {
         Ok(())
     }
 
-    /// None: a lease on this machine ends with the run that held it.
+    /// Always empty: a lease on this machine ends with the run that held it.
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
         Ok(Vec::new())
     }

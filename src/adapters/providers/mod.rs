@@ -3,7 +3,6 @@
 //! To add a provider: its folder with a `DESCRIPTOR`, its line in [`builtin`], and its contract in `schemas/providers/`.
 //! Nothing else knows it.
 
-mod address;
 mod descriptor;
 mod docker;
 pub mod hcloud;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::descriptor::{Descriptor, Settings};
-use crate::domain::model::{Fault, FaultKind, ProviderName, ProviderSettings};
+use crate::domain::model::{Fault, ProviderName, ProviderSettings};
 
 /// The providers that a program knows, in the order in which they are listed.
 #[derive(Debug, Clone)]
@@ -38,7 +38,7 @@ impl ProviderRegistry {
         self.iter().find(|known| known.name == *name).ok_or_else(|| {
             let message = format!("this lian-build has no provider `{name}`");
             let names: Vec<&str> = self.iter().map(|known| known.name.as_str()).collect();
-            Fault::new(FaultKind::Unavailable, "lian::providers::unknown", message)
+            Fault::configuration("lian::providers::unknown", message)
                 .help(format!("use the lian-build that knows it; this one has {}", names.join(", ")))
         })
     }

@@ -9,7 +9,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use base64::Engine as _;
-use oci_client::secrets::RegistryAuth;
 use serde::Deserialize;
 
 /// A credential helper gets so long: some ask a keychain, none may hang a run.
@@ -41,16 +40,6 @@ impl fmt::Debug for Login {
             Self::Password { .. } => "Password(…)",
             Self::Identity(_) => "Identity(…)",
         })
-    }
-}
-
-impl From<Login> for RegistryAuth {
-    fn from(login: Login) -> Self {
-        match login {
-            Login::Password { user, password } => Self::Basic(user, password),
-            // The client that resolves tags cannot exchange them.
-            Login::Anonymous | Login::Identity(_) => Self::Anonymous,
-        }
     }
 }
 

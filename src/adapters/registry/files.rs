@@ -1,11 +1,11 @@
 //! Files of a layout: errors with their paths, locks, and writing by rename. Not responsible for: knowing what is in them.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 
 use crate::domain::ports::ImageStoreError;
-use crate::system::lock;
+use crate::system::{files, lock};
 
 /// An error of the file system, with what was tried.
 pub(super) fn failed(what: &str, path: &Path, source: io::Error) -> ImageStoreError {
@@ -40,22 +40,8 @@ pub(super) fn try_lock(file: &File, path: &Path, shared: bool) -> Result<bool, I
 
 /// Writes a whole file or nothing: a temporary one beside it, made durable, then renamed.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), ImageStoreError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        // Temporary files are closed to others; what a layout holds may be read by whoever may enter its folder.
-        std::fs::set_permissions(file.path(), std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
-        file.persist(path).map_err(|error| error.error)?;
-        sync_folder(folder)
-    };
-    write().map_err(|error| failed("cannot write", path, error))
-}
-
-/// Makes renames in a folder durable.
-pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
+    // What a layout holds may be read by whoever may enter its folder.
+    files::write_whole(path, bytes, 0o644).map_err(|error| failed("cannot write", path, error))
 }
 
 /// Makes a folder and its parents.

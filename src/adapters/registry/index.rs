@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use oci_spec::image::{Descriptor, MediaType};
 use serde_json::{Map, Value, json};
 
-use super::descriptor::Descriptor;
 use super::files::{failed, write_whole};
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::ports::ImageStoreError;
@@ -57,7 +57,7 @@ impl Default for Index {
     fn default() -> Self {
         let mut value = Map::new();
         value.insert("schemaVersion".to_owned(), 2.into());
-        value.insert("mediaType".to_owned(), "application/vnd.oci.image.index.v1+json".into());
+        value.insert("mediaType".to_owned(), MediaType::ImageIndex.as_ref().into());
         value.insert("manifests".to_owned(), Value::Array(Vec::new()));
         Self { value, places: OnceLock::new() }
     }
@@ -136,7 +136,7 @@ impl Index {
         annotations.insert(PROMOTED_AT.to_owned(), tag.at.0.to_string().into());
         if let Some(subject) = tag.subject {
             annotations.insert(SUBJECT.to_owned(), subject.as_str().into());
-            value["artifactType"] = super::descriptor::PARTS.into();
+            value["artifactType"] = super::parts::PARTS.into();
         }
         value["annotations"] = annotations.into();
         let list = self.list_mut();

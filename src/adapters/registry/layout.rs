@@ -1,5 +1,5 @@
-//! An OCI image layout as an image store: `oci-layout`, `index.json`, `blobs/sha256/`, and of our own `.lock`, `.in-use`
-//! and `staging/`. Not responsible for: believing an index whose blobs are not there.
+//! An OCI image layout in a folder: `oci-layout`, `index.json`, `blobs/sha256/`, and our own `.lock`, `.in-use`, `claims/`
+//! and `staging/`. Its methods block. Not responsible for: promotion and collection (see `promote`, `collect`).
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -7,30 +7,30 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use super::descriptor::{ConfigFile, Descriptor, Manifest};
+use oci_spec::image::Descriptor;
+
 use super::files::{make_folder, open_lock, try_lock, write_whole};
 use super::index::Index;
-use super::{parts, promote, staging};
+use super::parts;
 use crate::domain::base::{Digest, Timestamp};
-use crate::domain::model::{ImageRecord, LayerKey};
-use crate::domain::ports::{
-    Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, Staged, StagingFolder,
-};
-use crate::system::now;
+use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
+use crate::domain::ports::{Found, ImageConfig, ImageStoreError};
+use crate::system::oci::{self, ConfigFile, Manifest};
 
-/// An OCI image layout in a folder.
-#[derive(Debug)]
+/// An OCI image layout in a folder. Clones share what they have read.
+#[derive(Debug, Clone)]
 pub struct OciLayout {
     root: PathBuf,
-    /// A plan asks for every layer: the index is read once for as long as the file is the same.
-    cached: Mutex<Option<(Stamp, Arc<Index>)>>,
+    /// A plan asks for every layer, so the index is kept until its file changes.
+    cached: Arc<Mutex<Option<Cached>>>,
 }
 
+type Cached = (Stamp, Arc<Index>);
 type Stamp = (u64, u64, Option<SystemTime>);
 
-/// Says that images of the layout are being used: for as long as it is held, nothing is collected.
+/// A hold on the layout's images: nothing is collected until it is dropped.
 #[derive(Debug)]
-pub struct InUse {
+pub struct LayoutInUse {
     _share: File,
 }
 
@@ -55,7 +55,7 @@ impl OciLayout {
     /// # Errors
     /// [`ImageStoreError::Io`].
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, ImageStoreError> {
-        let layout = Self { root: root.into(), cached: Mutex::new(None) };
+        let layout = Self { root: root.into(), cached: Arc::default() };
         make_folder(&layout.blobs())?;
         let marker = layout.root.join("oci-layout");
         if !marker.is_file() {
@@ -76,17 +76,17 @@ impl OciLayout {
         &self.root
     }
 
-    /// Says that its images are in use. Waits for a collection that is going on.
+    /// Takes a hold on its images. Waits for a collection that is going on.
     ///
     /// # Errors
     /// [`ImageStoreError::Io`].
-    pub fn in_use(&self) -> Result<InUse, ImageStoreError> {
+    pub fn in_use(&self) -> Result<LayoutInUse, ImageStoreError> {
         let path = self.in_use_path();
         let file = open_lock(&path)?;
         while !try_lock(&file, &path, true)? {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        Ok(InUse { _share: file })
+        Ok(LayoutInUse { _share: file })
     }
 
     /// All tags of images, sorted.
@@ -133,6 +133,10 @@ impl OciLayout {
         self.root.join("staging")
     }
 
+    pub(super) fn claims(&self) -> PathBuf {
+        self.root.join("claims")
+    }
+
     pub(super) fn index(&self) -> Result<Arc<Index>, ImageStoreError> {
         use std::os::unix::fs::MetadataExt as _;
         let path = self.index_path();
@@ -149,16 +153,13 @@ impl OciLayout {
     }
 
     pub(super) fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        serde_json::from_slice(&std::fs::read(self.blob(digest)).ok()?).ok()
+        Manifest::read(&std::fs::read(self.blob(digest)).ok()?).ok()
     }
 
     /// How an index names a manifest of this layout.
     pub(super) fn descriptor(&self, digest: &Digest) -> Option<Descriptor> {
         let bytes = std::fs::read(self.blob(digest)).ok()?;
-        let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
-        let media_type = manifest.media_type.unwrap_or_else(|| super::descriptor::MANIFEST.to_owned());
-        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        Some(Descriptor { media_type, digest: digest.clone(), size, platform: None })
+        Some(oci::describe(Manifest::read(&bytes).ok()?.media_type(), &bytes))
     }
 
     /// Every blob that a manifest or index stands on, itself included, with its size. What cannot be read ends there.
@@ -171,39 +172,45 @@ impl OciLayout {
                 continue;
             }
             let Some(manifest) = self.manifest(&digest) else { continue };
-            found.extend(manifest.blobs().map(|blob| (blob.digest.clone(), blob.size)));
-            waiting.extend(manifest.manifests.into_iter().map(|child| child.digest));
+            found.extend(manifest.blobs().map(|blob| (oci::digest(blob), blob.size())));
+            waiting.extend(manifest.children().iter().map(oci::digest));
         }
         found
     }
 
+    /// The manifest of the image itself: an index has several, of which one is for the platform.
+    fn image(&self, top: &Manifest, platform: Option<&str>) -> Option<Manifest> {
+        match top {
+            Manifest::Image(_) => Some(top.clone()),
+            Manifest::Index(_) => self.manifest(&oci::digest(top.image_for(platform)?)),
+        }
+    }
+
+    fn config_of(&self, image: &Manifest) -> Option<ConfigFile> {
+        ConfigFile::read(&std::fs::read(self.blob(&oci::digest(image.config()?))).ok()?)
+    }
+
     /// The image, if all its blobs are there in full.
     fn whole(&self, digest: &Digest) -> Option<Found> {
-        let is_there =
-            |blob: &Descriptor| std::fs::metadata(self.blob(&blob.digest)).is_ok_and(|m| m.len() == blob.size);
-        let top = self.manifest(digest)?;
-        let image = match &top.config {
-            Some(_) => top.clone(),
-            None => self.manifest(&top.image(None)?.digest)?,
+        let is_there = |blob: &Descriptor| {
+            std::fs::metadata(self.blob(&oci::digest(blob))).is_ok_and(|meta| meta.len() == blob.size())
         };
-        let children = top.manifests.iter().all(is_there);
-        if !children || !image.blobs().all(is_there) {
+        let top = self.manifest(digest)?;
+        let image = self.image(&top, None)?;
+        if !top.children().iter().all(is_there) || !image.blobs().all(is_there) {
             return None;
         }
-        let config: ConfigFile =
-            serde_json::from_slice(&std::fs::read(self.blob(&image.config.as_ref()?.digest)).ok()?).ok()?;
+        let config = self.config_of(&image)?;
         Some(Found {
             digest: digest.clone(),
-            key: config.key(),
-            platform: config.platform(),
+            key: config.label(KEY_LABEL).and_then(|key| key.parse().ok()).map(LayerKey),
+            platform: Some(config.platform()),
             bytes: self.closure(digest).iter().map(|(_, size)| size).sum(),
         })
     }
-}
 
-impl ImageStore for OciLayout {
-    /// An image whose blobs are not all there is as good as none: it is built again, which mends it.
-    fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError> {
+    /// The image that a tag points to. One whose blobs are not all there counts as absent: building it again mends it.
+    pub(super) fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError> {
         let Some(entry) = self.index()?.find(name, tag) else { return Ok(None) };
         let found = self.whole(&entry.digest);
         if found.is_none() {
@@ -212,48 +219,22 @@ impl ImageStore for OciLayout {
         Ok(found)
     }
 
-    fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
+    /// The record of the image that a tag points to.
+    pub(super) fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
         let index = self.index()?;
         let Some(image) = index.find(name, tag) else { return Ok(None) };
         let read = |entry: super::index::Entry| {
-            let artifact = self.manifest(&entry.digest)?;
+            let Manifest::Image(artifact) = self.manifest(&entry.digest)? else { return None };
             let blob = parts::record_in(&artifact)?;
-            serde_json::from_slice(&std::fs::read(self.blob(&blob.digest)).ok()?).ok()
+            serde_json::from_slice(&std::fs::read(self.blob(&oci::digest(blob))).ok()?).ok()
         };
         Ok(index.belonging(&image.digest, name).and_then(read))
     }
 
-    fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
-        Ok(Box::new(staging::create(&self.staging_root())?))
-    }
-
-    fn source(&self, _name: &str, digest: &Digest) -> ImageSource {
-        ImageSource::Layout { dir: self.root.clone(), digest: digest.clone() }
-    }
-
-    fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
-        promote::point(self, (name, tag), key, now())
-    }
-
-    fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
-        super::claim::claim(&self.root.join("claims"), key)
-    }
-
-    fn config(&self, _name: &str, digest: &Digest, platform: &str) -> Result<Option<ImageConfig>, ImageStoreError> {
-        let read = || {
-            let top = self.manifest(digest)?;
-            let image = match &top.config {
-                Some(_) => top,
-                None => self.manifest(&top.image(Some(platform))?.digest)?,
-            };
-            let config = std::fs::read(self.blob(&image.config?.digest)).ok()?;
-            serde_json::from_slice::<ConfigFile>(&config).ok()
-        };
-        Ok(read().map(ConfigFile::processes))
-    }
-
-    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
-        promote::promote(self, staged, now())
+    /// What an image says of its processes on a platform.
+    pub(super) fn config(&self, digest: &Digest, platform: &str) -> Option<ImageConfig> {
+        let image = self.image(&self.manifest(digest)?, Some(platform))?;
+        Some(self.config_of(&image)?.processes())
     }
 }
 

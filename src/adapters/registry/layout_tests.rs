@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Barrier;
 
 use super::super::promote::prepare;
-use super::super::{Collected, KeepPolicy};
+use super::super::{Collected, KeepPolicy, claim, staging};
 use super::*;
 use crate::domain::base::LayerName;
-use crate::domain::model::{KEY_LABEL, KeyParts};
-use crate::domain::ports::StagedAt;
+use crate::domain::model::{KEY_LABEL, KeyParts, LayerKey};
+use crate::domain::ports::{Claim, Staged, StagedAt, StagingFolder};
+use crate::system::now;
 
 fn parts(layer: &str, version: &str) -> KeyParts {
     KeyParts {
@@ -40,7 +41,8 @@ fn put(folder: &Path, bytes: &[u8]) -> serde_json::Value {
 
 /// An image of these layers in a folder, as an export leaves it.
 fn image(folder: &Path, key: &LayerKey, layers: &[&str]) -> Digest {
-    let config = serde_json::json!({"os":"linux","architecture":"amd64","config":{"Labels":{KEY_LABEL:key}}});
+    let config = serde_json::json!({"os":"linux","architecture":"amd64",
+        "config":{"Labels":{KEY_LABEL:key}},"rootfs":{"type":"layers","diff_ids":[]}});
     let config = put(folder, config.to_string().as_bytes());
     let layers: Vec<_> = layers.iter().map(|layer| put(folder, layer.as_bytes())).collect();
     let manifest = serde_json::json!({
@@ -53,8 +55,8 @@ fn record(parts: KeyParts) -> ImageRecord {
     ImageRecord { parts, built_on: std::collections::BTreeMap::new() }
 }
 
-fn staged(layout: &OciLayout, layer: &str, version: &str) -> (Box<dyn StagingFolder>, Staged) {
-    let staging = layout.staging().expect("staging");
+fn staged(layout: &OciLayout, layer: &str, version: &str) -> (impl StagingFolder, Staged) {
+    let staging = staging::create(&layout.staging_root()).expect("staging");
     let parts = parts(layer, version);
     let key = parts.key();
     let digest = image(staging.path(), &key, &["shared base", &format!("{layer} {version}")]);
@@ -75,13 +77,17 @@ fn latest_goes_back_to_an_older_key_with_its_record() {
     let folder = tempfile::tempdir().expect("a folder");
     let layout = OciLayout::open(folder.path()).expect("a layout");
     let (old, new) = (promoted(&layout, "rust", "1"), promoted(&layout, "rust", "2"));
-    assert!(!layout.point("lamina/rust", "latest", &new.key).expect("an answer"), "it was the latest already");
-    assert!(layout.point("lamina/rust", "latest", &old.key).expect("an answer"));
+    assert!(!layout.point("lamina/rust", "latest", &new.key, now()).expect("an answer"), "it was the latest already");
+    assert!(layout.point("lamina/rust", "latest", &old.key, now()).expect("an answer"));
     let found = layout.find("lamina/rust", "latest").expect("an answer").expect("found");
     assert_eq!((found.digest, found.key), (old.digest.clone(), Some(old.key.clone())));
     assert_eq!(layout.record("lamina/rust", "latest").expect("an answer"), Some(old.record));
-    assert!(!layout.point("lamina/absent", "latest", &new.key).expect("an answer"));
+    assert!(!layout.point("lamina/absent", "latest", &new.key, now()).expect("an answer"));
     assert_sound(&layout);
+}
+
+fn claim(layout: &OciLayout, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
+    claim::claim(&layout.claims(), key)
 }
 
 #[test]
@@ -89,16 +95,16 @@ fn a_key_is_claimed_once_at_a_time() {
     let folder = tempfile::tempdir().expect("a folder");
     let (one, two) = (OciLayout::open(folder.path()).expect("one"), OciLayout::open(folder.path()).expect("two"));
     let key = parts("rust", "1").key();
-    let claim = one.claim(&key).expect("an answer").expect("free");
-    assert!(two.claim(&key).expect("an answer").is_none(), "claimed twice");
-    assert!(two.claim(&parts("rust", "2").key()).expect("an answer").is_some(), "another key is free");
-    drop(claim);
-    assert!(two.claim(&key).expect("an answer").is_some(), "a claim outlives its holder");
+    let held = claim(&one, &key).expect("an answer").expect("free");
+    assert!(claim(&two, &key).expect("an answer").is_none(), "claimed twice");
+    assert!(claim(&two, &parts("rust", "2").key()).expect("an answer").is_some(), "another key is free");
+    drop(held);
+    assert!(claim(&two, &key).expect("an answer").is_some(), "a claim outlives its holder");
 }
 
 fn promoted(layout: &OciLayout, layer: &str, version: &str) -> Staged {
     let (_staging, staged) = staged(layout, layer, version);
-    layout.promote(&staged).expect("promoted");
+    layout.promote(&staged, now()).expect("promoted");
     staged
 }
 
@@ -150,10 +156,10 @@ fn a_second_promotion_moves_latest_and_keeps_the_older_key() {
 fn artifacts_are_promoted_in_the_same_breath() {
     let (_root, layout) = fixture();
     let (_staging, mut staged) = staged(&layout, "app", "1");
-    let elsewhere = layout.staging().expect("staging");
+    let elsewhere = staging::create(&layout.staging_root()).expect("staging");
     let digest = image(elsewhere.path(), &staged.key, &["/usr/bin/app"]);
     staged.artifacts = Some((StagedAt::Folder(elsewhere.path().to_owned()), digest.clone()));
-    layout.promote(&staged).expect("promoted");
+    layout.promote(&staged, now()).expect("promoted");
     for tag in ["latest", &staged.key.tag()] {
         assert_eq!(layout.find("lamina/app-artifacts", tag).expect("an answer").expect("found").digest, digest);
     }
@@ -180,9 +186,9 @@ fn a_missing_blob_is_never_indexed() {
     let (staging, staged) = staged(&layout, "rust", "1");
     let layer = staging.path().join("blobs/sha256").join(Digest::of("rust 1").hex());
     std::fs::write(&layer, "rust").expect("cut off");
-    assert!(matches!(layout.promote(&staged), Err(ImageStoreError::Corrupt { .. })));
+    assert!(matches!(layout.promote(&staged, now()), Err(ImageStoreError::Corrupt { .. })));
     std::fs::remove_file(&layer).expect("removed");
-    let error = layout.promote(&staged).expect_err("it is missing");
+    let error = layout.promote(&staged, now()).expect_err("it is missing");
     assert!(error.to_string().contains("it is missing"), "{error}");
     assert_eq!(layout.list().expect("a list"), []);
     assert_sound(&layout);

@@ -2,13 +2,15 @@
 //! questions to registries.
 //! Not responsible for: building images.
 
+mod blocking;
 mod claim;
+mod client;
 mod collect;
 mod credentials;
-mod descriptor;
 mod files;
 mod index;
 mod layout;
+mod layout_store;
 mod parts;
 mod promote;
 mod remote;
@@ -18,7 +20,7 @@ mod substitute;
 
 pub use collect::{Collected, KeepPolicy};
 pub use credentials::scoped_config;
-pub use layout::{InUse, Listed, OciLayout};
+pub use layout::{LayoutInUse, Listed, OciLayout};
 pub use remote::{Address, AddressError, Registry};
-pub use resolve::{ResolveError, resolve};
+pub use resolve::{ResolveError, Resolver};
 pub use substitute::{Substitute, SubstituteError, layout_digest};

@@ -4,19 +4,45 @@
 
 use std::path::Path;
 
-use super::descriptor::{Descriptor, EMPTY, MANIFEST, Manifest, PARTS};
-use super::files::{failed, lock, sync_folder, write_whole};
+use oci_spec::image::{Descriptor, MediaType};
+
+use super::files::{failed, lock, write_whole};
 use super::index::{Index, NewTag};
 use super::layout::OciLayout;
-use super::parts::{Parts, described};
+use super::parts::{self, PARTS, Parts};
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::LayerKey;
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
+use crate::system::files::sync_folder;
+use crate::system::oci::{self, Manifest};
 
-pub(super) fn promote(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Result<(), ImageStoreError> {
-    let _lock = lock(&layout.lock_path())?;
-    let index = prepare(layout, staged, at)?;
-    index.write(&layout.index_path())
+impl OciLayout {
+    /// Moves a staged image in, and its tags onto it.
+    pub(super) fn promote(&self, staged: &Staged, at: Timestamp) -> Result<(), ImageStoreError> {
+        let _lock = lock(&self.lock_path())?;
+        let index = prepare(self, staged, at)?;
+        index.write(&self.index_path())
+    }
+
+    /// Points a tag of an image, and of its artifacts, to what its key points to; one write, or none.
+    pub(super) fn point(&self, name: &str, tag: &str, key: &LayerKey, at: Timestamp) -> Result<bool, ImageStoreError> {
+        let _lock = lock(&self.lock_path())?;
+        let mut index = Index::read(&self.index_path())?;
+        let mut moved = false;
+        for name in [name.to_owned(), format!("{name}-artifacts")] {
+            let Some(wanted) = index.find(&name, &key.tag()) else { continue };
+            if index.find(&name, tag).is_some_and(|pointed| pointed.digest == wanted.digest) {
+                continue;
+            }
+            let Some(target) = self.descriptor(&wanted.digest) else { continue };
+            index.set(&NewTag { name: &name, tag, target: &target, at, subject: None });
+            moved = true;
+        }
+        if moved {
+            index.write(&self.index_path())?;
+        }
+        Ok(moved)
+    }
 }
 
 /// Everything but the last step: the blobs are in, and the index that would say so is returned.
@@ -41,33 +67,8 @@ pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Res
             set(&artifacts_name, tag, artifacts, None);
         }
     }
-    set(&staged.name, &format!("{key_tag}.parts"), &parts, Some(&staged.digest));
+    set(&staged.name, &parts::tag(&key_tag), &parts, Some(&staged.digest));
     Ok(index)
-}
-
-/// Points a tag of an image, and of its artifacts, to what its key points to; one write, or none.
-pub(super) fn point(
-    layout: &OciLayout,
-    (name, tag): (&str, &str),
-    key: &LayerKey,
-    at: Timestamp,
-) -> Result<bool, ImageStoreError> {
-    let _lock = lock(&layout.lock_path())?;
-    let mut index = Index::read(&layout.index_path())?;
-    let mut moved = false;
-    for name in [name.to_owned(), format!("{name}-artifacts")] {
-        let Some(wanted) = index.find(&name, &key.tag()) else { continue };
-        if index.find(&name, tag).is_some_and(|pointed| pointed.digest == wanted.digest) {
-            continue;
-        }
-        let Some(target) = layout.descriptor(&wanted.digest) else { continue };
-        index.set(&NewTag { name: &name, tag, target: &target, at, subject: None });
-        moved = true;
-    }
-    if moved {
-        index.write(&layout.index_path())?;
-    }
-    Ok(moved)
 }
 
 /// Moves an image's blobs in, and returns its descriptor.
@@ -79,29 +80,27 @@ fn take(layout: &OciLayout, folder: &Path, digest: &Digest, name: &str) -> Resul
     if Digest::of(&bytes) != *digest {
         return Err(damaged("its content has another digest".to_owned()));
     }
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes).map_err(|error| damaged(format!("it is no manifest: {error}")))?;
+    let manifest = Manifest::read(&bytes).map_err(|error| damaged(format!("it is no manifest: {error}")))?;
     for blob in manifest.blobs() {
         move_blob(layout, folder, blob, name)?;
     }
-    for child in &manifest.manifests {
-        take(layout, folder, &child.digest, name)?;
+    for child in manifest.children() {
+        take(layout, folder, &oci::digest(child), name)?;
     }
-    let media_type = manifest.media_type.clone().unwrap_or_else(|| MANIFEST.to_owned());
-    let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-    let descriptor = Descriptor { media_type, digest: digest.clone(), size, platform: None };
+    let descriptor = oci::describe(manifest.media_type(), &bytes);
     // Last, so that no manifest is ever in the store without what it names.
     move_blob(layout, folder, &descriptor, name)?;
     Ok(descriptor)
 }
 
 fn move_blob(layout: &OciLayout, folder: &Path, blob: &Descriptor, name: &str) -> Result<(), ImageStoreError> {
-    let target = layout.blob(&blob.digest);
-    let has = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| meta.len() == blob.size);
+    let digest = oci::digest(blob);
+    let target = layout.blob(&digest);
+    let has = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| meta.len() == blob.size());
     if has(&target) {
         return Ok(());
     }
-    let source = folder.join("blobs/sha256").join(blob.digest.hex());
+    let source = folder.join("blobs/sha256").join(digest.hex());
     if !has(&source) {
         let what = if source.exists() { "it is cut off" } else { "it is missing" };
         return Err(ImageStoreError::Corrupt { path: source, what: what.to_owned(), name: name.to_owned() });
@@ -136,15 +135,15 @@ fn folder<'a>(layout: &'a OciLayout, at: &'a StagedAt) -> &'a Path {
 /// The key parts as an artifact whose subject is the image.
 fn write_parts(layout: &OciLayout, staged: &Staged, image: &Descriptor) -> Result<Descriptor, ImageStoreError> {
     let parts = Parts::of(&staged.record, image);
-    write_blob(layout, EMPTY, &parts.config)?;
-    write_blob(layout, PARTS, &parts.record)?;
-    write_blob(layout, MANIFEST, &parts.manifest)
+    write_blob(layout, MediaType::EmptyJSON, &parts.config)?;
+    write_blob(layout, PARTS.into(), &parts.record)?;
+    write_blob(layout, MediaType::ImageManifest, &parts.manifest)
 }
 
-fn write_blob(layout: &OciLayout, media_type: &str, bytes: &[u8]) -> Result<Descriptor, ImageStoreError> {
-    let blob = described(media_type, bytes);
-    let path = layout.blob(&blob.digest);
-    if !std::fs::metadata(&path).is_ok_and(|meta| meta.len() == blob.size) {
+fn write_blob(layout: &OciLayout, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor, ImageStoreError> {
+    let blob = oci::describe(media_type, bytes);
+    let path = layout.blob(&oci::digest(&blob));
+    if !std::fs::metadata(&path).is_ok_and(|meta| meta.len() == blob.size()) {
         write_whole(&path, bytes)?;
     }
     Ok(blob)

@@ -1,15 +1,15 @@
 //! Which digest an external image's tag means at this moment. Not responsible for: pulling it.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use oci_client::Reference;
-use oci_client::client::{Client, ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
+use reqwest::Url;
 
-use super::credentials;
-use crate::domain::base::Digest;
-use crate::domain::model::ImageRef;
-use crate::system::error_chain::innermost;
+use super::client::{Access, ApiError, Cause, Client, Endpoint};
+use crate::domain::base::{Digest, DigestError};
+use crate::domain::model::{Classified, FaultClass, ImageRef};
+use crate::system::http::is_loopback;
 
 /// A registry gets so long to answer.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -47,48 +47,79 @@ pub enum ResolveError {
     },
 }
 
-/// The digest of an external image: the one it names, or the one its tag has in the registry now. Uses the logins in
-/// `~/.docker/config.json`, and the system's certificates (`SSL_CERT_FILE` is honoured).
-///
-/// # Errors
-/// [`ResolveError`], after ten seconds at the latest.
-pub async fn resolve(image: &ImageRef) -> Result<Digest, ResolveError> {
-    let refused =
-        |what: String| ResolveError::Refused { registry: image.registry.clone(), image: image.normalised(), what };
-    let unreachable =
-        |what: String| ResolveError::Unreachable { registry: image.registry.clone(), image: image.normalised(), what };
-    if let Some(digest) = &image.digest {
-        return digest.parse().map_err(|error: crate::domain::base::DigestError| refused(error.to_string()));
+impl Classified for ResolveError {
+    fn class(&self) -> FaultClass {
+        match self {
+            Self::Unreachable { .. } => FaultClass::Unavailable,
+            Self::Refused { .. } => FaultClass::Denied,
+        }
     }
-    // Whoever was first has installed one; it is the same.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let config = ClientConfig {
-        protocol: if is_local(&image.registry) { ClientProtocol::Http } else { ClientProtocol::Https },
-        connect_timeout: Some(LIMIT),
-        read_timeout: Some(LIMIT),
-        ..ClientConfig::default()
-    };
-    let client = Client::try_from(config).map_err(|error| unreachable(innermost(&error)))?;
-    let tag = image.tag.clone().unwrap_or_else(|| "latest".to_owned());
-    let reference = Reference::with_tag(image.registry.clone(), image.repository.clone(), tag);
-    let registry = image.registry.clone();
-    // It may run a credential helper.
-    let login = tokio::task::spawn_blocking(move || credentials::of(&registry)).await;
-    let login = login.unwrap_or(credentials::Login::Anonymous).into();
-    let asked = tokio::time::timeout(LIMIT, client.fetch_manifest_digest(&reference, &login)).await;
-    let digest = match asked {
-        Err(_) => return Err(unreachable(format!("no answer within {} s", LIMIT.as_secs()))),
-        Ok(Err(error @ OciDistributionError::RequestError(_))) => return Err(unreachable(innermost(&error))),
-        Ok(Err(error)) => return Err(refused(innermost(&error))),
-        Ok(Ok(digest)) => digest,
-    };
-    digest.parse().map_err(|error: crate::domain::base::DigestError| refused(error.to_string()))
 }
 
-/// Registries on this machine speak plain HTTP, as Docker takes it too.
-pub(super) fn is_local(registry: &str) -> bool {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    host == "localhost" || host == "[::1]" || host.starts_with("127.")
+/// Resolves tags. Images of one registry share a login and its connections.
+#[derive(Default)]
+pub struct Resolver {
+    clients: Mutex<BTreeMap<String, Arc<Client>>>,
+}
+
+impl Resolver {
+    /// The digest of an external image: the one it names, or the one its tag has in the registry now. Uses the logins in
+    /// `~/.docker/config.json`, and the system's certificates (`SSL_CERT_FILE` is honoured).
+    ///
+    /// # Errors
+    /// [`ResolveError`], after ten seconds at the latest.
+    pub async fn resolve(&self, image: &ImageRef) -> Result<Digest, ResolveError> {
+        if let Some(digest) = &image.digest {
+            return digest.parse().map_err(|error: DigestError| refused(image, error.to_string()));
+        }
+        let client = self.client(&image.registry).map_err(|error| failed(image, error))?;
+        let tag = image.tag.as_deref().unwrap_or("latest");
+        match tokio::time::timeout(LIMIT, client.digest(&image.repository, tag)).await {
+            Err(_) => Err(unreachable(image, format!("no answer within {} s", LIMIT.as_secs()))),
+            Ok(Err(error)) => Err(failed(image, error)),
+            Ok(Ok(None)) => Err(refused(image, format!("it has no {}:{tag} (404)", image.repository))),
+            Ok(Ok(Some(digest))) => Ok(digest),
+        }
+    }
+
+    fn client(&self, registry: &str) -> Result<Arc<Client>, ApiError> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(client) = clients.get(registry) {
+            return Ok(Arc::clone(client));
+        }
+        let (host, plain_http) = (registry.to_owned(), is_local(registry));
+        let client = Arc::new(Client::new(&Endpoint { host, plain_http, access: Access::Pull, retries: 0 })?);
+        clients.insert(registry.to_owned(), Arc::clone(&client));
+        Ok(client)
+    }
+}
+
+/// Registries on this machine speak plain HTTP, as Docker assumes too.
+fn is_local(registry: &str) -> bool {
+    Url::parse(&format!("http://{registry}")).is_ok_and(|url| is_loopback(&url))
+}
+
+fn failed(image: &ImageRef, error: ApiError) -> ResolveError {
+    match error.cause {
+        Cause::Unreachable(what) => unreachable(image, what),
+        Cause::Unauthorized { had_login: true, .. } => refused(image, "it does not accept the login (401)".to_owned()),
+        Cause::Unauthorized { had_login: false, .. } => refused(image, "it wants a login (401)".to_owned()),
+        Cause::Refused { status, message, .. } => {
+            let answer = format!("it answers {}{message}", status.as_u16());
+            if status.is_server_error() { unreachable(image, answer) } else { refused(image, answer) }
+        }
+        Cause::DigestMismatch(_) => refused(image, "it sends something else than its digest says".to_owned()),
+        Cause::Unusable { what, .. } => refused(image, format!("it {what}")),
+        Cause::File(error) => refused(image, error.to_string()),
+    }
+}
+
+fn unreachable(image: &ImageRef, what: String) -> ResolveError {
+    ResolveError::Unreachable { registry: image.registry.clone(), image: image.normalised(), what }
+}
+
+fn refused(image: &ImageRef, what: String) -> ResolveError {
+    ResolveError::Refused { registry: image.registry.clone(), image: image.normalised(), what }
 }
 
 #[cfg(test)]
@@ -101,7 +132,7 @@ mod tests {
     fn run(image: &str) -> Result<Digest, ResolveError> {
         let image: ImageRef = image.parse().expect("a reference");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(resolve(&image))
+        runtime.block_on(Resolver::default().resolve(&image))
     }
 
     /// A registry that gives every request the same answer.

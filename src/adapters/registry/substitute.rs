@@ -3,10 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-use super::descriptor::{Manifest, PARTS, Platform};
+use oci_spec::image::Descriptor;
+
 use super::index::REF_NAME;
+use super::parts::PARTS;
 use crate::domain::base::Digest;
+use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
+use crate::system::oci::{self, Manifest};
 
 /// An image in an OCI layout that stands in for an external one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +68,12 @@ pub enum SubstituteError {
     },
 }
 
+impl Classified for SubstituteError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
+}
+
 impl std::str::FromStr for Substitute {
     type Err = SubstituteError;
 
@@ -99,23 +109,6 @@ impl Substitute {
     }
 }
 
-#[derive(serde::Deserialize)]
-struct Entry {
-    digest: Digest,
-    #[serde(rename = "artifactType", default)]
-    artifact_type: Option<String>,
-    #[serde(default)]
-    platform: Option<Platform>,
-    #[serde(default)]
-    annotations: std::collections::BTreeMap<String, String>,
-}
-
-#[derive(serde::Deserialize)]
-struct IndexFile {
-    #[serde(default)]
-    manifests: Vec<Entry>,
-}
-
 /// The digest of the image that a substitute means: the named one, the only one, or the only one for the platform.
 ///
 /// # Errors
@@ -125,10 +118,10 @@ pub fn layout_digest(substitute: &Substitute, platform: &str) -> Result<Digest, 
     let no_layout = |what: String| SubstituteError::NoLayout { dir: dir.clone(), what };
     let blob = |digest: &Digest| dir.join("blobs/sha256").join(digest.hex());
     let bytes = std::fs::read(dir.join("index.json")).map_err(|error| no_layout(format!("index.json: {error}")))?;
-    let index: IndexFile = serde_json::from_slice(&bytes).map_err(|error| no_layout(format!("index.json: {error}")))?;
+    let index = Manifest::read(&bytes).map_err(|error| no_layout(format!("index.json: {error}")))?;
     let digest = match &substitute.digest {
         Some(digest) => digest.clone(),
-        None => choose(substitute, platform, index.manifests)?,
+        None => choose(substitute, platform, index.children())?,
     };
     let held = blob(&digest);
     if !is_manifest(&held) {
@@ -137,23 +130,23 @@ pub fn layout_digest(substitute: &Substitute, platform: &str) -> Result<Digest, 
     Ok(digest)
 }
 
-fn choose(substitute: &Substitute, platform: &str, entries: Vec<Entry>) -> Result<Digest, SubstituteError> {
-    let name = |entry: &Entry| entry.annotations.get(REF_NAME).cloned();
-    let images: Vec<Entry> =
-        entries.into_iter().filter(|entry| entry.artifact_type.as_deref() != Some(PARTS)).collect();
-    let tags: Vec<String> = images.iter().filter_map(name).collect();
-    let fits = |entry: &&Entry| match &substitute.tag {
+fn choose(substitute: &Substitute, platform: &str, entries: &[Descriptor]) -> Result<Digest, SubstituteError> {
+    let name = |entry: &Descriptor| entry.annotations().as_ref()?.get(REF_NAME).cloned();
+    let is_parts = |entry: &&Descriptor| entry.artifact_type().as_ref().is_some_and(|kind| kind.as_ref() == PARTS);
+    let images: Vec<&Descriptor> = entries.iter().filter(|entry| !is_parts(entry)).collect();
+    let tags: Vec<String> = images.iter().filter_map(|entry| name(entry)).collect();
+    let fits = |entry: &&Descriptor| match &substitute.tag {
         None => true,
         Some(tag) => name(entry).is_some_and(|name| name == *tag || name.ends_with(&format!(":{tag}"))),
     };
-    let mut found: Vec<&Entry> = images.iter().filter(fits).collect();
-    found.sort_by(|left, right| left.digest.cmp(&right.digest));
-    found.dedup_by(|left, right| left.digest == right.digest);
+    let mut found: Vec<&Descriptor> = images.into_iter().filter(fits).collect();
+    found.sort_by_key(|entry| entry.digest().to_string());
+    found.dedup_by_key(|entry| entry.digest());
     if found.len() > 1 {
-        found.retain(|entry| entry.platform.as_ref().is_some_and(|entry| entry.is(platform)));
+        found.retain(|entry| oci::is_for(entry, platform));
     }
     match found[..] {
-        [only] => Ok(only.digest.clone()),
+        [only] => Ok(oci::digest(only)),
         _ => Err(SubstituteError::Ambiguous {
             dir: substitute.dir.clone(),
             found: found.len(),
@@ -167,8 +160,8 @@ fn choose(substitute: &Substitute, platform: &str, entries: Vec<Entry>) -> Resul
 }
 
 fn is_manifest(path: &Path) -> bool {
-    let read = || serde_json::from_slice::<Manifest>(&std::fs::read(path).ok()?).ok();
-    read().is_some_and(|manifest| manifest.config.is_some() || !manifest.manifests.is_empty())
+    let read = || Manifest::read(&std::fs::read(path).ok()?).ok();
+    read().is_some_and(|manifest| manifest.config().is_some() || !manifest.children().is_empty())
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::domain::model::{Classified, FaultClass};
+
 /// What the system or SQLite said.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
@@ -170,6 +172,22 @@ pub enum StoreError {
     },
 }
 
+impl Classified for StoreError {
+    fn class(&self) -> FaultClass {
+        match self {
+            Self::UnknownRun { .. } | Self::AmbiguousRun { .. } | Self::NoLog { .. } => FaultClass::Configuration,
+            Self::Lock { .. } => FaultClass::Build,
+            Self::Io { .. }
+            | Self::DiskFull { .. }
+            | Self::ReadOnly { .. }
+            | Self::Corrupt { .. }
+            | Self::Busy { .. }
+            | Self::Database { .. }
+            | Self::Newer { .. } => FaultClass::Unavailable,
+        }
+    }
+}
+
 impl StoreError {
     /// Wraps an I/O error.
     pub(super) fn io(what: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self + use<> {
@@ -210,9 +228,9 @@ impl StoreError {
 /// used up, or what was written finds no room when it is flushed.
 fn wants_room(error: &rusqlite::Error) -> bool {
     use rusqlite::ffi::{SQLITE_IOERR_FSYNC, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE};
-    let code = error.sqlite_error().map(|error| error.extended_code);
-    code.is_some_and(|code| {
-        [SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC, SQLITE_IOERR_TRUNCATE].contains(&code)
+    let extended = error.sqlite_error().map(|error| error.extended_code);
+    extended.is_some_and(|extended| {
+        [SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_WRITE, SQLITE_IOERR_FSYNC, SQLITE_IOERR_TRUNCATE].contains(&extended)
     })
 }
 

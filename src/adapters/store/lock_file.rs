@@ -1,10 +1,10 @@
 //! `lian.lock`: which digest each external image means. Not responsible for: moving a pin.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use super::error::StoreError;
 use crate::domain::model::Lock;
+use crate::system::files::write_whole;
 
 /// Reads the pins; none where there is no file.
 pub fn read_lock(path: &Path) -> Result<Option<Lock>, StoreError> {
@@ -43,20 +43,10 @@ pub fn change_lock(path: &Path, change: impl FnOnce(&mut Lock)) -> Result<(), St
 
 /// Writes the pins, whole or not at all.
 pub fn write_lock(path: &Path, lock: &Lock) -> Result<(), StoreError> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut json = serde_json::to_string_pretty(lock).expect("invariant: a lock is plain data");
     json.push('\n');
-    let write = || -> std::io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(".lian.lock.").tempfile_in(folder)?;
-        file.write_all(json.as_bytes())?;
-        file.as_file().sync_all()?;
-        // A temporary file is private; a lock file is for everybody who reads the project.
-        let mode = <std::fs::Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o644);
-        file.as_file().set_permissions(mode)?;
-        file.persist(path).map_err(|error| error.error)?;
-        Ok(())
-    };
-    write().map_err(StoreError::io("write", path))
+    // A lock file is for everybody who reads the project.
+    write_whole(path, json.as_bytes(), 0o644).map_err(StoreError::io("write", path))
 }
 
 #[cfg(test)]

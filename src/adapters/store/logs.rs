@@ -2,73 +2,165 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufWriter, Write as _};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use crate::domain::model::{BuildEvent, VertexState};
+use crate::domain::base::LayerName;
+use crate::domain::model::{BuildEvent, Event, EventBody, VertexState};
+use crate::domain::ports::Sink;
 
-/// The log of one layer in one run.
-pub struct LayerLog {
-    file: BufWriter<File>,
-    names: BTreeMap<String, String>,
-    partial: BTreeMap<String, String>,
+/// Of a line that has no end yet, so many bytes are held back: what a step writes must not fill the memory.
+const MAX_HELD: usize = 16 * 1024;
+
+/// Keeps what the builds of a run write, for `lian-build logs`.
+pub struct StepLogs {
+    folder: PathBuf,
+    /// Of the layers that are built now.
+    open: BTreeMap<LayerName, LayerLog<BufWriter<File>>>,
 }
 
-impl LayerLog {
-    /// Opens the file for appending, making its folder.
-    pub fn open(folder: &Path, layer: &str) -> std::io::Result<Self> {
-        std::fs::create_dir_all(folder)?;
-        let file = File::options().create(true).append(true).open(path(folder, layer))?;
-        Ok(Self { file: BufWriter::new(file), names: BTreeMap::new(), partial: BTreeMap::new() })
+impl StepLogs {
+    /// Into this folder, which is made with the first log.
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder, open: BTreeMap::new() }
+    }
+
+    fn add(&mut self, layer: &LayerName, progress: &BuildEvent) {
+        if !self.open.contains_key(layer) {
+            match open(&self.folder, layer.as_str()) {
+                Ok(file) => self.open.insert(layer.clone(), LayerLog::new(file)),
+                Err(error) => return tracing::debug!("no log of {layer}: {error}"),
+            };
+        }
+        if let Some(log) = self.open.get_mut(layer) {
+            log.add(progress);
+        }
+    }
+}
+
+impl Sink for StepLogs {
+    fn name(&self) -> &'static str {
+        "logs"
+    }
+
+    fn event(&mut self, event: &Event) {
+        match &event.body {
+            EventBody::StepProgress { layer, progress } => self.add(layer, progress),
+            EventBody::StepFinished(end) => drop(self.open.remove(&end.layer)),
+            EventBody::EventsDropped { count } => self.open.values_mut().for_each(|log| log.gap(*count)),
+            _ => {}
+        }
+    }
+
+    fn close(&mut self, _: Duration) {
+        self.open.clear();
+    }
+}
+
+/// Opens a layer's file for appending, making its folder.
+fn open(folder: &Path, layer: &str) -> std::io::Result<BufWriter<File>> {
+    std::fs::create_dir_all(folder)?;
+    let file = File::options().create(true).append(true).open(path(folder, layer))?;
+    Ok(BufWriter::new(file))
+}
+
+/// The log of one layer in one run.
+struct LayerLog<W: Write> {
+    file: W,
+    names: BTreeMap<String, String>,
+    /// The beginning of each vertex's last line, until its end comes.
+    partial: BTreeMap<String, String>,
+    /// The vertex whose line is written in part: too long to be held back.
+    unfinished: Option<String>,
+}
+
+impl<W: Write> LayerLog<W> {
+    fn new(file: W) -> Self {
+        Self { file, names: BTreeMap::new(), partial: BTreeMap::new(), unfinished: None }
     }
 
     /// Adds what a build reports. A failed write is the disk's matter: the build goes on.
-    pub fn add(&mut self, event: &BuildEvent) {
+    fn add(&mut self, event: &BuildEvent) {
         let _ = match event {
             BuildEvent::Vertex { vertex, name, state, error, .. } => {
                 self.vertex(vertex, name, *state, error.as_deref())
             }
             BuildEvent::Log { vertex, text } => self.text(vertex, text),
-            BuildEvent::Warning { message } => writeln!(self.file, "warning: {message}"),
+            BuildEvent::Warning { message } => self.line(&format!("warning: {message}")),
             BuildEvent::Progress { .. } | BuildEvent::Memory { .. } => Ok(()),
         };
+    }
+
+    /// Says that reports are missing here.
+    fn gap(&mut self, count: u64) {
+        let _ = self.line(&format!("… {count} reports of this run are missing here: the disk could not keep up"));
     }
 
     fn vertex(&mut self, vertex: &str, name: &str, state: VertexState, error: Option<&str>) -> std::io::Result<()> {
         let known = self.names.insert(vertex.to_owned(), name.to_owned()).is_some();
         match state {
             VertexState::Started if known => Ok(()),
-            VertexState::Started => writeln!(self.file, "{name}"),
-            VertexState::Cached => writeln!(self.file, "{name} (cached)"),
+            VertexState::Started => self.line(name),
+            VertexState::Cached => self.line(&format!("{name} (cached)")),
             VertexState::Completed => self.rest(vertex),
             VertexState::Failed => {
                 self.rest(vertex)?;
-                writeln!(self.file, "{name}: {}", error.unwrap_or("failed"))?;
+                self.line(&format!("{name}: {}", error.unwrap_or("failed")))?;
                 self.file.flush()
             }
         }
     }
 
     fn text(&mut self, vertex: &str, text: &str) -> std::io::Result<()> {
-        let step = step_of(self.names.get(vertex).map_or("", String::as_str)).to_owned();
         let mut pending = self.partial.remove(vertex).unwrap_or_default();
         pending.push_str(text);
-        let mut lines = pending.split_inclusive('\n').peekable();
-        while let Some(line) = lines.next() {
-            if lines.peek().is_none() && !line.ends_with('\n') {
-                self.partial.insert(vertex.to_owned(), line.to_owned());
-                break;
+        for piece in pending.split_inclusive('\n') {
+            if piece.ends_with('\n') || piece.len() > MAX_HELD {
+                self.piece(vertex, piece)?;
+            } else {
+                self.partial.insert(vertex.to_owned(), piece.to_owned());
             }
-            writeln!(self.file, "{step}{}", line.trim_end_matches(['\n', '\r']))?;
         }
         self.file.flush()
     }
 
+    /// Writes a line, or a part of one, under its step; a part goes on where the one before ended.
+    fn piece(&mut self, vertex: &str, piece: &str) -> std::io::Result<()> {
+        let goes_on = self.unfinished.as_deref() == Some(vertex);
+        if !goes_on {
+            self.end_unfinished()?;
+            let step = step_of(self.names.get(vertex).map_or("", String::as_str));
+            write!(self.file, "{step}")?;
+        }
+        if piece.ends_with('\n') {
+            self.unfinished = None;
+            writeln!(self.file, "{}", piece.trim_end_matches(['\n', '\r']))
+        } else {
+            self.unfinished = Some(vertex.to_owned());
+            write!(self.file, "{piece}")
+        }
+    }
+
+    /// Writes a line of its own.
+    fn line(&mut self, line: &str) -> std::io::Result<()> {
+        self.end_unfinished()?;
+        writeln!(self.file, "{line}")
+    }
+
+    fn end_unfinished(&mut self) -> std::io::Result<()> {
+        match self.unfinished.take() {
+            Some(_) => writeln!(self.file),
+            None => Ok(()),
+        }
+    }
+
+    /// Writes what a vertex that ended has not ended with a newline.
     fn rest(&mut self, vertex: &str) -> std::io::Result<()> {
         match self.partial.remove(vertex) {
-            Some(_) if !self.names.contains_key(vertex) => Ok(()),
-            Some(line) => writeln!(self.file, "{}{line}", step_of(&self.names[vertex])),
-            None => Ok(()),
+            Some(line) if self.names.contains_key(vertex) => self.piece(vertex, &(line + "\n")),
+            _ if self.unfinished.as_deref() == Some(vertex) => self.end_unfinished(),
+            _ => Ok(()),
         }
     }
 }
@@ -89,26 +181,67 @@ fn step_of(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::base::{RunId, Timestamp};
+
+    fn vertex(vertex: &str, name: &str, state: VertexState) -> BuildEvent {
+        BuildEvent::Vertex { vertex: vertex.into(), name: name.into(), state, duration_ms: None, error: None }
+    }
+
+    fn text(vertex: &str, text: &str) -> BuildEvent {
+        BuildEvent::Log { vertex: vertex.into(), text: text.into() }
+    }
 
     #[test]
     fn lines_stand_under_their_step_and_halves_are_joined() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut log = LayerLog::open(dir.path(), "app").expect("a file");
-        let vertex = |state| BuildEvent::Vertex {
-            vertex: "v".into(),
-            name: "[2/3] RUN make".into(),
-            state,
-            duration_ms: None,
-            error: None,
-        };
-        let text = |text: &str| BuildEvent::Log { vertex: "v".into(), text: text.into() };
-        for event in
-            [vertex(VertexState::Started), text("one\ntw"), text("o\n"), text("end"), vertex(VertexState::Completed)]
-        {
-            log.add(&event);
+        let mut log = StepLogs::new(dir.path().join("logs"));
+        let make = |state| vertex("v", "[2/3] RUN make", state);
+        for progress in [
+            make(VertexState::Started),
+            text("v", "one\ntw"),
+            text("v", "o\n"),
+            text("v", "end"),
+            make(VertexState::Completed),
+        ] {
+            let body = EventBody::StepProgress { layer: "app".into(), progress };
+            log.event(&Event { at: Timestamp(1), run: RunId::from("r"), body });
         }
-        drop(log);
-        let written = std::fs::read_to_string(path(dir.path(), "app")).expect("a log");
+        log.close(Duration::ZERO);
+        let written = std::fs::read_to_string(path(&dir.path().join("logs"), "app")).expect("a log");
         assert_eq!(written, "[2/3] RUN make\n[2/3] one\n[2/3] two\n[2/3] end\n");
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_written_whole_and_never_held() {
+        let mut written = Vec::new();
+        let mut log = LayerLog::new(&mut written);
+        log.add(&vertex("v", "[1/2] RUN yes", VertexState::Started));
+        let flood = "x".repeat(1000);
+        for _ in 0..5000 {
+            log.add(&text("v", &flood));
+            assert!(log.partial.values().map(String::len).sum::<usize>() <= MAX_HELD);
+        }
+        log.add(&text("v", "end\r\nnext\n"));
+        let line = format!("[1/2] {}end", flood.repeat(5000));
+        let written = String::from_utf8(written).expect("text");
+        let lines: Vec<&str> = written.lines().collect();
+        assert!(lines[1] == line, "the line is not what was written");
+        assert_eq!((lines.len(), lines[0], lines[2]), (3, "[1/2] RUN yes", "[1/2] next"));
+    }
+
+    #[test]
+    fn what_comes_between_two_parts_of_a_line_stands_on_a_line_of_its_own() {
+        let mut written = Vec::new();
+        let mut log = LayerLog::new(&mut written);
+        log.add(&vertex("v", "[1/2] RUN yes", VertexState::Started));
+        log.add(&vertex("w", "[2/2] RUN make", VertexState::Started));
+        let long = "x".repeat(MAX_HELD + 1);
+        log.add(&text("v", &long));
+        log.add(&text("w", "made\n"));
+        log.gap(3);
+        log.add(&text("v", "y\n"));
+        let between = "… 3 reports of this run are missing here: the disk could not keep up";
+        let expected = format!("[1/2] RUN yes\n[2/2] RUN make\n[1/2] {long}\n[2/2] made\n{between}\n[1/2] y\n");
+        assert_eq!(String::from_utf8(written).expect("text"), expected);
     }
 }

@@ -12,5 +12,6 @@ mod session;
 pub use error::StoreError;
 pub use leases::OpenLease;
 pub use lock_file::{change_lock, read_lock, write_lock};
+pub use logs::StepLogs;
 pub use runs::Store;
 pub use session::{RunRecorder, Tally};

@@ -67,12 +67,7 @@ impl Store {
         let sql = "insert into runs (id, started, state, command) values (?1, ?2, 'running', ?3)";
         connection.execute(sql, params![id.as_str(), millis(at), command]).map_err(self.fault())?;
         let logs = self.log_folder(&id);
-        let state = std::sync::Mutex::new(State {
-            connection,
-            seq: 0,
-            provider: None,
-            logs: std::collections::BTreeMap::new(),
-        });
+        let state = std::sync::Mutex::new(State { connection, seq: 0, provider: None });
         Ok(RunRecorder { id, state, database, logs, lock, lock_path })
     }
 

@@ -1,6 +1,5 @@
-//! One run while it lives: its lock, its journal, its logs. Not responsible for: other runs.
+//! One run while it lives: its lock, its journal, its leases. Not responsible for: other runs, what builds write (see `logs`).
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -8,9 +7,9 @@ use std::sync::{Mutex, MutexGuard};
 use rusqlite::{Connection, params};
 
 use super::error::StoreError;
-use super::logs::LayerLog;
-use crate::domain::base::{LayerName, LeaseId, RunId, Timestamp};
-use crate::domain::model::{BuildEvent, Measured, RunState};
+use super::logs::StepLogs;
+use crate::domain::base::{LeaseId, RunId, Timestamp};
+use crate::domain::model::{Measured, RunState};
 use crate::domain::ports::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
 use crate::system::lock;
 
@@ -29,7 +28,6 @@ pub(super) struct State {
     pub seq: i64,
     /// Where leases come from, as JSON without secrets; leases of none are not kept.
     pub provider: Option<String>,
-    pub logs: BTreeMap<LayerName, LayerLog>,
 }
 
 /// What a run came to.
@@ -53,10 +51,14 @@ impl RunRecorder {
         self.state().provider = Some(provider);
     }
 
+    /// The sink that keeps what the builds of this run write. It is closed before the run ends.
+    pub fn step_logs(&self) -> StepLogs {
+        StepLogs::new(self.logs.clone())
+    }
+
     /// Writes down how the run ended and frees its lock.
     pub fn end(&self, at: Timestamp, tally: Tally) -> Result<(), StoreError> {
-        let mut state = self.state();
-        state.logs.clear();
+        let state = self.state();
         let [built, reused, failed, skipped] = tally.counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
         let sql =
             "update runs set ended = ?2, state = ?3, built = ?4, reused = ?5, failed = ?6, skipped = ?7 where id = ?1";
@@ -102,22 +104,6 @@ impl Journal for RunRecorder {
         let Some(provider) = &state.provider else { return Ok(()) };
         super::leases::mark(&state.connection, (&self.id, provider), at, (lease, runner_type), mark)
             .map_err(journal(&self.database))
-    }
-
-    fn progress(&self, layer: &LayerName, progress: &BuildEvent) {
-        let mut state = self.state();
-        if !state.logs.contains_key(layer) {
-            match LayerLog::open(&self.logs, layer.as_str()) {
-                Ok(log) => state.logs.insert(layer.clone(), log),
-                Err(error) => {
-                    tracing::debug!("no log of {layer}: {error}");
-                    return;
-                }
-            };
-        }
-        if let Some(log) = state.logs.get_mut(layer) {
-            log.add(progress);
-        }
     }
 
     fn record(&self, build: &BuildRecord) -> Result<(), JournalError> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tasks::store_fault;
+use super::faults::{context_moved, store_fault};
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::model::{Fault, FaultKind, FileEntry, KEY_LABEL, KeyParts, LayerKey, Listing, Tool};
 use crate::domain::ports::{BuildRequest, ImageStore, NamedContext};
@@ -44,8 +44,8 @@ pub struct Job {
 }
 
 impl Job {
-    /// The build request with its parents at their exact digests. Blocking: it asks the image store.
-    pub fn request_with(
+    /// The build request with its parents at their exact digests.
+    pub async fn request_with(
         &self,
         images: &dyn ImageStore,
         digests: &BTreeMap<LayerName, Digest>,
@@ -58,7 +58,7 @@ impl Job {
             let digest = match &parent.artifacts {
                 None => digests.get(&parent.layer).cloned(),
                 Some(tag) => {
-                    let found = images.find(&parent.image, tag).map_err(|error| store_fault("find", &error))?;
+                    let found = images.find(&parent.image, tag).await.map_err(|error| store_fault("find", &error))?;
                     found.map(|found| found.digest)
                 }
             };
@@ -86,11 +86,7 @@ pub fn moved(before: &Listing, after: &Listing) -> Option<Fault> {
     let first = changed.first().map_or("its ignore file", String::as_str).to_owned();
     let more = changed.len().saturating_sub(1);
     let rest = if more > 0 { format!(", +{more} more") } else { String::new() };
-    let fault = Fault::new(
-        FaultKind::ContextMoved,
-        "lian::drive::context_moved",
-        format!("{first}{rest} changed during the build"),
-    );
+    let fault = context_moved(format!("{first}{rest} changed during the build"));
     Some(fault.help("nothing was promoted; run it again when the files rest"))
 }
 

@@ -1,13 +1,15 @@
 //! The dispatcher. It alone mutates a [`crate::domain::life::Run`]: it performs the run's effects through `ports` and
 //! feeds back what came of them. Not responsible for: deciding anything.
 
-mod dispatch;
+mod dispatcher;
+mod effects;
+mod faults;
 mod job;
 mod mask;
 mod measure;
-mod tasks;
+mod task_context;
 #[cfg(test)]
 mod tests;
 
-pub use dispatch::{Finished, RunServices, drive};
+pub use dispatcher::{Finished, RunServices, Work, execute};
 pub use job::{Job, ParentImage};

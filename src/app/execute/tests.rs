@@ -9,10 +9,12 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::*;
+use crate::app::sinks::{LeftBehind, Sinks};
 use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
-use crate::domain::life::{Input, Limits, Placement, Run, StepSpec, StopLevel};
+use crate::domain::life::{Effect, Input, Limits, Placement, Run, StepSpec, StopLevel};
 use crate::domain::model::{
-    Event, EventBody, Fault, FaultKind, ImageRecord, KeyParts, LayerKey, Listing, Offer, Outcome, RunOutcome, Size,
+    BuildEvent, Event, EventBody, Fault, FaultClass, ImageRecord, KeyParts, LayerKey, Listing, Offer, Outcome,
+    RunOutcome, Size,
 };
 use crate::domain::ports::*;
 
@@ -26,6 +28,8 @@ enum Trouble {
     Endless,
     /// A build panics.
     Panic,
+    /// Builds write without end, and never a newline.
+    Flood,
 }
 
 /// One fake for all that a run is carried out with; it notes what was asked of it.
@@ -35,7 +39,7 @@ struct Fake {
     notes: Mutex<Vec<String>>,
     lines: Mutex<Vec<(Timestamp, JournalKind, String)>>,
     staging: tempfile::TempDir,
-    stops: Mutex<Option<mpsc::UnboundedSender<StopLevel>>>,
+    stops: Mutex<Option<mpsc::Sender<StopLevel>>>,
 }
 
 impl Fake {
@@ -68,7 +72,7 @@ impl ComputeProvider for Shared {
         self.0.note(format!("acquire {} {}", request.lease, request.platform));
         if self.0.trouble == Trouble::NoAnswer {
             let stops = self.0.stops.lock().expect("whole").clone();
-            stops.expect("a run").send(StopLevel::Cancel).expect("the run listens");
+            stops.expect("a run").try_send(StopLevel::Cancel).expect("the run listens");
             std::future::pending::<()>().await;
         }
         let Size { runner_type, cpu, memory_gb, .. } = request.size.clone();
@@ -113,8 +117,14 @@ impl Runner for Shared {
 
 #[async_trait]
 impl Builder for Shared {
-    async fn build(&self, request: &BuildRequest, _sink: &BuildSink<'_>) -> Result<Built, Fault> {
+    async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
         match self.0.trouble {
+            Trouble::Flood => {
+                let text = "x".repeat(1024);
+                for _ in 0..FLOOD {
+                    sink(BuildEvent::Log { vertex: "v".into(), text: text.clone() });
+                }
+            }
             Trouble::Endless => std::future::pending().await,
             Trouble::Panic => panic!("a bug of ours"),
             _ => {}
@@ -135,24 +145,25 @@ impl StagingFolder for Shared {
 
 impl Claim for Shared {}
 
+#[async_trait]
 impl ImageStore for Shared {
-    fn find(&self, _name: &str, _tag: &str) -> Result<Option<Found>, ImageStoreError> {
+    async fn find(&self, _name: &str, _tag: &str) -> Result<Option<Found>, ImageStoreError> {
         Ok(None)
     }
 
-    fn record(&self, _name: &str, _tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
+    async fn record(&self, _name: &str, _tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
         Ok(None)
     }
 
-    fn point(&self, _name: &str, _tag: &str, _key: &LayerKey) -> Result<bool, ImageStoreError> {
+    async fn point(&self, _name: &str, _tag: &str, _key: &LayerKey) -> Result<bool, ImageStoreError> {
         Ok(false)
     }
 
-    fn claim(&self, _key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
+    async fn claim(&self, _key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
         Ok(Some(Box::new(self.clone())))
     }
 
-    fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
+    async fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
         Ok(Box::new(self.clone()))
     }
 
@@ -160,7 +171,7 @@ impl ImageStore for Shared {
         ImageSource::Registry { name: name.to_owned(), digest: digest.clone() }
     }
 
-    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
+    async fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
         self.0.note(format!("promote {}", staged.name));
         Ok(())
     }
@@ -182,25 +193,67 @@ impl Journal for Shared {
         Ok(())
     }
 
-    fn progress(&self, _layer: &LayerName, _progress: &crate::domain::model::BuildEvent) {}
-
     fn record(&self, _build: &BuildRecord) -> Result<(), JournalError> {
         Ok(())
     }
 }
 
-/// Keeps the ends of steps.
+/// Pieces that a flood writes in one build: more than any queue takes.
+const FLOOD: usize = 30_000;
+
+/// What a sink was told, all but the texts.
 #[derive(Default)]
-struct Watching {
+struct Seen {
     ends: BTreeMap<LayerName, (Outcome, Option<Fault>)>,
+    bodies: Vec<EventBody>,
+    progress: usize,
+    dropped: u64,
 }
 
-impl Observer for Watching {
+/// Keeps what it is told.
+struct Watching(Arc<Mutex<Seen>>);
+
+impl Sink for Watching {
+    fn name(&self) -> &'static str {
+        "watching"
+    }
+
     fn event(&mut self, event: &Event) {
-        if let EventBody::StepFinished(end) = &event.body {
-            self.ends.insert(end.layer.clone(), (end.outcome, end.fault.clone()));
+        let mut seen = self.0.lock().expect("whole");
+        match &event.body {
+            EventBody::StepProgress { .. } => seen.progress += 1,
+            EventBody::EventsDropped { count } => seen.dropped += count,
+            EventBody::StepFinished(end) => {
+                seen.ends.insert(end.layer.clone(), (end.outcome, end.fault.clone()));
+            }
+            _ => {}
+        }
+        if !matches!(&event.body, EventBody::StepProgress { .. }) {
+            seen.bodies.push(event.body.clone());
         }
     }
+
+    fn close(&mut self, _: Duration) {}
+}
+
+/// Hangs or panics at its first event.
+struct Bad {
+    hangs: bool,
+}
+
+impl Sink for Bad {
+    fn name(&self) -> &'static str {
+        if self.hangs { "hanging" } else { "panicking" }
+    }
+
+    fn event(&mut self, _: &Event) {
+        assert!(self.hangs, "a bug of this sink");
+        loop {
+            std::thread::park();
+        }
+    }
+
+    fn close(&mut self, _: Duration) {}
 }
 
 fn listing() -> Listing {
@@ -265,7 +318,14 @@ fn spec(layer: &str, parents: &[&str]) -> StepSpec {
 }
 
 /// Two layers, one on the other, carried out in this world.
-async fn carried(fake: &Arc<Fake>) -> (Run, Watching) {
+async fn carried(fake: &Arc<Fake>) -> (Run, Seen) {
+    let (run, seen, left) = carried_before(fake, Vec::new()).await;
+    assert_eq!(left, []);
+    (run, seen)
+}
+
+/// As [`carried`], told to these sinks, too; and the sinks that were left behind.
+async fn carried_before(fake: &Arc<Fake>, mut sinks: Vec<Box<dyn Sink>>) -> (Run, Seen, Vec<LeftBehind>) {
     let shared = Shared(Arc::clone(fake));
     let run = Run::new(RunId::from("r"), vec![spec("base", &[]), spec("app", &["base"])], limits());
     let jobs = ["base", "app"].into_iter().map(|layer| (LayerName::from(layer), job(layer))).collect();
@@ -278,13 +338,34 @@ async fn carried(fake: &Arc<Fake>) -> (Run, Watching) {
         project_root: PathBuf::new(),
         max_lifetime: Duration::from_secs(3600),
     };
-    let (sender, stops) = mpsc::unbounded_channel();
+    let (sender, stops) = mpsc::channel(2);
     *fake.stops.lock().expect("whole") = Some(sender);
-    let mut watching = Watching::default();
-    let driven = drive(RunId::from("r"), run, jobs, BTreeMap::new(), world, &mut watching, stops);
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    sinks.push(Box::new(Watching(Arc::clone(&seen))));
+    let sinks = Sinks::start(sinks);
+    let work = Work { id: RunId::from("r"), run, jobs, digests: BTreeMap::new() };
+    let executed = execute(work, world, sinks.emitter(), stops);
     // The clock is paused: it moves on only where everybody waits for it.
-    let finished = tokio::time::timeout(Duration::from_secs(24 * 3600), driven).await.expect("the run ends");
-    (finished.run, watching)
+    let finished = tokio::time::timeout(Duration::from_secs(24 * 3600), executed).await.expect("the run ends");
+    let left = sinks.close();
+    let seen = std::mem::take(&mut *seen.lock().expect("whole"));
+    (finished.run, seen, left)
+}
+
+/// The run that the journal tells, and all that was emitted on its way.
+fn replayed(fake: &Fake) -> (Run, Vec<EventBody>) {
+    let lines = fake.lines.lock().expect("whole").clone();
+    let (_, first, begun) = &lines[0];
+    assert_eq!(*first, JournalKind::Start);
+    let (mut again, mut emitted): (Run, _) = (serde_json::from_str(begun).expect("a run"), Vec::new());
+    for (at, _, json) in lines.iter().filter(|(_, kind, _)| *kind == JournalKind::Input) {
+        for effect in again.on(*at, serde_json::from_str::<Input>(json).expect("an input")) {
+            if let Effect::Emit(body) = effect {
+                emitted.push(*body);
+            }
+        }
+    }
+    (again, emitted)
 }
 
 fn limits() -> Limits {
@@ -315,7 +396,7 @@ async fn a_build_over_its_time_budget_is_ended_and_its_runner_given_back() {
 async fn a_bug_gives_runners_back_and_is_told_as_one() {
     let fake = Fake::new(Trouble::Panic);
     let (run, watching) = carried(&fake).await;
-    assert_eq!(run.faults().collect::<Vec<_>>(), [FaultKind::Bug]);
+    assert_eq!(run.faults().collect::<Vec<_>>(), [FaultClass::Bug]);
     let (_, fault) = &watching.ends[&LayerName::from("base")];
     assert_eq!(fault.as_ref().map(|fault| fault.code.as_str()), Some("lian::drive::bug"));
     assert_eq!(fake.noted(), ["acquire r-1 linux/arm64", "release r-1"]);
@@ -327,12 +408,28 @@ async fn one_runner_takes_one_layer_after_the_other_and_the_journal_replays_the_
     let (run, _) = carried(&fake).await;
     assert_eq!(run.outcome(), RunOutcome::Success);
     assert_eq!(fake.noted(), ["acquire r-1 linux/arm64", "promote test/base", "promote test/app", "release r-1"]);
-    let lines = fake.lines.lock().expect("whole").clone();
-    let (_, first, begun) = &lines[0];
-    assert_eq!(*first, JournalKind::Start);
-    let mut again: Run = serde_json::from_str(begun).expect("a run");
-    for (at, _, json) in lines.iter().filter(|(_, kind, _)| *kind == JournalKind::Input) {
-        again.on(*at, serde_json::from_str::<Input>(json).expect("an input"));
-    }
-    assert_eq!(again, run);
+    assert_eq!(replayed(&fake).0, run);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_without_a_newline_fills_no_queue_and_hides_no_end() {
+    let fake = Fake::new(Trouble::Flood);
+    let (run, seen) = carried(&fake).await;
+    assert_eq!(run.outcome(), RunOutcome::Success);
+    let told = seen.progress + usize::try_from(seen.dropped).expect("small");
+    assert_eq!(told, 2 * FLOOD, "what is left out is counted");
+    let state: Vec<EventBody> =
+        seen.bodies.iter().filter(|body| !matches!(body, EventBody::EventsDropped { .. })).cloned().collect();
+    assert_eq!(state, replayed(&fake).1, "state events are all told, in order");
+    assert!(matches!(state.last(), Some(EventBody::RunFinished { built: 2, .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sinks_that_hang_or_panic_change_nothing() {
+    let fake = Fake::new(Trouble::Flood);
+    let bad: Vec<Box<dyn Sink>> = vec![Box::new(Bad { hangs: true }), Box::new(Bad { hangs: false })];
+    let (run, seen, left) = carried_before(&fake, bad).await;
+    assert_eq!(run.outcome(), RunOutcome::Success);
+    assert_eq!(left, [LeftBehind("hanging")]);
+    assert!(matches!(seen.bodies.last(), Some(EventBody::RunFinished { built: 2, .. })));
 }

@@ -5,6 +5,7 @@ pub mod forecast;
 pub mod pins;
 pub mod platforms;
 pub mod prepare;
+pub mod preview;
 pub mod specs;
 pub mod survey;
 pub mod target_platforms;

@@ -3,13 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::adapters::registry;
+use futures_util::{StreamExt as _, stream};
+
+use crate::adapters::registry::Resolver;
 use crate::adapters::store;
 use crate::app::config::Config;
 use crate::app::{Error, UsageError};
 use crate::domain::base::Digest;
 use crate::domain::model::{ImageRef, Pin};
 use crate::domain::ports::ImageSource;
+
+/// Tags resolved at once.
+const AT_ONCE: usize = 16;
 
 /// External images at their exact digests.
 #[derive(Debug, Clone, Default)]
@@ -30,7 +35,7 @@ impl Pins {
 }
 
 /// Finds every image's digest; asks a registry only for those that neither a substitute nor the lock knows.
-pub fn find(settings: &Config, platform: &str, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
+pub async fn find(settings: &Config, platform: &str, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
     let lock = store::read_lock(&settings.lock)?.unwrap_or_default();
     let mut pins = Pins::default();
     let mut unknown = Vec::new();
@@ -52,7 +57,7 @@ pub fn find(settings: &Config, platform: &str, images: &BTreeSet<ImageRef>) -> R
             unknown.push(image);
         }
     }
-    for (image, digest) in resolve_all(&unknown)? {
+    for (image, digest) in resolve_all(&unknown).await? {
         let source = ImageSource::Registry { name: image.name(), digest: digest.clone() };
         pins.sources.insert(image.to_string(), source);
         pins.missing.insert(image.normalised(), Pin { digest });
@@ -74,31 +79,17 @@ pub fn add_missing(settings: &Config, pins: &Pins) -> Result<(), Error> {
 }
 
 /// What an image's tag means now.
-pub fn resolve(image: &ImageRef) -> Result<Digest, Error> {
-    let mut found = resolve_all(&[image])?;
+pub async fn resolve(image: &ImageRef) -> Result<Digest, Error> {
+    let mut found = resolve_all(&[image]).await?;
     Ok(found.pop().expect("invariant: one image was asked for").1)
 }
 
-/// What the tags of several images mean now, asked for at once; all that cannot be told are told together.
-fn resolve_all(images: &[&ImageRef]) -> Result<Vec<(ImageRef, Digest)>, Error> {
-    if images.is_empty() {
-        return Ok(Vec::new());
-    }
-    let runtime = crate::app::runtime()?;
-    let answers = runtime.block_on(async {
-        let asked: Vec<_> = images.iter().map(|image| (*image).clone()).collect();
-        let tasks = asked.into_iter().map(|image| {
-            tokio::spawn(async move {
-                let answer = registry::resolve(&image).await;
-                (image, answer)
-            })
-        });
-        let mut answers = Vec::new();
-        for task in tasks.collect::<Vec<_>>() {
-            answers.push(task.await.expect("invariant: asking a registry does not panic"));
-        }
-        answers
-    });
+/// What the tags of several images mean now. The error names every image that cannot be resolved.
+async fn resolve_all(images: &[&ImageRef]) -> Result<Vec<(ImageRef, Digest)>, Error> {
+    let resolver = Resolver::default();
+    let asked: Vec<_> =
+        images.iter().map(|image| async { ((*image).clone(), resolver.resolve(image).await) }).collect();
+    let answers = stream::iter(asked).buffered(AT_ONCE).collect::<Vec<_>>().await;
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for (image, answer) in answers {
         match answer {

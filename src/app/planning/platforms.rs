@@ -10,7 +10,7 @@ use crate::app::Error;
 use crate::app::config::Config;
 use crate::app::runners::provider_context::ProviderContext;
 use crate::domain::base::LayerName;
-use crate::domain::model::{BuildSpec, Declared};
+use crate::domain::model::{BuildSpec, Classified, Declared, FaultClass};
 use crate::domain::sizing;
 
 /// A layer's runner type and its parents disagree.
@@ -30,6 +30,12 @@ struct Disagreement {
     platform: String,
     parent: LayerName,
     other: String,
+}
+
+impl Classified for Disagreement {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// Reads what is declared for the provider's first platform. Where a runner type decides another one, the Dockerfiles are

@@ -44,7 +44,7 @@ struct Inputs<'a> {
 }
 
 /// Draws the plan of a survey whose graph is sound.
-pub fn prepare(
+pub async fn prepare(
     settings: &Config,
     survey: &Survey,
     graph: &LayerGraph,
@@ -67,7 +67,7 @@ pub fn prepare(
         externals.extend(graph.externals(layer));
         externals.extend(frontend(inputs[layer].declared)?);
     }
-    let pins = pins::find(settings, &survey.platforms.default, &externals)?;
+    let pins = pins::find(settings, &survey.platforms.default, &externals).await?;
     let specs = specs::read(settings, chosen.iter().map(|layer| inputs[layer].declared))?;
     let mut keys: BTreeMap<LayerName, LayerKey> = BTreeMap::new();
     let mut candidates = Vec::with_capacity(chosen.len());
@@ -82,12 +82,12 @@ pub fn prepare(
         }
         keys.insert(layer.clone(), job.key.clone());
         let (existing, rebased) = match images {
-            Some(images) => existing(images, &job, &current)?,
+            Some(images) => existing(images, &job, &current).await?,
             None => (None, None),
         };
         // What an image that is reused was made of is nobody's question.
         let latest = match (images, existing.is_some() && forced.is_empty()) {
-            (Some(images), false) => images.record(&job.image, "latest")?.map(|record| record.parts),
+            (Some(images), false) => images.record(&job.image, "latest").await?.map(|record| record.parts),
             _ => None,
         };
         current.insert(layer.clone(), existing.clone());
@@ -122,19 +122,20 @@ pub fn prepare(
 
 /// The verified image of a layer's key, if it stands on the images that its parents have now; else the parent that was
 /// rebuilt: one that was forced has another image under the same key.
-fn existing(
+async fn existing(
     images: &dyn ImageStore,
     job: &Job,
     current: &BTreeMap<LayerName, Option<Digest>>,
 ) -> Result<(Option<Digest>, Option<LayerName>), Error> {
-    let Some(found) = images.find(&job.image, &job.key.tag())?.filter(|found| found.key.as_ref() == Some(&job.key))
+    let Some(found) =
+        images.find(&job.image, &job.key.tag()).await?.filter(|found| found.key.as_ref() == Some(&job.key))
     else {
         return Ok((None, None));
     };
-    let Some(record) = images.record(&job.image, &job.key.tag())? else { return Ok((None, None)) };
+    let Some(built_on) = images.built_on(&job.image, &job.key).await? else { return Ok((None, None)) };
     let rebuilt =
         |(parent, was): &(&LayerName, &Digest)| matches!(current.get(*parent), Some(Some(now)) if now != *was);
-    Ok(match record.built_on.iter().find(rebuilt) {
+    Ok(match built_on.iter().find(rebuilt) {
         Some((parent, _)) => (None, Some(parent.clone())),
         None => (Some(found.digest), None),
     })
@@ -296,7 +297,7 @@ fn secrets(settings: &Config, declared: &Declared, missing: &mut Vec<String>) ->
 }
 
 fn value_of(settings: &Config, declared: &Declared, secret: &Secret) -> Result<Option<SecretValue>, String> {
-    match (&secret.env, &secret.file, &settings.ca_bundle) {
+    match (&secret.env, &secret.file, &settings.ca_bundle.value) {
         (_, _, Some(bundle)) if secret.id == "ca" => Ok(Some(SecretValue::File(bundle.clone()))),
         (Some(name), _, _) if std::env::var_os(name).is_some_and(|value| !value.is_empty()) => {
             Ok(Some(SecretValue::Env(name.clone())))

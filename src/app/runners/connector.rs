@@ -17,7 +17,7 @@ use crate::adapters::transport::ssh::{DAEMON_SOCKET, Link, PRIVATE};
 use crate::app::config::Config;
 use crate::app::images;
 use crate::domain::base::Digest;
-use crate::domain::model::{ContextTransfer, Fault, FaultKind};
+use crate::domain::model::{ContextTransfer, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{
     BuildRequest, BuildSink, Builder, Built, Counters, Endpoint, Lease, Runner, RunnerConnector, SshTarget, Usage,
     VerifyRequest,
@@ -87,7 +87,7 @@ impl Connector {
     /// Adds what the provider advises where its runner does not accept the key.
     fn advised(&self, fault: Fault) -> Fault {
         match self.login.hint {
-            Some(hint) if fault.code == "lian::remote::login" => fault.help(hint),
+            Some(hint) if fault.class() == FaultClass::Denied => fault.help(hint),
             _ => fault,
         }
     }

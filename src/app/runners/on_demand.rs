@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use crate::adapters::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig, HostCounters};
 use crate::domain::base::Digest;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Classified, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
 use crate::system::error_chain::with_causes;
 
@@ -43,7 +43,7 @@ impl OnDemand {
 
     /// After an infrastructure fault the daemon is looked for anew.
     async fn forget<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
-        if let Err(Fault { kind: FaultKind::Infrastructure, .. }) = &result {
+        if result.as_ref().is_err_and(|fault| fault.class() == FaultClass::Infrastructure) {
             *self.daemon.lock().await = None;
         }
         result
@@ -53,7 +53,7 @@ impl OnDemand {
 /// No daemon, and none to be had: trying again would not help.
 pub fn unavailable(error: &BuildkitError) -> Fault {
     let code = miette::Diagnostic::code(error).map_or_else(|| "lian::buildkit::daemon".to_owned(), |c| c.to_string());
-    let fault = Fault::new(FaultKind::Unavailable, &code, with_causes(error));
+    let fault = Fault::new(FaultKind::Unavailable, &code, with_causes(error)).with_class(error.class());
     match miette::Diagnostic::help(error) {
         Some(help) => fault.help(help.to_string()),
         None => fault,

@@ -1,7 +1,7 @@
 //! Whether a bound on a run's cost can be kept. Not responsible for: keeping it (see `domain::life`).
 
 use crate::app::Error;
-use crate::domain::model::{Offer, RunnerSettings};
+use crate::domain::model::{Classified, FaultClass, Offer, RunnerSettings};
 
 /// A bound on the cost that could not be kept.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -12,6 +12,12 @@ use crate::domain::model::{Offer, RunnerSettings};
 )]
 struct NoPrice {
     runner_type: String,
+}
+
+impl Classified for NoPrice {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// Refuses a bound on the cost where a runner has no price. Runners that are free of charge need none.
@@ -45,7 +51,7 @@ mod tests {
         runners.max_cost = Some(1.0);
         let refused = check(&runners, false, &offers).expect_err("cax21 has no price");
         assert!(refused.to_string().contains("cax21"), "{refused}");
-        assert_eq!(refused.class, crate::domain::model::FaultClass::Configuration);
+        assert_eq!(refused.class, FaultClass::Configuration);
         assert!(check(&runners, false, &offers[..1]).is_ok());
         assert!(check(&runners, true, &offers).is_ok(), "hosts of one's own are free");
     }

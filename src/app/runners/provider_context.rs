@@ -41,7 +41,7 @@ impl ProviderContext {
             return Err(Error::configuration(UsageError::NeedsRegistry));
         }
         let connections = Arc::new(Connections::default());
-        let provider = provider_over(settings, Purpose::Lease, &connections)?;
+        let provider = build(settings, leasing_options(settings, &connections))?;
         let offers = provider.offers().await.map_err(Error::outside)?;
         prices::check(&workflow.runners, descriptor.runners.free_of_charge, &offers)?;
         let provider_record = provider_record::written(descriptor, &workflow.providers)?;
@@ -108,34 +108,29 @@ impl ProviderContext {
     }
 }
 
-/// What a provider is made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Purpose {
-    /// To lease runners.
-    Lease,
-    /// To list leases and give them back.
-    GiveBack,
-}
-
 /// The provider that the workflow names.
-pub fn provider(settings: &Config, purpose: Purpose) -> Result<Arc<dyn ComputeProvider>, Error> {
-    provider_over(settings, purpose, &Arc::default())
+pub fn provider(config: &Config) -> Result<Arc<dyn ComputeProvider>, Error> {
+    build(config, leasing_options(config, &Arc::default()))
 }
 
-fn provider_over(
-    settings: &Config,
-    purpose: Purpose,
-    connections: &Arc<Connections>,
-) -> Result<Arc<dyn ComputeProvider>, Error> {
-    let (workflow, descriptor) = (&settings.workflow, settings.descriptor()?);
-    let options = ProviderOptions {
-        leases: purpose == Purpose::Lease,
-        boot_timeout: Duration::from_secs(workflow.runners.boot_timeout_s),
-        http_registries: images::http_registries(settings),
-        ca_bundle: settings.ca_bundle.clone(),
+/// The provider that the workflow names, to list leases and to give them back.
+pub fn provider_for_leases(config: &Config) -> Result<Arc<dyn ComputeProvider>, Error> {
+    build(config, ProviderOptions { leases: false, ..leasing_options(config, &Arc::default()) })
+}
+
+fn leasing_options(config: &Config, connections: &Arc<Connections>) -> ProviderOptions {
+    ProviderOptions {
+        leases: true,
+        boot_timeout: Duration::from_secs(config.workflow.runners.boot_timeout_s),
+        http_registries: images::http_registries(config),
+        ca_bundle: config.ca_bundle.value.clone(),
         host_probe: Arc::clone(connections) as _,
-        ..provider_options::to_give_back(&settings.project)
-    };
-    let own = Settings::new(&descriptor.name, workflow.providers.get(&descriptor.name));
+        ..provider_options::to_give_back(&config.project)
+    }
+}
+
+fn build(config: &Config, options: ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Error> {
+    let descriptor = config.descriptor()?;
+    let own = Settings::new(&descriptor.name, config.workflow.providers.get(&descriptor.name));
     (descriptor.build)(&own, options).map_err(Error::outside)
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::base::{LayerName, nearest};
-use crate::domain::model::ImageRef;
+use crate::domain::model::{Classified, FaultClass, ImageRef};
 
 /// Where an image that a Dockerfile names comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,6 +58,12 @@ pub struct UnknownTarget {
     pub name: LayerName,
     /// What may have been meant.
     pub help: String,
+}
+
+impl Classified for UnknownTarget {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 impl LayerGraph {

@@ -8,7 +8,7 @@ use super::input::StopLevel;
 use super::run::{Run, emit};
 use super::step::{CancelReason, StepState};
 use crate::domain::base::{LayerName, Timestamp};
-use crate::domain::model::{EventBody, Fault, FaultKind, Outcome};
+use crate::domain::model::{EventBody, Fault, FaultClass, FaultKind, Outcome};
 
 impl Run {
     pub(super) fn faulted(&mut self, at: Timestamp, layer: &LayerName, fault: Fault, effects: &mut Vec<Effect>) {
@@ -25,13 +25,13 @@ impl Run {
         let (tries, first_pause) = (self.limits.infrastructure_retries, self.limits.retry_pause);
         let step = self.step(layer);
         let larger = step.next_size(died_on);
-        let pause = match (fault.kind, larger) {
-            (FaultKind::OutOfMemory, Some(larger)) if step.oom_retries < super::MAX_OOM_RETRIES => {
+        let pause = match (fault.class(), larger) {
+            (FaultClass::OutOfMemory, Some(larger)) if step.oom_retries < super::MAX_OOM_RETRIES => {
                 step.oom_retries += 1;
                 step.size_index = larger;
                 Duration::ZERO
             }
-            (FaultKind::Infrastructure, _) if step.infrastructure_retries < tries => {
+            (FaultClass::Infrastructure, _) if step.infrastructure_retries < tries => {
                 let pause = first_pause.saturating_mul(1 << step.infrastructure_retries.min(16));
                 step.infrastructure_retries += 1;
                 pause
@@ -133,7 +133,9 @@ impl Run {
         let step = self.step(layer);
         step.enter(at, StepState::Ended);
         step.outcome = Some(outcome);
-        step.fault = fault.as_ref().map(|fault| fault.kind).filter(|_| outcome == Outcome::Failed);
+        let failed = fault.as_ref().filter(|_| outcome == Outcome::Failed);
+        step.fault = failed.map(|fault| fault.kind);
+        step.fault_class = failed.map(Fault::class);
         // A runner on which a build failed by its own fault is as good as before; so is one on which nothing had to be built.
         let good = match outcome {
             Outcome::Built | Outcome::Reused => true,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::world::{layer, place, size};
 use super::*;
 use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
-use crate::domain::model::{EventBody, Fault, FaultKind, Outcome};
+use crate::domain::model::{EventBody, Fault, FaultClass, FaultKind, Outcome};
 
 const MINUTE: u64 = 60_000;
 
@@ -166,7 +166,35 @@ fn a_bug_gives_the_runner_back_and_is_told_as_one() {
     played.told(Input::Faulted { layer: layer(0), fault });
     assert!(played.releases(1), "{:?}", played.effects);
     assert_eq!(played.asked().len(), 1, "the other layer gets a runner of its own");
-    assert!(played.run.faults().any(|kind| kind == FaultKind::Bug));
+    assert!(played.run.faults().any(|class| class == FaultClass::Bug));
+}
+
+#[test]
+fn the_class_of_a_fault_decides_whether_it_is_tried_again_not_its_kind() {
+    let retried = |fault: Fault| {
+        let mut played = play(&[&[]], packed());
+        played.told(Input::LeaseRefused { lease: lease(1), fault });
+        played.run.outcome_of(&layer(0)).is_none()
+    };
+    let lost = || Fault::new(FaultKind::Infrastructure, "lian::test", "no");
+    assert!(retried(lost()));
+    assert!(!retried(lost().with_class(FaultClass::Denied)));
+    assert!(!retried(Fault::denied("lian::test", "no")) && !retried(Fault::configuration("lian::test", "no")));
+    let away = Fault::new(FaultKind::Unavailable, "lian::test", "no");
+    assert!(!retried(away.clone()));
+    assert!(retried(away.with_class(FaultClass::Infrastructure)));
+}
+
+#[test]
+fn a_step_of_a_journal_from_before_there_were_classes_is_to_blame_by_its_kind() {
+    let mut played = play(&[&[]], packed());
+    played.told(Input::LeaseRefused { lease: lease(1), fault: Fault::denied("lian::test", "no") });
+    let mut json = serde_json::to_value(&played.run).expect("plain data");
+    let read = |json: &serde_json::Value| serde_json::from_value::<Run>(json.clone()).expect("a run");
+    assert_eq!(read(&json).faults().collect::<Vec<_>>(), [FaultClass::Denied]);
+    let step = &mut json["steps"][layer(0).as_str()];
+    assert!(step.as_object_mut().and_then(|step| step.remove("fault_class")).is_some(), "{step}");
+    assert_eq!(read(&json).faults().collect::<Vec<_>>(), [FaultClass::Unavailable]);
 }
 
 #[test]

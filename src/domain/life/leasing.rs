@@ -205,7 +205,7 @@ impl Run {
         if !self.leases.get(lease).is_some_and(|lease| matches!(lease.state, LeaseState::Asked { .. })) {
             return;
         }
-        if fault.kind == FaultKind::Unavailable {
+        if fault.class().is_refusal() {
             self.bill.void(lease);
         }
         let layer = self.holder(lease);

@@ -12,7 +12,7 @@ use super::lease::{Lease, LeaseState};
 use super::limits::Limits;
 use super::step::{Step, StepSpec, StepState};
 use crate::domain::base::{LayerName, LeaseId, RunId, Timestamp};
-use crate::domain::model::{EventBody, FaultKind, Outcome, RunOutcome};
+use crate::domain::model::{EventBody, FaultClass, Outcome, RunOutcome};
 
 /// One execution of a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,9 +84,9 @@ impl Run {
         self.steps.values().filter(|step| step.outcome == Some(wanted)).count()
     }
 
-    /// The kinds of the faults that steps failed with.
-    pub fn faults(&self) -> impl Iterator<Item = FaultKind> {
-        self.steps.values().filter_map(|step| step.fault)
+    /// The classes of the faults that steps failed with.
+    pub fn faults(&self) -> impl Iterator<Item = FaultClass> {
+        self.steps.values().filter_map(Step::blame)
     }
 
     /// The run's outcome, as far as it is known.

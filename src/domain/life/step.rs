@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::base::{Digest, LayerName, LeaseId, Timestamp};
-use crate::domain::model::{Fault, FaultKind, Measured, Outcome, Size, StepEnd};
+use crate::domain::model::{Fault, FaultClass, FaultKind, Measured, Outcome, Size, StepEnd};
 
 /// Where a step may run, whatever the size: a lease of another place is never its.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -117,6 +117,9 @@ pub(super) struct Step {
     pub since: Timestamp,
     pub doom: Option<CancelReason>,
     pub fault: Option<FaultKind>,
+    /// None in journals from before there were classes: then the kind says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault_class: Option<FaultClass>,
 }
 
 impl Step {
@@ -141,6 +144,7 @@ impl Step {
             since: Timestamp(0),
             doom: None,
             fault: None,
+            fault_class: None,
         }
     }
 
@@ -155,6 +159,11 @@ impl Step {
 
     pub fn ended_well(&self) -> bool {
         matches!(self.outcome, Some(Outcome::Built | Outcome::Reused))
+    }
+
+    /// Whose fault it is that it failed.
+    pub fn blame(&self) -> Option<FaultClass> {
+        self.fault_class.or_else(|| self.fault.map(FaultKind::class))
     }
 
     pub fn size(&self) -> &Size {

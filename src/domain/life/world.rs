@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::domain::base::{Digest, LayerName, LeaseId, Timestamp};
-use crate::domain::model::{EventBody, Fault, FaultKind, Outcome, Size};
+use crate::domain::model::{EventBody, Fault, FaultClass, FaultKind, Outcome, Size};
 
 /// Sizes there are.
 pub const SIZES: usize = 4;
@@ -121,7 +121,10 @@ impl World {
             }
             Input::LeaseRefused { lease, fault } if self.held.contains(lease) => {
                 if let Some(rented) = self.rented.get_mut(lease) {
-                    rented.void = fault.kind == FaultKind::Unavailable;
+                    rented.void = matches!(
+                        fault.class(),
+                        FaultClass::Unavailable | FaultClass::Denied | FaultClass::Configuration
+                    );
                 }
             }
             Input::TimerFired { timer: Timer::Lifetime { lease } } => {
@@ -252,7 +255,11 @@ impl World {
                 }
             }
             EventBody::StepRetried { layer, fault, .. } => {
-                if fault.kind == FaultKind::OutOfMemory {
+                let class = fault.class();
+                let outlived = fault.kind == FaultKind::Timeout;
+                let passing = matches!(class, FaultClass::OutOfMemory | FaultClass::Infrastructure);
+                assert!(passing || outlived, "{layer} is tried again after {class:?}");
+                if class == FaultClass::OutOfMemory {
                     let count = self.oom_retries.entry(layer.clone()).or_default();
                     *count += 1;
                     assert!(*count <= MAX_OOM_RETRIES, "{layer}: more than one OOM retry");
@@ -286,13 +293,14 @@ impl World {
             self.owed.iter().enumerate().filter(|(_, owed)| may(owed)).map(|(index, _)| index).collect();
         let pick = *answerable.get(pick % answerable.len().max(1))?;
         let (_, effect) = self.owed.remove(pick);
-        let kind = match dice % 6 {
-            0 => FaultKind::OutOfMemory,
-            1 => FaultKind::Infrastructure,
-            2 => FaultKind::Unavailable,
-            _ => FaultKind::Build,
+        let fault = match (dice % 6, dice / 6 % 3) {
+            (0, _) => Fault::new(FaultKind::OutOfMemory, "lian::test", "dice"),
+            (1, _) => Fault::new(FaultKind::Infrastructure, "lian::test", "dice"),
+            (2, 0) => Fault::new(FaultKind::Unavailable, "lian::test", "dice"),
+            (2, 1) => Fault::denied("lian::test", "dice"),
+            (2, _) => Fault::configuration("lian::test", "dice"),
+            _ => Fault::new(FaultKind::Build, "lian::test", "dice"),
         };
-        let fault = Fault::new(kind, "lian::test", "dice");
         let bad = !self.patient && dice >= self.bad;
         Some(match effect {
             // What was refused may exist all the same: a request whose answer was lost.

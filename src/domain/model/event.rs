@@ -245,6 +245,12 @@ pub enum EventBody {
         /// Hours that were started.
         started_hours: u64,
     },
+    /// Progress events that were left out here because the one who is told could not keep up.
+    #[serde(rename = "events.dropped")]
+    EventsDropped {
+        /// How many.
+        count: u64,
+    },
     /// The run ended; always the last.
     #[serde(rename = "run.finished")]
     RunFinished {

@@ -22,7 +22,7 @@ pub use dockerfile::{
     DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, ImageUse, StageName, UseKind,
 };
 pub use event::{BuildEvent, Event, EventBody, Measured, Outcome, RunOutcome, StepEnd, VertexState};
-pub use fault::{Fault, FaultClass, FaultKind};
+pub use fault::{Classified, Fault, FaultClass, FaultKind};
 pub use image::{ImageRef, ImageRefError};
 pub use key::{FileEntry, FileKind, ImageRecord, KEY_LABEL, KeyParts, LayerKey, Listing, ParentKey};
 pub use layer::{Base, Kind, Layer, Secret, Tool};

@@ -8,29 +8,10 @@ use async_trait::async_trait;
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Fault, Tool};
 
-use super::images::{ImageConfig, PushTarget};
+use super::image::{ImageConfig, ImageSource, PushTarget};
 
 /// Takes what a build reports, as it comes. Must not block.
 pub type BuildSink<'a> = dyn Fn(BuildEvent) + Send + Sync + 'a;
-
-/// Where an image's bytes are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageSource {
-    /// An OCI image layout on this machine.
-    Layout {
-        /// The folder with `index.json`.
-        dir: PathBuf,
-        /// The manifest or index in it.
-        digest: Digest,
-    },
-    /// A registry.
-    Registry {
-        /// `host/repository`, without tag or digest.
-        name: String,
-        /// The manifest or index in it.
-        digest: Digest,
-    },
-}
 
 /// An image under the name that a Dockerfile uses.
 #[derive(Debug, Clone, PartialEq, Eq)]

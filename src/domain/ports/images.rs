@@ -1,11 +1,14 @@
 //! Where images live and how their tags move. Not responsible for: building them.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::domain::base::Digest;
-use crate::domain::model::{ImageRecord, LayerKey};
+use async_trait::async_trait;
 
-use super::build::ImageSource;
+use crate::domain::base::{Digest, LayerName};
+use crate::domain::model::{Classified, FaultClass, ImageRecord, LayerKey};
+
+use super::image::{ImageConfig, ImageSource, PushTarget};
 
 /// An image that a tag points to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,24 +47,6 @@ pub enum StagedAt {
     Folder(PathBuf),
     /// In the store itself, by its digest and without a tag: its builder pushed it there.
     Pushed,
-}
-
-/// Where a builder pushes an image to, by its digest alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PushTarget {
-    /// `host[:port]/repository`, without a tag.
-    pub name: String,
-    /// Whether the registry is spoken to without TLS.
-    pub plain_http: bool,
-}
-
-/// What an image says about the processes that run in it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ImageConfig {
-    /// Its environment, `NAME=value`.
-    pub env: Vec<String>,
-    /// Instructions that a Dockerfile which starts from it would run.
-    pub on_build: Vec<String>,
 }
 
 /// A registry or layout failed.
@@ -105,6 +90,12 @@ pub enum ImageStoreError {
     },
 }
 
+impl Classified for ImageStoreError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Unavailable
+    }
+}
+
 /// The way out of damage: an index is moved away and written anew, an image is dropped and built again.
 fn mend(name: &str, path: &Path) -> String {
     if path.ends_with("index.json") {
@@ -123,39 +114,72 @@ pub trait StagingFolder: Send + Sync {
 /// The right to build a key, given up when dropped.
 pub trait Claim: Send + Sync {}
 
-/// Where images live. Blocking: implementations do file or short network work; the dispatcher calls them on a
-/// blocking thread.
+/// A hold on the store's images: none is removed until this is dropped.
+pub trait InUse: Send + Sync {}
+
+/// Where images live. An implementation does its file work on threads that may block.
+#[async_trait]
 pub trait ImageStore: Send + Sync {
     /// The image that `<name>:<tag>` points to.
-    fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError>;
+    async fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError>;
 
     /// What is kept beside the image that `<name>:<tag>` points to. A damaged or absent record is `None`.
-    fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError>;
+    async fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError>;
 
-    /// Points a tag (`latest`) to the image of this key, its artifacts image too; says whether anything moved. An image that
-    /// is not there moves nothing.
-    fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError>;
+    /// The parents' images that the image of this key was built on. `None` where its record is damaged or absent. A store
+    /// overrides this where it can tell them without reading the whole record, which lists every file of the context.
+    async fn built_on(
+        &self,
+        name: &str,
+        key: &LayerKey,
+    ) -> Result<Option<BTreeMap<LayerName, Digest>>, ImageStoreError> {
+        Ok(self.record(name, &key.tag()).await?.map(|record| record.built_on))
+    }
 
-    /// Claims the building of a key: none where another run builds it at this moment. A claim ends with its holder.
-    fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError>;
+    /// Points a tag (`latest`) to the image of this key, and the same tag of its artifacts image. Returns whether anything
+    /// moved. An image that is not there moves nothing.
+    async fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError>;
+
+    /// Claims the building of a key. `None` while another run builds it. A claim ends with its holder.
+    async fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError>;
 
     /// A fresh, private, empty folder on the store's own file system.
-    fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError>;
+    async fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError>;
 
     /// How a builder reaches an image of this store.
     fn source(&self, name: &str, digest: &Digest) -> ImageSource;
 
-    /// Where a builder pushes images of this name to, if the store is one that builders can push to.
+    /// Where a builder pushes images of this name to, if builders can push to this store.
     fn push_target(&self, _name: &str) -> Option<PushTarget> {
         None
     }
 
-    /// What the image with this digest says of its processes on a platform; none where that cannot be told.
-    fn config(&self, _name: &str, _digest: &Digest, _platform: &str) -> Result<Option<ImageConfig>, ImageStoreError> {
+    /// What the image with this digest says of its processes on a platform. `None` where that cannot be read.
+    async fn config(
+        &self,
+        _name: &str,
+        _digest: &Digest,
+        _platform: &str,
+    ) -> Result<Option<ImageConfig>, ImageStoreError> {
         Ok(None)
     }
 
-    /// Moves the blobs of a staged image in, and its tags `latest` and `key-…` onto it. `latest` moves last: one that is
-    /// interrupted has moved none, or is made whole by the next run.
-    fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError>;
+    /// Moves the blobs of a staged image into the store, then its tags `latest` and `key-…` onto it. `latest` moves last: if
+    /// this is interrupted, no tag has moved, or the next run completes it.
+    async fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError>;
+
+    /// Keeps the store's images from being removed by other processes of this machine. `None` where no process can.
+    async fn in_use(&self) -> Result<Option<Box<dyn InUse>>, ImageStoreError> {
+        Ok(None)
+    }
+
+    /// Removes what nothing needs any more. A store that others clean up does nothing.
+    async fn tidy(&self) -> Result<(), ImageStoreError> {
+        Ok(())
+    }
+
+    /// The names of the images that have a `latest`; empty where the store cannot list them.
+    async fn built(&self) -> Result<Vec<String>, ImageStoreError> {
+        Ok(Vec::new())
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::domain::model::Listing;
+use crate::domain::model::{Classified, FaultClass, Listing};
 
 /// What lies at a context's root and is lian-build's own: never part of a build, and so of no key. The folder changes while
 /// something is built; the file says on what it is built, not what.
@@ -48,6 +48,12 @@ pub enum ContextError {
         #[source]
         source: std::io::Error,
     },
+}
+
+impl Classified for ContextError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Build
+    }
 }
 
 /// Reads build contexts. Blocking.

@@ -1,10 +1,10 @@
-//! Writing down what happens, and telling whoever listens. Not responsible for: deciding what is worth writing.
+//! Writing down what happens in a run. Not responsible for: deciding what is worth writing, telling listeners (see `sink`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::domain::base::{Digest, LayerName, LeaseId, Timestamp};
-use crate::domain::model::{BuildEvent, Event, LayerKey, Measured};
+use crate::domain::model::{Classified, FaultClass, LayerKey, Measured};
 
 /// What a journal line holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +68,12 @@ pub struct JournalError {
     pub help: String,
 }
 
+impl Classified for JournalError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Unavailable
+    }
+}
+
 /// The journal of one run. Blocking, but short.
 pub trait Journal: Send + Sync {
     /// Appends a line of JSON; on return it survives a kill of this process.
@@ -83,15 +89,6 @@ pub trait Journal: Send + Sync {
         runner_type: Option<&str>,
     ) -> Result<(), JournalError>;
 
-    /// Keeps what a build reports, for `lian-build logs`.
-    fn progress(&self, layer: &LayerName, progress: &BuildEvent);
-
     /// Adds a finished build to the history.
     fn record(&self, build: &BuildRecord) -> Result<(), JournalError>;
-}
-
-/// Somebody who watches a run. Must not block.
-pub trait Observer: Send {
-    /// Something happened.
-    fn event(&mut self, event: &Event);
 }

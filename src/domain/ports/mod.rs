@@ -2,19 +2,21 @@
 
 mod build;
 mod compute;
+mod image;
 mod images;
 mod inputs;
 mod journal;
+mod sink;
 mod usage;
 
 pub use crate::domain::model::{Offer, Price};
-pub use build::{
-    BuildRequest, BuildSink, Builder, Built, ImageSource, NamedContext, SecretSource, SecretValue, VerifyRequest,
-};
+pub use build::{BuildRequest, BuildSink, Builder, Built, NamedContext, SecretSource, SecretValue, VerifyRequest};
 pub use compute::{
     AcquireRequest, ComputeProvider, Counters, Endpoint, Lease, OwnedLease, Runner, RunnerConnector, SshTarget,
 };
-pub use images::{Claim, Found, ImageConfig, ImageStore, ImageStoreError, PushTarget, Staged, StagedAt, StagingFolder};
+pub use image::{ImageConfig, ImageSource, PushTarget};
+pub use images::{Claim, Found, ImageStore, ImageStoreError, InUse, Staged, StagedAt, StagingFolder};
 pub use inputs::{ContextError, ContextReader, OWN};
-pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark, Observer};
+pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
+pub use sink::Sink;
 pub use usage::{Kills, Reading, Usage, usage_script};

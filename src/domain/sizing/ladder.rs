@@ -1,6 +1,6 @@
 //! From the size a step asks for to the offers it may get. Not responsible for: asking providers what they offer.
 
-use crate::domain::model::{Offer, Size};
+use crate::domain::model::{Classified, FaultClass, Offer, Size};
 
 /// No offer is as large as what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
@@ -37,6 +37,15 @@ pub enum LadderError {
         /// The runner types of that one.
         fitting: String,
     },
+}
+
+impl Classified for LadderError {
+    fn class(&self) -> FaultClass {
+        match self {
+            Self::NoOffer { .. } => FaultClass::Unavailable,
+            Self::OtherPlatform { .. } => FaultClass::Configuration,
+        }
+    }
 }
 
 /// The offer that an explicit size means by its name: one of this very size, not one that a tier's name meets by chance.

@@ -2,7 +2,7 @@
 
 use super::tables::{TIERS, language_default, smallest_fitting, tier};
 use crate::domain::base::nearest;
-use crate::domain::model::{BuildSpec, Offer, Size};
+use crate::domain::model::{BuildSpec, Classified, FaultClass, Offer, Size};
 
 /// A size that cannot be had.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
@@ -16,6 +16,12 @@ pub enum SizingError {
         /// The nearest name, or all.
         help: String,
     },
+}
+
+impl Classified for SizingError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 /// What a language needs by default, as a size.

@@ -130,7 +130,7 @@ impl CommandOutput {
             }
             Self::Words(words) => {
                 let mut fault = if words.contains("permission denied") {
-                    unavailable("this user may not speak to the Docker Engine")
+                    Fault::denied("lian::docker::engine", "this user may not speak to the Docker Engine")
                         .help("add the user to the group `docker`, or point DOCKER_HOST at an engine of its own")
                 } else if words.contains("Cannot connect to the Docker daemon") || words.contains("there is no engine")
                 {

@@ -4,9 +4,9 @@ use std::fmt;
 
 use reqwest::Url;
 
-use crate::adapters::providers::address::is_loopback;
 use crate::domain::base::Digest;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::Fault;
+use crate::system::http::is_loopback;
 
 /// Where the API is, unless HCLOUD_ENDPOINT says another place.
 const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
@@ -15,7 +15,7 @@ const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
 #[derive(Clone)]
 pub struct Access {
     endpoint: String,
-    is_local: bool,
+    address: Url,
     token: String,
 }
 
@@ -35,14 +35,13 @@ impl Access {
         let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
         let bad = |what: &str| {
             let message = format!("HCLOUD_ENDPOINT {what}: `{endpoint}`");
-            Fault::new(FaultKind::Unavailable, "lian::hcloud::endpoint", message)
+            Fault::configuration("lian::hcloud::endpoint", message)
                 .help(format!("unset HCLOUD_ENDPOINT, or write it like {ENDPOINT}"))
         };
         let address: Url = endpoint.parse().map_err(|_| bad("is no address of an API"))?;
-        let is_local = is_loopback(&address);
         match address.scheme() {
             "https" => {}
-            "http" if is_local => {}
+            "http" if is_loopback(&address) => {}
             "http" => return Err(bad("would have the token travel in the clear")),
             _ => return Err(bad("is no address of an API")),
         }
@@ -50,7 +49,7 @@ impl Access {
         if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
             return Err(no_token("the Hetzner Cloud token is empty, or no token at all"));
         }
-        Ok(Self { endpoint, is_local, token })
+        Ok(Self { endpoint, address, token })
     }
 
     /// From HCLOUD_TOKEN, or the file that HCLOUD_TOKEN_FILE names, and HCLOUD_ENDPOINT.
@@ -86,14 +85,13 @@ impl Access {
         &self.token
     }
 
-    /// Whether the API is on this machine (a test's): no proxy leads there.
-    pub(super) fn is_local(&self) -> bool {
-        self.is_local
+    pub(super) fn address(&self) -> &Url {
+        &self.address
     }
 }
 
 fn no_token(message: &str) -> Fault {
-    Fault::new(FaultKind::Unavailable, "lian::hcloud::no_token", message).help(
+    Fault::denied("lian::hcloud::no_token", message).help(
         "make one with read and write permission in the Hetzner console (project > Security > API tokens), \
          and set HCLOUD_TOKEN to it, or HCLOUD_TOKEN_FILE to a file that holds it",
     )
@@ -102,6 +100,7 @@ fn no_token(message: &str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::model::FaultKind;
 
     fn of(variables: &[(&str, &str)]) -> Result<Access, Fault> {
         Access::of(|name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned()))
@@ -110,7 +109,7 @@ mod tests {
     #[test]
     fn the_environment_or_a_file_gives_the_token_and_nothing_shows_it() {
         let access = of(&[("HCLOUD_TOKEN", "sesame")]).expect("access");
-        assert_eq!((access.endpoint(), access.token(), access.is_local()), (ENDPOINT, "sesame", false));
+        assert_eq!((access.endpoint(), access.token(), is_loopback(access.address())), (ENDPOINT, "sesame", false));
         assert!(!format!("{access:?}").contains("sesame"));
         let other = of(&[("HCLOUD_TOKEN", "simsim")]).expect("access");
         let digests = [access.digest("salt"), access.digest("pepper"), other.digest("salt")];
@@ -121,7 +120,10 @@ mod tests {
         let path = file.display().to_string();
         let access =
             of(&[("HCLOUD_TOKEN_FILE", &path), ("HCLOUD_ENDPOINT", "http://127.0.0.1:1/v1/")]).expect("access");
-        assert_eq!((access.endpoint(), access.token(), access.is_local()), ("http://127.0.0.1:1/v1", "open", true));
+        assert_eq!(
+            (access.endpoint(), access.token(), is_loopback(access.address())),
+            ("http://127.0.0.1:1/v1", "open", true)
+        );
     }
 
     #[test]

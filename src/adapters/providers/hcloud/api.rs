@@ -1,6 +1,5 @@
 //! One request, its answer, and when it is asked again. Not responsible for: knowing what servers are for.
 
-use std::hash::{BuildHasher as _, Hasher as _};
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -9,18 +8,20 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::access::Access;
-use super::error::{ApiError, Patience};
+use super::error::ApiError;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::error_chain::innermost;
+use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, read_body, retry_after};
+use crate::system::retry::{Backoff, Pauses, Retry};
 use crate::system::since_epoch;
 
 /// So often a request is repeated whose answer was lost, or that failed inside the API.
-const REPEATS: u32 = 6;
+const RETRIES: u32 = 6;
 
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the wish to the running server.
+    /// From the request to the running server.
     pub boot: Duration,
     /// For everything else: taking a lease back, listing.
     pub settle: Duration,
@@ -51,18 +52,7 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn new(access: Access, pace: Timeouts) -> Result<Self, Fault> {
-        // Whoever was first has installed one; it is the same.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = reqwest::Client::builder()
-            .timeout(pace.request)
-            .connect_timeout(pace.request.min(Duration::from_secs(10)))
-            // The token goes to the address it was given for, and nowhere else.
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("lian-build/", env!("CARGO_PKG_VERSION")));
-        if access.is_local() {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| {
+        let client = client_for(access.address()).timeout(pace.request).build().map_err(|error| {
             let message = format!("no client for Hetzner Cloud can be made: {}", innermost(&error));
             Fault::new(FaultKind::Unavailable, "lian::hcloud::client", message)
                 .help("check the system's certificates (SSL_CERT_FILE) and proxy settings")
@@ -89,7 +79,10 @@ impl Api {
         }
         let response = request.send().await.map_err(lost)?;
         let (status, wait) = (response.status(), self.wait(response.status(), response.headers()));
-        let bytes = response.bytes().await.map_err(lost)?;
+        let bytes = read_body(response, API_ANSWER_BYTES).await.map_err(|error| match error {
+            BodyError::Lost(error) => lost(error),
+            BodyError::TooLong(_) => ApiError::Lost(error.to_string()),
+        })?;
         if !status.is_success() {
             return Err(ApiError::from_answer(status.as_u16(), &bytes, wait));
         }
@@ -152,19 +145,24 @@ impl Api {
         }
     }
 
-    /// The pauses of one wish.
-    pub(super) fn pauses(&self) -> Pauses {
-        Pauses { next: self.pace.first, longest: self.pace.longest, left: REPEATS, told: false }
+    /// The pauses of one request.
+    pub(super) fn pauses(&self) -> RequestPauses {
+        RequestPauses(Backoff::of_requests(self.pace.first, self.pace.longest, RETRIES).pauses())
+    }
+
+    /// The pauses between looks at something that takes its time: not too long, it is being paid for.
+    pub(super) fn polls(&self) -> Pauses {
+        Backoff::of_polls(self.pace.first, self.pace.longest / 4).pauses()
     }
 
     /// How long the API asks us to wait. `RateLimit-Reset` is the time at which the whole hour's budget is back; one
     /// request is back after a second, so that it is a bound and no order.
     fn wait(&self, status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
-        let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<u64>().ok();
-        if let Some(seconds) = number("retry-after") {
-            return Some(Duration::from_secs(seconds));
+        if let Some(asked) = retry_after(headers) {
+            return Some(asked);
         }
-        let reset = number("ratelimit-reset").filter(|_| status == StatusCode::TOO_MANY_REQUESTS)?;
+        let reset = headers.get("ratelimit-reset").filter(|_| status == StatusCode::TOO_MANY_REQUESTS)?;
+        let reset = reset.to_str().ok()?.trim().parse().ok()?;
         Some(Duration::from_secs(reset).saturating_sub(since_epoch()).min(self.pace.longest))
     }
 }
@@ -174,46 +172,23 @@ pub(super) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
     serde_json::from_value(value).map_err(|error| ApiError::Lost(format!("its answer is not understood: {error}")))
 }
 
-/// Pauses that grow.
-pub(super) struct Pauses {
-    next: Duration,
-    longest: Duration,
-    left: u32,
-    told: bool,
-}
+/// The pauses of one request.
+pub(super) struct RequestPauses(Pauses);
 
-impl Pauses {
-    /// Waits for as long as this error asks for, or gives it back where asking again is of no use.
+impl RequestPauses {
+    /// Waits for as long as this error asks for, or returns it where asking again is of no use.
     pub(super) async fn after(&mut self, error: ApiError) -> Result<(), ApiError> {
-        match error.patience() {
-            Patience::None => return Err(error),
-            Patience::Some if self.left == 0 => return Err(error),
-            Patience::Some => self.left -= 1,
-            Patience::AsLongAsThereIsTime => {}
-        }
+        let retry = error.retry();
         // Told once, and only where it is going to take a while.
-        if self.left + 2 == REPEATS && !self.told {
-            self.told = true;
+        if matches!(retry, Retry::Counted(_)) && self.0.counted() == 1 {
             tracing::warn!("Hetzner Cloud does not answer as it should: {error}; asking again");
         }
+        if !self.0.wait(retry).await {
+            return Err(error);
+        }
         tracing::debug!(%error, "asking Hetzner Cloud again");
-        let least = error.wait().unwrap_or(Duration::ZERO);
-        tokio::time::sleep(jittered(self.next).max(least)).await;
-        self.next = (self.next * 2).min(self.longest);
         Ok(())
     }
-
-    /// Waits before looking again at something that takes its time: not too long, it is being paid for.
-    pub(super) async fn look(&mut self) {
-        tokio::time::sleep(jittered(self.next)).await;
-        self.next = (self.next * 2).min(self.longest / 4).max(Duration::from_millis(1));
-    }
-}
-
-/// Up to a quarter longer: leases that were refused together do not ask again together.
-fn jittered(pause: Duration) -> Duration {
-    let dice = std::hash::RandomState::new().build_hasher().finish() % 256;
-    pause + pause.mul_f64(f64::from(u8::try_from(dice).unwrap_or(0)) / 1024.0)
 }
 
 fn lost(error: reqwest::Error) -> ApiError {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::settings::HcloudSettings;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::Fault;
 
 /// BuildKit's own release of the version that this is tested with.
 const UPSTREAM: &str =
@@ -146,7 +146,7 @@ fn is_plain(url: &str) -> bool {
 }
 
 fn no_buildkit(message: &str) -> Fault {
-    Fault::new(FaultKind::Unavailable, "lian::hcloud::no_buildkit", message).help(
+    Fault::configuration("lian::hcloud::no_buildkit", message).help(
         "set `providers.hcloud.buildkit.sha256` to the checksums (`sha256sum FILE`) of its release archives by \
          architecture, and `buildkit.url` where they are not to come from BuildKit's own release (`{arch}` stands for amd64 \
          or arm64); or name a snapshot that holds BuildKit in `providers.hcloud.image` and set `prepared = true`",
@@ -183,8 +183,9 @@ pub(super) fn user_data(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<St
     block(&mut text, 4, &script);
     if text.len() > LONGEST {
         let message = format!("what a runner is told at its first boot has {} bytes, over 32 KiB", text.len());
-        return Err(Fault::new(FaultKind::Unavailable, "lian::hcloud::user_data", message)
-            .help("shorten `providers.hcloud.buildkit.url`"));
+        return Err(
+            Fault::configuration("lian::hcloud::user_data", message).help("shorten `providers.hcloud.buildkit.url`")
+        );
     }
     Ok(text)
 }
@@ -217,6 +218,7 @@ mod tests {
 
     use super::*;
     use crate::adapters::providers::hcloud::BuildkitRelease;
+    use crate::domain::model::FaultKind;
 
     fn settings(prepared: bool) -> HcloudSettings {
         let url = Some("https://example.org/buildkit-v0.32.2.linux-{arch}.tar.gz".to_owned());

@@ -59,7 +59,7 @@ impl Hcloud {
             }
         };
         let login = keys::bare(&login).ok_or_else(|| {
-            Fault::new(FaultKind::Unavailable, "lian::hcloud::key", "the key that is to log in is no public key")
+            Fault::configuration("lian::hcloud::key", "the key that is to log in is no public key")
                 .help("give a line like `ssh-ed25519 AAAA…`")
         })?;
         let secret = host.secret()?;
@@ -215,7 +215,7 @@ impl Hcloud {
             Fault::new(FaultKind::Infrastructure, "lian::hcloud::create_failed", message)
                 .help("run it again; if it stays so, see https://status.hetzner.com")
         };
-        let mut pauses = self.api.pauses();
+        let mut polls = self.api.polls();
         let mut action = action;
         loop {
             match &action {
@@ -225,7 +225,7 @@ impl Hcloud {
                     return Err(failed(what.unwrap_or_else(|| "it does not say why".to_owned())));
                 }
                 Some(running) => {
-                    pauses.look().await;
+                    polls.poll().await;
                     let path = format!("/actions/{}", running.id);
                     // An action that is forgotten is over: the server itself tells.
                     action = self.api.find(&path, "action").await.map_err(refused)?;
@@ -236,7 +236,9 @@ impl Hcloud {
                         None => return Err(failed("it is gone again".to_owned())),
                         Some(status) if status == "running" => return Ok(()),
                         Some(status) if status == "off" || status == "deleting" => return Err(failed(status)),
-                        Some(_) => pauses.look().await,
+                        Some(_) => {
+                            polls.poll().await;
+                        }
                     }
                 }
             }

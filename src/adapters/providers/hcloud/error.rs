@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultClass, FaultKind};
+use crate::system::retry::Retry;
 
 /// A request without the answer that was hoped for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,17 +24,6 @@ pub(super) enum ApiError {
     },
     /// There was no answer, or none that is understood: it may have been carried out.
     Lost(String),
-}
-
-/// Whether asking again may help.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
-    /// No.
-    None,
-    /// A few times.
-    Some,
-    /// It will pass by itself.
-    AsLongAsThereIsTime,
 }
 
 impl fmt::Display for ApiError {
@@ -84,17 +74,11 @@ impl ApiError {
         }
     }
 
-    pub(super) fn wait(&self) -> Option<Duration> {
-        match self {
-            Self::Refused { wait, .. } => *wait,
-            Self::Lost(_) => None,
-        }
-    }
-
-    pub(super) fn patience(&self) -> Patience {
-        let Self::Refused { status, code, .. } = self else { return Patience::Some };
+    /// Whether asking again may help.
+    pub(super) fn retry(&self) -> Retry {
+        let Self::Refused { status, code, wait, .. } = self else { return Retry::Counted(None) };
         match (code.as_str(), *status) {
-            ("rate_limit_exceeded" | "conflict" | "locked", _) => Patience::AsLongAsThereIsTime,
+            ("rate_limit_exceeded" | "conflict" | "locked", _) => Retry::Uncounted(*wait),
             (
                 "bad_gateway"
                 | "timeout"
@@ -105,11 +89,11 @@ impl ApiError {
                 | "placement_error"
                 | "uniqueness_error",
                 _,
-            ) => Patience::Some,
+            ) => Retry::Counted(*wait),
             // Said by something before the API.
-            ("", 429) => Patience::AsLongAsThereIsTime,
-            (_, 408 | 500..) => Patience::Some,
-            _ => Patience::None,
+            ("", 429) => Retry::Uncounted(*wait),
+            (_, 408 | 500..) => Retry::Counted(*wait),
+            _ => Retry::Never,
         }
     }
 
@@ -120,43 +104,40 @@ impl ApiError {
             return Fault::new(FaultKind::Infrastructure, "lian::hcloud::unreachable", message)
                 .help("check the network, HCLOUD_ENDPOINT and https://status.hetzner.com, then run it again");
         };
-        let (kind, cause, help) = match (code.as_str(), *status) {
+        let (class, cause, help) = match (code.as_str(), *status) {
             ("unauthorized", _) | ("", 401) => (
-                FaultKind::Unavailable,
+                FaultClass::Denied,
                 "unauthorized",
                 "HCLOUD_TOKEN is no token of a project, or was deleted: make a new one in the Hetzner console \
                  (project > Security > API tokens)",
             ),
             ("token_readonly", _) => (
-                FaultKind::Unavailable,
+                FaultClass::Denied,
                 "token_readonly",
                 "HCLOUD_TOKEN may only read: make one with read and write permission in the Hetzner console",
             ),
             ("resource_limit_exceeded", _) => (
-                FaultKind::Unavailable,
+                FaultClass::Denied,
                 "limit",
                 "give servers back, lower `runners.max_leases`, or ask for a higher limit in the \
                  Hetzner console",
             ),
-            ("forbidden", _) | ("", 403) => (
-                FaultKind::Unavailable,
-                "forbidden",
-                "check what the token and the project may do in the Hetzner console",
-            ),
-            ("protected", _) => (
-                FaultKind::Unavailable,
-                "protected",
-                "take its protection away in the Hetzner console, then run it again",
-            ),
-            _ if self.patience() == Patience::None => (
-                FaultKind::Unavailable,
+            ("forbidden", _) | ("", 403) => {
+                (FaultClass::Denied, "forbidden", "check what the token and the project may do in the Hetzner console")
+            }
+            ("protected", _) => {
+                (FaultClass::Denied, "protected", "take its protection away in the Hetzner console, then run it again")
+            }
+            _ if self.retry() == Retry::Never => (
+                FaultClass::Unavailable,
                 "refused",
                 "check `providers.hcloud` in the workflow against what the API says",
             ),
-            _ => (FaultKind::Infrastructure, "unavailable", "see https://status.hetzner.com, then run it again"),
+            _ => (FaultClass::Infrastructure, "unavailable", "see https://status.hetzner.com, then run it again"),
         };
         let message = format!("Hetzner Cloud refuses to {wanted}: {self}");
-        Fault::new(kind, &format!("lian::hcloud::{cause}"), message).help(help)
+        let kind = if class.is_refusal() { FaultKind::Unavailable } else { FaultKind::Infrastructure };
+        Fault::new(kind, &format!("lian::hcloud::{cause}"), message).with_class(class).help(help)
     }
 }
 
@@ -171,24 +152,24 @@ mod tests {
 
     #[test]
     fn what_passes_is_waited_for_and_what_does_not_is_told() {
-        use Patience::{AsLongAsThereIsTime, None, Some};
-        for (status, code, patience) in [
-            (409, "conflict", AsLongAsThereIsTime),
-            (423, "locked", AsLongAsThereIsTime),
-            (429, "rate_limit_exceeded", AsLongAsThereIsTime),
-            (502, "bad_gateway", Some),
-            (504, "timeout", Some),
-            (500, "server_error", Some),
-            (403, "resource_limit_exceeded", None),
-            (401, "unauthorized", None),
-            (403, "forbidden", None),
-            (403, "token_readonly", None),
-            (422, "invalid_input", None),
+        let (passes, some, none) = (Retry::Uncounted(None), Retry::Counted(None), Retry::Never);
+        for (status, code, retry) in [
+            (409, "conflict", passes),
+            (423, "locked", passes),
+            (429, "rate_limit_exceeded", passes),
+            (502, "bad_gateway", some),
+            (504, "timeout", some),
+            (500, "server_error", some),
+            (403, "resource_limit_exceeded", none),
+            (401, "unauthorized", none),
+            (403, "forbidden", none),
+            (403, "token_readonly", none),
+            (422, "invalid_input", none),
         ] {
-            assert_eq!(refused(status, code).patience(), patience, "{code}");
+            assert_eq!(refused(status, code).retry(), retry, "{code}");
         }
-        assert_eq!(ApiError::from_answer(502, b"<html>", Option::None).patience(), Some);
-        assert_eq!(ApiError::from_answer(400, b"<html>", Option::None).patience(), None);
+        assert_eq!(ApiError::from_answer(502, b"<html>", None).retry(), some);
+        assert_eq!(ApiError::from_answer(400, b"<html>", None).retry(), none);
     }
 
     #[test]
@@ -199,5 +180,25 @@ mod tests {
         assert!(fault.help.expect("help").contains("read and write"));
         assert_eq!(refused(500, "server_error").into_fault("x").kind, FaultKind::Infrastructure);
         assert_eq!(ApiError::Lost("reset".into()).into_fault("x").code, "lian::hcloud::unreachable");
+    }
+
+    #[test]
+    fn who_may_not_is_denied_and_an_api_that_fails_may_do_better_next_time() {
+        use FaultClass::{Denied, Infrastructure, Unavailable};
+        let table = [
+            (401, "unauthorized", Denied),
+            (401, "", Denied),
+            (403, "token_readonly", Denied),
+            (403, "forbidden", Denied),
+            (403, "resource_limit_exceeded", Denied),
+            (422, "invalid_input", Unavailable),
+            (412, "resource_unavailable", Infrastructure),
+            (500, "server_error", Infrastructure),
+            (503, "", Infrastructure),
+        ];
+        for (status, code, class) in table {
+            assert_eq!(refused(status, code).into_fault("x").class(), class, "{status} {code}");
+        }
+        assert_eq!(ApiError::Lost("reset".into()).into_fault("x").class(), Infrastructure);
     }
 }

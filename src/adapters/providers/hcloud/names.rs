@@ -2,7 +2,7 @@
 
 use super::model::Labels;
 use crate::domain::base::{Digest, Timestamp};
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::Fault;
 use crate::domain::ports::AcquireRequest;
 
 /// Says that lian-build made it.
@@ -79,7 +79,7 @@ pub(super) fn check(labels: &Labels) -> Result<(), Fault> {
         let fits = !name.is_empty() && value(name) == name && !prefix.is_empty() && value(prefix) == prefix;
         if ours(key) || !fits || !(text.is_empty() || value(text) == *text) {
             let message = format!("`{key}: {text}` cannot be a label of servers");
-            return Err(Fault::new(FaultKind::Unavailable, "lian::hcloud::label", message).help(
+            return Err(Fault::configuration("lian::hcloud::label", message).help(
                 "in `providers.hcloud.labels`, write at most 63 letters, digits, dots, dashes and underscores, a letter \
                  or digit at both ends, and no key that begins with `lian-`",
             ));

@@ -102,8 +102,7 @@ pub(super) fn configured(settings: &HcloudSettings, known: Vec<ServerType>) -> R
             Some(near) => format!("did you mean `{near}`? There are: {}", all.join(", ")),
             None => format!("write one of these into `providers.hcloud.server_types`: {}", all.join(", ")),
         };
-        Fault::new(FaultKind::Unavailable, "lian::hcloud::unknown_type", format!("there is no server type `{name}`"))
-            .help(help)
+        Fault::configuration("lian::hcloud::unknown_type", format!("there is no server type `{name}`")).help(help)
     };
     let find = |name: &String| known.iter().find(|known| known.name == *name).cloned().ok_or_else(|| unknown(name));
     settings.server_types.iter().map(find).collect()

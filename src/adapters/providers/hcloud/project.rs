@@ -63,7 +63,7 @@ impl Hcloud {
         for (field, list) in [("server_types", &settings.server_types), ("locations", &settings.locations)] {
             if list.is_empty() {
                 let message = format!("`providers.hcloud.{field}` is empty");
-                return Err(Fault::new(FaultKind::Unavailable, "lian::hcloud::no_type", message)
+                return Err(Fault::configuration("lian::hcloud::no_type", message)
                     .help(format!("name at least one, or leave `{field}` out")));
             }
         }

@@ -54,9 +54,9 @@ impl Hcloud {
         for server in &held.servers {
             let path = format!("/servers/{}", server.id);
             self.api.delete(&path).await.map_err(refused)?;
-            let mut pauses = self.api.pauses();
+            let mut polls = self.api.polls();
             while self.api.find::<Server>(&path, "server").await.map_err(refused)?.is_some() {
-                pauses.look().await;
+                polls.poll().await;
             }
         }
         for key in &held.keys {

@@ -11,45 +11,39 @@ use super::mark::percent;
 use super::settings::ProxmoxSettings;
 use super::tls;
 use super::token::Token;
-use crate::adapters::providers::address::is_loopback;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::Fault;
 use crate::system::error_chain::with_causes;
+use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, read_body};
+use crate::system::retry::{Backoff, Pauses, retry};
 
 /// A request that got no answer by then got none.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
-/// How often a request is made while what refuses it may pass.
-const ATTEMPTS: u32 = 6;
+/// When a request is made again while what refuses it may pass.
+const AGAIN: Backoff = Backoff::of_requests(Duration::from_millis(200), Duration::from_secs(5), 5).factor(1.6);
+/// When something that is soon done is looked at again.
+const POLLS: Backoff = Backoff::of_polls(Duration::from_millis(50), Duration::from_secs(2)).factor(1.6);
 
 /// Fields of a form, or of a query.
 pub(super) type Fields<'f> = &'f [(&'f str, String)];
 
-/// Pauses that grow, up to a deadline.
+/// Looks at something that is soon done, up to a deadline.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub(super) struct Polls {
     began: Instant,
-    next: Duration,
-    most: Duration,
-    until: Instant,
+    pauses: Pauses,
 }
 
-impl Backoff {
-    /// From 50 ms to 2 s: for what is soon done.
-    pub(super) fn of_polls(until: Instant) -> Self {
-        Self { began: Instant::now(), next: Duration::from_millis(50), most: Duration::from_secs(2), until }
-    }
-
-    fn of_attempts(until: Instant) -> Self {
-        Self { next: Duration::from_millis(200), most: Duration::from_secs(5), ..Self::of_polls(until) }
+impl Polls {
+    pub(super) fn until(deadline: Instant) -> Self {
+        Self { began: Instant::now(), pauses: POLLS.pauses().until(deadline) }
     }
 
     /// Waits a little; [`ApiError::Late`] where that would be past the deadline.
     pub(super) async fn pause(&mut self, what: impl FnOnce() -> String) -> Result<(), ApiError> {
-        if Instant::now() + self.next > self.until {
-            return Err(ApiError::Late { waited: self.began.elapsed(), what: what() });
+        if self.pauses.poll().await {
+            return Ok(());
         }
-        tokio::time::sleep(self.next).await;
-        self.next = (self.next * 8 / 5).min(self.most);
-        Ok(())
+        Err(ApiError::Late { waited: self.began.elapsed(), what: what() })
     }
 }
 
@@ -67,7 +61,7 @@ impl Api {
     pub(super) fn new(settings: &ProxmoxSettings, token: Token) -> Result<Self, Fault> {
         let bad = |error: &dyn std::fmt::Display| {
             let message = format!("`{}` is no address of an API: {error}", settings.endpoint);
-            Fault::new(FaultKind::Unavailable, "lian::proxmox::endpoint", message)
+            Fault::configuration("lian::proxmox::endpoint", message)
                 .help("write `providers.proxmox.endpoint = \"https://HOST:8006\"`")
         };
         let endpoint = Url::parse(&settings.endpoint).map_err(|error| bad(&error))?;
@@ -75,17 +69,13 @@ impl Api {
             return Err(bad(&"it does not begin with https://"));
         }
         let trust = tls::trust(&endpoint, settings)?;
-        let mut builder = reqwest::Client::builder()
+        let client = client_for(&endpoint)
             .tls_backend_preconfigured(trust)
             .https_only(endpoint.scheme() == "https")
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(10))
             // pveproxy closes connections that idle for 5 s.
-            .pool_idle_timeout(Duration::from_secs(3));
-        if is_loopback(&endpoint) {
-            builder = builder.no_proxy();
-        }
-        let client = builder.build().map_err(|error| bad(&error))?;
+            .pool_idle_timeout(Duration::from_secs(3))
+            .build()
+            .map_err(|error| bad(&error))?;
         let root = settings.endpoint.trim_end_matches('/');
         Ok(Self { client, base: format!("{root}/api2/json/nodes/{}", percent(&settings.node)), token })
     }
@@ -124,19 +114,11 @@ impl Api {
         once: impl Fn() -> A,
         until: Instant,
     ) -> Result<Value, ApiError> {
-        let mut pace = Backoff::of_attempts(until);
-        for _ in 1..ATTEMPTS {
-            match once().await {
-                Err(trouble) if trouble.is_transient() => {
-                    tracing::debug!(?trouble, "asked again");
-                    if pace.pause(String::new).await.is_err() {
-                        return Err(trouble);
-                    }
-                }
-                settled => return settled,
-            }
-        }
-        once().await
+        let judge = |error: &ApiError| {
+            tracing::debug!(?error, "refused");
+            error.retry()
+        };
+        retry(AGAIN.pauses().until(until), once, judge).await
     }
 
     /// Asks for work and waits for the task that does it; a task that could not get a lock is started again.
@@ -156,26 +138,21 @@ impl Api {
         once: impl Fn() -> A,
         until: Instant,
     ) -> Result<(), ApiError> {
-        let mut pace = Backoff::of_attempts(until);
-        for attempt in 1.. {
+        let mut pauses = AGAIN.pauses().until(until);
+        loop {
             let task = self.called(&once, until).await?;
-            let Some(task) = task.as_str() else { break };
-            match self.ended(task, until).await {
-                Err(trouble) if trouble.is_transient() && attempt < ATTEMPTS => {
-                    if pace.pause(String::new).await.is_err() {
-                        return Err(trouble);
-                    }
-                }
-                settled => return settled,
+            let Some(task) = task.as_str() else { return Ok(()) };
+            let Err(error) = self.ended(task, until).await else { return Ok(()) };
+            if !pauses.wait(error.retry()).await {
+                return Err(error);
             }
         }
-        Ok(())
     }
 
     /// Waits for a task's end.
     pub(super) async fn ended(&self, task: &str, until: Instant) -> Result<(), ApiError> {
         let path = format!("tasks/{}/status", percent(task));
-        let mut pace = Backoff::of_polls(until);
+        let mut polls = Polls::until(until);
         loop {
             let status = self.call(Method::GET, &path, &[], until).await?;
             if status["status"] == "stopped" {
@@ -186,7 +163,7 @@ impl Api {
                     Err(ApiError::Failed { task: task.to_owned(), exit: one_line(exit) })
                 };
             }
-            pace.pause(|| format!("the task {task} is still running")).await?;
+            polls.pause(|| format!("the task {task} is still running")).await?;
         }
     }
 }
@@ -194,12 +171,16 @@ impl Api {
 async fn answer(method: &Method, path: &str, response: Response) -> Result<Value, ApiError> {
     let status = response.status();
     let phrase = response.extensions().get::<hyper::ext::ReasonPhrase>().cloned();
-    let body = response.bytes().await.map_err(|error| unanswered(&error))?;
-    let mut json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     let refused = |message: String| {
         let what = format!("{method} {path}");
         Err(ApiError::Refused { what, status: status.as_u16(), message: one_line(&message) })
     };
+    let body = match read_body(response, API_ANSWER_BYTES).await {
+        Ok(body) => body,
+        Err(BodyError::Lost(error)) => return Err(unanswered(&error)),
+        Err(error @ BodyError::TooLong(_)) => return refused(error.to_string()),
+    };
+    let mut json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     if !status.is_success() {
         // Older releases say what is wrong in the reason phrase only.
         let phrase = phrase.map(|phrase| String::from_utf8_lossy(phrase.as_bytes()).into_owned());

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::domain::base::human_duration;
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::retry::Retry;
 
 /// Why something was not done.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ impl ApiError {
     }
 
     /// Whether it may be otherwise in a moment.
-    pub(super) fn is_transient(&self) -> bool {
+    fn is_transient(&self) -> bool {
         let busy = ["can't lock file", "got timeout", "got lock request timeout", "got lock timeout"];
         match self {
             Self::Unanswered(_) => true,
@@ -47,6 +48,11 @@ impl ApiError {
             Self::Refused { status: 500, .. } | Self::Failed { .. } => busy.iter().any(|b| self.text().contains(b)),
             _ => false,
         }
+    }
+
+    /// Whether it is worth another try.
+    pub(super) fn retry(&self) -> Retry {
+        if self.is_transient() { Retry::Counted(None) } else { Retry::Never }
     }
 
     /// The machine is not there. Storages, volumes and snapshots "do not exist" too, of machines that do.
@@ -93,7 +99,7 @@ impl ApiError {
             }
             Self::Refused { what, status, message } if matches!(status, 401 | 403) => {
                 let message = format!("Proxmox VE refused {what} with {status}: {message}");
-                Fault::new(FaultKind::Unavailable, "lian::proxmox::denied", message).help(
+                Fault::denied("lian::proxmox::denied", message).help(
                     "the token (and its user) needs VM.Clone and VM.Audit on the template; VM.Allocate, VM.Audit, \
                      VM.Config.CPU, VM.Config.Memory, VM.Config.Options, VM.Config.Cloudinit, VM.PowerMgmt and \
                      VM.GuestAgent.Audit with VM.GuestAgent.FileRead (VM.Monitor before Proxmox VE 9) on the pool; \
@@ -127,6 +133,16 @@ impl ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_not_is_denied_and_an_api_that_fails_may_do_better_next_time() {
+        use crate::domain::model::FaultClass::{Denied, Infrastructure, Unavailable};
+        for (status, class) in [(401, Denied), (403, Denied), (400, Unavailable), (500, Infrastructure)] {
+            let refused = ApiError::Refused { what: "a clone".into(), status, message: String::new() };
+            assert_eq!(refused.fault(Duration::ZERO).class(), class, "{status}");
+        }
+        assert_eq!(ApiError::Unanswered(String::new()).fault(Duration::ZERO).class(), Infrastructure);
+    }
 
     #[test]
     fn a_machine_is_gone_where_its_configuration_is_and_not_where_a_disk_is() {

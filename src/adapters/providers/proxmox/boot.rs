@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::api::{ANSWER, Backoff};
+use super::api::{ANSWER, Polls};
 use super::api_error::ApiError;
 use super::machines::Machines;
 use super::mark::{self, Mark, percent};
@@ -162,7 +162,7 @@ impl Machines {
     ) -> Result<T, ApiError> {
         let path = Self::path(id, &format!("/{command}"));
         let fields: Vec<(&str, String)> = file.map(|file| ("file", file.to_owned())).into_iter().collect();
-        let mut pace = Backoff::of_polls(until);
+        let mut polls = Polls::until(until);
         loop {
             let said = match self.api.once(&Method::GET, &path, &fields, until).await {
                 Ok(answer) => match read(&answer) {
@@ -176,7 +176,7 @@ impl Machines {
                 Err(trouble) => return Err(trouble),
             };
             let asked = file.unwrap_or(command);
-            pace.pause(|| format!("the guest agent of machine {id}, asked for {asked}: {said}")).await?;
+            polls.pause(|| format!("the guest agent of machine {id}, asked for {asked}: {said}")).await?;
         }
     }
 }

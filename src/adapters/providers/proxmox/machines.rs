@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::api::{Api, Backoff};
+use super::api::{Api, Polls};
 use super::api_error::ApiError;
 use super::mark::{self, Mark, TAG};
 use super::settings::ProxmoxSettings;
@@ -207,14 +207,14 @@ impl Machines {
 
     /// Waits until nothing works on a machine; says whether it is still there, and this lease's.
     pub(super) async fn unlocked(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<Option<Config>, ApiError> {
-        let mut pace = Backoff::of_polls(until);
+        let mut polls = Polls::until(until);
         loop {
             let Some(config) = self.config(id, until).await? else { return Ok(None) };
             if !self.is_ours(&config, lease, until).await? {
                 return Ok(None);
             }
             let Some(lock) = &config.lock else { return Ok(Some(config)) };
-            pace.pause(|| format!("the machine {id} is locked ({lock})")).await?;
+            polls.pause(|| format!("the machine {id} is locked ({lock})")).await?;
         }
     }
 
@@ -227,7 +227,7 @@ impl Machines {
     /// Stops and deletes a machine, with its disks; looks before each step whether it is still the one.
     pub(super) async fn destroy(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<(), ApiError> {
         let purge = [("purge", "1".to_owned()), ("destroy-unreferenced-disks", "1".to_owned())];
-        let mut pace = Backoff::of_polls(until);
+        let mut polls = Polls::until(until);
         while self.unlocked(id, lease, until).await?.is_some() {
             let done = match self.is_running(id, until).await {
                 Ok(true) => self.api.work(Method::POST, &Self::path(id, "/status/stop"), &[], until).await,
@@ -238,7 +238,7 @@ impl Machines {
                 Ok(()) => {}
                 // Started meanwhile, stopped or deleted already: what it is now is looked at again.
                 Err(trouble) if trouble.is_about_running() || trouble.is_gone() => {
-                    pace.pause(|| format!("the machine {id} cannot be deleted: {trouble:?}")).await?;
+                    polls.pause(|| format!("the machine {id} cannot be deleted: {trouble:?}")).await?;
                 }
                 Err(trouble) => return Err(trouble),
             }

@@ -11,9 +11,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 
 use super::settings::ProxmoxSettings;
-use crate::adapters::providers::address::is_loopback;
 use crate::domain::base::Digest;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::Fault;
+use crate::system::http::is_loopback;
 
 /// Accepts the one certificate that has this fingerprint, whatever its name and dates say.
 #[derive(Debug)]
@@ -100,7 +100,7 @@ pub(super) fn trust(endpoint: &Url, settings: &ProxmoxSettings) -> Result<Client
 fn roots(file: &std::path::Path) -> Result<RootCertStore, Fault> {
     let bad = |error: String| {
         let message = format!("cannot use the CA {}: {error}", file.display());
-        Fault::new(FaultKind::Unavailable, "lian::proxmox::ca", message).help(
+        Fault::configuration("lian::proxmox::ca", message).help(
             "let `providers.proxmox.ca` name a copy of the cluster's /etc/pve/pve-root-ca.pem, or pin a fingerprint",
         )
     };
@@ -118,7 +118,7 @@ fn no_pin(endpoint: &Url) -> Fault {
     } else {
         "the Proxmox VE API is to be spoken to without TLS, on another machine"
     };
-    Fault::new(FaultKind::Unavailable, "lian::proxmox::no_pin", message).help(
+    Fault::configuration("lian::proxmox::no_pin", message).help(
         "write an `https://` endpoint and set `providers.proxmox.fingerprint` to what `pvenode cert info` shows on the \
          node itself as the fingerprint of pveproxy-ssl.pem, or of pve-ssl.pem where there is no such file; or set \
          `providers.proxmox.ca` to a copy of /etc/pve/pve-root-ca.pem",

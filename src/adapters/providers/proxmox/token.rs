@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use reqwest::header::HeaderValue;
 
 use crate::domain::base::Digest;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::Fault;
 
 /// An API token, `USER@REALM!TOKENID=UUID`. It is shown nowhere: `Debug` says only that there is one.
 #[derive(Clone, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl fmt::Debug for Token {
 }
 
 fn no_token(message: &str) -> Fault {
-    Fault::new(FaultKind::Unavailable, "lian::proxmox::no_token", message).help(
+    Fault::denied("lian::proxmox::no_token", message).help(
         "set PROXMOX_TOKEN to `USER@REALM!TOKENID=UUID`, or PROXMOX_TOKEN_FILE to a file that holds it; \
          `pveum user token add USER@REALM TOKENID` makes one",
     )

@@ -14,6 +14,7 @@ use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
 use crate::system::lock;
+use crate::system::retry::Backoff;
 
 /// How often the locks are looked at while all hosts are taken.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -26,7 +27,7 @@ pub struct Ssh {
     hosts: Vec<SshHost>,
     folder: PathBuf,
     held: Mutex<BTreeMap<LeaseId, File>>,
-    vacancy: Option<Arc<dyn HostProbe>>,
+    probe: Option<Arc<dyn HostProbe>>,
 }
 
 impl Ssh {
@@ -34,18 +35,18 @@ impl Ssh {
     pub fn new(settings: SshSettings, folder: impl Into<PathBuf>) -> Self {
         let mut hosts = settings.hosts;
         hosts.sort_by_key(|host| (host.memory_gb, host.cpu));
-        Self { hosts, folder: folder.into(), held: Mutex::default(), vacancy: None }
+        Self { hosts, folder: folder.into(), held: Mutex::default(), probe: None }
     }
 
-    /// The same, asking each host before it is leased to a run of this machine. For others, who ask by themselves, it is
-    /// not asked: a service has no key that lets it in.
+    /// The same, asking each host before it is leased to a run of this machine. A service does not ask for its clients: it has
+    /// no key that lets it in, and they ask by themselves.
     #[must_use]
-    pub fn asking(mut self, vacancy: Arc<dyn HostProbe>) -> Self {
-        self.vacancy = Some(vacancy);
+    pub fn asking(mut self, probe: Arc<dyn HostProbe>) -> Self {
+        self.probe = Some(probe);
         self
     }
 
-    /// Locks the smallest free host that fits; what does not answer only where nothing else is to be had or waited for.
+    /// Locks the smallest free host that fits. A host that does not answer is taken only if no other fits, free or leased.
     async fn lock(&self, request: &AcquireRequest) -> Result<Option<(SshHost, File)>, Fault> {
         let fits = |host: &&SshHost| {
             let large = host.cpu >= request.size.cpu && host.memory_gb >= request.size.memory_gb;
@@ -59,9 +60,9 @@ impl Ssh {
                 taken = true;
                 continue;
             }
-            let vacancy = self.vacancy.as_ref().filter(|_| request.authorized_key.is_none());
-            let vacant = match vacancy {
-                Some(vacancy) => vacancy.of(&target(host)).await,
+            let probe = self.probe.as_ref().filter(|_| request.authorized_key.is_none());
+            let vacant = match probe {
+                Some(probe) => probe.of(&target(host)).await,
                 None => Availability::Yes,
             };
             match vacant {
@@ -135,18 +136,18 @@ impl ComputeProvider for Ssh {
 
     /// Waits while all fitting hosts are taken.
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
-        let mut pause = PAUSE;
+        // Hosts are asked over the network; the locks here cost nothing.
+        let longest = if self.probe.is_some() { LONGEST_PAUSE } else { PAUSE };
+        let mut polls = Backoff::of_polls(PAUSE, longest).pauses();
+        let mut warned = false;
         let (host, file) = loop {
-            match self.lock(request).await? {
-                Some(locked) => break locked,
-                None if pause == PAUSE => {
-                    tracing::warn!(layer = %request.layer, "all hosts that fit are taken: waiting")
-                }
-                None => {}
+            if let Some(locked) = self.lock(request).await? {
+                break locked;
             }
-            tokio::time::sleep(pause).await;
-            // Hosts are asked over the network; the locks here cost nothing.
-            pause = if self.vacancy.is_some() { (pause * 2).min(LONGEST_PAUSE) } else { PAUSE };
+            if !std::mem::replace(&mut warned, true) {
+                tracing::warn!(layer = %request.layer, "all hosts that fit are taken: waiting");
+            }
+            polls.poll().await;
         };
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(request.lease.clone(), file);
         let reach = Endpoint::Ssh(target(&host));
@@ -160,7 +161,7 @@ impl ComputeProvider for Ssh {
         Ok(())
     }
 
-    /// None: a lock ends with the process that held it.
+    /// Always empty: a lock ends with the process that held it.
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
         Ok(Vec::new())
     }

@@ -33,15 +33,15 @@ pub(super) fn refusal(status: StatusCode, body: &Value, after: Option<Duration>)
     let or = |help: &str| if said("help").is_empty() { help.to_owned() } else { said("help") };
     let operator = "ask the pool's operator";
     match status {
-        StatusCode::UNAUTHORIZED => Refusal::Final(unavailable("unauthorized", message, TOKEN_HELP)),
-        StatusCode::FORBIDDEN => Refusal::Final(unavailable("forbidden", message, or(operator))),
+        StatusCode::UNAUTHORIZED => Refusal::Final(denied("unauthorized", message, TOKEN_HELP)),
+        StatusCode::FORBIDDEN => Refusal::Final(denied("forbidden", message, or(operator))),
         StatusCode::TOO_MANY_REQUESTS => {
             let fault = infrastructure("quota", message, or("give leases back, or raise the pool's --max-leases"));
             Refusal::Full(fault, after.unwrap_or(Duration::from_secs(15)))
         }
         StatusCode::UNPROCESSABLE_ENTITY if message.contains("ttl_s: ") => {
             let help = "lower `runners.max_lifetime_min` in the workflow, or raise the pool's --max-ttl-s";
-            Refusal::Final(unavailable("ttl", message, help))
+            Refusal::Final(configuration("ttl", message, help))
         }
         StatusCode::NOT_IMPLEMENTED => Refusal::Final(unavailable("refused", message, or(operator))),
         StatusCode::REQUEST_TIMEOUT => Refusal::Passing(infrastructure("pool", message, or(operator)), after),
@@ -52,6 +52,14 @@ pub(super) fn refusal(status: StatusCode, body: &Value, after: Option<Duration>)
 
 pub(super) fn unavailable(cause: &str, message: impl Into<String>, help: impl Into<String>) -> Fault {
     Fault::new(FaultKind::Unavailable, &format!("lian::vm_pool::{cause}"), message).help(help)
+}
+
+pub(super) fn configuration(cause: &str, message: impl Into<String>, help: impl Into<String>) -> Fault {
+    Fault::configuration(&format!("lian::vm_pool::{cause}"), message).help(help)
+}
+
+pub(super) fn denied(cause: &str, message: impl Into<String>, help: impl Into<String>) -> Fault {
+    Fault::denied(&format!("lian::vm_pool::{cause}"), message).help(help)
 }
 
 pub(super) fn infrastructure(cause: &str, message: impl Into<String>, help: impl Into<String>) -> Fault {

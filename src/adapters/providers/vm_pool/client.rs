@@ -8,29 +8,33 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, HeaderValue, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::answers::{Refusal, TOKEN_HELP, infrastructure, refusal, strange, unavailable, unwritable};
+use super::answers::{
+    Refusal, TOKEN_HELP, configuration, denied, infrastructure, refusal, strange, unavailable, unwritable,
+};
 use super::settings::VmPoolSettings;
 use crate::domain::base::{Digest, LeaseId, Timestamp};
 use crate::domain::model::{Fault, Offer};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
 use crate::system::error_chain::with_causes;
+use crate::system::files::write_whole;
+use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, is_loopback, read_body, retry_after};
 use crate::system::now;
+use crate::system::retry::{Backoff, Retry, retry};
 
 /// The service waits that long for a machine, and somewhat for giving it back should that fail.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
 /// It answers everything else within a minute.
 const ANSWER_BOUND: Duration = Duration::from_secs(90);
-const CONNECT_BOUND: Duration = Duration::from_secs(10);
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// How often a request is made that the service did not answer, or could not fulfil.
-const TRIES: u32 = 8;
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// The longest pause, whatever the service asks for.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// When a request is made again that the service did not answer, or could not fulfil.
+const AGAIN: Backoff = Backoff::of_requests(Duration::from_millis(250), LONGEST_PAUSE, 7);
 /// A lease is asked for so long, and renewed while it is held: what a run that died leaves ends soon by itself.
 const TTL: Duration = Duration::from_secs(15 * 60);
 /// The pool takes no shorter one.
@@ -46,7 +50,7 @@ impl PoolToken {
     /// From a token's text.
     pub fn new(token: &str) -> Result<Self, Fault> {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-            .map_err(|_| unavailable("token", "the pool's token holds characters that no token has", TOKEN_HELP))?;
+            .map_err(|_| denied("token", "the pool's token holds characters that no token has", TOKEN_HELP))?;
         value.set_sensitive(true);
         Ok(Self(value))
     }
@@ -60,7 +64,7 @@ impl PoolToken {
         let Some(file) = given("LIAN_POOL_TOKEN_FILE") else { return Ok(None) };
         let text = std::fs::read_to_string(&file).map_err(|error| {
             let message = format!("LIAN_POOL_TOKEN_FILE cannot be read: {error}");
-            unavailable("token", message, "name a readable file with the token alone in it")
+            denied("token", message, "name a readable file with the token alone in it")
         })?;
         Self::new(&text).map(Some)
     }
@@ -153,21 +157,14 @@ impl VmPool {
     pub fn new(settings: VmPoolSettings, token: Option<PoolToken>, keys: impl Into<PathBuf>) -> Result<Self, Fault> {
         let shown = &settings.endpoint;
         let address: Url = shown.parse().map_err(|error| {
-            unavailable("endpoint", format!("`{shown}` is no address: {error}"), "write `https://host[:port]`")
+            configuration("endpoint", format!("`{shown}` is no address: {error}"), "write `https://host[:port]`")
         })?;
-        let host = address.host_str().unwrap_or("").trim_matches(['[', ']']).to_owned();
-        let local = host == "localhost" || host.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-        if address.scheme() != "https" && token.is_some() && !local {
+        if address.scheme() != "https" && token.is_some() && !is_loopback(&address) {
             let message = format!("the pool's token would travel in the clear to {shown}");
-            return Err(unavailable("plain_http", message, "write `https://…` in `providers.vm_pool.endpoint`"));
+            return Err(configuration("plain_http", message, "write `https://…` in `providers.vm_pool.endpoint`"));
         }
-        // The second one of a process changes nothing.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::builder().connect_timeout(CONNECT_BOUND).redirect(reqwest::redirect::Policy::none());
         // A machine that boots for minutes must not look like a dead connection to what is in between.
-        let client = client.tcp_keepalive(KEEPALIVE);
-        let client = if local { client.no_proxy() } else { client };
-        let client = client.build().map_err(|error| {
+        let client = client_for(&address).tcp_keepalive(KEEPALIVE).build().map_err(|error| {
             unavailable(
                 "client",
                 format!("no HTTP client: {error}"),
@@ -238,31 +235,23 @@ impl VmPool {
 
     /// Makes a request until it is answered for good: with JSON, or with nothing.
     async fn ask(&self, make: impl Fn() -> RequestBuilder) -> Result<(StatusCode, Value), Fault> {
-        let started = tokio::time::Instant::now();
-        let (mut tries, mut pause) = (0, FIRST_PAUSE);
-        loop {
-            let (fault, after) = match self.answer(make()).await {
-                Ok(answer) => return Ok(answer),
-                Err(Refusal::Final(fault)) => return Err(fault),
-                Err(Refusal::Full(fault, after)) if started.elapsed() + after <= self.patience => {
-                    tracing::warn!("the pool is full: waiting");
-                    (fault, Some(after))
-                }
-                Err(Refusal::Full(fault, _)) => return Err(fault),
-                Err(Refusal::Passing(fault, after)) => {
-                    tries += 1;
-                    (fault, after)
-                }
-            };
-            if tries >= TRIES {
-                return Err(fault);
+        let (started, mut failures) = (tokio::time::Instant::now(), 0);
+        let judge = |refusal: &Refusal| match refusal {
+            Refusal::Full(_, after) if started.elapsed() + *after <= self.patience => {
+                tracing::warn!("the pool is full: waiting");
+                Retry::Uncounted(Some(*after))
             }
-            if tries == 3 {
-                tracing::warn!("{}; trying again", fault.message);
+            Refusal::Full(..) | Refusal::Final(_) => Retry::Never,
+            Refusal::Passing(fault, after) => {
+                failures += 1;
+                if failures == 3 {
+                    tracing::warn!("{}; trying again", fault.message);
+                }
+                Retry::Counted(*after)
             }
-            tokio::time::sleep(after.unwrap_or(pause).max(FIRST_PAUSE)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
-        }
+        };
+        let answer = retry(AGAIN.pauses(), || self.answer(make()), judge).await;
+        answer.map_err(|(Refusal::Final(fault) | Refusal::Full(fault, _) | Refusal::Passing(fault, _))| fault)
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Value), Refusal> {
@@ -275,9 +264,11 @@ impl VmPool {
         };
         let response = request.send().await.map_err(lost)?;
         let status = response.status();
-        let after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
-        let after = after.map(|seconds: u64| Duration::from_secs(seconds).min(LONGEST_PAUSE));
-        let body = response.bytes().await.map_err(lost)?;
+        let after = retry_after(response.headers()).map(|asked| asked.min(LONGEST_PAUSE));
+        let body = read_body(response, API_ANSWER_BYTES).await.map_err(|error| match error {
+            BodyError::Lost(error) => lost(error),
+            BodyError::TooLong(_) => Refusal::Final(strange(&self.endpoint, &error.to_string())),
+        })?;
         let json: Option<Value> = serde_json::from_slice(&body).ok();
         if status.is_success() {
             let nothing = status == StatusCode::NO_CONTENT;
@@ -330,9 +321,7 @@ impl VmPool {
         };
         let text = serde_json::to_vec(&wish).expect("invariant: a wish is plain data");
         // Whole or not at all: a half one would be another wish.
-        let draft = folder.join("request.json.new");
-        let written = std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, &kept));
-        written.map_err(|error| unwritable(&kept, &error))?;
+        write_whole(&kept, &text, 0o600).map_err(|error| unwritable(&kept, &error))?;
         Ok(wish)
     }
 }

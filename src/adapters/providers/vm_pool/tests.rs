@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::domain::base::{LayerName, RunId};
-use crate::domain::model::{FaultKind, Size};
+use crate::domain::model::{FaultClass, FaultKind, Size};
 use crate::serve::stub_tests::{Running, Stub, TOKEN, bounds, offer, tokens};
 use crate::serve::{Bounds, Tokens};
 
@@ -150,6 +150,7 @@ async fn a_pool_that_leases_for_less_names_the_setting() {
     let service = Running::with(stub, data.path(), Tokens::default(), short).await;
     let fault = pool(&service.base, keys.path()).acquire(&request("r-1")).await.expect_err("too long");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::vm_pool::ttl"));
+    assert_eq!(fault.class(), FaultClass::Configuration);
     assert!(fault.help.expect("help").contains("runners.max_lifetime_min"), "{}", fault.message);
 }
 
@@ -233,6 +234,7 @@ async fn tokens_are_shown_to_the_pool_alone() {
     let service = Running::with(stub, data.path(), known, bounds()).await;
     let fault = pool(&service.base, keys.path()).offers().await.expect_err("no token");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::vm_pool::unauthorized"));
+    assert_eq!(fault.class(), FaultClass::Denied);
     let token = || Some(PoolToken::new(TOKEN).expect("a token"));
     let client = VmPool::new(settings(&service.base), token(), keys.path()).expect("a client");
     assert_eq!(client.offers().await.expect("offers").len(), 1);
@@ -240,7 +242,7 @@ async fn tokens_are_shown_to_the_pool_alone() {
     let foreign = VmPoolSettings { workspace: "other".into(), ..settings(&service.base) };
     let foreign = VmPool::new(foreign, token(), keys.path()).expect("a client");
     let fault = foreign.acquire(&request("r-1")).await.expect_err("another's workspace");
-    assert_eq!(fault.code, "lian::vm_pool::forbidden");
+    assert_eq!((fault.class(), fault.code.as_str()), (FaultClass::Denied, "lian::vm_pool::forbidden"));
     let open = VmPool::new(settings("http://pool.example"), token(), keys.path()).expect_err("in the clear");
     assert_eq!(open.code, "lian::vm_pool::plain_http");
     assert!(VmPool::new(settings("https://pool.example"), token(), keys.path()).is_ok());

@@ -1,6 +1,6 @@
 //! Where a registry is: `host[:port][/prefix]`. Not responsible for: addresses that BuildKit would read as another place.
 
-use crate::domain::model::RegistrySettings;
+use crate::domain::model::{Classified, FaultClass, RegistrySettings};
 use crate::domain::ports::PushTarget;
 
 /// A registry, and the place in it below which images are kept.
@@ -22,6 +22,12 @@ pub struct AddressError {
     pub what: String,
     /// The next action.
     pub help: String,
+}
+
+impl Classified for AddressError {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
 }
 
 impl TryFrom<&RegistrySettings> for Address {
@@ -75,13 +81,6 @@ impl Address {
         self.plain_http
     }
 
-    /// Where its interface is.
-    pub(super) fn base(&self) -> String {
-        let scheme = if self.plain_http { "http" } else { "https" };
-        let host = if self.host == "docker.io" { "registry-1.docker.io" } else { &self.host };
-        format!("{scheme}://{host}")
-    }
-
     /// The repository of an image, without the host.
     pub(super) fn repository(&self, name: &str) -> String {
         match &self.prefix {
@@ -128,16 +127,13 @@ mod tests {
     #[test]
     fn names_images_below_the_prefix() {
         let team = address("registry.example:5000/team/images/", false).expect("an address");
-        assert_eq!((team.host(), team.base().as_str()), ("registry.example:5000", "https://registry.example:5000"));
+        assert_eq!((team.host(), team.plain_http()), ("registry.example:5000", false));
         assert_eq!(team.repository("lamina/app"), "team/images/lamina/app");
         assert_eq!(team.target("lamina/app").name, "registry.example:5000/team/images/lamina/app");
         let bare = address("[::1]:5000", true).expect("an address");
-        assert_eq!((bare.base().as_str(), bare.repository("a/b").as_str()), ("http://[::1]:5000", "a/b"));
+        assert_eq!((bare.plain_http(), bare.repository("a/b").as_str()), (true, "a/b"));
         let hub = address("index.docker.io", false).expect("an address");
-        assert_eq!(
-            (hub.base().as_str(), hub.target("me/x").name.as_str()),
-            ("https://registry-1.docker.io", "docker.io/me/x")
-        );
+        assert_eq!((hub.host(), hub.target("me/x").name.as_str()), ("docker.io", "docker.io/me/x"));
     }
 
     #[test]

@@ -1,184 +1,185 @@
 //! Promotion to a registry: blobs, then manifests by digest, read back, then tags, each a PUT of the same bytes. The tag of
 //! the key says that all else is there, so it comes after the record and the artifacts; `latest` comes last. Whatever ends
-//! the process in between, no tag points to half an image. Not responsible for: moving a tag to what was not read back.
+//! the process in between, no tag points to half an image, or to one that was not read back. Not responsible for: requests.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use oci_spec::image::Descriptor;
 
-use super::super::descriptor::Descriptor;
+use super::super::client::{Blob, Cause, Client, RawManifest};
 use super::super::files::failed;
 use super::super::parts::{self, Parts};
-use super::pull::Sealed;
-use super::push::Source;
-use super::wire::Wire;
+use super::address::Address;
 use crate::domain::base::Digest;
 use crate::domain::model::LayerKey;
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
+use crate::system::oci;
 
-pub(super) async fn promote(wire: &Wire, staged: &Staged) -> Result<(), ImageStoreError> {
-    let (name, artifacts_name) = (&staged.name, format!("{}-artifacts", staged.name));
-    let (repository, beside) = (wire.address.repository(name), beside(wire, staged));
-    let image = arrive(wire, name, &beside, &staged.staging, &staged.digest).await?;
+/// Blobs uploaded at once: small ones are mostly waiting, and a large one is bound by one connection.
+const UPLOADS: usize = 4;
+
+/// An image on its way into a repository.
+struct Upload<'a> {
+    client: &'a Client,
+    /// `<namespace>/<layer>`.
+    name: String,
+    repository: String,
+    /// Repositories that may have some of its blobs already.
+    beside: &'a [String],
+}
+
+pub(super) async fn promote(client: &Client, address: &Address, staged: &Staged) -> Result<(), ImageStoreError> {
+    let beside = &beside(address, staged);
+    let upload = |name: String| Upload { client, repository: address.repository(&name), name, beside };
+    let image = upload(staged.name.clone());
+    let manifest = image.ensure(&staged.staging, &staged.digest).await?;
     let artifacts = match &staged.artifacts {
         Some((at, digest)) => {
-            let place = wire.address.repository(&artifacts_name);
-            Some((arrive(wire, &artifacts_name, &beside, at, digest).await?, place))
+            let artifacts = upload(format!("{}-artifacts", staged.name));
+            Some((artifacts.ensure(at, digest).await?, artifacts.repository))
         }
         None => None,
     };
-    let record = keep(wire, &repository, staged, &image).await?;
+    let record = image.put_record(staged, &manifest).await?;
     let tag = staged.key.tag();
-    wire.put(&repository, &format!("{tag}.parts"), &record).await?;
+    client.put_manifest(&image.repository, &parts::tag(&tag), &record).await?;
     for tag in [tag.as_str(), "latest"] {
-        if let Some((artifacts, place)) = &artifacts {
-            wire.put(place, tag, artifacts).await?;
+        if let Some((artifacts, repository)) = &artifacts {
+            client.put_manifest(repository, tag, artifacts).await?;
         }
-        wire.put(&repository, tag, &image).await?;
+        client.put_manifest(&image.repository, tag, &manifest).await?;
     }
     Ok(())
 }
 
 /// Points a tag of an image, and of its artifacts, to what its key points to.
-pub(super) async fn point(wire: &Wire, (name, tag): (&str, &str), key: &LayerKey) -> Result<bool, ImageStoreError> {
+pub(super) async fn point(
+    client: &Client,
+    address: &Address,
+    name: &str,
+    tag: &str,
+    key: &LayerKey,
+) -> Result<bool, ImageStoreError> {
     let mut moved = false;
     for name in [format!("{name}-artifacts"), name.to_owned()] {
-        let repository = wire.address.repository(&name);
-        let Some(wanted) = wire.digest(&repository, &key.tag()).await? else { continue };
-        if wire.digest(&repository, tag).await?.as_ref() == Some(&wanted) {
+        let repository = address.repository(&name);
+        let Some(wanted) = client.digest(&repository, &key.tag()).await? else { continue };
+        if client.digest(&repository, tag).await?.as_ref() == Some(&wanted) {
             continue;
         }
-        let Some(image) = wire.manifest(&repository, wanted.as_str()).await? else { continue };
-        wire.put(&repository, tag, &image).await?;
+        let Some(image) = client.manifest(&repository, wanted.as_str()).await? else { continue };
+        client.put_manifest(&repository, tag, &image).await?;
         moved = true;
     }
     Ok(moved)
 }
 
 /// The repositories that may hold blobs of this image already: those of its parents, and its own.
-fn beside(wire: &Wire, staged: &Staged) -> Vec<String> {
+fn beside(address: &Address, staged: &Staged) -> Vec<String> {
     let namespace = staged.name.rsplit_once('/').map_or("", |(namespace, _)| namespace);
     let parents = staged.record.built_on.keys().map(|parent| format!("{namespace}/{parent}"));
     let names = parents.chain([staged.name.clone()]);
-    names.map(|name| wire.address.repository(name.trim_start_matches('/'))).collect()
+    names.map(|name| address.repository(name.trim_start_matches('/'))).collect()
 }
 
-/// Sees to it that an image is in the registry by its digest, all of it.
-async fn arrive(
-    wire: &Wire,
-    name: &str,
-    beside: &[String],
-    at: &StagedAt,
-    digest: &Digest,
-) -> Result<Sealed, ImageStoreError> {
-    let repository = wire.address.repository(name);
-    match at {
-        StagedAt::Folder(folder) => push(wire, name, &repository, beside, folder, digest).await,
-        StagedAt::Pushed => pushed(wire, &repository, digest).await,
+impl Upload<'_> {
+    /// Makes sure that an image is in the repository by its digest, all of it.
+    async fn ensure(&self, at: &StagedAt, digest: &Digest) -> Result<RawManifest, ImageStoreError> {
+        match at {
+            StagedAt::Folder(folder) => self.push(folder, digest).await,
+            StagedAt::Pushed => self.pushed(digest).await,
+        }
     }
-}
 
-/// An image that its builder pushed: whether it is there, all of it.
-async fn pushed(wire: &Wire, repository: &str, digest: &Digest) -> Result<Sealed, ImageStoreError> {
-    let lacks = |digest: &Digest| {
-        let what = format!("lacks a part of the image that was pushed to {repository}: {digest}");
-        wire.faults.told(what, "build the layer again with `--force`; nothing was promoted")
-    };
-    let mut top = None;
-    let mut waiting = vec![digest.clone()];
-    while let Some(digest) = waiting.pop() {
-        let sealed = wire.manifest(repository, digest.as_str()).await?.ok_or_else(|| lacks(&digest))?;
-        for blob in sealed.manifest.blobs() {
-            if !wire.has(repository, &blob.digest).await? {
-                return Err(lacks(&blob.digest));
+    /// An image that its builder pushed: checks that it is there, all of it.
+    async fn pushed(&self, digest: &Digest) -> Result<RawManifest, ImageStoreError> {
+        let lacks = |digest: &Digest| {
+            let what = format!("lacks a part of the image that was pushed to {}: {digest}", self.repository);
+            let help = "build the layer again with `--force`; nothing was promoted";
+            ImageStoreError::from(self.client.error(Cause::Unusable { what, help }))
+        };
+        let mut top = None;
+        let mut waiting = vec![digest.clone()];
+        while let Some(digest) = waiting.pop() {
+            let raw = self.client.manifest(&self.repository, digest.as_str()).await?.ok_or_else(|| lacks(&digest))?;
+            for blob in raw.manifest.blobs().map(oci::digest) {
+                if !self.client.has_blob(&self.repository, &blob).await? {
+                    return Err(lacks(&blob));
+                }
             }
+            waiting.extend(raw.manifest.children().iter().map(oci::digest));
+            top.get_or_insert(raw);
         }
-        waiting.extend(sealed.manifest.manifests.iter().map(|child| child.digest.clone()));
-        top.get_or_insert(sealed);
+        top.ok_or_else(|| lacks(digest))
     }
-    top.ok_or_else(|| lacks(digest))
-}
 
-async fn push(
-    wire: &Wire,
-    name: &str,
-    repository: &str,
-    beside: &[String],
-    folder: &Path,
-    digest: &Digest,
-) -> Result<Sealed, ImageStoreError> {
-    let mut manifests = Vec::new();
-    collect(name, folder, digest, &mut manifests)?;
-    let named = manifests.iter().flat_map(|sealed| sealed.manifest.blobs());
-    let blobs: BTreeMap<&Digest, &Descriptor> = named.map(|blob| (&blob.digest, blob)).collect();
-    let blobs: Vec<&Descriptor> = blobs.into_values().collect();
-    let next = AtomicUsize::new(0);
-    let lane = async || {
-        while let Some(blob) = blobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            bring(wire, name, repository, beside, folder, blob).await?;
+    /// Sends an image that was exported into a folder.
+    async fn push(&self, folder: &Path, digest: &Digest) -> Result<RawManifest, ImageStoreError> {
+        let mut manifests = Vec::new();
+        self.collect(folder, digest, &mut manifests)?;
+        let named = manifests.iter().flat_map(|raw| raw.manifest.blobs());
+        let blobs: BTreeMap<Digest, &Descriptor> = named.map(|blob| (oci::digest(blob), blob)).collect();
+        let sent: Vec<_> = blobs.into_values().map(|blob| self.send_blob(folder, blob)).collect();
+        stream::iter(sent).buffer_unordered(UPLOADS).try_collect::<()>().await?;
+        for raw in &manifests {
+            self.client.put_manifest(&self.repository, raw.digest.as_str(), raw).await?;
         }
-        Ok::<(), ImageStoreError>(())
-    };
-    // Several at once: small ones are mostly waiting, and a large one is bound by one connection.
-    tokio::try_join!(lane(), lane(), lane(), lane())?;
-    for sealed in &manifests {
-        wire.put(repository, sealed.digest.as_str(), sealed).await?;
+        for raw in &manifests {
+            self.client.verify_manifest(&self.repository, raw).await?;
+        }
+        Ok(manifests.pop().expect("invariant: the image itself was collected last"))
     }
-    for sealed in &manifests {
-        wire.verify(repository, sealed).await?;
+
+    /// One blob of the folder. What an export left out, the registry must have.
+    async fn send_blob(&self, folder: &Path, blob: &Descriptor) -> Result<(), ImageStoreError> {
+        let digest = oci::digest(blob);
+        let path = blob_path(folder, &digest);
+        let size = std::fs::metadata(&path).map(|meta| meta.len());
+        if size.as_ref().is_ok_and(|size| *size == blob.size()) {
+            return Ok(self.client.ensure_blob(&self.repository, self.beside, blob, Blob::File(&path)).await?);
+        }
+        if self.client.has_blob(&self.repository, &digest).await? {
+            return Ok(());
+        }
+        let what = if size.is_ok() { "it is cut off" } else { "it is missing" };
+        Err(ImageStoreError::Corrupt { path, what: what.to_owned(), name: self.name.clone() })
     }
-    Ok(manifests.pop().expect("invariant: the image itself was collected last"))
+
+    /// The manifests of an image in a folder, children first: a registry takes none whose parts it lacks.
+    fn collect(&self, folder: &Path, digest: &Digest, found: &mut Vec<RawManifest>) -> Result<(), ImageStoreError> {
+        let path = blob_path(folder, digest);
+        let bytes = std::fs::read(&path).map_err(|error| failed("cannot read the blob", &path, error))?;
+        let damaged = |what: String| {
+            let (path, name) = (path.clone(), self.name.clone());
+            ImageStoreError::Corrupt { path, what, name }
+        };
+        let raw =
+            RawManifest::read(Bytes::from(bytes)).map_err(|what| damaged(format!("it is no manifest: {what}")))?;
+        if raw.digest != *digest {
+            return Err(damaged("its content has another digest".to_owned()));
+        }
+        for child in raw.manifest.children() {
+            self.collect(folder, &oci::digest(child), found)?;
+        }
+        found.push(raw);
+        Ok(())
+    }
+
+    /// Sends the blobs of the image's record. Returns the artifact that names them, with the image as its subject.
+    async fn put_record(&self, staged: &Staged, image: &RawManifest) -> Result<RawManifest, ImageStoreError> {
+        let parts = Parts::of(&staged.record, &image.descriptor());
+        for bytes in [parts.config, parts.record] {
+            let blob = oci::describe("application/octet-stream".into(), &bytes);
+            self.client.ensure_blob(&self.repository, &[], &blob, Blob::Bytes(Bytes::from(bytes))).await?;
+        }
+        let manifest = RawManifest::read(Bytes::from(parts.manifest));
+        Ok(manifest.expect("invariant: a manifest that was just written can be read"))
+    }
 }
 
-/// One blob of the folder. What an export left out, the registry must have.
-async fn bring(
-    wire: &Wire,
-    name: &str,
-    repository: &str,
-    beside: &[String],
-    folder: &Path,
-    blob: &Descriptor,
-) -> Result<(), ImageStoreError> {
-    let path = place(folder, &blob.digest);
-    let size = std::fs::metadata(&path).map(|meta| meta.len());
-    if size.as_ref().is_ok_and(|size| *size == blob.size) {
-        return wire.bring(repository, beside, blob, Source::File(&path)).await;
-    }
-    if wire.has(repository, &blob.digest).await? {
-        return Ok(());
-    }
-    let what = if size.is_ok() { "it is cut off" } else { "it is missing" };
-    Err(ImageStoreError::Corrupt { path, what: what.to_owned(), name: name.to_owned() })
-}
-
-/// The manifests of an image in a folder, children first: a registry takes none whose parts it lacks.
-fn collect(name: &str, folder: &Path, digest: &Digest, found: &mut Vec<Sealed>) -> Result<(), ImageStoreError> {
-    let path = place(folder, digest);
-    let bytes = std::fs::read(&path).map_err(|error| failed("cannot read the blob", &path, error))?;
-    let damaged = |what: String| ImageStoreError::Corrupt { path: path.clone(), what, name: name.to_owned() };
-    let sealed = Sealed::read(Bytes::from(bytes)).map_err(|what| damaged(format!("it is no manifest: {what}")))?;
-    if sealed.digest != *digest {
-        return Err(damaged("its content has another digest".to_owned()));
-    }
-    for child in &sealed.manifest.manifests {
-        collect(name, folder, &child.digest, found)?;
-    }
-    found.push(sealed);
-    Ok(())
-}
-
-/// Brings the record, as an artifact whose subject is the image.
-async fn keep(wire: &Wire, repository: &str, staged: &Staged, image: &Sealed) -> Result<Sealed, ImageStoreError> {
-    let parts = Parts::of(&staged.record, &image.descriptor());
-    for bytes in [parts.config, parts.record] {
-        let blob = parts::described("application/octet-stream", &bytes);
-        wire.bring(repository, &[], &blob, Source::Bytes(Bytes::from(bytes))).await?;
-    }
-    Ok(Sealed::read(Bytes::from(parts.manifest)).expect("invariant: a manifest that was just written can be read"))
-}
-
-fn place(folder: &Path, digest: &Digest) -> PathBuf {
+fn blob_path(folder: &Path, digest: &Digest) -> PathBuf {
     folder.join("blobs/sha256").join(digest.hex())
 }

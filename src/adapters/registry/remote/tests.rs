@@ -5,7 +5,8 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-use super::super::credentials::Login;
+use super::super::super::client::Blob;
+use super::super::super::credentials::Login;
 use super::*;
 use crate::domain::model::RegistrySettings;
 
@@ -63,7 +64,7 @@ impl Fake {
         let folder = tempfile::tempdir().expect("a folder");
         let address = Address::try_from(&settings).expect("an address");
         let mut registry = Registry::new(address, folder.path()).expect("a registry");
-        registry.wire.log_in(login);
+        registry.client.log_in(login);
         (folder, registry)
     }
 
@@ -111,12 +112,12 @@ fn guarded(seen: &Seen, port: u16, then: Answer) -> Answer {
     (401, vec![("WWW-Authenticate", challenge)], Vec::new())
 }
 
-#[test]
-fn a_token_is_fetched_once_for_what_is_asked() {
+#[tokio::test]
+async fn a_token_is_fetched_once_for_what_is_asked() {
     let fake = Fake::new(|seen, _, port| guarded(seen, port, answer(404)));
     let (_folder, registry) = fake.registry(me());
     for tag in ["a", "b"] {
-        assert_eq!(registry.find("lamina/app", tag).expect("an answer"), None);
+        assert_eq!(registry.find("lamina/app", tag).await.expect("an answer"), None);
     }
     let expected = [
         "GET /v2/team/lamina/app/manifests/a",
@@ -130,32 +131,32 @@ fn a_token_is_fetched_once_for_what_is_asked() {
     assert_eq!(seen[0].authorization, None);
 }
 
-#[test]
-fn an_identity_token_is_exchanged() {
+#[tokio::test]
+async fn an_identity_token_is_exchanged() {
     let fake = Fake::new(|seen, _, port| guarded(seen, port, answer(404)));
     let (_folder, registry) = fake.registry(Login::Identity("long lived".into()));
-    assert_eq!(registry.find("lamina/app", "a").expect("an answer"), None);
+    assert_eq!(registry.find("lamina/app", "a").await.expect("an answer"), None);
     let seen = fake.seen.lock().expect("a lock");
     let form = String::from_utf8_lossy(&seen[1].body).into_owned();
     assert!(form.contains("grant_type=refresh_token") && form.contains("refresh_token=long+lived"), "{form}");
 }
 
-#[test]
-fn a_login_that_is_refused_names_the_way_out_and_no_secret() {
+#[tokio::test]
+async fn a_login_that_is_refused_names_the_way_out_and_no_secret() {
     let basic = || (401, vec![("WWW-Authenticate", "Basic realm=\"x\"".to_owned())], Vec::new());
     let fake = Fake::new(move |_, _, _| basic());
     let (_folder, registry) = fake.registry(me());
-    let error = registry.find("lamina/app", "latest").expect_err("refused");
+    let error = registry.find("lamina/app", "latest").await.expect_err("refused");
     let shown = format!("{error} {error:?}");
     assert!(shown.contains("does not accept the login for team/lamina/app"), "{shown}");
     assert!(shown.contains(&format!("docker login 127.0.0.1:{}", fake.port)) && !shown.contains("hidden"), "{shown}");
     let (_folder, stranger) = fake.registry(Login::Anonymous);
-    let error = stranger.find("lamina/app", "latest").expect_err("refused");
+    let error = stranger.find("lamina/app", "latest").await.expect_err("refused");
     assert!(error.to_string().contains("wants a login"), "{error}");
 }
 
-#[test]
-fn what_stumbles_is_asked_again_and_what_refuses_is_not() {
+#[tokio::test]
+async fn what_stumbles_is_asked_again_and_what_refuses_is_not() {
     let fake = Fake::new(|seen, before, _| match (seen.line.ends_with("/denied"), before) {
         (true, _) => answer(403),
         (false, 0) => answer(503),
@@ -163,25 +164,25 @@ fn what_stumbles_is_asked_again_and_what_refuses_is_not() {
         (false, _) => answer(404),
     });
     let (_folder, registry) = fake.registry(Login::Anonymous);
-    assert_eq!(registry.find("lamina/app", "busy").expect("an answer"), None);
-    assert!(registry.find("lamina/app", "denied").expect_err("refused").to_string().contains("denies access"));
+    assert_eq!(registry.find("lamina/app", "busy").await.expect("an answer"), None);
+    assert!(registry.find("lamina/app", "denied").await.expect_err("refused").to_string().contains("denies access"));
     let asked = |tag: &str| fake.lines().iter().filter(|line| line.ends_with(tag)).count();
     assert_eq!((asked("/busy"), asked("/denied")), (3, 1));
 }
 
-#[test]
-fn content_that_is_not_its_digests_is_refused() {
+#[tokio::test]
+async fn content_that_is_not_its_digests_is_refused() {
     let promised = Digest::of("something else").to_string();
     let body = br#"{"schemaVersion":2,"config":null}"#.to_vec();
     let fake = Fake::new(move |_, _, _| (200, vec![("Docker-Content-Digest", promised.clone())], body.clone()));
     let (_folder, registry) = fake.registry(Login::Anonymous);
-    let error = registry.find("lamina/app", "latest").expect_err("refused");
+    let error = registry.find("lamina/app", "latest").await.expect_err("refused");
     assert!(error.to_string().contains("something else than its digest says"), "{error}");
-    assert!(registry.config("lamina/app", &Digest::of("x"), "linux/amd64").is_err());
+    assert!(registry.config("lamina/app", &Digest::of("x"), "linux/amd64").await.is_err());
 }
 
-#[test]
-fn an_upload_that_breaks_off_begins_anew_with_the_whole_file() {
+#[tokio::test]
+async fn an_upload_that_breaks_off_begins_anew_with_the_whole_file() {
     let fake = Fake::new(|seen, before, port| match seen.line.split(' ').next() {
         Some("HEAD") => answer(404),
         Some("POST") => {
@@ -193,43 +194,43 @@ fn an_upload_that_breaks_off_begins_anew_with_the_whole_file() {
     });
     let (folder, registry) = fake.registry(Login::Anonymous);
     let content = vec![7; 700_000];
-    let (path, blob) = (folder.path().join("blob"), super::super::parts::described("x", &content));
+    let (path, blob) = (folder.path().join("blob"), crate::system::oci::describe("x".into(), &content));
     std::fs::write(&path, &content).expect("a file");
     let beside = ["team/lamina/base".to_owned()];
-    let brought = registry.wire.bring("team/lamina/app", &beside, &blob, push::Source::File(&path));
-    registry.wait(brought).expect("brought");
+    let brought = registry.client.ensure_blob("team/lamina/app", &beside, &blob, Blob::File(&path));
+    brought.await.expect("brought");
     let seen = fake.seen.lock().expect("a lock");
     let last = seen.last().expect("requests");
     assert!(last.line.starts_with("PUT /upload/1?state=x&digest=sha256%3A"), "{}", last.line);
     assert!(last.body == content, "{} bytes came", last.body.len());
 }
 
-#[test]
-fn a_blob_that_a_parent_has_is_taken_from_there() {
+#[tokio::test]
+async fn a_blob_that_a_parent_has_is_taken_from_there() {
     let fake = Fake::new(|seen, _, _| match seen.line.split(' ').next() {
         Some("HEAD") if seen.line.contains("lamina/base") => answer(200),
         Some("HEAD") => answer(404),
         _ => answer(201),
     });
     let (_folder, registry) = fake.registry(Login::Anonymous);
-    let blob = super::super::parts::described("x", b"layer");
+    let blob = crate::system::oci::describe("x".into(), b"layer");
     let beside = ["team/lamina/gone".to_owned(), "team/lamina/base".to_owned()];
-    let source = push::Source::Bytes(bytes::Bytes::from_static(b"layer"));
-    registry.wait(registry.wire.bring("team/lamina/app", &beside, &blob, source)).expect("brought");
+    let source = Blob::Bytes(bytes::Bytes::from_static(b"layer"));
+    registry.client.ensure_blob("team/lamina/app", &beside, &blob, source).await.expect("brought");
     let last = fake.lines().pop().expect("requests");
     assert!(last.starts_with("POST /v2/team/lamina/app/blobs/uploads/?mount=sha256%3A"), "{last}");
     assert!(last.ends_with("&from=team%2Flamina%2Fbase"), "{last}");
 }
 
-#[test]
-fn a_key_is_claimed_once_on_this_machine() {
+#[tokio::test]
+async fn a_key_is_claimed_once_on_this_machine() {
     let fake = Fake::new(|_, _, _| answer(404));
     let (folder, registry) = fake.registry(Login::Anonymous);
     let key = LayerKey(Digest::of("key"));
-    let held = registry.claim(&key).expect("an answer").expect("a claim");
-    assert!(registry.claim(&key).expect("an answer").is_none());
+    let held = registry.claim(&key).await.expect("an answer").expect("a claim");
+    assert!(registry.claim(&key).await.expect("an answer").is_none());
     drop(held);
-    assert!(registry.claim(&key).expect("an answer").is_some());
+    assert!(registry.claim(&key).await.expect("an answer").is_some());
     assert!(Registry::tidy(folder.path()).expect("an answer"));
     assert!(fake.lines().is_empty());
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 
 use super::link::{DISK, Link, PRIVATE, WORKSPACE};
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultClass, FaultKind};
 
 /// A runner that hears nothing for so many seconds takes the connection for lost: it ends what was going on over it.
 /// Long enough for somebody who looks at something else (Ctrl-Z) and for a link that stalls; see docs/providers/ssh.md.
@@ -127,22 +127,23 @@ impl Link {
 /// Why a runner was not taken, by the word that it said.
 fn not_taken(link: &Link, word: &str, words: &str) -> Fault {
     let name = link.name();
-    let (kind, code, what, help) = match word {
+    let (class, code, what, help) = match word {
         "busy" => {
             let help = "wait for the other run, or give the workflow more hosts";
-            (FaultKind::Infrastructure, "lian::remote::busy", "is in use by another lian-build", help)
+            (FaultClass::Infrastructure, "lian::remote::busy", "is in use by another lian-build", help)
         }
         "denied" => {
             let help = "log in as root, or let the user write /run/lian-build, /run/lian-build.lock and /workspace";
-            (FaultKind::Unavailable, "lian::remote::denied", "does not let its user hold it", help)
+            (FaultClass::Denied, "lian::remote::denied", "does not let its user hold it", help)
         }
         "no_flock" => {
             let help = "install it there: it belongs to util-linux";
-            (FaultKind::Unavailable, "lian::remote::no_flock", "has no `flock`", help)
+            (FaultClass::Unavailable, "lian::remote::no_flock", "has no `flock`", help)
         }
         _ => return link.gone(if words.is_empty() { "the runner's guard ended without a word" } else { words }),
     };
-    let mut fault = Fault::new(kind, code, format!("{name} {what}"));
+    let kind = if class.is_refusal() { FaultKind::Unavailable } else { FaultKind::Infrastructure };
+    let mut fault = Fault::new(kind, code, format!("{name} {what}")).with_class(class);
     fault.evidence = Some(words.to_owned()).filter(|words| !words.is_empty());
     fault.help(help)
 }

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::guard::Guard;
 use super::master::{self, Refused, Unfit};
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::domain::ports::{Kills, SshTarget};
 
 /// Where a runner has its context: compilers' caches hold absolute paths.
@@ -226,7 +226,7 @@ fn no_target(unfit: &Unfit) -> Fault {
     let Unfit { what, value } = unfit;
     // Only what can be shown: it may come from elsewhere.
     let shown: String = value.chars().filter(|c| !c.is_control()).take(80).collect();
-    Fault::new(FaultKind::Unavailable, "lian::remote::target", format!("`{shown}` is no {what} of a runner"))
+    Fault::configuration("lian::remote::target", format!("`{shown}` is no {what} of a runner"))
         .help("correct it in the workflow's `providers`, or ask the operator of the pool that named it")
 }
 
@@ -242,8 +242,12 @@ fn never_came(name: &str, refused: &Refused, within: Duration, fixed: bool) -> F
         Refused::NotThere(words) => ("lian::remote::unreachable", "cannot be reached", words.clone()),
         Refused::HostKey | Refused::NoSsh(_) => ("lian::remote::unreachable", "cannot be reached", String::new()),
     };
+    // What boots now may yet let in: another one is tried. What was made long ago says no for good.
     let kind = if fixed { FaultKind::Unavailable } else { FaultKind::Infrastructure };
     let mut fault = Fault::new(kind, code, format!("{name} {what}, after {seconds} s"));
+    if fixed && matches!(refused, Refused::Login(_)) {
+        fault = fault.with_class(FaultClass::Denied);
+    }
     fault.evidence = Some(evidence);
     fault.help(match refused {
         Refused::Login(_) => {

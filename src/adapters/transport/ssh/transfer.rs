@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::link::Link;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::process::{CommandExt as _, Signal};
 use crate::system::shell::quoted;
 
@@ -44,7 +44,7 @@ impl Link {
                 return Ok(());
             }
             let fault = self.judged(code, &words);
-            if fault.kind != FaultKind::Infrastructure || tried >= TRIES || !self.stands().await {
+            if fault.class() != FaultClass::Infrastructure || tried >= TRIES || !self.stands().await {
                 return Err(fault);
             }
             tracing::debug!(code, words, "rsync is tried again");

@@ -1,36 +1,52 @@
-//! What a registry wants to see before it answers: nothing, the login itself, or a token that its token server gives for
-//! it. Not responsible for: sending a login where there is no TLS, unless the registry itself has none.
+//! The authorisation that a registry asks for: none, the login itself, or a token that its token server gives for the login.
+//! A login is sent without TLS only where the registry itself has none. Not responsible for: where logins are kept.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use reqwest::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::super::credentials::{self, Login};
-use super::api_error::{ApiError, Faults};
-use super::wire::{LIMIT, pause_asked};
+use super::api_error::{ApiError, Cause};
+use crate::system::http::retry_after;
 
-/// A token that says nothing of its life lives so long, as the token specification has it.
-const LIFE: Duration = Duration::from_secs(60);
+/// A registry gets so long to begin its answer, to go on with it, or to take more of an upload.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+/// The longest pause that a registry may ask for.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// The life of a token that names none, as the token specification has it.
+const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// The help for a fault that is the registry's own.
+const SEE_LOG: &str = "see the registry's own log";
 
-/// What is asked for: one repository to be written, another to be read beside it.
+/// What is done in a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in super::super) enum Access {
+    /// Images are read.
+    Pull,
+    /// Images are read and written, by whoever has a login.
+    PullAndPush,
+}
+
+/// The repositories that a request is about: one of its own, another one to be read beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scope<'a> {
     pub(super) repository: &'a str,
     pub(super) beside: Option<&'a str>,
 }
 
-/// The state of our standing with a registry.
+/// What one registry was told and has told about authorisation.
 pub(super) struct Auth {
-    client: reqwest::Client,
-    faults: Faults,
+    http: reqwest::Client,
+    host: String,
     /// Whether tokens may be fetched without TLS.
     open: bool,
+    access: Access,
     login: OnceCell<Login>,
     known: Mutex<Known>,
 }
@@ -58,8 +74,12 @@ struct Token {
 }
 
 impl Auth {
-    pub(super) fn new(client: reqwest::Client, faults: Faults, open: bool) -> Self {
-        Self { client, faults, open, login: OnceCell::new(), known: Mutex::default() }
+    pub(super) fn new(http: reqwest::Client, host: String, open: bool, access: Access) -> Self {
+        Self { http, host, open, access, login: OnceCell::new(), known: Mutex::default() }
+    }
+
+    fn error(&self, cause: Cause) -> ApiError {
+        ApiError { registry: self.host.clone(), cause }
     }
 
     #[cfg(test)]
@@ -67,14 +87,14 @@ impl Auth {
         self.login = OnceCell::new_with(Some(login));
     }
 
-    /// What goes along with a request, as far as the registry has said what it wants.
+    /// The header of a request, as far as the registry has said what it wants.
     pub(super) async fn header(&self, scope: Scope<'_>) -> Result<Option<HeaderValue>, ApiError> {
         let scheme = self.known().scheme.clone();
         match scheme {
             None => Ok(None),
             Some(Scheme::Basic) => Ok(basic(self.login().await)),
             Some(Scheme::Bearer { realm, service }) => {
-                let wanted = scope.actions(self.login().await);
+                let wanted = scope.actions(self.login().await, self.access);
                 let key = wanted.join(" ");
                 if let Some((header, until)) = self.known().tokens.get(&key)
                     && *until > Instant::now()
@@ -88,8 +108,13 @@ impl Auth {
         }
     }
 
-    /// Learns from a refusal what is wanted. Says whether there is anything to try.
-    pub(super) async fn learn(&self, headers: &HeaderMap, scope: Scope<'_>) -> bool {
+    /// Takes in what a refusal asks for; `refused` is the header that was sent. Returns whether there is anything to try.
+    pub(super) async fn challenged(
+        &self,
+        headers: &HeaderMap,
+        scope: Scope<'_>,
+        refused: Option<&HeaderValue>,
+    ) -> bool {
         let offered: Vec<_> =
             headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok()).collect();
         let Some(scheme) = offered.iter().find_map(|text| bearer(text)).or_else(|| {
@@ -102,26 +127,29 @@ impl Auth {
         if scheme == Scheme::Basic && !matches!(login, Login::Password { .. }) {
             return false;
         }
-        let key = scope.actions(login).join(" ");
+        let key = scope.actions(login, self.access).join(" ");
         let mut known = self.known();
-        known.tokens.remove(&key);
+        // A token that another request has fetched meanwhile was not the one refused.
+        if known.tokens.get(&key).is_some_and(|(token, _)| Some(token) == refused) {
+            known.tokens.remove(&key);
+        }
         known.scheme = Some(scheme);
         true
     }
 
-    /// A refusal that nothing helps against.
+    /// The error of a refusal that nothing helps against.
     pub(super) async fn unauthorized(&self, repository: &str) -> ApiError {
         let had_login = *self.login().await != Login::Anonymous;
-        self.faults.unauthorized(repository, had_login).into()
+        self.error(Cause::Unauthorized { repository: repository.to_owned(), had_login })
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looked up when the registry first asks for it: a helper may ask the user something.
+    /// Looked up when the registry first asks for it, and once: a helper may ask the user something.
     async fn login(&self) -> &Login {
-        let host = self.faults.host.clone();
+        let host = self.host.clone();
         let find = || async {
             let found = tokio::task::spawn_blocking(move || credentials::of(&host)).await;
             found.unwrap_or(Login::Anonymous)
@@ -136,78 +164,94 @@ impl Auth {
         wanted: &[String],
         repository: &str,
     ) -> Result<(HeaderValue, Duration), ApiError> {
-        let login = self.login().await;
-        let mut url = self.realm(realm, login)?;
-        let fields = service.map(|service| ("service", service)).into_iter();
-        let request = match login {
-            Login::Identity(token) => {
-                let joined = wanted.join(" ");
-                let own = [
-                    ("grant_type", "refresh_token"),
-                    ("refresh_token", token),
-                    ("client_id", "lian-build"),
-                    ("scope", &joined),
-                ];
-                let form: Vec<(&str, &str)> = fields.chain(own).collect();
-                self.client.post(url).form(&form)
-            }
-            _ => {
-                let scopes = wanted.iter().map(|scope| ("scope", scope.as_str()));
-                url.query_pairs_mut().extend_pairs(fields.chain(scopes));
-                let request = self.client.get(url);
-                match basic(login) {
-                    Some(header) => request.header(reqwest::header::AUTHORIZATION, header),
-                    None => request,
-                }
-            }
-        };
-        let sent = tokio::time::timeout(LIMIT, request.send()).await;
-        let sent = sent.map_err(|_| ApiError::passing(self.faults.silent("its token server does not answer"), None))?;
-        let response = sent.map_err(|error| ApiError::passing(self.faults.unreachable(error), None))?;
-        let (status, after) = (response.status(), pause_asked(response.headers()));
+        let request = self.token_request(realm, service, wanted).await?;
+        let silent = || self.error(Cause::Unreachable("its token server does not answer".to_owned()));
+        let sent = tokio::time::timeout(LIMIT, request.send()).await.map_err(|_| silent())?;
+        let response = sent.map_err(|error| self.error(Cause::unreachable(error)))?;
+        let (status, pause) = (response.status(), pause_asked(response.headers()));
         match status {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(self.unauthorized(repository).await);
             }
             status if !status.is_success() => {
-                let passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
-                return Err(ApiError { error: self.faults.answered(repository, status, b""), passing, after });
+                return Err(self.error(Cause::refused(repository, status, b"").retry_after(pause)));
             }
             _ => {}
         }
         let read = tokio::time::timeout(LIMIT, response.json::<Token>()).await.ok().and_then(Result::ok);
-        let odd = || self.faults.told("has a token server that gives no token", "see the registry's own log");
-        let Token { token, access_token, expires_in } = read.ok_or_else(|| ApiError::from(odd()))?;
+        let odd = || {
+            let what = "has a token server that gives no token".to_owned();
+            self.error(Cause::Unusable { what, help: SEE_LOG })
+        };
+        let Token { token, access_token, expires_in } = read.ok_or_else(odd)?;
         let token = if token.is_empty() { access_token } else { token };
-        let mut header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| ApiError::from(odd()))?;
+        let mut header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| odd())?;
         header.set_sensitive(true);
-        // A tenth less: a token must not die on its way.
-        let life = expires_in.map_or(LIFE, Duration::from_secs).mul_f32(0.9);
+        // A tenth less: a token must not expire on its way.
+        let life = expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).mul_f32(0.9);
         Ok((header, life))
+    }
+
+    async fn token_request(
+        &self,
+        realm: &str,
+        service: Option<&str>,
+        wanted: &[String],
+    ) -> Result<reqwest::RequestBuilder, ApiError> {
+        let login = self.login().await;
+        let mut url = self.realm(realm, login)?;
+        let fields = service.map(|service| ("service", service)).into_iter();
+        if let Login::Identity(token) = login {
+            let joined = wanted.join(" ");
+            let own = [
+                ("grant_type", "refresh_token"),
+                ("refresh_token", token),
+                ("client_id", "lian-build"),
+                ("scope", &joined),
+            ];
+            let form: Vec<(&str, &str)> = fields.chain(own).collect();
+            return Ok(self.http.post(url).form(&form));
+        }
+        let scopes = wanted.iter().map(|scope| ("scope", scope.as_str()));
+        url.query_pairs_mut().extend_pairs(fields.chain(scopes));
+        let request = self.http.get(url);
+        Ok(match basic(login) {
+            Some(header) => request.header(AUTHORIZATION, header),
+            None => request,
+        })
     }
 
     /// The token server's address, if the login may go there.
     fn realm(&self, realm: &str, login: &Login) -> Result<Url, ApiError> {
         let url = Url::parse(realm).ok().filter(|url| url.scheme() == "https" || url.scheme() == "http");
         let url = url.ok_or_else(|| {
-            ApiError::from(self.faults.told("names no token server that could be asked", "see the registry's own log"))
+            let what = "names no token server that could be asked".to_owned();
+            self.error(Cause::Unusable { what, help: SEE_LOG })
         })?;
         if url.scheme() == "http" && !self.open && *login != Login::Anonymous {
             let what = format!("wants the login sent to {realm} without TLS");
-            return Err(self.faults.told(what, "let the registry name its token server by https").into());
+            let help = "let the registry name its token server by https";
+            return Err(self.error(Cause::Unusable { what, help }));
         }
         Ok(url)
     }
 }
 
 impl Scope<'_> {
-    /// Who has a login asks for all of it at once: Docker Hub tells a stranger that a repository to be made is forbidden.
-    fn actions(&self, login: &Login) -> Vec<String> {
-        let actions = if *login == Login::Anonymous { "pull" } else { "pull,push" };
+    /// Who pushes and has a login asks for both at once: without a login, Docker Hub answers that a repository that does not
+    /// exist yet is forbidden.
+    fn actions(&self, login: &Login, access: Access) -> Vec<String> {
+        let pushes = access == Access::PullAndPush && *login != Login::Anonymous;
+        let actions = if pushes { "pull,push" } else { "pull" };
         let own = format!("repository:{}:{actions}", self.repository);
         let beside = self.beside.filter(|beside| *beside != self.repository);
         std::iter::once(own).chain(beside.map(|beside| format!("repository:{beside}:pull"))).collect()
     }
+}
+
+/// The pause that an answer asks for, bounded.
+pub(super) fn pause_asked(headers: &HeaderMap) -> Option<Duration> {
+    retry_after(headers).map(|asked| asked.min(LONGEST_PAUSE))
 }
 
 fn basic(login: &Login) -> Option<HeaderValue> {
@@ -259,9 +303,12 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_asks_for_less() {
+    fn who_has_no_login_or_only_reads_asks_for_less() {
         let scope = Scope { repository: "a/b", beside: Some("a/c") };
-        assert_eq!(scope.actions(&Login::Anonymous), ["repository:a/b:pull", "repository:a/c:pull"]);
-        assert_eq!(scope.actions(&Login::Identity("x".into()))[0], "repository:a/b:pull,push");
+        let login = Login::Identity("x".into());
+        let pull = ["repository:a/b:pull", "repository:a/c:pull"];
+        assert_eq!(scope.actions(&Login::Anonymous, Access::PullAndPush), pull);
+        assert_eq!(scope.actions(&login, Access::PullAndPush)[0], "repository:a/b:pull,push");
+        assert_eq!(scope.actions(&login, Access::Pull), pull);
     }
 }

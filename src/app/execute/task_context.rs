@@ -4,19 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use tokio::sync::mpsc::UnboundedSender;
 
+use super::faults::{bug, context_moved, store_fault};
 use super::job::{Job, moved};
 use super::mask::Mask;
 use super::measure::measured;
-use crate::domain::base::{Digest, LayerName};
+use crate::app::sinks::Emitter;
+use crate::domain::base::{Digest, LayerName, LeaseId, RunId};
 use crate::domain::life::Input;
-use crate::domain::model::{BuildEvent, Fault, FaultKind, Measured};
+use crate::domain::model::{BuildEvent, Event, EventBody, Fault, FaultKind, KEY_LABEL, Measured};
 use crate::domain::ports::{
-    AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore,
-    ImageStoreError, Lease, Runner, RunnerConnector, Staged, StagingFolder, VerifyRequest,
+    AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore, Lease, Runner,
+    RunnerConnector, Staged, StagingFolder, VerifyRequest,
 };
 use crate::system::error_chain::with_causes;
+use crate::system::now;
 
 /// What a task hands to the dispatcher.
 pub enum Message {
@@ -30,8 +32,6 @@ pub enum Message {
     Found { layer: LayerName, digest: Digest },
     /// An image holds what it must: the run is told, the dispatcher keeps the artifacts image.
     Verified { layer: LayerName, artifacts: Option<(Staging, Digest)> },
-    /// A build reports.
-    Progress { layer: LayerName, progress: BuildEvent },
 }
 
 /// How a build ended well.
@@ -54,7 +54,15 @@ pub struct TaskContext {
     pub images: Arc<dyn ImageStore>,
     pub contexts: Arc<dyn ContextReader>,
     pub project_root: std::path::PathBuf,
-    pub messages: UnboundedSender<Message>,
+    pub run: RunId,
+    pub emitter: Emitter,
+}
+
+/// One layer's work on one runner.
+pub struct StepTask {
+    pub layer: LayerName,
+    pub job: Arc<Job>,
+    pub runner: Arc<dyn Runner>,
 }
 
 impl TaskContext {
@@ -84,7 +92,7 @@ impl TaskContext {
     }
 
     /// Brings a layer's context.
-    pub async fn sync(self, layer: LayerName, job: Arc<Job>, runner: Arc<dyn Runner>) -> Message {
+    pub async fn sync(self, StepTask { layer, job, runner }: StepTask) -> Message {
         let mask = Mask::of(&job.request.secrets);
         Message::Input(match runner.sync(&job.request, &self.sink(&layer, &mask)).await {
             Ok(()) => Input::Synced { layer },
@@ -93,15 +101,11 @@ impl TaskContext {
     }
 
     /// Builds a layer into a fresh staging folder and looks at its context again.
-    pub async fn build(
-        self,
-        layer: LayerName,
-        job: Arc<Job>,
-        runner: Arc<dyn Runner>,
-        digests: BTreeMap<LayerName, Digest>,
-    ) -> Message {
-        let mask = Mask::of(&job.request.secrets);
-        match self.built(&layer, &job, &runner, &digests, &mask).await {
+    pub async fn build(self, step: StepTask, digests: BTreeMap<LayerName, Digest>) -> Message {
+        let mask = Mask::of(&step.job.request.secrets);
+        let built = self.built(&step, &digests, &mask).await;
+        let layer = step.layer;
+        match built {
             Ok(Done::Built(staged, built, measured, claim)) => Message::Built { layer, staged, built, measured, claim },
             Ok(Done::Found(digest)) => Message::Found { layer, digest },
             Err(fault) => Message::Input(Input::Faulted { layer, fault: mask.fault(fault) }),
@@ -110,9 +114,7 @@ impl TaskContext {
 
     async fn built(
         &self,
-        layer: &LayerName,
-        job: &Arc<Job>,
-        runner: &Arc<dyn Runner>,
+        StepTask { layer, job, runner }: &StepTask,
         digests: &BTreeMap<LayerName, Digest>,
         mask: &Mask,
     ) -> Result<Done, Fault> {
@@ -121,17 +123,14 @@ impl TaskContext {
             return Ok(Done::Found(digest));
         }
         let staged = self.staging().await?;
-        let (images, wanted, digests, folder) =
-            (Arc::clone(&self.images), Arc::clone(job), digests.clone(), staged.path().to_owned());
-        let request = blocking(move || wanted.request_with(&*images, &digests, &folder)).await??;
+        let request = job.request_with(&*self.images, digests, staged.path()).await?;
         let (builder, sink) = (runner.builder(), self.sink(layer, mask));
         let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
         let look =
             async { blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile)).await };
         let (built, after, measured) = measured(&**runner, &sink, builder.build(&request, &sink), look).await;
         let built = built?;
-        let after = after?
-            .map_err(|error| Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", with_causes(&error)))?;
+        let after = after?.map_err(|error| context_moved(with_causes(&error)))?;
         match moved(&job.listing, &after) {
             Some(fault) => Err(fault),
             None => Ok(Done::Built(staged, built, measured, claim)),
@@ -141,8 +140,7 @@ impl TaskContext {
     /// The right to build a key, waited for while another run builds it.
     async fn claim(&self, job: &Job) -> Result<Box<dyn Claim>, Fault> {
         loop {
-            let (images, key) = (Arc::clone(&self.images), job.key.clone());
-            match blocking(move || images.claim(&key)).await?.map_err(|error| store_fault("staging", &error))? {
+            match self.images.claim(&job.key).await.map_err(|error| store_fault("staging", &error))? {
                 Some(claim) => return Ok(claim),
                 None => tokio::time::sleep(CLAIM_PAUSE).await,
             }
@@ -154,27 +152,20 @@ impl TaskContext {
         if job.forced {
             return Ok(None);
         }
-        let (images, image, key) = (Arc::clone(&self.images), job.image.clone(), job.key.clone());
-        let looked = blocking(move || {
-            let found = images.find(&image, &key.tag())?.filter(|found| found.key.as_ref() == Some(&key));
-            let record = images.record(&image, &key.tag())?;
-            Ok::<_, ImageStoreError>(found.zip(record))
-        });
-        let found = looked.await?.map_err(|error| store_fault("find", &error))?;
+        let (image, key) = (job.image.as_str(), &job.key);
+        let fault = |error| store_fault("find", &error);
+        let found = self.images.find(image, &key.tag()).await.map_err(fault)?;
+        let Some(found) = found.filter(|found| found.key.as_ref() == Some(key)) else { return Ok(None) };
+        let Some(built_on) = self.images.built_on(image, key).await.map_err(fault)? else { return Ok(None) };
         let same = |(layer, digest): (&LayerName, &Digest)| digests.get(layer) == Some(digest);
-        Ok(found.filter(|(_, record)| record.built_on.iter().all(same)).map(|(found, _)| found.digest))
+        Ok(built_on.iter().all(same).then_some(found.digest))
     }
 
     /// Checks a built image and makes its artifacts image.
-    pub async fn verify(
-        self,
-        layer: LayerName,
-        job: Arc<Job>,
-        runner: Arc<dyn Runner>,
-        image: ImageSource,
-        platform: String,
-    ) -> Message {
-        match self.verified(&job, &runner, image, platform).await {
+    pub async fn verify(self, step: StepTask, image: ImageSource, platform: String) -> Message {
+        let verified = self.verified(&step.job, &step.runner, image, platform).await;
+        let layer = step.layer;
+        match verified {
             Ok(artifacts) => Message::Verified { layer, artifacts },
             Err(fault) => Message::Input(Input::Faulted { layer, fault }),
         }
@@ -201,7 +192,7 @@ impl TaskContext {
             artifact_paths: job.artifact_paths.clone(),
             staging: staged.path().to_owned(),
             push_artifacts,
-            labels: BTreeMap::from([(crate::domain::model::KEY_LABEL.to_owned(), job.key.to_string())]),
+            labels: BTreeMap::from([(KEY_LABEL.to_owned(), job.key.to_string())]),
             configs,
         };
         let artifacts = runner.builder().verify(&request).await?;
@@ -216,35 +207,29 @@ impl TaskContext {
         platforms: &str,
     ) -> Result<BTreeMap<String, ImageConfig>, Fault> {
         let ImageSource::Registry { digest, .. } = image else { return Ok(BTreeMap::new()) };
-        let (images, name, digest) = (Arc::clone(&self.images), job.image.clone(), digest.clone());
-        let platforms: Vec<String> = platforms.split(',').map(str::to_owned).collect();
-        let read = move || {
-            let config =
-                |platform: String| Ok(images.config(&name, &digest, &platform)?.map(|config| (platform, config)));
-            let configs = platforms.into_iter().filter_map(|platform| config(platform).transpose());
-            configs.collect::<Result<_, ImageStoreError>>()
-        };
-        blocking(read).await?.map_err(|error| store_fault("find", &error))
+        let mut configs = BTreeMap::new();
+        for platform in platforms.split(',') {
+            let config = self.images.config(&job.image, digest, platform).await;
+            if let Some(config) = config.map_err(|error| store_fault("find", &error))? {
+                configs.insert(platform.to_owned(), config);
+            }
+        }
+        Ok(configs)
     }
 
     /// Moves the tags.
     pub async fn promote(self, layer: LayerName, staged: Staged, keep: Vec<Staging>) -> Message {
-        let images = Arc::clone(&self.images);
-        let done = blocking(move || {
-            let done = images.promote(&staged);
-            drop(keep);
-            done
-        });
-        let input = match done.await {
-            Ok(Ok(())) => Input::Promoted { layer },
-            Ok(Err(error)) => Input::Faulted { layer, fault: store_fault("promote", &error) },
+        let promoted = self.images.promote(&staged).await;
+        let removed = blocking(move || drop(keep)).await;
+        let input = match promoted.map_err(|error| store_fault("promote", &error)).and(removed) {
+            Ok(()) => Input::Promoted { layer },
             Err(fault) => Input::Faulted { layer, fault },
         };
         Message::Input(input)
     }
 
     /// Gives a runner back.
-    pub async fn release(self, lease: crate::domain::base::LeaseId) -> Message {
+    pub async fn release(self, lease: LeaseId) -> Message {
         Message::Input(match self.provider.release(&lease).await {
             Ok(()) => Input::Released { lease },
             Err(fault) => Input::ReleaseFailed { lease, message: fault.message },
@@ -252,36 +237,20 @@ impl TaskContext {
     }
 
     async fn staging(&self) -> Result<Staging, Fault> {
-        let images = Arc::clone(&self.images);
-        let staged = blocking(move || images.staging()).await?.map_err(|error| store_fault("staging", &error))?;
+        let staged = self.images.staging().await.map_err(|error| store_fault("staging", &error))?;
         Ok(Arc::from(staged))
     }
 
+    /// What a build reports goes to the sinks straight away: the dispatcher has no queue that it could fill.
     fn sink(&self, layer: &LayerName, mask: &Mask) -> impl Fn(BuildEvent) + Send + Sync + use<> {
-        let (messages, layer, mask) = (self.messages.clone(), layer.clone(), mask.clone());
+        let (emitter, run, layer, mask) = (self.emitter.clone(), self.run.clone(), layer.clone(), mask.clone());
         move |progress| {
-            let progress = mask.event(progress);
-            // The dispatcher is gone only after the run ended: then nobody listens any more.
-            let _ = messages.send(Message::Progress { layer: layer.clone(), progress });
+            let body = EventBody::StepProgress { layer: layer.clone(), progress: mask.event(progress) };
+            emitter.emit(Event { at: now(), run: run.clone(), body });
         }
     }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Fault> {
     tokio::task::spawn_blocking(work).await.map_err(|error| bug(&error.to_string()))
-}
-
-/// A fault that is lian-build's own.
-pub fn bug(message: &str) -> Fault {
-    Fault::new(FaultKind::Bug, "lian::drive::bug", format!("lian-build failed: {message}"))
-        .help("this is a bug in lian-build; please report it with the output of `lian-build logs`")
-}
-
-/// The image store's failure as a step's: the disk's matter, and the same the next time.
-pub fn store_fault(what: &str, error: &ImageStoreError) -> Fault {
-    let fault = Fault::new(FaultKind::Unavailable, &format!("lian::registries::{what}"), with_causes(error));
-    match miette::Diagnostic::help(error) {
-        Some(help) => fault.help(help.to_string()),
-        None => fault,
-    }
 }

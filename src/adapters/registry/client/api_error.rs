@@ -1,0 +1,201 @@
+//! Why a registry's answer is none that helps, and what that means to a person. Not responsible for: trying again.
+
+use std::time::Duration;
+
+use reqwest::StatusCode;
+use serde::Deserialize;
+
+use crate::domain::ports::ImageStoreError;
+use crate::system::error_chain::innermost;
+
+/// A request to a registry failed.
+#[derive(Debug)]
+pub(in super::super) struct ApiError {
+    /// `host[:port]`.
+    pub(in super::super) registry: String,
+    /// Why.
+    pub(in super::super) cause: Cause,
+}
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(in super::super) enum Cause {
+    /// There is no answer, for this reason.
+    Unreachable(String),
+    /// 401, whatever was tried.
+    Unauthorized {
+        /// What was asked about.
+        repository: String,
+        /// Whether there was a login to try.
+        had_login: bool,
+    },
+    /// Any other answer than the one that is needed.
+    Refused {
+        /// What was asked about.
+        repository: String,
+        /// The answer.
+        status: StatusCode,
+        /// The registry's own words, in parentheses; empty where it has none.
+        message: String,
+        /// The pause that it asks for.
+        retry_after: Option<Duration>,
+    },
+    /// Content does not have the digest that it was asked for by.
+    DigestMismatch(String),
+    /// An answer that breaks the protocol, or content that is no image.
+    Unusable {
+        /// What is wrong.
+        what: String,
+        /// The next action.
+        help: &'static str,
+    },
+    /// A file that was to be sent cannot be read.
+    File(ImageStoreError),
+}
+
+#[derive(Deserialize)]
+struct ErrorList {
+    #[serde(default)]
+    errors: Vec<ErrorEntry>,
+}
+
+#[derive(Deserialize)]
+struct ErrorEntry {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+impl Cause {
+    /// No answer.
+    pub(super) fn unreachable(error: reqwest::Error) -> Self {
+        Self::Unreachable(innermost(&error.without_url()))
+    }
+
+    /// An answer other than the one that is needed, with its body.
+    pub(super) fn refused(repository: &str, status: StatusCode, body: &[u8]) -> Self {
+        let words = serde_json::from_slice::<ErrorList>(body).ok().map(|list| {
+            let line = |entry: ErrorEntry| format!("{} {}", entry.code, entry.message).trim().to_owned();
+            list.errors.into_iter().map(line).collect::<Vec<_>>().join("; ")
+        });
+        let words = words.filter(|words| !words.is_empty());
+        let message = words.map_or_else(String::new, |words| format!(" ({words})"));
+        Self::Refused { repository: repository.to_owned(), status, message, retry_after: None }
+    }
+
+    /// The same, with the pause that the registry asks for.
+    pub(super) fn retry_after(mut self, pause: Option<Duration>) -> Self {
+        if let Self::Refused { retry_after, .. } = &mut self {
+            *retry_after = pause;
+        }
+        self
+    }
+
+    /// Whether trying again may help, seconds later.
+    pub(super) fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable(_) => true,
+            Self::Refused { status, .. } => is_busy(*status),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a registry answers so that may answer otherwise soon.
+pub(super) fn is_busy(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+/// As an image store tells it: `registry.address` in the workflow names the registry.
+impl From<ApiError> for ImageStoreError {
+    fn from(ApiError { registry, cause }: ApiError) -> Self {
+        let login =
+            if registry == "docker.io" { "docker login".to_owned() } else { format!("docker login {registry}") };
+        let (what, help) = match cause {
+            Cause::File(error) => return error,
+            Cause::Unreachable(why) => unreachable(&why),
+            Cause::Unauthorized { repository, had_login } => {
+                let what = if had_login { "does not accept the login for" } else { "wants a login for" };
+                (format!("{what} {repository}"), format!("log in: {login}"))
+            }
+            Cause::Refused { repository, status, message, .. } => {
+                refused(&repository, status, &format!("{}{message}", status.as_u16()), &login)
+            }
+            Cause::DigestMismatch(place) => (
+                format!("sends something else than its digest says: {place}"),
+                "somebody or something changed it in the registry: delete it there, then build it again".to_owned(),
+            ),
+            Cause::Unusable { what, help } => (what, help.to_owned()),
+        };
+        Self::Remote { registry, what, help }
+    }
+}
+
+fn unreachable(why: &str) -> (String, String) {
+    // What rustls makes of an answer that is no TLS at all.
+    if why.contains("InvalidContentType") {
+        return (
+            format!("seems to speak plain HTTP, and was asked over TLS: {why}"),
+            "say so: `plain_http = true` in the workflow's `registry`, or `--plain-http` for `lian-build dispatch`"
+                .to_owned(),
+        );
+    }
+    (
+        format!("cannot be reached: {why}"),
+        "check the network and `registry.address` in the workflow; a registry without TLS needs `plain_http = true`"
+            .to_owned(),
+    )
+}
+
+fn refused(repository: &str, status: StatusCode, answer: &str, login: &str) -> (String, String) {
+    match status {
+        StatusCode::FORBIDDEN => (
+            format!("denies access to {repository}: {answer}"),
+            format!(
+                "the account that `{login}` left needs the right to pull and push there; or name another \
+                 `registry.address` in the workflow"
+            ),
+        ),
+        StatusCode::NOT_FOUND => (
+            format!("knows no {repository}: {answer}"),
+            "make its project first where the registry wants one (Harbor does), or correct `registry.address`"
+                .to_owned(),
+        ),
+        status if is_busy(status) => (
+            format!("is not able to answer for {repository}: {answer}"),
+            "it was asked several times; try again when it has recovered".to_owned(),
+        ),
+        _ => (
+            format!("refuses a request for {repository}: {answer}"),
+            "see the registry's own log; `RUST_LOG=debug` shows what it was asked".to_owned(),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_names_the_way_out() {
+        let told = |cause| ImageStoreError::from(ApiError { registry: "host:5000".into(), cause });
+        let help = |error: &ImageStoreError| miette::Diagnostic::help(error).expect("help").to_string();
+        let login = told(Cause::Unauthorized { repository: "a/b".into(), had_login: false });
+        assert_eq!(
+            (login.to_string().as_str(), help(&login).as_str()),
+            ("host:5000 wants a login for a/b", "log in: docker login host:5000")
+        );
+        let answered = |status, body: &[u8]| told(Cause::refused("a/b", status, body));
+        let denied = answered(StatusCode::FORBIDDEN, br#"{"errors":[{"code":"DENIED","message":"no rights"}]}"#);
+        assert_eq!(denied.to_string(), "host:5000 denies access to a/b: 403 (DENIED no rights)");
+        assert!(help(&denied).contains("docker login host:5000"));
+        let silent = |why: &str| told(Cause::Unreachable(why.into()));
+        let plain = silent("error sending request: received corrupt message of type InvalidContentType");
+        assert!(plain.to_string().contains("seems to speak plain HTTP"), "{plain}");
+        assert!(help(&plain).contains("`plain_http = true`") && help(&plain).contains("`--plain-http`"));
+        assert!(!silent("connection refused").to_string().contains("plain HTTP"));
+        assert!(help(&answered(StatusCode::NOT_FOUND, b"<html>")).contains("Harbor"));
+        assert!(answered(StatusCode::BAD_GATEWAY, b"").to_string().ends_with(": 502"));
+    }
+}

@@ -1,0 +1,126 @@
+//! Writing to a registry: blobs that it lacks, and manifests byte for byte. Not responsible for: the order of writes.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use oci_spec::image::Descriptor;
+use reqwest::header::LOCATION;
+use reqwest::{Method, StatusCode};
+
+use super::api_error::{ApiError, Cause};
+use super::auth::Scope;
+use super::pull::RawManifest;
+use super::request::{Client, Payload, Request};
+use crate::domain::base::Digest;
+use crate::system::oci;
+
+/// Where a blob's bytes are.
+#[derive(Clone)]
+pub(in super::super) enum Blob<'a> {
+    Bytes(Bytes),
+    File(&'a Path),
+}
+
+impl Client {
+    /// Sends a blob, unless it is there. One that a repository in `beside` has is mounted from there: its bytes are not sent
+    /// again.
+    pub(in super::super) async fn ensure_blob(
+        &self,
+        repository: &str,
+        beside: &[String],
+        blob: &Descriptor,
+        source: Blob<'_>,
+    ) -> Result<(), ApiError> {
+        let digest = oci::digest(blob);
+        if self.has_blob(repository, &digest).await? {
+            return Ok(());
+        }
+        let mut from = None;
+        for other in beside.iter().filter(|other| *other != repository) {
+            // Whether it may be read there or not: its bytes can still be sent.
+            if self.has_blob(other, &digest).await.unwrap_or(false) {
+                from = Some(other.as_str());
+                break;
+            }
+        }
+        self.retried(|| self.upload(repository, from, blob, source.clone())).await
+    }
+
+    /// One try at an upload: a new session each time, for what came of the last one is not known.
+    async fn upload(
+        &self,
+        repository: &str,
+        from: Option<&str>,
+        blob: &Descriptor,
+        source: Blob<'_>,
+    ) -> Result<(), ApiError> {
+        let scope = Scope { repository, beside: from };
+        let mut url = self.url(repository, "blobs/uploads/");
+        if let Some(from) = from {
+            url.query_pairs_mut().append_pair("mount", blob.digest().as_ref()).append_pair("from", from);
+        }
+        let start = Request { method: Method::POST, url, scope, accept: None, body: Payload::Empty };
+        let begun = self.ask(&start).await?;
+        match begun.status() {
+            StatusCode::CREATED => return Ok(()),
+            StatusCode::ACCEPTED => {}
+            _ => return Err(self.refused(scope, begun).await),
+        }
+        let location = begun.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let Some(mut url) = location.and_then(|location| self.joined(location)) else {
+            let what = "begins an upload and does not say where".to_owned();
+            return Err(self.error(Cause::Unusable { what, help: "see the registry's own log" }));
+        };
+        url.query_pairs_mut().append_pair("digest", blob.digest().as_ref());
+        let body = match source {
+            Blob::Bytes(bytes) => Payload::Bytes { media_type: "application/octet-stream", bytes },
+            Blob::File(path) => Payload::File { path, size: blob.size() },
+        };
+        let put = Request { method: Method::PUT, url, scope, accept: None, body };
+        let done = self.ask(&put).await?;
+        match done.status() {
+            StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => Ok(()),
+            _ => Err(self.refused(scope, done).await),
+        }
+    }
+
+    /// Puts a manifest under a tag, or under its own digest.
+    pub(in super::super) async fn put_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+        raw: &RawManifest,
+    ) -> Result<(), ApiError> {
+        let request = Request {
+            method: Method::PUT,
+            url: self.url(repository, &format!("manifests/{reference}")),
+            scope: Scope { repository, beside: None },
+            accept: None,
+            body: Payload::Bytes { media_type: &raw.media_type, bytes: raw.bytes.clone() },
+        };
+        let response = self.send(&request).await?;
+        if !response.status().is_success() {
+            return Err(self.refused(request.scope, response).await);
+        }
+        let told = response.headers().get("Docker-Content-Digest").and_then(|value| value.to_str().ok());
+        match told.and_then(|told| told.parse::<Digest>().ok()) {
+            Some(other) if other != raw.digest => Err(self.error(Cause::Unusable {
+                what: format!("keeps {repository} {reference} as {other}, not as {}", raw.digest),
+                help: "it changes manifests: use a registry that keeps them as they are",
+            })),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads a manifest back and compares it with what was put there.
+    pub(in super::super) async fn verify_manifest(&self, repository: &str, raw: &RawManifest) -> Result<(), ApiError> {
+        match self.manifest(repository, raw.digest.as_str()).await? {
+            Some(back) if back.bytes == raw.bytes => Ok(()),
+            Some(_) => Err(self.error(Cause::DigestMismatch(format!("{repository} {}", raw.digest)))),
+            None => Err(self.error(Cause::Unusable {
+                what: format!("does not have what was just put into {repository}: {}", raw.digest),
+                help: "see whether something deletes images there that have no tag yet; then try again",
+            })),
+        }
+    }
+}

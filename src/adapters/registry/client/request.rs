@@ -1,0 +1,266 @@
+//! Requests to a registry, authorised as it asks and tried again where that may help. Not responsible for: what is asked for.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Method, Response, StatusCode, Url};
+
+use super::super::files::failed;
+use super::api_error::{ApiError, Cause, is_busy};
+use super::auth::{Access, Auth, LIMIT, Scope, pause_asked};
+use super::body::FileBody;
+use crate::system::http::{client_for, is_loopback};
+use crate::system::retry::{Backoff, Retry, retry};
+
+/// The first pause before a request is tried again, and the longest.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(3));
+/// How much longer a registry may take to store what was uploaded than to go on with an answer.
+const STORING: u32 = 10;
+/// No more is read of a refusal.
+const REFUSAL_BYTES: usize = 64 * 1024;
+
+/// A request, which may be sent more than once.
+pub(super) struct Request<'a> {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    /// What access is asked for.
+    pub(super) scope: Scope<'a>,
+    pub(super) accept: Option<&'static str>,
+    pub(super) body: Payload<'a>,
+}
+
+/// What a request sends along.
+pub(super) enum Payload<'a> {
+    Empty,
+    Bytes { media_type: &'a str, bytes: Bytes },
+    File { path: &'a Path, size: u64 },
+}
+
+/// Which registry is asked, and how.
+#[derive(Debug, Clone)]
+pub(in super::super) struct Endpoint {
+    /// `host[:port]`.
+    pub(in super::super) host: String,
+    /// Whether it is spoken to without TLS.
+    pub(in super::super) plain_http: bool,
+    /// What is done there.
+    pub(in super::super) access: Access,
+    /// How often a request is tried again.
+    pub(in super::super) retries: u32,
+}
+
+impl Endpoint {
+    /// Where its interface is; `None` where the host is none.
+    fn base(&self) -> Option<Url> {
+        let scheme = if self.plain_http { "http" } else { "https" };
+        let host = if self.host == "docker.io" { "registry-1.docker.io" } else { &self.host };
+        Url::parse(&format!("{scheme}://{host}")).ok()
+    }
+}
+
+/// A client of one registry.
+pub(in super::super) struct Client {
+    host: String,
+    base: Url,
+    http: reqwest::Client,
+    auth: Auth,
+    backoff: Backoff,
+}
+
+impl Client {
+    /// Nothing is asked of the registry yet.
+    pub(in super::super) fn new(endpoint: &Endpoint) -> Result<Self, ApiError> {
+        let failed = |cause| ApiError { registry: endpoint.host.clone(), cause };
+        let base = endpoint.base().ok_or_else(|| {
+            let help = "correct `registry.address` in the workflow";
+            failed(Cause::Unusable { what: "is no address".to_owned(), help })
+        })?;
+        // Some registries hand blobs out from elsewhere; a login does not go along to another host.
+        let http = client_for(&base).redirect(reqwest::redirect::Policy::default());
+        let http = http.build().map_err(|error| failed(Cause::unreachable(error)))?;
+        let open = base.scheme() == "http" || is_loopback(&base);
+        let auth = Auth::new(http.clone(), endpoint.host.clone(), open, endpoint.access);
+        let backoff = Backoff::of_requests(PAUSES.0, PAUSES.1, endpoint.retries).factor(3.0);
+        Ok(Self { host: endpoint.host.clone(), base, http, auth, backoff })
+    }
+
+    pub(in super::super) fn error(&self, cause: Cause) -> ApiError {
+        ApiError { registry: self.host.clone(), cause }
+    }
+
+    /// Tries something again, after ever longer pauses, while that may help.
+    pub(super) async fn retried<T, W>(&self, work: impl Fn() -> W) -> Result<T, ApiError>
+    where
+        W: Future<Output = Result<T, ApiError>>,
+    {
+        let judge = |error: &ApiError| {
+            if !error.cause.may_pass() {
+                return Retry::Never;
+            }
+            tracing::debug!(registry = self.host, "{:?}: once more", error.cause);
+            match &error.cause {
+                Cause::Refused { retry_after, .. } => Retry::Counted(*retry_after),
+                _ => Retry::Counted(None),
+            }
+        };
+        retry(self.backoff.pauses(), work, judge).await
+    }
+
+    /// Uses this login instead of the one that this machine's user has.
+    #[cfg(test)]
+    pub(in super::super) fn log_in(&mut self, login: super::super::credentials::Login) {
+        self.auth.log_in(login);
+    }
+
+    /// The address of something in a repository: `manifests/…`, `blobs/…`.
+    pub(super) fn url(&self, repository: &str, rest: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(&format!("/v2/{repository}/{rest}"));
+        url
+    }
+
+    /// Where an answer points to. One that forgets the TLS of its own host is corrected.
+    pub(super) fn joined(&self, location: &str) -> Option<Url> {
+        let mut url = self.base.join(location).ok()?;
+        if url.host() == self.base.host() && url.scheme() == "http" && self.base.scheme() == "https" {
+            url.set_scheme("https").ok()?;
+        }
+        Some(url)
+    }
+
+    /// Sends it until there is an answer that would not change.
+    pub(super) async fn send(&self, request: &Request<'_>) -> Result<Response, ApiError> {
+        self.retried(|| self.ask(request)).await
+    }
+
+    /// As [`Client::send`], and reads the whole answer, which must not be longer than so many bytes.
+    pub(super) async fn read(
+        &self,
+        request: &Request<'_>,
+        most: usize,
+    ) -> Result<(StatusCode, HeaderMap, Bytes), ApiError> {
+        let work = || async {
+            let mut response = self.ask(request).await?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = self.body(&mut response, most).await?;
+            if body.len() > most {
+                let what = format!("sends more than {most} bytes for {}", request.scope.repository);
+                let help = "this is no image of lian-build's: use another `registry.address`";
+                return Err(self.error(Cause::Unusable { what, help }));
+            }
+            Ok((status, headers, Bytes::from(body)))
+        };
+        self.retried(work).await
+    }
+
+    /// The error of an answer that nothing can be done with.
+    pub(super) async fn refused(&self, scope: Scope<'_>, mut response: Response) -> ApiError {
+        let body = self.body(&mut response, REFUSAL_BYTES).await.unwrap_or_default();
+        let cause = Cause::refused(scope.repository, response.status(), &body);
+        self.error(cause.retry_after(pause_asked(response.headers())))
+    }
+
+    /// One try, or two where the registry first had to say what authorisation it wants.
+    pub(super) async fn ask(&self, request: &Request<'_>) -> Result<Response, ApiError> {
+        // Nobody but the registry itself gets to see a login or a token.
+        let own = request.url.origin() == self.base.origin();
+        let mut challenged = false;
+        loop {
+            let header = if own { self.auth.header(request.scope).await? } else { None };
+            let response = self.execute(request, header.clone()).await?;
+            let status = response.status();
+            tracing::debug!(method = %request.method, url = %request.url, status = status.as_u16(), "registry");
+            if status == StatusCode::UNAUTHORIZED {
+                let refused = header.as_ref();
+                if challenged || !own || !self.auth.challenged(response.headers(), request.scope, refused).await {
+                    return Err(self.auth.unauthorized(request.scope.repository).await);
+                }
+                challenged = true;
+                continue;
+            }
+            if is_busy(status) {
+                return Err(self.refused(request.scope, response).await);
+            }
+            return Ok(response);
+        }
+    }
+
+    async fn execute(&self, request: &Request<'_>, header: Option<HeaderValue>) -> Result<Response, ApiError> {
+        let mut builder = self.http.request(request.method.clone(), request.url.clone());
+        if let Some(accept) = request.accept {
+            builder = builder.header(ACCEPT, accept);
+        }
+        if let Some(header) = header {
+            builder = builder.header(AUTHORIZATION, header);
+        }
+        let mut sent = None;
+        builder = match &request.body {
+            Payload::Empty if request.method == Method::POST => builder.header(CONTENT_LENGTH, 0),
+            Payload::Empty => builder,
+            Payload::Bytes { media_type, bytes } => builder.header(CONTENT_TYPE, *media_type).body(bytes.clone()),
+            Payload::File { path, size } => {
+                let (body, counter) = FileBody::open(path, *size)
+                    .map_err(|error| self.error(Cause::File(failed("cannot read the blob", path, error))))?;
+                sent = Some((counter, *size));
+                let builder = builder.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, *size);
+                builder.body(reqwest::Body::wrap(body))
+            }
+        };
+        let answer = tokio::select! {
+            answer = builder.send() => answer,
+            () = stalled(sent.as_ref().map(|(sent, size)| (&**sent, *size))) => {
+                return Err(self.error(Cause::Unreachable("it does not go on".to_owned())));
+            }
+        };
+        answer.map_err(|error| self.error(Cause::unreachable(error)))
+    }
+
+    /// The answer's content. Of one that is too long, somewhat more than `most` bytes are read.
+    async fn body(&self, response: &mut Response, most: usize) -> Result<Vec<u8>, ApiError> {
+        let mut body = Vec::new();
+        while body.len() <= most {
+            let chunk = tokio::time::timeout(LIMIT, response.chunk()).await;
+            let chunk = chunk.map_err(|_| self.error(Cause::Unreachable("it stopped in mid-answer".to_owned())))?;
+            match chunk.map_err(|error| self.error(Cause::unreachable(error)))? {
+                Some(chunk) => body.extend_from_slice(&chunk),
+                None => break,
+            }
+        }
+        Ok(body)
+    }
+}
+
+/// Ends when nothing has moved for [`LIMIT`]. Once all is sent, a registry may first have to move it to where it keeps it: that
+/// is waited for longer.
+async fn stalled(upload: Option<(&AtomicU64, u64)>) {
+    let (mut before, mut quiet) = (None, 0);
+    loop {
+        tokio::time::sleep(LIMIT).await;
+        let now = upload.map(|(sent, _)| sent.load(Ordering::Relaxed));
+        quiet = if now.is_some() && now != before { 0 } else { quiet + 1 };
+        let all = upload.is_some_and(|(sent, size)| sent.load(Ordering::Relaxed) >= size);
+        if quiet >= if all { STORING } else { 1 } {
+            return;
+        }
+        before = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interface_of_a_registry_is_at_its_host() {
+        let base = |host: &str, plain_http| {
+            let endpoint = Endpoint { host: host.to_owned(), plain_http, access: Access::Pull, retries: 0 };
+            endpoint.base().expect("an address").to_string()
+        };
+        assert_eq!(base("registry.example:5000", false), "https://registry.example:5000/");
+        assert_eq!(base("[::1]:5000", true), "http://[::1]:5000/");
+        assert_eq!(base("docker.io", false), "https://registry-1.docker.io/");
+    }
+}

@@ -1,0 +1,302 @@
+//! The dispatcher's loop: one owner of the run, fed by the tasks that end. Not responsible for: performing effects (see
+//! `effects`), long work (see `task_context`).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+use tokio::sync::mpsc::Receiver;
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+
+use super::faults::bug;
+use super::job::{Job, ParentImage};
+use super::task_context::{Message, Staging, TaskContext};
+use crate::app::sinks::Emitter;
+use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
+use crate::domain::life::{Input, Run, StopLevel};
+use crate::domain::model::{Event, EventBody, Measured, Offer};
+use crate::domain::ports::{
+    Built, Claim, ComputeProvider, ContextReader, ImageStore, Journal, JournalError, JournalKind, Lease, LeaseMark,
+    Runner, RunnerConnector,
+};
+use crate::system::now;
+
+/// What a run is carried out with.
+#[derive(Clone)]
+pub struct RunServices {
+    /// Rents runners.
+    pub provider: Arc<dyn ComputeProvider>,
+    /// Reaches them.
+    pub runners: Arc<dyn RunnerConnector>,
+    /// Keeps images.
+    pub images: Arc<dyn ImageStore>,
+    /// Reads contexts.
+    pub contexts: Arc<dyn ContextReader>,
+    /// Writes down what happens.
+    pub journal: Arc<dyn Journal>,
+    /// Contexts stay inside it.
+    pub project_root: std::path::PathBuf,
+    /// No lease lives longer.
+    pub max_lifetime: std::time::Duration,
+}
+
+/// What is carried out.
+pub struct Work {
+    /// The run's name.
+    pub id: RunId,
+    /// Its state machine, not begun yet.
+    pub run: Run,
+    /// The work of each layer that is built.
+    pub jobs: BTreeMap<LayerName, Job>,
+    /// The images of the layers that are reused.
+    pub digests: BTreeMap<LayerName, Digest>,
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Finished {
+    /// Its last state.
+    pub run: Run,
+    /// The image of each layer that ended well.
+    pub digests: BTreeMap<LayerName, Digest>,
+}
+
+/// Carries a run out. Returns when every lease is gone or stuck.
+pub async fn execute(work: Work, services: RunServices, emitter: Emitter, mut stops: Receiver<StopLevel>) -> Finished {
+    let mut dispatcher = Dispatcher::new(work, services, emitter);
+    dispatcher.begin();
+    let mut listening = true;
+    while !dispatcher.run.is_finished() {
+        tokio::select! {
+            biased;
+            stop = stops.recv(), if listening => match stop {
+                Some(level) => dispatcher.feed(Input::Stop { level }),
+                None => listening = false,
+            },
+            () = std::future::ready(()), if !dispatcher.pending.is_empty() => dispatcher.feed_pending(),
+            Some(ended) = dispatcher.tasks.join_next_with_id() => dispatcher.ended(ended),
+            else => unreachable!("invariant: a run that is not finished waits for something"),
+        }
+    }
+    // Timers that nobody waits for are dropped with the set.
+    dispatcher.tasks.shutdown().await;
+    Finished { run: dispatcher.run, digests: dispatcher.digests }
+}
+
+/// What a task was started for: known when it panics or is aborted.
+#[derive(Clone)]
+pub(super) enum TaskKind {
+    Work(LayerName),
+    Acquire(LeaseId),
+    Release(LeaseId),
+    Timer,
+}
+
+/// What is known of a layer's image on its way to promotion.
+pub(super) struct StagedBuild {
+    pub staged: Staging,
+    pub built: Built,
+    pub measured: Option<Measured>,
+    pub artifacts: Option<(Staging, Digest)>,
+    pub built_on: BTreeMap<LayerName, Digest>,
+    /// Nobody else builds the key until its image is promoted or given up.
+    _claim: Box<dyn Claim>,
+}
+
+/// Owns the run and all that belongs to it while it goes on.
+pub(super) struct Dispatcher {
+    pub id: RunId,
+    pub run: Run,
+    pub jobs: BTreeMap<LayerName, Arc<Job>>,
+    pub digests: BTreeMap<LayerName, Digest>,
+    pub journal: Arc<dyn Journal>,
+    emitter: Emitter,
+    pub context: TaskContext,
+    pub leases: BTreeMap<LeaseId, (Lease, Arc<dyn Runner>)>,
+    /// Runners that are asked for, and how to say that they are not wanted any more.
+    pub coming: BTreeMap<LeaseId, Arc<Notify>>,
+    pub staged_builds: BTreeMap<LayerName, StagedBuild>,
+    pub runner_types: BTreeMap<LayerName, String>,
+    tasks: JoinSet<Message>,
+    kinds: BTreeMap<Id, TaskKind>,
+    pub working: BTreeMap<LayerName, AbortHandle>,
+    pub killing: BTreeSet<LayerName>,
+    /// What effects came to at once: at most one input for each effect of the last one.
+    pub pending: VecDeque<Input>,
+    pub journal_fault: Option<JournalError>,
+    pub max_lifetime: std::time::Duration,
+}
+
+impl Dispatcher {
+    fn new(work: Work, services: RunServices, emitter: Emitter) -> Self {
+        let Work { id, run, jobs, digests } = work;
+        let RunServices { provider, runners, images, contexts, journal, project_root, max_lifetime } = services;
+        let (run_id, events) = (id.clone(), emitter.clone());
+        let context = TaskContext { provider, runners, images, contexts, project_root, run: run_id, emitter: events };
+        Self {
+            id,
+            run,
+            jobs: jobs.into_iter().map(|(layer, job)| (layer, Arc::new(job))).collect(),
+            digests,
+            journal,
+            emitter,
+            context,
+            leases: BTreeMap::new(),
+            coming: BTreeMap::new(),
+            staged_builds: BTreeMap::new(),
+            runner_types: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            kinds: BTreeMap::new(),
+            working: BTreeMap::new(),
+            killing: BTreeSet::new(),
+            pending: VecDeque::new(),
+            journal_fault: None,
+            max_lifetime,
+        }
+    }
+
+    /// What the run begins with is written down beside what it is told: the two together replay it.
+    fn begin(&mut self) {
+        let run = serde_json::to_value(&self.run).expect("invariant: a run is plain data");
+        self.write(now(), JournalKind::Start, &run);
+        self.feed(Input::Begin);
+    }
+
+    /// Tells the run what happened and performs what it wants. Inputs are journalled before they count.
+    fn feed(&mut self, input: Input) {
+        let at = now();
+        self.write(at, JournalKind::Input, &input);
+        for effect in self.run.on(at, input) {
+            self.perform(at, effect);
+        }
+    }
+
+    fn feed_pending(&mut self) {
+        if let Some(input) = self.pending.pop_front() {
+            self.feed(input);
+        }
+    }
+
+    pub fn write(&mut self, at: Timestamp, kind: JournalKind, value: &impl serde::Serialize) -> bool {
+        let json = serde_json::to_string(value).expect("invariant: journal lines are plain data");
+        match self.journal.append(at, kind, &json) {
+            Ok(()) => true,
+            Err(error) => {
+                if self.journal_fault.is_none() {
+                    tracing::warn!("{error}");
+                    self.journal_fault = Some(error);
+                }
+                false
+            }
+        }
+    }
+
+    /// Writes into the ledger how a lease stands; says whether that was possible.
+    pub fn mark(&mut self, at: Timestamp, lease: &LeaseId, mark: LeaseMark, runner_type: Option<&str>) -> bool {
+        match self.journal.lease(at, lease, mark, runner_type) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!("{error}");
+                self.journal_fault.get_or_insert(error);
+                false
+            }
+        }
+    }
+
+    pub fn emit(&mut self, at: Timestamp, body: EventBody) {
+        match &body {
+            EventBody::LeaseReleased { lease } => self.mark(at, lease, LeaseMark::Gone, None),
+            EventBody::LeaseStuck { lease, .. } => self.mark(at, lease, LeaseMark::Stuck, None),
+            _ => true,
+        };
+        let event = Event { at, run: self.id.clone(), body };
+        self.write(at, JournalKind::Event, &event);
+        self.emitter.emit(event);
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Input(input) => {
+                if let Input::Faulted { layer, .. } = &input {
+                    // What it had built is worth nothing any more, and may be gigabytes.
+                    self.staged_builds.remove(layer);
+                }
+                self.feed(input);
+            }
+            Message::Lease(lease, runner) => {
+                let (id, offer) = (lease.id.clone(), lease.offer.clone());
+                self.mark(now(), &id, LeaseMark::Held, Some(&offer.runner_type));
+                self.leases.insert(id.clone(), (lease, runner));
+                let Offer { runner_type, cpu, memory_gb, .. } = offer;
+                self.feed(Input::LeaseGranted { lease: id, runner_type, cpu, memory_gb });
+            }
+            Message::Found { layer, digest } => {
+                self.digests.insert(layer.clone(), digest.clone());
+                self.feed(Input::Found { layer, digest });
+            }
+            Message::Built { layer, staged, built, measured, claim } => {
+                let (digest, steps, cached) = (built.digest.clone(), built.steps, built.cached);
+                let built_on = self.parents_of(&layer);
+                let staged_build = StagedBuild { staged, built, measured, artifacts: None, built_on, _claim: claim };
+                self.staged_builds.insert(layer.clone(), staged_build);
+                self.feed(Input::BuildDone { layer, digest, steps, cached, measured });
+            }
+            Message::Verified { layer, artifacts } => {
+                if let Some(staged_build) = self.staged_builds.get_mut(&layer) {
+                    staged_build.artifacts = artifacts;
+                }
+                self.feed(Input::Verified { layer });
+            }
+        }
+    }
+
+    /// The images that a layer is built on at this moment.
+    fn parents_of(&self, layer: &LayerName) -> BTreeMap<LayerName, Digest> {
+        let parents = self.jobs.get(layer).map(|job| job.parents.as_slice()).unwrap_or_default();
+        let digest = |parent: &ParentImage| Some((parent.layer.clone(), self.digests.get(&parent.layer)?.clone()));
+        parents.iter().filter_map(digest).collect()
+    }
+
+    pub fn spawn(&mut self, kind: TaskKind, work: impl Future<Output = Message> + Send + 'static) {
+        let handle = self.tasks.spawn(work);
+        if let TaskKind::Work(layer) = &kind {
+            self.working.insert(layer.clone(), handle.clone());
+        }
+        self.kinds.insert(handle.id(), kind);
+    }
+
+    /// A task ended: by its message, by an abort that a `Kill` asked for, or by a panic.
+    fn ended(&mut self, ended: Result<(Id, Message), JoinError>) {
+        let error = match ended {
+            Ok((task, message)) => {
+                if let Some(TaskKind::Work(layer)) = self.kinds.remove(&task) {
+                    self.working.remove(&layer);
+                    if self.killing.remove(&layer) {
+                        // It ended by itself before the kill reached it: what came of it is not wanted any more.
+                        drop(message);
+                        self.staged_builds.remove(&layer);
+                        return self.feed(Input::Killed { layer });
+                    }
+                }
+                return self.take(message);
+            }
+            Err(error) => error,
+        };
+        let Some(kind) = self.kinds.remove(&error.id()) else { return };
+        let aborted = error.is_cancelled();
+        match kind {
+            TaskKind::Work(layer) => {
+                self.working.remove(&layer);
+                self.staged_builds.remove(&layer);
+                if self.killing.remove(&layer) || aborted {
+                    self.feed(Input::Killed { layer });
+                } else {
+                    self.feed(Input::Faulted { layer, fault: bug(&error.to_string()) });
+                }
+            }
+            TaskKind::Acquire(lease) => self.feed(Input::LeaseRefused { lease, fault: bug(&error.to_string()) }),
+            TaskKind::Release(lease) => self.feed(Input::ReleaseFailed { lease, message: error.to_string() }),
+            TaskKind::Timer => {}
+        }
+    }
+}

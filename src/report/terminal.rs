@@ -1,0 +1,18 @@
+//! Which sink suits a person: a live picture on a terminal, plain lines elsewhere. Not responsible for: what the lines say.
+
+use std::collections::BTreeMap;
+
+use super::live::Live;
+use super::plain::Plain;
+use super::progress::{Progress, ProgressOptions};
+use crate::domain::base::LayerName;
+use crate::domain::model::Plan;
+use crate::domain::ports::Sink;
+
+/// A sink that shows a person this plan as it is carried out. `ladders` are the runner types that each layer may get,
+/// smallest first.
+pub fn terminal(plan: &Plan, look: ProgressOptions, ladders: BTreeMap<LayerName, Vec<String>>) -> Box<dyn Sink> {
+    let mut progress = Progress::new(plan, look);
+    progress.board.ladders = ladders;
+    if look.style.live && !look.quiet { Box::new(Live::start(progress)) } else { Box::new(Plain::new(progress)) }
+}

@@ -1,0 +1,48 @@
+//! Writing files so that they are there whole or not at all. Not responsible for: what is in them.
+
+use std::ffi::OsString;
+use std::fs::{File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// Writes a file with this mode whole, or leaves what was there: a temporary one beside it is made durable, then renamed.
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // One that is left by a killed process tells by its name what it was for.
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().unwrap_or_default());
+    prefix.push("-");
+    let mut file = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder)?;
+    file.write_all(bytes)?;
+    // Temporary files are closed to others, whatever the process's mask.
+    file.as_file().set_permissions(Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
+    file.persist(path).map_err(|error| error.error)?;
+    sync_folder(folder)
+}
+
+/// Makes renames in a folder durable.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("file");
+        for (text, mode) in [("a longer text", 0o644), ("short", 0o600)] {
+            write_whole(&path, text.as_bytes(), mode).expect("writable");
+            assert_eq!(std::fs::read_to_string(&path).expect("readable"), text);
+            assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, mode);
+        }
+        // A folder cannot be replaced by a file: what was made for it goes.
+        std::fs::create_dir_all(folder.path().join("taken/inside")).expect("writable");
+        write_whole(&folder.path().join("taken"), b"x", 0o644).expect_err("a folder is there");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 2);
+    }
+}

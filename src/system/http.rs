@@ -1,0 +1,127 @@
+//! HTTP clients as all of ours are, and what is read of an answer. Not responsible for: what is asked, and when it is asked
+//! again (see `retry`).
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::redirect::Policy;
+use reqwest::{Client, ClientBuilder, Response, Url};
+
+/// A server gets so long to be reached.
+const CONNECT: Duration = Duration::from_secs(10);
+
+/// The beginning of a client for this server. It trusts the system's certificates (`SSL_CERT_FILE` is honoured), uses the
+/// environment's proxy except for this machine itself, and follows no redirect: what a request carries is for the server
+/// it was given for.
+pub fn client_for(server: &Url) -> ClientBuilder {
+    install_tls();
+    let builder = Client::builder()
+        .connect_timeout(CONNECT)
+        .redirect(Policy::none())
+        .user_agent(concat!("lian-build/", env!("CARGO_PKG_VERSION")));
+    if is_loopback(server) { builder.no_proxy() } else { builder }
+}
+
+/// No answer of an API that we ask is longer.
+pub const API_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+
+/// Chooses rustls' cryptography for this process: whoever makes a TLS connection calls it before.
+pub fn install_tls() {
+    // Whoever was first has installed one; it is the same.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Whether an address is this machine's own: nothing else hears what is sent there, and no proxy leads there.
+pub fn is_loopback(address: &Url) -> bool {
+    let host = address.host_str().unwrap_or("").trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// The pause that an answer asks for, if it says so in seconds.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Why an answer's content could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// The connection broke or fell silent.
+    #[error(transparent)]
+    Lost(#[from] reqwest::Error),
+    /// It is longer than what is asked for can be.
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
+}
+
+/// An answer's content, which must not be longer than so many bytes.
+pub async fn read_body(mut response: Response, most: usize) -> Result<Vec<u8>, BodyError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > most {
+            return Err(BodyError::TooLong(most));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// A server on this machine that gives every request the same answer; its address, and what it was asked.
+    fn server(answer: &'static str) -> (Url, std::sync::mpsc::Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let (sender, asked) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut request = [0; 4096];
+                let read = stream.read(&mut request).unwrap_or(0);
+                let _ = sender.send(String::from_utf8_lossy(&request[..read]).into_owned());
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        (format!("http://127.0.0.1:{port}/").parse().expect("an address"), asked)
+    }
+
+    #[tokio::test]
+    async fn a_client_says_who_it_is_and_is_sent_nowhere_else() {
+        let (url, asked) =
+            server("HTTP/1.1 302 Found\r\nLocation: /other\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        let client = client_for(&url).build().expect("a client");
+        let answer = client.get(url).send().await.expect("an answer");
+        assert_eq!(answer.status(), reqwest::StatusCode::FOUND);
+        let request = asked.recv().expect("a request").to_lowercase();
+        assert!(request.contains(concat!("user-agent: lian-build/", env!("CARGO_PKG_VERSION"))), "{request}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_read_up_to_its_bound() {
+        let (url, _asked) = server("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
+        let client = client_for(&url).build().expect("a client");
+        let read = async |most| read_body(client.get(url.clone()).send().await.expect("an answer"), most).await;
+        assert_eq!(read(5).await.expect("short enough"), b"hello");
+        assert!(matches!(read(4).await, Err(BodyError::TooLong(4))));
+    }
+
+    #[test]
+    fn this_machine_is_known_in_all_its_names() {
+        let loopback = |text: &str| is_loopback(&text.parse().expect("an address"));
+        assert!(["http://localhost:1", "https://127.0.0.9/x", "http://[::1]:5000"].into_iter().all(loopback));
+        assert!(!["http://local.example", "http://10.0.0.1", "http://[2001:db8::1]"].into_iter().any(loopback));
+    }
+
+    #[test]
+    fn a_pause_is_read_in_seconds() {
+        let asked = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("a header"))]));
+        assert_eq!(asked(" 12"), Some(Duration::from_secs(12)));
+        assert_eq!((asked("Wed, 21 Oct 2015 07:28:00 GMT"), retry_after(&HeaderMap::new())), (None, None));
+    }
+}

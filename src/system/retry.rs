@@ -1,0 +1,210 @@
+//! Trying again: pauses that grow up to a bound, as long as the other side asks for, until a deadline. Not responsible for:
+//! knowing what may be tried again.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::Instant;
+
+/// How often something is tried again, and after which pauses.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+    factor: f32,
+    retries: u32,
+    jitter: bool,
+}
+
+/// Whether trying again may help. A pause that the other side asks for takes the place of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It would fail again.
+    Never,
+    /// A few times: it counts.
+    Counted(Option<Duration>),
+    /// It passes by itself: it does not count, only the deadline ends it.
+    Uncounted(Option<Duration>),
+}
+
+impl Backoff {
+    /// For requests: so many tries after the first one, each pause twice as long as the one before and at most `longest`.
+    /// Each is made shorter by up to a half at random, so that those who failed together do not come again together.
+    pub const fn of_requests(first: Duration, longest: Duration, retries: u32) -> Self {
+        Self { first, longest, factor: 2.0, retries, jitter: true }
+    }
+
+    /// For looking whether something has ended: it is looked at without end, and the pauses are exact.
+    pub const fn of_polls(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, factor: 2.0, retries: u32::MAX, jitter: false }
+    }
+
+    /// The same, with pauses that grow by another factor than 2.
+    #[must_use]
+    pub const fn factor(self, factor: f32) -> Self {
+        Self { factor, ..self }
+    }
+
+    /// The pauses of one piece of work.
+    pub fn pauses(self) -> Pauses {
+        // backon makes a pause up to twice as long at random.
+        let part = if self.jitter { 2 } else { 1 };
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(self.first / part)
+            .with_max_delay(self.longest / part)
+            .with_factor(self.factor)
+            .without_max_times();
+        let delays = if self.jitter { delays.with_jitter() } else { delays };
+        Pauses { delays: delays.build(), backoff: self, left: self.retries, deadline: None }
+    }
+}
+
+/// The pauses of one piece of work.
+#[derive(Debug)]
+pub struct Pauses {
+    delays: ExponentialBackoff,
+    backoff: Backoff,
+    left: u32,
+    deadline: Option<Instant>,
+}
+
+impl Pauses {
+    /// The same, not waiting where the pause would end after this time.
+    #[must_use]
+    pub fn until(self, deadline: Instant) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+
+    /// Waits before the next try and says that there is one. Says at once that there is none where it would not help, where
+    /// all tries are used up, and where the deadline would pass.
+    pub async fn wait(&mut self, retry: Retry) -> bool {
+        let asked = match retry {
+            Retry::Never => return false,
+            Retry::Counted(_) if self.left == 0 => return false,
+            Retry::Counted(asked) => {
+                self.left -= 1;
+                asked
+            }
+            Retry::Uncounted(asked) => asked,
+        };
+        let grown = self.delays.next().unwrap_or(self.backoff.longest);
+        let pause = asked.map_or(grown, |asked| asked.max(self.backoff.first));
+        if self.deadline.is_some_and(|deadline| Instant::now() + pause > deadline) {
+            return false;
+        }
+        tokio::time::sleep(pause).await;
+        true
+    }
+
+    /// Waits before the next look. Says whether there is one before the deadline.
+    pub async fn poll(&mut self) -> bool {
+        self.wait(Retry::Uncounted(None)).await
+    }
+
+    /// How many counted tries were made after the first.
+    pub fn counted(&self) -> u32 {
+        self.backoff.retries - self.left
+    }
+}
+
+/// Does something until it succeeds, or until its error is judged to be final or the pauses end.
+pub async fn retry<T, E, F: Future<Output = Result<T, E>>>(
+    mut pauses: Pauses,
+    mut work: impl FnMut() -> F,
+    mut judge: impl FnMut(&E) -> Retry,
+) -> Result<T, E> {
+    loop {
+        let error = match work().await {
+            Ok(done) => return Ok(done),
+            Err(error) => error,
+        };
+        let verdict = judge(&error);
+        if !pauses.wait(verdict).await {
+            return Err(error);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// How long each pause is, in milliseconds.
+    async fn lengths(pauses: &mut Pauses, retries: &[Retry]) -> Vec<u128> {
+        let mut lengths = Vec::new();
+        for retry in retries {
+            let began = Instant::now();
+            if pauses.wait(*retry).await {
+                lengths.push(began.elapsed().as_millis());
+            }
+        }
+        lengths
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polls_grow_exactly_up_to_the_longest() {
+        let mut pauses = Backoff::of_polls(SECOND, SECOND * 5).factor(1.5).pauses();
+        let grown = lengths(&mut pauses, &[Retry::Uncounted(None); 6]).await;
+        assert_eq!(grown, [1000, 1500, 2250, 3375, 5000, 5000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_are_counted_and_wait_between_half_and_whole() {
+        let policy = Backoff::of_requests(SECOND, SECOND * 3, 4);
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..20 {
+            let mut pauses = policy.pauses();
+            let waited = lengths(&mut pauses, &[Retry::Counted(None); 6]).await;
+            assert_eq!((waited.len(), pauses.counted()), (4, 4));
+            for (waited, most) in waited.iter().zip([1000, 2000, 3000, 3000]) {
+                assert!((most / 2..=most + 1).contains(waited), "{waited} of {most}");
+            }
+            seen.extend(waited);
+        }
+        assert!(seen.len() > 20, "no chance in {seen:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_other_side_says_how_long_and_waiting_for_it_may_not_count() {
+        let mut pauses = Backoff::of_requests(SECOND, SECOND * 3, 1).pauses();
+        let asked = |seconds| Some(SECOND * seconds);
+        let retries = [
+            Retry::Uncounted(asked(60)),
+            Retry::Counted(asked(0)),
+            Retry::Uncounted(asked(7)),
+            Retry::Counted(asked(1)),
+            Retry::Never,
+        ];
+        assert_eq!(lengths(&mut pauses, &retries).await, [60_000, 1000, 7000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_try_after_the_deadline() {
+        let began = Instant::now();
+        let mut pauses = Backoff::of_polls(SECOND, SECOND * 9).pauses().until(began + SECOND * 4);
+        while pauses.poll().await {}
+        assert_eq!(began.elapsed(), SECOND * 3, "1 and 2, and 4 would be too late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_done_again_until_it_is_done_or_judged() {
+        let done = async |worth: Retry| {
+            let mut tries = 0;
+            let work = || {
+                tries += 1;
+                std::future::ready(if tries == 3 { Ok("done") } else { Err(tries) })
+            };
+            (retry(Backoff::of_requests(SECOND, SECOND, 5).pauses(), work, |_| worth).await, tries)
+        };
+        assert_eq!(done(Retry::Counted(None)).await, (Ok("done"), 3));
+        assert_eq!(done(Retry::Never).await, (Err(1), 1));
+        let failing = retry(
+            Backoff::of_requests(SECOND, SECOND, 2).pauses(),
+            || async { Err::<(), _>(()) },
+            |()| Retry::Counted(None),
+        );
+        assert_eq!(failing.await, Err(()));
+    }
+}
