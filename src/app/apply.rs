@@ -176,7 +176,10 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
     let run = Run::new(id.clone(), limits::specs(&plan, &provider_context), bounds);
     let services = RunServices {
         provider: provider_context.provider,
-        runners: Arc::new(Connector::new(ConnectOptions::of(config), provider_context.connections)),
+        runners: Arc::new(Connector::new(
+            ConnectOptions::of(config, provider_context.descriptor.login),
+            provider_context.connections,
+        )),
         images: Arc::clone(images),
         contexts: Arc::new(Reader),
         journal: Arc::clone(&recorder) as Arc<dyn Journal>,

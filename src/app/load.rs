@@ -7,6 +7,7 @@ use super::{Error, UsageError};
 use crate::adapters::buildkit::{self, Daemon, DaemonConfig};
 use crate::domain::base::nearest;
 use crate::domain::graph::UnknownTarget;
+use crate::domain::model::LATEST;
 use crate::domain::ports::ImageSource;
 use crate::system::host_platform;
 

@@ -64,7 +64,9 @@ fn module_path(path: &Path) -> String {
 /// What a file is made of without its tests.
 fn production<'a>(path: &Path, text: &'a str) -> &'a str {
     let test = path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("tests"));
-    if test { "" } else { text.split("#[cfg(test)]\nmod tests").next().unwrap_or("") }
+    let own =
+        ["#[cfg(test)]\nmod tests", "#[cfg(test)]\npub(super) mod tests"].iter().filter_map(|at| text.find(at)).min();
+    if test { "" } else { &text[..own.unwrap_or(text.len())] }
 }
 
 /// Every path that follows `crate::` in a text.
@@ -139,6 +141,33 @@ fn the_core_knows_no_caller() {
             assert!(!text.contains(caller.as_str()), "{} names a caller: {caller}", path.display());
         }
     }
+}
+
+/// Words that name a provider and something else, too: where they stand, and for what.
+const OTHER_MEANINGS: &[(&str, &str, &str)] = &[
+    ("local", "domain/model/provider.rs", "what a workflow means that names none: the contract's default"),
+    ("ssh", "adapters/nickel/embedded.rs", "a field of a layer"),
+    ("ssh", "adapters/transport/ssh/", "OpenSSH's program"),
+    ("ssh", "app/doctor.rs", "OpenSSH's program"),
+    ("ssh", "domain/dockerfile/mounts.rs", "a kind of mount"),
+];
+
+#[test]
+fn nothing_goes_by_the_name_of_a_provider_outside_its_folder() {
+    let registry = lian_build::adapters::providers::builtin();
+    let names: BTreeSet<&str> = registry.iter().flat_map(|known| [known.name.as_str(), known.flag]).collect();
+    let mut faults = Vec::new();
+    for (path, text) in sources("src") {
+        let inside = path.strip_prefix(root().join("src")).expect("a source").to_string_lossy().into_owned();
+        if inside.starts_with("adapters/providers/") || is_of_tests(&path) {
+            continue;
+        }
+        let text = production(&path, &text);
+        let other = |name: &str| OTHER_MEANINGS.iter().any(|(word, file, _)| *word == name && inside.starts_with(file));
+        let named = names.iter().filter(|name| text.contains(&format!("\"{name}\"")) && !other(name));
+        faults.extend(named.map(|name| format!("{inside} goes by the name \"{name}\": ask its descriptor")));
+    }
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 /// Whether a file is a module of tests: by its name, or as its parent declares it.

@@ -78,7 +78,7 @@ pub async fn prepare(
     for layer in &chosen {
         let input = &inputs[layer];
         let mut job = job(settings, survey, graph, &pins, &keys, input)?;
-        if provider_context.is_remote(settings) {
+        if provider_context.is_remote() {
             job.request.push = images.and_then(|images| images.push_target(job.image.as_str()));
         }
         keys.insert(layer.clone(), job.key.clone());
@@ -92,7 +92,7 @@ pub async fn prepare(
             _ => None,
         };
         current.insert(layer.clone(), existing.clone());
-        let ladder = provider_context.sizes(settings, input.declared, specs.get(layer), &job.request.platforms)?;
+        let ladder = provider_context.sizes(input.declared, specs.get(layer), &job.request.platforms)?;
         let size = ladder[0].clone();
         sizes.insert(layer.clone(), ladder);
         candidates.push(Candidate {

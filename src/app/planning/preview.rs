@@ -7,7 +7,7 @@ use crate::app::Error;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::session::Session;
 use crate::domain::graph::LayerGraph;
-use crate::domain::model::{ComputeProvider, Forecast, Plan};
+use crate::domain::model::{Forecast, Plan};
 
 /// A plan, and what it will come to.
 pub struct Preview {
@@ -27,12 +27,11 @@ pub fn preview(session: &Session, survey: &Survey, graph: &LayerGraph) -> Result
         None
     });
     let prepared = session.wait(prepare::prepare(config, survey, graph, images, history, provider_context))??;
-    let leased = config.workflow.compute_provider != ComputeProvider::Local;
     let concurrency = Concurrency { width: config.width.value, keep_going: true };
-    let forecast = leased.then(|| {
+    let forecast = provider_context.is_leased().then(|| {
         let (specs, limits) =
             (limits::specs(&prepared, provider_context), limits::limits(config, provider_context, concurrency));
-        forecast::forecast(&prepared.plan, specs, limits, provider_context.fleet(config))
+        forecast::forecast(&prepared.plan, specs, limits, provider_context.fleet())
     });
     Ok(Preview { plan: prepared.plan, forecast })
 }

@@ -84,10 +84,11 @@ impl Connector {
             return Ok(connection);
         }
         let within = self.time_left(lease);
-        let patience = self.options.login_patience.unwrap_or(within);
+        let login = self.options.login;
+        let patience = login.patience.map_or(within, |patience| patience.min(within));
         let connected = SshConnection::connect(target, lease.id.as_str(), within, patience).await;
-        connected.map_err(|fault| match &self.options.login_hint {
-            Some(hint) if fault.class() == FaultClass::Denied => fault.help(hint.clone()),
+        connected.map_err(|fault| match login.hint {
+            Some(hint) if fault.class() == FaultClass::Denied => fault.help(hint),
             _ => fault,
         })
     }

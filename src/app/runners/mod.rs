@@ -7,5 +7,8 @@ mod host_probe;
 pub mod limits;
 mod local_runner;
 mod on_demand;
+mod prices;
 pub mod provider_context;
+mod provider_options;
+pub mod provider_record;
 mod remote_build_runner;

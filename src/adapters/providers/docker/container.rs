@@ -6,9 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::engine::{Capacity, Engine};
+use super::settings::DockerLocalSettings;
 use crate::adapters::docker_cli::{DockerError, PATIENCE, is_missing};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
-use crate::domain::model::{DockerLocalSettings, Fault, FaultKind, Offer};
+use crate::domain::model::{Fault, FaultKind, Offer};
 use crate::domain::ports::{AcquireRequest, OwnedLease};
 use crate::system::now;
 
