@@ -15,12 +15,13 @@ use super::planning::prepare::{self, PreparedPlan};
 use super::planning::survey::{Declarations, Survey};
 use super::planning::{pins, platforms};
 use super::recover::{self, Recovered};
+use super::runners::connect_options::ConnectOptions;
 use super::runners::connector::Connector;
 use super::runners::limits::{self, Concurrency};
 use super::session::Session;
 use super::sinks::{LeftBehind, Sinks};
 use crate::adapters::context::Reader;
-use crate::adapters::store::{RunRecorder, Store, Tally};
+use crate::adapters::store::{InterruptedRun, RunRecorder, Store, Tally};
 use crate::domain::base::{LayerName, LeaseId, RunId};
 use crate::domain::life::{Run, StopLevel};
 use crate::domain::model::{Outcome, Plan, PlannedStep, RunOutcome, Size};
@@ -48,7 +49,7 @@ pub enum Notice<'a> {
     /// The catalog is sound, perhaps with warnings.
     Surveyed(&'a Survey),
     /// A run of this project died.
-    Interrupted(&'a RunId),
+    Interrupted(&'a InterruptedRun),
 }
 
 /// Whoever asks for a run: says things as they come, and says when to stop.
@@ -176,7 +177,7 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
     let run = Run::new(id.clone(), limits::specs(&plan, &provider_context), bounds);
     let services = RunServices {
         provider: provider_context.provider,
-        runners: Arc::new(Connector::new(config, provider_context.connections)),
+        runners: Arc::new(Connector::new(ConnectOptions::of(config), provider_context.connections)),
         images: Arc::clone(images),
         contexts: Arc::new(Reader),
         journal: Arc::clone(&recorder) as Arc<dyn Journal>,

@@ -12,7 +12,7 @@ use super::args::{Format, Global, Selection};
 use super::exit::{Exit, Outcome, outranked};
 use super::recovered::{self, or_remind};
 use super::{invocation, show, signals};
-use crate::adapters::store::fresh_run_id;
+use crate::adapters::store::{InterruptedRun, Reached, fresh_run_id};
 use crate::app::Error;
 use crate::app::apply::{self, ApplyRequest, FinishedRun, Frontend, Notice, RunEnd};
 use crate::app::config::{self, Config};
@@ -131,8 +131,13 @@ impl Frontend for CommandLine<'_> {
             Notice::StillStuck(stuck) => recovered::tell_stuck(stuck.into_iter()),
             Notice::Surveyed(survey) => show::warnings(self.global, survey),
             Notice::Interrupted(_) if self.global.quiet => {}
-            Notice::Interrupted(run) => {
-                eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
+            Notice::Interrupted(InterruptedRun { id, reached }) => {
+                let after = |reached: &Reached| {
+                    let [built, reused, ..] = reached.counts;
+                    format!(" after {} of {}", built + reused, report::count(reached.steps, "layer"))
+                };
+                let after = reached.as_ref().map(after).unwrap_or_default();
+                eprintln!("run {id} was interrupted{after}; what it had promoted is kept, the rest is built again");
             }
         }
     }

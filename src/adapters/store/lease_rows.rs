@@ -6,13 +6,20 @@ use super::rows::millis;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::ports::LeaseMark;
 
+/// A lease, and where it was asked for.
+pub(super) struct LeaseRow<'a> {
+    pub lease: &'a LeaseId,
+    pub run: &'a RunId,
+    pub provider: &'a str,
+    pub runner_type: Option<&'a str>,
+}
+
 /// Writes how a lease stands; on return it survives a power cut.
 pub(super) fn mark(
     connection: &Connection,
-    (run, provider): (&RunId, &str),
-    at: Timestamp,
-    (lease, runner_type): (&LeaseId, Option<&str>),
+    LeaseRow { lease, run, provider, runner_type }: LeaseRow<'_>,
     mark: LeaseMark,
+    at: Timestamp,
 ) -> rusqlite::Result<()> {
     let state = match mark {
         LeaseMark::Asked => "asked",

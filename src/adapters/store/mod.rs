@@ -2,6 +2,7 @@
 //! Not responsible for: deciding anything from it: whether a layer is reused is the image store's word (ADR-003).
 
 mod database;
+mod dead_runs;
 mod error;
 mod lease_rows;
 mod leases;
@@ -11,6 +12,7 @@ mod rows;
 mod runs;
 mod session;
 
+pub use dead_runs::{InterruptedRun, Reached};
 pub use error::StoreError;
 pub use leases::OpenLease;
 pub use lock_file::{change_lock, read_lock, write_lock};

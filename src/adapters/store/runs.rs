@@ -67,7 +67,7 @@ impl Store {
         Ok(RunRecorder { id, state, database, logs, lock, lock_path })
     }
 
-    /// Runs, newest first. A run whose process is gone is told as interrupted.
+    /// Runs, newest first. A run whose process is gone is told as interrupted, with what its journal says it had reached.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
         let sql = "select id, started, ended, state, command, built, reused, failed, skipped from runs
                    order by started desc, rowid desc limit ?1";
@@ -77,6 +77,9 @@ impl Store {
         for run in &mut runs {
             if run.state == RunState::Running && !self.is_alive(&run.id) {
                 run.state = RunState::Interrupted;
+                if let Some(reached) = self.replay(&run.id) {
+                    [run.built, run.reused, run.failed, run.skipped] = reached.counts;
+                }
             }
         }
         Ok(runs)
@@ -99,25 +102,6 @@ impl Store {
                 Err(StoreError::AmbiguousRun { wanted: wanted.to_owned(), candidates: names.join(", ") })
             }
         }
-    }
-
-    /// Writes down that runs whose process is gone were interrupted; says which.
-    pub fn recover(&self, at: Timestamp) -> Result<Vec<RunId>, StoreError> {
-        let mut dead = Vec::new();
-        let mut statement =
-            self.connection.prepare("select id from runs where state = 'running'").map_err(self.fault())?;
-        let ids = statement.query_map([], |row| row.get::<_, String>(0)).map_err(self.fault())?;
-        for id in ids.collect::<Result<Vec<_>, _>>().map_err(self.fault())? {
-            let id = RunId::new(id);
-            if self.is_alive(&id) {
-                continue;
-            }
-            let sql = "update runs set state = 'interrupted', ended = ?2 where id = ?1 and state = 'running'";
-            self.connection.execute(sql, params![id.as_str(), millis(at)]).map_err(self.fault())?;
-            let _ = std::fs::remove_file(self.lock_file(&id));
-            dead.push(id);
-        }
-        Ok(dead)
     }
 
     /// What a build of this layer usually takes: the median of its last ones, in milliseconds.
@@ -189,7 +173,7 @@ impl Store {
         !lock::try_shared(&file).unwrap_or(false)
     }
 
-    fn lock_file(&self, id: &RunId) -> PathBuf {
+    pub(super) fn lock_file(&self, id: &RunId) -> PathBuf {
         self.folder.join("runs").join(format!("{id}.lock"))
     }
 
@@ -258,7 +242,8 @@ mod tests {
         let id = session.id().clone();
         drop(session);
         assert_eq!(store.find(&id.as_str()[..4]).expect("a run").state, RunState::Interrupted);
-        assert_eq!(store.recover(Timestamp(7)).expect("recovered"), [id]);
+        let recovered = store.recover(Timestamp(7)).expect("recovered");
+        assert_eq!(recovered.into_iter().map(|run| run.id).collect::<Vec<_>>(), [id]);
         assert_eq!(store.find("latest").expect("a run").ended, Some(Timestamp(7)));
     }
 
@@ -308,7 +293,7 @@ mod tests {
                     let store = Store::open(dir.path()).expect("a store");
                     let session = store.begin(fresh_run_id(), "apply", Timestamp(1)).expect("a run");
                     for _ in 0..50 {
-                        session.append(Timestamp(2), JournalKind::Event, "{}").expect("written");
+                        session.append(Timestamp(2), JournalKind::Input, "{}").expect("written");
                     }
                 });
             }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 use rusqlite::{Connection, params};
 
 use super::error::StoreError;
-use super::lease_rows;
+use super::lease_rows::{self, LeaseRow};
 use super::logs::StepLogs;
 use super::rows::{millis, state_word};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
@@ -98,8 +98,6 @@ impl Journal for RunRecorder {
         let kind = match kind {
             JournalKind::Start => "start",
             JournalKind::Input => "input",
-            JournalKind::Effect => "effect",
-            JournalKind::Event => "event",
         };
         let seq = state.seq;
         let sql = "insert into journal (run, seq, at, kind, json) values (?1, ?2, ?3, ?4, ?5)";
@@ -119,8 +117,8 @@ impl Journal for RunRecorder {
     ) -> Result<(), JournalError> {
         let state = self.state();
         let Some(provider) = &state.provider else { return Ok(()) };
-        lease_rows::mark(&state.connection, (&self.id, provider), at, (lease, runner_type), mark)
-            .map_err(journal(&self.database))
+        let row = LeaseRow { lease, run: &self.id, provider, runner_type };
+        lease_rows::mark(&state.connection, row, mark, at).map_err(journal(&self.database))
     }
 
     fn record(&self, build: &BuildRecord) -> Result<(), JournalError> {

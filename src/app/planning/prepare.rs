@@ -132,7 +132,7 @@ async fn existing(
     else {
         return Ok((None, None));
     };
-    let Some(built_on) = images.built_on(&job.image, &job.key).await? else { return Ok((None, None)) };
+    let Some(built_on) = images.built_on(&job.image, &job.key, &found.digest).await? else { return Ok((None, None)) };
     let rebuilt =
         |(parent, was): &(&LayerName, &Digest)| matches!(current.get(*parent), Some(Some(now)) if now != *was);
     Ok(match built_on.iter().find(rebuilt) {
