@@ -69,7 +69,7 @@ pub enum RunEnd {
     /// The catalog has faults: nothing was begun.
     Unsound(Box<Survey>),
     /// The run was told to its end.
-    Finished(FinishedRun),
+    Finished(Box<FinishedRun>),
 }
 
 /// A run that is over.
@@ -150,7 +150,8 @@ where
     // An image that is reused is what the catalog says now, whatever was built in between.
     let reused = plan.plan.steps.iter().filter(|step| step.digest.is_some());
     session.wait(point(images, "latest", reused))??;
-    build(session, Prepared { id, concurrency, command, plan, in_use }, frontend).map(RunEnd::Finished)
+    let finished = build(session, Prepared { id, concurrency, command, plan, in_use }, frontend)?;
+    Ok(RunEnd::Finished(Box::new(finished)))
 }
 
 /// Points a tag to the images of these steps.

@@ -100,7 +100,7 @@ pub fn run(
         Ok(RunEnd::Unsound(survey)) => Ok(show::unsound(global, &survey, started)),
         Ok(RunEnd::Finished(finished)) => {
             telling.is_told = true;
-            ended(finished)
+            ended(*finished)
         }
         Err(error) => Err(error.into()),
     };
