@@ -13,7 +13,8 @@ use crate::adapters::store::Tally;
 use crate::app::config::Config;
 use crate::app::images;
 use crate::app::planning::platforms;
-use crate::app::planning::prepare;
+use crate::app::planning::prepare::{self, Past};
+use crate::app::planning::secrets;
 use crate::app::planning::survey::Declarations;
 use crate::app::project::Project;
 use crate::app::runners::limits::Concurrency;
@@ -98,9 +99,10 @@ fn build(
     let images = images::open(&settings)?;
     // Whatever the plan reuses stays until the run is over.
     let in_use = runtime.block_on(images.in_use())?;
-    let drawn = prepare::prepare(&settings, &survey, graph, Some(&*images), Some(&store), &provider_context);
+    let past = Past { images: Some(&*images), history: Some(&store) };
+    let drawn = prepare::prepare(&settings, &survey, graph, past, &provider_context);
     let mut prepared = runtime.block_on(drawn)?;
-    prepare::give_secrets(&settings, &survey, &mut prepared.jobs)?;
+    secrets::give_secrets(&settings, &survey, &mut prepared.jobs)?;
     crate::app::planning::pins::add_missing(&settings, &prepared.pins)?;
     // An image that is reused is what the catalog says now, whatever was built in between.
     for step in prepared.plan.steps.iter().filter(|step| step.digest.is_some()) {

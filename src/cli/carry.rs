@@ -11,7 +11,7 @@ use crate::adapters::context::Reader;
 use crate::adapters::store::{RunRecorder, Tally};
 use crate::app::config::Config;
 use crate::app::execute::{RunServices, Work, execute};
-use crate::app::planning::prepare::PreparedPlan;
+use crate::app::planning::prepared_plan::PreparedPlan;
 use crate::app::runners::connector::Connector;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::runners::provider_context::ProviderContext;

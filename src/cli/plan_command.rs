@@ -10,7 +10,7 @@ use crate::app::config::Config;
 use crate::app::images;
 use crate::app::planning::forecast;
 use crate::app::planning::platforms;
-use crate::app::planning::prepare;
+use crate::app::planning::prepare::{self, Past};
 use crate::app::planning::survey::Declarations;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::runners::provider_context::ProviderContext;
@@ -32,14 +32,8 @@ pub fn plan(global: &Global, selection: &Selection, detailed_exitcode: bool) -> 
         tracing::warn!("{error}: no estimates");
         None
     });
-    let prepared = runtime.block_on(prepare::prepare(
-        &settings,
-        &survey,
-        graph,
-        images.as_deref(),
-        store.as_ref(),
-        &provider_context,
-    ))?;
+    let past = Past { images: images.as_deref(), history: store.as_ref() };
+    let prepared = runtime.block_on(prepare::prepare(&settings, &survey, graph, past, &provider_context))?;
     let width = apply::width(&settings, None);
     let leased = settings.workflow.compute_provider != ComputeProvider::Local;
     let concurrency = Concurrency { width, keep_going: true };

@@ -26,7 +26,7 @@ pub fn update(global: &Global, source: &Source, dry_run: bool) -> Outcome {
         }
     }
     for declared in &survey.catalog.layers {
-        if let Some(image) = crate::app::planning::prepare::frontend(declared)? {
+        if let Some(image) = crate::app::planning::pins::frontend(declared)? {
             images.insert(image.normalised(), image);
         }
     }

@@ -200,7 +200,7 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
     &["adapters::store::leases", "adapters::store::runs", "adapters::store::session"],
     &["adapters::transport::ssh::guard", "adapters::transport::ssh::link"],
     &["app::config", "app::planning::survey"],
-    &["app::planning::prepare", "app::runners::limits", "app::runners::provider_context"],
+    &["app::runners::limits", "app::runners::provider_context"],
     &[
         "cli",
         "cli::apply",
@@ -218,7 +218,6 @@ const KNOWN_CIRCLES: &[&[&str]] = &[
         "cli::show",
         "cli::update",
     ],
-    &["domain::ports::build", "domain::ports::images"],
 ];
 
 /// Every set of files that reach each other through imports.

@@ -3,7 +3,7 @@
 use super::provider_context::ProviderContext;
 use crate::app::Error;
 use crate::app::config::Config;
-use crate::app::planning::prepare::PreparedPlan;
+use crate::app::planning::prepared_plan::PreparedPlan;
 use crate::domain::life::{Limits, Placement, StepSpec};
 use crate::domain::model::{
     Classified, ComputeProvider as Kind, FaultClass, Offer, PlannedStep, RunnerReuse, Workflow,
