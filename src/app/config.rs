@@ -6,37 +6,40 @@ use std::path::{Path, PathBuf};
 use crate::adapters::nickel::Evaluator;
 use crate::adapters::registry::Substitute;
 use crate::app::project::{self, Project};
+use crate::app::setting::Setting;
 use crate::app::{Error, UsageError};
 use crate::domain::model::{BuildSpec, ComputeProvider, ContextTransfer, ImageRef, Workflow};
 
 /// The workflow that is used where none is named.
 const DEFAULT_WORKFLOW: &str = "workflows/local.ncl";
 
-/// Everything that was said about a command, by flag or workflow.
+/// Everything that was said about a command, by flag or workflow. It is built once and never changed.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The catalog's folder, as displayed.
-    pub catalog: PathBuf,
+    pub catalog: Setting<PathBuf>,
     /// The catalog's project.
     pub project: Project,
     /// Overrides of fields, in order.
     pub set: Vec<(String, String)>,
     /// Folders outside the project that may be imported from.
     pub allow_imports: Vec<PathBuf>,
-    /// The workflow's own words.
+    /// The workflow. Where flags say something else of provider, runners and registry, that is in it already.
     pub workflow: Workflow,
     /// Layers to build; all where empty.
-    pub targets: Vec<String>,
+    pub targets: Setting<Vec<String>>,
     /// Layers to build though nothing changed.
     pub forced: Vec<String>,
     /// Substitutes of external images, by normalised reference.
     pub base_images: BTreeMap<String, Substitute>,
     /// The source of the secret `ca`.
-    pub ca_bundle: Option<PathBuf>,
+    pub ca_bundle: Setting<Option<PathBuf>>,
     /// `ARG` values for all layers that declare them.
     pub build_args: BTreeMap<String, String>,
     /// The OCI layout folder.
-    pub layout: PathBuf,
+    pub layout: Setting<PathBuf>,
+    /// How many layers are built at once.
+    pub width: Setting<usize>,
     /// Where external images are pinned.
     pub lock: PathBuf,
     /// What was said on the command line about runners: wins over any `.build-spec.ncl`.
@@ -75,8 +78,17 @@ pub struct Selection {
     pub build_args: Vec<(String, String)>,
     /// Where layers are built.
     pub placement: ProviderChoice,
-    /// The OCI layout folder.
-    pub layout: Option<PathBuf>,
+    /// The OCI layout folder, and whether a flag or the environment names it.
+    pub layout: Option<Setting<PathBuf>>,
+    /// How many layers are built at once.
+    pub parallel: Option<usize>,
+}
+
+impl Selection {
+    /// A catalog as it is.
+    pub fn of(source: impl Into<Source>) -> Self {
+        Self { source: source.into(), ..Self::default() }
+    }
 }
 
 /// Where layers are built. What is said wins over the workflow.
@@ -106,64 +118,95 @@ pub fn evaluator() -> Evaluator {
 }
 
 impl Config {
-    /// From the flags that name a catalog.
-    pub fn of_source(source: &Source) -> Result<Self, Error> {
-        let (workflow, named) = load_workflow(source)?;
-        let catalog = source.catalog.clone().or_else(|| workflow.catalog.clone()).unwrap_or_else(|| "catalog".into());
+    /// From the flags, which win over the workflow.
+    pub fn new(selection: &Selection) -> Result<Self, Error> {
+        let source = &selection.source;
+        let (mut workflow, named) = load_workflow(source)?;
+        selection.placement.over(&mut workflow);
+        let catalog = Setting::choose(source.catalog.clone(), workflow.catalog.clone(), || "catalog".into());
         let project = Project::of_catalog(&catalog);
-        let mut set: Vec<(String, String)> =
-            workflow.set.iter().map(|(path, value)| (path.clone(), value.clone())).collect();
-        set.extend(source.set.iter().cloned());
-        let base_images = substitutes(workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone())))?;
-        tracing::debug!(workflow = ?named, catalog = %catalog.display(), root = %project.root().display(), "settings");
-        Ok(Self {
-            layout: project.layout(),
+        let own_set = workflow.set.iter().map(|(path, value)| (path.clone(), value.clone()));
+        let own_images = workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone()));
+        let mut base_images = substitutes(own_images)?;
+        base_images.extend(substitutes(selection.base_images.iter().cloned())?);
+        let mut build_args = workflow.build_args.clone();
+        build_args.extend(selection.build_args.iter().cloned());
+        let said = |texts: &[String]| Some(texts.to_vec()).filter(|texts| !texts.is_empty());
+        let config = Self {
+            layout: selection.layout.clone().unwrap_or_else(|| Setting::default(project.layout())),
             lock: project::catalog_lock(&catalog),
             spec: BuildSpec::default(),
             tag: None,
+            set: own_set.chain(source.set.iter().cloned()).collect(),
+            allow_imports: source.allow_imports.clone(),
+            targets: Setting::choose(said(&selection.targets), said(&workflow.targets), Vec::new),
+            forced: selection.forced.clone(),
+            base_images,
+            ca_bundle: ca_bundle(selection.ca_bundle.as_ref(), &workflow),
+            build_args,
+            width: width(selection.parallel, &workflow),
             catalog,
             project,
-            set,
-            allow_imports: source.allow_imports.clone(),
-            targets: workflow.targets.clone(),
-            forced: Vec::new(),
-            base_images,
-            ca_bundle: workflow.ca_bundle.clone(),
-            build_args: workflow.build_args.clone(),
             workflow,
-        })
+        };
+        tracing::debug!(workflow = ?named, catalog = ?config.catalog, root = %config.project.root().display(),
+            layout = ?config.layout, targets = ?config.targets, width = ?config.width, "configuration");
+        Ok(config)
     }
 
-    /// From the flags that select layers: they win over the workflow.
-    pub fn of_selection(selection: &Selection) -> Result<Self, Error> {
-        let mut settings = Self::of_source(&selection.source)?;
-        selection.placement.over(&mut settings.workflow);
-        if !selection.targets.is_empty() {
-            settings.targets.clone_from(&selection.targets);
+    /// As [`new`](Self::new), for a command that builds or says what would be built: what builds read must be there.
+    pub fn for_builds(selection: &Selection) -> Result<Self, Error> {
+        let config = Self::new(selection)?;
+        config.ca_bundle.as_deref().map_or(Ok(()), readable)?;
+        Ok(config)
+    }
+
+    /// Of a command that looks at a project, and at no catalog or workflow.
+    pub fn of_project(project: Project, layout: Option<Setting<PathBuf>>) -> Self {
+        let workflow = Workflow::default();
+        let catalog = Setting::default(project.root().join("catalog"));
+        Self {
+            layout: layout.unwrap_or_else(|| Setting::default(project.layout())),
+            lock: project::catalog_lock(&catalog),
+            spec: BuildSpec::default(),
+            tag: None,
+            set: Vec::new(),
+            allow_imports: Vec::new(),
+            targets: Setting::default(Vec::new()),
+            forced: Vec::new(),
+            base_images: BTreeMap::new(),
+            ca_bundle: Setting::default(None),
+            build_args: BTreeMap::new(),
+            width: width(None, &workflow),
+            catalog,
+            project,
+            workflow,
         }
-        settings.forced.clone_from(&selection.forced);
-        settings.base_images.extend(substitutes(selection.base_images.iter().cloned())?);
-        settings.build_args.extend(selection.build_args.iter().cloned());
-        if let Some(layout) = &selection.layout {
-            settings.layout.clone_from(layout);
-        }
-        if let Some(file) = selection.ca_bundle.as_ref().or(settings.ca_bundle.as_ref()) {
-            settings.ca_bundle = Some(readable(file)?);
-        }
-        Ok(settings)
     }
 }
 
-pub fn readable(file: &Path) -> Result<PathBuf, Error> {
-    std::fs::File::open(file).map_err(|error| {
+/// The flag's CA bundle, else the workflow's.
+pub fn ca_bundle(flag: Option<&PathBuf>, workflow: &Workflow) -> Setting<Option<PathBuf>> {
+    Setting::choose(flag.cloned().map(Some), workflow.ca_bundle.clone().map(Some), || None)
+}
+
+/// Layers at once: as the flag says, else as the workflow says, else as many as there are processors. Zero says nothing.
+fn width(flag: Option<usize>, workflow: &Workflow) -> Setting<usize> {
+    let said = |width: Option<usize>| width.filter(|width| *width > 0);
+    let processors = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
+    Setting::choose(said(flag), said(Some(workflow.parallel)), processors)
+}
+
+/// Refuses a CA bundle that cannot be read.
+pub fn readable(file: &Path) -> Result<(), Error> {
+    std::fs::File::open(file).map(drop).map_err(|error| {
         Error::configuration(UsageError::Unreadable {
             what: "the CA bundle".to_owned(),
             path: file.display().to_string(),
             cause: error.to_string(),
             help: "name an existing PEM file with --ca-bundle".to_owned(),
         })
-    })?;
-    Ok(file.to_owned())
+    })
 }
 
 /// The workflow in a file.
@@ -200,4 +243,25 @@ pub fn substitutes(pairs: impl Iterator<Item = (String, String)>) -> Result<BTre
             Ok((reference.normalised(), to.parse().map_err(Error::configuration)?))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::setting::Origin;
+
+    #[test]
+    fn flags_win_over_the_workflow_and_that_over_the_default() {
+        let mut workflow = Workflow::default();
+        let processors = width(None, &workflow);
+        assert_eq!((processors.origin, processors.value >= 2), (Origin::Default, true));
+        workflow.parallel = 3;
+        assert_eq!(width(Some(0), &workflow), Setting { value: 3, origin: Origin::Workflow });
+        assert_eq!(width(Some(7), &workflow), Setting { value: 7, origin: Origin::Flag });
+        assert_eq!(ca_bundle(None, &workflow), Setting::default(None));
+        workflow.ca_bundle = Some("own.pem".into());
+        assert_eq!(ca_bundle(None, &workflow).origin, Origin::Workflow);
+        let flag = PathBuf::from("flag.pem");
+        assert_eq!(ca_bundle(Some(&flag), &workflow), Setting { value: Some(flag), origin: Origin::Flag });
+    }
 }

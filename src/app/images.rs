@@ -1,7 +1,6 @@
 //! Where a command's images live: in the OCI layout, or in the registry that the workflow names. Not responsible for: how either
 //! works.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::adapters::registry::{Address, OciLayout, Registry};
@@ -27,10 +26,10 @@ impl Classified for NoAddress {
     }
 }
 
-/// The registry that images live in; `None` where they live in a layout. A layout that was named on the command line wins
-/// over the workflow.
+/// The registry of the configuration; none where images live in a layout. A layout that was named for this command wins over
+/// the workflow.
 fn chosen(settings: &Config) -> Result<Option<&RegistrySettings>, Error> {
-    let named = settings.layout != own_layout(settings);
+    let named = settings.layout.is_for_this_command();
     match settings.workflow.registry_provider {
         RegistryProvider::Registry if !named => match &settings.workflow.registry {
             Some(registry) => Ok(Some(registry)),
@@ -38,10 +37,6 @@ fn chosen(settings: &Config) -> Result<Option<&RegistrySettings>, Error> {
         },
         _ => Ok(None),
     }
-}
-
-fn own_layout(settings: &Config) -> PathBuf {
-    settings.project.layout()
 }
 
 /// The registries (`host[:port]`) that our own daemon must speak to without TLS.
@@ -58,7 +53,7 @@ pub fn http_registries(settings: &Config) -> Vec<String> {
 pub fn open(settings: &Config) -> Result<Arc<dyn ImageStore>, Error> {
     match registry(settings)? {
         Some(registry) => Ok(registry),
-        None => Ok(Arc::new(OciLayout::open(&settings.layout)?)),
+        None => Ok(Arc::new(OciLayout::open(&settings.layout.value)?)),
     }
 }
 
@@ -76,4 +71,32 @@ fn registry(settings: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
     let address = Address::try_from(registry).map_err(Error::configuration)?;
     let registry = Registry::new(address, settings.project.state())?;
     Ok(Some(Arc::new(registry)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::config::Selection;
+    use crate::app::setting::{Origin, Setting};
+
+    #[test]
+    fn a_layout_that_is_named_wins_over_the_workflows_registry_wherever_it_lies() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let catalog = Some(folder.path().join("catalog"));
+        let mut config = Config::new(&Selection {
+            source: crate::app::config::Source { catalog, ..Default::default() },
+            ..Selection::default()
+        })
+        .expect("a configuration");
+        config.workflow.registry_provider = RegistryProvider::Registry;
+        config.workflow.registry =
+            Some(RegistrySettings { address: "registry.example/team".to_owned(), plain_http: false });
+        let own = config.project.layout();
+        let mut chosen = |origin| {
+            config.layout = Setting { value: own.clone(), origin };
+            chosen(&config).expect("sound").is_some()
+        };
+        assert!(chosen(Origin::Default));
+        assert!(!chosen(Origin::Flag) && !chosen(Origin::Environment), "it was named, though it is the project's own");
+    }
 }

@@ -2,18 +2,23 @@
 //! codes.
 
 pub mod config;
+pub mod dispatch;
+pub mod doctor;
 mod error;
 pub mod execute;
+pub mod history;
 pub mod images;
+pub mod leases;
+pub mod load;
 pub mod planning;
 pub mod project;
 pub mod recover;
 pub mod runners;
+pub mod schemas;
+pub mod session;
+pub mod setting;
 pub mod sinks;
+pub mod tidy;
+pub mod update;
 
 pub use error::{Error, ErrorKind, UsageError};
-
-/// A runtime for a few questions.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Error> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::machine)
-}

@@ -73,9 +73,9 @@ impl Project {
         Store::open_existing(&self.state())
     }
 
-    /// Opens the history to write to it; none where there is none yet.
-    pub fn existing_store(&self) -> Result<Option<Store>, StoreError> {
-        Store::is_there(&self.state()).then(|| self.open_store()).transpose()
+    /// Whether there is a history.
+    pub fn has_history(&self) -> bool {
+        Store::is_there(&self.state())
     }
 }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::runners::provider_context::{self, RecordedProvider};
+use super::session::Session;
 use crate::adapters::store::{OpenLease, Store, StoreError};
+use crate::app::Error;
 use crate::app::project::Project;
-use crate::app::{Error, runtime};
 use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
 use crate::domain::ports::ComputeProvider;
@@ -100,17 +101,10 @@ async fn give_back_there(recorded_provider: &RecordedProvider, lease: &LeaseId) 
     Ok(recorded_provider.elsewhere)
 }
 
-/// Gives back what dead runs of a project left, before all else that can fail. A project without a history has no such
-/// runs.
-pub fn recover_before_run(project: &Project) -> Result<Recovered, Error> {
-    let Some(store) = project.existing_store()? else { return Ok(Recovered::default()) };
-    runtime()?.block_on(recover(&store, project))
-}
-
-/// Looks once more for what had to settle.
-pub fn recover_after_run(project: &Project) -> Result<Recovered, Error> {
-    let Some(store) = project.existing_store()? else { return Ok(Recovered::default()) };
-    runtime()?.block_on(recover(&store, project))
+/// Gives back what dead runs of the project left. A project without a history has no such runs.
+pub fn recover_project(session: &Session) -> Result<Recovered, Error> {
+    let Some(store) = session.existing_store()? else { return Ok(Recovered::default()) };
+    session.wait(recover(store, session.project()))?
 }
 
 /// How many leases of dead runs wait to be given back.

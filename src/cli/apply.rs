@@ -1,49 +1,59 @@
 //! `lian-build apply`: draws the plan and carries it out. Not responsible for: deciding how (see `life`) and doing it (see `drive`).
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
+
+use clap::Args;
 
 use super::args::{Format, Global, Selection};
 use super::carry;
 use super::exit::{Exit, Outcome, outranked};
-use super::recovered;
+use super::invocation;
+use super::recovered::{self, or_remind};
 use super::show;
 use crate::adapters::store::Tally;
-use crate::app::config::Config;
-use crate::app::images;
+use crate::app::config::{self, Config};
 use crate::app::planning::platforms;
 use crate::app::planning::prepare::{self, Past};
 use crate::app::planning::secrets;
 use crate::app::planning::survey::Declarations;
-use crate::app::project::Project;
 use crate::app::runners::limits::Concurrency;
-use crate::app::runners::provider_context::ProviderContext;
-use crate::app::{self, Error, recover};
+use crate::app::session::Session;
+use crate::app::{Error, recover};
 use crate::domain::model::{EventBody, Outcome as StepOutcome, RunOutcome, RunState};
 use crate::system::now;
 
-/// What was asked for, beside the selection.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Layers at once.
-    pub parallel: Option<usize>,
-    /// Start nothing more after a failure.
-    pub fail_fast: bool,
+/// Builds what must be built, verifies it and moves the tags
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lian-build apply
+  lian-build apply --target app --parallel 4
+  lian-build apply --force rust --fail-fast
+  lian-build apply --provider local     here, whatever the workflow says
+  lian-build apply \\
+      --base-image docker.io/library/debian:trixie-slim=oci-layout:./debian")]
+pub struct Apply {
+    #[command(flatten)]
+    selection: Selection,
+    /// How many layers at once
+    #[arg(long, value_name = "N")]
+    parallel: Option<usize>,
+    /// Build what does not depend on a failed layer (the default)
+    #[arg(long, conflicts_with = "fail_fast")]
+    keep_going: bool,
+    /// Start nothing more after a failure
+    #[arg(long)]
+    fail_fast: bool,
 }
 
 /// Runs the command. Whatever happens, a program's last line is `run.finished`.
-pub fn apply(global: &Global, selection: &Selection, wishes: Options) -> Outcome {
+pub fn apply(global: &Global, flags: &Apply) -> Outcome {
     finish(global, |told| {
-        let settings = or_remind(Config::of_selection(&selection.into()))?;
-        let concurrency = Concurrency { width: width(&settings, wishes.parallel), keep_going: !wishes.fail_fast };
-        run(global, settings, Declarations::evaluate, concurrency, told)
+        let selection = config::Selection { parallel: flags.parallel, ..(&flags.selection).into() };
+        let config = or_remind(Config::for_builds(&selection))?;
+        let concurrency = Concurrency { width: config.width.value, keep_going: !flags.fail_fast };
+        run(global, config, Declarations::evaluate, concurrency, told)
     })
-}
-
-/// Where nobody knows which project is meant, nothing is given back; that something waits is said all the same.
-pub fn or_remind<T, E>(settings: Result<T, E>) -> Result<T, E> {
-    settings.inspect_err(|_| recovered::remind(&Project::of_folder(Path::new("."))))
 }
 
 /// Sees to a program's last line, however the work ends: `told` says whether the run began, and so tells its end itself.
@@ -69,85 +79,82 @@ pub fn run(
     concurrency: Concurrency,
     told: &mut bool,
 ) -> Outcome {
-    let project = settings.project.clone();
-    let left = recovered::first(global, &project)?;
-    let outcome = build(global, settings, declare, concurrency, told);
-    outranked(outcome, recovered::is_stuck(&project, left))
+    let session = Session::new(settings);
+    let left = recovered::first(global, &session)?;
+    let outcome = build(global, &session, declare, concurrency, told);
+    outranked(outcome, recovered::is_stuck(&session, left))
 }
 
 /// Plans and builds; what dead runs left is given back.
 fn build(
     global: &Global,
-    settings: Config,
+    session: &Session,
     declare: impl FnOnce(&Config) -> Result<Declarations, Error>,
     concurrency: Concurrency,
     told: &mut bool,
 ) -> Outcome {
     let started = Instant::now();
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(show::io)?;
-    let provider_context = runtime.block_on(ProviderContext::of(&settings))?;
-    let survey = platforms::survey(&settings, &provider_context, declare(&settings)?)?;
+    let settings = session.config();
+    let provider_context = session.provider()?;
+    let survey = platforms::survey(settings, provider_context, declare(settings)?)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
-    let store = settings.project.open_store()?;
+    let store = session.store()?;
     for run in store.recover(now())? {
         if !global.quiet {
             eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
         }
     }
-    let images = images::open(&settings)?;
+    let images = session.images()?;
     // Whatever the plan reuses stays until the run is over.
-    let in_use = runtime.block_on(images.in_use())?;
-    let past = Past { images: Some(&*images), history: Some(&store) };
-    let drawn = prepare::prepare(&settings, &survey, graph, past, &provider_context);
-    let mut prepared = runtime.block_on(drawn)?;
-    secrets::give_secrets(&settings, &survey, &mut prepared.jobs)?;
-    crate::app::planning::pins::add_missing(&settings, &prepared.pins)?;
+    let in_use = session.wait(images.in_use())??;
+    let past = Past { images: Some(&**images), history: Some(store) };
+    let drawn = prepare::prepare(settings, &survey, graph, past, provider_context);
+    let mut prepared = session.wait(drawn)??;
+    secrets::give_secrets(settings, &survey, &mut prepared.jobs)?;
+    crate::app::planning::pins::add_missing(settings, &prepared.pins)?;
     // An image that is reused is what the catalog says now, whatever was built in between.
     for step in prepared.plan.steps.iter().filter(|step| step.digest.is_some()) {
-        runtime.block_on(images.point(step.image.trim_end_matches(":latest"), "latest", &step.key))?;
+        session.wait(images.point(step.image.trim_end_matches(":latest"), "latest", &step.key))??;
     }
     let tagged = settings.tag.as_deref().map(|tag| (tag.to_owned(), prepared.plan.clone()));
-    let session = Arc::new(store.begin(&super::command_line(), now())?);
-    let drawn = (prepared, provider_context);
+    let recorder = Arc::new(store.begin(&invocation::command_line(), now())?);
+    let drawn = (prepared, provider_context.clone());
     let carried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        runtime.block_on(carry::carry_out(global, &settings, drawn, Arc::clone(&images), &session, concurrency))
+        session.wait(carry::carry_out(global, settings, drawn, Arc::clone(images), &recorder, concurrency))
     }));
+    // Work that nobody waits for any more must not hold the process.
+    session.stop_tasks();
     let run = match carried {
         Ok(run) => run,
         Err(panic) => {
-            // A bug of ours must not be somebody's bill: with its session the run is dead, and what it left goes back.
-            runtime.shutdown_background();
-            drop(session);
-            let left = app::runtime()?.block_on(recover::recover_all(&store, &settings.project))?;
+            // A bug of ours must not be somebody's bill: with its recorder the run is dead, and what it left goes back.
+            drop(recorder);
+            let left = session.wait(recover::recover_all(session.store()?, session.project()))??;
             recovered::tell(global, &left);
             std::panic::resume_unwind(panic);
         }
     };
-    // Work that nobody waits for any more must not hold the process.
-    runtime.shutdown_background();
-    let run = match run {
+    let run = match run? {
         Ok(run) => {
             *told = true;
             run
         }
         Err(failure) => {
-            session.end(now(), Tally { state: RunState::Failure, counts: [0; 4] })?;
+            recorder.end(now(), Tally { state: RunState::Failure, counts: [0; 4] })?;
             return Err(failure);
         }
     };
     let exit = carry::exit_of(&run);
     let wound_up = (|| {
-        session.end(now(), carry::tally(&run))?;
+        recorder.end(now(), carry::tally(&run))?;
         drop(in_use);
-        let runtime = app::runtime()?;
         if let Some((tag, plan)) = tagged.filter(|_| exit == Exit::Done) {
             for step in &plan.steps {
-                runtime.block_on(images.point(step.image.trim_end_matches(":latest"), &tag, &step.key))?;
+                session.wait(images.point(step.image.trim_end_matches(":latest"), &tag, &step.key))??;
             }
         }
-        let collected = if run.count(StepOutcome::Built) > 0 { runtime.block_on(images.tidy()) } else { Ok(()) };
+        let collected = if run.count(StepOutcome::Built) > 0 { session.wait(images.tidy())? } else { Ok(()) };
         tidied(store.prune().err().map(|error| error.to_string()), collected.err().map(|error| error.to_string()));
         Ok(exit)
     })();
@@ -159,11 +166,4 @@ fn tidied(logs: Option<String>, images: Option<String>) {
     for error in [logs, images].into_iter().flatten() {
         tracing::warn!("tidying up: {error}");
     }
-}
-
-/// Layers at once: as said, else as the workflow says, else as many as there are processors.
-pub fn width(settings: &Config, said: Option<usize>) -> usize {
-    let processors = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
-    let said = said.filter(|width| *width > 0).or(Some(settings.workflow.parallel));
-    said.filter(|width| *width > 0).unwrap_or_else(processors)
 }

@@ -12,6 +12,7 @@ use crate::adapters::store::{RunRecorder, Tally};
 use crate::app::config::Config;
 use crate::app::execute::{RunServices, Work, execute};
 use crate::app::planning::prepared_plan::PreparedPlan;
+use crate::app::runners::connect_options::ConnectOptions;
 use crate::app::runners::connector::Connector;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::runners::provider_context::ProviderContext;
@@ -75,7 +76,7 @@ pub async fn carry_out(
     }
     let world = RunServices {
         provider: provider_context.provider,
-        runners: Arc::new(Connector::new(settings, provider_context.connections)),
+        runners: Arc::new(Connector::new(ConnectOptions::of(settings), provider_context.connections)),
         images,
         contexts: Arc::new(Reader),
         journal: Arc::clone(session) as Arc<dyn Journal>,

@@ -2,20 +2,36 @@
 
 use std::time::Instant;
 
+use clap::Args;
+
 use super::args::{Format, Global, Source};
 use super::exit::{Exit, Outcome};
 use super::show;
-use crate::app::config::Config;
+use crate::app::config::{Config, Selection};
 use crate::app::planning::survey::Survey;
 use crate::domain::base::human_duration;
 use crate::domain::model::Diagnostic;
 use crate::report::{self, Style};
 
+/// Proves that a catalog is sound; needs neither lock, network nor daemon
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lian-build check
+  lian-build check images/ --strict
+  lian-build check --format json | jq '.diagnostics[].code'")]
+pub struct Check {
+    #[command(flatten)]
+    source: Source,
+    /// Warnings fail too
+    #[arg(long)]
+    strict: bool,
+}
+
 /// Runs the command.
-pub fn check(global: &Global, source: &Source, strict: bool) -> Outcome {
-    let started = Instant::now();
-    let settings = Config::of_source(&source.into())?;
-    let survey = Survey::of_catalog(&settings)?;
+pub fn check(global: &Global, flags: &Check) -> Outcome {
+    let (started, strict) = (Instant::now(), flags.strict);
+    let config = Config::new(&Selection::of(&flags.source))?;
+    let survey = Survey::of_catalog(&config)?;
     let (layers, faults) = (survey.count(), &survey.diagnostics);
     let fails = faults.iter().any(|fault| strict || fault.is_error());
     let exit = if fails { Exit::Failed } else { Exit::Done };
@@ -34,7 +50,7 @@ pub fn check(global: &Global, source: &Source, strict: bool) -> Outcome {
         let tools: usize = survey.catalog.layers.iter().map(|declared| declared.layer.tools_provided.len()).sum();
         let counts = [report::count(layers, "layer"), report::count(edges, "edge"), report::count(tools, "tool")];
         let sound = style.good("sound");
-        let line = format!("{}  {}: {sound}", settings.catalog.display(), counts.join(", "));
+        let line = format!("{}  {}: {sound}", config.catalog.display(), counts.join(", "));
         show::out(&format!("{}\n", report::at_the_edges(&line, &human_duration(started.elapsed()), style)));
     }
     Ok(exit)

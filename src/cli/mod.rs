@@ -1,36 +1,40 @@
-//! Arguments, settings, wiring and exit codes. A file a command. Not responsible for: everything that a room below owns.
+//! Arguments, rendering, signals and exit codes: one file a command, each of them parse, `app`, show. Not responsible for:
+//! deciding anything.
 
 mod apply;
 mod args;
 mod carry;
 mod check;
+mod command_line;
 mod dispatch;
 mod doctor;
 mod exit;
-mod housekeeping;
+mod gc;
+mod invocation;
 mod leases;
+mod load;
 mod logs;
-mod plan_command;
+mod plan;
 mod provider_flags;
 mod recovered;
+mod runs;
+mod schemas;
 mod serve;
 mod show;
 mod signals;
 mod update;
 
-use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::Parser as _;
 
-use crate::app::project::Project;
-use args::{Cli, Command, Format};
-use exit::{Exit, Failure, Outcome, WrongFormat};
+use command_line::{Cli, perform};
+use exit::Exit;
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     // Before anything else: this binary is also its own evaluator of Nickel and its own supervisor of the daemon, which
-    // want neither settings nor logs.
+    // need neither flags nor logs.
     if crate::adapters::nickel::is_child() {
         return crate::adapters::nickel::child_main();
     }
@@ -58,58 +62,6 @@ pub fn run() -> ExitCode {
         Ok(Ok(exit)) => exit.into(),
         Ok(Err(failure)) => show::failure(format, failure).into(),
         Err(_) => Exit::Bug.into(),
-    }
-}
-
-fn perform(cli: Cli) -> Outcome {
-    let global = cli.global;
-    let graph = matches!(global.format, Format::Dot | Format::Mermaid);
-    if graph && !matches!(cli.command, Command::Plan { .. }) {
-        let format = if global.format == Format::Dot { "dot" } else { "mermaid" };
-        return Err(Failure::usage(WrongFormat { format: format.to_owned() }));
-    }
-    if !matches!(
-        cli.command,
-        Command::Apply { .. }
-            | Command::Dispatch(_)
-            | Command::Leases { .. }
-            | Command::Serve { command: None, .. }
-            | Command::Completions { .. }
-    ) {
-        recovered::remind(&Project::of_folder(Path::new(".")));
-    }
-    match cli.command {
-        Command::Check { source, strict } => check::check(&global, &source, strict),
-        Command::Plan { selection, detailed_exitcode } => plan_command::plan(&global, &selection, detailed_exitcode),
-        Command::Apply { selection, parallel, keep_going: _, fail_fast } => {
-            apply::apply(&global, &selection, apply::Options { parallel, fail_fast })
-        }
-        Command::Dispatch(wishes) => dispatch::dispatch(&global, &wishes),
-        Command::Update { source, dry_run } => update::update(&global, &source, dry_run),
-        Command::Runs { project, limit } => housekeeping::runs(&global, &project, limit),
-        Command::Logs { project, run, layer } => logs::logs(&global, &project, &run, layer.as_deref()),
-        Command::Load { layer, source, layout, tag } => {
-            housekeeping::load(&global, &source, layout.layout, &layer, tag.as_deref())
-        }
-        Command::Gc { project, layout, keep_bytes, drop } => {
-            housekeeping::gc(&global, &project, layout.layout.as_deref(), keep_bytes, &drop)
-        }
-        Command::Leases { command: None, source, provider } => leases::list(&global, &source, provider),
-        Command::Leases { command: Some(args::LeasesCommand::Gc { source, provider, lease, forget }), .. } => {
-            if !forget.is_empty() {
-                return leases::forget(&global, &source, &forget);
-            }
-            leases::gc(&global, &source, provider, &lease)
-        }
-        Command::Serve { command, flags } => serve::serve(&global, command, &flags),
-        Command::Schemas { export } => housekeeping::schemas(&global, &export),
-        Command::Doctor { project } => doctor::doctor(&global, &project),
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "lian-build", &mut script);
-            show::out(&String::from_utf8_lossy(&script));
-            Ok(Exit::Done)
-        }
     }
 }
 
@@ -145,23 +97,4 @@ impl std::io::Write for Aside {
 
 fn report_colour() -> bool {
     crate::report::Style::stderr().colour
-}
-
-/// The command line without the program's name, as `runs` lists it: values of `--set` and `--build-arg` are left out,
-/// for they may be nobody's business.
-pub(crate) fn command_line() -> String {
-    let mut shown = Vec::new();
-    let mut hide = false;
-    for argument in std::env::args_os().skip(1).map(|argument| argument.to_string_lossy().into_owned()) {
-        let private = ["--set", "--build-arg"];
-        if hide {
-            shown.push(argument.split('=').next().unwrap_or("").to_owned() + "=…");
-        } else if let Some(flag) = private.iter().find(|flag| argument.starts_with(&format!("{flag}="))) {
-            shown.push(format!("{flag}=…"));
-        } else {
-            shown.push(argument.clone());
-        }
-        hide = !hide && private.contains(&argument.as_str());
-    }
-    shown.join(" ")
 }

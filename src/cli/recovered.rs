@@ -1,25 +1,28 @@
 //! Telling what was given back of dead runs, and what could not be. Not responsible for: giving back (see `app::recover`).
 
+use std::path::Path;
+
 use super::args::{Format, Global};
 use super::exit::Failure;
 use crate::app::project::Project;
 use crate::app::recover::{self, Recovered};
+use crate::app::session::Session;
 use crate::domain::base::LeaseId;
 
 /// What a command does before all else that can fail: gives back what dead runs of this project left, and tells of it.
-pub fn first(global: &Global, project: &Project) -> Result<Recovered, Failure> {
-    let left = recover::recover_before_run(project)?;
+pub fn first(global: &Global, session: &Session) -> Result<Recovered, Failure> {
+    let left = recover::recover_project(session)?;
     tell(global, &left);
     Ok(left)
 }
 
 /// What a command does in the end: what had to settle is looked for once more, and told where it is stuck. Whether
 /// anything is.
-pub fn is_stuck(project: &Project, left: Recovered) -> bool {
+pub fn is_stuck(session: &Session, left: Recovered) -> bool {
     if left.settling.is_empty() {
         return !left.stuck.is_empty();
     }
-    match recover::recover_after_run(project) {
+    match recover::recover_project(session) {
         Ok(again) => {
             tell_stuck(again.newly_stuck(&left));
             !again.stuck.is_empty()
@@ -48,11 +51,17 @@ fn tell_stuck<'a>(stuck: impl Iterator<Item = &'a (LeaseId, String)>) {
     }
 }
 
-/// One line for commands that rent nothing, where something waits to be given back.
-pub fn remind(project: &Project) {
-    let waiting = recover::waiting(project);
+/// One line for commands that rent nothing, if something of the project here waits to be given back.
+pub fn remind() {
+    let waiting = recover::waiting(&Project::of_folder(Path::new(".")));
     if waiting > 0 {
         let runners = crate::report::count(waiting, "runner");
         eprintln!("{runners} of dead runs wait to be given back: lian-build leases gc");
     }
+}
+
+/// If the configuration cannot be read, nobody knows which project is meant, and nothing is given back; that something waits
+/// is said all the same.
+pub fn or_remind<T, E>(config: Result<T, E>) -> Result<T, E> {
+    config.inspect_err(|_| remind())
 }

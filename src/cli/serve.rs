@@ -1,18 +1,22 @@
 //! `lian-build serve`: leases runners to others over HTTP. Not responsible for: what a lease is (`serve` knows).
 
 use std::io::Read as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::or_remind;
-use super::args::{Format, Global, ServeCommand, ServeFlags, Source};
+use clap::{Args, Subcommand};
+
+use super::args::{Format, Global};
 use super::exit::{Exit, Failure, Outcome};
-use super::recovered;
+use super::recovered::{self, or_remind};
 use super::{show, signals};
 use crate::adapters::buildkit::data_folder;
 use crate::app::UsageError;
-use crate::app::config::Config;
+use crate::app::config::{Config, Selection, Source};
 use crate::app::runners::provider_context;
+use crate::app::session::Session;
 use crate::domain::model::ComputeProvider as Kind;
 use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ComputeProvider;
@@ -54,23 +58,86 @@ impl Classified for ServeUsage {
     }
 }
 
+/// Leases this machine's provider's runners to others over HTTP
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  lian-build serve --workflow workflows/pool.ncl
+  lian-build serve --listen 0.0.0.0:8080 --tokens tokens.toml --max-leases 8
+  openssl rand -hex 32 | tee token \\
+      | lian-build serve hash-token --name ci >> tokens.toml"
+)]
+pub struct Serve {
+    #[command(subcommand)]
+    command: Option<ServeCommand>,
+    #[command(flatten)]
+    flags: ServeFlags,
+}
+
+impl Serve {
+    /// Whether it leases: only then it gives back what dead runs left.
+    pub fn leases(&self) -> bool {
+        self.command.is_none()
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum ServeCommand {
+    /// Reads a token from standard input and prints its entry of a tokens file
+    HashToken {
+        /// Who will show it
+        #[arg(long, value_name = "NAME", default_value = "client")]
+        name: String,
+        /// The workspaces it is for [default: all]; may be repeated
+        #[arg(long, value_name = "WORKSPACE")]
+        workspace: Vec<String>,
+    },
+}
+
+/// How runners are leased to others.
+#[derive(Debug, Clone, Args)]
+struct ServeFlags {
+    /// A workflow that names the provider [default: workflows/local.ncl, where there is one]
+    #[arg(long, value_name = "FILE")]
+    workflow: Option<PathBuf>,
+    /// Where to listen; beyond this machine only with --tokens, and behind a proxy that speaks TLS
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// Who may ask, and for which workspaces (`hash-token` prints an entry)
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Where the ledger of leases is kept [default: pool, in lian-build's data folder]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Leases in all [default: the workflow's `runners.max_leases`, or 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    max_leases: Option<u16>,
+    /// Leases of one workspace [default: as many as in all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    max_leases_per_workspace: Option<u16>,
+    /// No lease lives longer, seconds [default: the workflow's `runners.max_lifetime_min`]
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(60..=604_800))]
+    max_ttl_s: Option<u64>,
+}
+
 /// Runs the command.
-pub fn serve(global: &Global, command: Option<ServeCommand>, flags: &ServeFlags) -> Outcome {
-    match command {
+pub fn serve(global: &Global, serve: Serve) -> Outcome {
+    match serve.command {
         Some(ServeCommand::HashToken { name, workspace }) => hash(global, &name, workspace),
-        None => run(global, flags),
+        None => run(global, &serve.flags),
     }
 }
 
 fn run(global: &Global, flags: &ServeFlags) -> Outcome {
-    let source = Source { catalog: None, workflow: flags.workflow.clone(), set: Vec::new(), allow_import: Vec::new() };
-    let settings = or_remind(Config::of_source(&(&source).into()))?;
+    let source = Source { workflow: flags.workflow.clone(), ..Source::default() };
+    let session = Session::new(or_remind(Config::new(&Selection::of(source)))?);
     // What runs of this project left is given back as by every command that rents; what is stuck was told, and waits for
     // the next one: nobody's reason not to serve.
-    let _ = recovered::first(global, &settings.project)?;
+    let _ = recovered::first(global, &session)?;
     let tokens = flags.tokens.as_deref().map(Tokens::read).transpose().map_err(Failure::usage)?.unwrap_or_default();
-    let provider = provider_of(&settings)?;
-    let runners = &settings.workflow.runners;
+    let provider = provider_of(session.config())?;
+    let runners = &session.config().workflow.runners;
     let all = flags.max_leases.map_or(runners.max_leases, usize::from);
     let bounds = Bounds {
         max_leases: if all == 0 { MAX_LEASES } else { all },
@@ -79,8 +146,7 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
         sweep: SWEEP,
     };
     let data = flags.data.clone().unwrap_or_else(|| data_folder().join("pool"));
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(show::io)?;
-    let ended = runtime.block_on(async {
+    let ended = session.wait(async {
         let mut stops = signals::stops().map_err(show::io)?;
         let listener = listen(flags.listen, &tokens).await.map_err(refused)?;
         let address = listener.local_addr().map_err(show::io)?;
@@ -100,16 +166,16 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
         }
     });
     // A provider that does not answer must not keep the process: the ledger knows what is left.
-    runtime.shutdown_background();
-    ended
+    session.stop_tasks();
+    ended?
 }
 
 /// The provider whose machines are leased: one that has machines of its own.
-fn provider_of(settings: &Config) -> Result<Arc<dyn ComputeProvider>, Failure> {
-    match settings.workflow.compute_provider {
+fn provider_of(config: &Config) -> Result<Arc<dyn ComputeProvider>, Failure> {
+    match config.workflow.compute_provider {
         Kind::Local => Err(Failure::usage(ServeUsage::NotRemote { kind: "'local" })),
         Kind::DockerLocal => Err(Failure::usage(ServeUsage::NotRemote { kind: "'docker_local" })),
-        Kind::Ssh | Kind::Hcloud | Kind::Proxmox | Kind::VmPool => Ok(provider_context::provider(settings)?),
+        Kind::Ssh | Kind::Hcloud | Kind::Proxmox | Kind::VmPool => Ok(provider_context::provider(config)?),
     }
 }
 

@@ -1,70 +1,51 @@
-//! `lian-build update`: moves the pins of `lian.lock` to what tags mean now. Not responsible for: touching substituted images.
+//! `lian-build update`: moves the pins of `lian.lock`. Not responsible for: where they go (see `app::update`).
 
-use std::collections::BTreeMap;
+use clap::Args;
 
 use super::args::{Format, Global, Source};
 use super::exit::{Exit, Outcome};
 use super::show;
-use crate::adapters::store;
-use crate::app::config::Config;
-use crate::app::planning::pins;
+use crate::app::config::{Config, Selection};
 use crate::app::planning::survey::Survey;
-use crate::domain::model::{Lock, Pin};
+use crate::app::session::Session;
+use crate::app::update::{self, PinMove, Update};
+
+/// Moves the pins of external images in `lian.lock` to what their tags mean now
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  lian-build update
+  lian-build update --dry-run")]
+pub struct UpdateFlags {
+    #[command(flatten)]
+    source: Source,
+    /// Only show what would move
+    #[arg(long)]
+    dry_run: bool,
+}
 
 /// Runs the command.
-pub fn update(global: &Global, source: &Source, dry_run: bool) -> Outcome {
+pub fn update(global: &Global, flags: &UpdateFlags) -> Outcome {
     let started = std::time::Instant::now();
-    let settings = Config::of_source(&source.into())?;
-    let survey = Survey::of_catalog(&settings)?;
+    let session = Session::new(Config::new(&Selection::of(&flags.source))?);
+    let survey = Survey::of_catalog(session.config())?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
-    let path = settings.lock.clone();
-    let old = store::read_lock(&path)?.unwrap_or_default();
-    let mut images = BTreeMap::new();
-    for layer in graph.layers() {
-        for image in graph.externals(layer) {
-            images.insert(image.normalised(), image);
-        }
-    }
-    for declared in &survey.catalog.layers {
-        if let Some(image) = crate::app::planning::pins::frontend(declared)? {
-            images.insert(image.normalised(), image);
-        }
-    }
-    let mut new = Lock::default();
-    let mut lines = Vec::new();
-    let mut moves = Vec::new();
-    for (name, image) in images.iter().filter(|(_, image)| image.digest.is_none()) {
-        if settings.base_images.contains_key(name) {
-            // What a substitute stands in for keeps the pin it has.
-            if let Some(pin) = old.images.get(name) {
-                new.images.insert(name.clone(), pin.clone());
-            }
-            continue;
-        }
-        let digest = crate::app::runtime()?.block_on(pins::resolve(image))?;
-        let before = old.images.get(name).map(|pin| pin.digest.clone());
-        if before.as_ref() != Some(&digest) {
-            let was = before.as_ref().map_or("new", |digest| digest.short());
-            lines.push(format!("{name}  {was} → {}", digest.short()));
-            moves.push(serde_json::json!({ "image": name, "from": before, "to": digest }));
-        }
-        new.images.insert(name.clone(), Pin { digest });
-    }
-    for name in old.images.keys().filter(|name| !new.images.contains_key(*name)) {
-        lines.push(format!("{name}  no longer used"));
-        moves.push(serde_json::json!({ "image": name, "from": old.images[name].digest, "to": null }));
-    }
-    if !dry_run && new != old {
-        store::write_lock(&path, &new)?;
-    }
+    let Update { moves, written } = update::update(&session, &survey, graph, flags.dry_run)?;
     if global.format == Format::Json {
-        show::json(&serde_json::json!({ "schema": 1, "moves": moves, "written": !dry_run && new != old }));
-    } else if lines.is_empty() {
-        if !global.quiet {
-            show::out(&format!("{}: every pin is what its tag means now\n", path.display()));
-        }
-    } else {
-        show::out(&format!("{}\n", lines.join("\n")));
+        let row = |moved: &PinMove| serde_json::json!({ "image": moved.image, "from": moved.from, "to": moved.to });
+        let moves: Vec<_> = moves.iter().map(row).collect();
+        show::json(&serde_json::json!({ "schema": 1, "moves": moves, "written": written }));
+    } else if !moves.is_empty() {
+        moves.iter().for_each(|moved| show::out(&line(moved)));
+    } else if !global.quiet {
+        show::out(&format!("{}: every pin is what its tag means now\n", session.config().lock.display()));
     }
     Ok(Exit::Done)
+}
+
+fn line(moved: &PinMove) -> String {
+    let was = moved.from.as_ref().map_or("new", |digest| digest.short());
+    match &moved.to {
+        Some(to) => format!("{}  {was} → {}\n", moved.image, to.short()),
+        None => format!("{}  no longer used\n", moved.image),
+    }
 }

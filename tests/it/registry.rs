@@ -220,6 +220,11 @@ fn a_registry_needs_an_address_and_a_layout_that_is_named_wins() {
     workflow(&project, "registry = { address = \"docker.io/team\" },");
     let ran = project.lian(&["plan"]).exits(64);
     assert!(ran.stderr.contains("Docker Hub"), "{}", ran.both());
+    // That it is the project's own makes it no less named, whoever names it.
+    let own = project.path().join(".lian/images");
+    let ran: Ran = project.command(&["plan"]).env("LIAN_LAYOUT", &own).output().expect("it starts").into();
+    ran.exits(0);
+    project.lian(&["plan", "--layout", &own.display().to_string()]).exits(0);
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::config::DaemonConfig;
 use super::error::BuildkitError;
 use super::supervise;
 use crate::system::lock;
-use crate::system::process::CommandExt as _;
+use crate::system::process::{CommandError, CommandExt as _, output};
 use crate::system::retry::Backoff;
 
 /// A daemon is given so long to answer after its start.
@@ -153,17 +153,13 @@ impl Daemon {
 async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Vec<String>, String> {
     let mut command = tokio::process::Command::new(&binaries.buildctl);
     command.args(["--addr", address, "--timeout", "5", "debug", "workers", "--format", "{{json .}}"]);
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = match tokio::time::timeout(within, command.output()).await {
-        Ok(output) => output.map_err(|error| format!("{}: {error}", binaries.buildctl.display()))?,
-        Err(_) => return Err(format!("no answer within {} s", within.as_secs())),
-    };
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(text.trim().trim_start_matches("error: ").to_owned());
-    }
+    let printed = output(command, within).await.map_err(|error| match error {
+        CommandError::Unrunnable(error) => format!("{}: {error}", binaries.buildctl.display()),
+        CommandError::Late(within) => format!("no answer within {} s", within.as_secs()),
+        CommandError::Failed { stderr, .. } => stderr.trim_start_matches("error: ").to_owned(),
+    })?;
     let workers: Vec<Worker> =
-        serde_json::from_slice(&output.stdout).map_err(|error| format!("its answer is not understood: {error}"))?;
+        serde_json::from_slice(&printed).map_err(|error| format!("its answer is not understood: {error}"))?;
     let platforms = workers.into_iter().flat_map(|worker| worker.platforms);
     Ok(platforms
         .map(|platform| match platform.variant.as_str() {

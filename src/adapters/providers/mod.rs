@@ -9,7 +9,7 @@ mod ssh;
 mod vm_pool;
 mod vm_pool_answers;
 
-pub use docker::{Container, DaemonOptions, Docker};
+pub use docker::{DaemonOptions, Docker};
 pub use local::{Local, machine};
 pub use ssh::{Availability, HostProbe, Ssh};
 pub use vm_pool::{PoolToken, VmPool};

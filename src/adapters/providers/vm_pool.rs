@@ -13,6 +13,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::keys::Pair;
 use super::vm_pool_answers::{
     Refusal, TOKEN_HELP, configuration, denied, infrastructure, refusal, strange, unavailable, unwritable,
 };
@@ -305,7 +306,7 @@ impl VmPool {
         let ssh_public_key = match (&request.authorized_key, &self.identity) {
             (Some(key), _) => key.clone(),
             (None, Some(identity)) => public_half(identity)?,
-            (None, None) => key_pair(folder).await?,
+            (None, None) => Pair::ensure(folder, "id").await?.public,
         };
         let whole = request.expires.since(now());
         // A service that leases for others may be away while they go on: nobody would renew.
@@ -340,29 +341,6 @@ fn public_half(identity: &Path) -> Result<String, Fault> {
         let message = format!("{} cannot be read: {error}", Path::new(&public).display());
         unavailable("identity", message, "put the public half beside the private key: ssh-keygen -y -f KEY > KEY.pub")
     })
-}
-
-/// Makes a key pair that only this user reads, and gives the public half.
-async fn key_pair(folder: &Path) -> Result<String, Fault> {
-    let private = folder.join("id");
-    let public = folder.join("id.pub");
-    if !public.exists() {
-        let mut command = tokio::process::Command::new("ssh-keygen");
-        command.args(["-q", "-t", "ed25519", "-N", "", "-C", "lian-build", "-f"]).arg(&private);
-        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
-        let output = command.output().await;
-        let failed = match output {
-            Ok(output) if output.status.success() => None,
-            Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(why) = failed {
-            let message = format!("ssh-keygen made no key pair: {why}");
-            return Err(unavailable("ssh_keygen", message, "install OpenSSH's client programs"));
-        }
-    }
-    let text = std::fs::read_to_string(&public).map_err(|error| unwritable(&public, &error))?;
-    Ok(text.trim().to_owned())
 }
 
 #[async_trait]

@@ -8,6 +8,7 @@ pub mod pins;
 pub mod platforms;
 pub mod prepare;
 pub mod prepared_plan;
+pub mod preview;
 pub mod secrets;
 pub mod specs;
 mod stored;

@@ -42,7 +42,7 @@ fn secrets(settings: &Config, declared: &Declared, missing: &mut Vec<String>) ->
 }
 
 fn value_of(settings: &Config, declared: &Declared, secret: &Secret) -> Result<Option<SecretValue>, String> {
-    match (&secret.env, &secret.file, &settings.ca_bundle) {
+    match (&secret.env, &secret.file, &settings.ca_bundle.value) {
         (_, _, Some(bundle)) if secret.id == "ca" => Ok(Some(SecretValue::File(bundle.clone()))),
         (Some(name), _, _) if std::env::var_os(name).is_some_and(|value| !value.is_empty()) => {
             Ok(Some(SecretValue::Env(name.clone())))

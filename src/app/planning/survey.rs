@@ -34,7 +34,7 @@ impl Declarations {
     /// Evaluates the whole catalog. Needs neither lock, network nor daemon.
     pub fn evaluate(config: &Config) -> Result<Self, Error> {
         let loaded = evaluator().load(&LoadRequest {
-            root: config.catalog.clone(),
+            root: config.catalog.value.clone(),
             settings: config.set.clone(),
             allow_imports: config.allow_imports.clone(),
             project_root: config.project.root().to_owned(),

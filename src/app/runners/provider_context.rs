@@ -46,7 +46,7 @@ impl ProviderContext {
             return Err(Error::configuration(UsageError::NeedsRegistry));
         }
         let connections = Arc::new(Connections::default());
-        let provider = provider_over(settings, &connections)?;
+        let provider = provider_over(settings, &workflow.providers, &connections)?;
         let offers = provider.offers().await.map_err(Error::outside)?;
         limits::check_prices(workflow, &offers)?;
         Ok(Self { provider, offers, connections, provider_record: provider_record(settings)? })
@@ -123,16 +123,30 @@ fn is_remote(kind: Kind) -> bool {
 
 /// The provider that the workflow names.
 pub fn provider(settings: &Config) -> Result<Arc<dyn ComputeProvider>, Error> {
-    provider_over(settings, &Arc::default())
+    provider_over(settings, &settings.workflow.providers, &Arc::default())
 }
 
-fn provider_over(settings: &Config, connections: &Arc<Connections>) -> Result<Arc<dyn ComputeProvider>, Error> {
+/// The provider that the workflow names, to list leases and to give them back: nothing is booted, so where servers get their
+/// BuildKit from does not matter.
+pub fn provider_for_leases(settings: &Config) -> Result<Arc<dyn ComputeProvider>, Error> {
+    let mut providers = settings.workflow.providers.clone();
+    providers.hcloud.prepared = true;
+    provider_over(settings, &providers, &Arc::default())
+}
+
+fn provider_over(
+    settings: &Config,
+    providers: &Providers,
+    connections: &Arc<Connections>,
+) -> Result<Arc<dyn ComputeProvider>, Error> {
     let workflow = &settings.workflow;
     let boot = Duration::from_secs(workflow.runners.boot_timeout_s);
-    let inside =
-        DaemonOptions { http_registries: images::http_registries(settings), ca_bundle: settings.ca_bundle.clone() };
+    let inside = DaemonOptions {
+        http_registries: images::http_registries(settings),
+        ca_bundle: settings.ca_bundle.value.clone(),
+    };
     let given = Given { boot, inside, connections: Arc::clone(connections) };
-    provider_of(workflow.compute_provider, &workflow.providers, &settings.project, given)
+    provider_of(workflow.compute_provider, providers, &settings.project, given)
 }
 
 /// The provider that a run recorded (see [`ProviderContext::provider_record`]).

@@ -5,26 +5,14 @@ mod container;
 mod engine;
 mod offers;
 
-use std::path::PathBuf;
-use std::time::Duration;
-
 use async_trait::async_trait;
 
 use crate::domain::base::LeaseId;
 use crate::domain::model::{DockerLocalSettings, Fault};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease};
-pub use container::Container;
 use container::ContainerRequest;
+pub use container::DaemonOptions;
 use engine::Engine;
-
-/// What a container is given beside its size.
-#[derive(Debug, Clone, Default)]
-pub struct DaemonOptions {
-    /// Registries (`host[:port]`) that its daemon speaks to without TLS.
-    pub http_registries: Vec<String>,
-    /// CA certificates (PEM) that its daemon trusts beside none other.
-    pub ca_bundle: Option<PathBuf>,
-}
 
 /// A Docker Engine, as the `docker` command reaches it (`DOCKER_HOST`, `DOCKER_CONTEXT`).
 #[derive(Debug)]
@@ -37,7 +25,7 @@ pub struct Docker {
 impl Docker {
     /// Nothing is asked of the engine yet.
     pub fn new(settings: DockerLocalSettings, inside: DaemonOptions) -> Self {
-        Self { engine: Engine, settings, inside }
+        Self { engine: Engine::default(), settings, inside }
     }
 }
 
@@ -70,8 +58,3 @@ impl ComputeProvider for Docker {
         container::marked(&self.engine).await
     }
 }
-
-/// Most calls are answered at once; an engine that hangs is not waited for longer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// An image of some 100 MB, over a slow line.
-const PULL: Duration = Duration::from_secs(900);

@@ -1,0 +1,334 @@
+//! One Dockerfile without a catalog: what was said about it, as a configuration and a catalog of one layer. Not responsible
+//! for: arguments, building.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::config::{self, Config, ProviderChoice};
+use super::planning::survey::Declarations;
+use super::project::Project;
+use super::setting::{Origin, Setting};
+use super::{Error, UsageError};
+use crate::adapters::registry::Address;
+use crate::domain::model::{
+    Base, BuildSpec, Catalog, CatalogSettings, Declared, Kind, Layer, RegistryProvider, RegistrySettings, Secret,
+    Workflow,
+};
+
+/// What is built, and on what. All of it wins over the workflow.
+#[derive(Debug, Clone, Default)]
+pub struct DispatchRequest {
+    /// The build context.
+    pub context: PathBuf,
+    /// The Dockerfile; the context's where unset.
+    pub dockerfile: Option<PathBuf>,
+    /// `[registry/]namespace/name[:tag]`; named after the context's folder where unset.
+    pub image: Option<String>,
+    /// The registry that it goes to, `host[:port][/prefix]`.
+    pub registry: Option<String>,
+    /// The registry is spoken to without TLS.
+    pub plain_http: bool,
+    /// The stage to build; the last one where unset.
+    pub target: Option<String>,
+    /// A workflow with the settings of providers, runners and registry.
+    pub workflow: Option<PathBuf>,
+    /// Where it is built.
+    pub placement: ProviderChoice,
+    /// What runner it wants.
+    pub spec: BuildSpec,
+    /// Where servers are asked for, in order.
+    pub locations: Vec<String>,
+    /// A runner that is not ready by then is given back, seconds.
+    pub boot_timeout_s: Option<u64>,
+    /// No runner lives longer, minutes.
+    pub max_lifetime_min: Option<u64>,
+    /// What it may cost, in the provider's currency.
+    pub max_cost: Option<f64>,
+    /// The platform; the runner's where unset.
+    pub platform: Option<String>,
+    /// `ARG` values.
+    pub build_args: Vec<(String, String)>,
+    /// Labels of the image.
+    pub labels: Vec<(String, String)>,
+    /// Build secrets.
+    pub secrets: Vec<Secret>,
+    /// Ids of ssh mounts that are lent the agent's keys.
+    pub ssh: Vec<String>,
+    /// Substitutes of external images.
+    pub base_images: Vec<(String, String)>,
+    /// The source of the secret `ca`.
+    pub ca_bundle: Option<PathBuf>,
+    /// Build though an image of the same inputs is there.
+    pub force: bool,
+    /// The OCI layout folder.
+    pub layout: Option<Setting<PathBuf>>,
+}
+
+impl DispatchRequest {
+    /// What was said, with the image's name taken apart.
+    pub fn resolve(self) -> Result<Dispatch, Error> {
+        Ok(Dispatch { image: image_of(&self)?, request: self })
+    }
+}
+
+/// A request whose image is known.
+#[derive(Debug, Clone)]
+pub struct Dispatch {
+    request: DispatchRequest,
+    image: ImageName,
+}
+
+impl Dispatch {
+    /// The configuration: what was said, over what the workflow says.
+    pub fn config(&self) -> Result<Config, Error> {
+        let request = &self.request;
+        let workflow = workflow_of(request, &self.image)?;
+        let context = std::fs::canonicalize(&request.context).map_err(|error| {
+            Error::configuration(UsageError::Unreadable {
+                what: "the context".to_owned(),
+                path: request.context.display().to_string(),
+                cause: error.to_string(),
+                help: "name an existing folder with --context".to_owned(),
+            })
+        })?;
+        let project = Project::of_context(&context);
+        let own_images = workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone()));
+        let mut base_images = config::substitutes(own_images)?;
+        base_images.extend(config::substitutes(request.base_images.iter().cloned())?);
+        let ca_bundle = config::ca_bundle(request.ca_bundle.as_ref(), &workflow);
+        ca_bundle.as_deref().map_or(Ok(()), config::readable)?;
+        // A registry that was named for this image wins over a layout that is named for all.
+        let named = self.image.registry.is_some() || request.registry.is_some();
+        let layout = request.layout.clone().filter(|_| !named);
+        Ok(Config {
+            catalog: Setting { value: request.context.clone(), origin: Origin::Flag },
+            set: Vec::new(),
+            allow_imports: Vec::new(),
+            targets: Setting::default(Vec::new()),
+            forced: if request.force { vec![self.image.name.clone()] } else { Vec::new() },
+            base_images,
+            ca_bundle,
+            build_args: BTreeMap::new(),
+            layout: layout.unwrap_or_else(|| Setting::default(project.layout())),
+            width: Setting::default(1),
+            tag: self.image.tag.clone(),
+            lock: project.dispatch_lock(),
+            spec: request.spec.clone(),
+            project,
+            workflow,
+        })
+    }
+
+    /// What the Dockerfile, which must be there, is declared as: a catalog of this one layer.
+    pub fn declarations(&self, config: &Config) -> Result<Declarations, Error> {
+        let request = &self.request;
+        let file = request.dockerfile.clone().unwrap_or_else(|| request.context.join("Dockerfile"));
+        if !file.is_file() {
+            return Err(Error::configuration(UsageError::Unreadable {
+                what: "the Dockerfile".to_owned(),
+                path: file.display().to_string(),
+                cause: "there is no such file".to_owned(),
+                help: "name it with --dockerfile, relative to where you are".to_owned(),
+            }));
+        }
+        Ok(Declarations::of_one(catalog(request, config, &self.image)))
+    }
+}
+
+/// The workflow, with what was said for this build over it.
+fn workflow_of(request: &DispatchRequest, image: &ImageName) -> Result<Workflow, Error> {
+    let mut workflow = match &request.workflow {
+        Some(file) => config::workflow_in(file, &[])?,
+        None => Workflow::default(),
+    };
+    request.placement.over(&mut workflow);
+    if !request.locations.is_empty() {
+        workflow.providers.hcloud.locations.clone_from(&request.locations);
+    }
+    if let Some(seconds) = request.boot_timeout_s {
+        workflow.runners.boot_timeout_s = seconds;
+    }
+    if let Some(minutes) = request.max_lifetime_min {
+        workflow.runners.max_lifetime_min = minutes;
+    }
+    workflow.runners.max_cost = request.max_cost.or(workflow.runners.max_cost);
+    set_registry(&mut workflow, request, image)?;
+    Ok(workflow)
+}
+
+/// The registry that was named, over the workflow's.
+fn set_registry(workflow: &mut Workflow, request: &DispatchRequest, image: &ImageName) -> Result<(), Error> {
+    // The image's own registry is meant in full; what `--registry` or the workflow says may have a prefix.
+    let address = match (&image.registry, &request.registry) {
+        (Some(host), Some(given)) if given.trim_end_matches('/') != host => {
+            let (image, registry) = (host.clone(), given.clone());
+            return Err(Error::configuration(UsageError::TwoRegistries { image, registry }));
+        }
+        (Some(host), _) => Some(host.clone()),
+        (None, given) => given.clone(),
+    };
+    let known = workflow.registry_provider == RegistryProvider::Registry;
+    match address {
+        Some(address) => {
+            let host = |address: &str| address.split('/').next().unwrap_or_default().to_owned();
+            let same = workflow.registry.as_ref().filter(|known| host(&known.address) == host(&address));
+            let plain_http = request.plain_http || same.is_some_and(|known| known.plain_http);
+            let registry = RegistrySettings { address, plain_http };
+            Address::try_from(&registry).map_err(|error| {
+                let help = error.help.replace("`plain_http = true`", "`--plain-http`");
+                Error::configuration(UsageError::Registry { given: registry.address.clone(), what: error.what, help })
+            })?;
+            workflow.registry_provider = RegistryProvider::Registry;
+            workflow.registry = Some(registry);
+        }
+        None if request.plain_http && !known => return Err(Error::configuration(UsageError::NoRegistry)),
+        None => {
+            if let Some(registry) = &mut workflow.registry {
+                registry.plain_http |= request.plain_http;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Where the image goes, and how it is called there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct ImageName {
+    /// `host[:port]`, where the reference says which.
+    registry: Option<String>,
+    namespace: String,
+    name: String,
+    tag: Option<String>,
+}
+
+fn image_of(request: &DispatchRequest) -> Result<ImageName, Error> {
+    if let Some(image) = &request.image {
+        return parse_image(image).map_err(|what| {
+            Error::configuration(UsageError::ImageName { given: image.clone(), what: what.to_owned() })
+        });
+    }
+    let folder = std::fs::canonicalize(&request.context).unwrap_or_else(|_| request.context.clone());
+    let name = folder.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let safe = safe.trim_matches('-');
+    let name = if safe.is_empty() { "image" } else { safe }.to_owned();
+    Ok(ImageName { namespace: "dispatch".to_owned(), name, ..ImageName::default() })
+}
+
+/// `[registry/]namespace/name[:tag]`. The first part is a registry where it has a dot or a port, as everywhere.
+fn parse_image(text: &str) -> Result<ImageName, &'static str> {
+    if text.contains('@') {
+        return Err("it has a digest, which only the build can know");
+    }
+    let (registry, rest) = match text.split_once('/') {
+        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (Some(first.to_owned()), rest),
+        _ => (None, text),
+    };
+    let (path, tag) = match rest.rsplit_once(':') {
+        Some((path, tag)) => (path, Some(tag)),
+        None => (rest, None),
+    };
+    if let Some(tag) = tag {
+        let sound = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']) || !tag.chars().all(sound) {
+            return Err("the tag is invalid");
+        }
+        // The build itself moves these tags.
+        if tag.starts_with("key-") {
+            return Err("a tag that begins with `key-` is a layer key's");
+        }
+    }
+    let Some((namespace, name)) = path.rsplit_once('/') else { return Err("it has no namespace") };
+    let plain = |part: &str| {
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        edge(part.chars().next())
+            && edge(part.chars().last())
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+    };
+    if !plain(name) || !namespace.split('/').all(plain) {
+        return Err("a part of it is not lower case letters and digits, joined by `.`, `_` or `-`");
+    }
+    let tag = tag.filter(|tag| *tag != "latest").map(str::to_owned);
+    Ok(ImageName { registry, namespace: namespace.to_owned(), name: name.to_owned(), tag })
+}
+
+/// A catalog of this one layer.
+fn catalog(request: &DispatchRequest, config: &Config, image: &ImageName) -> Catalog {
+    let dockerfile = request.dockerfile.as_ref().map(|file| absolute(file).display().to_string());
+    let secret = |secret: &Secret| Secret {
+        file: secret.file.as_ref().map(|file| absolute(Path::new(file)).display().to_string()),
+        ..secret.clone()
+    };
+    let layer = Layer {
+        name: image.name.as_str().into(),
+        kind: Kind::App,
+        build_base: Base::External { image: "scratch".to_owned() },
+        build_inputs: Vec::new(),
+        tools_provided: Vec::new(),
+        tools_required: Vec::new(),
+        artifact_paths: Vec::new(),
+        context: ".".to_owned(),
+        dockerfile,
+        target: request.target.clone(),
+        build_args: request.build_args.iter().cloned().collect(),
+        secrets: request.secrets.iter().map(secret).collect(),
+        ssh: request.ssh.clone(),
+        platforms: request.platform.iter().cloned().collect(),
+        labels: request.labels.iter().cloned().collect(),
+        language: None,
+        frontend: None,
+    };
+    // The command line is the declaring file: relative paths start at the context.
+    let declared = Declared { layer, file: request.context.join("command line"), places: BTreeMap::new() };
+    Catalog {
+        root: request.context.clone(),
+        project_root: config.project.root().to_owned(),
+        settings: CatalogSettings { namespace: image.namespace.clone(), ..CatalogSettings::default() },
+        layers: vec![declared],
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_a_whole_reference() {
+        let parts = |text| {
+            parse_image(text)
+                .map(|target| (target.registry.unwrap_or_default(), target.namespace, target.name, target.tag))
+        };
+        let of = |registry: &str, namespace: &str, name: &str, tag: Option<&str>| {
+            Ok((registry.to_owned(), namespace.to_owned(), name.to_owned(), tag.map(str::to_owned)))
+        };
+        assert_eq!(parts("acme/api"), of("", "acme", "api", None));
+        assert_eq!(parts("acme/api:v1.2"), of("", "acme", "api", Some("v1.2")));
+        assert_eq!(parts("registry.example:5000/team/app"), of("registry.example:5000", "team", "app", None));
+        assert_eq!(parts("ghcr.io/a/b/c:x"), of("ghcr.io", "a/b", "c", Some("x")));
+        assert_eq!(parts("localhost/a/b:latest"), of("localhost", "a", "b", None));
+        for wrong in
+            ["api", "UPPER/x", "a//b", "host:5000/app", "a/b@sha256:00", "a/b:", "a/b:-x", "a/b:key-1", "", ":v"]
+        {
+            assert!(parts(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_registry_that_is_named_for_the_image_wins_over_a_layout_that_is_named_for_all() {
+        let context = tempfile::tempdir().expect("a folder");
+        let layout = Setting { value: PathBuf::from("elsewhere"), origin: Origin::Environment };
+        let origin = |registry: Option<&str>| {
+            let (context, layout) = (context.path().to_owned(), Some(layout.clone()));
+            let registry = registry.map(str::to_owned);
+            let request = DispatchRequest { context, layout, registry, ..DispatchRequest::default() };
+            let config = request.resolve().and_then(|dispatch| dispatch.config()).expect("a configuration");
+            config.layout.origin
+        };
+        assert_eq!(origin(None), Origin::Environment);
+        assert_eq!(origin(Some("registry.example/team")), Origin::Default);
+    }
+}

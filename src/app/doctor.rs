@@ -1,0 +1,228 @@
+//! What is missing on this machine, and the command that mends it. Not responsible for: mending it, showing it.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::Error;
+use super::project::Project;
+use super::session::Session;
+use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, Status, data_folder};
+use crate::domain::base::human_bytes;
+use crate::system::process::{CommandError, output};
+
+/// Free space below which builds are likely to fail.
+const LOW_BYTES: u64 = 5_000_000_000;
+
+/// Where whoever has nothing but the binary gets BuildKit.
+const GET_BUILDKIT: &str = "put buildkitd and buildctl on the PATH, or their folder in LIAN_BUILDKIT_BIN: they are in the releases of \
+                            moby/buildkit and in some distributions' packages (`make setup` in a checkout of lian-build fetches them); \
+                            or build in Docker: `lian-build apply --provider docker-local`";
+/// An engine that has not answered by then answers nobody.
+const ENGINE_ANSWERS: Duration = Duration::from_secs(5);
+
+/// One thing that was looked at.
+pub struct Finding {
+    /// What it is.
+    pub name: &'static str,
+    /// How it is.
+    pub state: State,
+    /// What was seen.
+    pub told: String,
+    /// What to do about it.
+    pub mend: Option<String>,
+}
+
+/// How a thing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// As it should be.
+    Well,
+    /// Some commands lack it.
+    Advice,
+    /// Nothing is built without it.
+    Missing,
+}
+
+impl State {
+    /// As programs read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Well => "well",
+            Self::Advice => "advice",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// Looks at everything that builds need here.
+pub fn examine(session: &Session) -> Result<Vec<Finding>, Error> {
+    let project = session.project();
+    let space = space(project.root());
+    let writable = [temporary(&std::env::temp_dir()), kept(project)];
+    let findings = [buildkit(), runc(), daemon(session)?, privileges(), space].into_iter().chain(writable);
+    Ok(findings.chain([git(), remote(), engine(session)?]).collect())
+}
+
+fn finding(name: &'static str, state: State, told: impl Into<String>, mend: Option<&str>) -> Finding {
+    Finding { name, state, told: told.into(), mend: mend.map(str::to_owned) }
+}
+
+fn on_path(name: &str) -> Option<PathBuf> {
+    std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// The first line that a program says about its version.
+fn version(program: &Path, flag: &str) -> Option<String> {
+    let output = Command::new(program).arg(flag).output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
+}
+
+fn buildkit() -> Finding {
+    match Binaries::find() {
+        Ok(found) => {
+            let told = version(&found.buildctl, "--version").unwrap_or_else(|| found.buildctl.display().to_string());
+            finding("BuildKit", State::Well, told, None)
+        }
+        Err(error) => finding("BuildKit", State::Missing, error.to_string(), Some(GET_BUILDKIT)),
+    }
+}
+
+fn runc() -> Finding {
+    let found = ["runc", "buildkit-runc", "crun"].into_iter().find_map(on_path);
+    match found {
+        Some(path) => {
+            let told = version(&path, "--version").unwrap_or_else(|| path.display().to_string());
+            finding("runc", State::Well, told, None)
+        }
+        None => finding("runc", State::Missing, "no OCI runtime on the PATH", Some("apt-get install runc")),
+    }
+}
+
+fn daemon(session: &Session) -> Result<Finding, Error> {
+    let config = match DaemonConfig::from_env() {
+        Ok(config) => config,
+        Err(error) => return Ok(finding("daemon", State::Missing, error.to_string(), None)),
+    };
+    Ok(match session.wait(Daemon::status(&config))? {
+        Ok(status) if status.running => finding("daemon", State::Well, told_of(&status), None),
+        Ok(status) if status.own => {
+            let told = format!("not running; `apply` starts it (log: {})", status.log.display());
+            finding("daemon", State::Well, told, None)
+        }
+        Ok(status) => {
+            let told = format!("nothing answers at {}", status.address);
+            finding("daemon", State::Missing, told, Some("start it, or unset BUILDKIT_HOST"))
+        }
+        Err(error) => finding("daemon", State::Missing, error.to_string(), Some(GET_BUILDKIT)),
+    })
+}
+
+fn told_of(status: &Status) -> String {
+    let log = if status.own { format!(" (log: {})", status.log.display()) } else { String::new() };
+    format!("answers at {}{log}", status.address)
+}
+
+fn privileges() -> Finding {
+    if rustix::process::geteuid().is_root() {
+        return finding("privileges", State::Well, "root: buildkitd can run steps", None);
+    }
+    if std::env::var_os("BUILDKIT_HOST").is_some() {
+        return finding("privileges", State::Well, "the daemon of BUILDKIT_HOST runs the steps", None);
+    }
+    let mend = "run as root, or point BUILDKIT_HOST at a daemon that you may use";
+    finding("privileges", State::Missing, "not root: a buildkitd of one's own needs root", Some(mend))
+}
+
+fn space(project: &Path) -> Finding {
+    let data = data_folder();
+    let existing = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let free = |folder: &Path| {
+        rustix::fs::statvfs(folder).map(|found| found.f_bavail.saturating_mul(found.f_frsize)).unwrap_or(0)
+    };
+    let least = free(existing).min(free(project));
+    let told = format!("{} free", human_bytes(least));
+    if least < LOW_BYTES {
+        return finding("disk", State::Missing, told, Some("lian-build gc --keep-bytes 1GB"));
+    }
+    finding("disk", State::Well, told, None)
+}
+
+fn git() -> Finding {
+    match on_path("git") {
+        Some(path) => finding("git", State::Well, version(&path, "--version").unwrap_or_default(), None),
+        None => finding("git", State::Advice, "not found: only `lian-build check` as a pre-commit hook needs it", None),
+    }
+}
+
+/// Whether something can be written into a folder. Nothing of it is left.
+fn takes(folder: &Path) -> std::io::Result<()> {
+    tempfile::tempfile_in(folder)?.write_all(&[0; 4096])
+}
+
+fn temporary(folder: &Path) -> Finding {
+    let shown = folder.display();
+    match takes(folder) {
+        Ok(()) => finding("TMPDIR", State::Well, format!("{shown} can be written to"), None),
+        Err(error) => {
+            let told = format!("{shown} cannot be written to: {error}");
+            finding("TMPDIR", State::Missing, told, Some("make it, make room in it, or set TMPDIR to another folder"))
+        }
+    }
+}
+
+fn kept(project: &Project) -> Finding {
+    let own = project.state();
+    let folder = if own.is_dir() { own } else { project.root().to_owned() };
+    let shown = folder.display();
+    match takes(&folder) {
+        Ok(()) => finding("project", State::Well, format!("{shown} can be written to"), None),
+        Err(error) => {
+            let told = format!("{shown} cannot be written to: {error}");
+            let mend = "make it writable: `apply` keeps images and its history there; `check` and `plan` need none";
+            finding("project", State::Missing, told, Some(mend))
+        }
+    }
+}
+
+fn remote() -> Finding {
+    let programs = ["ssh", "ssh-keygen", "rsync"];
+    let absent: Vec<&str> = programs.into_iter().filter(|name| on_path(name).is_none()).collect();
+    if absent.is_empty() {
+        return finding("ssh", State::Well, "ssh, ssh-keygen and rsync are there for runners over SSH", None);
+    }
+    let told = format!("not found: {}; only runners over SSH need that", absent.join(", "));
+    finding("ssh", State::Advice, told, Some("apt-get install openssh-client rsync"))
+}
+
+fn engine(session: &Session) -> Result<Finding, Error> {
+    let Some(name) = ["docker", "podman"].into_iter().find(|name| on_path(name).is_some()) else {
+        let told = "neither Docker nor podman: only `lian-build load` and `--provider docker-local` need one";
+        return Ok(finding("engine", State::Advice, told, None));
+    };
+    Ok(match session.wait(asked(name))? {
+        Ok(version) => finding("engine", State::Well, format!("{name} {version} answers, for `lian-build load`"), None),
+        Err(why) => {
+            let mend = format!(
+                "start it, and see whether this user may speak to it (`{name} version`); only `load` and \
+                                `--provider docker-local` need it"
+            );
+            finding("engine", State::Advice, format!("{name} is there, and no engine answers: {why}"), Some(&mend))
+        }
+    })
+}
+
+/// The version of the engine behind a command, or why there is none.
+async fn asked(name: &str) -> Result<String, String> {
+    let format = if name == "docker" { "{{.Server.Version}}" } else { "{{.Version}}" };
+    let mut command = tokio::process::Command::new(name);
+    command.args(["version", "--format", format]);
+    let first = |text: &str| text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
+    match output(command, ENGINE_ANSWERS).await {
+        Ok(printed) => Ok(first(&String::from_utf8_lossy(&printed))),
+        Err(CommandError::Late(limit)) => Err(format!("no word within {} s", limit.as_secs())),
+        Err(error) => Err(first(&error.to_string())),
+    }
+}

@@ -1,0 +1,89 @@
+//! Looking back: the runs of a project, and what their builds wrote. Not responsible for: showing it.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use super::Error;
+use super::session::Session;
+use crate::adapters::store::{Store, StoreError};
+use crate::domain::base::RunId;
+use crate::domain::model::RunRecord;
+
+/// The last runs, newest first.
+pub fn runs(session: &Session, limit: usize) -> Result<Vec<RunRecord>, Error> {
+    let runs = session.history()?.map(|store| store.runs(limit)).transpose()?;
+    Ok(runs.unwrap_or_default())
+}
+
+/// What the builds of one run wrote.
+pub struct RunLogs {
+    /// The run.
+    pub run: RunId,
+    /// By layer.
+    pub logs: Vec<LayerLog>,
+    /// The newest run that has logs; looked for where this one has none.
+    pub last_with_logs: Option<RunId>,
+}
+
+/// What the build of one layer wrote.
+pub struct LayerLog {
+    /// The layer.
+    pub layer: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Opened at its beginning.
+    pub file: File,
+}
+
+/// The logs of a run, of one layer or of all. `run` is an id, the beginning of one, or `latest`.
+pub fn logs(session: &Session, run: &str, layer: Option<&str>) -> Result<RunLogs, Error> {
+    let unknown = || StoreError::UnknownRun { wanted: run.to_owned() };
+    let store = session.history()?.ok_or_else(unknown)?;
+    let run = store.find(run)?.id;
+    let mut logs = Vec::new();
+    for (layer, path) in store.logs(&run, layer)? {
+        let file = File::open(&path).map_err(|source| unreadable(path.clone(), source))?;
+        logs.push(LayerLog { layer, path, file });
+    }
+    let last_with_logs = if logs.is_empty() { last_with_logs(store)? } else { None };
+    Ok(RunLogs { run, logs, last_with_logs })
+}
+
+/// A log that cannot be read.
+pub fn unreadable(path: PathBuf, source: std::io::Error) -> Error {
+    StoreError::Io { what: "read", path, source }.into()
+}
+
+/// The newest run that built anything, and whose logs are still kept.
+fn last_with_logs(store: &Store) -> Result<Option<RunId>, StoreError> {
+    for run in store.runs(usize::MAX)? {
+        if !store.logs(&run.id, None)?.is_empty() {
+            return Ok(Some(run.id));
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_run_with_logs_is_known_where_there_is_one() {
+        use crate::domain::base::Timestamp;
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path()).expect("a store");
+        assert_eq!(last_with_logs(&store).expect("readable"), None);
+        let mut built = Vec::new();
+        for (at, builds) in [(1, true), (2, true), (3, false)] {
+            let id = store.begin("apply", Timestamp(at)).expect("a run").id().clone();
+            if builds {
+                let folder = dir.path().join("logs").join(id.as_str());
+                std::fs::create_dir_all(&folder).expect("writable");
+                std::fs::write(folder.join("app.log"), "text").expect("writable");
+                built.push(id);
+            }
+        }
+        assert_eq!(last_with_logs(&store).expect("readable"), built.pop());
+    }
+}

@@ -1,0 +1,77 @@
+//! Puts a layer's image into an engine on this machine. Not responsible for: building it.
+
+use super::images::http_registries;
+use super::planning::survey::Survey;
+use super::session::Session;
+use super::{Error, UsageError};
+use crate::adapters::buildkit::{self, Daemon, DaemonConfig};
+use crate::domain::base::nearest;
+use crate::domain::graph::UnknownTarget;
+use crate::domain::ports::ImageSource;
+use crate::system::host_platform;
+
+/// How many layer names to list when the requested one is unknown.
+const NAMED: usize = 20;
+
+/// An image that was loaded.
+pub struct LoadedImage {
+    /// Its name in the engine.
+    pub reference: String,
+    /// The engine.
+    pub engine: String,
+    /// Where it was pulled from, if it was not on this machine.
+    pub pulled: Option<String>,
+}
+
+/// Loads a layer's image under `tag`, or as `<namespace>/<layer>:latest`.
+pub fn load(session: &Session, layer: &str, tag: Option<&str>) -> Result<LoadedImage, Error> {
+    let config = session.config();
+    let survey = Survey::of_catalog(config)?;
+    let name = format!("{}/{layer}", survey.catalog.settings.namespace);
+    let images = session.images()?;
+    let _in_use = session.wait(images.in_use())??;
+    let Some(found) = session.wait(images.find(&name, "latest"))?? else {
+        let names: Vec<&str> = survey.catalog.layers.iter().map(|one| one.layer.name.as_str()).collect();
+        return Err(match names.contains(&layer) {
+            true => not_built(layer, name, &session.wait(images.built())??),
+            false => Error::configuration(unknown(layer, &names)),
+        });
+    };
+    let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
+    let platform = found.platform.clone().unwrap_or_else(host_platform);
+    let from = images.source(&name, &found.digest);
+    let engine = session.wait(async {
+        let mut daemon = DaemonConfig::from_env()?;
+        daemon.http_registries = http_registries(config);
+        let daemon = Daemon::ensure(&daemon).await?;
+        buildkit::load(&daemon, &from, &platform, &reference).await
+    })?;
+    let engine = engine.map_err(Error::unavailable)?.to_string();
+    let pulled = match &from {
+        ImageSource::Registry { name, digest } => Some(format!("{name}@{digest}")),
+        ImageSource::Layout { .. } => None,
+    };
+    Ok(LoadedImage { reference, engine, pulled })
+}
+
+/// A layer that the catalog has, and whose image is not there.
+fn not_built(layer: &str, name: String, built: &[String]) -> Error {
+    let help = match nearest(&name, built.iter().map(String::as_str)) {
+        Some(near) => format!("did you mean `{}`?", near.rsplit('/').next().unwrap_or(near)),
+        None => format!("build it first: lian-build apply --target {layer}"),
+    };
+    let (what, cause) = ("the image".to_owned(), "it is not built".to_owned());
+    Error::configuration(UsageError::Unreadable { what, path: name, cause, help })
+}
+
+/// A layer that the catalog does not have, and those that it has.
+fn unknown(layer: &str, names: &[&str]) -> UnknownTarget {
+    let near = nearest(layer, names.iter().copied());
+    let meant = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+    let shown: Vec<String> = names.iter().take(NAMED).map(|name| format!("`{name}`")).collect();
+    let more = match names.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more (`lian-build plan` lists them)"),
+    };
+    UnknownTarget { name: layer.into(), help: format!("{meant}it has: {}{more}", shown.join(", ")) }
+}

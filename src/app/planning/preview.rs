@@ -1,0 +1,39 @@
+//! What an apply would do and come to. Not responsible for: doing any of it.
+
+use super::forecast;
+use super::prepare::{self, Past};
+use super::survey::Survey;
+use crate::app::Error;
+use crate::app::runners::limits::{self, Concurrency};
+use crate::app::session::Session;
+use crate::domain::graph::LayerGraph;
+use crate::domain::model::{ComputeProvider, Forecast, Plan};
+
+/// A plan, and what it will come to.
+pub struct Preview {
+    /// The plan.
+    pub plan: Plan,
+    /// Where runners are leased.
+    pub forecast: Option<Forecast>,
+}
+
+/// Plans a sound catalog; writes nothing.
+pub fn preview(session: &Session, survey: &Survey, graph: &LayerGraph) -> Result<Preview, Error> {
+    let (config, provider_context) = (session.config(), session.provider()?);
+    let images = session.existing_images()?.map(|images| &**images);
+    // Without a history there are no estimates: no reason not to plan.
+    let history = session.history().unwrap_or_else(|error| {
+        tracing::warn!("{error}: no estimates");
+        None
+    });
+    let past = Past { images, history };
+    let prepared = session.wait(prepare::prepare(config, survey, graph, past, provider_context))??;
+    let leased = config.workflow.compute_provider != ComputeProvider::Local;
+    let concurrency = Concurrency { width: config.width.value, keep_going: true };
+    let forecast = leased.then(|| {
+        let (specs, limits) =
+            (limits::specs(&prepared, provider_context), limits::limits(config, provider_context, concurrency));
+        forecast::forecast(&prepared.plan, specs, limits, provider_context.fleet(config))
+    });
+    Ok(Preview { plan: prepared.plan, forecast })
+}

@@ -1,0 +1,38 @@
+//! Writes the embedded schemas out. Not responsible for: what is in them.
+
+use std::path::{Path, PathBuf};
+
+use super::Error;
+use crate::adapters::nickel;
+use crate::domain::model::{Classified, FaultClass};
+
+/// A folder that was named takes no file.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[error("the file {path} cannot be written: {cause}")]
+#[diagnostic(code(lian::cli::unwritable), help("name a folder that can be written to"))]
+struct Unwritable {
+    path: String,
+    cause: String,
+}
+
+impl Classified for Unwritable {
+    fn class(&self) -> FaultClass {
+        FaultClass::Configuration
+    }
+}
+
+/// Writes every schema below a folder, and says where each is.
+pub fn export(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let write = |(name, text): &(&str, &str)| {
+        let path = folder.join(name);
+        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, text));
+        match written {
+            Ok(()) => Ok(path),
+            Err(error) => {
+                let (path, cause) = (path.display().to_string(), error.to_string());
+                Err(Error::configuration(Unwritable { path, cause }))
+            }
+        }
+    };
+    nickel::embedded().iter().map(write).collect()
+}

@@ -1,0 +1,99 @@
+//! Removes what nothing needs any more: old images, logs, the daemon's cache. Not responsible for: images in a registry.
+
+use super::session::Session;
+use super::{Error, UsageError};
+use crate::adapters::buildkit::{Daemon, DaemonConfig};
+use crate::adapters::registry::{Collected, KeepPolicy, OciLayout, Registry};
+use crate::domain::base::nearest;
+
+/// What came of it.
+pub struct Tidied {
+    /// Of the images in the layout.
+    pub images: Collected,
+    /// Whether the project keeps images in a registry: nothing was removed there.
+    pub registry: bool,
+    /// Bytes of logs that are gone.
+    pub logs: u64,
+    /// The daemon's cache.
+    pub cache: Cache,
+}
+
+/// What came of the daemon's cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cache {
+    /// So many bytes of it are gone.
+    Freed(u64),
+    /// The daemon is not our own: what it keeps is for others to decide.
+    Foreign,
+    /// No daemon runs.
+    NotRunning,
+}
+
+/// Tidies a project. `keep_bytes` is what images may keep; the images in `dropped` lose all their tags: all of them, or none.
+pub fn tidy(session: &Session, keep_bytes: Option<u64>, dropped: &[String]) -> Result<Tidied, Error> {
+    let registry = Registry::tidy(&session.project().state())?;
+    let images = collect(session, registry, keep_bytes, dropped)?;
+    let logs = session.existing_store()?.map_or(Ok(0), |store| store.prune())?;
+    let cache = prune_daemon(session, keep_bytes)?;
+    Ok(Tidied { images, registry, logs, cache })
+}
+
+fn collect(session: &Session, registry: bool, keep_bytes: Option<u64>, dropped: &[String]) -> Result<Collected, Error> {
+    let mut total = Collected::default();
+    let layout = &session.config().layout.value;
+    if !layout.join("index.json").is_file() {
+        return match dropped.first() {
+            Some(name) if registry => Err(kept_elsewhere(name)),
+            Some(name) => Err(no_image(name, &[])),
+            None => Ok(total),
+        };
+    }
+    let images = OciLayout::open(layout)?;
+    let names: Vec<String> = images.list()?.into_iter().map(|image| image.name).collect();
+    dropped.iter().find(|name| !names.contains(name)).map_or(Ok(()), |name| Err(no_image(name, &names)))?;
+    for name in dropped {
+        add(&mut total, images.drop_image(name)?);
+    }
+    let policy = keep_bytes.map_or_else(KeepPolicy::default, |bytes| KeepPolicy { bytes });
+    add(&mut total, images.collect(policy)?);
+    Ok(total)
+}
+
+fn no_image(name: &str, names: &[String]) -> Error {
+    let near = nearest(name, names.iter().map(String::as_str));
+    let help = near
+        .map_or_else(|| "images are named <namespace>/<layer>".to_owned(), |near| format!("did you mean `{near}`?"));
+    let (what, path, cause) = ("the image".to_owned(), name.to_owned(), "there is none".to_owned());
+    Error::configuration(UsageError::Unreadable { what, path, cause, help })
+}
+
+fn kept_elsewhere(name: &str) -> Error {
+    let (what, path) = ("the image".to_owned(), name.to_owned());
+    let cause = "the project's images are in a registry".to_owned();
+    let help = "delete it there: a registry's images are the registry's business".to_owned();
+    Error::configuration(UsageError::Unreadable { what, path, cause, help })
+}
+
+fn add(total: &mut Collected, more: Collected) {
+    total.busy |= more.busy;
+    total.images += more.images;
+    total.blobs += more.blobs;
+    total.freed += more.freed;
+    total.kept = more.kept;
+    total.leftovers += more.leftovers;
+}
+
+/// Shrinks the cache of our own daemon, if it runs.
+fn prune_daemon(session: &Session, keep_bytes: Option<u64>) -> Result<Cache, Error> {
+    let Ok(config) = DaemonConfig::from_env() else { return Ok(Cache::NotRunning) };
+    session.wait(async {
+        match Daemon::status(&config).await {
+            Ok(status) if status.running && status.own => {
+                let daemon = Daemon::ensure(&config).await?;
+                Ok(Cache::Freed(daemon.prune(keep_bytes.unwrap_or(DaemonConfig::KEEP_BYTES)).await?))
+            }
+            _ if config.address.is_some() => Ok(Cache::Foreign),
+            _ => Ok(Cache::NotRunning),
+        }
+    })?
+}

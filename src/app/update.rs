@@ -1,0 +1,72 @@
+//! Moves the pins of a catalog's external images to what their tags mean now. Not responsible for: touching substituted images.
+
+use std::collections::BTreeMap;
+
+use super::Error;
+use super::planning::pins;
+use super::planning::survey::Survey;
+use super::session::Session;
+use crate::adapters::store;
+use crate::domain::base::Digest;
+use crate::domain::graph::LayerGraph;
+use crate::domain::model::{ImageRef, Lock, Pin};
+
+/// One pin that moves.
+pub struct PinMove {
+    /// The image's normalised reference.
+    pub image: String,
+    /// None where it is new.
+    pub from: Option<Digest>,
+    /// None where nothing uses the image any more.
+    pub to: Option<Digest>,
+}
+
+/// The moves of an update.
+pub struct Update {
+    /// In the order of names; what is no longer used comes last.
+    pub moves: Vec<PinMove>,
+    /// Whether the lock was written.
+    pub written: bool,
+}
+
+/// Looks every tag up; writes the lock unless it is a dry run.
+pub fn update(session: &Session, survey: &Survey, graph: &LayerGraph, dry_run: bool) -> Result<Update, Error> {
+    let config = session.config();
+    let old = store::read_lock(&config.lock)?.unwrap_or_default();
+    let mut new = Lock::default();
+    let mut moves = Vec::new();
+    for (name, image) in used(survey, graph)?.into_iter().filter(|(_, image)| image.digest.is_none()) {
+        let before = old.images.get(&name);
+        if config.base_images.contains_key(&name) {
+            // What a substitute stands in for keeps the pin it has.
+            new.images.extend(before.map(|pin| (name, pin.clone())));
+            continue;
+        }
+        let digest = session.wait(pins::resolve(&image))??;
+        let from = before.map(|pin| pin.digest.clone());
+        if from.as_ref() != Some(&digest) {
+            moves.push(PinMove { image: name.clone(), from, to: Some(digest.clone()) });
+        }
+        new.images.insert(name, Pin { digest });
+    }
+    for (name, pin) in old.images.iter().filter(|(name, _)| !new.images.contains_key(*name)) {
+        moves.push(PinMove { image: name.clone(), from: Some(pin.digest.clone()), to: None });
+    }
+    let written = !dry_run && new != old;
+    if written {
+        store::write_lock(&config.lock, &new)?;
+    }
+    Ok(Update { moves, written })
+}
+
+/// The external images of a catalog, by their normalised references.
+fn used(survey: &Survey, graph: &LayerGraph) -> Result<BTreeMap<String, ImageRef>, Error> {
+    let mut images = BTreeMap::new();
+    for layer in graph.layers() {
+        images.extend(graph.externals(layer).into_iter().map(|image| (image.normalised(), image)));
+    }
+    for declared in &survey.catalog.layers {
+        images.extend(pins::frontend(declared)?.map(|image| (image.normalised(), image)));
+    }
+    Ok(images)
+}
