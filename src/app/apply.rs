@@ -11,9 +11,10 @@ use tokio::sync::mpsc::Receiver;
 use super::Error;
 use super::config::Config;
 use super::execute::{RunServices, Work, execute};
-use super::planning::prepare::{self, PreparedPlan};
+use super::planning::prepare::{self, Past};
+use super::planning::prepared_plan::PreparedPlan;
 use super::planning::survey::{Declarations, Survey};
-use super::planning::{pins, platforms};
+use super::planning::{pins, platforms, secrets};
 use super::recover::{self, Recovered};
 use super::runners::connect_options::ConnectOptions;
 use super::runners::connector::Connector;
@@ -143,9 +144,10 @@ where
     }
     let images = &**session.images()?;
     let in_use = session.wait(images.in_use())??;
-    let plan = prepare::prepare(config, &survey, graph, Some(images), Some(store), provider_context);
+    let past = Past { images: Some(images), history: Some(store) };
+    let plan = prepare::prepare(config, &survey, graph, past, provider_context);
     let mut plan = session.wait(plan)??;
-    prepare::give_secrets(config, &survey, &mut plan.jobs)?;
+    secrets::give_secrets(config, &survey, &mut plan.jobs)?;
     pins::add_missing(config, &plan.pins)?;
     // An image that is reused is what the catalog says now, whatever was built in between.
     let reused = plan.plan.steps.iter().filter(|step| step.digest.is_some());

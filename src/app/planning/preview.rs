@@ -1,7 +1,7 @@
 //! What an apply would do and come to. Not responsible for: doing any of it.
 
 use super::forecast;
-use super::prepare;
+use super::prepare::{self, Past};
 use super::survey::Survey;
 use crate::app::Error;
 use crate::app::runners::limits::{self, Concurrency};
@@ -26,7 +26,8 @@ pub fn preview(session: &Session, survey: &Survey, graph: &LayerGraph) -> Result
         tracing::warn!("{error}: no estimates");
         None
     });
-    let prepared = session.wait(prepare::prepare(config, survey, graph, images, history, provider_context))??;
+    let past = Past { images, history };
+    let prepared = session.wait(prepare::prepare(config, survey, graph, past, provider_context))??;
     let concurrency = Concurrency { width: config.width.value, keep_going: true };
     let forecast = provider_context.is_leased().then(|| {
         let (specs, limits) =

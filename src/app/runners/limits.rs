@@ -2,7 +2,7 @@
 
 use super::provider_context::ProviderContext;
 use crate::app::config::Config;
-use crate::app::planning::prepare::PreparedPlan;
+use crate::app::planning::prepared_plan::PreparedPlan;
 use crate::domain::life::{Limits, Placement, StepSpec};
 use crate::domain::model::{PlannedStep, RunnerReuse};
 
