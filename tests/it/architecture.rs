@@ -232,8 +232,7 @@ fn the_oom_retry_is_one() {
 }
 
 /// Files that still import each other in a circle. The list only shrinks.
-const KNOWN_CIRCLES: &[&[&str]] = &[
-];
+const KNOWN_CIRCLES: &[&[&str]] = &[];
 
 /// Every set of files that reach each other through imports.
 fn circles(edges: &imports::Edges) -> BTreeSet<Vec<String>> {

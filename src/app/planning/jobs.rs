@@ -105,9 +105,7 @@ impl JobMaker<'_> {
                     continue;
                 }
                 ImageOrigin::Layer(parent) => (parent, self.image(parent), None),
-                ImageOrigin::Artifacts(parent) => {
-                    (parent, self.image(parent).artifacts(), Some(keys[parent].tag()))
-                }
+                ImageOrigin::Artifacts(parent) => (parent, self.image(parent).artifacts(), Some(keys[parent].tag())),
             };
             parents.keys.insert(context.clone(), ParentKey::Layer(keys[layer].clone()));
             parents.images.push(ParentImage { context, image, layer: layer.clone(), artifacts });
