@@ -1,8 +1,8 @@
-//! The schemas and defaults that every catalog can import, compiled into the binary. Not responsible for: reading them from disk.
+//! The schemas and defaults that every catalog can import, compiled into the binary.
 
 use std::path::{Path, PathBuf};
 
-/// The folder under which the embedded files are known to the interpreter. Nothing on disk is ever read below it.
+/// The folder of the embedded files, as the interpreter sees it. Nothing is ever read from disk below it.
 pub(super) const FOLDER: &str = "/__lian-build__";
 
 const FILES: &[(&str, &str)] = &[
@@ -19,7 +19,7 @@ pub fn embedded() -> &'static [(&'static str, &'static str)] {
     FILES
 }
 
-/// Where an embedded file stands for the interpreter.
+/// The path of an embedded file, as the interpreter sees it.
 pub(super) fn path_of(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)
 }
@@ -64,7 +64,7 @@ pub(super) const WORKFLOW_FIELDS: &[&str] = &[
     "set",
 ];
 
-/// The fields of the closed records inside a workflow, by the field that holds the record or the list of them.
+/// The fields of the closed records inside a workflow, by the field that holds the record or the list of records.
 pub(super) const NESTED_FIELDS: &[(&str, &[&str])] = &[
     ("runners", &["context_transfer", "runner_reuse", "max_cost", "max_leases", "boot_timeout_s", "max_lifetime_min"]),
     ("providers", &["docker_local", "ssh", "hcloud", "proxmox", "vm_pool"]),
@@ -82,8 +82,8 @@ pub(super) const NESTED_FIELDS: &[(&str, &[&str])] = &[
 /// The fields of the contract `BuildSpec`.
 pub(super) const BUILD_SPEC_FIELDS: &[&str] = &["language", "runner_type", "cpu", "memory_gb", "time_budget_min"];
 
-/// The text with its closed contracts opened, at the same length so that spans stay right: extra fields then no longer
-/// hide the other faults of a record, and are looked for separately.
+/// The text with its closed contracts opened, at the same length so that spans stay correct. Extra fields then no
+/// longer hide the other faults of a record; they are searched for separately.
 pub(super) fn opened(text: &str) -> String {
     text.replace("# closed", "..      ")
 }
