@@ -9,6 +9,7 @@ use super::planning::survey::Declarations;
 use super::project::Project;
 use super::setting::{Origin, Setting};
 use super::{Error, UsageError};
+use crate::adapters::providers;
 use crate::adapters::registry::Address;
 use crate::domain::base::Platforms;
 use crate::domain::model::{
@@ -142,9 +143,9 @@ fn workflow_of(request: &DispatchRequest, image: &ImageName) -> Result<Workflow,
         Some(file) => config::workflow_in(file, &[])?,
         None => Workflow::default(),
     };
-    request.placement.over(&mut workflow);
+    request.placement.clone().over(&mut workflow);
     if !request.locations.is_empty() {
-        workflow.providers.hcloud.locations.clone_from(&request.locations);
+        providers::registry().locate(&mut workflow.providers, &request.locations);
     }
     if let Some(seconds) = request.boot_timeout_s {
         workflow.runners.boot_timeout_s = seconds;

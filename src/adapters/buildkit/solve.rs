@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::Command;
 
 use super::classify::{Failure, OomEvidence, classify};
@@ -61,6 +61,12 @@ pub(super) async fn follow(mut command: Command, sink: &BuildSink<'_>) -> std::i
     // Held open while the command runs: when it closes, the other side knows that nobody waits any more.
     let _stdin = child.stdin.take();
     let stderr = child.stderr.take().expect("invariant: standard error is piped");
+    let progress = read(stderr, sink).await?;
+    Ok((progress, child.wait().await?.code()))
+}
+
+/// Reads buildctl's reports until they end.
+pub(super) async fn read(stderr: impl AsyncRead + Unpin, sink: &BuildSink<'_>) -> std::io::Result<Progress> {
     let mut progress = Progress::default();
     let mut reader = BufReader::with_capacity(64 * 1024, stderr);
     let mut line = Vec::new();
@@ -71,7 +77,7 @@ pub(super) async fn follow(mut command: Command, sink: &BuildSink<'_>) -> std::i
         }
         progress.line(String::from_utf8_lossy(&line).trim_end()).into_iter().for_each(sink);
     }
-    Ok((progress, child.wait().await?.code()))
+    Ok(progress)
 }
 
 /// The evidence of a solve that failed.

@@ -44,8 +44,8 @@ pub struct Loaded {
 /// A workflow, as far as it could be read.
 #[derive(Debug, Clone)]
 pub struct LoadedWorkflow {
-    /// The workflow, if it evaluated. Its relative paths were resolved against the workflow's folder, so that they can
-    /// be used from the working directory.
+    /// The workflow, where it evaluated. Its paths can be used from the working directory: relative ones were taken as
+    /// relative to the workflow's own folder. Paths in the settings of providers are as the file says them.
     pub workflow: Option<Workflow>,
     /// What is wrong with it.
     pub diagnostics: Vec<Diagnostic>,
@@ -318,15 +318,9 @@ fn unmet(settings: &[Setting], layers: &[Declared], broken: &[LayerName]) -> Vec
 
 /// The workflow with its relative paths resolved, so that they can be used from the working directory.
 fn resolved(mut workflow: Workflow, folder: &Path) -> Workflow {
-    let joined = |path: &Path| tidy(&folder.join(path));
+    let joined = |path: &Path| resolve_path(folder, path);
     workflow.catalog = workflow.catalog.map(|path| joined(&path));
     workflow.ca_bundle = workflow.ca_bundle.map(|path| joined(&path));
-    for host in &mut workflow.providers.ssh.hosts {
-        host.identity = host.identity.take().map(|path| joined(&path));
-    }
-    if let Some(proxmox) = &mut workflow.providers.proxmox {
-        proxmox.ca = proxmox.ca.take().map(|path| joined(&path));
-    }
     for substitute in workflow.base_images.values_mut() {
         if let Some(dir) = substitute.strip_prefix("oci-layout:") {
             *substitute = format!("oci-layout:{}", joined(Path::new(dir)).display());
@@ -335,7 +329,12 @@ fn resolved(mut workflow: Workflow, folder: &Path) -> Workflow {
     workflow
 }
 
-/// `workflows/../catalog` becomes `catalog`. If the folder before `..` is a link, the path stays as it is.
+/// A path that a file in this folder names, seen from the working directory.
+pub fn resolve_path(folder: &Path, path: &Path) -> PathBuf {
+    tidy(&folder.join(path))
+}
+
+/// `workflows/../catalog` as `catalog`. Where the folder before `..` is a link the path stays as it is.
 fn tidy(path: &Path) -> PathBuf {
     use std::path::Component;
     let mut tidied = PathBuf::new();

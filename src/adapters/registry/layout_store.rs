@@ -1,13 +1,15 @@
 //! The layout as an image store: each call does its file work on a thread that may block. Not responsible for: the work itself
 //! (see `layout`, `promote`, `collect`).
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use super::blocking::blocking;
 use super::collect::KeepPolicy;
 use super::layout::{LayoutInUse, OciLayout};
 use super::{claim, staging};
-use crate::domain::base::{Digest, Platform};
+use crate::domain::base::{Digest, LayerName, Platform};
 use crate::domain::model::{ImageName, ImageRecord, LayerKey};
 use crate::domain::ports::{
     Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, InUse, Staged, StagingFolder,
@@ -33,6 +35,16 @@ impl ImageStore for OciLayout {
     async fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
         let (name, tag) = (name.to_owned(), tag.to_owned());
         self.on_thread(move |layout| layout.record(&name, &tag)).await
+    }
+
+    async fn built_on(
+        &self,
+        name: &str,
+        _key: &LayerKey,
+        image: &Digest,
+    ) -> Result<Option<BTreeMap<LayerName, Digest>>, ImageStoreError> {
+        let (name, image) = (name.to_owned(), image.clone());
+        self.on_thread(move |layout| layout.built_on(&name, &image)).await
     }
 
     async fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {

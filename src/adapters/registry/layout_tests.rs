@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 
+use super::super::index::NewTag;
 use super::super::promote::prepare;
 use super::super::{Collected, KeepPolicy, claim, staging};
 use super::*;
@@ -11,7 +12,7 @@ use crate::domain::model::{KEY_LABEL, KeyParts, LayerKey};
 use crate::domain::ports::{Claim, Staged, StagedAt, StagingFolder};
 use crate::system::now;
 
-fn parts(layer: &str, version: &str) -> KeyParts {
+fn key_parts(layer: &str, version: &str) -> KeyParts {
     KeyParts {
         schema: KeyParts::SCHEMA,
         layer: LayerName::from(layer),
@@ -57,7 +58,7 @@ fn record(parts: KeyParts) -> ImageRecord {
 
 fn staged(layout: &OciLayout, layer: &str, version: &str) -> (impl StagingFolder, Staged) {
     let staging = staging::create(&layout.staging_root()).expect("staging");
-    let parts = parts(layer, version);
+    let parts = key_parts(layer, version);
     let key = parts.key();
     let digest = image(staging.path(), &key, &["shared base", &format!("{layer} {version}")]);
     let name = format!("lamina/{layer}");
@@ -97,10 +98,10 @@ fn claim(layout: &OciLayout, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, I
 fn a_key_is_claimed_once_at_a_time() {
     let folder = tempfile::tempdir().expect("a folder");
     let (one, two) = (OciLayout::open(folder.path()).expect("one"), OciLayout::open(folder.path()).expect("two"));
-    let key = parts("rust", "1").key();
+    let key = key_parts("rust", "1").key();
     let held = claim(&one, &key).expect("an answer").expect("free");
     assert!(claim(&two, &key).expect("an answer").is_none(), "claimed twice");
-    assert!(claim(&two, &parts("rust", "2").key()).expect("an answer").is_some(), "another key is free");
+    assert!(claim(&two, &key_parts("rust", "2").key()).expect("an answer").is_some(), "another key is free");
     drop(held);
     assert!(claim(&two, &key).expect("an answer").is_some(), "a claim outlives its holder");
 }
@@ -197,6 +198,45 @@ fn a_missing_blob_is_never_indexed() {
     assert_sound(&layout);
 }
 
+/// An image whose record names a parent, and the artifact beside it.
+fn with_parent(layout: &OciLayout) -> (Staged, ImageManifest) {
+    let (_staging, mut staged) = staged(layout, "rust", "1");
+    staged.record.built_on = BTreeMap::from([("base".into(), Digest::of("base image"))]);
+    layout.promote(&staged, now()).expect("promoted");
+    let index = layout.index().expect("an index");
+    let artifact = *layout.parts(&index, staged.name.as_str(), &staged.digest).expect("an artifact");
+    (staged, artifact)
+}
+
+#[test]
+fn parents_are_told_without_the_record_but_not_without_its_file() {
+    let (_root, layout) = fixture();
+    let (staged, artifact) = with_parent(&layout);
+    let told = || layout.built_on(staged.name.as_str(), &staged.digest).expect("an answer");
+    assert_eq!(told(), Some(staged.record.built_on.clone()));
+    let record = parts::record_in(&artifact).expect("a record");
+    let (path, size) = (layout.blob(&oci::digest(record)), usize::try_from(record.size()).expect("small"));
+    std::fs::write(&path, vec![b' '; size]).expect("writable");
+    assert_eq!(told(), Some(staged.record.built_on.clone()), "the record was read");
+    std::fs::write(&path, "cut off").expect("writable");
+    assert_eq!(told(), None);
+}
+
+#[test]
+fn the_parents_that_an_older_version_recorded_are_told() {
+    let (_root, layout) = fixture();
+    let (staged, mut artifact) = with_parent(&layout);
+    artifact.set_annotations(None);
+    let older = serde_json::to_vec(&artifact).expect("JSON");
+    put(layout.root(), &older);
+    let target = &oci::describe(artifact.media_type().clone().expect("one"), &older);
+    let mut index = (*layout.index().expect("an index")).clone();
+    let (name, tag, subject) = (staged.name.as_str(), parts::tag(&staged.key.tag()), Some(&staged.digest));
+    index.set(&NewTag { name, tag: &tag, target, at: now(), subject });
+    index.write(&layout.index_path()).expect("written");
+    assert_eq!(layout.built_on(name, &staged.digest).expect("an answer"), Some(staged.record.built_on));
+}
+
 #[test]
 fn a_damaged_image_is_not_found_and_mended_by_the_next_promotion() {
     let (_root, layout) = fixture();
@@ -241,7 +281,7 @@ fn many_at_once_all_stay() {
         }
     });
     for thread in 0..8 {
-        let key = parts(&format!("layer-{thread}"), "3").key();
+        let key = key_parts(&format!("layer-{thread}"), "3").key();
         let found = layout.find(&format!("lamina/layer-{thread}"), "latest").expect("an answer").expect("found");
         assert_eq!(found.key, Some(key));
     }

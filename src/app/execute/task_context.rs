@@ -156,7 +156,9 @@ impl TaskContext {
         let fault = |error| store_fault("find", &error);
         let found = self.images.find(image, &key.tag()).await.map_err(fault)?;
         let Some(found) = found.filter(|found| found.key.as_ref() == Some(key)) else { return Ok(None) };
-        let Some(built_on) = self.images.built_on(image, key).await.map_err(fault)? else { return Ok(None) };
+        let Some(built_on) = self.images.built_on(image, key, &found.digest).await.map_err(fault)? else {
+            return Ok(None);
+        };
         let same = |(layer, digest): (&LayerName, &Digest)| digests.get(layer) == Some(digest);
         Ok(built_on.iter().all(same).then_some(found.digest))
     }

@@ -10,7 +10,7 @@ use crate::adapters::store;
 use crate::app::config::Config;
 use crate::app::{Error, UsageError};
 use crate::domain::base::{Digest, Platform};
-use crate::domain::model::{ImageRef, Pin};
+use crate::domain::model::{Declared, ImageRef, Pin};
 use crate::domain::ports::ImageSource;
 
 /// Tags resolved at once.
@@ -63,6 +63,15 @@ pub async fn find(settings: &Config, platform: &Platform, images: &BTreeSet<Imag
         pins.missing.insert(image.normalised(), Pin { digest });
     }
     Ok(pins)
+}
+
+/// The frontend image that a layer names for its Dockerfile.
+pub fn frontend(declared: &Declared) -> Result<Option<ImageRef>, Error> {
+    let Some(text) = &declared.layer.frontend else { return Ok(None) };
+    let image = text.parse().map_err(|error| {
+        Error::configuration(UsageError::BaseImage { given: text.clone(), what: format!("{error}") })
+    })?;
+    Ok(Some(image))
 }
 
 /// Adds the pins that the lock lacks.

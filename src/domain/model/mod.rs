@@ -31,8 +31,7 @@ pub use layer::{Base, Kind, Layer, Secret, Tool};
 pub use lock::{Lock, Pin};
 pub use plan::{Action, Forecast, Plan, PlanSummary, PlannedStep, Why, WhyKind};
 pub use provider::{
-    BuildkitRelease, ComputeProvider, ContextTransfer, DockerLocalSettings, DockerSize, HcloudSettings, Providers,
-    ProxmoxSettings, RegistrySettings, RunnerReuse, RunnerSettings, SshHost, SshSettings, VmPoolSettings,
+    ContextTransfer, ProviderName, ProviderNameError, ProviderSettings, RegistrySettings, RunnerReuse, RunnerSettings,
 };
 pub use run::{RunRecord, RunState};
 pub use size::{BuildSpec, Offer, Price, Size};

@@ -126,12 +126,13 @@ pub trait ImageStore: Send + Sync {
     /// What is kept beside the image that `<name>:<tag>` points to. A damaged or absent record is `None`.
     async fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError>;
 
-    /// The parents' images that the image of this key was built on. `None` where its record is damaged or absent. A store
-    /// overrides this where it can tell them without reading the whole record, which lists every file of the context.
+    /// The parents' images that `image`, the image of this key, was built on. `None` where its record is damaged or absent. A
+    /// store overrides this where it can tell them without reading the whole record, which lists every file of the context.
     async fn built_on(
         &self,
         name: &str,
         key: &LayerKey,
+        _image: &Digest,
     ) -> Result<Option<BTreeMap<LayerName, Digest>>, ImageStoreError> {
         Ok(self.record(name, &key.tag()).await?.map(|record| record.built_on))
     }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::model::ServerType;
+use super::settings::HcloudSettings;
 use crate::domain::base::{Platform, nearest};
-use crate::domain::model::{Fault, FaultKind, HcloudSettings};
+use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, Offer, Price};
 
 /// A type in a place.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use lian_build::domain::model::ProxmoxSettings;
+use lian_build::adapters::providers::proxmox::ProxmoxSettings;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 

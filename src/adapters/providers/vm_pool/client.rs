@@ -1,5 +1,5 @@
-//! RunnerSettings leased from a service (`lian-build serve`) over HTTP. Not responsible for: knowing what the service leases from; and losing
-//! a lease: the service finds it by our own id for it, which it was asked with.
+//! The service's client: asks, renews and gives back. No lease is lost: the service finds it by our own id for it. Not
+//! responsible for: what an answer means (see `answers`).
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -13,12 +13,13 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::keys::Pair;
-use super::vm_pool_answers::{
+use super::super::keys::Pair;
+use super::answers::{
     Refusal, TOKEN_HELP, configuration, denied, infrastructure, refusal, strange, unavailable, unwritable,
 };
+use super::settings::VmPoolSettings;
 use crate::domain::base::{Digest, LeaseId, Timestamp};
-use crate::domain::model::{Fault, Offer, VmPoolSettings};
+use crate::domain::model::{Fault, Offer};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
 use crate::system::error_chain::with_causes;
 use crate::system::files::write_whole;
@@ -426,5 +427,5 @@ fn time(text: &str) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-#[path = "vm_pool_tests.rs"]
+#[path = "tests.rs"]
 mod tests;
