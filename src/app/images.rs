@@ -33,7 +33,7 @@ fn chosen(settings: &Config) -> Result<Option<&RegistrySettings>, Error> {
     match settings.workflow.registry_provider {
         RegistryProvider::Registry if !named => match &settings.workflow.registry {
             Some(registry) => Ok(Some(registry)),
-            None => Err(Error::configuration(NoAddress)),
+            None => Err(Error::from(NoAddress)),
         },
         _ => Ok(None),
     }
@@ -68,7 +68,7 @@ pub fn open_existing(settings: &Config) -> Result<Option<Arc<dyn ImageStore>>, E
 
 fn registry(settings: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
     let Some(registry) = chosen(settings)? else { return Ok(None) };
-    let address = Address::try_from(registry).map_err(Error::configuration)?;
+    let address = Address::try_from(registry)?;
     let registry = Registry::new(address, settings.project.state())?;
     Ok(Some(Arc::new(registry)))
 }

@@ -54,11 +54,11 @@ pub async fn prepare(
 ) -> Result<PreparedPlan, Error> {
     let forced: BTreeSet<LayerName> = names(&settings.forced).into_iter().collect();
     if let Some(unknown) = forced.iter().find(|layer| !graph.contains(layer)) {
-        graph.with_targets(std::slice::from_ref(unknown)).map_err(Error::configuration)?;
+        graph.with_targets(std::slice::from_ref(unknown))?;
     }
     let graph = &match settings.targets.as_slice() {
         [] => graph.clone(),
-        targets => graph.with_targets(&names(targets)).map_err(Error::configuration)?,
+        targets => graph.with_targets(&names(targets))?,
     };
     let chosen: Vec<LayerName> = graph.layers().cloned().collect();
     let inputs = read_contexts(settings, survey, &chosen)?;
@@ -151,7 +151,7 @@ pub fn give_secrets(settings: &Config, survey: &Survey, jobs: &mut BTreeMap<Laye
     }
     match missing.len() {
         0 => Ok(()),
-        _ => Err(Error::configuration(UsageError::MissingSecrets { missing: missing.join("; ") })),
+        _ => Err(Error::from(UsageError::MissingSecrets { missing: missing.join("; ") })),
     }
 }
 
@@ -274,9 +274,9 @@ fn names(texts: &[String]) -> Vec<LayerName> {
 
 pub fn frontend(declared: &Declared) -> Result<Option<ImageRef>, Error> {
     let Some(text) = &declared.layer.frontend else { return Ok(None) };
-    let image = text.parse().map_err(|error| {
-        Error::configuration(UsageError::BaseImage { given: text.clone(), what: format!("{error}") })
-    })?;
+    let image = text
+        .parse()
+        .map_err(|error| Error::from(UsageError::BaseImage { given: text.clone(), what: format!("{error}") }))?;
     Ok(Some(image))
 }
 

@@ -40,7 +40,7 @@ pub fn check_prices(workflow: &Workflow, offers: &[Offer]) -> Result<(), Error> 
     let free = matches!(workflow.compute_provider, Kind::Local | Kind::DockerLocal | Kind::Ssh);
     match offers.iter().find(|offer| offer.price.is_none()) {
         Some(offer) if workflow.runners.max_cost.is_some() && !free => {
-            Err(Error::configuration(NoPrice { runner_type: offer.runner_type.clone() }))
+            Err(Error::from(NoPrice { runner_type: offer.runner_type.clone() }))
         }
         _ => Ok(()),
     }

@@ -43,7 +43,7 @@ impl ProviderContext {
         let remote = is_remote(workflow.compute_provider);
         let travels = workflow.runners.context_transfer == ContextTransfer::Rsync;
         if remote && travels && workflow.registry_provider == RegistryProvider::OciLayout {
-            return Err(Error::configuration(UsageError::NeedsRegistry));
+            return Err(Error::from(UsageError::NeedsRegistry));
         }
         let connections = Arc::new(Connections::default());
         let provider = provider_over(settings, &workflow.providers, &connections)?;
@@ -60,16 +60,12 @@ impl ProviderContext {
         spec: Option<&BuildSpec>,
         platform: &str,
     ) -> Result<Vec<Size>, Error> {
-        let size =
-            sizing::wanted(spec, declared.layer.language.as_deref(), &self.offers).map_err(Error::configuration)?;
+        let size = sizing::wanted(spec, declared.layer.language.as_deref(), &self.offers)?;
         if settings.workflow.compute_provider == Kind::Local {
             return Ok(vec![size]);
         }
         let platform = self.place_of(&size, platform);
-        sizing::ladder(&size, &self.offers, &platform).map_err(|error| match error {
-            sizing::LadderError::OtherPlatform { .. } => Error::configuration(error),
-            sizing::LadderError::NoOffer { .. } => Error::unavailable(error),
-        })
+        Ok(sizing::ladder(&size, &self.offers, &platform)?)
     }
 
     /// The platform of the runner that builds for these: that of the type that was named is among them, or the first that
@@ -275,5 +271,5 @@ fn owner() -> String {
 }
 
 fn missing(field: &str) -> Error {
-    Error::configuration(UsageError::MissingSetting { field: field.to_owned() })
+    Error::from(UsageError::MissingSetting { field: field.to_owned() })
 }
