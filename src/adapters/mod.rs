@@ -2,8 +2,10 @@
 
 pub mod buildkit;
 pub mod context;
+pub mod docker_cli;
 pub mod nickel;
 pub mod providers;
 pub mod registry;
+pub mod runner;
 pub mod store;
 pub mod transport;

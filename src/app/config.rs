@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::adapters::nickel::Evaluator;
+use crate::adapters::nickel::{self, Evaluator};
+use crate::adapters::providers::{self, Descriptor};
 use crate::adapters::registry::Substitute;
 use crate::app::project::{self, Project};
 use crate::app::setting::Setting;
 use crate::app::{Error, UsageError};
-use crate::domain::model::{BuildSpec, ComputeProvider, ContextTransfer, ImageRef, Workflow};
+use crate::domain::model::{BuildSpec, ContextTransfer, ImageRef, ProviderName, Workflow};
 
 /// The workflow that is used where none is named.
 const DEFAULT_WORKFLOW: &str = "workflows/local.ncl";
@@ -92,10 +93,10 @@ impl Selection {
 }
 
 /// Where layers are built. What is said wins over the workflow.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct ProviderChoice {
     /// Where runners come from.
-    pub provider: Option<ComputeProvider>,
+    pub provider: Option<ProviderName>,
     /// How the context reaches them.
     pub context_transfer: Option<ContextTransfer>,
 }
@@ -118,11 +119,16 @@ pub fn evaluator() -> Evaluator {
 }
 
 impl Config {
+    /// What is known of the provider that the workflow or the command line names.
+    pub fn descriptor(&self) -> Result<&'static Descriptor, Error> {
+        providers::registry().find(&self.workflow.compute_provider).map_err(Error::outside)
+    }
+
     /// From the flags, which win over the workflow.
     pub fn new(selection: &Selection) -> Result<Self, Error> {
         let source = &selection.source;
         let (mut workflow, named) = load_workflow(source)?;
-        selection.placement.over(&mut workflow);
+        selection.placement.clone().over(&mut workflow);
         let catalog = Setting::choose(source.catalog.clone(), workflow.catalog.clone(), || "catalog".into());
         let project = Project::of_catalog(&catalog);
         let own_set = workflow.set.iter().map(|(path, value)| (path.clone(), value.clone()));
@@ -212,7 +218,11 @@ pub fn readable(file: &Path) -> Result<(), Error> {
 /// The workflow in a file.
 pub fn workflow_in(file: &Path, allow_imports: &[PathBuf]) -> Result<Workflow, Error> {
     let loaded = evaluator().workflow(file, allow_imports)?;
-    loaded.workflow.ok_or(Error::files(loaded.diagnostics, loaded.sources))
+    let mut workflow = loaded.workflow.ok_or(Error::files(loaded.diagnostics, loaded.sources))?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let resolve_path = |path: &Path| nickel::resolve_path(folder, path);
+    providers::registry().resolve(&mut workflow.providers, resolve_path).map_err(Error::outside)?;
+    Ok(workflow)
 }
 
 fn load_workflow(source: &Source) -> Result<(Workflow, Option<PathBuf>), Error> {

@@ -9,7 +9,9 @@ use super::planning::survey::Declarations;
 use super::project::Project;
 use super::setting::{Origin, Setting};
 use super::{Error, UsageError};
+use crate::adapters::providers;
 use crate::adapters::registry::Address;
+use crate::domain::base::Platforms;
 use crate::domain::model::{
     Base, BuildSpec, Catalog, CatalogSettings, Declared, Kind, Layer, RegistryProvider, RegistrySettings, Secret,
     Workflow,
@@ -141,9 +143,9 @@ fn workflow_of(request: &DispatchRequest, image: &ImageName) -> Result<Workflow,
         Some(file) => config::workflow_in(file, &[])?,
         None => Workflow::default(),
     };
-    request.placement.over(&mut workflow);
+    request.placement.clone().over(&mut workflow);
     if !request.locations.is_empty() {
-        workflow.providers.hcloud.locations.clone_from(&request.locations);
+        providers::registry().locate(&mut workflow.providers, &request.locations);
     }
     if let Some(seconds) = request.boot_timeout_s {
         workflow.runners.boot_timeout_s = seconds;
@@ -272,7 +274,7 @@ fn catalog(request: &DispatchRequest, config: &Config, image: &ImageName) -> Cat
         build_args: request.build_args.iter().cloned().collect(),
         secrets: request.secrets.iter().map(secret).collect(),
         ssh: request.ssh.clone(),
-        platforms: request.platform.iter().cloned().collect(),
+        platforms: request.platform.as_deref().map_or_else(Vec::new, |list| Platforms::from(list).into()),
         labels: request.labels.iter().cloned().collect(),
         language: None,
         frontend: None,

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use super::Error;
@@ -10,6 +10,7 @@ use super::project::Project;
 use super::session::Session;
 use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, Status, data_folder};
 use crate::domain::base::human_bytes;
+use crate::system::process::{CommandError, output};
 
 /// Free space below which builds are likely to fail.
 const LOW_BYTES: u64 = 5_000_000_000;
@@ -217,16 +218,11 @@ fn engine(session: &Session) -> Result<Finding, Error> {
 async fn asked(name: &str) -> Result<String, String> {
     let format = if name == "docker" { "{{.Server.Version}}" } else { "{{.Version}}" };
     let mut command = tokio::process::Command::new(name);
-    command.args(["version", "--format", format]).stdin(Stdio::null()).kill_on_drop(true);
-    let output = match tokio::time::timeout(ENGINE_ANSWERS, command.output()).await {
-        Err(_) => return Err(format!("no word within {} s", ENGINE_ANSWERS.as_secs())),
-        Ok(output) => output.map_err(|error| error.to_string())?,
-    };
-    let line = |bytes: &[u8]| {
-        String::from_utf8_lossy(bytes).lines().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
-    };
-    if output.status.success() {
-        return Ok(line(&output.stdout).unwrap_or_default());
+    command.args(["version", "--format", format]);
+    let first = |text: &str| text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
+    match output(command, ENGINE_ANSWERS).await {
+        Ok(printed) => Ok(first(&String::from_utf8_lossy(&printed))),
+        Err(CommandError::Late(limit)) => Err(format!("no word within {} s", limit.as_secs())),
+        Err(error) => Err(first(&error.to_string())),
     }
-    Err(line(&output.stderr).unwrap_or_else(|| output.status.to_string()))
 }

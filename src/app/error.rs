@@ -120,18 +120,6 @@ pub enum UsageError {
         /// The next action.
         help: String,
     },
-    /// The workflow names a provider and not what it needs.
-    #[error("the workflow lacks `{field}`")]
-    #[diagnostic(
-        code(lian::cli::missing_setting),
-        help(
-            "set it in the workflow (docs/providers/ has a snippet for each provider), or choose another `compute_provider`"
-        )
-    )]
-    MissingSetting {
-        /// The field.
-        field: String,
-    },
     /// No name of an image of ours.
     #[error("`--image {given}` is no image to build: {what}")]
     #[diagnostic(
@@ -216,7 +204,6 @@ impl Classified for UsageError {
             Self::Unresolved { .. } => FaultClass::Unavailable,
             Self::BaseImage { .. }
             | Self::Unreadable { .. }
-            | Self::MissingSetting { .. }
             | Self::ImageName { .. }
             | Self::TwoRegistries { .. }
             | Self::Registry { .. }

@@ -70,13 +70,14 @@ mod tests {
 
     #[test]
     fn the_last_run_with_logs_is_known_where_there_is_one() {
+        use crate::adapters::store::fresh_run_id;
         use crate::domain::base::Timestamp;
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::open(dir.path()).expect("a store");
         assert_eq!(last_with_logs(&store).expect("readable"), None);
         let mut built = Vec::new();
         for (at, builds) in [(1, true), (2, true), (3, false)] {
-            let id = store.begin("apply", Timestamp(at)).expect("a run").id().clone();
+            let id = store.begin(fresh_run_id(), "apply", Timestamp(at)).expect("a run").id().clone();
             if builds {
                 let folder = dir.path().join("logs").join(id.as_str());
                 std::fs::create_dir_all(&folder).expect("writable");

@@ -28,10 +28,10 @@ impl Classified for NoAddress {
 
 /// The registry of the configuration; none where images live in a layout. A layout that was named for this command wins over
 /// the workflow.
-fn chosen(settings: &Config) -> Result<Option<&RegistrySettings>, Error> {
-    let named = settings.layout.is_for_this_command();
-    match settings.workflow.registry_provider {
-        RegistryProvider::Registry if !named => match &settings.workflow.registry {
+fn chosen(config: &Config) -> Result<Option<&RegistrySettings>, Error> {
+    let named = config.layout.is_for_this_command();
+    match config.workflow.registry_provider {
+        RegistryProvider::Registry if !named => match &config.workflow.registry {
             Some(registry) => Ok(Some(registry)),
             None => Err(Error::from(NoAddress)),
         },
@@ -40,8 +40,8 @@ fn chosen(settings: &Config) -> Result<Option<&RegistrySettings>, Error> {
 }
 
 /// The registries (`host[:port]`) that our own daemon must speak to without TLS.
-pub fn http_registries(settings: &Config) -> Vec<String> {
-    let registry = chosen(settings).ok().flatten().filter(|registry| registry.plain_http);
+pub fn http_registries(config: &Config) -> Vec<String> {
+    let registry = chosen(config).ok().flatten().filter(|registry| registry.plain_http);
     registry
         .and_then(|registry| Address::try_from(registry).ok())
         .map(|address| address.host().to_owned())
@@ -50,26 +50,26 @@ pub fn http_registries(settings: &Config) -> Vec<String> {
 }
 
 /// Opens the store; a layout is made where there is none.
-pub fn open(settings: &Config) -> Result<Arc<dyn ImageStore>, Error> {
-    match registry(settings)? {
+pub fn open(config: &Config) -> Result<Arc<dyn ImageStore>, Error> {
+    match registry(config)? {
         Some(registry) => Ok(registry),
-        None => Ok(Arc::new(OciLayout::open(&settings.layout.value)?)),
+        None => Ok(Arc::new(OciLayout::open(&config.layout.value)?)),
     }
 }
 
 /// Opens the store without making anything: `None` where there is no layout yet.
-pub fn open_existing(settings: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
-    match registry(settings)? {
+pub fn open_existing(config: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
+    match registry(config)? {
         Some(registry) => Ok(Some(registry)),
-        None if settings.layout.join("index.json").is_file() => open(settings).map(Some),
+        None if config.layout.join("index.json").is_file() => open(config).map(Some),
         None => Ok(None),
     }
 }
 
-fn registry(settings: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
-    let Some(registry) = chosen(settings)? else { return Ok(None) };
+fn registry(config: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
+    let Some(registry) = chosen(config)? else { return Ok(None) };
     let address = Address::try_from(registry)?;
-    let registry = Registry::new(address, settings.project.state())?;
+    let registry = Registry::new(address, config.project.state())?;
     Ok(Some(Arc::new(registry)))
 }
 

@@ -7,6 +7,7 @@ use super::{Error, UsageError};
 use crate::adapters::buildkit::{self, Daemon, DaemonConfig};
 use crate::domain::base::nearest;
 use crate::domain::graph::UnknownTarget;
+use crate::domain::model::LATEST;
 use crate::domain::ports::ImageSource;
 use crate::system::host_platform;
 
@@ -30,7 +31,7 @@ pub fn load(session: &Session, layer: &str, tag: Option<&str>) -> Result<LoadedI
     let name = format!("{}/{layer}", survey.catalog.settings.namespace);
     let images = session.images()?;
     let _in_use = session.wait(images.in_use())??;
-    let Some(found) = session.wait(images.find(&name, "latest"))?? else {
+    let Some(found) = session.wait(images.find(&name, LATEST))?? else {
         let names: Vec<&str> = survey.catalog.layers.iter().map(|one| one.layer.name.as_str()).collect();
         return Err(match names.contains(&layer) {
             true => not_built(layer, name, &session.wait(images.built())??),

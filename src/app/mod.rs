@@ -1,6 +1,7 @@
 //! The use of it all: opening a project, planning, executing, recovering. Not responsible for: arguments, printing, exit
 //! codes.
 
+pub mod apply;
 pub mod config;
 pub mod dispatch;
 pub mod doctor;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::runners::provider_context::{self, RecordedProvider};
+use super::runners::provider_record::{self, RecordedProvider};
 use super::session::Session;
 use crate::adapters::store::{OpenLease, Store, StoreError};
 use crate::app::Error;
@@ -43,9 +43,9 @@ pub async fn recover(store: &Store, project: &Project) -> Result<Recovered, Erro
     let mut recovered = Recovered::default();
     let mut providers: BTreeMap<String, Result<RecordedProvider, String>> = BTreeMap::new();
     for lease in store.open_leases()?.into_iter().filter(|lease| !lease.alive) {
-        let provider = providers.entry(lease.provider.clone()).or_insert_with(|| {
-            provider_context::recorded_provider(&lease.provider, project).map_err(|failure| failure.to_string())
-        });
+        let provider = providers
+            .entry(lease.provider.clone())
+            .or_insert_with(|| provider_record::read(&lease.provider, project).map_err(|failure| failure.to_string()));
         let released = match provider {
             Ok(recorded_provider) => give_back_there(recorded_provider, &lease.lease).await,
             Err(why) => Err(why.clone()),

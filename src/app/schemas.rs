@@ -1,9 +1,10 @@
-//! Writes the embedded schemas out. Not responsible for: what is in them.
+//! The Nickel schemas of this program: the fixed ones, and those of its providers. Not responsible for: evaluating.
 
 use std::path::{Path, PathBuf};
 
 use super::Error;
-use crate::adapters::nickel;
+use crate::adapters::nickel::{ProviderContract, ProviderSchema, Schemas};
+use crate::adapters::providers::{Descriptor, registry};
 use crate::domain::model::{Classified, FaultClass};
 
 /// A folder that was named takes no file.
@@ -21,9 +22,24 @@ impl Classified for Unwritable {
     }
 }
 
+/// All files that a catalog can import beside its own.
+pub fn all() -> Schemas {
+    let providers: Vec<ProviderSchema> = registry().iter().map(of_provider).collect();
+    Schemas::new(&providers)
+}
+
+fn of_provider(descriptor: &Descriptor) -> ProviderSchema {
+    let settings = descriptor.settings.as_ref().map(|settings| ProviderContract {
+        summary: settings.summary,
+        text: settings.contract,
+        records: settings.records,
+    });
+    ProviderSchema { name: descriptor.name.as_str().to_owned(), settings }
+}
+
 /// Writes every schema below a folder, and says where each is.
 pub fn export(folder: &Path) -> Result<Vec<PathBuf>, Error> {
-    let write = |(name, text): &(&str, &str)| {
+    let write = |(name, text): (&str, &str)| {
         let path = folder.join(name);
         let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, text));
         match written {
@@ -34,5 +50,5 @@ pub fn export(folder: &Path) -> Result<Vec<PathBuf>, Error> {
             }
         }
     };
-    nickel::embedded().iter().map(write).collect()
+    all().files().map(write).collect()
 }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use super::Error;
 use super::planning::pins;
-use super::planning::prepare;
 use super::planning::survey::Survey;
 use super::session::Session;
 use crate::adapters::store;
@@ -67,7 +66,7 @@ fn used(survey: &Survey, graph: &LayerGraph) -> Result<BTreeMap<String, ImageRef
         images.extend(graph.externals(layer).into_iter().map(|image| (image.normalised(), image)));
     }
     for declared in &survey.catalog.layers {
-        images.extend(prepare::frontend(declared)?.map(|image| (image.normalised(), image)));
+        images.extend(pins::frontend(declared)?.map(|image| (image.normalised(), image)));
     }
     Ok(images)
 }

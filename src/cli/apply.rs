@@ -1,25 +1,30 @@
-//! `lian-build apply`: draws the plan and carries it out. Not responsible for: deciding how (see `life`) and doing it (see `drive`).
+//! `lian-build apply`, and what `dispatch` shares with it: shows a run, and ends with its exit code. Not responsible for: the run
+//! (see `app::apply`).
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Instant;
 
 use clap::Args;
+use tokio::sync::mpsc::Receiver;
 
 use super::args::{Format, Global, Selection};
-use super::carry;
 use super::exit::{Exit, Outcome, outranked};
-use super::invocation;
 use super::recovered::{self, or_remind};
-use super::show;
-use crate::adapters::store::Tally;
+use super::{invocation, show, signals};
+use crate::adapters::store::{InterruptedRun, Reached, fresh_run_id};
+use crate::app::Error;
+use crate::app::apply::{self, ApplyRequest, FinishedRun, Frontend, Notice, RunEnd};
 use crate::app::config::{self, Config};
-use crate::app::planning::platforms;
-use crate::app::planning::prepare;
 use crate::app::planning::survey::Declarations;
 use crate::app::runners::limits::Concurrency;
 use crate::app::session::Session;
-use crate::app::{Error, recover};
-use crate::domain::model::{EventBody, Outcome as StepOutcome, RunOutcome, RunState};
+use crate::app::sinks::LeftBehind;
+use crate::domain::base::{LayerName, RunId};
+use crate::domain::life::{Run, StopLevel};
+use crate::domain::model::{Event, EventBody, Plan, RunOutcome};
+use crate::domain::ports::Sink;
+use crate::report::{self, ProgressOptions, Style, TERMINAL};
 use crate::system::now;
 
 /// Builds what must be built, verifies it and moves the tags
@@ -47,121 +52,148 @@ pub struct Apply {
 
 /// Runs the command. Whatever happens, a program's last line is `run.finished`.
 pub fn apply(global: &Global, flags: &Apply) -> Outcome {
-    finish(global, |told| {
+    finish(global, |telling| {
         let selection = config::Selection { parallel: flags.parallel, ..(&flags.selection).into() };
         let config = or_remind(Config::for_builds(&selection))?;
         let concurrency = Concurrency { width: config.width.value, keep_going: !flags.fail_fast };
-        run(global, config, Declarations::evaluate, concurrency, told)
+        run(global, config, Declarations::evaluate, concurrency, telling)
     })
 }
 
-/// Sees to a program's last line, however the work ends: `told` says whether the run began, and so tells its end itself.
-pub fn finish(global: &Global, work: impl FnOnce(&mut bool) -> Outcome) -> Outcome {
-    let mut told = false;
-    let outcome = work(&mut told);
-    if told || global.format != Format::Json {
-        return outcome;
-    }
-    let exit = outcome.unwrap_or_else(|failure| show::failure(global.format, failure));
-    let (outcome, none) = (RunOutcome::Failure, 0);
-    let last = EventBody::RunFinished { outcome, built: none, reused: none, failed: none, skipped: none };
-    show::json(&serde_json::to_value(last).expect("invariant: events are plain data"));
-    Ok(exit)
+/// A run as its program is told of it.
+pub struct Telling {
+    /// Its name, known before anything can fail.
+    run: RunId,
+    /// Whether it was told to its end.
+    is_told: bool,
 }
 
-/// Gives back what dead runs left, then plans what the survey finds, and carries it out. A lease that cannot be given back
-/// outranks whatever comes of that.
+/// Sees to a program's last line, however the work ends.
+pub fn finish(global: &Global, work: impl FnOnce(&mut Telling) -> Outcome) -> Outcome {
+    let mut telling = Telling { run: fresh_run_id(), is_told: false };
+    let worked = catch_unwind(AssertUnwindSafe(|| work(&mut telling)));
+    if telling.is_told || global.format != Format::Json {
+        return worked.unwrap_or_else(|panic| resume_unwind(panic));
+    }
+    let worked = worked.map(|outcome| outcome.unwrap_or_else(|failure| show::failure(global.format, failure)));
+    let (outcome, none) = (RunOutcome::Failure, 0);
+    let body = EventBody::RunFinished { outcome, built: none, reused: none, failed: none, skipped: none };
+    let last = Event { at: now(), run: telling.run, body };
+    show::json(&serde_json::to_value(last).expect("invariant: events are plain data"));
+    worked.map_or_else(|panic| resume_unwind(panic), Ok)
+}
+
+/// Plans and builds what is declared. A lease of a dead run that cannot be given back outranks whatever comes of that.
 pub fn run(
     global: &Global,
-    settings: Config,
+    config: Config,
     declare: impl FnOnce(&Config) -> Result<Declarations, Error>,
     concurrency: Concurrency,
-    told: &mut bool,
-) -> Outcome {
-    let session = Session::new(settings);
-    let left = recovered::first(global, &session)?;
-    let outcome = build(global, &session, declare, concurrency, told);
-    outranked(outcome, recovered::is_stuck(&session, left))
-}
-
-/// Plans and builds; what dead runs left is given back.
-fn build(
-    global: &Global,
-    session: &Session,
-    declare: impl FnOnce(&Config) -> Result<Declarations, Error>,
-    concurrency: Concurrency,
-    told: &mut bool,
+    telling: &mut Telling,
 ) -> Outcome {
     let started = Instant::now();
-    let settings = session.config();
-    let provider_context = session.provider()?;
-    let survey = platforms::survey(settings, provider_context, declare(settings)?)?;
-    let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
-    show::warnings(global, &survey);
-    let store = session.store()?;
-    for run in store.recover(now())? {
-        if !global.quiet {
-            eprintln!("run {run} was interrupted; what it had promoted is kept, the rest is built again");
+    let session = Session::new(config);
+    let frontend = CommandLine { global, width: concurrency.width };
+    let (run, command) = (telling.run.clone(), invocation::command_line());
+    let applied = apply::apply(&session, ApplyRequest { run, declare, concurrency, command }, &frontend);
+    let outcome = match applied.end {
+        Ok(RunEnd::Unsound(survey)) => Ok(show::unsound(global, &survey, started)),
+        Ok(RunEnd::Finished(finished)) => {
+            telling.is_told = true;
+            ended(*finished)
         }
-    }
-    let images = session.images()?;
-    // Whatever the plan reuses stays until the run is over.
-    let in_use = session.wait(images.in_use())??;
-    let drawn = prepare::prepare(settings, &survey, graph, Some(&**images), Some(store), provider_context);
-    let mut prepared = session.wait(drawn)??;
-    prepare::give_secrets(settings, &survey, &mut prepared.jobs)?;
-    crate::app::planning::pins::add_missing(settings, &prepared.pins)?;
-    // An image that is reused is what the catalog says now, whatever was built in between.
-    for step in prepared.plan.steps.iter().filter(|step| step.digest.is_some()) {
-        session.wait(images.point(step.image.trim_end_matches(":latest"), "latest", &step.key))??;
-    }
-    let tagged = settings.tag.as_deref().map(|tag| (tag.to_owned(), prepared.plan.clone()));
-    let recorder = Arc::new(store.begin(&invocation::command_line(), now())?);
-    let drawn = (prepared, provider_context.clone());
-    let carried = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        session.wait(carry::carry_out(global, settings, drawn, Arc::clone(images), &recorder, concurrency))
-    }));
-    // Work that nobody waits for any more must not hold the process.
-    session.stop_tasks();
-    let run = match carried {
-        Ok(run) => run,
-        Err(panic) => {
-            // A bug of ours must not be somebody's bill: with its recorder the run is dead, and what it left goes back.
-            drop(recorder);
-            let left = session.wait(recover::recover_all(session.store()?, session.project()))??;
-            recovered::tell(global, &left);
-            std::panic::resume_unwind(panic);
-        }
+        Err(error) => Err(error.into()),
     };
-    let run = match run? {
-        Ok(run) => {
-            *told = true;
-            run
-        }
-        Err(failure) => {
-            recorder.end(now(), Tally { state: RunState::Failure, counts: [0; 4] })?;
-            return Err(failure);
-        }
-    };
-    let exit = carry::exit_of(&run);
-    let wound_up = (|| {
-        recorder.end(now(), carry::tally(&run))?;
-        drop(in_use);
-        if let Some((tag, plan)) = tagged.filter(|_| exit == Exit::Done) {
-            for step in &plan.steps {
-                session.wait(images.point(step.image.trim_end_matches(":latest"), &tag, &step.key))??;
-            }
-        }
-        let collected = if run.count(StepOutcome::Built) > 0 { session.wait(images.tidy())? } else { Ok(()) };
-        tidied(store.prune().err().map(|error| error.to_string()), collected.err().map(|error| error.to_string()));
-        Ok(exit)
-    })();
-    outranked(wound_up, exit == Exit::Stuck)
+    outranked(outcome, applied.stuck)
 }
 
-/// The default bounds hold without being asked for; that they do not is no reason to fail.
-fn tidied(logs: Option<String>, images: Option<String>) {
-    for error in [logs, images].into_iter().flatten() {
-        tracing::warn!("tidying up: {error}");
+/// What a run that is over comes to.
+fn ended(FinishedRun { run, left_behind, wound_up }: FinishedRun) -> Outcome {
+    // This is said on the terminal: not where the terminal is what hangs.
+    for LeftBehind(sink) in left_behind.iter().filter(|sink| sink.0 != TERMINAL) {
+        tracing::warn!("`{sink}` does not take what is written: its end is left out");
+    }
+    let exit = exit_of(&run);
+    outranked(wound_up.map(|()| exit).map_err(Into::into), exit == Exit::Stuck)
+}
+
+/// The command line as the front end of a run.
+struct CommandLine<'a> {
+    global: &'a Global,
+    /// Layers at once.
+    width: usize,
+}
+
+impl Frontend for CommandLine<'_> {
+    fn notice(&self, notice: Notice<'_>) {
+        match notice {
+            Notice::Recovered(left) => recovered::tell(self.global, left),
+            Notice::StillStuck(stuck) => recovered::tell_stuck(stuck.into_iter()),
+            Notice::Surveyed(survey) => show::warnings(self.global, survey),
+            Notice::Interrupted(_) if self.global.quiet => {}
+            Notice::Interrupted(InterruptedRun { id, reached }) => {
+                let after = |reached: &Reached| {
+                    let [built, reused, ..] = reached.counts;
+                    format!(" after {} of {}", built + reused, report::count(reached.steps, "layer"))
+                };
+                let after = reached.as_ref().map(after).unwrap_or_default();
+                eprintln!("run {id} was interrupted{after}; what it had promoted is kept, the rest is built again");
+            }
+        }
+    }
+
+    fn sinks(&self, plan: &Plan, ladders: BTreeMap<LayerName, Vec<String>>) -> Vec<Box<dyn Sink>> {
+        let Global { format, quiet, verbose, .. } = *self.global;
+        if format == Format::Json {
+            return vec![report::json_events()];
+        }
+        let look = ProgressOptions { style: Style::stderr(), quiet, verbose, width: self.width };
+        vec![report::terminal(plan, look, ladders)]
+    }
+
+    fn stops(&self) -> std::io::Result<Receiver<StopLevel>> {
+        signals::stops()
+    }
+}
+
+/// The exit code of a run.
+fn exit_of(run: &Run) -> Exit {
+    match run.stuck().next() {
+        Some(_) => Exit::Stuck,
+        None => Exit::of_run(run.outcome(), run.faults()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::base::Timestamp;
+    use crate::domain::life::{Effect, Input, Limits, Placement, StepSpec};
+    use crate::domain::model::{Fault, FaultKind, Size};
+
+    /// How a run of one layer ends whose runner does not come, for this reason.
+    fn ended(kind: FaultKind) -> Exit {
+        let (runner_type, tier) = ("t".to_owned(), "explicit".to_owned());
+        let sizes = vec![Size { runner_type, cpu: 2, memory_gb: 4, time_budget_min: 1, tier }];
+        let (layer, place) = ("app".into(), Placement::default());
+        let spec = StepSpec { layer, parents: Vec::new(), reuse: None, place, sizes };
+        let mut run = Run::new(RunId::from("r"), vec![spec], Limits::default());
+        let effects = run.on(Timestamp(0), Input::Begin);
+        let lease = effects.into_iter().find_map(|effect| match effect {
+            Effect::Acquire { lease, .. } => Some(lease),
+            _ => None,
+        });
+        let (lease, fault) = (lease.expect("asked for"), Fault::new(kind, "lian::test", "no"));
+        run.on(Timestamp(1), Input::LeaseRefused { lease: lease.clone(), fault });
+        run.on(Timestamp(2), Input::Released { lease });
+        assert!(run.is_finished());
+        exit_of(&run)
+    }
+
+    #[test]
+    fn a_bug_is_told_apart_from_a_layer_that_failed() {
+        assert_eq!(ended(FaultKind::Bug), Exit::Bug);
+        assert_eq!(ended(FaultKind::Unavailable), Exit::Unavailable);
+        assert_eq!(ended(FaultKind::Build), Exit::Failed);
     }
 }

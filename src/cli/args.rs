@@ -153,7 +153,7 @@ impl From<&Selection> for config::Selection {
             base_images: selection.base_image.clone(),
             ca_bundle: selection.ca_bundle.clone(),
             build_args: selection.build_arg.clone(),
-            placement: selection.place.into(),
+            placement: selection.place.clone().into(),
             layout: selection.layout.chosen.clone(),
             parallel: None,
         }

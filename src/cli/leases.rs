@@ -4,13 +4,14 @@ use clap::{Args, Subcommand};
 
 use super::args::{Format, Global, Source};
 use super::exit::{Exit, Failure, Outcome, outranked};
-use super::provider_flags::Provider;
+use super::provider_flags::provider_names;
 use super::recovered;
 use super::show;
 use crate::app::config::{Config, ProviderChoice, Selection};
 use crate::app::leases;
 use crate::app::session::Session;
 use crate::domain::base::LeaseId;
+use crate::domain::model::ProviderName;
 use crate::report::{self, Style};
 use crate::system::now;
 
@@ -30,8 +31,8 @@ pub struct Leases {
     #[command(flatten)]
     source: Source,
     /// Whose leases; wins over the workflow
-    #[arg(long, value_enum)]
-    provider: Option<Provider>,
+    #[arg(long, value_parser = provider_names())]
+    provider: Option<ProviderName>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -41,8 +42,8 @@ enum LeasesCommand {
         #[command(flatten)]
         source: Source,
         /// Whose leases; wins over the workflow
-        #[arg(long, value_enum)]
-        provider: Option<Provider>,
+        #[arg(long, value_parser = provider_names())]
+        provider: Option<ProviderName>,
         /// Also this lease, though it is not expired; may be repeated
         #[arg(long, value_name = "LEASE")]
         lease: Vec<String>,
@@ -55,16 +56,16 @@ enum LeasesCommand {
 /// Runs the command.
 pub fn leases(global: &Global, flags: &Leases) -> Outcome {
     match &flags.command {
-        None => list(global, &session_of(&flags.source, flags.provider)?),
+        None => list(global, &session_of(&flags.source, flags.provider.clone())?),
         Some(LeasesCommand::Gc { source, provider, lease, forget }) => {
-            let session = session_of(source, *provider)?;
+            let session = session_of(source, provider.clone())?;
             if forget.is_empty() { gc(global, &session, lease) } else { strike(global, &session, forget) }
         }
     }
 }
 
-fn session_of(source: &Source, provider: Option<Provider>) -> Result<Session, Failure> {
-    let placement = ProviderChoice { provider: provider.map(Into::into), ..ProviderChoice::default() };
+fn session_of(source: &Source, provider: Option<ProviderName>) -> Result<Session, Failure> {
+    let placement = ProviderChoice { provider, ..ProviderChoice::default() };
     let selection = Selection { source: source.into(), placement, ..Selection::default() };
     Ok(Session::new(Config::new(&selection)?))
 }

@@ -3,7 +3,6 @@
 
 mod apply;
 mod args;
-mod carry;
 mod check;
 mod command_line;
 mod dispatch;
@@ -28,15 +27,22 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::adapters::providers::{self, ProviderRegistry};
 use command_line::{Cli, perform};
 use exit::Exit;
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
+    run_with(providers::builtin())
+}
+
+/// The same, with these providers.
+pub fn run_with(providers: ProviderRegistry) -> ExitCode {
+    providers::install(providers);
     // Before anything else: this binary is also its own evaluator of Nickel and its own supervisor of the daemon, which
     // need neither flags nor logs.
     if crate::adapters::nickel::is_child() {
-        return crate::adapters::nickel::child_main();
+        return crate::adapters::nickel::child_main(&crate::app::schemas::all());
     }
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.next_if(|first| first == crate::adapters::buildkit::SUPERVISE_COMMAND).is_some() {

@@ -1,37 +1,31 @@
 //! `--provider` and `--context-transfer`: where layers are built, said on the command line. Not responsible for: what a provider needs
 //! beside its name (the workflow says that).
 
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 
+use crate::adapters::providers::registry;
 use crate::app::config::ProviderChoice;
-use crate::domain::model::{ComputeProvider, ContextTransfer};
+use crate::domain::model::{ContextTransfer, ProviderName};
 
 /// Where layers are built.
-#[derive(Debug, Clone, Copy, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct ProviderFlags {
     /// Where it is built; wins over the workflow
-    #[arg(long, value_enum)]
-    pub provider: Option<Provider>,
+    #[arg(long, value_parser = provider_names())]
+    pub provider: Option<ProviderName>,
     /// How the context reaches the runner; wins over the workflow
     #[arg(long, value_enum)]
     pub context_transfer: Option<Transfer>,
 }
 
-/// `--provider`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Provider {
-    /// This machine's BuildKit
-    Local,
-    /// A container on this machine's Docker Engine
-    DockerLocal,
-    /// A fixed host
-    Ssh,
-    /// Hetzner Cloud
-    Hcloud,
-    /// Proxmox VE
-    Proxmox,
-    /// A service that leases runners
-    VmPool,
+/// Takes the names of this program's providers.
+pub fn provider_names() -> impl TypedValueParser<Value = ProviderName> {
+    let names = registry().iter().map(|known| PossibleValue::new(known.flag).help(known.summary));
+    PossibleValuesParser::new(names).map(|given| {
+        let named = registry().iter().find(|known| known.flag == given);
+        named.expect("invariant: only these names pass").name.clone()
+    })
 }
 
 /// `--context-transfer`.
@@ -41,19 +35,6 @@ pub enum Transfer {
     Rsync,
     /// Over the connection, images back over it
     Session,
-}
-
-impl From<Provider> for ComputeProvider {
-    fn from(provider: Provider) -> Self {
-        match provider {
-            Provider::Local => Self::Local,
-            Provider::DockerLocal => Self::DockerLocal,
-            Provider::Ssh => Self::Ssh,
-            Provider::Hcloud => Self::Hcloud,
-            Provider::Proxmox => Self::Proxmox,
-            Provider::VmPool => Self::VmPool,
-        }
-    }
 }
 
 impl From<Transfer> for ContextTransfer {
@@ -67,6 +48,6 @@ impl From<Transfer> for ContextTransfer {
 
 impl From<ProviderFlags> for ProviderChoice {
     fn from(flags: ProviderFlags) -> Self {
-        Self { provider: flags.provider.map(Into::into), context_transfer: flags.context_transfer.map(Into::into) }
+        Self { provider: flags.provider, context_transfer: flags.context_transfer.map(Into::into) }
     }
 }

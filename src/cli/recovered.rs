@@ -10,28 +10,9 @@ use crate::app::session::Session;
 use crate::domain::base::LeaseId;
 
 /// What a command does before all else that can fail: gives back what dead runs of this project left, and tells of it.
-pub fn first(global: &Global, session: &Session) -> Result<Recovered, Failure> {
-    let left = recover::recover_project(session)?;
-    tell(global, &left);
-    Ok(left)
-}
-
-/// What a command does in the end: what had to settle is looked for once more, and told where it is stuck. Whether
-/// anything is.
-pub fn is_stuck(session: &Session, left: Recovered) -> bool {
-    if left.settling.is_empty() {
-        return !left.stuck.is_empty();
-    }
-    match recover::recover_project(session) {
-        Ok(again) => {
-            tell_stuck(again.newly_stuck(&left));
-            !again.stuck.is_empty()
-        }
-        Err(failure) => {
-            tracing::warn!("what dead runs left could not be looked for again: {failure}");
-            !left.stuck.is_empty()
-        }
-    }
+pub fn first(global: &Global, session: &Session) -> Result<(), Failure> {
+    tell(global, &recover::recover_project(session)?);
+    Ok(())
 }
 
 /// Tells what was done, and loudly what could not be.
@@ -44,7 +25,8 @@ pub fn tell(global: &Global, recovered: &Recovered) {
     tell_stuck(recovered.stuck.iter());
 }
 
-fn tell_stuck<'a>(stuck: impl Iterator<Item = &'a (LeaseId, String)>) {
+/// Tells loudly what could not be given back.
+pub fn tell_stuck<'a>(stuck: impl Iterator<Item = &'a (LeaseId, String)>) {
     for (lease, why) in stuck {
         eprintln!("lian::leases::stuck: the runner {lease} could not be given back, and may still be billed: {why}");
         eprintln!("  help: mend that, then type `lian-build leases gc`; every apply tries again, too");

@@ -17,7 +17,6 @@ use crate::app::UsageError;
 use crate::app::config::{Config, Selection, Source};
 use crate::app::runners::provider_context;
 use crate::app::session::Session;
-use crate::domain::model::ComputeProvider as Kind;
 use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ComputeProvider;
 use crate::serve::{Bounds, Service, Tokens, hash_token, is_name, listen};
@@ -38,7 +37,7 @@ enum ServeUsage {
         code(lian::serve::not_remote),
         help("name a workflow whose `compute_provider` has machines of its own, e.g. 'ssh, with --workflow FILE")
     )]
-    NotRemote { kind: &'static str },
+    NotRemote { kind: String },
     /// A name that no tokens file may hold.
     #[error("`{name}` cannot be a token's or a workspace's name")]
     #[diagnostic(code(lian::serve::name), help("write 1 to 63 letters, digits, `.`, `_` or `-`"))]
@@ -134,7 +133,7 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
     let session = Session::new(or_remind(Config::new(&Selection::of(source)))?);
     // What runs of this project left is given back as by every command that rents; what is stuck was told, and waits for
     // the next one: nobody's reason not to serve.
-    let _ = recovered::first(global, &session)?;
+    recovered::first(global, &session)?;
     let tokens = flags.tokens.as_deref().map(Tokens::read).transpose()?.unwrap_or_default();
     let provider = provider_of(session.config())?;
     let runners = &session.config().workflow.runners;
@@ -172,11 +171,11 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
 
 /// The provider whose machines are leased: one that has machines of its own.
 fn provider_of(config: &Config) -> Result<Arc<dyn ComputeProvider>, Failure> {
-    match config.workflow.compute_provider {
-        Kind::Local => Err(Failure::from(ServeUsage::NotRemote { kind: "'local" })),
-        Kind::DockerLocal => Err(Failure::from(ServeUsage::NotRemote { kind: "'docker_local" })),
-        Kind::Ssh | Kind::Hcloud | Kind::Proxmox | Kind::VmPool => Ok(provider_context::provider(config)?),
+    let descriptor = config.descriptor()?;
+    if !descriptor.runners.remote {
+        return Err(Failure::from(ServeUsage::NotRemote { kind: format!("'{}", descriptor.name) }));
     }
+    Ok(provider_context::provider(config)?)
 }
 
 fn hash(global: &Global, name: &str, workspaces: Vec<String>) -> Outcome {

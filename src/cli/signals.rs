@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and a closed terminal, as requests to a run to stop. Not responsible for: ending the process: a run ends when every
-//! lease is back.
+//! Ctrl-C, SIGTERM and a closed terminal, as requests that a run stops. Not responsible for: ending the process: a run ends when
+//! every lease is back.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::error::TrySendError;

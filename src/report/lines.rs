@@ -6,6 +6,7 @@ use super::faults::failure_block;
 use super::run_view::{RunView, Running, is_numbered};
 use super::style::Style;
 use super::text::{clean, count, cut, list, money, pad, pad_left, width};
+use crate::adapters::providers::Local;
 use crate::domain::base::{LeaseId, RunId, Timestamp, human_bytes, human_duration};
 use crate::domain::model::{Action, Fault, FaultKind, Outcome, RunOutcome, StepEnd};
 
@@ -69,7 +70,7 @@ fn doing(running: &Running) -> String {
 
 /// `cax31 · 3.1 of 16 GB`; nothing of this machine but the memory.
 fn on(running: &Running) -> String {
-    let runner = running.runner.as_deref().filter(|runner| *runner != "local");
+    let runner = running.runner.as_deref().filter(|runner| *runner != Local::RUNNER_TYPE);
     let memory = running.memory.map(|(used, limit)| share(used, limit));
     runner.map(str::to_owned).into_iter().chain(memory).collect::<Vec<_>>().join(" · ")
 }
@@ -195,7 +196,7 @@ pub fn again(fault: &Fault, from: Option<&str>, on: &str) -> String {
     let evidence = fault.evidence.as_deref().map(clean).filter(|evidence| !message.contains(evidence));
     let step = fault.step.as_deref().map(step_words);
     let mut text = message;
-    if let Some(from) = from.filter(|from| *from != "local") {
+    if let Some(from) = from.filter(|from| *from != Local::RUNNER_TYPE) {
         text.push_str(&format!(" on {}", clean(from)));
     }
     let shown: Vec<String> = evidence.into_iter().chain(step).collect();

@@ -138,7 +138,7 @@ fn expected(forecast: &Forecast) -> Vec<String> {
 pub(super) mod tests {
     use super::*;
     use crate::domain::base::Digest;
-    use crate::domain::model::{LayerKey, Size, Why, WhyKind};
+    use crate::domain::model::{ImageName, LayerKey, Size, Why, WhyKind};
 
     fn step(wave: usize, layer: &str, why: &[(WhyKind, &str)], estimate_ms: Option<u64>) -> PlannedStep {
         PlannedStep {
@@ -155,7 +155,7 @@ pub(super) mod tests {
                 time_budget_min: 60,
                 tier: "language_default".into(),
             },
-            image: format!("lamina/{layer}:latest"),
+            image: ImageName::new("lamina", layer).latest(),
             digest: why.is_empty().then(|| Digest::of("image")),
             estimate_ms,
         }

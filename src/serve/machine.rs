@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::request::LeaseRequest;
-use crate::domain::base::{Hasher, LayerName, LeaseId, RunId, Timestamp};
+use crate::domain::base::{Hasher, LayerName, LeaseId, Platform, RunId, Timestamp};
 use crate::domain::model::{Fault, Size};
 use crate::domain::ports::{AcquireRequest, Endpoint, Lease, SshTarget};
 
@@ -27,7 +27,7 @@ pub struct Machine {
     /// Memory, GB.
     pub memory_gb: u32,
     /// `linux/arm64` and the like.
-    pub platform: String,
+    pub platform: Platform,
 }
 
 impl Machine {

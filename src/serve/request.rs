@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::problem::Problem;
+use crate::domain::base::Platform;
 
 /// The shortest lease, seconds.
 pub const MIN_TTL_S: u64 = 60;
@@ -30,7 +31,7 @@ pub struct LeaseRequest {
     /// At least so much memory, GB.
     pub memory_gb: u32,
     /// `linux/amd64` or `linux/arm64`.
-    pub platform: String,
+    pub platform: Platform,
     /// For how long, seconds.
     pub ttl_s: u64,
     /// Who may log in: kind and key, without comment.
@@ -71,7 +72,7 @@ pub fn read_wish(body: &[u8], max_ttl_s: u64) -> Result<LeaseRequest, Problem> {
         workspace: workspace.to_owned(),
         cpu: narrow(cpu),
         memory_gb: narrow(memory_gb),
-        platform: platform.to_owned(),
+        platform: platform.into(),
         ttl_s,
         ssh_public_key: ssh_public_key.unwrap_or_default(),
     })

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::stub_tests::*;
 use super::{Bounds, ServeError, Service, Tokens, listen};
-use crate::adapters::providers::Ssh;
-use crate::domain::model::{Fault, FaultKind, SshHost, SshSettings};
+use crate::adapters::providers::ssh::{Ssh, SshHost, SshSettings};
+use crate::domain::model::{Fault, FaultKind};
 
 const POOL: &str = "/api/v1/vm-pool";
 

@@ -1,7 +1,9 @@
 //! What this machine is. Not responsible for: what it has.
 
+use crate::domain::base::Platform;
+
 /// This machine's platform as OCI writes it.
-pub fn host_platform() -> String {
+pub fn host_platform() -> Platform {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
@@ -9,5 +11,5 @@ pub fn host_platform() -> String {
         "powerpc64" => "ppc64le",
         other => other,
     };
-    format!("linux/{arch}")
+    format!("linux/{arch}").into()
 }

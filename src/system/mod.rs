@@ -2,6 +2,7 @@
 
 mod clock;
 pub mod error_chain;
+pub mod exec;
 pub mod files;
 mod host;
 pub mod http;

@@ -1,11 +1,11 @@
 //! OCI documents as adapters read them: manifests, indexes, configs of images. The types are `oci-spec`'s. Not responsible for:
 //! where the documents are kept, and how they are fetched.
 
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os, Platform};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platform};
 use crate::domain::ports::ImageConfig;
 
 /// The manifest of one image (or artifact), or an index of several. Every digest in it is a SHA-256: what names another one
@@ -87,7 +87,7 @@ impl Manifest {
 
     /// The image of an index: the one for the platform, else the first one. An attestation is no image; its platform is
     /// `unknown/unknown`.
-    pub fn image_for(&self, platform: Option<&str>) -> Option<&Descriptor> {
+    pub fn image_for(&self, platform: Option<&Platform>) -> Option<&Descriptor> {
         let is_image = |child: &&Descriptor| {
             child.platform().as_ref().is_none_or(|platform| *platform.os() != Os::Other("unknown".to_owned()))
         };
@@ -125,13 +125,11 @@ pub fn describe(media_type: MediaType, bytes: &[u8]) -> Descriptor {
     Descriptor::new(media_type, size, digest)
 }
 
-/// Whether an entry of an index is for the platform `os/architecture[/variant]`.
-pub fn is_for(entry: &Descriptor, platform: &str) -> bool {
-    let is = |entry: &Platform| {
-        let mut parts = platform.split('/');
-        parts.next() == Some(&entry.os().to_string()) && parts.next() == Some(&entry.architecture().to_string())
-    };
-    entry.platform().as_ref().is_some_and(is)
+/// Whether an entry of an index is for this platform, whatever its variant.
+pub fn is_for(entry: &Descriptor, platform: &Platform) -> bool {
+    entry.platform().as_ref().is_some_and(|entry| {
+        entry.os().to_string() == platform.os() && entry.architecture().to_string() == platform.architecture()
+    })
 }
 
 /// An image's config, with what Docker adds to it.
@@ -169,8 +167,8 @@ impl ConfigFile {
     }
 
     /// The platform that it is for, `os/architecture`.
-    pub fn platform(&self) -> String {
-        format!("{}/{}", self.oci.os(), self.oci.architecture())
+    pub fn platform(&self) -> Platform {
+        Platform::of(&self.oci.os().to_string(), &self.oci.architecture().to_string(), "")
     }
 
     /// What it says of the processes that run in it.
@@ -194,7 +192,7 @@ mod tests {
         let index = serde_json::json!({"schemaVersion": 2,
             "manifests": [descriptor("unknown"), descriptor("arm64"), descriptor("amd64")]});
         let index = Manifest::read(index.to_string().as_bytes()).expect("an index");
-        let chosen = |platform| index.image_for(platform).map(digest);
+        let chosen = |platform: Option<&str>| index.image_for(platform.map(Platform::from).as_ref()).map(digest);
         assert_eq!(chosen(Some("linux/amd64")), Some(Digest::of("amd64")));
         assert_eq!(chosen(Some("linux/arm64/v8")), Some(Digest::of("arm64")));
         assert_eq!(chosen(Some("linux/riscv64")), Some(Digest::of("arm64")), "the first image stands in");

@@ -1,8 +1,12 @@
 //! Child processes that end when nobody needs them any more. Not responsible for: what they run.
 
 use std::ffi::OsStr;
+use std::io;
 use std::os::unix::process::CommandExt as _;
-use std::process::Command;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 pub use rustix::process::Signal;
 
@@ -60,6 +64,54 @@ pub fn owned_command(program: impl AsRef<OsStr>) -> tokio::process::Command {
     command
 }
 
+/// What a command printed is kept up to so many bytes; the rest is read and dropped, so that it never blocks.
+const STDOUT_BYTES: u64 = 64 * 1024 * 1024;
+const STDERR_BYTES: u64 = 64 * 1024;
+
+/// Why a command did not do its work.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// There is no such program, or it may not be run.
+    #[error(transparent)]
+    Unrunnable(io::Error),
+    /// It had not ended in time, and was killed.
+    #[error("it has not ended within {} s", .0.as_secs())]
+    Late(Duration),
+    /// It ended without success; what it printed on standard error, without blanks around it.
+    #[error("{}", if stderr.is_empty() { status.to_string() } else { stderr.clone() })]
+    Failed {
+        /// Its exit code, or the signal that ended it.
+        status: ExitStatus,
+        /// Its words.
+        stderr: String,
+    },
+}
+
+/// Runs a command to its end, with nothing on its standard input, and gives what it printed on standard output. It is
+/// killed when the future is dropped, and when it has not ended within this time.
+pub async fn output(mut command: tokio::process::Command, within: Duration) -> Result<Vec<u8>, CommandError> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(CommandError::Unrunnable)?;
+    let stdout = child.stdout.take().expect("invariant: standard output is piped");
+    let stderr = child.stderr.take().expect("invariant: standard error is piped");
+    let all =
+        async { tokio::try_join!(beginning(stdout, STDOUT_BYTES), beginning(stderr, STDERR_BYTES), child.wait()) };
+    let ended = tokio::time::timeout(within, all).await.map_err(|_| CommandError::Late(within))?;
+    let (stdout, stderr, status) = ended.map_err(CommandError::Unrunnable)?;
+    if status.success() {
+        return Ok(stdout);
+    }
+    Err(CommandError::Failed { status, stderr: String::from_utf8_lossy(&stderr).trim().to_owned() })
+}
+
+/// The first bytes of a stream, which is read to its end.
+async fn beginning(mut stream: impl AsyncRead + Unpin, most: u64) -> io::Result<Vec<u8>> {
+    let mut kept = Vec::new();
+    (&mut stream).take(most).read_to_end(&mut kept).await?;
+    tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+    Ok(kept)
+}
+
 /// Lets the kernel kill this process when its parent ends.
 pub fn end_with_own_parent() {
     // It cannot fail for want of rights.
@@ -89,6 +141,48 @@ mod tests {
         }
         let mut command = owned_command("sleep");
         assert_eq!(ended_by(std::mem::replace(command.std_mut(), Command::new("true"))), Some(Signal::KILL.as_raw()));
+    }
+
+    /// What a script printed, or why it failed.
+    async fn ran(script: &str, within: Duration) -> Result<Vec<u8>, CommandError> {
+        let mut command = owned_command("sh");
+        command.args(["-c", script]);
+        output(command, within).await
+    }
+
+    #[tokio::test]
+    async fn a_command_prints_or_says_why_not() {
+        let long = Duration::from_secs(60);
+        assert_eq!(ran("cat; echo out; echo err >&2", long).await.expect("it ends well"), b"out\n");
+        let failed = |result: Result<Vec<u8>, CommandError>| result.expect_err("it fails").to_string();
+        assert_eq!(failed(ran("echo ' no  such ' >&2; exit 3", long).await), "no  such");
+        assert_eq!(failed(ran("exit 3", long).await), "exit status: 3");
+        let missing = output(tokio::process::Command::new("/nowhere/program"), long).await;
+        assert!(matches!(missing, Err(CommandError::Unrunnable(error)) if error.kind() == io::ErrorKind::NotFound));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_does_not_end_is_killed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pid = folder.path().join("pid");
+        let script = format!("echo $$ >{}; exec sleep 60", crate::system::shell::quoted(&pid.display().to_string()));
+        let late = ran(&script, Duration::from_millis(500)).await;
+        assert!(matches!(late, Err(CommandError::Late(_))), "{late:?}");
+        let pid = std::fs::read_to_string(&pid).expect("it began");
+        let process = std::path::PathBuf::from(format!("/proc/{}/cmdline", pid.trim()));
+        let gone = async {
+            // A killed process has an empty command line until it is waited for.
+            while std::fs::read(&process).is_ok_and(|line| !line.is_empty()) {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), gone).await.expect("it is killed");
+    }
+
+    #[tokio::test]
+    async fn who_prints_without_end_fills_no_memory_and_is_not_held_up() {
+        let printed = ran("head -c 70000000 /dev/zero; head -c 1000000 /dev/zero >&2", Duration::from_secs(60)).await;
+        assert_eq!(printed.expect("it ends well").len() as u64, STDOUT_BYTES);
     }
 
     #[test]

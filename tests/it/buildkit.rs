@@ -51,7 +51,7 @@ async fn a_layer_is_built_promoted_found_and_built_upon() {
     let events = Mutex::new(Vec::new());
     let built = stage().builder().build(&request, &|event| events.lock().expect("a lock").push(event)).await;
     let built = built.expect("built");
-    assert_eq!((built.steps, built.platform.as_str()), (2, stage().daemon.platform()));
+    assert_eq!((built.steps, built.platforms.first()), (2, stage().daemon.platform()));
 
     let events = events.into_inner().expect("a lock");
     let said: String = events
@@ -78,7 +78,8 @@ async fn a_layer_is_built_promoted_found_and_built_upon() {
     let name = "lamina/tiny".to_owned();
     let record = ImageRecord { parts, built_on: std::collections::BTreeMap::new() };
     let staging = StagedAt::Folder(request.staging);
-    let staged = Staged { name, staging, digest: built.digest, key: key.clone(), record, artifacts: None };
+    let staged =
+        Staged { name: name.as_str().into(), staging, digest: built.digest, key: key.clone(), record, artifacts: None };
     layout.promote(&staged).await.expect("promoted");
     let found = layout.find("lamina/tiny", &key.tag()).await.expect("an answer").expect("found");
     assert_eq!((&found.digest, found.key), (&staged.digest, Some(key)));

@@ -26,7 +26,7 @@ async fn verified(
     std::fs::create_dir(&staging).expect("a folder");
     let request = VerifyRequest {
         image: ImageSource::Layout { dir: request.staging, digest: built.digest },
-        platform: built.platform,
+        platforms: built.platforms,
         tools,
         artifact_paths: artifact_paths.iter().map(|path| (*path).to_owned()).collect(),
         staging,

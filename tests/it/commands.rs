@@ -180,6 +180,21 @@ fn a_programs_last_line_is_the_end_of_the_run_whatever_happens() {
 }
 
 #[test]
+fn the_end_of_a_start_that_fails_has_a_run_and_a_time_like_all_others() {
+    let project = one_layer();
+    let mut runs = std::collections::BTreeSet::new();
+    for wrong in [&["apply", "nowhere"][..], &["apply", "--workflow", "nowhere.ncl"], &["dispatch", "--context", "no"]]
+    {
+        let events = project.lian(&[wrong, &["--format", "json"]].concat()).events();
+        let last = events.last().expect("a last line");
+        assert_eq!((text(&last["type"]), text(&last["outcome"])), ("run.finished", "failure"), "{wrong:?}");
+        assert!(last["at"].as_u64().is_some_and(|at| at > 1_700_000_000_000), "{last}");
+        runs.insert(text(&last["run"]).to_owned());
+    }
+    assert_eq!(runs.len(), 3, "each start has a run of its own: {runs:?}");
+}
+
+#[test]
 fn leases_of_a_project_without_a_history_are_listed_and_nothing_is_made() {
     let project = one_layer();
     let listed = project.lian(&["leases", "--format", "json"]).exits(0).json();

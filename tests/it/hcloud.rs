@@ -9,9 +9,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lian_build::adapters::providers::hcloud::{Access, Hcloud, Timeouts};
+use lian_build::adapters::providers::hcloud::{Access, BuildkitRelease, Hcloud, HcloudSettings, Timeouts};
 use lian_build::domain::base::{LayerName, LeaseId, RunId, Timestamp};
-use lian_build::domain::model::{Fault, FaultKind, HcloudSettings, Size};
+use lian_build::domain::model::{Fault, FaultKind, ProviderName, Size};
 use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Endpoint, Lease, SshTarget};
 
 use crate::support::hetzner::{Fake, FaultPlan, Invented, Kind, TOKEN};
@@ -41,7 +41,7 @@ fn settings() -> HcloudSettings {
 
 fn request(lease: &str) -> AcquireRequest {
     let size = Size { runner_type: "small".into(), cpu: 2, memory_gb: 4, time_budget_min: 1, tier: "explicit".into() };
-    let (run, layer, platform) = (RunId::from("1a2b3c4d"), LayerName::from("app"), "linux/arm64".to_owned());
+    let (run, layer, platform) = (RunId::from("1a2b3c4d"), LayerName::from("app"), "linux/arm64".into());
     let (lease, expires) = (LeaseId::from(lease), Timestamp(4_000_000_000_000));
     AcquireRequest { lease, run, layer, size, platform, expires, authorized_key: None }
 }
@@ -331,11 +331,10 @@ async fn the_documented_workflow_is_one() {
     let evaluator = lian_build::adapters::nickel::Evaluator::new(env!("CARGO_BIN_EXE_lian-build").into());
     let loaded = evaluator.workflow(&file, &[]).expect("evaluated");
     let workflow = loaded.workflow.unwrap_or_else(|| panic!("{:?}", loaded.diagnostics));
-    let documented = workflow.providers.hcloud;
-    let unset = HcloudSettings {
-        buildkit: lian_build::domain::model::BuildkitRelease { url: None, ..documented.buildkit.clone() },
-        ..documented.clone()
-    };
+    let documented = workflow.providers[&ProviderName::from_static("hcloud")].clone();
+    let documented: HcloudSettings = serde_json::from_value(documented).expect("settings");
+    let unset =
+        HcloudSettings { buildkit: BuildkitRelease { url: None, ..documented.buildkit.clone() }, ..documented.clone() };
     let mut told = Vec::new();
     for settings in [documented, unset] {
         let provider = cloud.of(settings, "ann", pace());

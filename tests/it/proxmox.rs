@@ -7,9 +7,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use lian_build::adapters::providers::proxmox::{Proxmox, Token};
+use lian_build::adapters::providers::proxmox::{Proxmox, ProxmoxSettings, Token};
 use lian_build::domain::base::{LayerName, LeaseId, RunId, Timestamp};
-use lian_build::domain::model::{Fault, FaultKind, ProxmoxSettings, Size};
+use lian_build::domain::model::{Fault, FaultKind, ProviderName, Size};
 use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Endpoint, Lease, SshTarget};
 
 use crate::support::machines::{Booted, Machines, Order};
@@ -475,7 +475,8 @@ async fn the_documented_workflow_is_one() {
         let told = loaded.diagnostics.iter().any(|one| one.message.contains("the first and the last, in this order"));
         assert!(told, "{ids}: {:?}", loaded.diagnostics);
     }
-    let settings = workflow.providers.proxmox.expect("settings");
+    let settings = workflow.providers[&ProviderName::from_static("proxmox")].clone();
+    let settings: ProxmoxSettings = serde_json::from_value(settings).expect("settings");
     assert_eq!((settings.template, settings.ids, settings.pool.as_deref()), (TEMPLATE, (5000, 5999), Some(POOL)));
     let provider = stage.with(settings, "me", Duration::from_secs(300)).expect("a provider");
     let sizes: Vec<_> = provider.offers().await.expect("offers").into_iter().map(|offer| offer.runner_type).collect();

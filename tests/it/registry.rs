@@ -79,6 +79,41 @@ fn a_registry_alone_tells_every_machine_what_is_built() {
     assert_eq!(registry.digest("team/lamina/app", "latest"), image);
 }
 
+/// Method and path of every request since the log had this length.
+fn requests(registry: &Registry, since: usize) -> Vec<String> {
+    let log = registry.log();
+    let field = |line: &str, name: &str| {
+        let value = line.split(&format!("http.request.{name}=")).nth(1)?;
+        Some(value.split(' ').next().unwrap_or("").trim_matches('"').to_owned())
+    };
+    let answered = log[since..].lines().filter(|line| line.contains("response completed"));
+    answered.filter_map(|line| Some(format!("{} {}", field(line, "method")?, field(line, "uri")?))).collect()
+}
+
+#[test]
+fn a_plan_asks_little_of_each_layer_and_reads_no_record_of_one_that_is_built() {
+    let registry = Registry::start();
+    let project = pair(&registry.address());
+    for name in ["one", "two", "three"] {
+        project.layer(name, "  build_base = \"base\",", "FROM lamina/base\nRUN true\n");
+    }
+    project.lian(&["plan", "--detailed-exitcode"]).exits(2);
+    let nothing = requests(&registry, 0);
+    // Neither the image of its key nor `latest` is there.
+    assert!((5..=5 * 2).contains(&nothing.len()), "{} requests for 5 layers: {nothing:#?}", nothing.len());
+    apply(&project).exits(0);
+    let built = registry.log().len();
+    project.lian(&["plan", "--detailed-exitcode"]).exits(0);
+    let asked = requests(&registry, built);
+    // The manifest, the config with the full key, and the artifact that names the parents.
+    assert!((5..=5 * 3).contains(&asked.len()), "{} requests for 5 layers: {asked:#?}", asked.len());
+    let tags = registry.tags("team/lamina/app");
+    let parts = registry.blob(&registry.digest("team/lamina/app", &tags[1]));
+    let parts: serde_json::Value = serde_json::from_slice(&std::fs::read(parts).expect("a manifest")).expect("JSON");
+    let record = text(&parts["layers"][0]["digest"]);
+    assert!(!asked.iter().any(|request| request.contains(record)), "the record was read: {asked:#?}");
+}
+
 #[test]
 fn artifacts_in_a_registry_are_copied_from() {
     let registry = Registry::start();
@@ -247,25 +282,25 @@ async fn an_image_that_its_builder_pushed_is_verified_there_and_only_gets_tags()
     assert_eq!(registry.tags("team/lamina/pushed"), Vec::<String>::new(), "a tag moved before the image was verified");
     assert_eq!(std::fs::read_dir(&request.staging).expect("a folder").count(), 0, "something was exported");
 
-    let platform = built.platform.clone();
+    let platform = built.platforms.first().clone();
     let config = store.config(&name, &built.digest, &platform).await.expect("an answer").expect("a config");
     assert_eq!(config.env, ["PATH=/opt/bin"]);
     let verify = VerifyRequest {
         image: store.source(&name, &built.digest),
-        platform: built.platform.clone(),
+        platforms: built.platforms.clone(),
         tools: vec![Tool { name: "hello".into(), version: None, probe: None }],
         artifact_paths: vec!["/opt/bin/hello".into()],
         staging: folder.path().join("artifacts"),
         push_artifacts: store.push_target("lamina/pushed-artifacts"),
         labels: [].into(),
-        configs: [(built.platform.clone(), config)].into(),
+        configs: [(built.platforms.first().clone(), config)].into(),
     };
     assert!(matches!(verify.image, ImageSource::Registry { .. }));
     let artifacts = stage().builder().verify(&verify).await.expect("verified").expect("an artifacts image");
 
     let record = ImageRecord { parts, built_on: [].into() };
     let staged = Staged {
-        name: name.clone(),
+        name: name.as_str().into(),
         staging: StagedAt::Pushed,
         digest: built.digest.clone(),
         key: key.clone(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::domain::base::Platforms;
 use crate::domain::ports::{BuildRequest, ImageSource, NamedContext, PushTarget, SecretSource, SecretValue};
 
 /// What keeps BuildKit's built-in frontend: with a command line given, it does not look for a `# syntax=` line, which
@@ -22,7 +23,7 @@ pub(super) fn build(request: &BuildRequest, metadata: &Path) -> Vec<String> {
     if let Some(target) = &request.target {
         opt(&mut args, "target", target);
     }
-    opt(&mut args, "platform", &request.platform);
+    opt(&mut args, "platform", &request.platforms.to_string());
     for (name, value) in &request.build_args {
         opt(&mut args, &format!("build-arg:{name}"), value);
     }
@@ -41,10 +42,10 @@ pub(super) fn build(request: &BuildRequest, metadata: &Path) -> Vec<String> {
 }
 
 /// Arguments of a build of our own: a Dockerfile in `folder`, which is also its context, over the image `img`.
-pub(super) fn over_image(folder: &Path, platform: &str, image: &ImageSource) -> Vec<String> {
+pub(super) fn over_image(folder: &Path, platforms: &Platforms, image: &ImageSource) -> Vec<String> {
     let mut args = start(None);
     locals(&mut args, folder, folder);
-    opt(&mut args, "platform", platform);
+    opt(&mut args, "platform", &platforms.to_string());
     contexts(&mut args, &[NamedContext { name: "img".to_owned(), source: image.clone() }]);
     args
 }
@@ -134,7 +135,7 @@ mod tests {
             dockerfile: "/work/lamina/app/Dockerfile.rust".into(),
             target: Some("final".into()),
             build_args: [("MODE".to_owned(), "a=b, c".to_owned())].into(),
-            platform: "linux/amd64".into(),
+            platforms: "linux/amd64".into(),
             labels: [("dev.lian-build.layer-key".to_owned(), "sha256:00".to_owned())].into(),
             secrets: vec![
                 SecretSource { id: "token".into(), value: SecretValue::Env("TOKEN".into()) },

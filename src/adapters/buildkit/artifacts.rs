@@ -24,7 +24,7 @@ pub(super) async fn build(solver: &Solver, request: &VerifyRequest) -> Result<Re
     let folder = scratch()?;
     write_dockerfile(folder.path(), &dockerfile(&request.artifact_paths))?;
     let metadata = folder.path().join("metadata.json");
-    let mut args = argv::over_image(folder.path(), &request.platform, &request.image);
+    let mut args = argv::over_image(folder.path(), &request.platforms, &request.image);
     for (name, value) in &request.labels {
         argv::opt(&mut args, &format!("label:{name}"), value);
     }
@@ -83,7 +83,7 @@ async fn missing(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding
 async fn exists(solver: &Solver, request: &VerifyRequest, path: &str) -> Result<bool, Fault> {
     let folder = scratch()?;
     write_dockerfile(folder.path(), &dockerfile(&[path.to_owned()]))?;
-    let args = argv::over_image(folder.path(), &request.platform, &request.image);
+    let args = argv::over_image(folder.path(), &request.platforms, &request.image);
     match solver.solve(&args, &silent).await {
         Ok(_) => Ok(true),
         Err(Unsolved::Failed(failure)) if is_absent(&failure) => Ok(false),

@@ -141,7 +141,7 @@ impl Builder for Buildctl {
             Err(unsolved) => return Err(judged(self.counters.as_deref(), unsolved, before).await),
         };
         let (steps, cached) = progress.steps();
-        Ok(Built { digest: digest_in(&metadata)?, steps, cached, platform: request.platform.clone() })
+        Ok(Built { digest: digest_in(&metadata)?, steps, cached, platforms: request.platforms.clone() })
     }
 
     async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {

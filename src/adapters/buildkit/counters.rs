@@ -1,21 +1,20 @@
-//! What this machine's kernel counted of our own daemon's steps. Not responsible for: judging it.
+//! The counters of this machine's kernel, for the steps of our own daemon. Not responsible for: judging it.
 
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::process::Command;
 
 use crate::domain::model::{Fault, FaultKind};
-use crate::domain::ports::{Counters, Kills, Reading, Usage, usage_script};
+use crate::domain::ports::{Counters, Meter, Usage, usage_script};
 
-/// Where the steps of a daemon without a cgroup of its own are counted.
+/// The cgroups that count the steps of a daemon without a cgroup of its own.
 const GROUPS: &str = "/sys/fs/cgroup/buildkit /sys/fs/cgroup/memory/buildkit";
 
 /// The counters of this machine.
 #[derive(Debug, Default)]
 pub struct HostCounters {
-    kills: Mutex<Kills>,
+    meter: Meter,
 }
 
 #[async_trait]
@@ -31,7 +30,6 @@ impl Counters for HostCounters {
         command.arg("-c").arg(usage_script(GROUPS)).stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await.map_err(|error| unknown(error.to_string()))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let read = Reading::parse(&text).ok_or_else(|| unknown(text))?;
-        Ok(self.kills.lock().unwrap_or_else(PoisonError::into_inner).usage(&read))
+        self.meter.read(&text).ok_or_else(|| unknown(text))
     }
 }

@@ -15,8 +15,9 @@ use super::binaries::{Binaries, on_path};
 use super::config::DaemonConfig;
 use super::error::BuildkitError;
 use super::supervise;
+use crate::domain::base::Platform;
 use crate::system::lock;
-use crate::system::process::CommandExt as _;
+use crate::system::process::{CommandError, CommandExt as _, output};
 use crate::system::retry::Backoff;
 
 /// A daemon is given so long to answer after its start.
@@ -31,7 +32,7 @@ const LOG_BYTES: u64 = 10_000_000;
 pub struct Daemon {
     binaries: Binaries,
     address: String,
-    platform: String,
+    platform: Platform,
     /// A share of the users' lock; none for a daemon that is not ours.
     _share: Option<File>,
 }
@@ -48,7 +49,7 @@ pub struct Status {
     /// The supervisor of our own, where it lives.
     pub supervisor: Option<u32>,
     /// What it builds for, its own platform first.
-    pub platforms: Vec<String>,
+    pub platforms: Vec<Platform>,
     /// The log of our own.
     pub log: PathBuf,
 }
@@ -56,11 +57,11 @@ pub struct Status {
 #[derive(Deserialize)]
 struct Worker {
     #[serde(default)]
-    platforms: Vec<Platform>,
+    platforms: Vec<WorkerPlatform>,
 }
 
 #[derive(Deserialize)]
-struct Platform {
+struct WorkerPlatform {
     os: String,
     architecture: String,
     #[serde(default)]
@@ -105,7 +106,7 @@ impl Daemon {
     }
 
     /// The platform it builds for where nothing else is said, e.g. `linux/amd64`.
-    pub fn platform(&self) -> &str {
+    pub fn platform(&self) -> &Platform {
         &self.platform
     }
 
@@ -150,34 +151,25 @@ impl Daemon {
 }
 
 /// Asks what it builds for: the only proof that a daemon is there and speaks our language.
-async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Vec<String>, String> {
+async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Vec<Platform>, String> {
     let mut command = tokio::process::Command::new(&binaries.buildctl);
     command.args(["--addr", address, "--timeout", "5", "debug", "workers", "--format", "{{json .}}"]);
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    let output = match tokio::time::timeout(within, command.output()).await {
-        Ok(output) => output.map_err(|error| format!("{}: {error}", binaries.buildctl.display()))?,
-        Err(_) => return Err(format!("no answer within {} s", within.as_secs())),
-    };
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(text.trim().trim_start_matches("error: ").to_owned());
-    }
+    let printed = output(command, within).await.map_err(|error| match error {
+        CommandError::Unrunnable(error) => format!("{}: {error}", binaries.buildctl.display()),
+        CommandError::Late(within) => format!("no answer within {} s", within.as_secs()),
+        CommandError::Failed { stderr, .. } => stderr.trim_start_matches("error: ").to_owned(),
+    })?;
     let workers: Vec<Worker> =
-        serde_json::from_slice(&output.stdout).map_err(|error| format!("its answer is not understood: {error}"))?;
+        serde_json::from_slice(&printed).map_err(|error| format!("its answer is not understood: {error}"))?;
     let platforms = workers.into_iter().flat_map(|worker| worker.platforms);
-    Ok(platforms
-        .map(|platform| match platform.variant.as_str() {
-            "" => format!("{}/{}", platform.os, platform.architecture),
-            variant => format!("{}/{}/{variant}", platform.os, platform.architecture),
-        })
-        .collect())
+    Ok(platforms.map(|platform| Platform::of(&platform.os, &platform.architecture, &platform.variant)).collect())
 }
 
-fn own_platform(platforms: Vec<String>) -> String {
-    platforms.into_iter().next().unwrap_or_else(|| "linux/amd64".to_owned())
+fn own_platform(platforms: Vec<Platform>) -> Platform {
+    platforms.into_iter().next().unwrap_or_else(|| Platform::new("linux/amd64"))
 }
 
-async fn alive(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Option<Vec<String>> {
+async fn alive(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Option<Vec<Platform>> {
     if !config.socket().exists() {
         return None;
     }
@@ -185,7 +177,7 @@ async fn alive(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Opt
 }
 
 /// Starts a daemon under a supervisor, or waits for the one that somebody else has just started.
-async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Result<Vec<String>, BuildkitError> {
+async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Result<Vec<Platform>, BuildkitError> {
     let buildkitd = binaries.daemon()?;
     let uid = rustix::process::geteuid();
     if !uid.is_root() {

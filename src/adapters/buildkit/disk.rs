@@ -1,11 +1,15 @@
 //! What the daemon's cache keeps on disk, and how it is made to keep less. Not responsible for: images (`registries` owns those).
 
-use std::process::Stdio;
+use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::daemon::Daemon;
 use super::error::BuildkitError;
+use crate::system::process::output;
+
+/// Removing much of a large cache takes minutes.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// The daemon's cache in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -63,12 +67,7 @@ impl Daemon {
             help: "`lian-build doctor` shows whether the daemon is well".to_owned(),
         };
         let mut command = tokio::process::Command::new(&self.binaries().buildctl);
-        command.args(["--addr", self.address()]).args(args).stdin(Stdio::null()).kill_on_drop(true);
-        let output = command.output().await.map_err(|error| failed(error.to_string()))?;
-        if output.status.success() {
-            Ok(output.stdout)
-        } else {
-            Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
-        }
+        command.args(["--addr", self.address()]).args(args);
+        output(command, LIMIT).await.map_err(|error| failed(error.to_string()))
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn blob(layout: &Path, digest: &Digest) -> PathBuf {
 /// The settings of the image that is verified, for the one platform asked for; the defaults where they cannot be read. Those
 /// of an image in a registry come with the request.
 pub(super) fn settings(request: &VerifyRequest) -> ImageSettings {
-    let platform = request.platform.as_str();
+    let platform = request.platforms.first();
     let ImageSource::Layout { dir, digest } = &request.image else {
         return ImageSettings(request.configs.get(platform).cloned().unwrap_or_default());
     };
@@ -105,7 +105,7 @@ mod tests {
     fn request(image: ImageSource) -> VerifyRequest {
         VerifyRequest {
             image,
-            platform: "linux/amd64".into(),
+            platforms: "linux/amd64".into(),
             tools: Vec::new(),
             artifact_paths: Vec::new(),
             staging: PathBuf::new(),

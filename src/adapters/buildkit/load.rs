@@ -9,6 +9,7 @@ use super::daemon::Daemon;
 use super::error::BuildkitError;
 use super::scratch::{scratch, write_dockerfile};
 use super::solve::Solver;
+use crate::domain::base::Platform;
 use crate::domain::ports::ImageSource;
 
 /// A container engine that takes images.
@@ -39,7 +40,7 @@ impl Engine {
 pub async fn load(
     daemon: &Daemon,
     image: &ImageSource,
-    platform: &str,
+    platform: &Platform,
     reference: &str,
 ) -> Result<&'static str, BuildkitError> {
     let engine = Engine::find()?;
@@ -54,7 +55,7 @@ pub async fn load_into(
     engine: &Engine,
     daemon: &Daemon,
     image: &ImageSource,
-    platform: &str,
+    platform: &Platform,
     reference: &str,
 ) -> Result<(), BuildkitError> {
     let Engine { name: engine, program } = engine;
@@ -66,7 +67,7 @@ pub async fn load_into(
     let space = "free space in the temporary folder, or point TMPDIR at another one";
     let folder = scratch().map_err(|fault| failed("mktemp", fault.message, space))?;
     write_dockerfile(folder.path(), "FROM img\n").map_err(|fault| failed("mktemp", fault.message, space))?;
-    let mut args = argv::over_image(folder.path(), platform, image);
+    let mut args = argv::over_image(folder.path(), &platform.clone().into(), image);
     // Uncompressed: every version of either engine reads it, and through a pipe nothing is quicker.
     let output = format!("type=docker,name={reference},compression=uncompressed,force-compression=true");
     args.extend(["--output".to_owned(), output]);

@@ -39,7 +39,7 @@ pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Op
         serde_json::json!(["/bin/sh", "-c", script(&request.tools)]),
     );
     write_dockerfile(&context, &dockerfile)?;
-    let mut args = argv::over_image(&context, &request.platform, &request.image);
+    let mut args = argv::over_image(&context, &request.platforms, &request.image);
     argv::folder_output(&mut args, &found);
     match solver.solve(&args, &silent).await {
         Ok(_) => Ok(Some(request.tools.iter().enumerate().filter_map(|(at, tool)| read(&found, at, tool)).collect())),

@@ -1,48 +1,48 @@
-//! A builder that runs buildctl on the runner itself, over an `ssh` command that is given. Not responsible for: bringing anything there
-//! (the caller has), and verification, which runs from here.
+//! A builder that runs buildctl on the runner itself. Not responsible for: how the runner is reached and filled (the caller has
+//! done that), and verification, which runs from here.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
-
-use tokio::process::Command;
 
 use super::argv;
 use super::buildctl::{judged, look};
-use super::solve::{Unsolved, failed, follow};
+use super::progress::Progress;
+use super::solve::{Unsolved, failed, read};
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Fault, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Built, Counters};
-use crate::system::process::owned_command;
+use crate::system::exec::{Exec, Process};
 use crate::system::shell::quoted;
 
-/// What is told of buildctl's own end; `ssh` ends with 255 whether the link broke or its command was killed.
+/// How buildctl's own end is reported. The exit code of the connection is no help: `ssh` ends with 255 whether the connection
+/// broke or its command was killed.
 const MARK: &str = "lian-build: buildctl ended with ";
-/// What is told of an image that was built: buildctl's metadata, in one line.
+/// How an image that was built is reported: buildctl's metadata, in one line.
 const METADATA: &str = "lian-build: metadata ";
 
-/// How a shell ends that finds no such program.
+/// The exit code of a shell that does not find the program.
 const NOT_FOUND: i32 = 127;
 
 /// buildctl on a runner.
 #[derive(Clone)]
 pub struct RemoteBuildctl {
-    /// `ssh` with all its options, without host and command.
-    ssh: Vec<String>,
+    /// Runs scripts on the runner.
+    exec: Arc<dyn Exec>,
+    /// The daemon's address there.
     address: String,
-    /// A folder of the runner's memory, for our files.
+    /// A folder in the runner's memory, for our files.
     folder: PathBuf,
     counters: Arc<dyn Counters>,
 }
 
 impl RemoteBuildctl {
-    /// Over this `ssh` command, on the daemon at this address there.
-    pub fn new(ssh: Vec<String>, address: &str, folder: impl Into<PathBuf>, counters: Arc<dyn Counters>) -> Self {
-        Self { ssh, address: address.to_owned(), folder: folder.into(), counters }
+    /// On the daemon at this address there.
+    pub fn new(exec: Arc<dyn Exec>, address: &str, folder: impl Into<PathBuf>, counters: Arc<dyn Counters>) -> Self {
+        Self { exec, address: address.to_owned(), folder: folder.into(), counters }
     }
 
-    /// Builds a request whose paths are the runner's, and whose image is pushed. `passing` is what is removed there when
-    /// buildctl ends.
+    /// Builds a request whose paths are the runner's, and whose image is pushed. The paths in `passing` are removed there
+    /// when buildctl ends.
     ///
     /// # Errors
     /// As buildctl here; `lian::remote::link_lost` where the connection ended first.
@@ -59,12 +59,11 @@ impl RemoteBuildctl {
             }
         };
         let script = self.script(&argv::build(request, &metadata), &metadata, passing);
-        let agent = !request.ssh.is_empty();
         let counters = Some(&*self.counters);
-        let command = self.command(&script, agent, Stdio::piped());
-        let (before, followed) = tokio::join!(look(counters), follow(command, &relay));
-        let (progress, exit) = followed.map_err(|error| lost(&format!("ssh cannot be run: {error}")))?;
-        // What ssh itself says is not believed: only the mark tells how buildctl ended.
+        let run = self.run(&script, !request.ssh.is_empty(), &relay);
+        let (before, run) = tokio::join!(look(counters), run);
+        let (progress, exit) = run?;
+        // What the connection itself says is not believed: only the mark tells how buildctl ended.
         let text = progress.text();
         let told = text.lines().rev().find_map(|line| line.trim().strip_prefix(MARK));
         match told.and_then(|code| code.parse::<i32>().ok()) {
@@ -75,15 +74,15 @@ impl RemoteBuildctl {
                 let fault = judged(counters, without_mark(failed(&progress, exit)), before).await;
                 return Err(on_runner(fault));
             }
-            None => return Err(lost(&format!("ssh ended with {exit:?} while buildctl ran"))),
+            None => return Err(lost(&format!("the connection ended with {exit:?} while buildctl ran"))),
         }
         let (steps, cached) = progress.steps();
         let digest = digest(&text)?;
-        Ok(Built { digest, steps, cached, platform: request.platform.clone() })
+        Ok(Built { digest, steps, cached, platforms: request.platforms.clone() })
     }
 
-    /// buildctl ends with its `ssh`: once nobody reads its standard input any more, it is stopped, and the daemon cancels.
-    /// The runner is not let go before (its guard waits for the lock on `building`).
+    /// buildctl ends with its connection: when its standard input ends, it is stopped, and the daemon cancels the build. The
+    /// runner is not let go before that (its guard waits for the lock on `building`).
     fn script(&self, args: &[String], metadata: &Path, passing: &[String]) -> String {
         let args: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
         let config = quoted(&self.folder.join("docker").display().to_string());
@@ -100,15 +99,25 @@ impl RemoteBuildctl {
         )
     }
 
-    fn command(&self, script: &str, agent: bool, stdin: Stdio) -> Command {
-        let mut command = owned_command(&self.ssh[0]);
-        command.args(&self.ssh[1..]).arg(if agent { "-A" } else { "-a" }).args(["runner", script]);
-        command.stdin(stdin);
-        command
+    /// Runs the script to its end. Its standard input stays open until then.
+    async fn run(
+        &self,
+        script: &str,
+        agent: bool,
+        sink: &BuildSink<'_>,
+    ) -> Result<(Progress, Result<i32, String>), Fault> {
+        let started = if agent { self.exec.start_with_agent(script).await } else { self.exec.start(script).await };
+        let Process { stdin, mut stdout, stderr, end } = started?;
+        let mut nowhere = tokio::io::sink();
+        let (progress, _) = tokio::join!(read(stderr, sink), tokio::io::copy(&mut stdout, &mut nowhere));
+        let progress = progress.map_err(|error| lost(&error.to_string()))?;
+        let exit = end.await;
+        drop(stdin);
+        Ok((progress, exit))
     }
 }
 
-/// The digest that buildctl told.
+/// The digest in buildctl's metadata.
 fn digest(text: &str) -> Result<Digest, Fault> {
     #[derive(serde::Deserialize)]
     struct Metadata {
@@ -128,7 +137,7 @@ fn no_buildctl() -> Fault {
         .help("install it there, or set `runners.context_transfer = 'session`")
 }
 
-/// A fault of a build on a runner: what helps on this machine does not help there.
+/// A fault of a build on a runner, with the help that is right there: what helps on this machine does not.
 pub fn on_runner(fault: Fault) -> Fault {
     let help = match (fault.code.as_str(), &fault.help) {
         ("lian::buildkit::daemon_gone", _) => {

@@ -60,7 +60,7 @@ async fn copy(
         let _ = writeln!(dockerfile, "COPY --from=img {}", serde_json::json!([pattern, format!("/{at}/")]));
     }
     write_dockerfile(&context, &dockerfile)?;
-    let mut args = argv::over_image(&context, &request.platform, &request.image);
+    let mut args = argv::over_image(&context, &request.platforms, &request.image);
     argv::folder_output(&mut args, found);
     match solver.solve(&args, &silent).await {
         Ok(_) => Ok(true),
@@ -93,7 +93,7 @@ async fn run(
     let folder = scratch()?;
     let context = folder.path().join("context");
     write_dockerfile(&context, &format!("{}RUN --network=none {}\n", head(settings), serde_json::json!(words)))?;
-    let mut args = argv::over_image(&context, &request.platform, &request.image);
+    let mut args = argv::over_image(&context, &request.platforms, &request.image);
     // A cached step writes no log.
     args.push("--no-cache".to_owned());
     let output = std::sync::Mutex::new(String::new());

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::Command;
 
 use super::classify::{Failure, OomEvidence, classify};
@@ -59,6 +59,12 @@ pub(super) async fn follow(mut command: Command, sink: &BuildSink<'_>) -> std::i
     // Held open for as long as it runs: its end tells the other side that nobody waits any more.
     let _stdin = child.stdin.take();
     let stderr = child.stderr.take().expect("invariant: standard error is piped");
+    let progress = read(stderr, sink).await?;
+    Ok((progress, child.wait().await?.code()))
+}
+
+/// Reads buildctl's reports until they end.
+pub(super) async fn read(stderr: impl AsyncRead + Unpin, sink: &BuildSink<'_>) -> std::io::Result<Progress> {
     let mut progress = Progress::default();
     let mut reader = BufReader::with_capacity(64 * 1024, stderr);
     let mut line = Vec::new();
@@ -69,7 +75,7 @@ pub(super) async fn follow(mut command: Command, sink: &BuildSink<'_>) -> std::i
         }
         progress.line(String::from_utf8_lossy(&line).trim_end()).into_iter().for_each(sink);
     }
-    Ok((progress, child.wait().await?.code()))
+    Ok(progress)
 }
 
 /// What there is to say of a solve that failed.

@@ -40,8 +40,8 @@ async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding>,
     if request.tools.is_empty() {
         return Ok(findings);
     }
-    for platform in request.platform.split(',') {
-        let one = VerifyRequest { platform: platform.to_owned(), ..request.clone() };
+    for platform in request.platforms.iter() {
+        let one = VerifyRequest { platforms: platform.clone().into(), ..request.clone() };
         let found = match probe::tools(solver, &one).await? {
             Some(found) => found,
             None => search::tools(solver, &one).await?,

@@ -2,8 +2,8 @@
 
 use nickel_lang_core::position::RawSpan;
 
-use super::embedded::NESTED_FIELDS;
 use super::protocol::Contract;
+use super::schemas::Schemas;
 use super::syntax::Outline;
 use crate::domain::base::nearest;
 use crate::domain::model::Diagnostic;
@@ -15,7 +15,7 @@ const END: &str = "unexpected end of file";
 const INNER_FIELDS: &[&str] = &["name", "version", "probe", "image", "id", "env", "file", "required"];
 
 /// Gives a diagnostic of Nickel's its help line.
-pub(super) fn complete(diagnostic: &mut Diagnostic, contract: Contract, missing: Option<&str>) {
+pub(super) fn complete(diagnostic: &mut Diagnostic, contract: Contract, missing: Option<&str>, schemas: &Schemas) {
     let help = match diagnostic.code.as_ref() {
         "lian::nickel::parse" if diagnostic.message == "unexpected token" => {
             "a comma is missing before this, or a quote or bracket is not closed".to_owned()
@@ -36,7 +36,7 @@ pub(super) fn complete(diagnostic: &mut Diagnostic, contract: Contract, missing:
         "lian::nickel::missing_field" => missing_help(missing.unwrap_or("…")),
         "lian::nickel::unknown_field" => {
             diagnostic.notes.retain(|note| note != "Have you misspelled a field?");
-            unknown_help(diagnostic, contract)
+            unknown_help(diagnostic, contract, schemas)
         }
         "lian::nickel::type" if diagnostic.message.starts_with("unbound identifier") => unbound_help(diagnostic),
         "lian::nickel::type" => "correct the expression, or its type annotation".to_owned(),
@@ -122,14 +122,14 @@ fn unbound_help(diagnostic: &Diagnostic) -> String {
     format!("bring `{name}` into scope with `let`, or put it in quotes if it is meant as text")
 }
 
-fn unknown_help(diagnostic: &Diagnostic, contract: Contract) -> String {
+fn unknown_help(diagnostic: &Diagnostic, contract: Contract, schemas: &Schemas) -> String {
     let holder = diagnostic.message.strip_prefix('`').and_then(|rest| rest.split('`').next());
     if let Some(holder) = holder.filter(|_| contract == Contract::Workflow)
-        && let Some((_, fields)) = NESTED_FIELDS.iter().find(|(name, _)| *name == holder)
+        && let Some(fields) = schemas.fields_of(holder)
     {
         return match extra_field(diagnostic).and_then(|field| nearest(field, fields.iter().copied())) {
             Some(near) => format!("did you mean `{near}`?"),
-            None => format!("`{holder}` has the fields {}", listed(fields)),
+            None => format!("`{holder}` has the fields {}", listed(&fields)),
         };
     }
     let known = || contract.fields().iter().chain(INNER_FIELDS).copied();

@@ -10,6 +10,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::interpreter::Interpreter;
 use super::protocol::{Line, Request};
+use super::schemas::Schemas;
 
 /// The hidden subcommand under which lian-build runs itself.
 pub(super) const SUBCOMMAND: &str = "__evaluate";
@@ -22,8 +23,8 @@ pub fn is_child() -> bool {
     std::env::args_os().nth(1).is_some_and(|argument| argument == SUBCOMMAND)
 }
 
-/// The whole life of an evaluating child: a request on stdin, answers on stdout.
-pub fn child_main() -> ExitCode {
+/// The whole life of an evaluating child: a request on stdin, answers on stdout. `schemas` are what its files can import.
+pub fn child_main(schemas: &Schemas) -> ExitCode {
     let mut text = Vec::new();
     if io::stdin().lock().read_to_end(&mut text).is_err() {
         return ExitCode::from(MISUSED);
@@ -33,8 +34,9 @@ pub fn child_main() -> ExitCode {
     };
     drop(text);
     bind(&request);
+    let schemas = schemas.clone();
     let work = thread::Builder::new().name("nickel".to_owned()).stack_size(request.stack_bytes);
-    let outcome = work.spawn(move || serve(&request)).map(thread::JoinHandle::join);
+    let outcome = work.spawn(move || serve(&request, &schemas)).map(thread::JoinHandle::join);
     match outcome {
         Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
         // A panic was already told on stderr; a parent that is gone wants no answer.
@@ -59,10 +61,10 @@ fn grant(seconds: u64) {
     let _ = setrlimit(Resource::Cpu, Rlimit { current, maximum });
 }
 
-fn serve(request: &Request) -> io::Result<()> {
+fn serve(request: &Request, schemas: &Schemas) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     grant(request.cpu_seconds);
-    let mut interpreter = Interpreter::new(request);
+    let mut interpreter = Interpreter::new(request, schemas);
     for item in &request.items {
         say(&mut out, &Line::Started(item.index))?;
         grant(request.cpu_seconds);

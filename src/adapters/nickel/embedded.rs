@@ -1,4 +1,5 @@
-//! The schemas and defaults that every catalog can import, compiled into the binary. Not responsible for: reading them from disk.
+//! The schemas and defaults that are the same in every lian-build, compiled into the binary. Not responsible for: the schemas of
+//! providers (see `schemas`).
 
 use std::path::{Path, PathBuf};
 
@@ -9,12 +10,13 @@ const FILES: &[(&str, &str)] = &[
     ("schemas/workflow.ncl", include_str!("../../../schemas/workflow.ncl")),
     ("schemas/runners.ncl", include_str!("../../../schemas/runners.ncl")),
     ("schemas/build_spec.ncl", include_str!("../../../schemas/build_spec.ncl")),
+    ("schemas/values.ncl", include_str!("../../../schemas/values.ncl")),
     ("schemas/size_tiers.ncl", include_str!("../../../schemas/size_tiers.ncl")),
     ("defaults/size_tiers.ncl", include_str!("../../../defaults/size_tiers.ncl")),
     ("defaults/languages.ncl", include_str!("../../../defaults/languages.ncl")),
 ];
 
-/// The embedded files: the path by which they are imported, and their text.
+/// The path by which each is imported, and its text.
 pub fn embedded() -> &'static [(&'static str, &'static str)] {
     FILES
 }
@@ -64,18 +66,10 @@ pub(super) const WORKFLOW_FIELDS: &[&str] = &[
     "set",
 ];
 
-/// The fields of the closed records inside a workflow, by the field that holds the record or the list of them.
+/// The fields of the closed records inside a workflow, by the field that holds the record or the list of them. Those of the
+/// providers are in [`Schemas`](super::schemas::Schemas).
 pub(super) const NESTED_FIELDS: &[(&str, &[&str])] = &[
     ("runners", &["context_transfer", "runner_reuse", "max_cost", "max_leases", "boot_timeout_s", "max_lifetime_min"]),
-    ("providers", &["docker_local", "ssh", "hcloud", "proxmox", "vm_pool"]),
-    ("docker_local", &["image", "sizes", "network"]),
-    ("sizes", &["cpu", "memory_gb"]),
-    ("ssh", &["hosts"]),
-    ("hosts", &["address", "port", "user", "host_key", "identity", "cpu", "memory_gb", "platform"]),
-    ("hcloud", &["image", "prepared", "locations", "server_types", "labels", "ipv4", "buildkit"]),
-    ("buildkit", &["url", "sha256"]),
-    ("proxmox", &["endpoint", "node", "template", "ids", "pool", "fingerprint", "ca", "full_clone", "platform"]),
-    ("vm_pool", &["endpoint", "workspace"]),
     ("registry", &["address", "plain_http"]),
 ];
 

@@ -46,7 +46,7 @@ pub struct Loaded {
 #[derive(Debug, Clone)]
 pub struct LoadedWorkflow {
     /// The workflow, where it evaluated. Its paths can be used from the working directory: relative ones were taken as
-    /// relative to the workflow's own folder.
+    /// relative to the workflow's own folder. Paths in the settings of providers are as the file says them.
     pub workflow: Option<Workflow>,
     /// What is wrong with it.
     pub diagnostics: Vec<Diagnostic>,
@@ -319,21 +319,20 @@ fn unmet(settings: &[Setting], layers: &[Declared], broken: &[LayerName]) -> Vec
 
 /// A workflow whose relative paths can be used from the working directory.
 fn resolved(mut workflow: Workflow, folder: &Path) -> Workflow {
-    let joined = |path: &Path| tidy(&folder.join(path));
+    let joined = |path: &Path| resolve_path(folder, path);
     workflow.catalog = workflow.catalog.map(|path| joined(&path));
     workflow.ca_bundle = workflow.ca_bundle.map(|path| joined(&path));
-    for host in &mut workflow.providers.ssh.hosts {
-        host.identity = host.identity.take().map(|path| joined(&path));
-    }
-    if let Some(proxmox) = &mut workflow.providers.proxmox {
-        proxmox.ca = proxmox.ca.take().map(|path| joined(&path));
-    }
     for substitute in workflow.base_images.values_mut() {
         if let Some(dir) = substitute.strip_prefix("oci-layout:") {
             *substitute = format!("oci-layout:{}", joined(Path::new(dir)).display());
         }
     }
     workflow
+}
+
+/// A path that a file in this folder names, seen from the working directory.
+pub fn resolve_path(folder: &Path, path: &Path) -> PathBuf {
+    tidy(&folder.join(path))
 }
 
 /// `workflows/../catalog` as `catalog`. Where the folder before `..` is a link the path stays as it is.

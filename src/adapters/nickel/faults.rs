@@ -15,6 +15,7 @@ use super::advice;
 use super::embedded;
 use super::guard::ImportFault;
 use super::protocol::{Contract, Shown};
+use super::schemas::Schemas;
 use super::syntax::Outline;
 use crate::domain::base::{SourceLocation, Span, nearest};
 use crate::domain::model::{Diagnostic, Label};
@@ -31,6 +32,8 @@ const CLOSURE: &str = "%<closure@";
 pub(super) struct Drawer<'a> {
     /// How paths are shown.
     pub shown: &'a [Shown],
+    /// What can be imported beside the user's own files.
+    pub schemas: &'a Schemas,
 }
 
 impl Drawer<'_> {
@@ -93,7 +96,7 @@ impl Drawer<'_> {
             }
         }
         for diagnostic in &mut drawn {
-            advice::complete(diagnostic, contract, missing.as_deref());
+            advice::complete(diagnostic, contract, missing.as_deref(), self.schemas);
         }
         drawn
     }
@@ -256,7 +259,7 @@ impl Drawer<'_> {
 
     /// A fault whose places all lie in the schemas is pointed at the record that has it.
     fn anchor(&self, hub: &CacheHub, diagnostic: &mut Diagnostic, outline: &Outline) {
-        let embedded = |label: &Label| embedded::embedded().iter().any(|(name, _)| label.place.file == Path::new(name));
+        let embedded = |label: &Label| self.schemas.holds(&label.place.file);
         if diagnostic.labels.iter().all(embedded)
             && let Some(span) = outline.record
             && let Some(mut place) = self.place(hub, span)

@@ -35,14 +35,16 @@ pub(super) enum ImportFault {
 #[derive(Debug)]
 pub(super) struct Guard {
     scope: Vec<PathBuf>,
+    /// The paths by which embedded files are imported.
+    embedded: Vec<String>,
     known: HashMap<FileId, Vec<ImportFault>>,
     approved: HashSet<FileId>,
 }
 
 impl Guard {
-    /// Imports must stay below the folders of `scope`, which are canonical.
-    pub(super) fn new(scope: Vec<PathBuf>) -> Self {
-        Self { scope, known: HashMap::new(), approved: HashSet::new() }
+    /// Imports must stay below the folders of `scope`, which are canonical, or be among the files called `embedded`.
+    pub(super) fn new(scope: Vec<PathBuf>, embedded: Vec<String>) -> Self {
+        Self { scope, embedded, known: HashMap::new(), approved: HashSet::new() }
     }
 
     /// Whether a file lies, links followed, below the folders of the scope. One that is not there lies nowhere else.
@@ -160,20 +162,20 @@ impl Guard {
                 Err(_) => {}
             }
         }
-        let near = near(importer, import);
+        let near = self.near(importer, import);
         Err(ImportFault::NotFound { path: import.to_owned(), reason, near, span })
     }
-}
 
-/// An import that was probably meant: an embedded file, or one in the folder that was named.
-fn near(importer: &Path, import: &Path) -> Option<String> {
-    let wanted = import.to_str()?;
-    if let Some(name) = nearest(wanted, embedded::embedded().iter().map(|(name, _)| *name)) {
-        return Some(name.to_owned());
+    /// An import that was probably meant: an embedded file, or one in the folder that was named.
+    fn near(&self, importer: &Path, import: &Path) -> Option<String> {
+        let wanted = import.to_str()?;
+        if let Some(name) = nearest(wanted, self.embedded.iter().map(String::as_str)) {
+            return Some(name.to_owned());
+        }
+        let folder = importer.parent()?.join(import).parent()?.to_owned();
+        let names: Vec<String> =
+            fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        let name = nearest(import.file_name()?.to_str()?, names.iter().map(String::as_str))?;
+        Some(import.with_file_name(name).display().to_string())
     }
-    let folder = importer.parent()?.join(import).parent()?.to_owned();
-    let names: Vec<String> =
-        fs::read_dir(folder).ok()?.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    let name = nearest(import.file_name()?.to_str()?, names.iter().map(String::as_str))?;
-    Some(import.with_file_name(name).display().to_string())
 }

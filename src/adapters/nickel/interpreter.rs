@@ -20,6 +20,7 @@ use super::faults::Drawer;
 use super::guard::Guard;
 use super::places;
 use super::protocol::{Contract, Finished, Item, Request, Setting, Value};
+use super::schemas::Schemas;
 use super::settings;
 use super::syntax::{self, Outline};
 use crate::domain::base::LayerName;
@@ -46,11 +47,12 @@ struct Opened {
 }
 
 impl EvalContext {
-    fn new(scope: &[PathBuf], lenient: bool) -> Self {
+    fn new(schemas: &Schemas, scope: &[PathBuf], lenient: bool) -> Self {
         let mut hub = CacheHub::new();
-        let mut guard = Guard::new(scope.to_vec());
-        for (name, text) in embedded::embedded() {
-            let text = if lenient { embedded::opened(text) } else { (*text).to_owned() };
+        let names = schemas.files().map(|(name, _)| name.to_owned()).collect();
+        let mut guard = Guard::new(scope.to_vec(), names);
+        for (name, text) in schemas.files() {
+            let text = if lenient { embedded::opened(text) } else { text.to_owned() };
             let path = SourcePath::Path(embedded::path_of(name), InputFormat::Nickel);
             guard.approve(hub.sources.add_string(path, text));
         }
@@ -82,10 +84,10 @@ impl EvalContext {
     /// The program that holds a file to its contract, with its overrides.
     fn program(&mut self, item: &Item, settings: &[&Setting]) -> FileId {
         let base = match &item.file {
-            Some(path) => format!("(import {})", settings::quoted(&path.to_string_lossy())),
+            Some(path) => format!("(import {})", syntax::quoted(&path.to_string_lossy())),
             None => "{}".to_owned(),
         };
-        let schema = settings::quoted(&embedded::path_of(item.contract.schema()).to_string_lossy());
+        let schema = syntax::quoted(&embedded::path_of(item.contract.schema()).to_string_lossy());
         let name = item.contract.name();
         let overrides: String = settings.iter().map(|setting| settings::merged(setting)).collect();
         let text = format!("let {{ {name}, .. }} = import {schema} in\n({base}{overrides}) | {name}");
@@ -118,6 +120,7 @@ fn readable(path: &Path) -> io::Result<()> {
 /// Evaluates the files of a request.
 pub(super) struct Interpreter<'a> {
     request: &'a Request,
+    schemas: &'a Schemas,
     strict: EvalContext,
     lenient: Option<EvalContext>,
     sent: HashSet<PathBuf>,
@@ -125,14 +128,14 @@ pub(super) struct Interpreter<'a> {
 
 impl<'a> Interpreter<'a> {
     /// An interpreter for the files of this request.
-    pub(super) fn new(request: &'a Request) -> Self {
-        let strict = EvalContext::new(&request.import_scope, false);
-        Self { request, strict, lenient: None, sent: HashSet::new() }
+    pub(super) fn new(request: &'a Request, schemas: &'a Schemas) -> Self {
+        let strict = EvalContext::new(schemas, &request.import_scope, false);
+        Self { request, schemas, strict, lenient: None, sent: HashSet::new() }
     }
 
     /// Evaluates one file.
     pub(super) fn evaluate(&mut self, item: &Item) -> Finished {
-        let drawer = Drawer { shown: &self.request.shown };
+        let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
         let opened = match &item.file {
             Some(path) => self.strict.open(path, &drawer, item.contract),
             None => Ok(Opened { file: None, outline: Outline::default() }),
@@ -195,7 +198,7 @@ impl<'a> Interpreter<'a> {
     }
 
     fn attempt(&mut self, item: &Item, opened: &Opened, settings: &[&Setting]) -> Result<Value, Vec<Diagnostic>> {
-        let drawer = Drawer { shown: &self.request.shown };
+        let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
         let program = self.strict.program(item, settings);
         let evaluated = self.strict.prepare(program);
         if let Some(file) = self.strict.smuggled(program) {
@@ -213,11 +216,11 @@ impl<'a> Interpreter<'a> {
 
     /// All faults of a file that failed, or at least the one that stopped it.
     fn explained(&mut self, item: &Item, opened: &Opened, settings: &[&Setting], error: Error) -> Vec<Diagnostic> {
-        let drawer = Drawer { shown: &self.request.shown };
+        let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
         let mut found = Vec::new();
         if matches!(error, Error::EvalError(_)) {
             if self.lenient.as_ref().is_none_or(|session| session.served >= LENIENT_FILES) {
-                self.lenient = Some(EvalContext::new(&self.request.import_scope, true));
+                self.lenient = Some(EvalContext::new(self.schemas, &self.request.import_scope, true));
             }
             let session = self.lenient.as_mut().expect("invariant: it was made just before");
             session.served += 1;
@@ -230,7 +233,7 @@ impl<'a> Interpreter<'a> {
     }
 
     fn deserialized(&mut self, item: &Item, opened: &Opened, value: NickelValue) -> Result<Value, Vec<Diagnostic>> {
-        let drawer = Drawer { shown: &self.request.shown };
+        let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
         let file = item.file.as_deref().map(|path| drawer.shown(path)).unwrap_or_default();
         let places = match (&opened.file, item.contract) {
             (Some((id, _)), Contract::Layer) => places::of(&value, *id, &opened.outline, &self.strict.context, &drawer),
@@ -238,19 +241,26 @@ impl<'a> Interpreter<'a> {
         };
         let result = match item.contract {
             Contract::Layer => Layer::deserialize(value)
-                .map(|layer| Value::Layer(Box::new(Declared { layer, file: file.clone(), places }))),
-            Contract::Catalog => CatalogSettings::deserialize(value).map(Value::Catalog),
-            Contract::Workflow => Workflow::deserialize(value).map(|workflow| Value::Workflow(Box::new(workflow))),
-            Contract::BuildSpec => BuildSpec::deserialize(value).map(Value::BuildSpec),
+                .map(|layer| Value::Layer(Box::new(Declared { layer, file: file.clone(), places })))
+                .map_err(|error| error.to_string()),
+            Contract::Catalog => {
+                CatalogSettings::deserialize(value).map(Value::Catalog).map_err(|error| error.to_string())
+            }
+            Contract::Workflow => {
+                workflow(&value).map(|read| Value::Workflow(Box::new(read))).map_err(|error| error.to_string())
+            }
+            Contract::BuildSpec => {
+                BuildSpec::deserialize(value).map(Value::BuildSpec).map_err(|error| error.to_string())
+            }
         };
-        let value = result.map_err(|error| vec![Drawer::misfit(&file, item.contract, &error.to_string())])?;
+        let value = result.map_err(|error| vec![Drawer::misfit(&file, item.contract, &error)])?;
         let bytes = serde_json::to_vec(&value).map_or(usize::MAX, |json| json.len());
         if bytes > VALUE_BYTES { Err(vec![Drawer::too_large(&file, bytes)]) } else { Ok(value) }
     }
 
     /// The texts of the item's file and of every file that its places point into, each sent once.
     fn unsent(&mut self, item: &Item, value: Option<&Value>, diagnostics: &[Diagnostic]) -> Vec<(PathBuf, Arc<str>)> {
-        let drawer = Drawer { shown: &self.request.shown };
+        let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
         let sources = &self.strict.context.import_resolver.sources;
         let mut files = Vec::new();
         if let Some(path) = &item.file
@@ -305,4 +315,9 @@ fn all_faults(session: &mut EvalContext, item: &Item, settings: &[&Setting], dra
     }
     found.extend(errors.into_iter().flat_map(|error| drawer.error(hub, Error::EvalError(error), item.contract)));
     found
+}
+
+/// Through JSON, so that the settings of providers, whose types are not known here, keep whole numbers whole.
+fn workflow(value: &NickelValue) -> Result<Workflow, serde_json::Error> {
+    serde_json::from_value(serde_json::to_value(value)?)
 }

@@ -22,11 +22,13 @@ mod locate;
 mod places;
 mod pool;
 mod protocol;
+mod schemas;
 mod settings;
 mod syntax;
 
 pub use child::{child_main, is_child};
 pub use embedded::embedded;
 pub use error::NickelError;
-pub use evaluator::{Evaluator, LoadRequest, Loaded, LoadedSpecs, LoadedWorkflow};
+pub use evaluator::{Evaluator, LoadRequest, Loaded, LoadedSpecs, LoadedWorkflow, resolve_path};
 pub use pool::Limits;
+pub use schemas::{ProviderContract, ProviderSchema, Schemas};

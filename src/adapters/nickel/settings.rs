@@ -77,7 +77,7 @@ fn split(path: &str) -> Option<Vec<String>> {
 
 /// The Nickel that merges an override into what stands before it.
 pub(super) fn merged(setting: &Setting) -> String {
-    let path: Vec<_> = setting.path.iter().map(|part| quoted(part)).collect();
+    let path: Vec<_> = setting.path.iter().map(|part| syntax::quoted(part)).collect();
     format!(" & {{ {} | force = {} }}", path.join("."), value(setting))
 }
 
@@ -93,25 +93,7 @@ fn value(setting: &Setting) -> String {
     if field == "kind" && syntax::is_plain_value(&format!("'{text}")) {
         return format!("'{text}");
     }
-    quoted(&setting.value)
-}
-
-/// A Nickel string literal.
-pub(super) fn quoted(text: &str) -> String {
-    let mut literal = String::with_capacity(text.len() + 2);
-    literal.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => literal.push_str("\\\""),
-            '\\' => literal.push_str("\\\\"),
-            '%' => literal.push_str("\\%"),
-            '\n' => literal.push_str("\\n"),
-            '\r' => literal.push_str("\\r"),
-            other => literal.push(other),
-        }
-    }
-    literal.push('"');
-    literal
+    syntax::quoted(&setting.value)
 }
 
 #[cfg(test)]

@@ -31,6 +31,24 @@ pub(super) enum Wanted {
     Package { name: String, span: Option<RawSpan> },
 }
 
+/// A Nickel string literal.
+pub(super) fn quoted(text: &str) -> String {
+    let mut literal = String::with_capacity(text.len() + 2);
+    literal.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => literal.push_str("\\\""),
+            '\\' => literal.push_str("\\\\"),
+            '%' => literal.push_str("\\%"),
+            '\n' => literal.push_str("\\n"),
+            '\r' => literal.push_str("\\r"),
+            other => literal.push(other),
+        }
+    }
+    literal.push('"');
+    literal
+}
+
 /// Reads the outline of the record that a file ends in.
 pub(super) fn outline(ast: &Ast<'_>) -> Outline {
     let mut outline = Outline::default();

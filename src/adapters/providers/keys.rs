@@ -4,10 +4,15 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::process::Command;
 
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::process::output;
+
+/// ssh-keygen gets so long to make a pair.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// A pair on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,11 +107,8 @@ async fn make(folder: &Path, private: &Path) -> Result<(), Fault> {
     };
     prepare().map_err(|error: std::io::Error| unusable(folder, &error.to_string()))?;
     let mut command = Command::new("ssh-keygen");
-    command.args(["-q", "-t", "ed25519", "-N", "", "-C", "lian-build", "-f"]).arg(private).kill_on_drop(true);
-    let output = command.stdin(Stdio::null()).output().await.map_err(|error| no_tool(&error.to_string()))?;
-    if !output.status.success() {
-        return Err(no_tool(String::from_utf8_lossy(&output.stderr).trim()));
-    }
+    command.args(["-q", "-t", "ed25519", "-N", "", "-C", "lian-build", "-f"]).arg(private);
+    output(command, LIMIT).await.map_err(|error| no_tool(&error.to_string()))?;
     for file in [private.to_path_buf(), private.with_extension("pub")] {
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))
             .map_err(|error| unusable(&file, &error.to_string()))?;

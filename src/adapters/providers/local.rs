@@ -1,24 +1,48 @@
-//! This machine as a provider: every lease is granted at once, and there is nothing to give back. Not responsible for: limits; how
-//! wide a run is, is the planner's and the run's business.
+//! This machine as a provider: every lease is granted at once, and there is nothing to give back. Not responsible for: how many
+//! builds run at once (the run limits that).
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::domain::base::LeaseId;
-use crate::domain::model::Fault;
+use super::descriptor::{Descriptor, Login, RunnerTraits};
+use crate::domain::base::{LeaseId, Platform};
+use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease};
 
-/// The one runner that is always there.
+/// This machine's BuildKit daemon, as large as the machine is. There is nothing to lease, to bill or to give back.
+pub const DESCRIPTOR: Descriptor = Descriptor {
+    name: ProviderName::from_static("local"),
+    flag: "local",
+    summary: "This machine's BuildKit",
+    runners: RunnerTraits {
+        remote: false,
+        leased: false,
+        free_of_charge: true,
+        outlive_process: false,
+        fixed_hosts: false,
+        boot: Duration::ZERO,
+    },
+    login: Login::WHILE_BOOTING,
+    settings: None,
+    location_setting: None,
+    account: |_, _| Ok(None),
+    build: |_, options| Ok(Arc::new(Local::new(options.platform))),
+};
+
+/// The one runner, this machine, which is always there.
 #[derive(Debug, Clone)]
 pub struct Local {
     offer: Offer,
 }
 
 impl Local {
-    /// The provider's name for its only size.
+    /// The name of its only size.
     pub const RUNNER_TYPE: &str = "local";
 
     /// On this machine's platform (`linux/amd64`).
-    pub fn new(platform: impl Into<String>) -> Self {
+    pub fn new(platform: impl Into<Platform>) -> Self {
         let (cpu, memory_gb) = machine();
         let runner_type = Self::RUNNER_TYPE.to_owned();
         Self { offer: Offer { runner_type, cpu, memory_gb, platform: platform.into(), price: None } }
@@ -52,7 +76,7 @@ impl ComputeProvider for Local {
         Ok(())
     }
 
-    /// None: a lease on this machine ends with the run that held it.
+    /// Always empty: a lease on this machine ends with the run that held it.
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
         Ok(Vec::new())
     }

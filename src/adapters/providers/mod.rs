@@ -1,15 +1,49 @@
-//! Where runners come from. Not responsible for: what is done on them.
+//! Where runners come from: a folder for each provider, with its descriptor. Not responsible for: what is done on runners.
+//!
+//! To add a provider: its folder with a `DESCRIPTOR`, its line in [`builtin`], and its contract in `schemas/providers/`.
+//! Nothing else knows it.
 
+mod descriptor;
 mod docker;
 pub mod hcloud;
+mod host_probe;
 mod keys;
 mod local;
 pub mod proxmox;
-mod ssh;
-mod vm_pool;
-mod vm_pool_answers;
+mod registry;
+pub mod ssh;
+pub mod vm_pool;
 
-pub use docker::{Container, DaemonOptions, Docker};
+use std::sync::OnceLock;
+
+pub use descriptor::{
+    Descriptor, Login, ProviderOptions, Resolve, RunnerTraits, Settings, SettingsSchema, missing_setting, resolved,
+};
+pub use docker::{DaemonOptions, Docker, DockerLocalSettings};
+pub use host_probe::{Availability, HostProbe};
 pub use local::{Local, machine};
-pub use ssh::{Availability, HostProbe, Ssh};
-pub use vm_pool::{PoolToken, VmPool};
+pub use registry::ProviderRegistry;
+
+/// The providers that lian-build comes with, in the order in which they are listed.
+pub fn builtin() -> ProviderRegistry {
+    ProviderRegistry::new([
+        local::DESCRIPTOR,
+        docker::DESCRIPTOR,
+        ssh::DESCRIPTOR,
+        hcloud::DESCRIPTOR,
+        proxmox::DESCRIPTOR,
+        vm_pool::DESCRIPTOR,
+    ])
+}
+
+static OF_PROGRAM: OnceLock<ProviderRegistry> = OnceLock::new();
+
+/// Says which providers this program has, before anything asks. The first call counts.
+pub fn install(registry: ProviderRegistry) {
+    let _ = OF_PROGRAM.set(registry);
+}
+
+/// The providers of this program: those that lian-build comes with, where nothing else was said.
+pub fn registry() -> &'static ProviderRegistry {
+    OF_PROGRAM.get_or_init(builtin)
+}

@@ -8,6 +8,7 @@ use super::index::{Entry, Index};
 use super::layout::OciLayout;
 use super::staging;
 use crate::domain::base::{Digest, Timestamp};
+use crate::domain::model::ImageName;
 use crate::domain::ports::ImageStoreError;
 
 /// How much a layout keeps.
@@ -59,10 +60,11 @@ impl OciLayout {
     /// # Errors
     /// [`ImageStoreError`] where files cannot be read or removed.
     pub fn drop_image(&self, name: &str) -> Result<Collected, ImageStoreError> {
-        let artifacts = format!("{name}-artifacts");
+        let artifacts = ImageName::from(name).artifacts();
         self.alone(|layout| {
             let index = Index::read(&layout.index_path())?;
-            let goes = |entry: &Entry| entry.name_and_tag().is_some_and(|(of, _)| of == name || of == artifacts);
+            let goes =
+                |entry: &Entry| entry.name_and_tag().is_some_and(|(of, _)| of == name || of == artifacts.as_str());
             let images: BTreeSet<Digest> =
                 index.entries().filter(|e| goes(e) && e.subject.is_none()).map(|entry| entry.digest).collect();
             layout.remove(index, |entry| !goes(entry), images.len())

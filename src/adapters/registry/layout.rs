@@ -1,18 +1,18 @@
 //! An OCI image layout in a folder: `oci-layout`, `index.json`, `blobs/sha256/`, and our own `.lock`, `.in-use`, `claims/`
 //! and `staging/`. Its methods block. Not responsible for: promotion and collection (see `promote`, `collect`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use oci_spec::image::Descriptor;
+use oci_spec::image::{Descriptor, ImageManifest};
 
 use super::files::{make_folder, open_lock, try_lock, write_whole};
 use super::index::Index;
 use super::parts;
-use crate::domain::base::{Digest, Timestamp};
+use crate::domain::base::{Digest, LayerName, Platform, Timestamp};
 use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
 use crate::domain::ports::{Found, ImageConfig, ImageStoreError};
 use crate::system::oci::{self, ConfigFile, Manifest};
@@ -179,7 +179,7 @@ impl OciLayout {
     }
 
     /// The manifest of the image itself: an index has several, of which one is for the platform.
-    fn image(&self, top: &Manifest, platform: Option<&str>) -> Option<Manifest> {
+    fn image(&self, top: &Manifest, platform: Option<&Platform>) -> Option<Manifest> {
         match top {
             Manifest::Image(_) => Some(top.clone()),
             Manifest::Index(_) => self.manifest(&oci::digest(top.image_for(platform)?)),
@@ -190,14 +190,16 @@ impl OciLayout {
         ConfigFile::read(&std::fs::read(self.blob(&oci::digest(image.config()?))).ok()?)
     }
 
+    /// Whether a blob is there in full.
+    fn has(&self, blob: &Descriptor) -> bool {
+        std::fs::metadata(self.blob(&oci::digest(blob))).is_ok_and(|meta| meta.len() == blob.size())
+    }
+
     /// The image, if all its blobs are there in full.
     fn whole(&self, digest: &Digest) -> Option<Found> {
-        let is_there = |blob: &Descriptor| {
-            std::fs::metadata(self.blob(&oci::digest(blob))).is_ok_and(|meta| meta.len() == blob.size())
-        };
         let top = self.manifest(digest)?;
         let image = self.image(&top, None)?;
-        if !top.children().iter().all(is_there) || !image.blobs().all(is_there) {
+        if !top.children().iter().chain(image.blobs()).all(|blob| self.has(blob)) {
             return None;
         }
         let config = self.config_of(&image)?;
@@ -223,16 +225,37 @@ impl OciLayout {
     pub(super) fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
         let index = self.index()?;
         let Some(image) = index.find(name, tag) else { return Ok(None) };
-        let read = |entry: super::index::Entry| {
-            let Manifest::Image(artifact) = self.manifest(&entry.digest)? else { return None };
-            let blob = parts::record_in(&artifact)?;
-            serde_json::from_slice(&std::fs::read(self.blob(&oci::digest(blob))).ok()?).ok()
-        };
-        Ok(index.belonging(&image.digest, name).and_then(read))
+        Ok(self.parts(&index, name, &image.digest).and_then(|artifact| self.record_in(&artifact)))
+    }
+
+    /// The parents' images that an image was built on. A record that is not there in full counts as absent.
+    pub(super) fn built_on(
+        &self,
+        name: &str,
+        image: &Digest,
+    ) -> Result<Option<BTreeMap<LayerName, Digest>>, ImageStoreError> {
+        let Some(artifact) = self.parts(&*self.index()?, name, image) else { return Ok(None) };
+        Ok(match parts::built_on(&artifact) {
+            Some(built_on) => parts::record_in(&artifact).filter(|blob| self.has(blob)).map(|_| built_on),
+            None => self.record_in(&artifact).map(|record| record.built_on),
+        })
+    }
+
+    /// The artifact kept beside an image.
+    fn parts(&self, index: &Index, name: &str, image: &Digest) -> Option<Box<ImageManifest>> {
+        match self.manifest(&index.belonging(image, name)?.digest)? {
+            Manifest::Image(artifact) => Some(artifact),
+            Manifest::Index(_) => None,
+        }
+    }
+
+    fn record_in(&self, artifact: &ImageManifest) -> Option<ImageRecord> {
+        let blob = oci::digest(parts::record_in(artifact)?);
+        serde_json::from_slice(&std::fs::read(self.blob(&blob)).ok()?).ok()
     }
 
     /// What an image says of its processes on a platform.
-    pub(super) fn config(&self, digest: &Digest, platform: &str) -> Option<ImageConfig> {
+    pub(super) fn config(&self, digest: &Digest, platform: &Platform) -> Option<ImageConfig> {
         let image = self.image(&self.manifest(digest)?, Some(platform))?;
         Some(self.config_of(&image)?.processes())
     }

@@ -1,14 +1,16 @@
 //! The layout as an image store: each call does its file work on a thread that may block. Not responsible for: the work itself
 //! (see `layout`, `promote`, `collect`).
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use super::blocking::blocking;
 use super::collect::KeepPolicy;
 use super::layout::{LayoutInUse, OciLayout};
 use super::{claim, staging};
-use crate::domain::base::Digest;
-use crate::domain::model::{ImageRecord, LayerKey};
+use crate::domain::base::{Digest, LayerName, Platform};
+use crate::domain::model::{ImageName, ImageRecord, LayerKey};
 use crate::domain::ports::{
     Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, InUse, Staged, StagingFolder,
 };
@@ -35,8 +37,18 @@ impl ImageStore for OciLayout {
         self.on_thread(move |layout| layout.record(&name, &tag)).await
     }
 
+    async fn built_on(
+        &self,
+        name: &str,
+        _key: &LayerKey,
+        image: &Digest,
+    ) -> Result<Option<BTreeMap<LayerName, Digest>>, ImageStoreError> {
+        let (name, image) = (name.to_owned(), image.clone());
+        self.on_thread(move |layout| layout.built_on(&name, &image)).await
+    }
+
     async fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
-        let (name, tag, key) = (name.to_owned(), tag.to_owned(), key.clone());
+        let (name, tag, key) = (ImageName::from(name), tag.to_owned(), key.clone());
         self.on_thread(move |layout| layout.point(&name, &tag, &key, now())).await
     }
 
@@ -57,9 +69,9 @@ impl ImageStore for OciLayout {
         &self,
         _name: &str,
         digest: &Digest,
-        platform: &str,
+        platform: &Platform,
     ) -> Result<Option<ImageConfig>, ImageStoreError> {
-        let (digest, platform) = (digest.clone(), platform.to_owned());
+        let (digest, platform) = (digest.clone(), platform.clone());
         Ok(self.on_thread(move |layout| layout.config(&digest, &platform)).await)
     }
 

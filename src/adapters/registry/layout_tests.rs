@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 
+use super::super::index::NewTag;
 use super::super::promote::prepare;
 use super::super::{Collected, KeepPolicy, claim, staging};
 use super::*;
@@ -11,7 +12,7 @@ use crate::domain::model::{KEY_LABEL, KeyParts, LayerKey};
 use crate::domain::ports::{Claim, Staged, StagedAt, StagingFolder};
 use crate::system::now;
 
-fn parts(layer: &str, version: &str) -> KeyParts {
+fn key_parts(layer: &str, version: &str) -> KeyParts {
     KeyParts {
         schema: KeyParts::SCHEMA,
         layer: LayerName::from(layer),
@@ -20,7 +21,7 @@ fn parts(layer: &str, version: &str) -> KeyParts {
         target: None,
         files: BTreeMap::new(),
         build_args: BTreeMap::new(),
-        platform: "linux/amd64".to_owned(),
+        platforms: "linux/amd64".into(),
         frontend: None,
         secret_ids: Vec::new(),
         ssh_ids: Vec::new(),
@@ -57,12 +58,12 @@ fn record(parts: KeyParts) -> ImageRecord {
 
 fn staged(layout: &OciLayout, layer: &str, version: &str) -> (impl StagingFolder, Staged) {
     let staging = staging::create(&layout.staging_root()).expect("staging");
-    let parts = parts(layer, version);
+    let parts = key_parts(layer, version);
     let key = parts.key();
     let digest = image(staging.path(), &key, &["shared base", &format!("{layer} {version}")]);
     let name = format!("lamina/{layer}");
     let staged = Staged {
-        name,
+        name: name.as_str().into(),
         staging: StagedAt::Folder(staging.path().to_owned()),
         digest,
         key,
@@ -77,12 +78,15 @@ fn latest_goes_back_to_an_older_key_with_its_record() {
     let folder = tempfile::tempdir().expect("a folder");
     let layout = OciLayout::open(folder.path()).expect("a layout");
     let (old, new) = (promoted(&layout, "rust", "1"), promoted(&layout, "rust", "2"));
-    assert!(!layout.point("lamina/rust", "latest", &new.key, now()).expect("an answer"), "it was the latest already");
-    assert!(layout.point("lamina/rust", "latest", &old.key, now()).expect("an answer"));
+    assert!(
+        !layout.point(&"lamina/rust".into(), "latest", &new.key, now()).expect("an answer"),
+        "it was the latest already"
+    );
+    assert!(layout.point(&"lamina/rust".into(), "latest", &old.key, now()).expect("an answer"));
     let found = layout.find("lamina/rust", "latest").expect("an answer").expect("found");
     assert_eq!((found.digest, found.key), (old.digest.clone(), Some(old.key.clone())));
     assert_eq!(layout.record("lamina/rust", "latest").expect("an answer"), Some(old.record));
-    assert!(!layout.point("lamina/absent", "latest", &new.key, now()).expect("an answer"));
+    assert!(!layout.point(&"lamina/absent".into(), "latest", &new.key, now()).expect("an answer"));
     assert_sound(&layout);
 }
 
@@ -94,10 +98,10 @@ fn claim(layout: &OciLayout, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, I
 fn a_key_is_claimed_once_at_a_time() {
     let folder = tempfile::tempdir().expect("a folder");
     let (one, two) = (OciLayout::open(folder.path()).expect("one"), OciLayout::open(folder.path()).expect("two"));
-    let key = parts("rust", "1").key();
+    let key = key_parts("rust", "1").key();
     let held = claim(&one, &key).expect("an answer").expect("free");
     assert!(claim(&two, &key).expect("an answer").is_none(), "claimed twice");
-    assert!(claim(&two, &parts("rust", "2").key()).expect("an answer").is_some(), "another key is free");
+    assert!(claim(&two, &key_parts("rust", "2").key()).expect("an answer").is_some(), "another key is free");
     drop(held);
     assert!(claim(&two, &key).expect("an answer").is_some(), "a claim outlives its holder");
 }
@@ -133,7 +137,7 @@ fn finds_what_was_promoted_under_both_tags() {
     for tag in ["latest", &staged.key.tag()] {
         let found = layout.find("lamina/rust", tag).expect("an answer").expect("found");
         assert_eq!((&found.digest, found.key.as_ref()), (&staged.digest, Some(&staged.key)));
-        assert_eq!(found.platform.as_deref(), Some("linux/amd64"));
+        assert_eq!(found.platform, Some("linux/amd64".into()));
         assert!(found.bytes > 20);
         assert_eq!(layout.record("lamina/rust", tag).expect("an answer"), Some(staged.record.clone()));
     }
@@ -194,6 +198,45 @@ fn a_missing_blob_is_never_indexed() {
     assert_sound(&layout);
 }
 
+/// An image whose record names a parent, and the artifact beside it.
+fn with_parent(layout: &OciLayout) -> (Staged, ImageManifest) {
+    let (_staging, mut staged) = staged(layout, "rust", "1");
+    staged.record.built_on = BTreeMap::from([("base".into(), Digest::of("base image"))]);
+    layout.promote(&staged, now()).expect("promoted");
+    let index = layout.index().expect("an index");
+    let artifact = *layout.parts(&index, staged.name.as_str(), &staged.digest).expect("an artifact");
+    (staged, artifact)
+}
+
+#[test]
+fn parents_are_told_without_the_record_but_not_without_its_file() {
+    let (_root, layout) = fixture();
+    let (staged, artifact) = with_parent(&layout);
+    let told = || layout.built_on(staged.name.as_str(), &staged.digest).expect("an answer");
+    assert_eq!(told(), Some(staged.record.built_on.clone()));
+    let record = parts::record_in(&artifact).expect("a record");
+    let (path, size) = (layout.blob(&oci::digest(record)), usize::try_from(record.size()).expect("small"));
+    std::fs::write(&path, vec![b' '; size]).expect("writable");
+    assert_eq!(told(), Some(staged.record.built_on.clone()), "the record was read");
+    std::fs::write(&path, "cut off").expect("writable");
+    assert_eq!(told(), None);
+}
+
+#[test]
+fn the_parents_that_an_older_version_recorded_are_told() {
+    let (_root, layout) = fixture();
+    let (staged, mut artifact) = with_parent(&layout);
+    artifact.set_annotations(None);
+    let older = serde_json::to_vec(&artifact).expect("JSON");
+    put(layout.root(), &older);
+    let target = &oci::describe(artifact.media_type().clone().expect("one"), &older);
+    let mut index = (*layout.index().expect("an index")).clone();
+    let (name, tag, subject) = (staged.name.as_str(), parts::tag(&staged.key.tag()), Some(&staged.digest));
+    index.set(&NewTag { name, tag: &tag, target, at: now(), subject });
+    index.write(&layout.index_path()).expect("written");
+    assert_eq!(layout.built_on(name, &staged.digest).expect("an answer"), Some(staged.record.built_on));
+}
+
 #[test]
 fn a_damaged_image_is_not_found_and_mended_by_the_next_promotion() {
     let (_root, layout) = fixture();
@@ -238,7 +281,7 @@ fn many_at_once_all_stay() {
         }
     });
     for thread in 0..8 {
-        let key = parts(&format!("layer-{thread}"), "3").key();
+        let key = key_parts(&format!("layer-{thread}"), "3").key();
         let found = layout.find(&format!("lamina/layer-{thread}"), "latest").expect("an answer").expect("found");
         assert_eq!(found.key, Some(key));
     }

@@ -1,12 +1,17 @@
 //! The artifact that keeps an image's record beside it: the same in a layout and in a registry. Not responsible for: storing it.
 
+use std::collections::{BTreeMap, HashMap};
+
 use oci_spec::image::{Descriptor, ImageManifest, ImageManifestBuilder, MediaType, SCHEMA_VERSION};
 
+use crate::domain::base::{Digest, LayerName};
 use crate::domain::model::ImageRecord;
 use crate::system::oci::describe;
 
 /// The type of the artifact, and of the one blob in it.
 pub(super) const PARTS: &str = "application/vnd.lian-build.key-parts.v1+json";
+/// The annotation with the parents' images, as JSON: a plan needs them of every image, and the record is large.
+const BUILT_ON: &str = "dev.lian-build.built-on";
 /// What an empty config holds.
 const EMPTY_CONFIG: &[u8] = b"{}";
 
@@ -23,6 +28,7 @@ pub(super) struct Parts {
 impl Parts {
     /// The artifact of this record, which belongs to the image `subject`.
     pub(super) fn of(record: &ImageRecord, subject: &Descriptor) -> Self {
+        let built_on = serde_json::to_string(&record.built_on).expect("invariant: names and digests serialise");
         let record = serde_json::to_vec(record).expect("invariant: key parts are plain data and serialise");
         let manifest = ImageManifestBuilder::default()
             .schema_version(SCHEMA_VERSION)
@@ -31,6 +37,7 @@ impl Parts {
             .config(describe(MediaType::EmptyJSON, EMPTY_CONFIG))
             .layers([describe(PARTS.into(), &record)])
             .subject(subject.clone())
+            .annotations(HashMap::from([(BUILT_ON.to_owned(), built_on)]))
             .build()
             .expect("invariant: every required field is set");
         let manifest = serde_json::to_vec(&manifest).expect("invariant: manifests serialise");
@@ -43,6 +50,11 @@ pub(super) fn tag(key_tag: &str) -> String {
     format!("{key_tag}.parts")
 }
 
+/// The parents' images, as an artifact's manifest names them. `None` in those that older versions wrote.
+pub(super) fn built_on(manifest: &ImageManifest) -> Option<BTreeMap<LayerName, Digest>> {
+    serde_json::from_str(manifest.annotations().as_ref()?.get(BUILT_ON)?).ok()
+}
+
 /// The blob with the record, in an artifact's manifest.
 pub(super) fn record_in(manifest: &ImageManifest) -> Option<&Descriptor> {
     manifest.layers().iter().find(|layer| layer.media_type().as_ref() == PARTS)
@@ -51,11 +63,10 @@ pub(super) fn record_in(manifest: &ImageManifest) -> Option<&Descriptor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::base::Digest;
 
-    /// Byte for byte: the digest of a record's artifact must not change with the version that writes it.
+    /// Byte for byte: promoting the same image again must not change the digest of its record.
     #[test]
-    fn the_artifact_is_written_as_ever() {
+    fn the_artifact_of_a_record_is_always_the_same() {
         let parts = serde_json::json!({
             "schema": 1, "layer": "app", "dockerfile": Digest::of("FROM scratch"), "ignore": null, "target": null,
             "files": {}, "build_args": {}, "platform": "linux/amd64", "frontend": null, "secret_ids": [], "ssh_ids": [],
@@ -71,8 +82,22 @@ mod tests {
             r#""layers":[{"mediaType":"application/vnd.lian-build.key-parts.v1+json","#,
             r#""digest":"sha256:db96cc6de3062e90027e73caf334b97c44394ad08d6046f3f2d876cf2cab395f","size":318}],"#,
             r#""subject":{"mediaType":"application/vnd.oci.image.manifest.v1+json","#,
-            r#""digest":"sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d","size":5}}"#,
+            r#""digest":"sha256:6105d6cc76af400325e94d588ce511be5bfdbb73b437dc51eca43917d7a43e3d","size":5},"#,
+            r#""annotations":{"dev.lian-build.built-on":"{}"}}"#,
         );
         assert_eq!(String::from_utf8_lossy(&written.manifest), expected);
+    }
+
+    #[test]
+    fn parents_are_read_without_the_record() {
+        let text = |annotations: &str| {
+            let described = serde_json::json!(describe(MediaType::EmptyJSON, EMPTY_CONFIG));
+            format!(r#"{{"schemaVersion":2,"config":{described},"layers":[]{annotations}}}"#)
+        };
+        let read = |text: String| built_on(&serde_json::from_str(&text).expect("a manifest"));
+        assert_eq!(read(text("")), None, "an older version wrote it");
+        let digest = Digest::of("base");
+        let annotated = format!(r#","annotations":{{"{BUILT_ON}":"{{\"base\":\"{digest}\"}}"}}"#);
+        assert_eq!(read(text(&annotated)), Some(BTreeMap::from([("base".into(), digest)])));
     }
 }

@@ -11,7 +11,7 @@ use super::index::{Index, NewTag};
 use super::layout::OciLayout;
 use super::parts::{self, PARTS, Parts};
 use crate::domain::base::{Digest, Timestamp};
-use crate::domain::model::LayerKey;
+use crate::domain::model::{ImageName, LATEST, LayerKey};
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
 use crate::system::files::sync_folder;
 use crate::system::oci::{self, Manifest};
@@ -25,17 +25,24 @@ impl OciLayout {
     }
 
     /// Points a tag of an image, and of its artifacts, to what its key points to; one write, or none.
-    pub(super) fn point(&self, name: &str, tag: &str, key: &LayerKey, at: Timestamp) -> Result<bool, ImageStoreError> {
+    pub(super) fn point(
+        &self,
+        name: &ImageName,
+        tag: &str,
+        key: &LayerKey,
+        at: Timestamp,
+    ) -> Result<bool, ImageStoreError> {
         let _lock = lock(&self.lock_path())?;
         let mut index = Index::read(&self.index_path())?;
         let mut moved = false;
-        for name in [name.to_owned(), format!("{name}-artifacts")] {
-            let Some(wanted) = index.find(&name, &key.tag()) else { continue };
-            if index.find(&name, tag).is_some_and(|pointed| pointed.digest == wanted.digest) {
+        for name in [name.clone(), name.artifacts()] {
+            let name = name.as_str();
+            let Some(wanted) = index.find(name, &key.tag()) else { continue };
+            if index.find(name, tag).is_some_and(|pointed| pointed.digest == wanted.digest) {
                 continue;
             }
             let Some(target) = self.descriptor(&wanted.digest) else { continue };
-            index.set(&NewTag { name: &name, tag, target: &target, at, subject: None });
+            index.set(&NewTag { name, tag, target: &target, at, subject: None });
             moved = true;
         }
         if moved {
@@ -47,10 +54,10 @@ impl OciLayout {
 
 /// Everything but the last step: the blobs are in, and the index that would say so is returned.
 pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Result<Index, ImageStoreError> {
-    let image = take(layout, folder(layout, &staged.staging), &staged.digest, &staged.name)?;
-    let artifacts_name = format!("{}-artifacts", staged.name);
+    let image = take(layout, folder(layout, &staged.staging), &staged.digest, staged.name.as_str())?;
+    let artifacts_name = staged.name.artifacts();
     let artifacts = match &staged.artifacts {
-        Some((at, digest)) => Some(take(layout, folder(layout, at), digest, &artifacts_name)?),
+        Some((at, digest)) => Some(take(layout, folder(layout, at), digest, artifacts_name.as_str())?),
         None => None,
     };
     let parts = write_parts(layout, staged, &image)?;
@@ -61,13 +68,13 @@ pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Res
     let mut set = |name: &str, tag: &str, target: &Descriptor, subject: Option<&Digest>| {
         index.set(&NewTag { name, tag, target, at, subject });
     };
-    for tag in [key_tag.as_str(), "latest"] {
-        set(&staged.name, tag, &image, None);
+    for tag in [key_tag.as_str(), LATEST] {
+        set(staged.name.as_str(), tag, &image, None);
         if let Some(artifacts) = &artifacts {
-            set(&artifacts_name, tag, artifacts, None);
+            set(artifacts_name.as_str(), tag, artifacts, None);
         }
     }
-    set(&staged.name, &parts::tag(&key_tag), &parts, Some(&staged.digest));
+    set(staged.name.as_str(), &parts::tag(&key_tag), &parts, Some(&staged.digest));
     Ok(index)
 }
 

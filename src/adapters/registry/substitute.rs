@@ -7,7 +7,7 @@ use oci_spec::image::Descriptor;
 
 use super::index::REF_NAME;
 use super::parts::PARTS;
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
 use crate::system::oci::{self, Manifest};
@@ -101,7 +101,7 @@ impl Substitute {
     ///
     /// # Errors
     /// As [`layout_digest`].
-    pub fn source(&self, platform: &str) -> Result<ImageSource, SubstituteError> {
+    pub fn source(&self, platform: &Platform) -> Result<ImageSource, SubstituteError> {
         let digest = layout_digest(self, platform)?;
         // buildctl runs elsewhere than where the name was written.
         let dir = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
@@ -113,7 +113,7 @@ impl Substitute {
 ///
 /// # Errors
 /// [`SubstituteError`] where there is no layout, no such image, or more than one.
-pub fn layout_digest(substitute: &Substitute, platform: &str) -> Result<Digest, SubstituteError> {
+pub fn layout_digest(substitute: &Substitute, platform: &Platform) -> Result<Digest, SubstituteError> {
     let dir = &substitute.dir;
     let no_layout = |what: String| SubstituteError::NoLayout { dir: dir.clone(), what };
     let blob = |digest: &Digest| dir.join("blobs/sha256").join(digest.hex());
@@ -130,7 +130,7 @@ pub fn layout_digest(substitute: &Substitute, platform: &str) -> Result<Digest, 
     Ok(digest)
 }
 
-fn choose(substitute: &Substitute, platform: &str, entries: &[Descriptor]) -> Result<Digest, SubstituteError> {
+fn choose(substitute: &Substitute, platform: &Platform, entries: &[Descriptor]) -> Result<Digest, SubstituteError> {
     let name = |entry: &Descriptor| entry.annotations().as_ref()?.get(REF_NAME).cloned();
     let is_parts = |entry: &&Descriptor| entry.artifact_type().as_ref().is_some_and(|kind| kind.as_ref() == PARTS);
     let images: Vec<&Descriptor> = entries.iter().filter(|entry| !is_parts(entry)).collect();
@@ -215,7 +215,7 @@ mod tests {
         let digest = |suffix: &str| {
             let substitute: Substitute =
                 format!("oci-layout:{}{suffix}", root.path().display()).parse().expect("a substitute");
-            layout_digest(&substitute, "linux/arm64")
+            layout_digest(&substitute, &"linux/arm64".into())
         };
         assert!(matches!(digest(""), Err(SubstituteError::NoLayout { .. })));
         index(&[(&one, "amd64", "slim")]);

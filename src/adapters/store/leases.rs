@@ -1,12 +1,12 @@
 //! The ledger: every runner that was asked for, until it is given back. Not responsible for: giving it back.
 
-use rusqlite::{Connection, params};
+use rusqlite::params;
 
 use super::error::StoreError;
+use super::lease_rows::forget;
+use super::rows::millis;
 use super::runs::Store;
-use super::session::millis;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
-use crate::domain::ports::LeaseMark;
 
 /// A lease that is not given back yet, as far as the ledger knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,48 +27,6 @@ pub struct OpenLease {
     pub changed: Timestamp,
     /// Whether the run that asked lives: then it gives it back by itself.
     pub alive: bool,
-}
-
-/// Writes how a lease stands; on return it survives a power cut.
-pub(super) fn mark(
-    connection: &Connection,
-    (run, provider): (&RunId, &str),
-    at: Timestamp,
-    (lease, runner_type): (&LeaseId, Option<&str>),
-    mark: LeaseMark,
-) -> rusqlite::Result<()> {
-    let state = match mark {
-        LeaseMark::Asked => "asked",
-        LeaseMark::Held => "held",
-        LeaseMark::Gone => return forget(connection, lease),
-        LeaseMark::Stuck => "stuck",
-    };
-    let sql = "insert into leases (id, run, provider, runner_type, state, asked, changed)
-               values (?1, ?2, ?3, ?4, ?5, ?6, ?6)
-               on conflict (id) do update set state = ?5, changed = ?6, runner_type = coalesce(?4, runner_type)";
-    durably(connection, || {
-        connection.prepare_cached(sql)?.execute(params![
-            lease.as_str(),
-            run.as_str(),
-            provider,
-            runner_type,
-            state,
-            millis(at)
-        ])
-    })
-}
-
-fn forget(connection: &Connection, lease: &LeaseId) -> rusqlite::Result<()> {
-    // Should this be lost in a power cut, the lease is given back once more, which does no harm.
-    connection.execute("delete from leases where id = ?1", [lease.as_str()]).map(|_| ())
-}
-
-/// The rest of the history may lose its last lines in a power cut; a lease must not.
-fn durably(connection: &Connection, write: impl FnOnce() -> rusqlite::Result<usize>) -> rusqlite::Result<()> {
-    connection.pragma_update(None, "synchronous", "full")?;
-    let written = write();
-    connection.pragma_update(None, "synchronous", "normal")?;
-    written.map(|_| ())
 }
 
 impl Store {

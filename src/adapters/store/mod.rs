@@ -2,16 +2,20 @@
 //! Not responsible for: deciding anything from it: whether a layer is reused is the image store's word (ADR-003).
 
 mod database;
+mod dead_runs;
 mod error;
+mod lease_rows;
 mod leases;
 mod lock_file;
 mod logs;
+mod rows;
 mod runs;
 mod session;
 
+pub use dead_runs::{InterruptedRun, Reached};
 pub use error::StoreError;
 pub use leases::OpenLease;
 pub use lock_file::{change_lock, read_lock, write_lock};
 pub use logs::StepLogs;
-pub use runs::Store;
+pub use runs::{Store, fresh_run_id};
 pub use session::{RunRecorder, Tally};

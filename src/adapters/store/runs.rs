@@ -3,13 +3,15 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rusqlite::{Connection, Row, params};
 
 use super::database;
 use super::error::StoreError;
 use super::logs;
-use super::session::{RunRecorder, State, millis, state_word};
+use super::rows::{millis, state_word};
+use super::session::{RunRecorder, State};
 use crate::domain::base::{Digest, LayerName, RunId, Timestamp};
 use crate::domain::model::{RunRecord, RunState};
 use crate::system::{lock, since_epoch};
@@ -48,19 +50,13 @@ impl Store {
         Ok(opened.map(|(connection, path)| Self { folder: folder.to_owned(), path, connection }))
     }
 
-    /// Begins a run: from now on it is listed, and alive as long as the session is.
-    pub fn begin(&self, command: &str, at: Timestamp) -> Result<RunRecorder, StoreError> {
+    /// Begins a run under a [`fresh_run_id`]: from now on it is listed, and alive as long as the recorder is.
+    pub fn begin(&self, id: RunId, command: &str, at: Timestamp) -> Result<RunRecorder, StoreError> {
         let folder = self.folder.join("runs");
         std::fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
-        let (id, lock, lock_path) = loop {
-            let id = fresh_id(&self.folder);
-            let path = folder.join(format!("{id}.lock"));
-            match File::options().create_new(true).write(true).open(&path) {
-                Ok(file) => break (id, file, path),
-                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(StoreError::io("write", &path)(error)),
-            }
-        };
+        let lock_path = self.lock_file(&id);
+        let lock = File::options().create_new(true).write(true).open(&lock_path);
+        let lock = lock.map_err(StoreError::io("write", &lock_path))?;
         // A moment's wait at most: whoever asks whether this run lives takes a share only to give it back.
         lock::exclusive(&lock).map_err(StoreError::io("lock", &lock_path))?;
         let (connection, database) = database::open(&self.folder)?;
@@ -71,7 +67,7 @@ impl Store {
         Ok(RunRecorder { id, state, database, logs, lock, lock_path })
     }
 
-    /// Runs, newest first. A run whose process is gone is told as interrupted.
+    /// Runs, newest first. A run whose process is gone is told as interrupted, with what its journal says it had reached.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
         let sql = "select id, started, ended, state, command, built, reused, failed, skipped from runs
                    order by started desc, rowid desc limit ?1";
@@ -81,6 +77,9 @@ impl Store {
         for run in &mut runs {
             if run.state == RunState::Running && !self.is_alive(&run.id) {
                 run.state = RunState::Interrupted;
+                if let Some(reached) = self.replay(&run.id) {
+                    [run.built, run.reused, run.failed, run.skipped] = reached.counts;
+                }
             }
         }
         Ok(runs)
@@ -103,25 +102,6 @@ impl Store {
                 Err(StoreError::AmbiguousRun { wanted: wanted.to_owned(), candidates: names.join(", ") })
             }
         }
-    }
-
-    /// Writes down that runs whose process is gone were interrupted; says which.
-    pub fn recover(&self, at: Timestamp) -> Result<Vec<RunId>, StoreError> {
-        let mut dead = Vec::new();
-        let mut statement =
-            self.connection.prepare("select id from runs where state = 'running'").map_err(self.fault())?;
-        let ids = statement.query_map([], |row| row.get::<_, String>(0)).map_err(self.fault())?;
-        for id in ids.collect::<Result<Vec<_>, _>>().map_err(self.fault())? {
-            let id = RunId::new(id);
-            if self.is_alive(&id) {
-                continue;
-            }
-            let sql = "update runs set state = 'interrupted', ended = ?2 where id = ?1 and state = 'running'";
-            self.connection.execute(sql, params![id.as_str(), millis(at)]).map_err(self.fault())?;
-            let _ = std::fs::remove_file(self.lock_file(&id));
-            dead.push(id);
-        }
-        Ok(dead)
     }
 
     /// What a build of this layer usually takes: the median of its last ones, in milliseconds.
@@ -193,7 +173,7 @@ impl Store {
         !lock::try_shared(&file).unwrap_or(false)
     }
 
-    fn lock_file(&self, id: &RunId) -> PathBuf {
+    pub(super) fn lock_file(&self, id: &RunId) -> PathBuf {
         self.folder.join("runs").join(format!("{id}.lock"))
     }
 
@@ -225,10 +205,12 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     })
 }
 
-/// Eight hex digits that no other run of this project is likely to have: the time, the process and the folder decide.
-fn fresh_id(folder: &Path) -> RunId {
-    let nanos = since_epoch().as_nanos();
-    let seed = format!("{nanos} {} {}", std::process::id(), folder.display());
+/// Eight hex digits that no other run of a project is likely to have: the time, the process and how many it made before
+/// decide.
+pub fn fresh_run_id() -> RunId {
+    static MADE: AtomicU32 = AtomicU32::new(0);
+    let (nanos, process) = (since_epoch().as_nanos(), std::process::id());
+    let seed = format!("{nanos} {process} {}", MADE.fetch_add(1, Ordering::Relaxed));
     RunId::new(&Digest::of(seed).hex()[..8])
 }
 
@@ -254,20 +236,21 @@ mod tests {
     #[test]
     fn a_run_is_alive_as_long_as_its_session_is() {
         let (_dir, store) = store();
-        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        let session = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
         assert!(store.recover(Timestamp(6)).expect("recovered").is_empty(), "a living run was taken for dead");
         assert_eq!(store.find("latest").expect("a run").state, RunState::Running);
         let id = session.id().clone();
         drop(session);
         assert_eq!(store.find(&id.as_str()[..4]).expect("a run").state, RunState::Interrupted);
-        assert_eq!(store.recover(Timestamp(7)).expect("recovered"), [id]);
+        let recovered = store.recover(Timestamp(7)).expect("recovered");
+        assert_eq!(recovered.into_iter().map(|run| run.id).collect::<Vec<_>>(), [id]);
         assert_eq!(store.find("latest").expect("a run").ended, Some(Timestamp(7)));
     }
 
     #[test]
     fn an_ended_run_stays_what_it_was() {
         let (_dir, store) = store();
-        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        let session = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
         session.append(Timestamp(6), JournalKind::Input, "{}").expect("written");
         session.end(Timestamp(9), Tally { state: RunState::Success, counts: [2, 1, 0, 0] }).expect("ended");
         drop(session);
@@ -281,7 +264,7 @@ mod tests {
         let (_dir, store) = store();
         let layer = LayerName::from("app");
         assert_eq!(store.estimate(&layer), None);
-        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        let session = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
         for (at, seconds) in [(1, 900), (2, 10), (3, 30), (4, 20), (5, 50), (6, 40)] {
             session
                 .record(&BuildRecord {
@@ -308,9 +291,9 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     let store = Store::open(dir.path()).expect("a store");
-                    let session = store.begin("apply", Timestamp(1)).expect("a run");
+                    let session = store.begin(fresh_run_id(), "apply", Timestamp(1)).expect("a run");
                     for _ in 0..50 {
-                        session.append(Timestamp(2), JournalKind::Event, "{}").expect("written");
+                        session.append(Timestamp(2), JournalKind::Input, "{}").expect("written");
                     }
                 });
             }
@@ -322,7 +305,7 @@ mod tests {
     fn old_runs_are_forgotten_and_the_newest_kept() {
         let (dir, store) = store();
         for at in 0..u64::try_from(KEEP_RUNS).expect("small") + 5 {
-            let session = store.begin("apply", Timestamp(at)).expect("a run");
+            let session = store.begin(fresh_run_id(), "apply", Timestamp(at)).expect("a run");
             let folder = dir.path().join("logs").join(session.id().as_str());
             std::fs::create_dir_all(&folder).expect("writable");
             std::fs::write(folder.join("app.log"), "text").expect("writable");
@@ -372,7 +355,7 @@ mod tests {
         assert!(Store::open_existing(dir.path()).expect("nothing").is_none());
         assert_eq!(files(dir.path()).len(), 1, "something was made");
         let store = Store::open(dir.path()).expect("a store");
-        let session = store.begin("apply", Timestamp(5)).expect("a run");
+        let session = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
         let alive = Store::open_existing(dir.path()).expect("readable").expect("a store");
         assert_eq!(alive.find("latest").expect("a run").state, RunState::Running, "a run that goes on is not seen");
         drop(alive);

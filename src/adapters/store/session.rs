@@ -7,9 +7,12 @@ use std::sync::{Mutex, MutexGuard};
 use rusqlite::{Connection, params};
 
 use super::error::StoreError;
+use super::lease_rows::{self, LeaseRow};
 use super::logs::StepLogs;
+use super::rows::{millis, state_word};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
-use crate::domain::model::{Measured, RunState};
+use crate::domain::life::Run;
+use crate::domain::model::{Measured, Outcome, RunOutcome, RunState};
 use crate::domain::ports::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
 use crate::system::lock;
 
@@ -37,6 +40,20 @@ pub struct Tally {
     pub state: RunState,
     /// Steps built, reused, failed, and skipped or cancelled.
     pub counts: [usize; 4],
+}
+
+impl Tally {
+    /// Of a run, as far as it came.
+    pub fn of(run: &Run) -> Self {
+        let count = |outcome| run.count(outcome);
+        let skipped = count(Outcome::Skipped) + count(Outcome::Cancelled);
+        let state = match run.outcome() {
+            RunOutcome::Success => RunState::Success,
+            RunOutcome::Failure => RunState::Failure,
+            RunOutcome::Cancelled => RunState::Cancelled,
+        };
+        Self { state, counts: [count(Outcome::Built), count(Outcome::Reused), count(Outcome::Failed), skipped] }
+    }
 }
 
 impl RunRecorder {
@@ -81,8 +98,6 @@ impl Journal for RunRecorder {
         let kind = match kind {
             JournalKind::Start => "start",
             JournalKind::Input => "input",
-            JournalKind::Effect => "effect",
-            JournalKind::Event => "event",
         };
         let seq = state.seq;
         let sql = "insert into journal (run, seq, at, kind, json) values (?1, ?2, ?3, ?4, ?5)";
@@ -102,8 +117,8 @@ impl Journal for RunRecorder {
     ) -> Result<(), JournalError> {
         let state = self.state();
         let Some(provider) = &state.provider else { return Ok(()) };
-        super::leases::mark(&state.connection, (&self.id, provider), at, (lease, runner_type), mark)
-            .map_err(journal(&self.database))
+        let row = LeaseRow { lease, run: &self.id, provider, runner_type };
+        lease_rows::mark(&state.connection, row, mark, at).map_err(journal(&self.database))
     }
 
     fn record(&self, build: &BuildRecord) -> Result<(), JournalError> {
@@ -140,21 +155,5 @@ fn journal(path: &Path) -> impl Fn(rusqlite::Error) -> JournalError {
         let error = wrap(source);
         let help = miette::Diagnostic::help(&error).map_or_else(String::new, |help| help.to_string());
         JournalError { message: format!("{error}: {cause}"), help }
-    }
-}
-
-/// SQLite's integers are signed.
-pub(super) fn millis(at: Timestamp) -> i64 {
-    i64::try_from(at.0).unwrap_or(i64::MAX)
-}
-
-/// A state as it is kept.
-pub(super) fn state_word(state: RunState) -> &'static str {
-    match state {
-        RunState::Running => "running",
-        RunState::Success => "success",
-        RunState::Failure => "failure",
-        RunState::Cancelled => "cancelled",
-        RunState::Interrupted => "interrupted",
     }
 }

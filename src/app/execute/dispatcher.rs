@@ -123,6 +123,8 @@ pub(super) struct Dispatcher {
     pub killing: BTreeSet<LayerName>,
     /// What effects came to at once: at most one input for each effect of the last one.
     pub pending: VecDeque<Input>,
+    /// Whether the last input is on disk.
+    pub is_journalled: bool,
     pub journal_fault: Option<JournalError>,
     pub max_lifetime: std::time::Duration,
 }
@@ -150,6 +152,7 @@ impl Dispatcher {
             working: BTreeMap::new(),
             killing: BTreeSet::new(),
             pending: VecDeque::new(),
+            is_journalled: false,
             journal_fault: None,
             max_lifetime,
         }
@@ -158,14 +161,14 @@ impl Dispatcher {
     /// What the run begins with is written down beside what it is told: the two together replay it.
     fn begin(&mut self) {
         let run = serde_json::to_value(&self.run).expect("invariant: a run is plain data");
-        self.write(now(), JournalKind::Start, &run);
+        self.journal(now(), JournalKind::Start, &run);
         self.feed(Input::Begin);
     }
 
     /// Tells the run what happened and performs what it wants. Inputs are journalled before they count.
     fn feed(&mut self, input: Input) {
         let at = now();
-        self.write(at, JournalKind::Input, &input);
+        self.is_journalled = self.journal(at, JournalKind::Input, &input);
         for effect in self.run.on(at, input) {
             self.perform(at, effect);
         }
@@ -177,7 +180,8 @@ impl Dispatcher {
         }
     }
 
-    pub fn write(&mut self, at: Timestamp, kind: JournalKind, value: &impl serde::Serialize) -> bool {
+    /// Appends to the journal; says whether that was possible.
+    fn journal(&mut self, at: Timestamp, kind: JournalKind, value: &impl serde::Serialize) -> bool {
         let json = serde_json::to_string(value).expect("invariant: journal lines are plain data");
         match self.journal.append(at, kind, &json) {
             Ok(()) => true,
@@ -209,9 +213,7 @@ impl Dispatcher {
             EventBody::LeaseStuck { lease, .. } => self.mark(at, lease, LeaseMark::Stuck, None),
             _ => true,
         };
-        let event = Event { at, run: self.id.clone(), body };
-        self.write(at, JournalKind::Event, &event);
-        self.emitter.emit(event);
+        self.emitter.emit(Event { at, run: self.id.clone(), body });
     }
 
     fn take(&mut self, message: Message) {

@@ -13,7 +13,7 @@ use super::task_context::{Message, Staging, StepTask};
 use crate::domain::base::{LayerName, LeaseId, Timestamp};
 use crate::domain::life::{Effect, Input};
 use crate::domain::model::{Fault, FaultClass, FaultKind, ImageRecord};
-use crate::domain::ports::{AcquireRequest, BuildRecord, Built, ImageSource, JournalKind, LeaseMark, Staged, StagedAt};
+use crate::domain::ports::{AcquireRequest, BuildRecord, Built, ImageSource, LeaseMark, Staged, StagedAt};
 
 impl Dispatcher {
     pub fn perform(&mut self, at: Timestamp, effect: Effect) {
@@ -63,11 +63,10 @@ impl Dispatcher {
         self.pending.push_back(input);
     }
 
-    /// The intent is on disk before anything is asked for; where it cannot be, nothing is.
+    /// What led to it and the intent are on disk before anything is asked for; where they cannot be, nothing is.
     fn acquire(&mut self, at: Timestamp, request: AcquireRequest) {
-        let intent = serde_json::json!({ "effect": "acquire", "lease": request.lease, "layer": request.layer });
-        let written = self.write(at, JournalKind::Effect, &intent)
-            && self.mark(at, &request.lease, LeaseMark::Asked, Some(&request.size.runner_type));
+        let written =
+            self.is_journalled && self.mark(at, &request.lease, LeaseMark::Asked, Some(&request.size.runner_type));
         if written {
             let lease = request.lease.clone();
             let abandoned = Arc::new(Notify::new());
@@ -121,11 +120,11 @@ impl Dispatcher {
         };
         let digest = staged_build.built.digest.clone();
         let image = match &step.job.request.push {
-            Some(_) => self.context.images.source(&step.job.image, &digest),
+            Some(_) => self.context.images.source(step.job.image.as_str(), &digest),
             None => ImageSource::Layout { dir: staged_build.staged.path().to_owned(), digest },
         };
-        let platform = staged_build.built.platform.clone();
-        let work = self.context.clone().verify(step, image, platform);
+        let platforms = staged_build.built.platforms.clone();
+        let work = self.context.clone().verify(step, image, platforms);
         self.spawn(TaskKind::Work(layer), work);
     }
 

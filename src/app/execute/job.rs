@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::faults::{context_moved, store_fault};
 use crate::domain::base::{Digest, LayerName};
-use crate::domain::model::{Fault, FaultKind, FileEntry, KEY_LABEL, KeyParts, LayerKey, Listing, Tool};
+use crate::domain::model::{Fault, FaultKind, FileEntry, ImageName, KEY_LABEL, KeyParts, LayerKey, Listing, Tool};
 use crate::domain::ports::{BuildRequest, ImageStore, NamedContext};
 
 /// An image of the same catalog that a Dockerfile uses.
@@ -13,7 +13,7 @@ pub struct ParentImage {
     /// The name in the Dockerfile, familiar form.
     pub context: String,
     /// `<namespace>/<layer>`, or `<namespace>/<layer>-artifacts`.
-    pub image: String,
+    pub image: ImageName,
     /// The layer that it is made from.
     pub layer: LayerName,
     /// The tag of the artifacts image, where that is what is used.
@@ -24,7 +24,7 @@ pub struct ParentImage {
 #[derive(Debug, Clone)]
 pub struct Job {
     /// `<namespace>/<layer>`.
-    pub image: String,
+    pub image: ImageName,
     /// The build, but for its parents' images and its staging folder.
     pub request: BuildRequest,
     /// Parents within the catalog, by the names that the Dockerfile uses.
@@ -58,7 +58,8 @@ impl Job {
             let digest = match &parent.artifacts {
                 None => digests.get(&parent.layer).cloned(),
                 Some(tag) => {
-                    let found = images.find(&parent.image, tag).await.map_err(|error| store_fault("find", &error))?;
+                    let found =
+                        images.find(parent.image.as_str(), tag).await.map_err(|error| store_fault("find", &error))?;
                     found.map(|found| found.digest)
                 }
             };
@@ -67,7 +68,7 @@ impl Job {
                 return Err(Fault::new(FaultKind::Missing, "lian::drive::no_parent", message)
                     .help(format!("build it again: lian-build apply --force {}", parent.layer)));
             };
-            let source = images.source(&parent.image, &digest);
+            let source = images.source(parent.image.as_str(), &digest);
             request.named_contexts.push(NamedContext { name: parent.context.clone(), source });
         }
         Ok(request)

@@ -10,7 +10,7 @@ use super::job::{Job, moved};
 use super::mask::Mask;
 use super::measure::measured;
 use crate::app::sinks::Emitter;
-use crate::domain::base::{Digest, LayerName, LeaseId, RunId};
+use crate::domain::base::{Digest, LayerName, LeaseId, Platform, Platforms, RunId};
 use crate::domain::life::Input;
 use crate::domain::model::{BuildEvent, Event, EventBody, Fault, FaultKind, KEY_LABEL, Measured};
 use crate::domain::ports::{
@@ -156,14 +156,16 @@ impl TaskContext {
         let fault = |error| store_fault("find", &error);
         let found = self.images.find(image, &key.tag()).await.map_err(fault)?;
         let Some(found) = found.filter(|found| found.key.as_ref() == Some(key)) else { return Ok(None) };
-        let Some(built_on) = self.images.built_on(image, key).await.map_err(fault)? else { return Ok(None) };
+        let Some(built_on) = self.images.built_on(image, key, &found.digest).await.map_err(fault)? else {
+            return Ok(None);
+        };
         let same = |(layer, digest): (&LayerName, &Digest)| digests.get(layer) == Some(digest);
         Ok(built_on.iter().all(same).then_some(found.digest))
     }
 
     /// Checks a built image and makes its artifacts image.
-    pub async fn verify(self, step: StepTask, image: ImageSource, platform: String) -> Message {
-        let verified = self.verified(&step.job, &step.runner, image, platform).await;
+    pub async fn verify(self, step: StepTask, image: ImageSource, platforms: Platforms) -> Message {
+        let verified = self.verified(&step.job, &step.runner, image, platforms).await;
         let layer = step.layer;
         match verified {
             Ok(artifacts) => Message::Verified { layer, artifacts },
@@ -176,18 +178,18 @@ impl TaskContext {
         job: &Job,
         runner: &Arc<dyn Runner>,
         image: ImageSource,
-        platform: String,
+        platforms: Platforms,
     ) -> Result<Option<(Staging, Digest)>, Fault> {
         if job.tools.is_empty() && job.artifact_paths.is_empty() {
             return Ok(None);
         }
         let staged = self.staging().await?;
-        let configs = self.configs(job, &image, &platform).await?;
+        let configs = self.configs(job, &image, &platforms).await?;
         let pushed = job.request.push.is_some();
-        let push_artifacts = pushed.then(|| self.images.push_target(&format!("{}-artifacts", job.image))).flatten();
+        let push_artifacts = pushed.then(|| self.images.push_target(job.image.artifacts().as_str())).flatten();
         let request = VerifyRequest {
             image,
-            platform,
+            platforms,
             tools: job.tools.clone(),
             artifact_paths: job.artifact_paths.clone(),
             staging: staged.path().to_owned(),
@@ -204,14 +206,14 @@ impl TaskContext {
         &self,
         job: &Job,
         image: &ImageSource,
-        platforms: &str,
-    ) -> Result<BTreeMap<String, ImageConfig>, Fault> {
+        platforms: &Platforms,
+    ) -> Result<BTreeMap<Platform, ImageConfig>, Fault> {
         let ImageSource::Registry { digest, .. } = image else { return Ok(BTreeMap::new()) };
         let mut configs = BTreeMap::new();
-        for platform in platforms.split(',') {
-            let config = self.images.config(&job.image, digest, platform).await;
+        for platform in platforms.iter() {
+            let config = self.images.config(job.image.as_str(), digest, platform).await;
             if let Some(config) = config.map_err(|error| store_fault("find", &error))? {
-                configs.insert(platform.to_owned(), config);
+                configs.insert(platform.clone(), config);
             }
         }
         Ok(configs)

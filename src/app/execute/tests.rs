@@ -10,11 +10,11 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::app::sinks::{LeftBehind, Sinks};
-use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
+use crate::domain::base::{Digest, LayerName, LeaseId, Platforms, RunId, Timestamp};
 use crate::domain::life::{Effect, Input, Limits, Placement, Run, StepSpec, StopLevel};
 use crate::domain::model::{
-    BuildEvent, Event, EventBody, Fault, FaultClass, ImageRecord, KeyParts, LayerKey, Listing, Offer, Outcome,
-    RunOutcome, Size,
+    BuildEvent, Event, EventBody, Fault, FaultClass, ImageName, ImageRecord, KeyParts, LayerKey, Listing, Offer,
+    Outcome, RunOutcome, Size,
 };
 use crate::domain::ports::*;
 
@@ -129,7 +129,7 @@ impl Builder for Shared {
             Trouble::Panic => panic!("a bug of ours"),
             _ => {}
         }
-        Ok(Built { digest: Digest::of("image"), steps: 1, cached: 0, platform: request.platform.clone() })
+        Ok(Built { digest: Digest::of("image"), steps: 1, cached: 0, platforms: request.platforms.clone() })
     }
 
     async fn verify(&self, _request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
@@ -261,7 +261,7 @@ fn listing() -> Listing {
 }
 
 fn job(layer: &str) -> Job {
-    let platform = "linux/amd64,linux/arm64".to_owned();
+    let platforms = Platforms::from("linux/amd64,linux/arm64");
     let parts = KeyParts {
         schema: 1,
         layer: layer.into(),
@@ -270,7 +270,7 @@ fn job(layer: &str) -> Job {
         target: None,
         files: BTreeMap::new(),
         build_args: BTreeMap::new(),
-        platform: platform.clone(),
+        platforms: platforms.clone(),
         frontend: None,
         secret_ids: Vec::new(),
         ssh_ids: Vec::new(),
@@ -284,7 +284,7 @@ fn job(layer: &str) -> Job {
         dockerfile: PathBuf::new(),
         target: None,
         build_args: BTreeMap::new(),
-        platform,
+        platforms,
         labels: BTreeMap::new(),
         secrets: Vec::new(),
         ssh: Vec::new(),
@@ -294,7 +294,7 @@ fn job(layer: &str) -> Job {
         push: None,
     };
     Job {
-        image: format!("test/{layer}"),
+        image: ImageName::new("test", layer),
         request,
         parents: Vec::new(),
         key: parts.key(),

@@ -161,7 +161,7 @@ mod tests {
             parents,
             wave: 1,
             size,
-            image: name.to_owned(),
+            image: name.to_owned().into(),
             digest: None,
             estimate_ms: (minutes > 0).then_some(minutes * 60_000),
         };

@@ -1,11 +1,16 @@
 //! From a catalog's files to a plan and the work that carries it out. Not responsible for: deciding what is rebuilt (see
 //! `domain::plan`), executing.
 
+mod contexts;
 pub mod forecast;
+mod jobs;
 pub mod pins;
 pub mod platforms;
 pub mod prepare;
+pub mod prepared_plan;
 pub mod preview;
+pub mod secrets;
 pub mod specs;
+mod stored;
 pub mod survey;
 pub mod target_platforms;

@@ -9,8 +9,8 @@ use crate::adapters::registry::Resolver;
 use crate::adapters::store;
 use crate::app::config::Config;
 use crate::app::{Error, UsageError};
-use crate::domain::base::Digest;
-use crate::domain::model::{ImageRef, Pin};
+use crate::domain::base::{Digest, Platform};
+use crate::domain::model::{Declared, ImageRef, Pin};
 use crate::domain::ports::ImageSource;
 
 /// Tags resolved at once.
@@ -35,7 +35,7 @@ impl Pins {
 }
 
 /// Finds every image's digest; asks a registry only for those that neither a substitute nor the lock knows.
-pub async fn find(settings: &Config, platform: &str, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
+pub async fn find(settings: &Config, platform: &Platform, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
     let lock = store::read_lock(&settings.lock)?.unwrap_or_default();
     let mut pins = Pins::default();
     let mut unknown = Vec::new();
@@ -63,6 +63,15 @@ pub async fn find(settings: &Config, platform: &str, images: &BTreeSet<ImageRef>
         pins.missing.insert(image.normalised(), Pin { digest });
     }
     Ok(pins)
+}
+
+/// The frontend image that a layer names for its Dockerfile.
+pub fn frontend(declared: &Declared) -> Result<Option<ImageRef>, Error> {
+    let Some(text) = &declared.layer.frontend else { return Ok(None) };
+    let image = text
+        .parse()
+        .map_err(|error| Error::from(UsageError::BaseImage { given: text.clone(), what: format!("{error}") }))?;
+    Ok(Some(image))
 }
 
 /// Adds the pins that the lock lacks.

@@ -9,7 +9,7 @@ use super::target_platforms::TargetPlatforms;
 use crate::app::Error;
 use crate::app::config::Config;
 use crate::app::runners::provider_context::ProviderContext;
-use crate::domain::base::LayerName;
+use crate::domain::base::{LayerName, Platform};
 use crate::domain::model::{BuildSpec, Classified, Declared, FaultClass};
 use crate::domain::sizing;
 
@@ -27,9 +27,9 @@ use crate::domain::sizing;
 struct Disagreement {
     layer: LayerName,
     runner_type: String,
-    platform: String,
+    platform: Platform,
     parent: LayerName,
-    other: String,
+    other: Platform,
 }
 
 impl Classified for Disagreement {
@@ -67,8 +67,8 @@ fn decided(
     config: &Config,
     provider_context: &ProviderContext,
     survey: &Survey,
-) -> Result<BTreeMap<LayerName, String>, Error> {
-    let mut decided: BTreeMap<LayerName, String> = BTreeMap::new();
+) -> Result<BTreeMap<LayerName, Platform>, Error> {
+    let mut decided: BTreeMap<LayerName, Platform> = BTreeMap::new();
     let default = &survey.platforms.default;
     let Some(graph) = &survey.graph else { return Ok(decided) };
     let targets: Vec<LayerName> = config.targets.iter().map(|name| LayerName::new(name.clone())).collect();
@@ -87,7 +87,7 @@ fn decided(
             [one] => Some(one.clone()),
             _ => None,
         };
-        let parents: Vec<(&LayerName, String)> =
+        let parents: Vec<(&LayerName, Platform)> =
             graph.parents(layer).into_iter().filter_map(|parent| Some((parent, of_parent(parent)?))).collect();
         if let Some((runner_type, platform)) = &own
             && let Some((parent, other)) = parents.iter().find(|(_, other)| other != platform)
@@ -110,7 +110,7 @@ fn named(
     spec: &BuildSpec,
     declared: &Declared,
     provider_context: &ProviderContext,
-) -> Result<Option<(String, String)>, Error> {
+) -> Result<Option<(String, Platform)>, Error> {
     let size = sizing::wanted(Some(spec), declared.layer.language.as_deref(), &provider_context.offers)?;
     let offer = spec.runner_type.as_ref().and_then(|_| sizing::named(&size, &provider_context.offers));
     Ok(offer.map(|offer| (offer.runner_type.clone(), offer.platform.clone())))

@@ -1,13 +1,13 @@
 //! What an apply would do and come to. Not responsible for: doing any of it.
 
 use super::forecast;
-use super::prepare;
+use super::prepare::{self, Past};
 use super::survey::Survey;
 use crate::app::Error;
 use crate::app::runners::limits::{self, Concurrency};
 use crate::app::session::Session;
 use crate::domain::graph::LayerGraph;
-use crate::domain::model::{ComputeProvider, Forecast, Plan};
+use crate::domain::model::{Forecast, Plan};
 
 /// A plan, and what it will come to.
 pub struct Preview {
@@ -26,13 +26,13 @@ pub fn preview(session: &Session, survey: &Survey, graph: &LayerGraph) -> Result
         tracing::warn!("{error}: no estimates");
         None
     });
-    let prepared = session.wait(prepare::prepare(config, survey, graph, images, history, provider_context))??;
-    let leased = config.workflow.compute_provider != ComputeProvider::Local;
+    let past = Past { images, history };
+    let prepared = session.wait(prepare::prepare(config, survey, graph, past, provider_context))??;
     let concurrency = Concurrency { width: config.width.value, keep_going: true };
-    let forecast = leased.then(|| {
+    let forecast = provider_context.is_leased().then(|| {
         let (specs, limits) =
             (limits::specs(&prepared, provider_context), limits::limits(config, provider_context, concurrency));
-        forecast::forecast(&prepared.plan, specs, limits, provider_context.fleet(config))
+        forecast::forecast(&prepared.plan, specs, limits, provider_context.fleet())
     });
     Ok(Preview { plan: prepared.plan, forecast })
 }

@@ -131,7 +131,7 @@ impl Survey {
             self.diagnostics.extend(context::stale_recipe(declared, &self.catalog.project_root));
             let given = graph::known_build_args(&self.catalog.settings, &config.build_args, &declared.layer);
             let target = declared.layer.target.as_deref();
-            let facts = dockerfile::read(&located.text, target, &given, &self.platforms.of(declared));
+            let facts = dockerfile::read(&located.text, target, &given, self.platforms.of(declared).first());
             let name = declared.layer.name.clone();
             let known = self.dockerfiles.contains_key(&name) || (unsettled && !torn(&facts));
             self.sources.add(located.dockerfile.clone(), located.text);

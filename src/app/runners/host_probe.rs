@@ -1,5 +1,5 @@
-//! Asks fixed hosts whether somebody on another machine has them, and keeps the connection for who reaches the host next.
-//! Not responsible for: taking hosts (see `reach`).
+//! Asks fixed hosts whether somebody on another machine holds them, and keeps the connection for whoever reaches the host next.
+//! Not responsible for: holding hosts (see `adapters::runner`).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,23 +8,24 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::adapters::providers::{Availability, HostProbe};
-use crate::adapters::transport::ssh::Link;
+use crate::adapters::runner::is_held;
+use crate::adapters::transport::ssh::SshConnection;
 use crate::domain::ports::SshTarget;
 
-/// A host that does not answer within this is not waited for here: the one who reaches it says why.
+/// A host that does not answer within this time is not waited for here: whoever reaches it says why.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Connections to hosts that were free, by user, address and port.
 #[derive(Default)]
 pub struct Connections {
-    kept: Mutex<BTreeMap<String, Link>>,
+    kept: Mutex<BTreeMap<String, SshConnection>>,
 }
 
 impl Connections {
-    /// The connection to a host that was just asked, where there is one that still stands.
-    pub async fn claim(&self, target: &SshTarget) -> Option<Link> {
-        let link = self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&name(target))?;
-        link.stands().await.then_some(link)
+    /// The connection to a host that was just asked, if it still stands.
+    pub async fn claim(&self, target: &SshTarget) -> Option<SshConnection> {
+        let connection = self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&name(target))?;
+        connection.stands().await.then_some(connection)
     }
 }
 
@@ -36,14 +37,14 @@ fn name(target: &SshTarget) -> String {
 impl HostProbe for Connections {
     async fn of(&self, target: &SshTarget) -> Availability {
         let asked = async {
-            let link = Link::connect(target, "host", PATIENCE / 2, Duration::ZERO).await.ok()?;
-            let taken = link.is_taken().await.ok()?;
-            Some((link, taken))
+            let connection = SshConnection::connect(target, "host", PATIENCE / 2, Duration::ZERO).await.ok()?;
+            let held = is_held(&connection).await.ok()?;
+            Some((connection, held))
         };
         match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Some((_, true))) => Availability::No,
-            Ok(Some((link, false))) => {
-                self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(name(target), link);
+            Ok(Some((connection, false))) => {
+                self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(name(target), connection);
                 Availability::Yes
             }
             Ok(None) | Err(_) => Availability::Unknown,

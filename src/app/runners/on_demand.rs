@@ -10,8 +10,8 @@ use crate::domain::model::{Classified, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
 use crate::system::error_chain::with_causes;
 
-/// A builder that looks for its daemon when it is first needed, and again where that one is gone: a run that builds
-/// nothing touches none.
+/// A builder that looks for its daemon when it is first needed, and again when that one is gone. A run that builds nothing
+/// touches no daemon.
 #[derive(Default)]
 pub struct OnDemand {
     http_registries: Vec<String>,
@@ -19,7 +19,7 @@ pub struct OnDemand {
 }
 
 impl OnDemand {
-    /// One whose daemon speaks to these registries (`host[:port]`) without TLS.
+    /// A builder whose daemon speaks to these registries (`host[:port]`) without TLS.
     pub fn new(http_registries: Vec<String>) -> Self {
         Self { http_registries, ..Self::default() }
     }
@@ -50,7 +50,7 @@ impl OnDemand {
     }
 }
 
-/// No daemon, and none to be had: trying again would not help.
+/// The fault of a machine without a daemon. Trying again would not help.
 pub fn unavailable(error: &BuildkitError) -> Fault {
     let code = miette::Diagnostic::code(error).map_or_else(|| "lian::buildkit::daemon".to_owned(), |c| c.to_string());
     let fault = Fault::new(FaultKind::Unavailable, &code, with_causes(error)).with_class(error.class());

@@ -1,23 +1,25 @@
-//! A runner that builds by itself: the context travels to its /workspace, buildctl runs there, the image goes to a registry.
+//! A runner that builds by itself: the context is copied to its workspace, buildctl runs there, the image goes to a registry.
 //! Not responsible for: keeping anything secret there longer than a build.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::adapters::buildkit::RemoteBuildctl;
 use crate::adapters::context::{Reader, raw_name};
 use crate::adapters::registry::scoped_config;
-use crate::adapters::transport::ssh::{DISK, Link, PRIVATE, WORKSPACE};
+use crate::adapters::runner::{DISK, PRIVATE, RemoteRunner, WORKSPACE};
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Fault, FaultKind};
 use crate::domain::ports::{
     BuildRequest, BuildSink, Builder, Built, ContextReader as _, Counters, ImageSource, NamedContext, Runner,
     SecretSource, SecretValue, Usage, VerifyRequest,
 };
+use crate::system::exec::Exec;
 
 /// No manifest is larger, bytes.
 const MANIFEST_MOST: u64 = 16 << 20;
@@ -25,42 +27,55 @@ const MANIFEST_MOST: u64 = 16 << 20;
 /// A runner with a context of its own.
 #[derive(Clone)]
 pub struct RemoteBuildRunner {
-    /// The connection.
-    pub link: Arc<Link>,
+    runner: Arc<RemoteRunner>,
     /// Builds there.
-    pub there: RemoteBuildctl,
-    /// Verifies from here, over the same connection: nothing but small Dockerfiles travels for it.
-    pub session: Arc<dyn Builder>,
+    buildctl: RemoteBuildctl,
+    /// Verifies from here, over the same connection: nothing but small Dockerfiles is sent for it.
+    session: Arc<dyn Builder>,
     /// Contexts lie inside it.
-    pub project_root: PathBuf,
+    project_root: PathBuf,
+}
+
+impl RemoteBuildRunner {
+    /// On this runner. `session` verifies from here; contexts lie inside the project's root.
+    pub fn new(runner: Arc<RemoteRunner>, session: Arc<dyn Builder>, project_root: PathBuf) -> Self {
+        let exec = Arc::clone(runner.transport()) as Arc<dyn Exec>;
+        let (daemon, counters) = (runner.transport().environment().daemon, Arc::clone(&runner) as Arc<dyn Counters>);
+        let buildctl = RemoteBuildctl::new(exec, &daemon, PRIVATE, counters);
+        Self { runner, buildctl, session, project_root }
+    }
 }
 
 #[async_trait]
 impl Counters for RemoteBuildRunner {
     async fn usage(&self) -> Result<Usage, Fault> {
-        self.link.usage().await
+        self.runner.usage().await
+    }
+
+    fn pace(&self) -> Duration {
+        self.runner.pace()
     }
 }
 
 #[async_trait]
 impl Runner for RemoteBuildRunner {
-    /// Exactly the files that the build would see.
+    /// Copies exactly the files that the build would see.
     async fn sync(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<(), Fault> {
         let (root, context, dockerfile) =
             (self.project_root.clone(), request.context.clone(), request.dockerfile.clone());
         let listing = tokio::task::spawn_blocking(move || Reader.list(&root, &context, &dockerfile));
-        // Whatever lies there was another build's: the same length and time would pass for the same file.
-        let (listing, emptied) = tokio::join!(listing, self.link.empty(WORKSPACE));
+        // Whatever lies there was another build's: a file of the same length and time would pass for the same file.
+        let (listing, emptied) = tokio::join!(listing, self.runner.empty(WORKSPACE));
         let listing = listing.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
         emptied?;
         let files: Vec<OsString> = listing.files.keys().map(|name| raw_name(name)).collect();
         let total = Some(listing.bytes);
-        let moved = |current: u64| {
+        let sent = |current: u64| {
             let (vertex, id) = ("context".to_owned(), "sending the context".to_owned());
             sink(BuildEvent::Progress { vertex, id, current, total });
         };
-        self.link.bring(&request.context, &files, WORKSPACE, &moved).await?;
-        moved(listing.bytes);
+        self.runner.copy_in(&request.context, &files, WORKSPACE, &sent).await?;
+        sent(listing.bytes);
         Ok(())
     }
 
@@ -73,19 +88,17 @@ impl Runner for RemoteBuildRunner {
 impl Builder for RemoteBuildRunner {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
         let passing = ["secrets", "docker", "dockerfile"].map(|folder| format!("{PRIVATE}/{folder}"));
-        let built = match self.moved(request).await {
-            Ok(there) => self.there.build(&there, &passing, sink).await,
+        let built = match self.prepared(request).await {
+            Ok(there) => self.buildctl.build(&there, &passing, sink).await,
             Err(fault) => Err(fault),
         };
-        if built.is_err() {
-            // It may not have come to its end; and where the connection is gone, the runner does this by itself.
-            let _ = self.link.run(&format!("rm -rf {}", passing.join(" "))).await;
-        }
         match built {
-            Err(fault) if fault.kind != FaultKind::OutOfMemory && !self.link.stands().await => {
-                Err(self.link.gone(&fault.message))
+            Ok(built) => Ok(built),
+            Err(fault) => {
+                // buildctl's wrapper may not have come to its end. Where the connection is gone, the runner cleans itself.
+                let _ = self.runner.remove(&passing).await;
+                Err(self.runner.judge(fault).await)
             }
-            other => other,
         }
     }
 
@@ -95,13 +108,13 @@ impl Builder for RemoteBuildRunner {
 }
 
 impl RemoteBuildRunner {
-    /// The request with the runner's paths, everything that it names brought.
-    async fn moved(&self, request: &BuildRequest) -> Result<BuildRequest, Fault> {
+    /// The request with the runner's paths, after everything that it names was copied there.
+    async fn prepared(&self, request: &BuildRequest) -> Result<BuildRequest, Fault> {
         let mut there = BuildRequest { context: WORKSPACE.into(), ..request.clone() };
         let name = request.dockerfile.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let text = tokio::fs::read(&request.dockerfile).await.map_err(|error| unreadable(&error))?;
         let dockerfile = format!("{PRIVATE}/dockerfile/{name}");
-        // The files that travelled are the right ones: nothing more is to be left out there.
+        // Only the right files were copied: an ignore file there would leave out more.
         let mut files = vec![(format!("{dockerfile}.dockerignore"), Vec::new()), (dockerfile.clone(), text)];
         there.dockerfile = dockerfile.into();
         for (at, secret) in there.secrets.iter_mut().enumerate() {
@@ -119,24 +132,24 @@ impl RemoteBuildRunner {
         if let Some(config) = config.map_err(|error| unreadable(&error))? {
             files.push((format!("{PRIVATE}/docker/config.json"), config.into_bytes()));
         }
-        self.link.put_all(&files).await?;
+        self.runner.put(&files).await?;
         Ok(there)
     }
 
-    /// Brings an image of a layout; what is there already is not sent again.
+    /// Copies an image of a layout there.
     async fn layout(&self, dir: &Path, digest: &Digest) -> Result<PathBuf, Fault> {
         let to = format!("{DISK}/layouts/{}", Digest::of(dir.as_os_str().as_encoded_bytes()).hex());
         let (below, top) = (dir.to_owned(), digest.clone());
         let files = tokio::task::spawn_blocking(move || reachable(&below, &top));
         let mut files: Vec<OsString> = files.await.map_err(|error| unreadable(&error))?;
         files.extend(["index.json", "oci-layout"].map(OsString::from));
-        self.link.make(&to).await?;
-        self.link.bring(dir, &files, &to, &|_| {}).await?;
+        self.runner.make(&to).await?;
+        self.runner.copy_in(dir, &files, &to, &|_| {}).await?;
         Ok(to.into())
     }
 }
 
-/// The registries that a build speaks to: whose images it stands on, its frontend's, and where its own goes.
+/// The registries that a build speaks to: those of its bases and its frontend, and the one that its image goes to.
 fn registries(request: &BuildRequest) -> BTreeSet<String> {
     let from = request.named_contexts.iter().filter_map(|context| match &context.source {
         ImageSource::Registry { name, .. } => Some(name.as_str()),
@@ -146,7 +159,7 @@ fn registries(request: &BuildRequest) -> BTreeSet<String> {
     names.filter_map(|name| name.split('/').next()).map(str::to_owned).collect()
 }
 
-/// The files of a layout that an image is made of: what is not there (another platform's part) is not needed either.
+/// The files of a layout that an image is made of. What is not there (another platform's part) is not needed either.
 fn reachable(dir: &Path, top: &Digest) -> Vec<OsString> {
     let (mut found, mut open) = (BTreeSet::new(), vec![top.clone()]);
     while let Some(digest) = open.pop() {
@@ -221,7 +234,7 @@ mod tests {
             dockerfile: "c/Dockerfile".into(),
             target: None,
             build_args: [("FROM".to_owned(), "args.example/x".to_owned())].into(),
-            platform: "linux/amd64".into(),
+            platforms: "linux/amd64".into(),
             labels: Default::default(),
             secrets: Vec::new(),
             ssh: Vec::new(),

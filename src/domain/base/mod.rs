@@ -1,13 +1,15 @@
-//! Ids, digests, times and text spans. Not responsible for: anything that knows what a layer is.
+//! Ids, digests, platforms, times and text spans. Not responsible for: anything that knows what a layer is.
 
 mod digest;
 mod ids;
 mod names;
+mod platform;
 mod span;
 mod time;
 
 pub use digest::{Digest, DigestError, Hasher};
 pub use ids::{LayerName, LeaseId, RunId};
 pub use names::nearest;
+pub use platform::{Platform, Platforms};
 pub use span::{SourceLocation, Span};
 pub use time::{Timestamp, human_bytes, human_duration};

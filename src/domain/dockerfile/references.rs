@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::expand;
 use super::parse::{Arg, Dockerfile, Source, Stage, Word, parse};
-use crate::domain::base::{Span, nearest};
+use crate::domain::base::{Platform, Span, nearest};
 use crate::domain::model::{
     DockerfileFacts, DockerfileFault, DockerfileFaultKind, ImageRef, ImageUse, StageName, UseKind,
 };
@@ -18,7 +18,7 @@ pub fn read(
     text: &str,
     target: Option<&str>,
     build_args: &BTreeMap<String, String>,
-    platform: &str,
+    platform: &Platform,
 ) -> Result<DockerfileFacts, Vec<DockerfileFault>> {
     references(&parse(text).map_err(|fault| vec![fault])?, target, build_args, platform)
 }
@@ -30,7 +30,7 @@ pub fn references(
     file: &Dockerfile,
     target: Option<&str>,
     build_args: &BTreeMap<String, String>,
-    platform: &str,
+    platform: &Platform,
 ) -> Result<DockerfileFacts, Vec<DockerfileFault>> {
     let mut resolver = Resolver::new(file, target, build_args, platform);
     let resolved: Vec<Resolved> = (0..file.stages.len()).map(|index| resolver.stage(index)).collect();
@@ -105,7 +105,12 @@ struct Resolver<'a> {
 }
 
 impl<'a> Resolver<'a> {
-    fn new(file: &'a Dockerfile, target: Option<&str>, build_args: &BTreeMap<String, String>, platform: &str) -> Self {
+    fn new(
+        file: &'a Dockerfile,
+        target: Option<&str>,
+        build_args: &BTreeMap<String, String>,
+        platform: &Platform,
+    ) -> Self {
         let by_name = file
             .stages
             .iter()
@@ -195,7 +200,13 @@ impl<'a> Resolver<'a> {
             resolved.scratch = true;
         } else if self.is_image(&image, word) {
             let kind = UseKind::From;
-            resolved.images.push(ImageUse { image, kind, span: word.span, stage: index, platform });
+            resolved.images.push(ImageUse {
+                image,
+                kind,
+                span: word.span,
+                stage: index,
+                platform: platform.map(Platform::from),
+            });
         }
     }
 
@@ -330,15 +341,16 @@ impl<'a> Resolver<'a> {
 }
 
 /// The variables that BuildKit declares by itself.
-fn platform_values(platform: &str, stage: &str) -> BTreeMap<String, String> {
-    let mut parts = platform.splitn(3, '/');
-    let os = parts.next().unwrap_or_default();
-    let architecture = parts.next().unwrap_or_default();
-    let variant = parts.next().unwrap_or_default();
+fn platform_values(platform: &Platform, stage: &str) -> BTreeMap<String, String> {
     let mut values = BTreeMap::from([("TARGETSTAGE".to_owned(), stage.to_owned())]);
     for side in ["BUILD", "TARGET"] {
-        let named =
-            [("PLATFORM", platform), ("OS", os), ("OSVERSION", ""), ("ARCH", architecture), ("VARIANT", variant)];
+        let named = [
+            ("PLATFORM", platform.as_str()),
+            ("OS", platform.os()),
+            ("OSVERSION", ""),
+            ("ARCH", platform.architecture()),
+            ("VARIANT", platform.variant()),
+        ];
         values.extend(named.map(|(name, value)| (format!("{side}{name}"), value.to_owned())));
     }
     values

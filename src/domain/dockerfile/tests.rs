@@ -9,7 +9,7 @@ use crate::domain::model::{DockerfileFacts, DockerfileFault, DockerfileFaultKind
 
 fn with(text: &str, target: Option<&str>, args: &[(&str, &str)]) -> Result<DockerfileFacts, Vec<DockerfileFault>> {
     let args: BTreeMap<_, _> = args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    read(text, target, &args, "linux/arm64/v8")
+    read(text, target, &args, &"linux/arm64/v8".into())
 }
 
 /// `kind image@stage` of each use, after checking that its span covers what is written.
@@ -56,7 +56,7 @@ COPY --from=BUILD --chown=1 /b /b
     assert_eq!(uses(text, Some("x"), &[]), [""; 0]);
     assert_eq!(uses(text, None, &[("BASE", "lamina/other")])[0], "From lamina/other@0");
     let facts = with(text, None, &[]).expect("sound");
-    assert_eq!(facts.uses[0].platform.as_deref(), Some("linux/arm64/v8"));
+    assert_eq!(facts.uses[0].platform, Some("linux/arm64/v8".into()));
     assert_eq!(facts.secret_ids.keys().collect::<Vec<_>>(), ["creds"]);
     assert_eq!(facts.ssh_ids.keys().collect::<Vec<_>>(), ["default"]);
     assert_eq!(facts.declared_args.into_iter().collect::<Vec<_>>(), ["BASE"]);
@@ -145,7 +145,7 @@ proptest! {
         if let Err(fault) = parse(&text) {
             prop_assert!(fault.span.is_some_and(|span| text.get(span.start..span.end).is_some()), "{fault:?}");
         }
-        match read(&text, None, &BTreeMap::new(), "linux/amd64") {
+        match read(&text, None, &BTreeMap::new(), &"linux/amd64".into()) {
             Ok(facts) => prop_assert!(facts.uses.iter().all(|u| text.get(u.span.start..u.span.end).is_some())),
             Err(faults) => prop_assert!(!faults.is_empty()),
         }

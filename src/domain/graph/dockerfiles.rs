@@ -6,7 +6,8 @@ use super::layer_graph::{ImageOrigin, UsedImage};
 use super::survey::Declarations;
 use crate::domain::base::{LayerName, SourceLocation, Span, nearest};
 use crate::domain::model::{
-    Base, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileRead, ImageRef, ImageUse, UseKind,
+    Base, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileRead, ImageName, ImageRef, ImageUse,
+    UseKind,
 };
 
 /// The secret that `ca_bundle` of a workflow hands to every build.
@@ -123,7 +124,7 @@ impl Check<'_, '_> {
     /// The layer that a reference in the catalog's namespace means, if the declaration allows it.
     fn layer(&mut self, image: &ImageUse, reference: &ImageRef, name: &str) -> Option<ImageOrigin> {
         let exact = self.survey.find(name);
-        let promoted = name.strip_suffix("-artifacts").and_then(|layer| self.survey.find(layer));
+        let promoted = ImageName::layer_of_artifacts(name).and_then(|layer| self.survey.find(layer));
         let (found, origin) = match (exact, promoted) {
             (Some(found), _) => (found, ImageOrigin::Layer(found.layer.name.clone())),
             (None, Some(found)) => (found, ImageOrigin::Artifacts(found.layer.name.clone())),
@@ -171,6 +172,11 @@ impl Check<'_, '_> {
         &self.survey.catalog.settings.namespace
     }
 
+    /// The name of a layer's image.
+    fn image_name(&self, layer: &LayerName) -> ImageName {
+        ImageName::new(self.namespace(), layer)
+    }
+
     fn mismatch(&mut self, image: &ImageUse, message: String, label: &str, help: String) {
         let fault = self.fault(image, message, label, help);
         self.faults.push(fault);
@@ -185,7 +191,7 @@ impl Check<'_, '_> {
             let declared = self.declared.layer.parents().into_iter().any(|parent| parent.as_str() == name);
             declared || self.survey.broken.contains(name)
         };
-        if told(name) || name.strip_suffix("-artifacts").is_some_and(told) {
+        if told(name) || ImageName::layer_of_artifacts(name).is_some_and(told) {
             return;
         }
         let help = match self.survey.meant(name, self.name()) {
@@ -218,7 +224,7 @@ impl Check<'_, '_> {
                     ImageOrigin::Layer(layer) => layer == base,
                     ImageOrigin::Artifacts(_) | ImageOrigin::External(_) => false,
                 };
-                (format!("{}/{base}", self.namespace()), "build_base", self.place_of(is_base))
+                (self.image_name(base).to_string(), "build_base", self.place_of(is_base))
             }
             Base::External { image } if image == "scratch" && self.stands_on_nothing() => return,
             Base::External { image } => {
@@ -307,12 +313,12 @@ impl Check<'_, '_> {
 
     /// Whether a stage that only other build arguments or targets reach uses a layer: its edge is declared for them.
     fn may_use(&self, name: &LayerName) -> bool {
-        let (layer, artifacts) =
-            (format!("{}/{name}", self.namespace()), format!("{}/{name}-artifacts", self.namespace()));
+        let layer = self.image_name(name);
+        let artifacts = layer.artifacts();
         let Ok(facts) = &self.read.facts else { return false };
         facts.unreached.iter().any(|used| {
             let familiar = used.image.parse::<ImageRef>().map(|image| image.familiar()).unwrap_or_default();
-            familiar == layer || familiar == artifacts
+            [&layer, &artifacts].iter().any(|name| name.as_str() == familiar)
         })
     }
 
@@ -325,8 +331,8 @@ impl Check<'_, '_> {
         let mut found: Vec<(String, SourceLocation, Option<String>)> = Vec::new();
         for (origin, _, span) in self.used.iter().filter(|(_, kind, _)| *kind == UseKind::From) {
             let (name, written) = match origin {
-                ImageOrigin::Layer(layer) => (format!("{}/{layer}", self.namespace()), Some(format!("\"{layer}\""))),
-                ImageOrigin::Artifacts(layer) => (format!("{}/{layer}-artifacts", self.namespace()), None),
+                ImageOrigin::Layer(layer) => (self.image_name(layer).to_string(), Some(format!("\"{layer}\""))),
+                ImageOrigin::Artifacts(layer) => (self.image_name(layer).artifacts().to_string(), None),
                 ImageOrigin::External(image) => {
                     (image.familiar(), Some(format!("{{ image = \"{}\" }}", image.familiar())))
                 }

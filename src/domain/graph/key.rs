@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platforms};
 use crate::domain::model::{CatalogSettings, Declared, KeyParts, Layer, Listing, ParentKey};
 
 /// Build arguments that a Dockerfile may see before it is known which it declares: the layer's own win over the
@@ -39,8 +39,8 @@ pub struct KeyInputs<'a> {
     pub listing: &'a Listing,
     /// As handed over ([`effective_build_args`]).
     pub build_args: &'a BTreeMap<String, String>,
-    /// Such as `linux/amd64`.
-    pub platform: &'a str,
+    /// What the image is built for.
+    pub platforms: &'a Platforms,
     /// The pinned frontend image; `None` for BuildKit's own.
     pub frontend: Option<&'a Digest>,
     /// By the name that the Dockerfile uses (`UsedImage::familiar`).
@@ -62,7 +62,7 @@ pub fn key_parts(declared: &Declared, inputs: &KeyInputs<'_>) -> KeyParts {
         target: layer.target.clone(),
         files: inputs.listing.files.clone(),
         build_args: inputs.build_args.clone(),
-        platform: inputs.platform.to_owned(),
+        platforms: inputs.platforms.clone(),
         frontend: inputs.frontend.cloned(),
         secret_ids: sorted(layer.secrets.iter().map(|secret| secret.id.clone())),
         ssh_ids: sorted(layer.ssh.iter().cloned()),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::{KeyInputs, effective_build_args, key_parts};
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platforms};
 use crate::domain::model::{
     CatalogSettings, Declared, FileEntry, FileKind, Layer, LayerKey, Listing, ParentKey, Secret, Tool,
 };
@@ -16,7 +16,7 @@ struct Given {
     dockerfile: Digest,
     listing: Listing,
     build_args: BTreeMap<String, String>,
-    platform: String,
+    platforms: Platforms,
     frontend: Option<Digest>,
     parents: BTreeMap<String, ParentKey>,
     labels: BTreeMap<String, String>,
@@ -29,7 +29,7 @@ impl Given {
             dockerfile: &self.dockerfile,
             listing: &self.listing,
             build_args: &self.build_args,
-            platform: &self.platform,
+            platforms: &self.platforms,
             frontend: self.frontend.as_ref(),
             parents: &self.parents,
             labels: &self.labels,
@@ -59,7 +59,7 @@ fn given() -> impl Strategy<Value = Given> {
                 dockerfile: Digest::of("FROM lamina/debian"),
                 listing: Listing { files, bytes: 1, dockerfile: Digest::of("FROM lamina/debian"), ignore: None },
                 build_args: args,
-                platform: "linux/amd64".into(),
+                platforms: "linux/amd64".into(),
                 frontend: None,
                 parents: BTreeMap::from([("lamina/debian".into(), ParentKey::External(Digest::of("d")))]),
                 labels: BTreeMap::from([("zz".into(), "1".into())]),
@@ -93,7 +93,7 @@ fn relevant(given: &mut Given, which: usize) -> Option<()> {
         15 => given.listing.ignore = Some(Digest::of("x")),
         16 => drop(given.build_args.insert("NEWARG".into(), String::new())),
         17 => given.build_args.values_mut().for_each(|value| value.push('!')),
-        18 => given.platform = "linux/arm64".into(),
+        18 => given.platforms = "linux/arm64".into(),
         19 => given.frontend = Some(Digest::of("f")),
         20 => drop(given.parents.insert("alpine".into(), ParentKey::External(Digest::of("d")))),
         21 => given.parents.values_mut().for_each(|parent| *parent = ParentKey::Layer(LayerKey(Digest::of("d")))),

@@ -109,7 +109,8 @@ fn judged(sketches: &[Sketch], broken: &[&str]) -> (Option<LayerGraph>, Vec<Diag
     for sketch in sketches {
         let file = PathBuf::from(format!("lamina/{}/Dockerfile", sketch.layer.name));
         let layer = &sketch.layer;
-        let facts = dockerfile::read(&sketch.dockerfile(), layer.target.as_deref(), &layer.build_args, "linux/amd64");
+        let facts =
+            dockerfile::read(&sketch.dockerfile(), layer.target.as_deref(), &layer.build_args, &"linux/amd64".into());
         read.entry(layer.name.clone()).or_insert(DockerfileRead { file, facts });
     }
     let settings = CatalogSettings::default();

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::base::{Digest, LayerName, LeaseId, Timestamp};
+use crate::domain::base::{Digest, LayerName, LeaseId, Platform, Timestamp};
 use crate::domain::model::{Fault, FaultClass, FaultKind, Measured, Outcome, Size, StepEnd};
 
 /// Where a step may run, whatever the size: a lease of another place is never its.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Placement {
     /// The runner's own platform, as offers say it: exactly one, also where the layer is built for several.
-    pub platform: String,
+    pub platform: Platform,
     /// The cache namespace: what one namespace's builds left on a runner is not for another's.
     pub namespace: String,
 }

@@ -32,7 +32,7 @@ pub fn layer(index: usize) -> LayerName {
 }
 
 pub fn place(platform: usize) -> Placement {
-    Placement { platform: format!("linux/p{platform}"), namespace: "dev".to_owned() }
+    Placement { platform: format!("linux/p{platform}").into(), namespace: "dev".to_owned() }
 }
 
 /// A lease as its provider knows it.

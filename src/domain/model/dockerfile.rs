@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::domain::base::Span;
+use crate::domain::base::{Platform, Span};
 
 /// The instruction that names an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,7 +29,7 @@ pub struct ImageUse {
     /// The stage that uses it, counted from 0.
     pub stage: usize,
     /// `FROM --platform=`, variables replaced.
-    pub platform: Option<String>,
+    pub platform: Option<Platform>,
 }
 
 /// One `FROM` and what it begins.

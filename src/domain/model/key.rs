@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::layer::Tool;
-use crate::domain::base::{Digest, LayerName};
+use crate::domain::base::{Digest, LayerName, Platforms};
 
 /// The label of an image's configuration that holds its full layer key.
 pub const KEY_LABEL: &str = "dev.lian-build.layer-key";
@@ -94,8 +94,9 @@ pub struct KeyParts {
     pub files: BTreeMap<String, FileEntry>,
     /// Build arguments as handed over.
     pub build_args: BTreeMap<String, String>,
-    /// The platform, e.g. `linux/amd64`.
-    pub platform: String,
+    /// What the image is built for.
+    #[serde(rename = "platform")]
+    pub platforms: Platforms,
     /// The frontend image, pinned; the built-in one where none.
     pub frontend: Option<Digest>,
     /// Ids of secrets, sorted.

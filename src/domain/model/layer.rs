@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::base::LayerName;
+use crate::domain::base::{LayerName, Platform};
 
 /// What a layer is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -120,7 +120,7 @@ pub struct Layer {
     pub ssh: Vec<String>,
     /// Platforms such as `linux/arm64`; the builder's own where empty.
     #[serde(default)]
-    pub platforms: Vec<String>,
+    pub platforms: Vec<Platform>,
     /// Labels of the image.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,

@@ -7,6 +7,7 @@ mod dockerfile;
 mod event;
 mod fault;
 mod image;
+mod image_name;
 mod key;
 mod layer;
 mod lock;
@@ -24,13 +25,13 @@ pub use dockerfile::{
 pub use event::{BuildEvent, Event, EventBody, Measured, Outcome, RunOutcome, StepEnd, VertexState};
 pub use fault::{Classified, Fault, FaultClass, FaultKind};
 pub use image::{ImageRef, ImageRefError};
+pub use image_name::{ImageName, LATEST, TaggedName};
 pub use key::{FileEntry, FileKind, ImageRecord, KEY_LABEL, KeyParts, LayerKey, Listing, ParentKey};
 pub use layer::{Base, Kind, Layer, Secret, Tool};
 pub use lock::{Lock, Pin};
 pub use plan::{Action, Forecast, Plan, PlanSummary, PlannedStep, Why, WhyKind};
 pub use provider::{
-    BuildkitRelease, ComputeProvider, ContextTransfer, DockerLocalSettings, DockerSize, HcloudSettings, Providers,
-    ProxmoxSettings, RegistrySettings, RunnerReuse, RunnerSettings, SshHost, SshSettings, VmPoolSettings,
+    ContextTransfer, ProviderName, ProviderNameError, ProviderSettings, RegistrySettings, RunnerReuse, RunnerSettings,
 };
 pub use run::{RunRecord, RunState};
 pub use size::{BuildSpec, Offer, Price, Size};

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::image_name::TaggedName;
 use super::key::LayerKey;
 use super::size::Size;
 use crate::domain::base::{Digest, LayerName};
@@ -67,8 +68,8 @@ pub struct PlannedStep {
     pub wave: usize,
     /// What it runs on.
     pub size: Size,
-    /// The image's name, e.g. `lamina/rust:latest`.
-    pub image: String,
+    /// The name that the image gets: `lamina/rust:latest`.
+    pub image: TaggedName,
     /// The reused image.
     pub digest: Option<Digest>,
     /// From earlier builds, milliseconds.

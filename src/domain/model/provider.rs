@@ -1,29 +1,81 @@
-//! Where layers are built and what bounds it (`schemas/runners.ncl`). Not responsible for: tokens: they come from the environment or a
-//! file, never from Nickel.
+//! Where layers are built and what bounds it (`schemas/runners.ncl`). Not responsible for: which providers exist and what each needs to
+//! know (`adapters/providers/`).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Where layers are built.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ComputeProvider {
-    /// A BuildKit daemon on this machine.
-    #[default]
-    Local,
-    /// Containers on this machine's Docker Engine.
-    DockerLocal,
-    /// A fixed list of hosts.
-    Ssh,
-    /// Hetzner Cloud.
-    Hcloud,
-    /// Virtual machines of a Proxmox VE cluster.
-    Proxmox,
-    /// A service that leases runners (`lian-build serve`).
-    VmPool,
+/// The name of a kind of provider as Nickel writes it, without the tick: `docker_local`. Which names exist is the business of
+/// the adapters: each provider brings its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ProviderName(Cow<'static, str>);
+
+/// A text that is not the name of a provider.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not the name of a provider: lower-case letters, digits and `_`, beginning with a letter")]
+pub struct ProviderNameError(String);
+
+impl ProviderName {
+    /// A name that is known when the program is compiled.
+    ///
+    /// # Panics
+    /// Where the text is not a name: in a constant, the program then does not compile.
+    pub const fn from_static(name: &'static str) -> Self {
+        assert!(is_name(name), "invariant: the name of a provider is lower-case letters, digits and `_`");
+        Self(Cow::Borrowed(name))
+    }
+
+    /// As Nickel writes it, without the tick.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
+
+const fn is_name(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let mut index = 0;
+    while index < bytes.len() {
+        let letter = bytes[index].is_ascii_lowercase();
+        let other = bytes[index].is_ascii_digit() || bytes[index] == b'_';
+        if !letter && (index == 0 || !other) {
+            return false;
+        }
+        index += 1;
+    }
+    !bytes.is_empty()
+}
+
+impl Default for ProviderName {
+    /// This machine: what the contract `Workflow` says where a workflow names none.
+    fn default() -> Self {
+        Self::from_static("local")
+    }
+}
+
+impl TryFrom<String> for ProviderName {
+    type Error = ProviderNameError;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        if is_name(&name) { Ok(Self(Cow::Owned(name))) } else { Err(ProviderNameError(name)) }
+    }
+}
+
+impl From<ProviderName> for String {
+    fn from(name: ProviderName) -> Self {
+        name.0.into_owned()
+    }
+}
+
+impl std::fmt::Display for ProviderName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The settings of providers, by provider. Each provider reads its own; `schemas/providers/` checks them.
+pub type ProviderSettings = BTreeMap<ProviderName, serde_json::Value>;
 
 /// How a context reaches a runner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,176 +130,6 @@ impl Default for RunnerSettings {
     }
 }
 
-/// The settings of each provider that has any.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Providers {
-    /// Of `'docker_local`.
-    pub docker_local: DockerLocalSettings,
-    /// Of `'ssh`.
-    pub ssh: SshSettings,
-    /// Of `'hcloud`.
-    pub hcloud: HcloudSettings,
-    /// Of `'proxmox`.
-    pub proxmox: Option<ProxmoxSettings>,
-    /// Of `'vm_pool`.
-    pub vm_pool: Option<VmPoolSettings>,
-}
-
-/// A Docker Engine on this machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct DockerLocalSettings {
-    /// The image that holds buildkitd, buildctl and a shell.
-    pub image: String,
-    /// The sizes that containers come in.
-    pub sizes: Vec<DockerSize>,
-    /// The network that containers join; Docker's default where unset.
-    pub network: Option<String>,
-}
-
-/// A size of containers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DockerSize {
-    /// Virtual CPUs.
-    pub cpu: u32,
-    /// Memory, GB.
-    pub memory_gb: u32,
-}
-
-impl Default for DockerLocalSettings {
-    fn default() -> Self {
-        let sizes = [(2, 4), (4, 8), (8, 16), (16, 32)].map(|(cpu, memory_gb)| DockerSize { cpu, memory_gb });
-        Self { image: "moby/buildkit:v0.32.2".to_owned(), sizes: sizes.to_vec(), network: None }
-    }
-}
-
-/// Fixed hosts.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct SshSettings {
-    /// The hosts; a lease is an exclusive lock on one.
-    pub hosts: Vec<SshHost>,
-}
-
-/// A host with sshd, rsync, buildkitd and buildctl.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SshHost {
-    /// An address or a name.
-    pub address: String,
-    /// sshd's port.
-    #[serde(default = "port")]
-    pub port: u16,
-    /// Who logs in; buildkitd's socket must be open to it.
-    #[serde(default = "root")]
-    pub user: String,
-    /// The host's public key, `ssh-ed25519 AAAA…`: nothing is trusted on first use.
-    pub host_key: String,
-    /// The private key to log in with; the agent's keys where unset.
-    #[serde(default)]
-    pub identity: Option<PathBuf>,
-    /// Virtual CPUs.
-    pub cpu: u32,
-    /// Memory, GB.
-    pub memory_gb: u32,
-    /// `linux/amd64` and the like.
-    pub platform: String,
-}
-
-fn port() -> u16 {
-    22
-}
-
-fn root() -> String {
-    "root".to_owned()
-}
-
-/// Servers of a Hetzner Cloud project. The token is `HCLOUD_TOKEN`'s, the address `HCLOUD_ENDPOINT`'s where that is set.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct HcloudSettings {
-    /// The image that servers boot: a system image's name, or a snapshot's id where `prepared`.
-    pub image: String,
-    /// Whether the image holds buildkitd, buildctl, runc and rsync already.
-    pub prepared: bool,
-    /// Where to ask, in this order.
-    pub locations: Vec<String>,
-    /// Server types, smallest first.
-    pub server_types: Vec<String>,
-    /// Labels beside our own.
-    pub labels: BTreeMap<String, String>,
-    /// Whether servers get a public IPv4 address, which is billed.
-    pub ipv4: bool,
-    /// BuildKit's release, fetched at first boot where the image is not prepared.
-    pub buildkit: BuildkitRelease,
-}
-
-impl Default for HcloudSettings {
-    fn default() -> Self {
-        let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
-        Self {
-            image: "debian-13".to_owned(),
-            prepared: false,
-            locations: texts(&["fsn1", "nbg1", "hel1"]),
-            server_types: texts(&["cax11", "cax21", "cax31", "cax41"]),
-            labels: BTreeMap::new(),
-            ipv4: true,
-            buildkit: BuildkitRelease::default(),
-        }
-    }
-}
-
-/// A release archive with buildkitd, buildctl and runc.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct BuildkitRelease {
-    /// Address of the archive, with `{arch}` for `amd64` or `arm64`; BuildKit's own release of v0.32.2 where unset.
-    pub url: Option<String>,
-    /// SHA-256 of the archive, hex, by architecture (`amd64`, `arm64`).
-    pub sha256: BTreeMap<String, String>,
-}
-
-/// Virtual machines cloned from a template. The token is `PROXMOX_TOKEN`'s (`USER@REALM!TOKENID=UUID`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProxmoxSettings {
-    /// `https://host:8006`.
-    pub endpoint: String,
-    /// The node that holds the template and runs the machines.
-    pub node: String,
-    /// The template's id.
-    pub template: u32,
-    /// The range of ids to clone to, both ends included.
-    pub ids: (u32, u32),
-    /// The pool that the machines join.
-    #[serde(default)]
-    pub pool: Option<String>,
-    /// SHA-256 fingerprint of the API's certificate, `AB:CD:…`: pinned.
-    #[serde(default)]
-    pub fingerprint: Option<String>,
-    /// A CA certificate (PEM) of the API, where no fingerprint is pinned.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-    /// Whether clones are full ones rather than linked.
-    #[serde(default)]
-    pub full_clone: bool,
-    /// What the machines are, `linux/amd64` where unset.
-    #[serde(default = "amd64")]
-    pub platform: String,
-}
-
-fn amd64() -> String {
-    "linux/amd64".to_owned()
-}
-
-/// A service that leases runners. The token is `LIAN_POOL_TOKEN`'s.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VmPoolSettings {
-    /// `https://pool.example`.
-    pub endpoint: String,
-    /// The workspace that leases are asked for.
-    pub workspace: String,
-}
-
 /// A registry as an image store. Credentials come from `~/.docker/config.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RegistrySettings {
@@ -256,4 +138,20 @@ pub struct RegistrySettings {
     /// Whether it is spoken to without TLS.
     #[serde(default)]
     pub plain_http: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_lower_case_letters_digits_and_underscores() {
+        for name in ["local", "docker_local", "a1"] {
+            let read: ProviderName = serde_json::from_value(name.into()).expect(name);
+            assert_eq!(read.as_str(), name);
+        }
+        for text in ["", "Local", "docker-local", "1a", "_a", "a b", "ä"] {
+            assert!(ProviderName::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! A runner's size, as plans and programs read it, and what providers offer. Not responsible for: deciding (`sizing` does).
 
+use crate::domain::base::Platform;
 use serde::{Deserialize, Serialize};
 
 /// A runner's size: what a step asks for.
@@ -36,7 +37,7 @@ pub struct Offer {
     /// Memory, GB.
     pub memory_gb: u32,
     /// `linux/arm64` and the like.
-    pub platform: String,
+    pub platform: Platform,
     /// What it costs, where it costs anything and the provider says so.
     pub price: Option<Price>,
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::provider::{ComputeProvider, Providers, RegistrySettings, RunnerSettings};
+use super::provider::{ProviderName, ProviderSettings, RegistrySettings, RunnerSettings};
 
 /// Where images live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,10 +33,10 @@ pub struct Workflow {
     pub parallel: usize,
     /// Where layers are built.
     #[serde(default)]
-    pub compute_provider: ComputeProvider,
+    pub compute_provider: ProviderName,
     /// What each provider needs to know.
     #[serde(default)]
-    pub providers: Providers,
+    pub providers: ProviderSettings,
     /// How runners are used.
     #[serde(default)]
     pub runners: RunnerSettings,

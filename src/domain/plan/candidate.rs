@@ -1,7 +1,7 @@
 //! A layer that may have to be built, with all that is known of it. Not responsible for: finding it out.
 
 use crate::domain::base::{Digest, LayerName};
-use crate::domain::model::{KeyParts, LayerKey, Size};
+use crate::domain::model::{ImageName, KeyParts, LayerKey, Size};
 
 /// A layer of the plan before it is decided upon.
 #[derive(Debug, Clone)]
@@ -12,8 +12,8 @@ pub struct Candidate {
     pub key: LayerKey,
     /// Its parents in the catalog, each a candidate that comes earlier.
     pub parents: Vec<LayerName>,
-    /// The image's name without tag, e.g. `lamina/rust`.
-    pub image: String,
+    /// The name of its image: `lamina/rust`.
+    pub image: ImageName,
     /// The verified image with this key, where there is one.
     pub existing: Option<Digest>,
     /// The parent that was built again since the image with this key was built, so that this one is none.

@@ -39,7 +39,7 @@ pub fn plan(candidates: Vec<Candidate>, forced: &BTreeSet<LayerName>) -> Plan {
             parents: candidate.parents,
             wave,
             size: candidate.size,
-            image: format!("{}:latest", candidate.image),
+            image: candidate.image.latest(),
             digest: candidate.existing.filter(|_| !build),
             estimate_ms: candidate.estimate_ms,
         });
@@ -75,7 +75,7 @@ fn reasons(candidate: &Candidate, building: &BTreeSet<LayerName>) -> Vec<Why> {
 mod tests {
     use super::*;
     use crate::domain::base::Digest;
-    use crate::domain::model::{KeyParts, LayerKey, ParentKey, Size};
+    use crate::domain::model::{ImageName, KeyParts, LayerKey, ParentKey, Size};
 
     fn parts(layer: &str, dockerfile: &str, parents: &[(&str, &LayerKey)]) -> KeyParts {
         KeyParts {
@@ -86,7 +86,7 @@ mod tests {
             target: None,
             files: BTreeMap::new(),
             build_args: BTreeMap::new(),
-            platform: "linux/amd64".into(),
+            platforms: "linux/amd64".into(),
             frontend: None,
             secret_ids: Vec::new(),
             ssh_ids: Vec::new(),
@@ -108,7 +108,7 @@ mod tests {
         Candidate {
             key: parts.key(),
             parents: parents.iter().map(|name| (*name).into()).collect(),
-            image: format!("lamina/{}", parts.layer),
+            image: ImageName::new("lamina", &parts.layer),
             existing: built.then(|| Digest::of("image")),
             rebased: None,
             latest,

@@ -64,7 +64,7 @@ fn without_dockerfile(parts: &KeyParts, other: &KeyParts) -> BTreeMap<String, Fi
 fn changed_settings(old: &KeyParts, new: &KeyParts) -> Vec<&'static str> {
     let parts = [
         ("target", old.target == new.target),
-        ("platform", old.platform == new.platform),
+        ("platform", old.platforms == new.platforms),
         ("frontend", old.frontend == new.frontend),
         ("labels", old.labels == new.labels),
         ("secret ids", old.secret_ids == new.secret_ids),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use async_trait::async_trait;
 
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platform, Platforms};
 use crate::domain::model::{BuildEvent, Fault, Tool};
 
 use super::image::{ImageConfig, ImageSource, PushTarget};
@@ -51,8 +51,8 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// `ARG` values.
     pub build_args: BTreeMap<String, String>,
-    /// `linux/amd64` and the like.
-    pub platform: String,
+    /// What the image is built for.
+    pub platforms: Platforms,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
     /// Secrets that are there; ids without a source are left out.
@@ -78,8 +78,8 @@ pub struct Built {
     pub steps: u32,
     /// Of these, cached.
     pub cached: u32,
-    /// The platform that was built, e.g. `linux/amd64`.
-    pub platform: String,
+    /// What the image was built for.
+    pub platforms: Platforms,
 }
 
 /// What an image must hold.
@@ -87,8 +87,8 @@ pub struct Built {
 pub struct VerifyRequest {
     /// The image, just built.
     pub image: ImageSource,
-    /// Its platform.
-    pub platform: String,
+    /// What the image was built for; each platform is verified by itself.
+    pub platforms: Platforms,
     /// Binaries to find along its PATH, and to probe for their versions.
     pub tools: Vec<Tool>,
     /// Absolute paths that must exist.
@@ -101,7 +101,7 @@ pub struct VerifyRequest {
     /// Labels of the artifacts image.
     pub labels: BTreeMap<String, String>,
     /// What an image in a registry says of its processes, by platform. That of an image in a layout is read there.
-    pub configs: BTreeMap<String, ImageConfig>,
+    pub configs: BTreeMap<Platform, ImageConfig>,
 }
 
 /// Builds with BuildKit. Dropping a returned future cancels the work: no child process outlives it.

@@ -1,4 +1,4 @@
-//! Renting a machine, and working on it. Not responsible for: who pays, and what is built.
+//! Renting a runner, reaching it and working on it. Not responsible for: who pays, and what is built.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,27 +9,26 @@ use serde::{Deserialize, Serialize};
 
 use super::build::{BuildRequest, BuildSink, Builder};
 use super::usage::Usage;
-use crate::domain::base::{LayerName, LeaseId, RunId, Timestamp};
+use crate::domain::base::{LayerName, LeaseId, Platform, RunId, Timestamp};
 use crate::domain::model::{Fault, Offer, Size};
 
-/// A wish for a runner.
+/// A request for a runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcquireRequest {
-    /// Chosen by the caller before anything is asked of the provider: the name under which an unanswered request is
-    /// found again.
+    /// Chosen by the caller before the provider is asked: whatever an unanswered request has made is found by it.
     pub lease: LeaseId,
     /// The run that asks.
     pub run: RunId,
-    /// For this layer.
+    /// The layer that it is for.
     pub layer: LayerName,
     /// At least this size.
     pub size: Size,
     /// Of this platform: exactly one, as the provider's offers say it, e.g. `linux/arm64`.
-    pub platform: String,
+    pub platform: Platform,
     /// It must not live longer.
     pub expires: Timestamp,
-    /// The public key that may log in (`ssh-ed25519 AAAA…`): a service leases for others. Where there is none, the
-    /// provider makes a pair and keeps it for as long as the lease lives.
+    /// The public key that may log in (`ssh-ed25519 AAAA…`), where a service leases for others. Else the provider makes a
+    /// key pair and keeps it for as long as the lease lives.
     pub authorized_key: Option<String>,
 }
 
@@ -40,7 +39,7 @@ pub struct SshTarget {
     pub address: String,
     /// sshd's port.
     pub port: u16,
-    /// Who logs in.
+    /// The user who logs in.
     pub user: String,
     /// The host's public key, `ssh-ed25519 AAAA…`: the only one that is accepted.
     pub host_key: String,
@@ -67,11 +66,11 @@ pub enum Endpoint {
 pub struct Lease {
     /// Its id, as asked for.
     pub id: LeaseId,
-    /// What was granted: may be larger than what was asked for.
+    /// The size that was granted; it may be larger than what was asked for.
     pub offer: Offer,
     /// How it is reached.
     pub reach: Endpoint,
-    /// A runner that boots for its lease has until then to be ready, counted from the request; none where it is on already.
+    /// When a runner that boots for its lease must be ready; none where it runs already.
     pub ready_by: Option<Timestamp>,
 }
 
@@ -82,7 +81,7 @@ pub struct OwnedLease {
     pub lease: LeaseId,
     /// The run that asked, where the provider knows it.
     pub run: Option<RunId>,
-    /// What it is, for people: `server 42, cax21 in fsn1`.
+    /// A description for people: `server 42, cax21 in fsn1`.
     pub what: String,
     /// When it was made.
     pub created: Option<Timestamp>,
@@ -90,15 +89,14 @@ pub struct OwnedLease {
     pub expires: Option<Timestamp>,
 }
 
-/// Rents machines and takes them back. Dropping a returned future may leave its request half-done: the lease's id finds
-/// whatever it made, and `release` takes it back.
+/// Rents runners and takes them back. Dropping a returned future may leave its request half-done: `release` finds whatever
+/// it made by the lease's id, and takes it back.
 #[async_trait]
 pub trait ComputeProvider: Send + Sync {
     /// The sizes it has, smallest first.
     async fn offers(&self) -> Result<Vec<Offer>, Fault>;
 
-    /// Whether its leases end with the process that holds them, as locks do: a process that comes after has to take them
-    /// again.
+    /// Whether its leases end with the process that holds them, as locks do: the next process must acquire them again.
     fn ends_with_process(&self) -> bool {
         false
     }
@@ -107,36 +105,36 @@ pub trait ComputeProvider: Send + Sync {
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault>;
 
     /// Gives one back, with everything that was made for it (servers, keys, addresses). Idempotent: what is gone already,
-    /// or never was, is given back.
+    /// or never was, counts as given back.
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault>;
 
     /// The leases that exist and carry lian-build's mark, of every run and machine that shares the account.
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault>;
 }
 
-/// Something whose kernel counts.
+/// A machine whose kernel counts what builds use.
 #[async_trait]
 pub trait Counters: Send + Sync {
-    /// What the kernel counted so far.
+    /// The counters now.
     async fn usage(&self) -> Result<Usage, Fault>;
 
-    /// How often they may be looked at without slowing a build.
+    /// How often they may be read without slowing a build.
     fn pace(&self) -> Duration {
         Duration::from_millis(500)
     }
 }
 
-/// A runner that was reached.
+/// A runner that can build.
 #[async_trait]
 pub trait Runner: Counters {
-    /// Brings what a build needs; nothing where it is read from here.
+    /// Copies the build's context there; does nothing where the build reads it from here.
     async fn sync(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<(), Fault>;
 
     /// Builds on it.
     fn builder(&self) -> Arc<dyn Builder>;
 }
 
-/// Reaches runners. Dropping the runner ends the connection.
+/// Connects to runners. Dropping the runner ends the connection.
 #[async_trait]
 pub trait RunnerConnector: Send + Sync {
     /// Waits until the runner is ready, at most for its boot timeout, and connects to it.

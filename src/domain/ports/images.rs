@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use crate::domain::base::{Digest, LayerName};
-use crate::domain::model::{Classified, FaultClass, ImageRecord, LayerKey};
+use crate::domain::base::{Digest, LayerName, Platform};
+use crate::domain::model::{Classified, FaultClass, ImageName, ImageRecord, LayerKey};
 
 use super::image::{ImageConfig, ImageSource, PushTarget};
 
@@ -18,7 +18,7 @@ pub struct Found {
     /// The full layer key in its label, where it has one.
     pub key: Option<LayerKey>,
     /// Its platform, e.g. `linux/amd64`, where its config says so.
-    pub platform: Option<String>,
+    pub platform: Option<Platform>,
     /// Bytes of its blobs as stored.
     pub bytes: u64,
 }
@@ -27,7 +27,7 @@ pub struct Found {
 #[derive(Debug, Clone)]
 pub struct Staged {
     /// `<namespace>/<layer>`.
-    pub name: String,
+    pub name: ImageName,
     /// Where the image is.
     pub staging: StagedAt,
     /// The image in it.
@@ -126,12 +126,13 @@ pub trait ImageStore: Send + Sync {
     /// What is kept beside the image that `<name>:<tag>` points to. A damaged or absent record is `None`.
     async fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError>;
 
-    /// The parents' images that the image of this key was built on. `None` where its record is damaged or absent. A store
-    /// overrides this where it can tell them without reading the whole record, which lists every file of the context.
+    /// The parents' images that `image`, the image of this key, was built on. `None` where its record is damaged or absent. A
+    /// store overrides this where it can tell them without reading the whole record, which lists every file of the context.
     async fn built_on(
         &self,
         name: &str,
         key: &LayerKey,
+        _image: &Digest,
     ) -> Result<Option<BTreeMap<LayerName, Digest>>, ImageStoreError> {
         Ok(self.record(name, &key.tag()).await?.map(|record| record.built_on))
     }
@@ -159,7 +160,7 @@ pub trait ImageStore: Send + Sync {
         &self,
         _name: &str,
         _digest: &Digest,
-        _platform: &str,
+        _platform: &Platform,
     ) -> Result<Option<ImageConfig>, ImageStoreError> {
         Ok(None)
     }

@@ -6,17 +6,14 @@ use std::time::Duration;
 use crate::domain::base::{Digest, LayerName, LeaseId, Timestamp};
 use crate::domain::model::{Classified, FaultClass, LayerKey, Measured};
 
-/// What a journal line holds.
+/// What a journal line holds. Replaying the inputs on the start gives the run's state, and every event on its way: nothing
+/// else needs to be written. The next command reads it of a run that died, to say how far it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JournalKind {
     /// What the run begins with: its steps and bounds.
     Start,
-    /// Something that the run was told: replaying these on what it began with rebuilds its state.
+    /// Something that the run was told.
     Input,
-    /// Something that is about to be done.
-    Effect,
-    /// Something that listeners were told.
-    Event,
 }
 
 /// A finished build, for the history.

@@ -19,4 +19,4 @@ pub use images::{Claim, Found, ImageStore, ImageStoreError, InUse, Staged, Stage
 pub use inputs::{ContextError, ContextReader, OWN};
 pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
 pub use sink::Sink;
-pub use usage::{Kills, Reading, Usage, usage_script};
+pub use usage::{Meter, Usage, usage_script};

@@ -1,5 +1,7 @@
 //! What a runner's kernel counted, and how a shell there is asked for it. Not responsible for: running the shell.
 
+use std::sync::{Mutex, PoisonError};
+
 use serde::{Deserialize, Serialize};
 
 /// What a runner's kernel counted.
@@ -21,12 +23,13 @@ pub struct Usage {
     pub daemon_starts: u64,
 }
 
-/// A limit within so many bytes of the peak was reached.
+/// A peak this many bytes below the limit, or nearer, has reached it.
 const MARGIN: u64 = 1 << 20;
 
-/// Prints `kills failures peak limit daemon kernel now cpu` of the first cgroup with memory counters. Under cgroup v1 a group does not
-/// count the kills of those below it; the kernel's own count does, and the limit's failures, or the peak at the limit, say
-/// that they were of this group. All but one number are read by the shell itself: a look costs a busy runner next to nothing.
+/// Prints `kills failures peak limit daemon kernel now cpu` of the first cgroup with memory counters. Under cgroup v1 a group
+/// does not count the kills of the groups below it. The kernel's own count does; that the limit failed, or that the peak is at
+/// the limit, then shows that the kills were of this group. The shell itself reads all but one number, so that a look costs a
+/// busy runner next to nothing.
 const SCRIPT: &str = r#"
 value() { v=; [ -r "$1" ] && read -r v <"$1"; v=${v:-0}; }
 sum() { v=0; [ -r "$1" ] || return 0; while read -r a b _; do case " $2 " in *" ${a%:} "*) v=$((v + b)) ;; esac; done <"$1"; }
@@ -60,9 +63,37 @@ pub fn usage_script(groups: &str) -> String {
     SCRIPT.replace("GROUPS", groups)
 }
 
+/// Makes sense of one runner's counters, look by look.
+#[derive(Debug, Default)]
+pub struct Meter {
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    kills: Kills,
+    last: Usage,
+}
+
+impl Meter {
+    /// What [`usage_script`] printed at one more look; none where it is not understood.
+    pub fn read(&self, text: &str) -> Option<Usage> {
+        let reading = Reading::parse(text)?;
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.last = seen.kills.usage(&reading);
+        Some(seen.last)
+    }
+
+    /// The counters of a runner that the kernel has killed whole: those of the last look, and one kill more.
+    pub fn killed(&self) -> Usage {
+        let last = self.seen.lock().unwrap_or_else(PoisonError::into_inner).last;
+        Usage { oom_kills: last.oom_kills + 1, memory_peak: last.memory_limit, ..last }
+    }
+}
+
 /// One look at the counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
+struct Reading {
     kills: u64,
     failures: u64,
     peak: u64,
@@ -74,25 +105,23 @@ pub struct Reading {
 }
 
 impl Reading {
-    /// What [`usage_script`] printed; none where it is not understood.
-    pub fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         let numbers: Vec<u64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
         let [kills, failures, peak, limit, daemon, kernel, now, cpu] = numbers[..] else { return None };
         Some(Self { kills, failures, peak, limit, daemon, kernel, now, cpu })
     }
 }
 
-/// Kills that were of this runner's builds: a kill counts only where the limit of their own cgroup was hit since the last
-/// look as well.
+/// Counts the kills that were of this runner's builds: a kill counts only where the limit of their own cgroup was hit since
+/// the last look as well.
 #[derive(Debug, Default)]
-pub struct Kills {
+struct Kills {
     last: Option<(u64, u64)>,
     counted: u64,
 }
 
 impl Kills {
-    /// What one more look says.
-    pub fn usage(&mut self, read: &Reading) -> Usage {
+    fn usage(&mut self, read: &Reading) -> Usage {
         let full = read.peak + MARGIN >= read.limit;
         Usage {
             oom_kills: self.add(read.kills, read.failures, full),
@@ -136,5 +165,15 @@ mod tests {
         assert_eq!(Reading::parse("1 2 3 4 5 6 7 8\n"), Some(read));
         let none = ["", "1 2 3 4 5 6 7", "1 2 3 4 5 6 7 x"].map(Reading::parse);
         assert_eq!(none, [None, None, None]);
+    }
+
+    #[test]
+    fn a_runner_that_was_killed_whole_has_one_kill_more_at_its_limit() {
+        let meter = Meter::default();
+        assert_eq!(meter.killed().oom_kills, 1, "it was never looked at");
+        meter.read("0 0 300 1000 1 0 200 7").expect("understood");
+        assert!(meter.read("nonsense").is_none());
+        let killed = meter.killed();
+        assert_eq!((killed.oom_kills, killed.memory_peak, killed.cpu_us), (1, 1000, 7));
     }
 }

@@ -1,5 +1,6 @@
 //! From the size a step asks for to the offers it may get. Not responsible for: asking providers what they offer.
 
+use crate::domain::base::Platform;
 use crate::domain::model::{Classified, FaultClass, Offer, Size};
 
 /// No offer is as large as what was asked for.
@@ -17,7 +18,7 @@ pub enum LadderError {
         /// GB asked for.
         memory_gb: u32,
         /// As OCI writes it.
-        platform: String,
+        platform: Platform,
         /// All offers.
         offers: String,
     },
@@ -31,9 +32,9 @@ pub enum LadderError {
         /// As named.
         runner_type: String,
         /// Its own platform.
-        own: String,
+        own: Platform,
         /// The layer's.
-        platform: String,
+        platform: Platform,
         /// The runner types of that one.
         fitting: String,
     },
@@ -62,8 +63,8 @@ pub fn named<'a>(size: &Size, offers: &'a [Offer]) -> Option<&'a Offer> {
 /// # Errors
 /// [`LadderError::NoOffer`] where something was said explicitly and nothing fits, or where there is no offer at all;
 /// [`LadderError::OtherPlatform`] where a runner type was named that is on offer for other platforms only.
-pub fn ladder(size: &Size, offers: &[Offer], platform: &str) -> Result<Vec<Size>, LadderError> {
-    let mut fitting: Vec<&Offer> = offers.iter().filter(|offer| offer.platform == platform).collect();
+pub fn ladder(size: &Size, offers: &[Offer], platform: &Platform) -> Result<Vec<Size>, LadderError> {
+    let mut fitting: Vec<&Offer> = offers.iter().filter(|offer| offer.platform == *platform).collect();
     fitting.sort_by_key(|offer| (offer.memory_gb, offer.cpu, offer.price.as_ref().map(|price| price.hourly_micros)));
     let explicit = size.tier == "explicit";
     let named = match named(size, offers) {
@@ -74,7 +75,7 @@ pub fn ladder(size: &Size, offers: &[Offer], platform: &str) -> Result<Vec<Size>
                 let names: Vec<&str> = fitting.iter().map(|offer| offer.runner_type.as_str()).collect();
                 let fitting = if names.is_empty() { "none is on offer".to_owned() } else { names.join(", ") };
                 let (runner_type, own) = (offer.runner_type.clone(), offer.platform.clone());
-                return Err(LadderError::OtherPlatform { runner_type, own, platform: platform.to_owned(), fitting });
+                return Err(LadderError::OtherPlatform { runner_type, own, platform: platform.clone(), fitting });
             }
         },
     };
@@ -83,7 +84,7 @@ pub fn ladder(size: &Size, offers: &[Offer], platform: &str) -> Result<Vec<Size>
     let Some(first) = named.or_else(|| fitting.iter().position(large)).or(last) else {
         let shown: Vec<String> = offers.iter().map(show).collect();
         let offers = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
-        let (cpu, memory_gb, platform) = (size.cpu, size.memory_gb, platform.to_owned());
+        let (cpu, memory_gb, platform) = (size.cpu, size.memory_gb, platform.clone());
         return Err(LadderError::NoOffer { cpu, memory_gb, platform, offers });
     };
     let mut rungs: Vec<&Offer> = vec![fitting[first]];
@@ -129,7 +130,7 @@ mod tests {
     }
 
     fn names(size: &Size, platform: &str) -> Result<Vec<String>, LadderError> {
-        ladder(size, &offers(), platform).map(|sizes| sizes.into_iter().map(|size| size.runner_type).collect())
+        ladder(size, &offers(), &platform.into()).map(|sizes| sizes.into_iter().map(|size| size.runner_type).collect())
     }
 
     #[test]
@@ -152,10 +153,10 @@ mod tests {
         let error = names(&raw(16, 64), "linux/arm64").expect_err("none is as large");
         assert_eq!(error.to_string(), "no runner has 16 CPUs and 64 GB for linux/arm64");
         let mut more = offers();
-        let (runner_type, platform) = ("ccx63".to_owned(), "linux/arm64".to_owned());
+        let (runner_type, platform) = ("ccx63".to_owned(), "linux/arm64".into());
         more.push(Offer { runner_type, cpu: 48, memory_gb: 192, platform, price: None });
         let large = wanted(Some(&BuildSpec { cpu: Some(40), ..BuildSpec::default() }), None, &more).expect("a size");
-        assert_eq!(ladder(&large, &more, "linux/arm64").expect("sizes")[0].runner_type, "ccx63");
+        assert_eq!(ladder(&large, &more, &"linux/arm64".into()).expect("sizes")[0].runner_type, "ccx63");
     }
 
     #[test]

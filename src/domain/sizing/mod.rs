@@ -7,6 +7,6 @@ mod resolve;
 mod tables;
 
 pub use ladder::{LadderError, ladder, named};
-pub use platform::{is_built_by, runner_platform};
+pub use platform::runner_platform;
 pub use resolve::{SizingError, resolve, wanted};
 pub use tables::{Defaults, LANGUAGES, OTHER_LANGUAGES, TIERS, Tier, language_default, smallest_fitting, tier};

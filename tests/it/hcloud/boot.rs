@@ -5,8 +5,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use lian_build::adapters::providers::hcloud::{BuildkitRelease, HcloudSettings};
 use lian_build::domain::base::Digest;
-use lian_build::domain::model::{BuildkitRelease, HcloudSettings};
 use lian_build::domain::ports::ComputeProvider as _;
 
 use super::{Cloud, pace, request, settings};

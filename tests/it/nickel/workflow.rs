@@ -1,12 +1,14 @@
 //! What a workflow says of providers, runners and registry: each faulty text has its own message, at its place.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::schemas::WORKFLOW;
 use super::{catalog, drawn, evaluator};
-use lian_build::domain::model::{Diagnostic, Workflow};
+use lian_build::adapters::providers::builtin;
+use lian_build::domain::model::{Diagnostic, ProviderName, Workflow};
 
 fn workflow(text: &str) -> (Option<Workflow>, Vec<Diagnostic>, String) {
     let project = catalog(&[("workflows/w.ncl", text)]);
@@ -56,6 +58,29 @@ fn each_faulty_text_has_its_own_message_at_its_place() {
         assert_eq!((&*diagnostics[0].code, &*diagnostics[0].message), ("lian::nickel::contract", *message), "{wrong}");
         assert!(shown.contains("workflows/w.ncl:") && shown.contains(&format!("`{marked}` this value\n")), "{shown}");
     }
+}
+
+#[test]
+fn a_provider_that_there_is_not_is_told_with_those_that_there_are() {
+    let told = [("'aws", "this is none of the allowed tags"), ("\"local\"", "expected an enum")];
+    for (name, message) in told {
+        let (diagnostics, shown) = instead("compute_provider = 'local", &format!("compute_provider = {name}"));
+        assert_eq!((&*diagnostics[0].code, diagnostics.len()), ("lian::nickel::contract", 1), "{shown}");
+        assert_eq!(diagnostics[0].message, format!("`compute_provider`: {message}"));
+        let names = "`'local`, `'docker_local`, `'ssh`, `'hcloud`, `'proxmox`, `'vm_pool`";
+        assert_eq!(diagnostics[0].help, Some(format!("expected one of {names}")), "{shown}");
+    }
+}
+
+#[test]
+fn a_workflows_paths_in_providers_settings_are_relative_to_its_own_folder() {
+    let (value, _, shown) = workflow(WORKFLOW);
+    let mut providers = value.unwrap_or_else(|| panic!("{shown}")).providers;
+    builtin().resolve(&mut providers, |path| Path::new("/workflows").join(path)).expect("each provider reads its own");
+    let of = |name| &providers[&ProviderName::from_static(name)];
+    assert_eq!(of("ssh")["hosts"][0]["identity"], "/workflows/key");
+    assert_eq!(of("proxmox")["ca"], "/workflows/ca.pem");
+    assert_eq!(of("proxmox")["ids"], json!([9100, 9199]), "whole numbers stay whole");
 }
 
 #[test]
@@ -113,7 +138,10 @@ fn the_fields_that_are_named_are_those_of_the_model() {
     let (value, _, shown) = workflow(&text);
     assert_eq!(shown, "");
     let mut found = Vec::new();
-    records(&serde_json::to_value(value.expect("sound")).expect("json"), "", &mut found);
+    let mut value = value.expect("sound");
+    // What is unset is filled in by each provider itself.
+    builtin().resolve(&mut value.providers, Path::to_owned).expect("each provider reads its settings");
+    records(&serde_json::to_value(value).expect("json"), "", &mut found);
     let holders: BTreeSet<&str> =
         found.iter().map(|(holder, _)| holder.as_str()).filter(|one| !one.is_empty()).collect();
     assert_eq!(holders.len(), 11, "{holders:?}");

@@ -53,7 +53,7 @@ impl Stage {
             context,
             target: None,
             build_args: [].into(),
-            platform: self.daemon.platform().to_owned(),
+            platforms: self.daemon.platform().clone().into(),
             labels: [].into(),
             secrets: Vec::new(),
             ssh: Vec::new(),

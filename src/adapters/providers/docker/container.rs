@@ -1,17 +1,16 @@
-//! One container: made, found by its name, known as ours by its labels, counted, removed. Not responsible for: building in it.
+//! One container: made, found by its name, known as ours by its labels, removed. Not responsible for: building in it.
 
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::DaemonOptions;
-use super::engine::{Capacity, CommandOutput, Engine, is_missing};
+use super::engine::{Capacity, Engine};
+use super::settings::DockerLocalSettings;
+use crate::adapters::docker_cli::{DockerError, PATIENCE, is_missing};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
-use crate::domain::model::{DockerLocalSettings, Fault, FaultKind, Offer};
-use crate::domain::ports::{AcquireRequest, Counters, Kills, OwnedLease, Reading, Usage, usage_script};
+use crate::domain::model::{Fault, FaultKind, Offer};
+use crate::domain::ports::{AcquireRequest, OwnedLease};
 use crate::system::now;
 
 /// Ours carry it, with the lease as its value.
@@ -21,8 +20,14 @@ const RUN: &str = "build.lian.run";
 const CREATED: &str = "build.lian.created";
 const EXPIRES: &str = "build.lian.expires";
 
-/// The cgroup of a container, as it sees it: its limit holds for its daemon and the daemon's steps together.
-const GROUPS: &str = "/sys/fs/cgroup/memory /sys/fs/cgroup";
+/// What a container is given beside its size.
+#[derive(Debug, Clone, Default)]
+pub struct DaemonOptions {
+    /// Registries (`host[:port]`) that its daemon speaks to without TLS.
+    pub http_registries: Vec<String>,
+    /// CA certificates (PEM) that its daemon trusts, and no others.
+    pub ca_bundle: Option<PathBuf>,
+}
 
 /// What is asked for.
 pub(super) struct ContainerRequest<'a> {
@@ -44,7 +49,7 @@ pub(super) async fn start(engine: &Engine, wish: &ContainerRequest<'_>) -> Resul
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match engine.docker(&args).await {
         Ok(_) => {}
-        Err(CommandOutput::Words(words)) if words.contains("is already in use") => {
+        Err(DockerError::Refused(words)) if words.contains("is already in use") => {
             if holder(engine, &name).await?.as_deref() != Some(wish.request.lease.as_str()) {
                 return Err(not_ours(&name));
             }
@@ -54,8 +59,8 @@ pub(super) async fn start(engine: &Engine, wish: &ContainerRequest<'_>) -> Resul
     let folder = tempfile::tempdir().map_err(|error| unwritable(&error))?;
     write(folder.path(), wish.inside).map_err(|error| unwritable(&error))?;
     let from = format!("{}/.", folder.path().display());
-    engine.docker(&["cp", &from, &format!("{name}:/")]).await.map_err(CommandOutput::fault)?;
-    engine.docker(&["start", &name]).await.map_err(CommandOutput::fault)?;
+    engine.docker(&["cp", &from, &format!("{name}:/")]).await.map_err(DockerError::fault)?;
+    engine.docker(&["start", &name]).await.map_err(DockerError::fault)?;
     // A last resort, should nobody come back for it: its daemon ends with its time, and with the daemon the container.
     let left = wish.request.expires.since(now()).as_secs();
     let end = format!("sleep {left}; kill 1");
@@ -115,7 +120,7 @@ async fn holder(engine: &Engine, name: &str) -> Result<Option<String>, Fault> {
     let format = format!("{{{{index .Config.Labels \"{LEASE}\"}}}}");
     match engine.docker(&["container", "inspect", "--format", &format, name]).await {
         Ok(lease) => Ok(Some(lease)),
-        Err(CommandOutput::Words(words)) if is_missing(&words) => Ok(None),
+        Err(DockerError::Refused(words)) if is_missing(&words) => Ok(None),
         Err(said) => Err(said.fault()),
     }
 }
@@ -130,18 +135,18 @@ pub(super) async fn remove(engine: &Engine, lease: &LeaseId) -> Result<(), Fault
     }
     match engine.docker(&["rm", "--force", "--volumes", &name]).await {
         Ok(_) => Ok(()),
-        Err(CommandOutput::Words(words)) if is_missing(&words) => Ok(()),
-        Err(CommandOutput::Words(words)) if words.contains("already in progress") => gone(engine, &name).await,
+        Err(DockerError::Refused(words)) if is_missing(&words) => Ok(()),
+        Err(DockerError::Refused(words)) if words.contains("already in progress") => gone(engine, &name).await,
         Err(said) => Err(said.fault()),
     }
 }
 
 /// Waits until somebody else's removal is through.
 async fn gone(engine: &Engine, name: &str) -> Result<(), Fault> {
-    let deadline = Instant::now() + super::PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while holder(engine, name).await?.is_some() {
         if Instant::now() > deadline {
-            return Err(CommandOutput::Nothing(super::PATIENCE).fault());
+            return Err(DockerError::NoAnswer(PATIENCE).fault());
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -154,7 +159,7 @@ pub(super) async fn marked(engine: &Engine) -> Result<Vec<OwnedLease>, Fault> {
     let format = [LEASE, RUN, CREATED, EXPIRES].map(column).join("\t") + "\t{{.ID}}\t{{.State}}";
     let filter = format!("label={LEASE}");
     let all = engine.docker(&["ps", "--all", "--no-trunc", "--filter", &filter, "--format", &format]).await;
-    Ok(all.map_err(CommandOutput::fault)?.lines().filter_map(row).collect())
+    Ok(all.map_err(DockerError::fault)?.lines().filter_map(row).collect())
 }
 
 fn row(line: &str) -> Option<OwnedLease> {
@@ -180,132 +185,6 @@ fn unwritable(error: &std::io::Error) -> Fault {
     let message = format!("the container's configuration cannot be written: {error}");
     Fault::new(FaultKind::Unavailable, "lian::docker::configuration", message)
         .help("free disk space, see whether the CA bundle can be read, or set TMPDIR to a writable folder")
-}
-
-/// A container that was granted.
-#[derive(Debug)]
-pub struct Container {
-    name: String,
-    seen: Mutex<(Kills, Usage)>,
-}
-
-impl Container {
-    /// By its name.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), seen: Mutex::default() }
-    }
-
-    /// Its daemon's address, for buildctl.
-    pub fn address(&self) -> String {
-        format!("docker-container://{}", self.name)
-    }
-
-    /// Waits until its daemon answers.
-    ///
-    /// # Errors
-    /// `lian::docker::ended` where it ended by itself, with its last words; `lian::docker::boot_timeout`.
-    pub async fn ready(&self, within: Duration) -> Result<(), Fault> {
-        let deadline = Instant::now() + within;
-        let mut pause = Duration::from_millis(30);
-        loop {
-            match Engine.docker(&["exec", &self.name, "buildctl", "debug", "workers"]).await {
-                Ok(_) => return Ok(()),
-                Err(said @ (CommandOutput::NotHere(_) | CommandOutput::Nothing(_))) => return Err(said.fault()),
-                Err(CommandOutput::Words(words)) => tracing::debug!(words, "{} is not ready", self.name),
-            }
-            if !self.runs().await? {
-                let message = "the container's BuildKit daemon ended by itself";
-                return Err(self.told(Fault::new(FaultKind::Infrastructure, "lian::docker::ended", message)).await);
-            }
-            if Instant::now() + pause > deadline {
-                let message = format!("the container's BuildKit daemon is not ready after {} s", within.as_secs());
-                let fault = Fault::new(FaultKind::Infrastructure, "lian::docker::boot_timeout", message);
-                return Err(self.told(fault).await);
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(Duration::from_millis(500));
-        }
-    }
-
-    /// The version of its BuildKit, e.g. `v0.32.2`.
-    ///
-    /// # Errors
-    /// As the engine says.
-    pub async fn version(&self) -> Result<String, Fault> {
-        let said = Engine.docker(&["exec", &self.name, "buildctl", "--version"]).await.map_err(CommandOutput::fault)?;
-        let word = said.split_whitespace().nth(2).unwrap_or("unknown");
-        Ok(word.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c)).collect())
-    }
-
-    /// Copies a program of its PATH out of it.
-    ///
-    /// # Errors
-    /// As the engine says.
-    pub async fn copy_out(&self, program: &str, to: &Path) -> Result<(), Fault> {
-        let find = format!("command -v {program}");
-        let path = Engine.docker(&["exec", &self.name, "sh", "-c", &find]).await.map_err(CommandOutput::fault)?;
-        let from = format!("{}:{path}", self.name);
-        let copied = Engine.docker(&["cp", "--follow-link", &from, &to.display().to_string()]).await;
-        copied.map(drop).map_err(CommandOutput::fault)
-    }
-
-    async fn state(&self, format: &str) -> Result<String, Fault> {
-        let inspected = Engine.docker(&["container", "inspect", "--format", format, &self.name]).await;
-        inspected.map_err(CommandOutput::fault)
-    }
-
-    async fn runs(&self) -> Result<bool, Fault> {
-        Ok(self.state("{{.State.Running}}").await? == "true")
-    }
-
-    async fn told(&self, mut fault: Fault) -> Fault {
-        if let Ok(log) = Engine.docker(&["logs", "--tail", "12", &self.name]).await {
-            fault.log_tail = log.lines().map(str::to_owned).collect();
-        }
-        fault.help("does the image hold a buildkitd that starts by itself? `providers.docker_local.image` names it")
-    }
-}
-
-#[async_trait]
-impl Counters for Container {
-    /// A container that the kernel killed says so after its end. Faults: as the engine says; `lian::docker::usage` where
-    /// the answer is not understood.
-    async fn usage(&self) -> Result<Usage, Fault> {
-        let script = usage_script(GROUPS);
-        let counted = match Engine.docker(&["exec", &self.name, "sh", "-c", &script]).await {
-            Ok(counted) => counted,
-            Err(said) => return self.after_its_end().await.ok_or_else(|| said.fault()),
-        };
-        let read = Reading::parse(&counted).ok_or_else(|| {
-            Fault::new(
-                FaultKind::Infrastructure,
-                "lian::docker::usage",
-                "the container's memory counters are not understood",
-            )
-            .help("out-of-memory kills in it are told as failed builds")
-        })?;
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let usage = seen.0.usage(&read);
-        seen.1 = usage;
-        Ok(usage)
-    }
-
-    /// Each look is a process of the engine's.
-    fn pace(&self) -> Duration {
-        Duration::from_secs(2)
-    }
-}
-
-impl Container {
-    /// Where the kernel killed its daemon: the last counters, and one kill more.
-    async fn after_its_end(&self) -> Option<Usage> {
-        let killed = self.state("{{.State.Running}} {{.State.OOMKilled}}").await.ok()?;
-        if killed != "false true" {
-            return None;
-        }
-        let last = self.seen.lock().unwrap_or_else(PoisonError::into_inner).1;
-        Some(Usage { oom_kills: last.oom_kills + 1, memory_peak: last.memory_limit, ..last })
-    }
 }
 
 #[cfg(test)]

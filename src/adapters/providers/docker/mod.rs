@@ -2,76 +2,13 @@
 //! labels, and installing the engine.
 
 mod container;
+mod descriptor;
 mod engine;
 mod offers;
+mod provider;
+mod settings;
 
-use std::path::PathBuf;
-use std::time::Duration;
-
-use async_trait::async_trait;
-
-use crate::domain::base::LeaseId;
-use crate::domain::model::{DockerLocalSettings, Fault};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease};
-pub use container::Container;
-use container::ContainerRequest;
-use engine::Engine;
-
-/// What a container is given beside its size.
-#[derive(Debug, Clone, Default)]
-pub struct DaemonOptions {
-    /// Registries (`host[:port]`) that its daemon speaks to without TLS.
-    pub http_registries: Vec<String>,
-    /// CA certificates (PEM) that its daemon trusts beside none other.
-    pub ca_bundle: Option<PathBuf>,
-}
-
-/// A Docker Engine, as the `docker` command reaches it (`DOCKER_HOST`, `DOCKER_CONTEXT`).
-#[derive(Debug)]
-pub struct Docker {
-    engine: Engine,
-    settings: DockerLocalSettings,
-    inside: DaemonOptions,
-}
-
-impl Docker {
-    /// Nothing is asked of the engine yet.
-    pub fn new(settings: DockerLocalSettings, inside: DaemonOptions) -> Self {
-        Self { engine: Engine, settings, inside }
-    }
-}
-
-#[async_trait]
-impl ComputeProvider for Docker {
-    async fn offers(&self) -> Result<Vec<Offer>, Fault> {
-        Ok(offers::offers(&self.engine.capacity().await?, &self.settings))
-    }
-
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
-        let capacity = self.engine.capacity().await?;
-        let offer = offers::smallest(&capacity, &self.settings, request)?;
-        self.engine.demand_image(&self.settings.image).await?;
-        let wish = ContainerRequest {
-            request,
-            offer: &offer,
-            capacity: &capacity,
-            settings: &self.settings,
-            inside: &self.inside,
-        };
-        let name = container::start(&self.engine, &wish).await?;
-        Ok(Lease { id: request.lease.clone(), offer, reach: Endpoint::Container { name }, ready_by: None })
-    }
-
-    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
-        container::remove(&self.engine, lease).await
-    }
-
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
-        container::marked(&self.engine).await
-    }
-}
-
-/// Most calls are answered at once; an engine that hangs is not waited for longer.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// An image of some 100 MB, over a slow line.
-const PULL: Duration = Duration::from_secs(900);
+pub use container::DaemonOptions;
+pub use descriptor::DESCRIPTOR;
+pub use provider::Docker;
+pub use settings::DockerLocalSettings;

@@ -1,11 +1,12 @@
-//! The sizes that an engine's machine can give. Not responsible for: asking it.
+//! The sizes of containers that an engine's machine has room for. Not responsible for: asking the engine.
 
 use super::engine::Capacity;
-use crate::domain::model::{DockerLocalSettings, Fault, FaultKind, Offer};
+use super::settings::DockerLocalSettings;
+use crate::domain::model::{Fault, FaultKind, Offer};
 use crate::domain::ports::AcquireRequest;
 
-/// What the settings offer, as far as the machine has the memory; all of the machine where that is none of it.
-/// Processors are shared: a size may name more of them than there are, and gets those that there are.
+/// Configured sizes that fit in memory; if none fits, one size that covers the machine. Processors are shared: a size may name
+/// more of them than there are, and gets those that there are.
 pub(super) fn offers(capacity: &Capacity, settings: &DockerLocalSettings) -> Vec<Offer> {
     let whole = whole_gb(capacity.memory);
     let mut sizes: Vec<(u32, u32)> = settings.sizes.iter().map(|size| (size.memory_gb, size.cpu)).collect();
@@ -24,18 +25,18 @@ pub(super) fn offers(capacity: &Capacity, settings: &DockerLocalSettings) -> Vec
     sizes.into_iter().map(offer).collect()
 }
 
-/// The smallest that is enough.
+/// The smallest size that is large enough.
 pub(super) fn smallest(
     capacity: &Capacity,
     settings: &DockerLocalSettings,
     request: &AcquireRequest,
 ) -> Result<Offer, Fault> {
-    let (wish, all) = (&request.size, offers(capacity, settings));
+    let (size, all) = (&request.size, offers(capacity, settings));
     let fits = |offer: &&Offer| {
-        offer.cpu >= wish.cpu && offer.memory_gb >= wish.memory_gb && offer.platform == request.platform
+        offer.cpu >= size.cpu && offer.memory_gb >= size.memory_gb && offer.platform == request.platform
     };
     all.iter().find(fits).cloned().ok_or_else(|| {
-        let (cpu, memory_gb, platform) = (wish.cpu, wish.memory_gb, &request.platform);
+        let (cpu, memory_gb, platform) = (size.cpu, size.memory_gb, &request.platform);
         let message = format!("the Docker Engine has no container of {cpu} CPUs and {memory_gb} GB for {platform}");
         let names: Vec<String> =
             all.iter().map(|offer| format!("{} ({})", offer.runner_type, offer.platform)).collect();

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::domain::model::{Fault, HcloudSettings};
+use super::settings::HcloudSettings;
+use crate::domain::model::Fault;
 
 /// BuildKit's own release of the version that this is tested with.
 const UPSTREAM: &str =
@@ -216,7 +217,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::domain::model::BuildkitRelease;
+    use crate::adapters::providers::hcloud::BuildkitRelease;
     use crate::domain::model::FaultKind;
 
     fn settings(prepared: bool) -> HcloudSettings {

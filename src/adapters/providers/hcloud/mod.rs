@@ -5,13 +5,17 @@ mod access;
 mod api;
 mod boot;
 mod create;
+mod descriptor;
 mod error;
 mod model;
 mod names;
 mod offers;
 mod project;
 mod release;
+mod settings;
 
 pub use access::Access;
 pub use api::Timeouts;
+pub use descriptor::DESCRIPTOR;
 pub use project::Hcloud;
+pub use settings::{BuildkitRelease, HcloudSettings};

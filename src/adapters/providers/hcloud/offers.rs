@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::model::ServerType;
-use crate::domain::base::nearest;
-use crate::domain::model::{Fault, FaultKind, HcloudSettings};
+use super::settings::HcloudSettings;
+use crate::domain::base::{Platform, nearest};
+use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, Offer, Price};
 
 /// A type in a place.
@@ -17,13 +18,13 @@ pub(super) struct Candidate<'a> {
 }
 
 /// `linux/arm64` for `arm`.
-pub(super) fn platform(architecture: &str) -> String {
+pub(super) fn platform(architecture: &str) -> Platform {
     let name = match architecture {
         "arm" => "arm64",
         "x86" => "amd64",
         other => other,
     };
-    format!("linux/{name}")
+    Platform::of("linux", name, "")
 }
 
 /// Whole GB.
@@ -173,7 +174,7 @@ mod tests {
     fn request(runner_type: &str, memory_gb: u32) -> AcquireRequest {
         let (time_budget_min, tier) = (1, "explicit".to_owned());
         let size = Size { runner_type: runner_type.into(), cpu: 2, memory_gb, time_budget_min, tier };
-        let (run, layer, platform) = (RunId::from("r"), LayerName::from("l"), "linux/arm64".to_owned());
+        let (run, layer, platform) = (RunId::from("r"), LayerName::from("l"), "linux/arm64".into());
         let (lease, expires) = (LeaseId::from("r-1"), Timestamp(0));
         AcquireRequest { lease, run, layer, size, platform, expires, authorized_key: None }
     }

@@ -15,9 +15,10 @@ use super::api::{Api, Timeouts};
 use super::error::ApiError;
 use super::model::ServerType;
 use super::offers::{self, Fees};
+use super::settings::HcloudSettings;
 use super::{boot, names};
 use crate::domain::base::LeaseId;
-use crate::domain::model::{Fault, FaultKind, HcloudSettings};
+use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease};
 
 /// Types and prices are looked up anew after so long.

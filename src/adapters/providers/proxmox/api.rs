@@ -8,9 +8,10 @@ use tokio::time::Instant;
 
 use super::api_error::ApiError;
 use super::mark::percent;
+use super::settings::ProxmoxSettings;
 use super::tls;
 use super::token::Token;
-use crate::domain::model::{Fault, ProxmoxSettings};
+use crate::domain::model::Fault;
 use crate::system::error_chain::with_causes;
 use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, read_body};
 use crate::system::retry::{Backoff, Pauses, retry};

@@ -12,8 +12,9 @@ use super::api::{ANSWER, Polls};
 use super::api_error::ApiError;
 use super::machines::Machines;
 use super::mark::{self, Mark, percent};
+use super::settings::ProxmoxSettings;
 use crate::domain::base::LeaseId;
-use crate::domain::model::{Fault, FaultKind, ProxmoxSettings};
+use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::Offer;
 
 /// Written on tmpfs at the end of cloud-init's run: what an earlier boot left is not mistaken for it.

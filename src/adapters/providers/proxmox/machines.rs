@@ -10,9 +10,10 @@ use tokio::time::Instant;
 use super::api::{Api, Polls};
 use super::api_error::ApiError;
 use super::mark::{self, Mark, TAG};
+use super::settings::ProxmoxSettings;
 use super::token::Token;
 use crate::domain::base::LeaseId;
-use crate::domain::model::{Fault, ProxmoxSettings};
+use crate::domain::model::Fault;
 use crate::system::now;
 
 /// A line of the node's list.

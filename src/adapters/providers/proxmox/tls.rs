@@ -10,8 +10,9 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 
+use super::settings::ProxmoxSettings;
 use crate::domain::base::Digest;
-use crate::domain::model::{Fault, ProxmoxSettings};
+use crate::domain::model::Fault;
 use crate::system::http::is_loopback;
 
 /// Accepts the one certificate that has this fingerprint, whatever its name and dates say.

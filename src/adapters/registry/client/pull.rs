@@ -9,7 +9,7 @@ use reqwest::{Method, StatusCode};
 use super::api_error::{ApiError, Cause};
 use super::auth::Scope;
 use super::request::{Client, Payload, Request};
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platform};
 use crate::system::oci::{self, ConfigFile, Manifest};
 
 /// The media types that an image or a record may have.
@@ -120,7 +120,7 @@ impl Client {
         &self,
         repository: &str,
         top: RawManifest,
-        platform: Option<&str>,
+        platform: Option<&Platform>,
     ) -> Result<Option<(RawManifest, ConfigFile)>, ApiError> {
         let raw = match (&top.manifest, top.manifest.image_for(platform)) {
             (Manifest::Image(_), _) => top,

@@ -14,7 +14,7 @@ use super::super::files::failed;
 use super::super::parts::{self, Parts};
 use super::address::Address;
 use crate::domain::base::Digest;
-use crate::domain::model::LayerKey;
+use crate::domain::model::{ImageName, LATEST, LayerKey};
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
 use crate::system::oci;
 
@@ -25,7 +25,7 @@ const UPLOADS: usize = 4;
 struct Upload<'a> {
     client: &'a Client,
     /// `<namespace>/<layer>`.
-    name: String,
+    name: ImageName,
     repository: String,
     /// Repositories that may have some of its blobs already.
     beside: &'a [String],
@@ -33,12 +33,12 @@ struct Upload<'a> {
 
 pub(super) async fn promote(client: &Client, address: &Address, staged: &Staged) -> Result<(), ImageStoreError> {
     let beside = &beside(address, staged);
-    let upload = |name: String| Upload { client, repository: address.repository(&name), name, beside };
+    let upload = |name: ImageName| Upload { client, repository: address.repository(name.as_str()), name, beside };
     let image = upload(staged.name.clone());
     let manifest = image.ensure(&staged.staging, &staged.digest).await?;
     let artifacts = match &staged.artifacts {
         Some((at, digest)) => {
-            let artifacts = upload(format!("{}-artifacts", staged.name));
+            let artifacts = upload(staged.name.artifacts());
             Some((artifacts.ensure(at, digest).await?, artifacts.repository))
         }
         None => None,
@@ -46,7 +46,7 @@ pub(super) async fn promote(client: &Client, address: &Address, staged: &Staged)
     let record = image.put_record(staged, &manifest).await?;
     let tag = staged.key.tag();
     client.put_manifest(&image.repository, &parts::tag(&tag), &record).await?;
-    for tag in [tag.as_str(), "latest"] {
+    for tag in [tag.as_str(), LATEST] {
         if let Some((artifacts, repository)) = &artifacts {
             client.put_manifest(repository, tag, artifacts).await?;
         }
@@ -59,13 +59,13 @@ pub(super) async fn promote(client: &Client, address: &Address, staged: &Staged)
 pub(super) async fn point(
     client: &Client,
     address: &Address,
-    name: &str,
+    name: &ImageName,
     tag: &str,
     key: &LayerKey,
 ) -> Result<bool, ImageStoreError> {
     let mut moved = false;
-    for name in [format!("{name}-artifacts"), name.to_owned()] {
-        let repository = address.repository(&name);
+    for name in [name.artifacts(), name.clone()] {
+        let repository = address.repository(name.as_str());
         let Some(wanted) = client.digest(&repository, &key.tag()).await? else { continue };
         if client.digest(&repository, tag).await?.as_ref() == Some(&wanted) {
             continue;
@@ -79,10 +79,8 @@ pub(super) async fn point(
 
 /// The repositories that may hold blobs of this image already: those of its parents, and its own.
 fn beside(address: &Address, staged: &Staged) -> Vec<String> {
-    let namespace = staged.name.rsplit_once('/').map_or("", |(namespace, _)| namespace);
-    let parents = staged.record.built_on.keys().map(|parent| format!("{namespace}/{parent}"));
-    let names = parents.chain([staged.name.clone()]);
-    names.map(|name| address.repository(name.trim_start_matches('/'))).collect()
+    let parents = staged.record.built_on.keys().map(|parent| staged.name.sibling(parent));
+    parents.chain([staged.name.clone()]).map(|name| address.repository(name.as_str())).collect()
 }
 
 impl Upload<'_> {
@@ -145,7 +143,7 @@ impl Upload<'_> {
             return Ok(());
         }
         let what = if size.is_ok() { "it is cut off" } else { "it is missing" };
-        Err(ImageStoreError::Corrupt { path, what: what.to_owned(), name: self.name.clone() })
+        Err(ImageStoreError::Corrupt { path, what: what.to_owned(), name: self.name.to_string() })
     }
 
     /// The manifests of an image in a folder, children first: a registry takes none whose parts it lacks.
@@ -153,7 +151,7 @@ impl Upload<'_> {
         let path = blob_path(folder, digest);
         let bytes = std::fs::read(&path).map_err(|error| failed("cannot read the blob", &path, error))?;
         let damaged = |what: String| {
-            let (path, name) = (path.clone(), self.name.clone());
+            let (path, name) = (path.clone(), self.name.to_string());
             ImageStoreError::Corrupt { path, what, name }
         };
         let raw =

@@ -1,6 +1,7 @@
 //! A registry as an image store. What a registry has no notion of is kept in a folder of this machine: claims, and staging.
 //! Not responsible for: the order of writes (see `promote`).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -11,7 +12,7 @@ use super::super::client::{Access, Client, Endpoint};
 use super::super::{claim, parts, staging};
 use super::address::Address;
 use super::promote;
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, LayerName, Platform};
 use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
 use crate::domain::ports::{
     Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, PushTarget, Staged, StagingFolder,
@@ -68,6 +69,16 @@ impl Registry {
         Ok(own.then_some(artifact))
     }
 
+    async fn record_in(
+        &self,
+        repository: &str,
+        artifact: &ImageManifest,
+    ) -> Result<Option<ImageRecord>, ImageStoreError> {
+        let Some(blob) = parts::record_in(artifact) else { return Ok(None) };
+        let bytes = self.client.blob(repository, &oci::digest(blob)).await?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+    }
+
     async fn look(&self, name: &str, reference: &str) -> Result<Option<Found>, ImageStoreError> {
         let repository = self.address.repository(name);
         let Some(top) = self.client.manifest(&repository, reference).await? else { return Ok(None) };
@@ -109,13 +120,26 @@ impl ImageStore for Registry {
         };
         let Some((image, tag)) = image.zip(tag) else { return Ok(None) };
         let Some(artifact) = self.parts(&repository, &tag, &image).await? else { return Ok(None) };
-        let Some(blob) = parts::record_in(&artifact) else { return Ok(None) };
-        let bytes = self.client.blob(&repository, &oci::digest(blob)).await?;
-        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+        self.record_in(&repository, &artifact).await
+    }
+
+    /// Two requests fewer than the record takes, and its many bytes.
+    async fn built_on(
+        &self,
+        name: &str,
+        key: &LayerKey,
+        image: &Digest,
+    ) -> Result<Option<BTreeMap<LayerName, Digest>>, ImageStoreError> {
+        let repository = self.address.repository(name);
+        let Some(artifact) = self.parts(&repository, &key.tag(), image).await? else { return Ok(None) };
+        match parts::built_on(&artifact) {
+            Some(built_on) => Ok(Some(built_on)),
+            None => Ok(self.record_in(&repository, &artifact).await?.map(|record| record.built_on)),
+        }
     }
 
     async fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {
-        promote::point(&self.client, &self.address, name, tag, key).await
+        promote::point(&self.client, &self.address, &name.into(), tag, key).await
     }
 
     /// Registries have no locks: another machine may build the same key at the same time, and the later image stays.
@@ -141,7 +165,7 @@ impl ImageStore for Registry {
         &self,
         name: &str,
         digest: &Digest,
-        platform: &str,
+        platform: &Platform,
     ) -> Result<Option<ImageConfig>, ImageStoreError> {
         let repository = self.address.repository(name);
         let Some(top) = self.client.manifest(&repository, digest.as_str()).await? else { return Ok(None) };

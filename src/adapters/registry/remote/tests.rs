@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use super::super::super::client::Blob;
 use super::super::super::credentials::Login;
 use super::*;
+use crate::domain::base::LayerName;
 use crate::domain::model::RegistrySettings;
 
 /// A request as the fake sees it.
@@ -178,7 +179,7 @@ async fn content_that_is_not_its_digests_is_refused() {
     let (_folder, registry) = fake.registry(Login::Anonymous);
     let error = registry.find("lamina/app", "latest").await.expect_err("refused");
     assert!(error.to_string().contains("something else than its digest says"), "{error}");
-    assert!(registry.config("lamina/app", &Digest::of("x"), "linux/amd64").await.is_err());
+    assert!(registry.config("lamina/app", &Digest::of("x"), &"linux/amd64".into()).await.is_err());
 }
 
 #[tokio::test]
@@ -233,4 +234,42 @@ async fn a_key_is_claimed_once_on_this_machine() {
     assert!(registry.claim(&key).await.expect("an answer").is_some());
     assert!(Registry::tidy(folder.path()).expect("an answer"));
     assert!(fake.lines().is_empty());
+}
+
+/// The artifact beside the image with this digest, and its record; as an older version wrote it where it is not `annotated`.
+fn artifact(image: &Digest, record: &[u8], annotated: bool) -> Vec<u8> {
+    let empty = serde_json::json!({"mediaType": "x", "digest": Digest::of("{}"), "size": 2});
+    let subject = serde_json::json!({"mediaType": "x", "digest": image, "size": 1});
+    let kind = "application/vnd.lian-build.key-parts.v1+json";
+    let record = serde_json::json!({"mediaType": kind, "digest": Digest::of(record), "size": record.len()});
+    let mut manifest = serde_json::json!({"schemaVersion": 2, "config": empty, "layers": [record], "subject": subject});
+    if annotated {
+        let parents = serde_json::json!({"base": Digest::of("base image")}).to_string();
+        manifest["annotations"] = serde_json::json!({"dev.lian-build.built-on": parents});
+    }
+    manifest.to_string().into_bytes()
+}
+
+#[tokio::test]
+async fn parents_take_one_request_and_one_more_where_an_older_version_wrote_the_record() {
+    let (image, key) = (Digest::of("image"), LayerKey(Digest::of("key")));
+    let parts = serde_json::json!({
+        "schema": 1, "layer": "app", "dockerfile": image, "ignore": null, "target": null, "files": {}, "build_args": {},
+        "platform": "linux/amd64", "frontend": null, "secret_ids": [], "ssh_ids": [], "labels": {}, "tools": [],
+        "artifact_paths": [], "parents": {},
+    });
+    let parents = BTreeMap::from([(LayerName::from("base"), Digest::of("base image"))]);
+    let record = serde_json::json!({"parts": parts, "built_on": parents}).to_string().into_bytes();
+    for (annotated, requests) in [(true, 1), (false, 2)] {
+        let (text, record) = (artifact(&image, &record, annotated), record.clone());
+        let fake = Fake::new(move |seen, _, _| {
+            let body = if seen.line.contains("/manifests/") { text.clone() } else { record.clone() };
+            (200, Vec::new(), body)
+        });
+        let (_folder, registry) = fake.registry(Login::Anonymous);
+        let told = registry.built_on("lamina/app", &key, &image).await.expect("an answer");
+        assert_eq!((told.as_ref(), fake.lines().len()), (Some(&parents), requests), "{:?}", fake.lines());
+        let other = registry.built_on("lamina/app", &key, &Digest::of("another image")).await.expect("an answer");
+        assert_eq!(other, None, "the record belongs to another image");
+    }
 }

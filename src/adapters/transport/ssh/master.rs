@@ -1,4 +1,5 @@
-//! The `ssh` process that holds the connection. Not responsible for: asking a person anything, and trusting a host on first use.
+//! The `ssh` process that holds the connection. It never asks a person, and never trusts a host on first use. Not responsible
+//! for: what goes over the connection.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -18,11 +19,11 @@ pub(super) enum Refused {
     HostKey,
     /// The key to log in with was not accepted.
     Login(String),
-    /// Nobody answers yet, or not any more.
+    /// Nothing answers yet, or not any more.
     NotThere(String),
 }
 
-/// Something that is known of a runner and makes no sense: told by a pool, or written by hand.
+/// A value of an [`SshTarget`] that makes no sense: a pool sent it, or somebody wrote it by hand.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unfit {
     /// What it should be.
@@ -31,9 +32,9 @@ pub(super) struct Unfit {
     pub value: String,
 }
 
-/// The options of every `ssh` of a runner. Nothing of the user's own configuration counts. The agent travels only with a
-/// command that asks for it: the master must be ready to, and every other command says `-a`. What comes from elsewhere is
-/// held to what it may be: a line more in this file could run a program here.
+/// The options of every `ssh` of a runner. The user's own configuration does not count. The agent is forwarded only for a
+/// command that asks for it: the master must allow it, and every other command says `-a`. Values from elsewhere are checked
+/// strictly, because one more line in this file could run a program here.
 pub(super) fn config(target: &SshTarget, alias: &str, folder: &Path) -> Result<String, Unfit> {
     let unfit = |what, value: &str| Unfit { what, value: value.to_owned() };
     if !is_word(&target.address, "._-:%") {
@@ -66,13 +67,13 @@ pub(super) fn config(target: &SshTarget, alias: &str, folder: &Path) -> Result<S
     Ok(text)
 }
 
-/// Letters, digits and these, not beginning like an option.
+/// Whether it has letters, digits and these characters only, and does not begin like an option.
 fn is_word(text: &str, more: &str) -> bool {
     let sound = text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
     !text.is_empty() && sound && !text.starts_with('-')
 }
 
-/// As the contract of the workflow's hosts has it: kind and key, nothing else.
+/// Whether it is kind and key and nothing else, as the workflow's schema has it.
 fn is_host_key(text: &str) -> bool {
     const KINDS: [&str; 5] =
         ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
@@ -82,20 +83,20 @@ fn is_host_key(text: &str) -> bool {
     KINDS.contains(&kind) && sound
 }
 
-/// A path as an argument in ssh's configuration, where `%` and `${` are more than themselves; none where it cannot be said.
+/// A path as an argument in ssh's configuration, where `%` and `${` have a meaning; none where it cannot be written.
 fn argument(path: &Path) -> Option<String> {
     let text = path.to_str().filter(|text| !text.chars().any(char::is_control) && !text.contains("${"))?;
     Some(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%")))
 }
 
-/// Starts the master. It ends with its link, with this process, and when dropped.
+/// Starts the master. It ends with its connection, with this process, and when dropped.
 pub(super) fn start(folder: &Path) -> std::io::Result<Child> {
     let mut command = owned_command("ssh");
     command.arg("-F").arg(folder.join("config")).arg("-S").arg(folder.join("m")).args(["-M", "-N", "runner"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
 }
 
-/// What a master that ended had to say.
+/// What a master that ended said.
 pub(super) async fn last_words(master: &mut Child) -> String {
     let mut text = String::new();
     if let Some(mut stderr) = master.stderr.take() {
@@ -104,7 +105,7 @@ pub(super) async fn last_words(master: &mut Child) -> String {
     text.trim().to_owned()
 }
 
-/// Why it ended.
+/// The reason in its words.
 pub(super) fn refused(words: &str) -> Refused {
     if words.contains("Host key verification failed") || words.contains("IDENTIFICATION HAS CHANGED") {
         return Refused::HostKey;

@@ -1,12 +1,10 @@
-//! A runner over SSH. One master connection a runner, as a child that dies with this process: no link outlives
-//! its run. Not responsible for: renting runners, and knowing what is built on them.
+//! A runner over SSH. Each runner has one master connection, a child that dies with this process: no connection outlives its
+//! run. Not responsible for: renting runners, and what is done on them.
 
-mod guard;
-mod link;
+mod connection;
+mod faults;
 mod master;
-mod ready;
-mod transfer;
-mod usage;
+mod rsync;
+mod transport;
 
-pub use link::{DISK, Link, PRIVATE, Ran, WORKSPACE};
-pub use ready::{DAEMON_SOCKET, READY_FILE};
+pub use connection::SshConnection;

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use lian_build::domain::model::ProxmoxSettings;
+use lian_build::adapters::providers::proxmox::ProxmoxSettings;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
@@ -58,7 +58,7 @@ impl Fake {
             fingerprint: Some(self.fingerprint.clone()),
             ca: None,
             full_clone: false,
-            platform: "linux/amd64".to_owned(),
+            platform: "linux/amd64".into(),
         }
     }
 

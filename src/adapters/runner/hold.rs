@@ -1,13 +1,14 @@
-//! What holds a runner for one connection: a process there that has its lock, hears a heartbeat, and cleans up when that
-//! ends. Not responsible for: choosing runners.
+//! Holds a runner for one connection: a process there has the runner's lock, hears a heartbeat, and cleans up when that ends.
+//! Not responsible for: choosing runners.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
-use super::link::{DISK, Link, PRIVATE, WORKSPACE};
+use super::layout::{DISK, PRIVATE, WORKSPACE};
+use crate::adapters::transport::Transport;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
+use crate::system::exec::Process;
 
 /// A runner that hears nothing for so many seconds takes the connection for lost: it ends what was going on over it.
 /// Long enough for somebody who looks at something else (Ctrl-Z) and for a link that stalls; see docs/providers/ssh.md.
@@ -16,14 +17,16 @@ const SILENCE: u64 = 50;
 const BEAT: Duration = Duration::from_secs(4);
 /// The lock of a runner.
 const LOCK: &str = "/run/lian-build.lock";
-/// Tries to have the lock, a second.
+/// How often a second the lock is tried.
 const TRIES_A_SECOND: u64 = 5;
-/// Somebody who is just done with a runner still cleans up: so long, in tries.
+/// Whoever is just done with a runner still cleans it up: this many tries are waited for that.
 const CLEANING: u64 = 2 * TRIES_A_SECOND;
+/// Bytes of a guard's answer that are read.
+const ANSWER: u64 = 4096;
 
-/// Ends what steps of builds still run, at most for 5 s: a step outlives its daemon. Only a group that holds steps and nothing
-/// else is looked at: the one that the runner itself names, or the usual ones; never the whole machine, nor one that holds
-/// the daemon. Where the runner names one that is gone, so are its steps: no other group is theirs.
+/// Ends the build steps that still run, within 5 s: a step outlives its daemon. Only a cgroup that holds steps and nothing
+/// else is looked at: the one that the runner itself names, or the usual ones; never the whole machine, nor a group that
+/// holds the daemon. Where the group that the runner names is gone, its steps are gone too, and no other group is theirs.
 const END_STEPS: &str = r#"
 end_steps() {
   g=$(cat /run/lian/cgroup 2>/dev/null)
@@ -42,21 +45,10 @@ end_steps() {
 }
 "#;
 
-/// A process on the runner, and the heartbeat that keeps it alive.
-pub(super) struct Guard {
-    _child: openssh::Child<Arc<openssh::Session>>,
-    beat: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        self.beat.abort();
-    }
-}
-
-/// Waits for the lock, takes it, makes the runner clean and says `taken`. Ends when the heartbeat does: after a silence it
-/// first ends the connection, whose process is its parent and lives as long as it is only silent. What goes on over the
-/// connection ends with it (buildctl's wrapper holds `building`); then everything is cleaned, and last the lock let go.
+/// Waits for the lock, takes it, cleans the runner and answers `taken`. It ends when the heartbeat does. After a silence it
+/// first ends the connection: that is its parent process, which lives on as long as the other side is only silent. (In a
+/// container its parent is outside and shows as 0.) What runs over the connection ends with it; `building` is locked by
+/// buildctl's wrapper until then. After that everything is cleaned, and last the lock is let go.
 fn script(tries: u64) -> String {
     format!(
         r#"{END_STEPS}
@@ -69,7 +61,7 @@ rm -rf {PRIVATE}; find {DISK} -mindepth 1 -delete 2>/dev/null
 mkdir -p -m 700 {PRIVATE} && exec 8>>{PRIVATE}/building || {{ echo denied; exit 1; }}
 echo taken; exec 2>/dev/null
 while heard=$(timeout {SILENCE} head -c 1 8>&- 9>&-); code=$?; [ -n "$heard" ]; do :; done
-[ $code = 0 ] || kill $PPID
+[ $code = 0 ] || [ $PPID -le 1 ] || kill $PPID
 n=0; until flock -n 8 || [ $n -ge 100 ]; do n=$((n + 1)); sleep 0.1; done
 end_steps
 rm -rf {PRIVATE}; find {WORKSPACE} {DISK} -mindepth 1 -delete
@@ -78,55 +70,72 @@ exit 0
     )
 }
 
-impl Link {
-    /// Takes the runner for this connection alone, waiting for as long as somebody else has it, and makes it clean: nobody
-    /// else's guard is let in before this one ends.
-    ///
-    /// # Errors
-    /// `lian::remote::busy` where somebody else has it all the time; `lian::remote::denied` and `lian::remote::no_flock`
-    /// where it cannot be taken; `lian::remote::link_lost`.
-    pub async fn take(&self, within: Duration) -> Result<(), Fault> {
-        let script = script(within.as_secs().max(1) * TRIES_A_SECOND);
-        let mut command = openssh::Session::to_raw_command(Arc::clone(&self.session), &script);
-        command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::piped());
-        let mut child = command.spawn().await.map_err(|error| self.lost(&error))?;
-        let mut stdin = child.stdin().take().expect("invariant: standard input is piped");
-        let mut answer = String::new();
-        if let Some(stdout) = child.stdout().take() {
-            let _ = BufReader::new(stdout).read_line(&mut answer).await;
-        }
-        if answer.trim() != "taken" {
-            let mut words = String::new();
-            if let Some(mut stderr) = child.stderr().take() {
-                let _ = stderr.read_to_string(&mut words).await;
-            }
-            return Err(not_taken(self, answer.trim(), words.trim()));
-        }
-        let beat = tokio::spawn(async move {
-            while tokio::io::AsyncWriteExt::write_all(&mut stdin, b".").await.is_ok() {
-                tokio::time::sleep(BEAT).await;
-            }
-        });
-        *self.guard.lock().await = Some(Guard { _child: child, beat });
-        Ok(())
-    }
+/// A held runner. Dropping it stops the heartbeat, and the runner is let go.
+pub(super) struct Guard {
+    beat: tokio::task::JoinHandle<()>,
+}
 
-    /// Whether somebody has taken the runner. One who is just done with it is waited for.
-    ///
-    /// # Errors
-    /// `lian::remote::link_lost`.
-    pub async fn is_taken(&self) -> Result<bool, Fault> {
-        let script = format!(
-            "[ -w {LOCK} ] && command -v flock >/dev/null || exit 0; exec 9>>{LOCK}; n=0; \
-             until flock -s -n 9; do n=$((n + 1)); [ $n -lt {CLEANING} ] || {{ echo taken; exit; }}; sleep 0.2; done"
-        );
-        Ok(self.run(&script).await?.stdout.trim() == "taken")
+impl Guard {
+    /// Whether the process on the runner has ended, so that the runner is not held any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.beat.is_finished()
     }
 }
 
-/// Why a runner was not taken, by the word that it said.
-fn not_taken(link: &Link, word: &str, words: &str) -> Fault {
-    let name = link.name();
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.beat.abort();
+    }
+}
+
+/// Holds the runner for this connection alone, waiting for as long as somebody else has it, and cleans it: nobody else's
+/// guard is let in before this one ends.
+///
+/// # Errors
+/// `lian::remote::busy` where somebody else has it all the time; `lian::remote::denied` and `lian::remote::no_flock`
+/// where it cannot be held; [`Transport::lost`].
+pub(super) async fn hold(transport: &dyn Transport, within: Duration) -> Result<Guard, Fault> {
+    let script = script(within.as_secs().max(1) * TRIES_A_SECOND);
+    let Process { stdin, stdout, mut stderr, end } = transport.start(&script).await?;
+    let mut answer = String::new();
+    let mut stdout = BufReader::new(stdout.take(ANSWER));
+    let _ = stdout.read_line(&mut answer).await;
+    if answer.trim() != "taken" {
+        let mut words = String::new();
+        let _ = (&mut stderr).take(ANSWER).read_to_string(&mut words).await;
+        return Err(not_held(transport, answer.trim(), words.trim()));
+    }
+    let beat = tokio::spawn(async move {
+        tokio::select! {
+            () = heartbeat(stdin) => {}
+            _ = end => {}
+        }
+    });
+    Ok(Guard { beat })
+}
+
+/// Ends when nobody hears it any more.
+async fn heartbeat(mut stdin: impl tokio::io::AsyncWrite + Unpin) {
+    while stdin.write_all(b".").await.is_ok() && stdin.flush().await.is_ok() {
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+/// Whether somebody holds the runner. Whoever is just done with it is waited for.
+///
+/// # Errors
+/// [`Transport::lost`].
+pub async fn is_held(transport: &dyn Transport) -> Result<bool, Fault> {
+    let script = format!(
+        "[ -w {LOCK} ] && command -v flock >/dev/null || exit 0; exec 9>>{LOCK}; n=0; \
+         until flock -s -n 9; do n=$((n + 1)); [ $n -lt {CLEANING} ] || {{ echo taken; exit; }}; sleep 0.2; done"
+    );
+    Ok(transport.exec(&script, b"").await?.stdout.trim() == "taken")
+}
+
+/// Why a runner is not held, by the word that its guard answered.
+fn not_held(transport: &dyn Transport, word: &str, words: &str) -> Fault {
+    let name = transport.name();
     let (class, code, what, help) = match word {
         "busy" => {
             let help = "wait for the other run, or give the workflow more hosts";
@@ -140,7 +149,8 @@ fn not_taken(link: &Link, word: &str, words: &str) -> Fault {
             let help = "install it there: it belongs to util-linux";
             (FaultClass::Unavailable, "lian::remote::no_flock", "has no `flock`", help)
         }
-        _ => return link.gone(if words.is_empty() { "the runner's guard ended without a word" } else { words }),
+        _ if words.is_empty() => return transport.lost("the runner's guard ended without a word"),
+        _ => return transport.lost(words),
     };
     let kind = if class.is_refusal() { FaultKind::Unavailable } else { FaultKind::Infrastructure };
     let mut fault = Fault::new(kind, code, format!("{name} {what}")).with_class(class);
@@ -158,7 +168,7 @@ mod tests {
     /// The guard as a shell runs it, in a folder of its own.
     fn guard(folder: &std::path::Path, silence: u64, path: Option<&str>) -> std::process::Child {
         let root = folder.display();
-        // All its places begin with one of these.
+        // All paths in it begin with one of these.
         let script = ["/run/lian", "/var/lib/lian", "/sys/fs/cgroup", WORKSPACE]
             .iter()
             .fold(script(1), |script, place| script.replace(place, &format!("{root}{place}")));

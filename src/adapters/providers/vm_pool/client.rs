@@ -1,5 +1,5 @@
-//! RunnerSettings leased from a service (`lian-build serve`) over HTTP. Not responsible for: knowing what the service leases from; and losing
-//! a lease: the service finds it by our own id for it, which it was asked with.
+//! The service's client: asks, renews and gives back. No lease is lost: the service finds it by our own id for it. Not
+//! responsible for: what an answer means (see `answers`).
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -13,11 +13,13 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::vm_pool_answers::{
+use super::super::keys::Pair;
+use super::answers::{
     Refusal, TOKEN_HELP, configuration, denied, infrastructure, refusal, strange, unavailable, unwritable,
 };
+use super::settings::VmPoolSettings;
 use crate::domain::base::{Digest, LeaseId, Timestamp};
-use crate::domain::model::{Fault, Offer, VmPoolSettings};
+use crate::domain::model::{Fault, Offer};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
 use crate::system::error_chain::with_causes;
 use crate::system::files::write_whole;
@@ -305,7 +307,7 @@ impl VmPool {
         let ssh_public_key = match (&request.authorized_key, &self.identity) {
             (Some(key), _) => key.clone(),
             (None, Some(identity)) => public_half(identity)?,
-            (None, None) => key_pair(folder).await?,
+            (None, None) => Pair::ensure(folder, "id").await?.public,
         };
         let whole = request.expires.since(now());
         // A service that leases for others may be away while they go on: nobody would renew.
@@ -314,7 +316,7 @@ impl VmPool {
             workspace: self.workspace.clone(),
             cpu: request.size.cpu,
             memory_gb: request.size.memory_gb,
-            platform: request.platform.clone(),
+            platform: request.platform.to_string(),
             ttl_s: ttl.max(LEAST_TTL).as_secs(),
             ssh_public_key,
         };
@@ -340,29 +342,6 @@ fn public_half(identity: &Path) -> Result<String, Fault> {
         let message = format!("{} cannot be read: {error}", Path::new(&public).display());
         unavailable("identity", message, "put the public half beside the private key: ssh-keygen -y -f KEY > KEY.pub")
     })
-}
-
-/// Makes a key pair that only this user reads, and gives the public half.
-async fn key_pair(folder: &Path) -> Result<String, Fault> {
-    let private = folder.join("id");
-    let public = folder.join("id.pub");
-    if !public.exists() {
-        let mut command = tokio::process::Command::new("ssh-keygen");
-        command.args(["-q", "-t", "ed25519", "-N", "", "-C", "lian-build", "-f"]).arg(&private);
-        command.stdin(std::process::Stdio::null()).kill_on_drop(true);
-        let output = command.output().await;
-        let failed = match output {
-            Ok(output) if output.status.success() => None,
-            Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-            Err(error) => Some(error.to_string()),
-        };
-        if let Some(why) = failed {
-            let message = format!("ssh-keygen made no key pair: {why}");
-            return Err(unavailable("ssh_keygen", message, "install OpenSSH's client programs"));
-        }
-    }
-    let text = std::fs::read_to_string(&public).map_err(|error| unwritable(&public, &error))?;
-    Ok(text.trim().to_owned())
 }
 
 #[async_trait]
@@ -391,7 +370,7 @@ impl ComputeProvider for VmPool {
             self.renewals().insert(request.lease.clone(), renewal);
         }
         let reach = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
-        let offer = Offer { runner_type, cpu, memory_gb, platform, price: None };
+        let offer = Offer { runner_type, cpu, memory_gb, platform: platform.into(), price: None };
         Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
     }
 
@@ -448,5 +427,5 @@ fn time(text: &str) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
-#[path = "vm_pool_tests.rs"]
+#[path = "tests.rs"]
 mod tests;

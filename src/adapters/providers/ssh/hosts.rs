@@ -1,5 +1,4 @@
-//! A fixed list of hosts: a lease is an exclusive lock on one, here. The host itself keeps a second lock against other
-//! machines: it is asked before it is leased. Not responsible for: making hosts ready, and how they are asked (the caller knows).
+//! The hosts of the workflow, and the locks that are their leases. Not responsible for: how a host is asked (the caller knows).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,8 +8,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::settings::{SshHost, SshSettings};
+use crate::adapters::providers::host_probe::{Availability, HostProbe};
 use crate::domain::base::LeaseId;
-use crate::domain::model::{Fault, FaultKind, SshHost, SshSettings};
+use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
 use crate::system::lock;
 use crate::system::retry::Backoff;
@@ -21,30 +22,12 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The longest pause between two looks at hosts that other machines have.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
-/// Whether a host is free of everybody's else lease.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Availability {
-    /// It is.
-    Yes,
-    /// Somebody on another machine has it.
-    No,
-    /// It does not say.
-    Unknown,
-}
-
-/// Asks a host whether somebody has it.
-#[async_trait]
-pub trait HostProbe: Send + Sync {
-    /// Its answer, within seconds.
-    async fn of(&self, target: &SshTarget) -> Availability;
-}
-
 /// Hosts of the workflow.
 pub struct Ssh {
     hosts: Vec<SshHost>,
     folder: PathBuf,
     held: Mutex<BTreeMap<LeaseId, File>>,
-    vacancy: Option<Arc<dyn HostProbe>>,
+    probe: Option<Arc<dyn HostProbe>>,
 }
 
 impl Ssh {
@@ -52,18 +35,18 @@ impl Ssh {
     pub fn new(settings: SshSettings, folder: impl Into<PathBuf>) -> Self {
         let mut hosts = settings.hosts;
         hosts.sort_by_key(|host| (host.memory_gb, host.cpu));
-        Self { hosts, folder: folder.into(), held: Mutex::default(), vacancy: None }
+        Self { hosts, folder: folder.into(), held: Mutex::default(), probe: None }
     }
 
-    /// The same, asking each host before it is leased to a run of this machine. For others, who ask by themselves, it is
-    /// not asked: a service has no key that lets it in.
+    /// The same, asking each host before it is leased to a run of this machine. A service does not ask for its clients: it has
+    /// no key that lets it in, and they ask by themselves.
     #[must_use]
-    pub fn asking(mut self, vacancy: Arc<dyn HostProbe>) -> Self {
-        self.vacancy = Some(vacancy);
+    pub fn asking(mut self, probe: Arc<dyn HostProbe>) -> Self {
+        self.probe = Some(probe);
         self
     }
 
-    /// Locks the smallest free host that fits; what does not answer only where nothing else is to be had or waited for.
+    /// Locks the smallest free host that fits. A host that does not answer is taken only if no other fits, free or leased.
     async fn lock(&self, request: &AcquireRequest) -> Result<Option<(SshHost, File)>, Fault> {
         let fits = |host: &&SshHost| {
             let large = host.cpu >= request.size.cpu && host.memory_gb >= request.size.memory_gb;
@@ -77,9 +60,9 @@ impl Ssh {
                 taken = true;
                 continue;
             }
-            let vacancy = self.vacancy.as_ref().filter(|_| request.authorized_key.is_none());
-            let vacant = match vacancy {
-                Some(vacancy) => vacancy.of(&target(host)).await,
+            let probe = self.probe.as_ref().filter(|_| request.authorized_key.is_none());
+            let vacant = match probe {
+                Some(probe) => probe.of(&target(host)).await,
                 None => Availability::Yes,
             };
             match vacant {
@@ -154,7 +137,7 @@ impl ComputeProvider for Ssh {
     /// Waits while all fitting hosts are taken.
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
         // Hosts are asked over the network; the locks here cost nothing.
-        let longest = if self.vacancy.is_some() { LONGEST_PAUSE } else { PAUSE };
+        let longest = if self.probe.is_some() { LONGEST_PAUSE } else { PAUSE };
         let mut polls = Backoff::of_polls(PAUSE, longest).pauses();
         let mut warned = false;
         let (host, file) = loop {
@@ -178,7 +161,7 @@ impl ComputeProvider for Ssh {
         Ok(())
     }
 
-    /// None: a lock ends with the process that held it.
+    /// Always empty: a lock ends with the process that held it.
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
         Ok(Vec::new())
     }
@@ -192,7 +175,7 @@ mod tests {
 
     fn host(address: &str, memory_gb: u32) -> SshHost {
         let (address, user, host_key) = (address.to_owned(), "root".to_owned(), "ssh-ed25519 AAAA root@h".to_owned());
-        let platform = "linux/amd64".to_owned();
+        let platform = "linux/amd64".into();
         SshHost { address, port: 22, user, host_key, identity: None, cpu: 2, memory_gb, platform }
     }
 

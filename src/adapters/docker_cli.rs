@@ -1,0 +1,146 @@
+//! The `docker` command: how it is run, and what its failures mean. Not responsible for: what it is asked.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+use crate::domain::model::{Fault, FaultKind};
+use crate::system::process::owned_command;
+
+/// Most calls are answered at once; an engine that hangs is not waited for longer.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Why `docker` did not do what it was asked.
+#[derive(Debug)]
+pub enum DockerError {
+    /// The command cannot be run.
+    NotRun(std::io::Error),
+    /// It did not end within this time.
+    NoAnswer(Duration),
+    /// It failed, with these words.
+    Refused(String),
+}
+
+/// The command.
+#[derive(Debug, Clone)]
+pub struct DockerCli {
+    program: PathBuf,
+}
+
+impl Default for DockerCli {
+    fn default() -> Self {
+        Self::at("docker")
+    }
+}
+
+impl DockerCli {
+    /// Another program than the `docker` of the PATH.
+    pub fn at(program: impl Into<PathBuf>) -> Self {
+        Self { program: program.into() }
+    }
+
+    /// The command with these arguments, not yet run. Its child ends with its handle, and with this process.
+    pub fn command(&self, args: &[&str]) -> Command {
+        tracing::debug!(?args, "docker");
+        let mut command = owned_command(&self.program);
+        command.args(args);
+        command
+    }
+
+    /// Runs the command to its end, at most for [`PATIENCE`]; its standard output, trimmed.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub async fn run(&self, args: &[&str]) -> Result<String, DockerError> {
+        self.run_within(PATIENCE, args).await
+    }
+
+    /// [`DockerCli::run`], at most for this long.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub async fn run_within(&self, patience: Duration, args: &[&str]) -> Result<String, DockerError> {
+        let mut command = self.command(args);
+        command.stdin(Stdio::null());
+        let output = match tokio::time::timeout(patience, command.output()).await {
+            Err(_) => return Err(DockerError::NoAnswer(patience)),
+            Ok(Err(error)) => return Err(DockerError::NotRun(error)),
+            Ok(Ok(output)) => output,
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(DockerError::Refused(text(&output.stderr))) }
+    }
+}
+
+impl DockerError {
+    /// As a fault.
+    pub fn fault(self) -> Fault {
+        let unavailable = |message: &str| Fault::new(FaultKind::Unavailable, "lian::docker::engine", message);
+        match self {
+            Self::NotRun(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                unavailable("there is no `docker` command").help("install Docker, or use another `compute_provider`")
+            }
+            Self::NotRun(error) => unavailable(&format!("the `docker` command cannot be run: {error}"))
+                .help("see whether `docker info` works"),
+            Self::NoAnswer(patience) => {
+                let message = format!("the Docker Engine does not answer, after {} s", patience.as_secs());
+                Fault::new(FaultKind::Infrastructure, "lian::docker::slow", message)
+                    .help("see whether `docker info` answers; start the engine anew where it does not")
+            }
+            Self::Refused(words) => refused(&words),
+        }
+    }
+}
+
+fn refused(words: &str) -> Fault {
+    let unavailable = |message: &str| Fault::new(FaultKind::Unavailable, "lian::docker::engine", message);
+    let mut fault = if words.contains("permission denied") {
+        Fault::denied("lian::docker::engine", "this user may not speak to the Docker Engine")
+            .help("add the user to the group `docker`, or point DOCKER_HOST at an engine of its own")
+    } else if words.contains("Cannot connect to the Docker daemon") || words.contains("there is no engine") {
+        unavailable("no Docker Engine answers").help("start Docker, or name an engine in DOCKER_HOST or DOCKER_CONTEXT")
+    } else {
+        Fault::new(FaultKind::Infrastructure, "lian::docker::failed", "the Docker Engine refuses")
+            .help("see whether the same works by hand; `docker info` says how the engine is")
+    };
+    fault.evidence = Some(last_line(words));
+    fault
+}
+
+/// Whether the words say that there is no such thing.
+pub fn is_missing(words: &str) -> bool {
+    words.contains("No such ") || words.contains("no such ")
+}
+
+/// The last line that tells something.
+pub fn last_line(words: &str) -> String {
+    let mut words = words.lines().filter(|line| !line.trim().is_empty() && !line.contains("docker run --help"));
+    let last = words.next_back().unwrap_or("docker ended without a word").trim();
+    last.trim_start_matches("Error response from daemon: ").trim_start_matches("docker: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(words: &str) -> Fault {
+        DockerError::Refused(words.to_owned()).fault()
+    }
+
+    #[test]
+    fn what_docker_says_is_understood() {
+        let away = fault("Cannot connect to the Docker daemon at unix:///x. Is the docker daemon running?");
+        assert_eq!((away.kind, away.code.as_str()), (FaultKind::Unavailable, "lian::docker::engine"));
+        let denied = fault("permission denied while trying to connect to the Docker daemon socket");
+        assert!(denied.help.expect("help").contains("group `docker`"));
+        let refused =
+            fault("Error response from daemon: driver failed\n\nRun 'docker run --help' for more information\n");
+        assert_eq!((refused.kind, refused.evidence.as_deref()), (FaultKind::Infrastructure, Some("driver failed")));
+        assert!(
+            is_missing("Error: No such object: x") && is_missing("Error response from daemon: No such container: x")
+        );
+        assert!(!is_missing("Error response from daemon: Conflict."));
+    }
+}

@@ -1,0 +1,56 @@
+//! The Docker Engine as a provider. Not responsible for: what a container is made of.
+
+use async_trait::async_trait;
+
+use super::container::{self, ContainerRequest};
+use super::engine::Engine;
+use super::settings::DockerLocalSettings;
+use super::{DaemonOptions, offers};
+use crate::domain::base::LeaseId;
+use crate::domain::model::Fault;
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease};
+
+/// A Docker Engine, as the `docker` command reaches it (`DOCKER_HOST`, `DOCKER_CONTEXT`).
+#[derive(Debug)]
+pub struct Docker {
+    engine: Engine,
+    settings: DockerLocalSettings,
+    inside: DaemonOptions,
+}
+
+impl Docker {
+    /// Nothing is asked of the engine yet.
+    pub fn new(settings: DockerLocalSettings, inside: DaemonOptions) -> Self {
+        Self { engine: Engine::default(), settings, inside }
+    }
+}
+
+#[async_trait]
+impl ComputeProvider for Docker {
+    async fn offers(&self) -> Result<Vec<Offer>, Fault> {
+        Ok(offers::offers(&self.engine.capacity().await?, &self.settings))
+    }
+
+    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+        let capacity = self.engine.capacity().await?;
+        let offer = offers::smallest(&capacity, &self.settings, request)?;
+        self.engine.demand_image(&self.settings.image).await?;
+        let wish = ContainerRequest {
+            request,
+            offer: &offer,
+            capacity: &capacity,
+            settings: &self.settings,
+            inside: &self.inside,
+        };
+        let name = container::start(&self.engine, &wish).await?;
+        Ok(Lease { id: request.lease.clone(), offer, reach: Endpoint::Container { name }, ready_by: None })
+    }
+
+    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
+        container::remove(&self.engine, lease).await
+    }
+
+    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
+        container::marked(&self.engine).await
+    }
+}

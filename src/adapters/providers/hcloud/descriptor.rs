@@ -1,0 +1,51 @@
+//! What lian-build knows of `'hcloud`. Not responsible for: the servers.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::access::Access;
+use super::api::Timeouts;
+use super::project::Hcloud;
+use super::settings::HcloudSettings;
+use crate::adapters::providers::descriptor::{
+    Descriptor, Login, ProviderOptions, RunnerTraits, Settings, SettingsSchema, resolved,
+};
+use crate::domain::model::{Fault, ProviderName};
+use crate::domain::ports::ComputeProvider;
+
+/// Hetzner Cloud.
+pub const DESCRIPTOR: Descriptor = Descriptor {
+    name: ProviderName::from_static("hcloud"),
+    flag: "hcloud",
+    summary: "Hetzner Cloud",
+    runners: RunnerTraits {
+        remote: true,
+        leased: true,
+        free_of_charge: false,
+        outlive_process: true,
+        fixed_hosts: false,
+        // As measured; the rest of a lease's life is short beside it.
+        boot: Duration::from_secs(45),
+    },
+    login: Login::WHILE_BOOTING,
+    settings: Some(SettingsSchema {
+        summary: "Servers of a Hetzner Cloud project; the token is in HCLOUD_TOKEN.",
+        contract: include_str!("../../../../schemas/providers/hcloud.ncl"),
+        records: &[
+            ("hcloud", &["image", "prepared", "locations", "server_types", "labels", "ipv4", "buildkit"]),
+            ("buildkit", &["url", "sha256"]),
+        ],
+        resolve: |settings, _| resolved(settings, |_: &mut HcloudSettings| {}),
+    }),
+    location_setting: Some("locations"),
+    account: |_, salt| Ok(Some(Access::from_env()?.digest(salt))),
+    build,
+};
+
+fn build(settings: &Settings<'_>, options: ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault> {
+    let mut settings: HcloudSettings = settings.read()?.unwrap_or_default();
+    // Where nothing boots, nobody needs to know where servers get their BuildKit from.
+    settings.prepared |= !options.leases;
+    let (access, timeouts) = (Access::from_env()?, Timeouts::with_boot(options.boot_timeout));
+    Ok(Arc::new(Hcloud::new(settings, access, options.owner, options.keys, timeouts)?))
+}

@@ -1,0 +1,50 @@
+//! What `providers.hcloud` says (`schemas/providers/hcloud.ncl`). Not responsible for: the token, which comes from the environment.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Servers of a Hetzner Cloud project. The token is `HCLOUD_TOKEN`'s, the address `HCLOUD_ENDPOINT`'s where that is set.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct HcloudSettings {
+    /// The image that servers boot: a system image's name, or a snapshot's id where `prepared`.
+    pub image: String,
+    /// Whether the image holds buildkitd, buildctl, runc and rsync already.
+    pub prepared: bool,
+    /// Where to ask, in this order.
+    pub locations: Vec<String>,
+    /// Server types, smallest first.
+    pub server_types: Vec<String>,
+    /// Labels beside our own.
+    pub labels: BTreeMap<String, String>,
+    /// Whether servers get a public IPv4 address, which is billed.
+    pub ipv4: bool,
+    /// BuildKit's release, fetched at first boot where the image is not prepared.
+    pub buildkit: BuildkitRelease,
+}
+
+impl Default for HcloudSettings {
+    fn default() -> Self {
+        let texts = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        Self {
+            image: "debian-13".to_owned(),
+            prepared: false,
+            locations: texts(&["fsn1", "nbg1", "hel1"]),
+            server_types: texts(&["cax11", "cax21", "cax31", "cax41"]),
+            labels: BTreeMap::new(),
+            ipv4: true,
+            buildkit: BuildkitRelease::default(),
+        }
+    }
+}
+
+/// A release archive with buildkitd, buildctl and runc.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BuildkitRelease {
+    /// Address of the archive, with `{arch}` for `amd64` or `arm64`; BuildKit's own release of v0.32.2 where unset.
+    pub url: Option<String>,
+    /// SHA-256 of the archive, hex, by architecture (`amd64`, `arm64`).
+    pub sha256: BTreeMap<String, String>,
+}

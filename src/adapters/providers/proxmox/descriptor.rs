@@ -1,0 +1,58 @@
+//! What lian-build knows of `'proxmox`. Not responsible for: the machines.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::provider::Proxmox;
+use super::settings::ProxmoxSettings;
+use super::token::Token;
+use crate::adapters::providers::descriptor::{
+    Descriptor, Login, ProviderOptions, Resolve, RunnerTraits, Settings, SettingsSchema, resolved,
+};
+use crate::domain::base::Digest;
+use crate::domain::model::{Fault, ProviderName};
+use crate::domain::ports::ComputeProvider;
+
+/// Virtual machines of a Proxmox VE cluster.
+pub const DESCRIPTOR: Descriptor = Descriptor {
+    name: ProviderName::from_static("proxmox"),
+    flag: "proxmox",
+    summary: "Proxmox VE",
+    runners: RunnerTraits {
+        remote: true,
+        leased: true,
+        free_of_charge: false,
+        outlive_process: true,
+        fixed_hosts: false,
+        boot: Duration::from_secs(45),
+    },
+    login: Login::WHILE_BOOTING,
+    settings: Some(SettingsSchema {
+        summary: "Virtual machines of a Proxmox VE cluster; the token is in PROXMOX_TOKEN.",
+        contract: include_str!("../../../../schemas/providers/proxmox.ncl"),
+        records: &[(
+            "proxmox",
+            &["endpoint", "node", "template", "ids", "pool", "fingerprint", "ca", "full_clone", "platform"],
+        )],
+        resolve,
+    }),
+    location_setting: None,
+    account,
+    build,
+};
+
+fn resolve(settings: &Settings<'_>, path: &Resolve<'_>) -> Result<serde_json::Value, Fault> {
+    resolved(settings, |settings: &mut ProxmoxSettings| settings.ca = settings.ca.as_deref().map(path))
+}
+
+fn account(settings: &Settings<'_>, salt: &str) -> Result<Option<Digest>, Fault> {
+    let token = Token::from_environment()?.digest(salt);
+    let settings: Option<ProxmoxSettings> = settings.read()?;
+    Ok(settings.map(|settings| Digest::of(format!("{} {token}", settings.endpoint))))
+}
+
+fn build(settings: &Settings<'_>, options: ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault> {
+    let settings: ProxmoxSettings = settings.demand()?;
+    let token = Token::from_environment()?;
+    Ok(Arc::new(Proxmox::new(settings, token, options.owner, options.keys, options.boot_timeout)?))
+}

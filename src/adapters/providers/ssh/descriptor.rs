@@ -1,0 +1,57 @@
+//! What lian-build knows of `'ssh`. Not responsible for: locking hosts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::hosts::Ssh;
+use super::settings::SshSettings;
+use crate::adapters::providers::descriptor::{
+    Descriptor, Login, ProviderOptions, Resolve, RunnerTraits, Settings, SettingsSchema, missing_setting, resolved,
+};
+use crate::domain::model::{Fault, ProviderName};
+use crate::domain::ports::ComputeProvider;
+
+/// A fixed list of hosts. A lease is a lock that ends with its process: nothing is left to give back.
+pub const DESCRIPTOR: Descriptor = Descriptor {
+    name: ProviderName::from_static("ssh"),
+    flag: "ssh",
+    summary: "A fixed host",
+    runners: RunnerTraits {
+        remote: true,
+        leased: true,
+        free_of_charge: true,
+        outlive_process: false,
+        fixed_hosts: true,
+        boot: Duration::ZERO,
+    },
+    // A host that does not accept the key at once never will; this is for its sshd being just started.
+    login: Login { patience: Some(Duration::from_secs(5)), hint: None },
+    settings: Some(SettingsSchema {
+        summary: "A fixed list of hosts with sshd, rsync, buildkitd and buildctl.",
+        contract: include_str!("../../../../schemas/providers/ssh.ncl"),
+        records: &[
+            ("ssh", &["hosts"]),
+            ("hosts", &["address", "port", "user", "host_key", "identity", "cpu", "memory_gb", "platform"]),
+        ],
+        resolve,
+    }),
+    location_setting: None,
+    account: |_, _| Ok(None),
+    build,
+};
+
+fn resolve(settings: &Settings<'_>, path: &Resolve<'_>) -> Result<serde_json::Value, Fault> {
+    resolved(settings, |settings: &mut SshSettings| {
+        for identity in settings.hosts.iter_mut().filter_map(|host| host.identity.as_mut()) {
+            *identity = path(identity);
+        }
+    })
+}
+
+fn build(settings: &Settings<'_>, options: ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault> {
+    let settings: SshSettings = settings.read()?.unwrap_or_default();
+    if settings.hosts.is_empty() {
+        return Err(missing_setting("providers.ssh.hosts"));
+    }
+    Ok(Arc::new(Ssh::new(settings, options.data.join("hosts")).asking(options.host_probe)))
+}

@@ -1,0 +1,57 @@
+//! What lian-build knows of `'vm_pool`. Not responsible for: speaking to the service.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::client::{PoolToken, VmPool};
+use super::settings::VmPoolSettings;
+use crate::adapters::providers::descriptor::{
+    Descriptor, Login, ProviderOptions, RunnerTraits, Settings, SettingsSchema, resolved,
+};
+use crate::domain::base::Digest;
+use crate::domain::model::{Fault, ProviderName};
+use crate::domain::ports::ComputeProvider;
+
+/// A service that leases runners (`lian-build serve`).
+pub const DESCRIPTOR: Descriptor = Descriptor {
+    name: ProviderName::from_static("vm_pool"),
+    flag: "vm-pool",
+    summary: "A service that leases runners",
+    runners: RunnerTraits {
+        remote: true,
+        leased: true,
+        free_of_charge: false,
+        outlive_process: true,
+        fixed_hosts: false,
+        boot: Duration::from_secs(45),
+    },
+    login: Login {
+        // A pool's machine may still be putting its keys in place.
+        patience: Some(Duration::from_secs(30)),
+        // A pool of fixed hosts adds no key to them: then a new pair is never let in.
+        hint: Some(
+            "where the pool's machines are fixed hosts, set LIAN_POOL_IDENTITY to a private key that they know; else ask its \
+             operator",
+        ),
+    },
+    settings: Some(SettingsSchema {
+        summary: "A service that leases runners; the token is in LIAN_POOL_TOKEN.",
+        contract: include_str!("../../../../schemas/providers/vm_pool.ncl"),
+        records: &[("vm_pool", &["endpoint", "workspace"])],
+        resolve: |settings, _| resolved(settings, |_: &mut VmPoolSettings| {}),
+    }),
+    location_setting: None,
+    account,
+    build,
+};
+
+fn account(settings: &Settings<'_>, salt: &str) -> Result<Option<Digest>, Fault> {
+    let token = PoolToken::from_env()?.map(|token| token.digest(salt));
+    let settings: Option<VmPoolSettings> = settings.read()?;
+    let both = settings.zip(token);
+    Ok(both.map(|(settings, token)| Digest::of(format!("{} {token}", settings.endpoint))))
+}
+
+fn build(settings: &Settings<'_>, options: ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault> {
+    Ok(Arc::new(VmPool::from_env(settings.demand()?, options.keys)?))
+}

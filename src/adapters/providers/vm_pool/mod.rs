@@ -1,0 +1,10 @@
+//! Runners leased from a service (`lian-build serve`) over HTTP. Not responsible for: knowing what the service leases from.
+
+mod answers;
+mod client;
+mod descriptor;
+mod settings;
+
+pub use client::{PoolToken, VmPool};
+pub use descriptor::DESCRIPTOR;
+pub use settings::VmPoolSettings;

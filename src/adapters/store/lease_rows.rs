@@ -1,0 +1,57 @@
+//! One row of the ledger for each runner that was asked for, until it is given back. Not responsible for: reading them (see `leases`).
+
+use rusqlite::{Connection, params};
+
+use super::rows::millis;
+use crate::domain::base::{LeaseId, RunId, Timestamp};
+use crate::domain::ports::LeaseMark;
+
+/// A lease, and where it was asked for.
+pub(super) struct LeaseRow<'a> {
+    pub lease: &'a LeaseId,
+    pub run: &'a RunId,
+    pub provider: &'a str,
+    pub runner_type: Option<&'a str>,
+}
+
+/// Writes how a lease stands; on return it survives a power cut.
+pub(super) fn mark(
+    connection: &Connection,
+    LeaseRow { lease, run, provider, runner_type }: LeaseRow<'_>,
+    mark: LeaseMark,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    let state = match mark {
+        LeaseMark::Asked => "asked",
+        LeaseMark::Held => "held",
+        LeaseMark::Gone => return forget(connection, lease),
+        LeaseMark::Stuck => "stuck",
+    };
+    let sql = "insert into leases (id, run, provider, runner_type, state, asked, changed)
+               values (?1, ?2, ?3, ?4, ?5, ?6, ?6)
+               on conflict (id) do update set state = ?5, changed = ?6, runner_type = coalesce(?4, runner_type)";
+    durably(connection, || {
+        connection.prepare_cached(sql)?.execute(params![
+            lease.as_str(),
+            run.as_str(),
+            provider,
+            runner_type,
+            state,
+            millis(at)
+        ])
+    })
+}
+
+/// The lease is given back.
+pub(super) fn forget(connection: &Connection, lease: &LeaseId) -> rusqlite::Result<()> {
+    // Should this be lost in a power cut, the lease is given back once more, which does no harm.
+    connection.execute("delete from leases where id = ?1", [lease.as_str()]).map(|_| ())
+}
+
+/// The rest of the history may lose its last lines in a power cut; a lease must not.
+fn durably(connection: &Connection, write: impl FnOnce() -> rusqlite::Result<usize>) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "full")?;
+    let written = write();
+    connection.pragma_update(None, "synchronous", "normal")?;
+    written.map(|_| ())
+}

@@ -1,0 +1,153 @@
+//! One container as a runner. Not responsible for: making it, and removing it.
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::super::contract::{Environment, Problem, Progress, Transport};
+use super::copy::copy;
+use crate::adapters::docker_cli::{DockerCli, DockerError, PATIENCE};
+use crate::domain::model::{Fault, FaultKind};
+use crate::system::exec::{Exec, Output, Process};
+
+/// The cgroup of a container, as it sees it: its limit holds for its daemon and the daemon's steps together.
+const CGROUPS: &str = "/sys/fs/cgroup/memory /sys/fs/cgroup";
+/// Each look at the counters is a process of the engine's.
+const PACE: Duration = Duration::from_secs(2);
+
+/// A container, by its name.
+#[derive(Debug, Clone)]
+pub struct ContainerExec {
+    docker: DockerCli,
+    container: String,
+    name: String,
+}
+
+impl ContainerExec {
+    /// The container of this name.
+    pub fn new(docker: DockerCli, container: &str) -> Self {
+        Self { docker, container: container.to_owned(), name: format!("the container {container}") }
+    }
+
+    /// The version of its BuildKit, e.g. `v0.32.2`.
+    ///
+    /// # Errors
+    /// As the engine says.
+    pub async fn version(&self) -> Result<String, Fault> {
+        let version = self.docker.run(&["exec", &self.container, "buildctl", "--version"]).await;
+        let version = version.map_err(DockerError::fault)?;
+        let word = version.split_whitespace().nth(2).unwrap_or("unknown");
+        // It becomes part of a path here.
+        Ok(word.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c)).collect())
+    }
+
+    /// Copies a program of its PATH out of it.
+    ///
+    /// # Errors
+    /// As the engine says.
+    pub async fn copy_out(&self, program: &str, to: &Path) -> Result<(), Fault> {
+        let find = format!("command -v {program}");
+        let path = self.docker.run(&["exec", &self.container, "sh", "-c", &find]).await.map_err(DockerError::fault)?;
+        let from = format!("{}:{path}", self.container);
+        let copied = self.docker.run(&["cp", "--follow-link", &from, &to.display().to_string()]).await;
+        copied.map(drop).map_err(DockerError::fault)
+    }
+
+    async fn inspect(&self, format: &str) -> Result<String, DockerError> {
+        self.docker.run(&["container", "inspect", "--format", format, &self.container]).await
+    }
+
+    async fn with_log(&self, mut fault: Fault) -> Fault {
+        if let Ok(log) = self.docker.run(&["logs", "--tail", "12", &self.container]).await {
+            fault.log_tail = log.lines().map(str::to_owned).collect();
+        }
+        fault.help("does the image hold a buildkitd that starts by itself? `providers.docker_local.image` names it")
+    }
+}
+
+#[async_trait]
+impl Exec for ContainerExec {
+    async fn start(&self, script: &str) -> Result<Process, Fault> {
+        let mut command = self.docker.command(&["exec", "--interactive", &self.container, "sh", "-c", script]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Ok(Process::of(command.spawn().map_err(|error| DockerError::NotRun(error).fault())?))
+    }
+
+    async fn start_with_agent(&self, _script: &str) -> Result<Process, Fault> {
+        let message = format!("{} cannot be given the ssh agent", self.name);
+        Err(Fault::new(FaultKind::Unavailable, "lian::docker::agent", message)
+            .help("set `runners.context_transfer = 'session`: then buildctl runs here, beside the agent"))
+    }
+}
+
+#[async_trait]
+impl Transport for ContainerExec {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A container belongs to its lease alone: nobody else uses it, and nothing in it outlives it.
+    fn environment(&self) -> Environment {
+        let ready_test = "exec buildctl debug workers >/dev/null".to_owned();
+        let daemon = "unix:///run/buildkit/buildkitd.sock".to_owned();
+        Environment { daemon, ready_test, cgroups: CGROUPS, pace: PACE, shared: false }
+    }
+
+    /// An engine that hangs is not waited for.
+    async fn exec(&self, script: &str, input: &[u8]) -> Result<Output, Fault> {
+        let run = async { self.start(script).await?.finish(input).await.map_err(|why| self.lost(&why)) };
+        tokio::time::timeout(PATIENCE, run).await.unwrap_or_else(|_| Err(DockerError::NoAnswer(PATIENCE).fault()))
+    }
+
+    async fn copy_in(&self, from: &Path, files: &[OsString], to: &str, sent: Progress<'_>) -> Result<(), Fault> {
+        let target = format!("{}:{to}", self.container);
+        let copied = copy(from, files, self.docker.command(&["cp", "-", &target]), sent).await;
+        copied.map_err(|why| {
+            let message = format!("{} did not take the whole context", self.name);
+            let mut fault = Fault::new(FaultKind::Infrastructure, "lian::docker::copy", message);
+            fault.evidence = Some(why);
+            fault.help("see whether the engine's disk is full, and whether `docker cp` works by hand")
+        })
+    }
+
+    async fn daemon_address(&self) -> Result<String, Fault> {
+        Ok(format!("docker-container://{}", self.container))
+    }
+
+    async fn check(&self) -> Result<(), Fault> {
+        match self.inspect("{{.State.Running}}").await.map_err(DockerError::fault)?.as_str() {
+            "true" => Ok(()),
+            state => Err(self.with_log(self.lost(&format!("running: {state}"))).await),
+        }
+    }
+
+    fn lost(&self, evidence: &str) -> Fault {
+        let message = "the container's BuildKit daemon ended by itself";
+        let mut fault = Fault::new(FaultKind::Infrastructure, "lian::docker::ended", message);
+        fault.evidence = Some(evidence.to_owned());
+        fault
+    }
+
+    async fn explain(&self, problem: Problem) -> Fault {
+        let fault = |code: &str, message: String| Fault::new(FaultKind::Infrastructure, code, message);
+        match problem {
+            Problem::NotReady(within) => {
+                let message = format!("the container's BuildKit daemon is not ready after {} s", within.as_secs());
+                self.with_log(fault("lian::docker::boot_timeout", message)).await
+            }
+            Problem::Hangs(within) => DockerError::NoAnswer(within).fault(),
+            Problem::NoCounters => {
+                let message = "the container's memory counters are not understood".to_owned();
+                fault("lian::docker::usage", message).help("out-of-memory kills in it are told as failed builds")
+            }
+        }
+    }
+
+    async fn died_of_memory(&self) -> bool {
+        let state = self.inspect("{{.State.Running}} {{.State.OOMKilled}}").await;
+        state.is_ok_and(|state| state == "false true")
+    }
+}

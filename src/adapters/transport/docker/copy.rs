@@ -1,0 +1,62 @@
+//! Streams chosen files as a tar archive into a command that unpacks it. Not responsible for: what the command is.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::process::Command;
+
+use super::super::contract::Progress;
+use crate::system::exec::{Output, Process};
+use crate::system::process::owned_command;
+
+/// Packs these files and folders (paths relative to `from`) and pipes the archive into `unpack`.
+///
+/// # Errors
+/// What the side that failed said.
+pub(super) async fn copy(
+    from: &Path,
+    files: &[OsString],
+    mut unpack: Command,
+    sent: Progress<'_>,
+) -> Result<(), String> {
+    let mut pack = owned_command("tar");
+    pack.args(["--create", "--file=-", "--directory"]).arg(from);
+    pack.args(["--null", "--no-recursion", "--files-from=-"]);
+    let (mut packing, mut unpacking) = (spawned(&mut pack, "tar")?, spawned(&mut unpack, "docker")?);
+    // Each name begins with `./`, because a name that begins with `-` would be an option.
+    let list: Vec<u8> = files.iter().flat_map(|file| [b"./", file.as_bytes(), b"\0"].concat()).collect();
+    let archive = std::mem::replace(&mut packing.stdout, Box::new(tokio::io::empty()));
+    let sink = std::mem::replace(&mut unpacking.stdin, Box::new(tokio::io::sink()));
+    let (packed, unpacked, ()) = tokio::join!(packing.finish(&list), unpacking.finish(b""), pour(archive, sink, sent));
+    // Where the unpacking side ends early, a signal ends the packing side, which then has no exit code.
+    if let Ok(packed) = &packed {
+        judged(packed)?;
+    }
+    judged(&unpacked?)?;
+    packed.map(drop)
+}
+
+fn spawned(command: &mut Command, name: &str) -> Result<Process, String> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().map(Process::of).map_err(|error| format!("{name} cannot be run: {error}"))
+}
+
+fn judged(output: &Output) -> Result<(), String> {
+    if output.code == 0 { Ok(()) } else { Err(output.stderr.trim().to_owned()) }
+}
+
+/// Where one of the two sides ends early, its exit code says why.
+async fn pour(mut archive: impl AsyncRead + Unpin, mut sink: impl AsyncWrite + Unpin, sent: Progress<'_>) {
+    let (mut piece, mut bytes) = (vec![0; 256 << 10], 0);
+    while let Ok(count @ 1..) = archive.read(&mut piece).await {
+        if sink.write_all(&piece[..count]).await.is_err() {
+            return;
+        }
+        bytes += count as u64;
+        sent(bytes);
+    }
+    let _ = sink.shutdown().await;
+}

@@ -1,0 +1,124 @@
+//! Makes a connection to one runner, and holds it. Not responsible for: what goes over it (see `transport` and `rsync`).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use openssh::Session;
+use tokio::process::Child;
+use tokio::time::Instant;
+
+use super::faults;
+use super::master::{self, Refused};
+use crate::domain::model::Fault;
+use crate::domain::ports::SshTarget;
+
+/// The path of a socket has at most so many bytes on Linux, with the final zero.
+const SOCKET_PATH: usize = 108;
+/// ssh first binds its control socket under a name of its own: `/m.`, 16 letters and the final zero.
+const SOCKET_NAME: usize = 20;
+/// The longest pause between two tries to connect.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// A live connection. Dropping it ends everything that goes over it.
+pub struct SshConnection {
+    pub(super) session: Arc<Session>,
+    /// Kept because it is killed when dropped.
+    _master: Child,
+    pub(super) folder: tempfile::TempDir,
+    /// `USER@ADDRESS:PORT`.
+    pub(super) name: String,
+    pub(super) address: String,
+}
+
+impl SshConnection {
+    /// Connects, and tries again for as long as nobody answers yet. `alias` is the name under which the host's key is pinned.
+    /// A refused login is tried again for `login` only: a machine that boots learns its keys late, a fixed host does not.
+    ///
+    /// # Errors
+    /// At once: `lian::remote::host_key` where the host shows another key, `lian::remote::target` where what is known of it
+    /// makes no sense. When the time is over: `lian::remote::login` and `lian::remote::unreachable`.
+    pub async fn connect(target: &SshTarget, alias: &str, within: Duration, login: Duration) -> Result<Self, Fault> {
+        let name = format!("{}@{}:{}", target.user, target.address, target.port);
+        let folder = prepare(target, alias)?;
+        let started = Instant::now();
+        let mut pause = Duration::from_millis(50);
+        loop {
+            let refused = match attempt(folder.path(), started + within).await {
+                Ok((session, master)) => {
+                    let (session, address) = (Arc::new(session), target.address.clone());
+                    return Ok(Self { session, _master: master, folder, name, address });
+                }
+                Err(refused) => refused,
+            };
+            let patience = match &refused {
+                Refused::HostKey => return Err(faults::wrong_key(&name)),
+                Refused::NoSsh(why) => return Err(faults::no_ssh(why)),
+                Refused::Login(_) => login.min(within),
+                Refused::NotThere(_) => within,
+            };
+            if started.elapsed() + pause > patience {
+                return Err(faults::never_came(&name, &refused, patience, patience < within));
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE);
+        }
+    }
+
+    /// An `ssh` command over this connection and no other: without the connection, it fails.
+    pub(super) fn ssh(&self) -> Vec<String> {
+        let text = |path: PathBuf| path.display().to_string();
+        let folder = self.folder.path();
+        let mut args = vec!["ssh".to_owned(), "-F".to_owned(), text(folder.join("config"))];
+        args.extend(["-S".to_owned(), text(folder.join("m"))]);
+        args.extend(["-a", "-o", "ControlMaster=no", "-o", "ProxyCommand=false"].map(str::to_owned));
+        args
+    }
+
+    /// Whether the connection still stands.
+    pub async fn stands(&self) -> bool {
+        self.session.check().await.is_ok()
+    }
+}
+
+/// A private folder with a short name, because paths of sockets have a limit; in it what `ssh` reads.
+fn prepare(target: &SshTarget, alias: &str) -> Result<tempfile::TempDir, Fault> {
+    if let Some(identity) = target.identity.as_ref().filter(|identity| !identity.is_file()) {
+        return Err(faults::no_identity(identity));
+    }
+    let folder =
+        tempfile::Builder::new().prefix("lian-").rand_bytes(8).tempdir().map_err(|error| faults::here(&error))?;
+    if folder.path().as_os_str().len() + SOCKET_NAME > SOCKET_PATH {
+        return Err(faults::long_path(folder.path()));
+    }
+    let config = master::config(target, alias, folder.path()).map_err(|unfit| faults::no_target(&unfit))?;
+    let write =
+        |file: &str, text: String| std::fs::write(folder.path().join(file), text).map_err(|error| faults::here(&error));
+    write("known_hosts", format!("{alias} {}\n", target.host_key))?;
+    write("config", config)?;
+    Ok(folder)
+}
+
+async fn attempt(folder: &Path, deadline: Instant) -> Result<(Session, Child), Refused> {
+    let socket = folder.join("m");
+    let _ = std::fs::remove_file(&socket);
+    let mut master = master::start(folder).map_err(|error| Refused::NoSsh(error.to_string()))?;
+    let started = Instant::now();
+    loop {
+        if let Ok(Some(_)) = master.try_wait() {
+            return Err(master::refused(&master::last_words(&mut master).await));
+        }
+        if socket.exists() {
+            let session = Session::resume_mux(socket.clone().into(), None);
+            if session.check().await.is_ok() {
+                return Ok((session, master));
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(Refused::NotThere("no answer".to_owned()));
+        }
+        // A connection comes within a tenth of a second, or takes much longer.
+        let soon = started.elapsed() < Duration::from_secs(1);
+        tokio::time::sleep(Duration::from_millis(if soon { 4 } else { 50 })).await;
+    }
+}

@@ -1,0 +1,68 @@
+//! Why no connection came about, in words for people. Not responsible for: finding out (see `connection` and `master`).
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::master::{Refused, Unfit};
+use crate::domain::model::{Fault, FaultClass, FaultKind};
+
+pub(super) fn no_identity(identity: &Path) -> Fault {
+    let message = format!("there is no private key {}", identity.display());
+    Fault::new(FaultKind::Unavailable, "lian::remote::identity", message)
+        .help("correct `identity`, or leave it out to use the agent's keys")
+}
+
+pub(super) fn long_path(folder: &Path) -> Fault {
+    let message = format!("the paths of sockets in {} would be too long", folder.display());
+    Fault::new(FaultKind::Unavailable, "lian::remote::long_path", message)
+        .help("set TMPDIR to a folder with a shorter name, e.g. /tmp")
+}
+
+pub(super) fn here(error: &std::io::Error) -> Fault {
+    Fault::new(FaultKind::Unavailable, "lian::remote::here", format!("a private folder cannot be made: {error}"))
+        .help("free disk space, or set TMPDIR to a writable folder")
+}
+
+pub(super) fn wrong_key(name: &str) -> Fault {
+    let message = format!("{name} shows another host key than the pinned one: nothing was sent to it");
+    Fault::new(FaultKind::Unavailable, "lian::remote::host_key", message).help(
+        "somebody may stand between here and there, or the machine was made anew: compare its key with what the provider \
+         or the workflow says",
+    )
+}
+
+/// Its address, user, key or identity is not what ssh can be told.
+pub(super) fn no_target(unfit: &Unfit) -> Fault {
+    let Unfit { what, value } = unfit;
+    // It may come from elsewhere: only what is safe to show.
+    let shown: String = value.chars().filter(|c| !c.is_control()).take(80).collect();
+    Fault::configuration("lian::remote::target", format!("`{shown}` is no {what} of a runner"))
+        .help("correct it in the workflow's `providers`, or ask the operator of the pool that named it")
+}
+
+pub(super) fn no_ssh(why: &str) -> Fault {
+    Fault::new(FaultKind::Unavailable, "lian::remote::no_ssh", format!("ssh cannot be run here: {why}"))
+        .help("install OpenSSH's client on this machine (Debian: apt-get install openssh-client)")
+}
+
+pub(super) fn never_came(name: &str, refused: &Refused, within: Duration, fixed: bool) -> Fault {
+    let seconds = within.as_secs();
+    let (code, what, evidence) = match refused {
+        Refused::Login(words) => ("lian::remote::login", "does not accept the key to log in with", words.clone()),
+        Refused::NotThere(words) => ("lian::remote::unreachable", "cannot be reached", words.clone()),
+        Refused::HostKey | Refused::NoSsh(_) => ("lian::remote::unreachable", "cannot be reached", String::new()),
+    };
+    // A machine that boots may yet let in: another one is tried. A fixed host says no for good.
+    let kind = if fixed { FaultKind::Unavailable } else { FaultKind::Infrastructure };
+    let mut fault = Fault::new(kind, code, format!("{name} {what}, after {seconds} s"));
+    if fixed && matches!(refused, Refused::Login(_)) {
+        fault = fault.with_class(FaultClass::Denied);
+    }
+    fault.evidence = Some(evidence);
+    fault.help(match refused {
+        Refused::Login(_) => {
+            "authorise the key there (`ssh-copy-id -i KEY.pub`), name another one in `identity`, or add it to the agent"
+        }
+        _ => "see whether a firewall stands between; a slow boot needs a longer `runners.boot_timeout_s`",
+    })
+}

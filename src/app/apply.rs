@@ -1,0 +1,244 @@
+//! The use case behind `apply` and `dispatch`: give back what dead runs left, plan, build, wind up. Not responsible for: how it is
+//! shown, signals, exit codes (see `Frontend`, which the command line implements).
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::Receiver;
+
+use super::Error;
+use super::config::Config;
+use super::execute::{RunServices, Work, execute};
+use super::planning::prepare::{self, Past};
+use super::planning::prepared_plan::PreparedPlan;
+use super::planning::survey::{Declarations, Survey};
+use super::planning::{pins, platforms, secrets};
+use super::recover::{self, Recovered};
+use super::runners::connect_options::ConnectOptions;
+use super::runners::connector::Connector;
+use super::runners::limits::{self, Concurrency};
+use super::session::Session;
+use super::sinks::{LeftBehind, Sinks};
+use crate::adapters::context::Reader;
+use crate::adapters::store::{InterruptedRun, RunRecorder, Store, Tally};
+use crate::domain::base::{LayerName, LeaseId, RunId};
+use crate::domain::life::{Run, StopLevel};
+use crate::domain::model::{Outcome, Plan, PlannedStep, RunOutcome, Size};
+use crate::domain::ports::{ImageStore, InUse, Journal, Sink};
+use crate::system::now;
+
+/// What is to be built.
+pub struct ApplyRequest<D> {
+    /// The name of the run: made before anything can fail, so that a start that fails has one, too.
+    pub run: RunId,
+    /// Reads what is declared.
+    pub declare: D,
+    /// How wide, and what a failure means for the rest.
+    pub concurrency: Concurrency,
+    /// The command line, as `runs` lists it.
+    pub command: String,
+}
+
+/// What is worth saying before a run has events.
+pub enum Notice<'a> {
+    /// Leases of dead runs were given back, or could not be.
+    Recovered(&'a Recovered),
+    /// Leases of dead runs that turned out to be stuck at the end.
+    StillStuck(Vec<&'a (LeaseId, String)>),
+    /// The catalog is sound, perhaps with warnings.
+    Surveyed(&'a Survey),
+    /// A run of this project died.
+    Interrupted(&'a InterruptedRun),
+}
+
+/// Whoever asks for a run: says things as they come, and says when to stop.
+pub trait Frontend {
+    /// Something is worth saying.
+    fn notice(&self, notice: Notice<'_>);
+
+    /// The sinks that a run is told to. `ladders` are the runner types that each layer may get, smallest first.
+    fn sinks(&self, plan: &Plan, ladders: BTreeMap<LayerName, Vec<String>>) -> Vec<Box<dyn Sink>>;
+
+    /// Requests that the run stops. Called on the runtime that the run has.
+    fn stops(&self) -> std::io::Result<Receiver<StopLevel>>;
+}
+
+/// How a run ended.
+pub enum RunEnd {
+    /// The catalog has faults: nothing was begun.
+    Unsound(Box<Survey>),
+    /// The run was told to its end.
+    Finished(Box<FinishedRun>),
+}
+
+/// A run that is over.
+pub struct FinishedRun {
+    /// Its last state.
+    pub run: Run,
+    /// The sinks that did not take its end in time.
+    pub left_behind: Vec<LeftBehind>,
+    /// What went wrong after its end, in writing it down or in moving tags.
+    pub wound_up: Result<(), Error>,
+}
+
+/// What came of a request.
+pub struct Applied {
+    /// How the run ended, or why it did not begin.
+    pub end: Result<RunEnd, Error>,
+    /// A lease of a dead run could not be given back.
+    pub stuck: bool,
+}
+
+/// Gives back what dead runs left, then plans what is declared, and builds it.
+pub fn apply<D>(session: &Session, request: ApplyRequest<D>, frontend: &dyn Frontend) -> Applied
+where
+    D: FnOnce(&Config) -> Result<Declarations, Error>,
+{
+    let left = match recover::recover_project(session) {
+        Ok(left) => left,
+        Err(error) => return Applied { end: Err(error), stuck: false },
+    };
+    frontend.notice(Notice::Recovered(&left));
+    let end = plan_and_build(session, request, frontend);
+    if left.settling.is_empty() {
+        return Applied { end, stuck: !left.stuck.is_empty() };
+    }
+    // What had to settle is looked for once more.
+    let stuck = match recover::recover_project(session) {
+        Ok(again) => {
+            frontend.notice(Notice::StillStuck(again.newly_stuck(&left).collect()));
+            !again.stuck.is_empty()
+        }
+        Err(failure) => {
+            tracing::warn!("what dead runs left could not be looked for again: {failure}");
+            !left.stuck.is_empty()
+        }
+    };
+    Applied { end, stuck }
+}
+
+/// A run that is about to begin.
+struct Prepared {
+    id: RunId,
+    concurrency: Concurrency,
+    command: String,
+    plan: PreparedPlan,
+    /// Whatever the plan reuses stays until the run is over.
+    in_use: Option<Box<dyn InUse>>,
+}
+
+fn plan_and_build<D>(session: &Session, request: ApplyRequest<D>, frontend: &dyn Frontend) -> Result<RunEnd, Error>
+where
+    D: FnOnce(&Config) -> Result<Declarations, Error>,
+{
+    let ApplyRequest { run: id, declare, concurrency, command } = request;
+    let (config, provider_context) = (session.config(), session.provider()?);
+    let survey = platforms::survey(config, provider_context, declare(config)?)?;
+    let Some(graph) = &survey.graph else { return Ok(RunEnd::Unsound(Box::new(survey))) };
+    frontend.notice(Notice::Surveyed(&survey));
+    let store = session.store()?;
+    for run in store.recover(now())? {
+        frontend.notice(Notice::Interrupted(&run));
+    }
+    let images = &**session.images()?;
+    let in_use = session.wait(images.in_use())??;
+    let past = Past { images: Some(images), history: Some(store) };
+    let plan = prepare::prepare(config, &survey, graph, past, provider_context);
+    let mut plan = session.wait(plan)??;
+    secrets::give_secrets(config, &survey, &mut plan.jobs)?;
+    pins::add_missing(config, &plan.pins)?;
+    // An image that is reused is what the catalog says now, whatever was built in between.
+    let reused = plan.plan.steps.iter().filter(|step| step.digest.is_some());
+    session.wait(point(images, "latest", reused))??;
+    let finished = build(session, Prepared { id, concurrency, command, plan, in_use }, frontend)?;
+    Ok(RunEnd::Finished(Box::new(finished)))
+}
+
+/// Points a tag to the images of these steps.
+async fn point(images: &dyn ImageStore, tag: &str, steps: impl Iterator<Item = &PlannedStep>) -> Result<(), Error> {
+    for step in steps {
+        images.point(step.image.name.as_str(), tag, &step.key).await?;
+    }
+    Ok(())
+}
+
+/// Builds what was planned.
+fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Result<FinishedRun, Error> {
+    let Prepared { id, concurrency, command, plan, in_use } = prepared;
+    let (config, store, images) = (session.config(), session.store()?, session.images()?);
+    let provider_context = session.provider()?.clone();
+    let stops = session.wait(async { frontend.stops() })?.map_err(Error::machine)?;
+    let recorder = Arc::new(store.begin(id.clone(), &command, now())?);
+    if let Some(provider_record) = &provider_context.provider_record {
+        recorder.rents_from(provider_record.clone());
+    }
+    let sinks = start_sinks(&plan, &recorder, frontend);
+    let bounds = limits::limits(config, &provider_context, concurrency);
+    let run = Run::new(id.clone(), limits::specs(&plan, &provider_context), bounds);
+    let services = RunServices {
+        provider: provider_context.provider,
+        runners: Arc::new(Connector::new(
+            ConnectOptions::of(config, provider_context.descriptor.login),
+            provider_context.connections,
+        )),
+        images: Arc::clone(images),
+        contexts: Arc::new(Reader),
+        journal: Arc::clone(&recorder) as Arc<dyn Journal>,
+        project_root: config.project.root().to_owned(),
+        max_lifetime: Duration::from_secs(config.workflow.runners.max_lifetime_min * 60),
+    };
+    let PreparedPlan { plan, jobs, digests, .. } = plan;
+    let work = execute(Work { id, run, jobs, digests }, services, sinks.emitter(), stops);
+    let executed = catch_unwind(AssertUnwindSafe(|| session.wait(work)));
+    let left_behind = sinks.close();
+    // Work that nobody waits for any more must not hold the process.
+    session.stop_tasks();
+    let run = match executed {
+        Ok(finished) => finished?.run,
+        Err(panic) => {
+            // A bug of ours must not be somebody's bill: without its recorder the run is dead, and what it left goes back.
+            drop(recorder);
+            let left = session.wait(recover::recover_all(store, session.project()))??;
+            frontend.notice(Notice::Recovered(&left));
+            resume_unwind(panic);
+        }
+    };
+    let wound_up = recorder.end(now(), Tally::of(&run)).map_err(Error::from).and_then(|()| {
+        drop(in_use);
+        let tag = config.tag.as_deref().filter(|_| is_clean(&run));
+        session.wait(async {
+            if let Some(tag) = tag {
+                point(&**images, tag, plan.steps.iter()).await?;
+            }
+            tidy(store, &**images, run.count(Outcome::Built) > 0).await;
+            Ok(())
+        })?
+    });
+    Ok(FinishedRun { run, left_behind, wound_up })
+}
+
+/// The logs, then whoever the caller wants to be told.
+fn start_sinks(plan: &PreparedPlan, recorder: &RunRecorder, frontend: &dyn Frontend) -> Sinks {
+    let types = |sizes: &Vec<Size>| sizes.iter().map(|size| size.runner_type.clone()).collect();
+    let ladders = plan.sizes.iter().map(|(layer, sizes)| (layer.clone(), types(sizes))).collect();
+    let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(recorder.step_logs())];
+    sinks.extend(frontend.sinks(&plan.plan, ladders));
+    Sinks::start(sinks)
+}
+
+/// Whether a run did all that it was asked to, and left nothing.
+fn is_clean(run: &Run) -> bool {
+    run.outcome() == RunOutcome::Success && run.stuck().next().is_none()
+}
+
+/// The default bounds hold without being asked for; that they do not is no reason to fail.
+async fn tidy(store: &Store, images: &dyn ImageStore, has_grown: bool) {
+    if let Err(error) = store.prune() {
+        tracing::warn!("tidying up: {error}");
+    }
+    if has_grown && let Err(error) = images.tidy().await {
+        tracing::warn!("tidying up: {error}");
+    }
+}

@@ -1,0 +1,120 @@
+//! The work of each layer: its parents, the parts of its key, its build request. Not responsible for: which layers are built.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::contexts::LayerInputs;
+use super::pins::{self, Pins};
+use super::survey::Survey;
+use crate::app::Error;
+use crate::app::config::Config;
+use crate::app::execute::{Job, ParentImage};
+use crate::domain::base::LayerName;
+use crate::domain::graph::{self, ImageOrigin, LayerGraph};
+use crate::domain::model::{ImageName, KeyParts, LayerKey, ParentKey};
+use crate::domain::ports::{BuildRequest, NamedContext};
+
+/// Makes the jobs of one plan.
+pub(super) struct JobMaker<'a> {
+    pub(super) config: &'a Config,
+    pub(super) survey: &'a Survey,
+    pub(super) graph: &'a LayerGraph,
+    pub(super) pins: &'a Pins,
+}
+
+/// The images that a layer's Dockerfile uses.
+#[derive(Default)]
+struct Parents {
+    /// By the names that the Dockerfile uses.
+    keys: BTreeMap<String, ParentKey>,
+    /// Those of the catalog.
+    images: Vec<ParentImage>,
+    /// Those from outside.
+    contexts: Vec<NamedContext>,
+}
+
+impl JobMaker<'_> {
+    /// The jobs of these layers, which come parents first: a key needs the keys of the parents.
+    pub(super) fn jobs(&self, inputs: &[LayerInputs<'_>]) -> Result<Vec<(LayerName, Job)>, Error> {
+        let mut keys = BTreeMap::new();
+        let mut jobs = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let name = input.declared.layer.name.clone();
+            let job = self.job(input, &keys)?;
+            keys.insert(name.clone(), job.key.clone());
+            jobs.push((name, job));
+        }
+        Ok(jobs)
+    }
+
+    fn job(&self, input: &LayerInputs<'_>, keys: &BTreeMap<LayerName, LayerKey>) -> Result<Job, Error> {
+        let (declared, layer) = (input.declared, &input.declared.layer);
+        let catalog = &self.survey.catalog.settings;
+        let parents = self.parents(&layer.name, keys);
+        let frontend = pins::frontend(declared)?.and_then(|image| Some((self.pins.digest(&image)?.clone(), image)));
+        let build_args =
+            graph::effective_build_args(catalog, &self.config.build_args, layer, &input.facts.declared_args);
+        let platforms = self.survey.platforms.of(declared);
+        let inputs = graph::KeyInputs {
+            dockerfile: &input.listing.dockerfile,
+            listing: &input.listing,
+            build_args: &build_args,
+            platforms: &platforms,
+            frontend: frontend.as_ref().map(|(digest, _)| digest),
+            parents: &parents.keys,
+            labels: &catalog.labels,
+        };
+        let parts: KeyParts = graph::key_parts(declared, &inputs);
+        let request = BuildRequest {
+            context: declared.context_dir(),
+            dockerfile: declared.dockerfile_path(),
+            target: layer.target.clone(),
+            build_args,
+            platforms,
+            labels: parts.labels.clone(),
+            secrets: Vec::new(),
+            ssh: layer.ssh.clone(),
+            named_contexts: parents.contexts,
+            frontend: frontend.map(|(digest, image)| format!("{}@{digest}", image.name())),
+            staging: PathBuf::new(),
+            push: None,
+        };
+        Ok(Job {
+            image: self.image(&layer.name),
+            request,
+            parents: parents.images,
+            key: parts.key(),
+            parts,
+            forced: false,
+            listing: input.listing.clone(),
+            tools: layer.tools_provided.clone(),
+            artifact_paths: layer.artifact_paths.clone(),
+        })
+    }
+
+    fn parents(&self, layer: &LayerName, keys: &BTreeMap<LayerName, LayerKey>) -> Parents {
+        let mut parents = Parents::default();
+        for used in self.graph.images(layer) {
+            let context = used.familiar.clone();
+            let (layer, image, artifacts) = match &used.origin {
+                ImageOrigin::External(image) => {
+                    let Some(digest) = self.pins.digest(image) else { continue };
+                    parents.keys.insert(context.clone(), ParentKey::External(digest.clone()));
+                    let source = self.pins.sources[&image.to_string()].clone();
+                    parents.contexts.push(NamedContext { name: context, source });
+                    continue;
+                }
+                ImageOrigin::Layer(parent) => (parent, self.image(parent), None),
+                ImageOrigin::Artifacts(parent) => (parent, self.image(parent).artifacts(), Some(keys[parent].tag())),
+            };
+            parents.keys.insert(context.clone(), ParentKey::Layer(keys[layer].clone()));
+            parents.images.push(ParentImage { context, image, layer: layer.clone(), artifacts });
+        }
+        parents
+    }
+
+    /// `<namespace>/<layer>`.
+    fn image(&self, layer: &LayerName) -> ImageName {
+        ImageName::new(&self.survey.catalog.settings.namespace, layer)
+    }
+}

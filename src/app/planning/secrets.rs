@@ -1,0 +1,61 @@
+//! The values of the secrets that builds ask for: environment variables and files. Not responsible for: reading them, which only
+//! BuildKit does.
+
+use std::collections::BTreeMap;
+
+use super::survey::Survey;
+use crate::app::config::Config;
+use crate::app::execute::Job;
+use crate::app::{Error, UsageError};
+use crate::domain::base::LayerName;
+use crate::domain::model::{Declared, Secret};
+use crate::domain::ports::{SecretSource, SecretValue};
+
+/// Gives every job that is carried out its secrets; all that lack a value are told at once.
+pub fn give_secrets(settings: &Config, survey: &Survey, jobs: &mut BTreeMap<LayerName, Job>) -> Result<(), Error> {
+    let mut missing = Vec::new();
+    for declared in &survey.catalog.layers {
+        if let Some(job) = jobs.get_mut(&declared.layer.name) {
+            job.request.secrets = secrets(settings, declared, &mut missing);
+        }
+    }
+    match missing.len() {
+        0 => Ok(()),
+        _ => Err(Error::from(UsageError::MissingSecrets { missing: missing.join("; ") })),
+    }
+}
+
+/// The secrets that have a value; what a required one lacks is added to `missing`. The caller's CA bundle is the value
+/// of `ca`.
+fn secrets(settings: &Config, declared: &Declared, missing: &mut Vec<String>) -> Vec<SecretSource> {
+    let mut sources = Vec::new();
+    for secret in &declared.layer.secrets {
+        match value_of(settings, declared, secret) {
+            Ok(Some(value)) => sources.push(SecretSource { id: secret.id.clone(), value }),
+            Err(what) if secret.required => {
+                missing.push(format!("`{}` of layer `{}`: {what}", secret.id, declared.layer.name));
+            }
+            Ok(None) | Err(_) => {}
+        }
+    }
+    sources
+}
+
+fn value_of(settings: &Config, declared: &Declared, secret: &Secret) -> Result<Option<SecretValue>, String> {
+    match (&secret.env, &secret.file, &settings.ca_bundle.value) {
+        (_, _, Some(bundle)) if secret.id == "ca" => Ok(Some(SecretValue::File(bundle.clone()))),
+        (Some(name), _, _) if std::env::var_os(name).is_some_and(|value| !value.is_empty()) => {
+            Ok(Some(SecretValue::Env(name.clone())))
+        }
+        (Some(name), None, _) => Err(format!("the environment variable {name} is not set")),
+        (_, Some(file), _) => {
+            let path = declared.folder().join(file);
+            if path.is_file() {
+                Ok(Some(SecretValue::File(path)))
+            } else {
+                Err(format!("{} is not there", path.display()))
+            }
+        }
+        (None, None, _) => Err("its declaration names neither `env` nor `file`".to_owned()),
+    }
+}

@@ -1,0 +1,202 @@
+//! What the image store has of the layers that are planned. All layers are asked for at once: keys are known without any
+//! answer. Not responsible for: deciding what is built (see `domain::plan`).
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::app::Error;
+use crate::domain::base::{Digest, LayerName};
+use crate::domain::model::{KeyParts, LATEST, LayerKey};
+use crate::domain::ports::ImageStore;
+
+/// Layers asked for at once.
+const AT_ONCE: usize = 16;
+
+/// A layer that is asked for.
+pub(super) struct Wanted<'a> {
+    pub(super) layer: &'a LayerName,
+    /// `<namespace>/<layer>`.
+    pub(super) image: &'a str,
+    pub(super) key: &'a LayerKey,
+}
+
+/// The image of a layer's key.
+struct StoredImage {
+    digest: Digest,
+    /// The images of its parents that it was built on.
+    built_on: BTreeMap<LayerName, Digest>,
+}
+
+/// What the store has of one layer.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Stored {
+    /// The verified image of its key, if it was built on the images that its parents have now.
+    pub(super) existing: Option<Digest>,
+    /// Else the parent that was built again since: a forced build gives another image the same key.
+    pub(super) rebased: Option<LayerName>,
+    /// The parts of the image under `latest`, where they are asked for.
+    pub(super) latest: Option<KeyParts>,
+}
+
+/// Asks for these layers, parents first. `latest` is asked for where there is no image to reuse, or of all layers. The error
+/// is that of the first layer that has one.
+pub(super) async fn find(
+    images: &dyn ImageStore,
+    layers: &[Wanted<'_>],
+    latest_of_all: bool,
+) -> Result<BTreeMap<LayerName, Stored>, Error> {
+    let asked: Vec<_> = layers.iter().map(|wanted| image_of(images, wanted)).collect();
+    let found: Vec<_> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+    let mut stored = reusable(layers.iter().map(|wanted| wanted.layer).zip(found));
+    let without = |wanted: &&Wanted<'_>| latest_of_all || stored[wanted.layer].existing.is_none();
+    let without: Vec<&Wanted<'_>> = layers.iter().filter(without).collect();
+    let asked: Vec<_> = without.iter().map(|wanted| images.record(wanted.image, LATEST)).collect();
+    let records: Vec<_> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+    for (wanted, record) in without.into_iter().zip(records) {
+        if let Some(stored) = stored.get_mut(wanted.layer) {
+            stored.latest = record.map(|record| record.parts);
+        }
+    }
+    Ok(stored)
+}
+
+async fn image_of(images: &dyn ImageStore, wanted: &Wanted<'_>) -> Result<Option<StoredImage>, Error> {
+    let found = images.find(wanted.image, &wanted.key.tag()).await?;
+    // Tags are short: two keys may have the same.
+    let Some(found) = found.filter(|found| found.key.as_ref() == Some(wanted.key)) else { return Ok(None) };
+    let built_on = images.built_on(wanted.image, wanted.key, &found.digest).await?;
+    Ok(built_on.map(|built_on| StoredImage { digest: found.digest, built_on }))
+}
+
+/// Of the images found, those that can be reused. Layers come parents first.
+fn reusable<'a>(found: impl Iterator<Item = (&'a LayerName, Option<StoredImage>)>) -> BTreeMap<LayerName, Stored> {
+    let mut reusable: BTreeMap<LayerName, Stored> = BTreeMap::new();
+    for (layer, image) in found {
+        let stored = image.map_or_else(Stored::default, |image| {
+            let rebuilt = |(parent, was): &(&LayerName, &Digest)| {
+                let now = reusable.get(*parent).and_then(|parent| parent.existing.as_ref());
+                now.is_some_and(|now| now != *was)
+            };
+            match image.built_on.iter().find(rebuilt) {
+                Some((parent, _)) => Stored { rebased: Some(parent.clone()), ..Stored::default() },
+                None => Stored { existing: Some(image.digest), ..Stored::default() },
+            }
+        });
+        reusable.insert(layer.clone(), stored);
+    }
+    reusable
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::domain::model::ImageRecord;
+    use crate::domain::ports::{Claim, Found, ImageSource, ImageStoreError, Staged, StagingFolder};
+
+    /// A store that has no image and takes its time. It counts how many questions wait for their answer at once.
+    #[derive(Default)]
+    struct Slow {
+        open: AtomicUsize,
+        most: AtomicUsize,
+        finds: AtomicUsize,
+        /// Questions about this image fail.
+        fails: Option<String>,
+    }
+
+    impl Slow {
+        async fn answer(&self, name: &str) -> Result<(), ImageStoreError> {
+            let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+            self.most.fetch_max(open, Ordering::SeqCst);
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            self.open.fetch_sub(1, Ordering::SeqCst);
+            match self.fails.as_deref().is_some_and(|fails| name >= fails) {
+                false => Ok(()),
+                true => {
+                    Err(ImageStoreError::Remote { registry: name.into(), what: "fails".into(), help: "none".into() })
+                }
+            }
+        }
+    }
+
+    #[async_trait]
+    impl ImageStore for Slow {
+        async fn find(&self, name: &str, _: &str) -> Result<Option<Found>, ImageStoreError> {
+            self.finds.fetch_add(1, Ordering::SeqCst);
+            self.answer(name).await.map(|()| None)
+        }
+
+        async fn record(&self, name: &str, _: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
+            self.answer(name).await.map(|()| None)
+        }
+
+        async fn point(&self, _: &str, _: &str, _: &LayerKey) -> Result<bool, ImageStoreError> {
+            unreachable!("a plan moves no tag")
+        }
+
+        async fn claim(&self, _: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
+            unreachable!("a plan claims nothing")
+        }
+
+        async fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
+            unreachable!("a plan writes nothing")
+        }
+
+        fn source(&self, _: &str, _: &Digest) -> ImageSource {
+            unreachable!("a plan builds nothing")
+        }
+
+        async fn promote(&self, _: &Staged) -> Result<(), ImageStoreError> {
+            unreachable!("a plan promotes nothing")
+        }
+    }
+
+    async fn ask(images: &Slow, layers: usize) -> Result<usize, Error> {
+        let names: Vec<LayerName> = (0..layers).map(|number| LayerName::new(format!("{number:03}"))).collect();
+        let key = LayerKey(Digest::of("key"));
+        let wanted: Vec<_> = names.iter().map(|layer| Wanted { layer, image: layer.as_str(), key: &key }).collect();
+        find(images, &wanted, false).await.map(|stored| stored.len())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn layers_are_asked_for_together_but_not_all_at_once() {
+        let (slow, began) = (Slow::default(), tokio::time::Instant::now());
+        assert_eq!(ask(&slow, 40).await.expect("answers"), 40);
+        assert_eq!(slow.most.load(Ordering::SeqCst), AT_ONCE);
+        assert!(began.elapsed().as_secs() <= 2 * 3, "40 layers in two rounds of three: {:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_layers_fault_is_told_and_ends_it() {
+        let slow = Slow { fails: Some("002".into()), ..Slow::default() };
+        let error = ask(&slow, 400).await.expect_err("it fails");
+        assert!(format!("{error:?}").contains("002"), "{error:?}");
+        assert!(slow.finds.load(Ordering::SeqCst) < 3 * AT_ONCE);
+    }
+
+    #[test]
+    fn an_image_is_reused_on_the_parents_that_it_was_built_on() {
+        let names: Vec<LayerName> = ["base", "kept", "stale", "absent", "above"].map(Into::into).into();
+        let image = |name: &str, built_on: &[(&str, &str)]| {
+            let built_on = built_on.iter().map(|(parent, image)| ((*parent).into(), Digest::of(image))).collect();
+            Some(StoredImage { digest: Digest::of(name), built_on })
+        };
+        let found = [
+            image("base", &[]),
+            image("kept", &[("base", "base")]),
+            image("stale", &[("base", "older base")]),
+            None,
+            // A parent without an image says nothing against it: whether that is built is the plan's matter.
+            image("above", &[("absent", "whatever"), ("stale", "stale")]),
+        ];
+        let stored = reusable(names.iter().zip(found));
+        let existing = |name: &str| Stored { existing: Some(Digest::of(name)), ..Stored::default() };
+        assert_eq!((&stored[&names[0]], &stored[&names[1]]), (&existing("base"), &existing("kept")));
+        assert_eq!(stored[&names[2]], Stored { rebased: Some("base".into()), ..Stored::default() });
+        assert_eq!((&stored[&names[3]], &stored[&names[4]]), (&Stored::default(), &existing("above")));
+    }
+}

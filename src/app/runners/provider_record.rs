@@ -1,0 +1,130 @@
+//! What the ledger keeps of a run's provider, so that another process can give its leases back. Not responsible for: the ledger, and
+//! secrets: of credentials only a salted digest is kept.
+
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::Arc;
+
+use super::provider_options::to_give_back;
+use crate::adapters::providers::{Descriptor, Settings, registry};
+use crate::app::Error;
+use crate::app::project::Project;
+use crate::domain::base::Digest;
+use crate::domain::model::{Fault, FaultKind, ProviderName, ProviderSettings};
+use crate::domain::ports::ComputeProvider;
+
+/// What a run writes down beside its leases. Older versions wrote the settings of every provider, null where there were none.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct ProviderRecord {
+    compute_provider: ProviderName,
+    providers: ProviderSettings,
+    /// Tells the account from others.
+    #[serde(default)]
+    account: Option<Account>,
+}
+
+/// A digest of endpoint and token, and what it was salted with.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Account {
+    salt: String,
+    digest: Digest,
+}
+
+/// The provider that a run recorded.
+pub struct RecordedProvider {
+    /// As it is reached now.
+    pub provider: Arc<dyn ComputeProvider>,
+    /// Whether the run reached it with other credentials: there, its lease may be where these do not look.
+    pub elsewhere: bool,
+}
+
+/// Provider and settings as JSON, without secrets; none where leases end with their process.
+pub(super) fn written(descriptor: &Descriptor, providers: &ProviderSettings) -> Result<Option<String>, Error> {
+    if !descriptor.runners.outlive_process {
+        return Ok(None);
+    }
+    let own = providers.get_key_value(&descriptor.name);
+    let settings = Settings::new(&descriptor.name, own.map(|(_, value)| value));
+    let salt = format!("{:016x}", std::hash::RandomState::new().build_hasher().finish());
+    let account = (descriptor.account)(&settings, &salt).map_err(Error::outside)?;
+    let record = ProviderRecord {
+        compute_provider: descriptor.name.clone(),
+        providers: own.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
+        account: account.map(|digest| Account { salt, digest }),
+    };
+    Ok(Some(serde_json::to_string(&record).expect("invariant: settings are JSON")))
+}
+
+/// Reads what a run wrote down.
+pub fn read(record: &str, project: &Project) -> Result<RecordedProvider, Error> {
+    let record: ProviderRecord = serde_json::from_str(record).map_err(|error| {
+        let message = format!("what the ledger says of its provider cannot be read: {error}");
+        Error::outside(Fault::new(FaultKind::Unavailable, "lian::providers::record", message))
+    })?;
+    let descriptor = registry().find(&record.compute_provider).map_err(Error::outside)?;
+    let settings = Settings::new(&descriptor.name, record.providers.get(&descriptor.name));
+    let elsewhere = match &record.account {
+        Some(then) => {
+            (descriptor.account)(&settings, &then.salt).map_err(Error::outside)?.as_ref() != Some(&then.digest)
+        }
+        None => false,
+    };
+    let provider = (descriptor.build)(&settings, to_give_back(project)).map_err(Error::outside)?;
+    Ok(RecordedProvider { provider, elsewhere })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::providers::builtin;
+
+    /// As versions wrote it that knew every provider's settings by type.
+    const OLD: &str = r#"{"compute_provider":"docker_local","providers":{"docker_local":{"image":"moby/buildkit:v0.32.2",
+        "sizes":[{"cpu":2,"memory_gb":4}],"network":null},"ssh":{"hosts":[]},"hcloud":{"image":"debian-13",
+        "prepared":false,"locations":["fsn1"],"server_types":["cax11"],"labels":{},"ipv4":true,
+        "buildkit":{"url":null,"sha256":{}}},"proxmox":null,"vm_pool":null},"account":null}"#;
+
+    fn fault_of(record: &str) -> String {
+        read(record, &Project::of_folder(std::path::Path::new("/"))).err().expect("it cannot be read").to_string()
+    }
+
+    #[test]
+    fn what_older_versions_wrote_can_be_read() {
+        assert!(!read(OLD, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
+        let without_account = OLD.replace(r#","account":null"#, "");
+        assert!(!read(&without_account, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
+        let nothing_set = OLD.replace("docker_local\",\"prov", "proxmox\",\"prov");
+        assert!(nothing_set.contains(r#""compute_provider":"proxmox""#));
+        assert_eq!(fault_of(&nothing_set), "the workflow lacks `providers.proxmox`");
+    }
+
+    #[test]
+    fn a_record_holds_the_settings_of_its_own_provider_and_knows_its_account() {
+        let name = ProviderName::from_static("docker_local");
+        let docker = builtin().find(&name).expect("known").clone();
+        let own = serde_json::json!({ "image": "own", "sizes": [], "network": null });
+        let other = (ProviderName::from_static("ssh"), serde_json::json!({ "hosts": [] }));
+        let providers = ProviderSettings::from([(name, own.clone()), other]);
+        let record = written(&docker, &providers).expect("written").expect("its leases outlive the process");
+        let json: serde_json::Value = serde_json::from_str(&record).expect("json");
+        assert_eq!(json["compute_provider"], "docker_local");
+        assert_eq!(json["providers"], serde_json::json!({ "docker_local": own }));
+        assert!(!read(&record, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
+        let salt = json["account"]["salt"].as_str().expect("a salt");
+        let other = record.replace(salt, "0000000000000000");
+        assert!(read(&other, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
+    }
+
+    #[test]
+    fn what_ends_with_its_process_is_not_recorded() {
+        for name in ["local", "ssh"] {
+            let descriptor = builtin().find(&ProviderName::from_static(name)).expect("known").clone();
+            assert_eq!(written(&descriptor, &ProviderSettings::new()).expect("written"), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_provider_of_a_newer_version_is_named() {
+        let newer = OLD.replace("\"docker_local\",", "\"moon_base\",");
+        assert_eq!(fault_of(&newer), "this lian-build has no provider `moon_base`");
+    }
+}

@@ -1,0 +1,186 @@
+//! A platform as OCI writes it, and the list of platforms that one image is built for.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One platform: `os/architecture[/variant]`, such as `linux/amd64` or `linux/arm64/v8`. The text is kept as written,
+/// without surrounding blanks: the contract `Platform` checks declarations, and BuildKit checks the command line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String")]
+pub struct Platform(String);
+
+impl Platform {
+    /// The platform that this text names.
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+
+    /// The platform of these parts; an empty variant is left out.
+    pub fn of(os: &str, architecture: &str, variant: &str) -> Self {
+        match variant {
+            "" => Self(format!("{os}/{architecture}")),
+            variant => Self(format!("{os}/{architecture}/{variant}")),
+        }
+    }
+
+    /// The text, as OCI and BuildKit write it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The operating system: `linux`.
+    pub fn os(&self) -> &str {
+        self.part(0)
+    }
+
+    /// The processor architecture: `amd64`. Empty if the text has none.
+    pub fn architecture(&self) -> &str {
+        self.part(1)
+    }
+
+    /// The architecture's variant: `v8`. Empty if the text has none.
+    pub fn variant(&self) -> &str {
+        self.part(2)
+    }
+
+    fn part(&self, index: usize) -> &str {
+        self.0.splitn(3, '/').nth(index).unwrap_or_default()
+    }
+
+    /// The platform without a variant that every machine of its architecture has: `linux/arm64/v8` becomes
+    /// `linux/arm64`, as containerd normalises it.
+    #[must_use]
+    pub fn normalised(&self) -> Self {
+        match self.0.rsplit_once('/') {
+            Some((base @ "linux/arm64", "v8") | (base @ "linux/amd64", "v1")) => Self(base.to_owned()),
+            _ => self.clone(),
+        }
+    }
+}
+
+impl From<&str> for Platform {
+    fn from(text: &str) -> Self {
+        Self::new(text)
+    }
+}
+
+impl From<String> for Platform {
+    fn from(text: String) -> Self {
+        Self::new(&text)
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// The platforms that one image is built for: at least one, in the order in which they were written. Its text, which
+/// layer keys and BuildKit's options hold, joins them with commas: `linux/amd64,linux/arm64`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "String", into = "String")]
+pub struct Platforms {
+    first: Platform,
+    others: Vec<Platform>,
+}
+
+impl Platforms {
+    /// The platforms of a list; `None` for an empty list.
+    pub fn of(list: &[Platform]) -> Option<Self> {
+        let (first, others) = list.split_first()?;
+        Some(Self { first: first.clone(), others: others.to_vec() })
+    }
+
+    /// The first of them.
+    pub fn first(&self) -> &Platform {
+        &self.first
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Platform> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    /// Whether a machine of this platform is one of those that the image is built for.
+    pub fn include(&self, machine: &Platform) -> bool {
+        self.iter().any(|platform| platform.normalised() == machine.normalised())
+    }
+}
+
+impl From<Platform> for Platforms {
+    fn from(platform: Platform) -> Self {
+        Self { first: platform, others: Vec::new() }
+    }
+}
+
+impl From<&str> for Platforms {
+    fn from(text: &str) -> Self {
+        let mut parts = text.split(',').map(Platform::new);
+        Self { first: parts.next().unwrap_or_default(), others: parts.collect() }
+    }
+}
+
+impl From<String> for Platforms {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl From<Platforms> for Vec<Platform> {
+    fn from(platforms: Platforms) -> Self {
+        platforms.iter().cloned().collect()
+    }
+}
+
+impl From<Platforms> for String {
+    fn from(platforms: Platforms) -> Self {
+        platforms.to_string()
+    }
+}
+
+impl fmt::Display for Platforms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.first.as_str())?;
+        self.others.iter().try_for_each(|platform| write!(f, ",{platform}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_has_up_to_three_parts() {
+        let platform = Platform::new("linux/arm/v7");
+        assert_eq!((platform.os(), platform.architecture(), platform.variant()), ("linux", "arm", "v7"));
+        let platform = Platform::new("linux/amd64");
+        assert_eq!((platform.architecture(), platform.variant()), ("amd64", ""));
+        assert_eq!(Platform::new("arm64").architecture(), "");
+    }
+
+    #[test]
+    fn a_variant_that_every_machine_has_is_left_out() {
+        assert_eq!(Platform::new("linux/arm64/v8").normalised(), Platform::new("linux/arm64"));
+        assert_eq!(Platform::new("linux/amd64/v1").normalised(), Platform::new("linux/amd64"));
+        assert_eq!(Platform::new("linux/arm/v7").normalised(), Platform::new("linux/arm/v7"));
+    }
+
+    #[test]
+    fn a_list_is_one_text_in_json() {
+        let list: Platforms = serde_json::from_str(r#""linux/amd64,linux/arm64/v8""#).expect("a list");
+        assert_eq!(list.iter().map(Platform::as_str).collect::<Vec<_>>(), ["linux/amd64", "linux/arm64/v8"]);
+        assert_eq!(serde_json::to_string(&list).expect("JSON"), r#""linux/amd64,linux/arm64/v8""#);
+        assert_eq!(Platforms::of(&[Platform::new("linux/amd64"), Platform::new("linux/arm64/v8")]), Some(list));
+        assert_eq!(serde_json::to_string(&Platform::new("linux/amd64")).expect("JSON"), r#""linux/amd64""#);
+        assert_eq!(Platforms::of(&[]), None);
+    }
+
+    #[test]
+    fn a_list_includes_machines_whatever_variant_they_name() {
+        let list = Platforms::from("linux/amd64, linux/arm64/v8");
+        assert!(list.include(&Platform::new("linux/arm64")) && list.include(&Platform::new("linux/amd64")));
+        assert!(!list.include(&Platform::new("linux/arm/v7")));
+    }
+}
