@@ -14,6 +14,9 @@ use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::ComputeProvider;
 
+/// Makes a provider from its settings.
+pub type Build = fn(&Settings<'_>, ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault>;
+
 /// A kind of provider: constants that the rest of lian-build goes by instead of the name, and what makes one.
 #[derive(Debug, Clone)]
 pub struct Descriptor {
@@ -35,7 +38,7 @@ pub struct Descriptor {
     /// no credentials are given.
     pub account: fn(&Settings<'_>, &str) -> Result<Option<Digest>, Fault>,
     /// Makes the provider. Nothing is rented yet.
-    pub build: fn(&Settings<'_>, ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault>,
+    pub build: Build,
 }
 
 /// What runners of a provider are like.
