@@ -206,7 +206,7 @@ fn width(flag: Option<usize>, workflow: &Workflow) -> Setting<usize> {
 /// Refuses a CA bundle that cannot be read.
 pub fn readable(file: &Path) -> Result<(), Error> {
     std::fs::File::open(file).map(drop).map_err(|error| {
-        Error::configuration(UsageError::Unreadable {
+        Error::from(UsageError::Unreadable {
             what: "the CA bundle".to_owned(),
             path: file.display().to_string(),
             cause: error.to_string(),
@@ -248,9 +248,9 @@ pub fn substitutes(pairs: impl Iterator<Item = (String, String)>) -> Result<BTre
     pairs
         .map(|(name, to)| {
             let reference: ImageRef = name.parse().map_err(|error| {
-                Error::configuration(UsageError::BaseImage { given: format!("{name}={to}"), what: format!("{error}") })
+                Error::from(UsageError::BaseImage { given: format!("{name}={to}"), what: format!("{error}") })
             })?;
-            Ok((reference.normalised(), to.parse().map_err(Error::configuration)?))
+            Ok((reference.normalised(), to.parse().map_err(Error::from)?))
         })
         .collect()
 }

@@ -86,7 +86,7 @@ impl Dispatch {
         let request = &self.request;
         let workflow = workflow_of(request, &self.image)?;
         let context = std::fs::canonicalize(&request.context).map_err(|error| {
-            Error::configuration(UsageError::Unreadable {
+            Error::from(UsageError::Unreadable {
                 what: "the context".to_owned(),
                 path: request.context.display().to_string(),
                 cause: error.to_string(),
@@ -126,7 +126,7 @@ impl Dispatch {
         let request = &self.request;
         let file = request.dockerfile.clone().unwrap_or_else(|| request.context.join("Dockerfile"));
         if !file.is_file() {
-            return Err(Error::configuration(UsageError::Unreadable {
+            return Err(Error::from(UsageError::Unreadable {
                 what: "the Dockerfile".to_owned(),
                 path: file.display().to_string(),
                 cause: "there is no such file".to_owned(),
@@ -164,7 +164,7 @@ fn set_registry(workflow: &mut Workflow, request: &DispatchRequest, image: &Imag
     let address = match (&image.registry, &request.registry) {
         (Some(host), Some(given)) if given.trim_end_matches('/') != host => {
             let (image, registry) = (host.clone(), given.clone());
-            return Err(Error::configuration(UsageError::TwoRegistries { image, registry }));
+            return Err(Error::from(UsageError::TwoRegistries { image, registry }));
         }
         (Some(host), _) => Some(host.clone()),
         (None, given) => given.clone(),
@@ -178,12 +178,12 @@ fn set_registry(workflow: &mut Workflow, request: &DispatchRequest, image: &Imag
             let registry = RegistrySettings { address, plain_http };
             Address::try_from(&registry).map_err(|error| {
                 let help = error.help.replace("`plain_http = true`", "`--plain-http`");
-                Error::configuration(UsageError::Registry { given: registry.address.clone(), what: error.what, help })
+                Error::from(UsageError::Registry { given: registry.address.clone(), what: error.what, help })
             })?;
             workflow.registry_provider = RegistryProvider::Registry;
             workflow.registry = Some(registry);
         }
-        None if request.plain_http && !known => return Err(Error::configuration(UsageError::NoRegistry)),
+        None if request.plain_http && !known => return Err(Error::from(UsageError::NoRegistry)),
         None => {
             if let Some(registry) = &mut workflow.registry {
                 registry.plain_http |= request.plain_http;
@@ -205,9 +205,8 @@ struct ImageName {
 
 fn image_of(request: &DispatchRequest) -> Result<ImageName, Error> {
     if let Some(image) = &request.image {
-        return parse_image(image).map_err(|what| {
-            Error::configuration(UsageError::ImageName { given: image.clone(), what: what.to_owned() })
-        });
+        return parse_image(image)
+            .map_err(|what| Error::from(UsageError::ImageName { given: image.clone(), what: what.to_owned() }));
     }
     let folder = std::fs::canonicalize(&request.context).unwrap_or_else(|_| request.context.clone());
     let name = folder.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();

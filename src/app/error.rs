@@ -63,16 +63,6 @@ impl Error {
         Outside(fault).into()
     }
 
-    /// A setting or a flag that can never work as it stands.
-    pub fn configuration(error: impl Into<miette::Report>) -> Self {
-        Self { what: ErrorKind::Report(error.into()), class: FaultClass::Configuration }
-    }
-
-    /// An outside service or this machine is at fault.
-    pub fn unavailable(error: impl Into<miette::Report>) -> Self {
-        Self { what: ErrorKind::Report(error.into()), class: FaultClass::Unavailable }
-    }
-
     /// Faults in the user's files.
     pub fn files(faults: Vec<Diagnostic>, sources: Sources) -> Self {
         Self { what: ErrorKind::Files(faults, sources), class: FaultClass::Build }
@@ -80,7 +70,7 @@ impl Error {
 
     /// This machine refuses something that has nothing to do with a file of the user's.
     pub fn machine(error: std::io::Error) -> Self {
-        Self::unavailable(MachineError(error))
+        MachineError(error).into()
     }
 }
 

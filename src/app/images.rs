@@ -33,7 +33,7 @@ fn chosen(config: &Config) -> Result<Option<&RegistrySettings>, Error> {
     match config.workflow.registry_provider {
         RegistryProvider::Registry if !named => match &config.workflow.registry {
             Some(registry) => Ok(Some(registry)),
-            None => Err(Error::configuration(NoAddress)),
+            None => Err(Error::from(NoAddress)),
         },
         _ => Ok(None),
     }
@@ -68,7 +68,7 @@ pub fn open_existing(config: &Config) -> Result<Option<Arc<dyn ImageStore>>, Err
 
 fn registry(config: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
     let Some(registry) = chosen(config)? else { return Ok(None) };
-    let address = Address::try_from(registry).map_err(Error::configuration)?;
+    let address = Address::try_from(registry)?;
     let registry = Registry::new(address, config.project.state())?;
     Ok(Some(Arc::new(registry)))
 }

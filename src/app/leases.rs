@@ -64,11 +64,11 @@ pub fn forget(session: &Session, named: &[String]) -> Result<(), Error> {
         let lease = lease.clone();
         match open.iter().find(|open| open.lease.as_str() == lease) {
             Some(open) if open.alive => {
-                return Err(Error::configuration(NamedLease::Held { lease, run: open.run.clone() }));
+                return Err(Error::from(NamedLease::Held { lease, run: open.run.clone() }));
             }
             Some(_) => {}
             None => {
-                return Err(Error::configuration(unknown(lease, open.iter().map(|open| open.lease.as_str()))));
+                return Err(Error::from(unknown(lease, open.iter().map(|open| open.lease.as_str()))));
             }
         }
     }
@@ -128,7 +128,7 @@ fn collect_owned(
     let seen = recovered.released.iter().chain(recovered.stuck.iter().map(|(lease, _)| lease));
     let seen: BTreeSet<&str> = seen.map(LeaseId::as_str).collect();
     if let Some(lease) = named.iter().find(|name| !seen.contains(name.as_str())).cloned() {
-        return Err(Error::configuration(match open.iter().find(|open| open.alive && open.lease.as_str() == lease) {
+        return Err(Error::from(match open.iter().find(|open| open.alive && open.lease.as_str() == lease) {
             Some(open) => NamedLease::Held { lease, run: open.run.clone() },
             None => unknown(
                 lease,

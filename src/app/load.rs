@@ -35,7 +35,7 @@ pub fn load(session: &Session, layer: &str, tag: Option<&str>) -> Result<LoadedI
         let names: Vec<&str> = survey.catalog.layers.iter().map(|one| one.layer.name.as_str()).collect();
         return Err(match names.contains(&layer) {
             true => not_built(layer, name, &session.wait(images.built())??),
-            false => Error::configuration(unknown(layer, &names)),
+            false => Error::from(unknown(layer, &names)),
         });
     };
     let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
@@ -47,7 +47,7 @@ pub fn load(session: &Session, layer: &str, tag: Option<&str>) -> Result<LoadedI
         let daemon = Daemon::ensure(&daemon).await?;
         buildkit::load(&daemon, &from, &platform, &reference).await
     })?;
-    let engine = engine.map_err(Error::unavailable)?.to_string();
+    let engine = engine?.to_string();
     let pulled = match &from {
         ImageSource::Registry { name, digest } => Some(format!("{name}@{digest}")),
         ImageSource::Layout { .. } => None,
@@ -62,7 +62,7 @@ fn not_built(layer: &str, name: String, built: &[String]) -> Error {
         None => format!("build it first: lian-build apply --target {layer}"),
     };
     let (what, cause) = ("the image".to_owned(), "it is not built".to_owned());
-    Error::configuration(UsageError::Unreadable { what, path: name, cause, help })
+    Error::from(UsageError::Unreadable { what, path: name, cause, help })
 }
 
 /// A layer that the catalog does not have, and those that it has.

@@ -46,7 +46,7 @@ pub fn export(folder: &Path) -> Result<Vec<PathBuf>, Error> {
             Ok(()) => Ok(path),
             Err(error) => {
                 let (path, cause) = (path.display().to_string(), error.to_string());
-                Err(Error::configuration(Unwritable { path, cause }))
+                Err(Error::from(Unwritable { path, cause }))
             }
         }
     };

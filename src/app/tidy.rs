@@ -64,14 +64,14 @@ fn no_image(name: &str, names: &[String]) -> Error {
     let help = near
         .map_or_else(|| "images are named <namespace>/<layer>".to_owned(), |near| format!("did you mean `{near}`?"));
     let (what, path, cause) = ("the image".to_owned(), name.to_owned(), "there is none".to_owned());
-    Error::configuration(UsageError::Unreadable { what, path, cause, help })
+    Error::from(UsageError::Unreadable { what, path, cause, help })
 }
 
 fn kept_elsewhere(name: &str) -> Error {
     let (what, path) = ("the image".to_owned(), name.to_owned());
     let cause = "the project's images are in a registry".to_owned();
     let help = "delete it there: a registry's images are the registry's business".to_owned();
-    Error::configuration(UsageError::Unreadable { what, path, cause, help })
+    Error::from(UsageError::Unreadable { what, path, cause, help })
 }
 
 fn add(total: &mut Collected, more: Collected) {

@@ -70,7 +70,7 @@ pub fn perform(cli: Cli) -> Outcome {
     let graph = matches!(global.format, Format::Dot | Format::Mermaid);
     if graph && !matches!(cli.command, Command::Plan(_)) {
         let format = if global.format == Format::Dot { "dot" } else { "mermaid" };
-        return Err(Failure::usage(WrongFormat { format: format.to_owned() }));
+        return Err(Failure::from(WrongFormat { format: format.to_owned() }));
     }
     if !gives_back(&cli.command) {
         recovered::remind();

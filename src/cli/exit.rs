@@ -82,18 +82,6 @@ impl<E: miette::Diagnostic + Classified + Send + Sync + 'static> From<E> for Fai
     }
 }
 
-impl Failure {
-    /// Wrong usage.
-    pub fn usage(error: impl Into<miette::Report>) -> Self {
-        Error::configuration(error).into()
-    }
-
-    /// An outside service or this machine is at fault.
-    pub fn unavailable(error: impl Into<miette::Report>) -> Self {
-        Error::unavailable(error).into()
-    }
-}
-
 /// What a command comes to.
 pub type Outcome = Result<Exit, Failure>;
 

@@ -19,7 +19,7 @@ use crate::app::runners::provider_context;
 use crate::app::session::Session;
 use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ComputeProvider;
-use crate::serve::{Bounds, ServeError, Service, Tokens, hash_token, is_name, listen};
+use crate::serve::{Bounds, Service, Tokens, hash_token, is_name, listen};
 
 /// Leases in all, where nobody says how many.
 const MAX_LEASES: usize = 16;
@@ -134,7 +134,7 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
     // What runs of this project left is given back as by every command that rents; what is stuck was told, and waits for
     // the next one: nobody's reason not to serve.
     recovered::first(global, &session)?;
-    let tokens = flags.tokens.as_deref().map(Tokens::read).transpose().map_err(Failure::usage)?.unwrap_or_default();
+    let tokens = flags.tokens.as_deref().map(Tokens::read).transpose()?.unwrap_or_default();
     let provider = provider_of(session.config())?;
     let runners = &session.config().workflow.runners;
     let all = flags.max_leases.map_or(runners.max_leases, usize::from);
@@ -147,9 +147,9 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
     let data = flags.data.clone().unwrap_or_else(|| data_folder().join("pool"));
     let ended = session.wait(async {
         let mut stops = signals::stops().map_err(show::io)?;
-        let listener = listen(flags.listen, &tokens).await.map_err(refused)?;
+        let listener = listen(flags.listen, &tokens).await?;
         let address = listener.local_addr().map_err(show::io)?;
-        let service = Service::open(provider, &data, tokens, bounds).await.map_err(refused)?;
+        let service = Service::open(provider, &data, tokens, bounds).await?;
         eprintln!("listening on http://{address}");
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let run = service.run(listener, async move { drop(stopped.await) });
@@ -160,7 +160,7 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
             stops.recv().await;
         };
         tokio::select! {
-            ended = run => ended.map_err(refused).map(|()| Exit::Done),
+            ended = run => Ok(ended.map(|()| Exit::Done)?),
             () = again => Ok(Exit::Interrupted),
         }
     });
@@ -173,36 +173,28 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
 fn provider_of(config: &Config) -> Result<Arc<dyn ComputeProvider>, Failure> {
     let descriptor = config.descriptor()?;
     if !descriptor.runners.remote {
-        return Err(Failure::usage(ServeUsage::NotRemote { kind: format!("'{}", descriptor.name) }));
+        return Err(Failure::from(ServeUsage::NotRemote { kind: format!("'{}", descriptor.name) }));
     }
     Ok(provider_context::provider(config)?)
-}
-
-/// Wrong usage where the flags can mend it; else this machine's fault.
-fn refused(error: ServeError) -> Failure {
-    match error {
-        ServeError::Open { .. } => Failure::usage(error),
-        _ => Failure::unavailable(error),
-    }
 }
 
 fn hash(global: &Global, name: &str, workspaces: Vec<String>) -> Outcome {
     let mut token = String::new();
     let read = std::io::stdin().lock().take(TOKEN_MOST).read_to_string(&mut token);
     read.map_err(|error| {
-        Failure::usage(UsageError::Unreadable {
+        Failure::from(UsageError::Unreadable {
             what: "the token".to_owned(),
             path: "on standard input".to_owned(),
             cause: error.to_string(),
             help: "pipe the token in".to_owned(),
         })
     })?;
-    let sha256 = hash_token(token.trim()).ok_or_else(|| Failure::usage(ServeUsage::WeakToken))?;
+    let sha256 = hash_token(token.trim()).ok_or_else(|| Failure::from(ServeUsage::WeakToken))?;
     let mut names = workspaces.iter().map(String::as_str).filter(|workspace| *workspace != "*").chain([name]);
     let unsound = names.find(|name| !is_name(name)).map(str::to_owned);
     drop(names);
     if let Some(name) = unsound {
-        return Err(Failure::usage(ServeUsage::Name { name }));
+        return Err(Failure::from(ServeUsage::Name { name }));
     }
     let workspaces = if workspaces.is_empty() { vec!["*".to_owned()] } else { workspaces };
     let (name, listed) = (serde_json::json!(name), serde_json::json!(workspaces));

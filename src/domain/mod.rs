@@ -1,5 +1,5 @@
-//! The pure heart: what a catalog means, what must be built, and how a run goes on. Time and seeds are arguments.
-//! Not responsible for: doing anything. No tokio, files, environment, clock, randomness or printing here.
+//! The pure core: what a catalog means, what must be built, and how a run proceeds. Times and seeds are arguments. Not
+//! responsible for: side effects. It uses no tokio, files, environment, clock, randomness or printing.
 
 pub mod base;
 pub mod dockerfile;

@@ -1,19 +1,20 @@
-//! The arguments of `buildctl build`. Pure. Not responsible for: values of secrets (only ids, variables and paths pass here).
+//! The arguments of `buildctl build`, as pure functions. Values of secrets never appear here: only their ids, variables
+//! and paths do.
 
 use std::path::Path;
 
 use crate::domain::base::Platforms;
 use crate::domain::ports::{BuildRequest, ImageSource, NamedContext, PushTarget, SecretSource, SecretValue};
 
-/// What keeps BuildKit's built-in frontend: with a command line given, it does not look for a `# syntax=` line, which
-/// would fetch an unpinned frontend.
+/// Turns off BuildKit's search for a `# syntax=` line, which would fetch an unpinned frontend: buildctl does not search
+/// if it is given a command line.
 const BUILT_IN: &str = "dockerfile.v0";
 
-/// Layers as they are exported. Measured on 956 MB of libraries, two busy cores: uncompressed 19.9 s (956 MB), zstd at its
-/// quickest level 13.5 s (345 MB), gzip 72.5 s (341 MB): writing less pays for compressing.
+/// How exported layers are compressed. Measured on 956 MB of libraries with two busy cores: uncompressed 19.9 s (956
+/// MB), zstd at its fastest level 13.5 s (345 MB), gzip 72.5 s (341 MB). Compression pays because less is written.
 const COMPRESSION: &str = "compression=zstd,compression-level=1,oci-mediatypes=true";
 
-/// Arguments after `buildctl --addr …`.
+/// The arguments that follow `buildctl --addr …`.
 pub(super) fn build(request: &BuildRequest, metadata: &Path) -> Vec<String> {
     let mut args = start(request.frontend.as_deref());
     let folder = request.dockerfile.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -41,7 +42,8 @@ pub(super) fn build(request: &BuildRequest, metadata: &Path) -> Vec<String> {
     args
 }
 
-/// Arguments of a build of our own: a Dockerfile in `folder`, which is also its context, over the image `img`.
+/// The arguments of a build of our own: a Dockerfile in `folder`, which is also the context, that uses the image as
+/// `img`.
 pub(super) fn over_image(folder: &Path, platforms: &Platforms, image: &ImageSource) -> Vec<String> {
     let mut args = start(None);
     locals(&mut args, folder, folder);
@@ -50,8 +52,8 @@ pub(super) fn over_image(folder: &Path, platforms: &Platforms, image: &ImageSour
     args
 }
 
-/// Exports the image into a private OCI layout, or pushes it by its digest alone: tags move when it is verified. The
-/// digest goes into `metadata`.
+/// Exports the image into a private OCI layout, or pushes it by its digest alone: its tags move once it is verified.
+/// BuildKit writes the digest to `metadata`.
 pub(super) fn image_output(args: &mut Vec<String>, staging: &Path, push: Option<&PushTarget>, metadata: &Path) {
     let output = match push {
         None => format!("type=oci,tar=false,{},{COMPRESSION}", csv(&format!("dest={}", staging.display()))),
@@ -92,7 +94,7 @@ fn locals(args: &mut Vec<String>, context: &Path, dockerfile: &Path) {
     }
 }
 
-/// Images by name: each layout has an id of its own, for two names may live in two folders.
+/// Images by name. Each layout has an id of its own, because two names may lie in two folders.
 fn contexts(args: &mut Vec<String>, contexts: &[NamedContext]) {
     for (index, NamedContext { name, source }) in contexts.iter().enumerate() {
         let key = format!("context:{name}");
@@ -118,7 +120,7 @@ fn secret_field(secret: &SecretSource) -> String {
     format!("{},{}", csv(&format!("id={}", secret.id)), csv(&source))
 }
 
-/// A field of the comma-separated records that `--output` and `--secret` are.
+/// Quotes one field of the comma-separated records that `--output` and `--secret` take.
 fn csv(field: &str) -> String {
     if field.contains([',', '"']) { format!("\"{}\"", field.replace('"', "\"\"")) } else { field.to_owned() }
 }

@@ -1,5 +1,5 @@
-//! Makes the artifacts image: a layer's `artifact_paths`, each at its own place, and nothing else. A missing path is
-//! named, and with it every other one that is missing. Not responsible for: promoting it.
+//! Builds the artifacts image, which holds a layer's `artifact_paths` at their places and nothing else. If a path is
+//! missing, all missing paths are reported. Not responsible for: promoting the image.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use crate::domain::base::Digest;
 use crate::domain::model::Fault;
 use crate::domain::ports::VerifyRequest;
 
-/// How many paths are looked for at once when the image could not be made.
+/// How many paths are searched at the same time after the image could not be built.
 const WIDTH: usize = 8;
 
 /// The artifacts image, or what is wrong with the paths.
@@ -44,7 +44,7 @@ pub(super) fn is_absent(failure: &Failure) -> bool {
     failure.vertices.iter().any(|vertex| says(&vertex.error))
 }
 
-/// Absolute, normal, and without anything that a COPY would take for a pattern or a variable.
+/// Whether the path is absolute and normal, and holds nothing that COPY would read as a pattern or a variable.
 fn is_plain(path: &str) -> bool {
     let normal = path.trim_end_matches('/').split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
     path.len() > 1 && path.starts_with('/') && normal && !path.contains(['*', '?', '[', ']', '\\', '$', '"', '\n'])
@@ -53,14 +53,14 @@ fn is_plain(path: &str) -> bool {
 fn dockerfile(paths: &[String]) -> String {
     let mut text = "FROM scratch\n".to_owned();
     for path in paths {
-        // Without a slash at the end a file is a file and a folder is a folder, whole.
+        // Without a trailing slash, COPY copies a file as a file and a folder as a whole folder.
         let path = path.trim_end_matches('/');
         let _ = writeln!(text, "COPY --from=img {}", serde_json::json!([path, path]));
     }
     text
 }
 
-/// Looks for each path by itself: a failed copy names only the first.
+/// Searches each path by itself, because a failed copy names only the first missing one.
 async fn missing(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding>, Fault> {
     let mut findings = Vec::new();
     for chunk in request.artifact_paths.chunks(WIDTH) {

@@ -1,4 +1,4 @@
-//! Where buildctl and buildkitd are. Not responsible for: installing them (`scripts/setup.sh` does).
+//! Finds the programs buildctl and buildkitd. Not responsible for: installing them (`scripts/setup.sh` does).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,22 @@ use super::error::BuildkitError;
 pub struct Binaries {
     /// The client.
     pub buildctl: PathBuf,
-    /// The daemon; not needed where one runs already.
+    /// The daemon. It is not needed if one is already running.
     pub buildkitd: Option<PathBuf>,
 }
 
 impl Binaries {
-    /// Looks in `LIAN_BUILDKIT_BIN`, along `PATH`, and in `~/.cache/lian-build/tools`.
+    /// Searches `LIAN_BUILDKIT_BIN`, then `PATH`, then `~/.cache/lian-build/tools`.
     ///
     /// # Errors
-    /// [`BuildkitError::NotFound`] where there is no buildctl; a missing daemon is not an error yet.
+    /// [`BuildkitError::NotFound`] if there is no buildctl. A missing daemon is not an error yet.
     pub fn find() -> Result<Self, BuildkitError> {
         let given = std::env::var_os("LIAN_BUILDKIT_BIN").filter(|folder| !folder.is_empty()).map(PathBuf::from);
         Self::find_in(given.as_deref(), std::env::var_os("PATH"), cache().as_deref())
     }
 
-    /// [`Binaries::find`] with the environment as arguments. A given folder is the only one that is looked in: whoever
-    /// names one wants no other.
+    /// Like [`Binaries::find`], with the environment as arguments. If a folder is given, no other one is searched:
+    /// whoever names a folder wants that one.
     pub fn find_in(given: Option<&Path>, path: Option<OsString>, cache: Option<&Path>) -> Result<Self, BuildkitError> {
         let folders = match given {
             Some(folder) => vec![folder.to_owned()],
@@ -43,10 +43,10 @@ impl Binaries {
         }
     }
 
-    /// The daemon's program.
+    /// The path of the daemon's program.
     ///
     /// # Errors
-    /// [`BuildkitError::NotFound`] where it is nowhere.
+    /// [`BuildkitError::NotFound`] if it was not found.
     pub fn daemon(&self) -> Result<&Path, BuildkitError> {
         self.buildkitd.as_deref().ok_or_else(|| not_found("buildkitd", None))
     }
@@ -66,12 +66,13 @@ fn cache() -> Option<PathBuf> {
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
 }
 
-/// The folder that holds a folder for each version of BuildKit's programs that was installed for lian-build alone.
+/// The folder for versions of BuildKit that were installed for lian-build alone, each in a folder of its own.
 pub fn tools_folder() -> Option<PathBuf> {
     cache().map(|cache| cache.join("lian-build/tools"))
 }
 
-/// Where setup leaves them: `bin` links to what was installed last; each version has a folder of its own beside it.
+/// Where setup installs them: `bin` links to the version that was installed last; each version has its own folder
+/// beside it.
 fn tool_folders(cache: &Path) -> Vec<PathBuf> {
     let tools = cache.join("lian-build/tools");
     let Ok(entries) = std::fs::read_dir(&tools) else { return Vec::new() };
@@ -84,13 +85,13 @@ fn tool_folders(cache: &Path) -> Vec<PathBuf> {
     std::iter::once(tools.join("bin")).chain(versions.into_iter().map(|(_, folder)| folder)).collect()
 }
 
-/// Whether this is a file that somebody may execute.
+/// Whether this is a file that can be executed.
 pub(super) fn is_executable(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// The first program of this name along the PATH of this process.
+/// The first program of this name on this process's `PATH`.
 pub(super) fn on_path(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| is_executable(file))

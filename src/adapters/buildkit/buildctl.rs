@@ -1,4 +1,5 @@
-//! The builder on a BuildKit daemon: one `buildctl` a build. Not responsible for: starting the daemon (`daemon` does).
+//! The builder that runs one `buildctl` for each build on a BuildKit daemon. Not responsible for: starting the daemon
+//! (`daemon` does).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -29,41 +30,42 @@ pub struct Buildctl {
 }
 
 impl Buildctl {
-    /// On the daemon at this address (`unix:///…`, `tcp://…`).
+    /// A builder on the daemon at this address (`unix:///…`, `tcp://…`).
     pub fn new(binaries: &Binaries, address: impl Into<String>) -> Self {
         let solver = Solver { buildctl: binaries.buildctl.clone(), address: address.into() };
         Self { solver, counters: None }
     }
 
-    /// The kernel's counters of the machine that builds: without them nothing that was killed counts as out of memory.
+    /// Sets the kernel counters of the machine that builds. Without them, nothing that was killed counts as out of
+    /// memory.
     #[must_use]
     pub fn with_counters(mut self, counters: Arc<dyn Counters>) -> Self {
         self.counters = Some(counters);
         self
     }
 
-    /// On this daemon. The daemon must be kept for as long as it is built on: it stops when idle.
+    /// A builder on this daemon. The caller must keep the daemon while building: it stops when idle.
     pub fn on(daemon: &Daemon) -> Self {
         Self::new(daemon.binaries(), daemon.address())
     }
 }
 
-/// The counters now, where anybody can read them.
+/// Reads the counters now; `None` if they cannot be read.
 pub(super) async fn look(counters: Option<&dyn Counters>) -> Option<Usage> {
     counters?.usage().await.inspect_err(|fault| tracing::debug!("{}", fault.message)).ok()
 }
 
-/// A daemon that was killed is started again by then: so often, and with this pause, its runner is looked at.
+/// How often, and with which pause, a runner is checked after a kill: by then a killed daemon has been restarted.
 const LOOKS: u32 = 10;
 const BETWEEN_LOOKS: Duration = Duration::from_millis(300);
 
-/// The fault of a build, with what the counters say.
+/// The fault of a failed build, with the evidence of the counters.
 pub(super) async fn judged(counters: Option<&dyn Counters>, mut unsolved: Unsolved, before: Option<Usage>) -> Fault {
     if let (Unsolved::Failed(failure), Some(before)) = (&mut unsolved, before) {
         for _ in 0..LOOKS {
             let Some(after) = look(counters).await else { break };
             failure.oom = OomEvidence::between(&before, &after);
-            // The kernel killed something: whether it was the daemon shows when there is another one.
+            // The kernel killed something. Once a new daemon is running, we know whether it killed the daemon.
             let open = failure.oom == OomEvidence::None && after.kernel_kills > before.kernel_kills;
             if !open || !failure.lost_daemon() {
                 break;
@@ -74,8 +76,8 @@ pub(super) async fn judged(counters: Option<&dyn Counters>, mut unsolved: Unsolv
     fault_of(unsolved)
 }
 
-/// What buildctl would only notice late, silently or not at all: it takes an unset variable for an empty secret, and
-/// makes a layout that is not there.
+/// Checks what buildctl would report late or not at all: it takes an unset variable for an empty secret, and creates a
+/// layout that does not exist.
 pub(super) fn demand_inputs(request: &BuildRequest) -> Result<(), Fault> {
     for secret in &request.secrets {
         let missing = match &secret.value {
@@ -97,7 +99,7 @@ pub(super) fn demand_inputs(request: &BuildRequest) -> Result<(), Fault> {
     Ok(())
 }
 
-/// An image in a layout must be there: its manifest, at least.
+/// Checks that an image in a layout exists, by its manifest.
 fn demand_image(name: &str, source: &ImageSource) -> Result<(), Fault> {
     match source {
         ImageSource::Layout { dir, digest } if !image::blob(dir, digest).is_file() => {
@@ -109,7 +111,7 @@ fn demand_image(name: &str, source: &ImageSource) -> Result<(), Fault> {
     }
 }
 
-/// The Dockerfile has no copy: it cannot be read, or there is no room for the copy.
+/// The Dockerfile could not be copied: it cannot be read, or there is no space for the copy.
 fn unread(dockerfile: &Path, error: &std::io::Error) -> Fault {
     full(error, &std::env::temp_dir()).unwrap_or_else(|| {
         let message = format!("the Dockerfile cannot be read: {error}");
@@ -130,7 +132,7 @@ impl Builder for Buildctl {
         let shadow = shadowed(request, scratch.path()).map_err(|error| unread(&request.dockerfile, &error))?;
         let args = argv::build(shadow.as_ref().unwrap_or(request), &metadata);
         let relay = |event: BuildEvent| {
-            // BuildKit's housekeeping is no step of anybody's Dockerfile; the bytes it moves are still shown.
+            // BuildKit's internal steps are not steps of the Dockerfile. The bytes that they move are still shown.
             if !matches!(&event, BuildEvent::Vertex { name, .. } if name.starts_with("[internal]")) {
                 sink(event);
             }

@@ -1,5 +1,5 @@
-//! Says why a solve failed, from its vertices, buildctl's last words and how it exited. Pure. Not responsible for: guessing: what
-//! the evidence does not show is a failed build, not more (ADR-039).
+//! Explains why a solve failed, from its vertices, buildctl's last messages and its exit code. It never guesses:
+//! without evidence of something else, it is a failed build (ADR-039).
 
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::Usage;
@@ -9,32 +9,32 @@ use crate::domain::ports::Usage;
 pub struct VertexFailure {
     /// Its name, e.g. `[4/6] RUN cargo chef cook --release`.
     pub name: String,
-    /// Its error, as BuildKit has it.
+    /// Its error, in BuildKit's words.
     pub error: String,
-    /// The last lines that it wrote.
+    /// The last lines of its output.
     pub log_tail: Vec<String>,
-    /// Whether cargo said of late that the compiler was killed (`signal: 9, SIGKILL`).
+    /// Whether cargo's last lines say that the compiler was killed (`signal: 9, SIGKILL`).
     pub tells_kill: bool,
 }
 
-/// What the runner's own counters say about memory (ADR-039).
+/// What the runner's counters say about memory (ADR-039).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum OomEvidence {
-    /// Nobody looked, or nothing moved.
+    /// The counters were not read, or did not move.
     #[default]
     None,
-    /// The kernel killed a process of the steps' cgroup while the build ran.
+    /// The kernel killed a process in the steps' cgroup while the build was running.
     Counter {
-        /// For people, e.g. `killed at 7.8 of 8.0 GB`.
+        /// For people, such as `killed at 7.8 of 8.0 GB`.
         text: String,
     },
-    /// The kernel killed something for want of memory, nothing of the steps' cgroup, and the BuildKit daemon is another
-    /// one now, or gone. A kill alone would prove nothing: the kernel may be shared.
+    /// The kernel killed a process for lack of memory, but none in the steps' cgroup, and the BuildKit daemon has been
+    /// restarted or is gone. A kill alone would prove nothing, because the kernel may be shared.
     Daemon,
 }
 
 impl OomEvidence {
-    /// What two looks at a runner's counters say.
+    /// The evidence in two readings of a runner's counters, before and after the build.
     pub fn between(before: &Usage, after: &Usage) -> Self {
         if after.oom_kills > before.oom_kills {
             return Self::Counter { text: format!("killed at {}", share(after.memory_peak, after.memory_limit)) };
@@ -57,11 +57,11 @@ fn share(part: u64, whole: u64) -> String {
 pub struct Failure {
     /// Vertices with an error.
     pub vertices: Vec<VertexFailure>,
-    /// What buildctl wrote beside the progress.
+    /// What buildctl wrote besides the progress.
     pub text: String,
-    /// Its exit code; none where a signal ended it.
+    /// Its exit code; `None` if a signal ended it.
     pub exit: Option<i32>,
-    /// What is known about memory.
+    /// The evidence about memory.
     pub oom: OomEvidence,
 }
 
@@ -83,24 +83,25 @@ pub fn classify(failure: &Failure) -> Fault {
     fault
 }
 
-/// The vertex whose error is buildctl's own: another may have an error that did no harm (a missing cache import), or
-/// one that only says that it was cancelled.
+/// The vertex whose error buildctl reports. Other vertices may have errors that did no harm (a missing cache import) or
+/// that only say that they were cancelled.
 fn guilty<'a>(failure: &'a Failure, cause: &str) -> Option<&'a VertexFailure> {
     let candidates = || failure.vertices.iter().filter(|vertex| !vertex.error.contains("context canceled"));
     let named = candidates().rev().find(|vertex| !vertex.error.is_empty() && cause.ends_with(vertex.error.as_str()));
     named.or_else(|| if cause.is_empty() { candidates().next_back() } else { None })
 }
 
-/// The last `error: …` of buildctl, without `failed to solve: `. It may span lines.
+/// The last `error: …` of buildctl, without `failed to solve: `. It may span several lines.
 fn root_cause(text: &str) -> String {
     let at = text.rfind("\nerror: ").map(|at| at + 1).or_else(|| text.starts_with("error: ").then_some(0));
     let cause = at.map_or(text, |at| &text[at + "error: ".len()..]);
     cause.trim().trim_start_matches("failed to solve: ").to_owned()
 }
 
-/// A process of a step ended badly.
+/// The fault of a step whose process ended with an error.
 fn of_process(vertex: &VertexFailure, oom: &OomEvidence) -> Option<Fault> {
-    // Only the end is BuildKit's: what stands before it is the step's own text, which may hold any of these words.
+    // Only the end of the message is BuildKit's. The text before it comes from the step and may hold any of these
+    // words.
     let (_, end) = vertex.error.rsplit_once(PROCESS)?;
     if end == "cannot allocate memory" {
         return Some(out_of_memory(match oom {
@@ -143,11 +144,11 @@ fn out_of_memory(evidence: &str) -> Fault {
     )
 }
 
-/// A secret, a file, an image, the disk or the daemon.
+/// The fault of a solve that no step's process caused: a secret, a file, an image, the disk or the daemon.
 fn of_world(error: &str, failure: &Failure) -> Option<Fault> {
     let text = failure.text.as_str();
     let fault = |kind, code: &str, message: String| Some(Fault::new(kind, code, message));
-    // What a registry says of itself, its full disk too, is about neither this machine nor a base image.
+    // What a registry reports about itself, such as a full disk, says nothing about this machine or a base image.
     if let Some(fault) = of_push(error) {
         return Some(fault);
     }
@@ -169,18 +170,18 @@ fn of_world(error: &str, failure: &Failure) -> Option<Fault> {
             .map(|fault| fault.help("start one: `eval $(ssh-agent); ssh-add`"));
     }
     if error.contains("no space left on device") || text.contains("no space left on device") {
-        // The same the next time: not an infrastructure fault, which is tried again.
+        // Another try would fail the same way, so this is not an infrastructure fault.
         return fault(FaultKind::Unavailable, "lian::buildkit::disk_full", "no space left on the device".to_owned())
             .map(|fault| fault.help("free disk space with `lian-build gc`, then run it again"));
     }
     of_image(error, text).or_else(|| of_file(error)).or_else(|| of_daemon(error, failure))
 }
 
-/// What Go's client says where it speaks TLS to a server that does not, by what that one answers.
+/// What Go's client reports when it speaks TLS to a server that does not.
 const NO_TLS: [&str; 2] =
     ["tls: first record does not look like a TLS handshake", "server gave HTTP response to HTTPS client"];
 
-/// The image is built, and the registry did not take it.
+/// The fault of an image that was built but could not be pushed.
 fn of_push(error: &str) -> Option<Fault> {
     let (name, why) = error.split_once("failed to push ")?.1.split_once(": ")?;
     let registry = name.split('/').next().unwrap_or(name);
@@ -197,7 +198,7 @@ fn of_push(error: &str) -> Option<Fault> {
              repository's name"
         ))
     } else if NO_TLS.iter().any(|sign| why.contains(sign)) {
-        // The same the next time.
+        // Another try would fail the same way.
         let message = format!("{repository} could not be pushed: {registry} speaks no TLS");
         Fault::configuration("lian::buildkit::push_failed", message).help(
             "set `plain_http = true` in the workflow's `registry`, and name it in the buildkitd.toml of runners \
@@ -213,7 +214,8 @@ fn of_push(error: &str) -> Option<Fault> {
     Some(fault)
 }
 
-/// The status of an answer, as `unexpected status from POST request to https://…: 500 Internal Server Error: …` has it.
+/// The HTTP status in a message such as `unexpected status from POST request to https://…: 500 Internal Server Error:
+/// …`.
 fn status(text: &str) -> Option<u16> {
     let answer = text.split_once("unexpected status from ")?.1.split_once(": ")?.1;
     answer.split(' ').next()?.parse().ok()
@@ -250,19 +252,19 @@ fn of_file(error: &str) -> Option<Fault> {
     Some(fault.help("correct the path, or see whether .dockerignore leaves the file out"))
 }
 
-/// What buildctl says where its daemon is gone.
+/// What buildctl reports when its daemon is gone.
 const GONE: [&str; 6] = [
     "error reading from server: EOF",
     "error reading from server: read",
     "connection refused",
     "transport: Error while dialing",
     "the client connection is closing",
-    // A container that was ended under its daemon.
+    // The container was stopped while its daemon was running.
     "dial-stdio] has exited",
 ];
 
 impl Failure {
-    /// Whether it looks as though the daemon went away.
+    /// Whether the daemon seems to have gone away.
     pub fn lost_daemon(&self) -> bool {
         self.exit.is_some() && GONE.iter().any(|sign| self.text.contains(sign))
     }
@@ -286,7 +288,7 @@ fn of_daemon(error: &str, failure: &Failure) -> Option<Fault> {
     Some(fault.help("run it again: that starts a new one; `lian-build doctor` shows the daemon's log"))
 }
 
-/// What is left: the Dockerfile itself, or words that nobody has met yet.
+/// The fault of everything else: the Dockerfile itself, or a message that we do not know yet.
 fn of_nothing_known(error: &str, failure: &Failure) -> Fault {
     if failure.exit.is_none() {
         let fault = Fault::new(FaultKind::Infrastructure, "lian::buildkit::buildctl_killed", "buildctl was killed");
@@ -297,12 +299,12 @@ fn of_nothing_known(error: &str, failure: &Failure) -> Fault {
         let fault = Fault::new(FaultKind::Build, "lian::buildkit::dockerfile", one_line(error));
         return fault.help("correct the Dockerfile; `lian-build check` finds such faults before a build");
     }
-    let message = if error.is_empty() { "buildctl failed without a word".to_owned() } else { one_line(error) };
+    let message = if error.is_empty() { "buildctl failed without a message".to_owned() } else { one_line(error) };
     Fault::new(FaultKind::Build, "lian::buildkit::solve_failed", message)
         .help("the whole log: `lian-build logs`; the daemon's: `lian-build doctor`")
 }
 
-/// The text between the first `before` and the first `after` that follows.
+/// The text between the first `before` and the first `after` that follows it.
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
     let rest = text.split_once(before)?.1;
     rest.split_once(after).map(|(found, _)| found).filter(|found| !found.contains('\n'))

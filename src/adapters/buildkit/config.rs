@@ -1,4 +1,5 @@
-//! What our own daemon is told: where its files are, what it may keep, when it stops. Not responsible for: starting it.
+//! The configuration of our own daemon: where its files are, how much it may keep, when it stops. Not responsible for:
+//! starting it.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,32 +8,32 @@ use std::time::Duration;
 use super::error::BuildkitError;
 use crate::domain::base::Digest;
 
-/// A socket's path must fit into 108 bytes, its end included.
+/// The longest path of a socket in bytes, including the terminating zero.
 const SOCKET_PATH_BYTES: usize = 100;
 
 /// How a daemon is reached or started.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaemonConfig {
-    /// A daemon that runs already; one of our own where none.
+    /// The address of a daemon that already runs. If there is none, we run our own.
     pub address: Option<String>,
     /// The folder of our own daemon: root, log, locks.
     pub folder: PathBuf,
-    /// Its state, where it must not lie in the folder (a tmpfs in tests).
+    /// The daemon's state, if it must lie outside that folder (tests use a tmpfs).
     pub root: Option<PathBuf>,
-    /// The most that its cache keeps, bytes.
+    /// The most that its cache may keep, in bytes.
     pub keep_bytes: u64,
-    /// The most steps that run at once; 0 for no limit.
+    /// The most steps that may run at the same time; 0 means no limit.
     pub parallelism: usize,
-    /// It stops when nobody has used it for so long.
+    /// The daemon stops after nobody has used it for this long.
     pub idle: Duration,
-    /// The program that watches over it: `lian-build` itself, by its hidden command `__buildkitd`.
+    /// The program that supervises the daemon: `lian-build` itself, by its hidden command `__buildkitd`.
     pub supervisor: PathBuf,
-    /// Registries (`host:port`) that speak plain HTTP.
+    /// Registries (`host:port`) that are reached over plain HTTP.
     pub http_registries: Vec<String>,
 }
 
-/// The folder of everything that lian-build keeps for this user: `LIAN_DATA_DIR`, or `lian-build` in `XDG_DATA_HOME` or
-/// `~/.local/share`.
+/// The folder for everything that lian-build keeps for this user: `LIAN_DATA_DIR`, else `lian-build` in
+/// `XDG_DATA_HOME`, else in `~/.local/share`.
 pub fn data_folder() -> PathBuf {
     let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let folder = given("LIAN_DATA_DIR").unwrap_or_else(|| {
@@ -41,12 +42,12 @@ pub fn data_folder() -> PathBuf {
             .unwrap_or_else(|| PathBuf::from("/var/lib"))
             .join("lian-build")
     });
-    // The daemon works from another folder.
+    // The daemon runs in another working directory.
     std::path::absolute(&folder).unwrap_or(folder)
 }
 
 impl DaemonConfig {
-    /// What holds where nothing is said: 20 GB of cache, ten idle minutes.
+    /// The defaults: 20 GB of cache, ten minutes until an idle daemon stops.
     pub const KEEP_BYTES: u64 = 20_000_000_000;
 
     /// Our own daemon in this data folder.
@@ -63,12 +64,12 @@ impl DaemonConfig {
         }
     }
 
-    /// From `BUILDKIT_HOST`, `LIAN_DATA_DIR` and `LIAN_DAEMON_IDLE`; the supervisor is this program.
+    /// Reads `BUILDKIT_HOST`, `LIAN_DATA_DIR` and `LIAN_DAEMON_IDLE`. The supervisor is this program.
     ///
     /// # Errors
-    /// [`BuildkitError::Idle`].
+    /// [`BuildkitError::Idle`] if `LIAN_DAEMON_IDLE` is not a duration.
     pub fn from_env() -> Result<Self, BuildkitError> {
-        // Not its path: the file there may be another one by now, or none.
+        // We do not use its path: by now the file there may be another one, or missing.
         let mut config = Self::in_folder(&data_folder(), "/proc/self/exe".into());
         config.address = std::env::var("BUILDKIT_HOST").ok().filter(|address| !address.is_empty());
         if let Ok(value) = std::env::var("LIAN_DAEMON_IDLE") {
@@ -77,7 +78,7 @@ impl DaemonConfig {
         Ok(config)
     }
 
-    /// Where our own daemon listens.
+    /// The socket of our own daemon.
     pub fn socket(&self) -> PathBuf {
         let inside = self.folder.join("buildkitd.sock");
         if inside.as_os_str().len() <= SOCKET_PATH_BYTES {
@@ -102,22 +103,23 @@ impl DaemonConfig {
         self.folder.join("buildkitd.toml")
     }
 
-    /// Held (shared) by every run that uses the daemon, and for itself by the supervisor while it stops it.
+    /// The lock that every run holds (shared) while it uses the daemon, and that the supervisor holds alone while it
+    /// stops the daemon.
     pub(super) fn users_lock(&self) -> PathBuf {
         self.folder.join("users.lock")
     }
 
-    /// Held by whoever starts the daemon.
+    /// The lock of the process that starts the daemon.
     pub(super) fn start_lock(&self) -> PathBuf {
         self.folder.join("start.lock")
     }
 
-    /// Held by the supervisor for as long as it lives; its pid is in it.
+    /// The lock that the supervisor holds as long as it runs; the file holds its pid.
     pub(super) fn supervisor_lock(&self) -> PathBuf {
         self.folder.join("supervisor.lock")
     }
 
-    /// `buildkitd.toml`. The socket may be spoken to by nobody but us: who can build can become root.
+    /// The text of `buildkitd.toml`. Only we may use the socket, because whoever can build can become root.
     pub(super) fn toml(&self) -> String {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let path = |path: &Path| quoted(&path.display().to_string());
@@ -142,7 +144,7 @@ impl DaemonConfig {
     }
 }
 
-/// `600`, `90s`, `10m`, `1h`.
+/// Reads `600`, `90s`, `10m` or `1h`.
 pub(super) fn parse_time(text: &str) -> Option<Duration> {
     let text = text.trim();
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {

@@ -1,5 +1,5 @@
-//! Our own daemon, one per user: found, started where none answers, shared among runs. Not responsible for: trusting a pid file or
-//! a socket that is merely there: only an answer is proof.
+//! Finds, starts and shares our own daemon, one per user. Neither a pid file nor a socket proves that a daemon is
+//! running: only an answer does.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -20,37 +20,37 @@ use crate::system::lock;
 use crate::system::process::{CommandError, CommandExt as _, output};
 use crate::system::retry::Backoff;
 
-/// A daemon is given so long to answer after its start.
+/// How long a daemon may take to answer after it was started.
 const READY: Duration = Duration::from_secs(30);
-/// A daemon that is there is given so long to answer.
+/// How long a running daemon may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
-/// The log is begun anew when it has grown over this.
+/// The log is started afresh if it is larger than this, in bytes.
 const LOG_BYTES: u64 = 10_000_000;
 
-/// A daemon that answers. Keep it for as long as it is used: our own one stops some time after the last is dropped.
+/// A daemon that answers. Keep it while it is used: our own daemon stops some time after the last one is dropped.
 #[derive(Debug)]
 pub struct Daemon {
     binaries: Binaries,
     address: String,
     platform: Platform,
-    /// A share of the users' lock; none for a daemon that is not ours.
+    /// Our share of the users' lock; `None` for a daemon that is not our own.
     _share: Option<File>,
 }
 
 /// What `doctor` shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
-    /// Where it is, or would be.
+    /// Its address, also if it does not run.
     pub address: String,
     /// Whether it is our own.
     pub own: bool,
     /// Whether it answers.
     pub running: bool,
-    /// The supervisor of our own, where it lives.
+    /// The pid of our own daemon's supervisor, if it runs.
     pub supervisor: Option<u32>,
-    /// What it builds for, its own platform first.
+    /// The platforms it builds for, its own platform first.
     pub platforms: Vec<Platform>,
-    /// The log of our own.
+    /// The log file of our own daemon.
     pub log: PathBuf,
 }
 
@@ -69,7 +69,8 @@ struct WorkerPlatform {
 }
 
 impl Daemon {
-    /// The daemon of this configuration, started where it is our own and none answers. Two that start at once start one.
+    /// The daemon of this configuration. Our own daemon is started if none answers; two callers at the same time start
+    /// only one.
     ///
     /// # Errors
     /// Every [`BuildkitError`] of starting a daemon.
@@ -90,7 +91,7 @@ impl Daemon {
         }
         make_folders(config)?;
         let share = open_lock(&config.users_lock())?;
-        // Held back only by a supervisor that is stopping its daemon: it ends soon, and so does its lock.
+        // Only a supervisor that is stopping its daemon holds the lock against us. It ends soon.
         until(Instant::now() + READY, || lock::try_shared(&share)).await.map_err(|what| died(config, what))?;
         let address = format!("unix://{}", config.socket().display());
         let platforms = match alive(config, &binaries, &address).await {
@@ -100,12 +101,12 @@ impl Daemon {
         Ok(Self { binaries, address, platform: own_platform(platforms), _share: Some(share) })
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// The platform it builds for where nothing else is said, e.g. `linux/amd64`.
+    /// The platform it builds for by default, such as `linux/amd64`.
     pub fn platform(&self) -> &Platform {
         &self.platform
     }
@@ -115,10 +116,10 @@ impl Daemon {
         &self.binaries
     }
 
-    /// Whether the daemon of this configuration runs. Starts nothing.
+    /// Whether the daemon of this configuration runs. This never starts one.
     ///
     /// # Errors
-    /// [`BuildkitError::NotFound`] where there is no buildctl.
+    /// [`BuildkitError::NotFound`] if there is no buildctl.
     pub async fn status(config: &DaemonConfig) -> Result<Status, BuildkitError> {
         let binaries = Binaries::find()?;
         let own = config.address.is_none();
@@ -134,15 +135,15 @@ impl Daemon {
         })
     }
 
-    /// Stops our own daemon, whoever uses it. Says whether one ran.
+    /// Stops our own daemon, even if it is in use. Returns whether one was running.
     ///
     /// # Errors
-    /// [`BuildkitError::DaemonFailed`] where it does not end in time.
+    /// [`BuildkitError::DaemonFailed`] if it does not end in time.
     pub async fn stop(config: &DaemonConfig) -> Result<bool, BuildkitError> {
         let Some(pid) = supervisor(config).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else {
             return Ok(false);
         };
-        // The daemon goes with its supervisor; the lock is free when the supervisor is gone.
+        // The daemon ends with its supervisor; the supervisor's lock is free once it has ended.
         let _ = kill_process(pid, Signal::TERM);
         let gone = || Ok(supervisor(config).is_none() && !config.socket().exists());
         let waited = until(Instant::now() + Duration::from_secs(15), gone).await;
@@ -150,7 +151,7 @@ impl Daemon {
     }
 }
 
-/// Asks what it builds for: the only proof that a daemon is there and speaks our language.
+/// Asks which platforms it builds for. Only an answer proves that a daemon is there and that we understand it.
 async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Vec<Platform>, String> {
     let mut command = tokio::process::Command::new(&binaries.buildctl);
     command.args(["--addr", address, "--timeout", "5", "debug", "workers", "--format", "{{json .}}"]);
@@ -176,7 +177,7 @@ async fn alive(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Opt
     ask(binaries, address, ANSWER).await.ok()
 }
 
-/// Starts a daemon under a supervisor, or waits for the one that somebody else has just started.
+/// Starts a daemon under a supervisor, or waits for the one that another process has just started.
 async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Result<Vec<Platform>, BuildkitError> {
     let buildkitd = binaries.daemon()?;
     let uid = rustix::process::geteuid();
@@ -195,8 +196,8 @@ async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Res
     let mut child: Option<Child> = None;
     let mut polls = Backoff::of_polls(Duration::from_millis(20), Duration::from_millis(250)).factor(1.5).pauses();
     loop {
-        // A supervisor that is there may have a daemon that is about to answer, or be about to end because its daemon
-        // has: in the end one answers, or there is none and it is for us to start.
+        // A running supervisor may have a daemon that is about to answer, or may be about to end because its daemon has
+        // ended. Either a daemon answers in the end, or there is none and we start it.
         if child.is_none() && supervisor(config).is_none() {
             child = Some(spawn(config, buildkitd)?);
         }
@@ -216,7 +217,7 @@ async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Res
     }
 }
 
-/// A supervisor in a session of its own: neither Ctrl-C nor the end of the terminal reaches it.
+/// A supervisor in a session of its own, so that neither Ctrl-C nor the closing of the terminal reaches it.
 fn spawn(config: &DaemonConfig, buildkitd: &Path) -> Result<Child, BuildkitError> {
     let io = |what, path: &Path| {
         let path = path.to_owned();
@@ -224,7 +225,7 @@ fn spawn(config: &DaemonConfig, buildkitd: &Path) -> Result<Child, BuildkitError
     };
     let (toml, log, socket) = (config.toml_path(), config.log(), config.socket());
     std::fs::write(&toml, config.toml()).map_err(io("cannot write", &toml))?;
-    // Nobody answered on it: it is a leftover, and BuildKit would not bind over it.
+    // Nobody answered on this socket. It is a leftover, and BuildKit would refuse to bind to it.
     let _ = std::fs::remove_file(&socket);
     if std::fs::metadata(&log).is_ok_and(|meta| meta.len() > LOG_BYTES) {
         let _ = std::fs::remove_file(&log);
@@ -237,7 +238,7 @@ fn spawn(config: &DaemonConfig, buildkitd: &Path) -> Result<Child, BuildkitError
     command.in_new_session().spawn().map_err(io("cannot start", &config.supervisor))
 }
 
-/// The pid of the supervisor, if it lives: then it holds its lock, and what is written there is its own.
+/// The pid of the supervisor, if it runs: it then holds its lock, and has written its pid there.
 fn supervisor(config: &DaemonConfig) -> Option<u32> {
     let mut file = File::options().read(true).write(true).open(config.supervisor_lock()).ok()?;
     if lock::try_exclusive(&file).ok()? {
@@ -256,7 +257,7 @@ fn make_folders(config: &DaemonConfig) -> Result<(), BuildkitError> {
     for folder in [config.folder.as_path(), socket_folder] {
         let io = |source| BuildkitError::Io { what: "cannot make the folder", path: folder.to_owned(), source };
         builder.create(folder).map_err(io)?;
-        // Who can speak to the daemon can become root: the folder is closed to others even where it was there before.
+        // Whoever can use the daemon can become root, so the folder is closed to others even if it already existed.
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(io)?;
     }
     Ok(())
@@ -290,7 +291,7 @@ fn died(config: &DaemonConfig, what: String) -> BuildkitError {
     BuildkitError::DaemonFailed { what, log: config.log(), tail, help: help.to_owned() }
 }
 
-/// The last ten lines of the log, without the stack traces of Go, which bury what was said before them.
+/// The last ten lines of the log, without Go's stack traces, which would hide what was logged before them.
 fn log_tail(log: &Path) -> String {
     let read = || {
         let mut file = File::open(log).ok()?;

@@ -1,4 +1,4 @@
-//! What the daemon's cache keeps on disk, and how it is made to keep less. Not responsible for: images (`registries` owns those).
+//! How much disk the daemon's cache uses, and how to shrink it. Not responsible for: images (`registry` owns those).
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::system::process::output;
 /// Removing much of a large cache takes minutes.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// The daemon's cache in bytes.
+/// The size of the daemon's cache, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DiskUse {
-    /// All of it.
+    /// The whole cache.
     pub total: u64,
-    /// What no build holds at the moment.
+    /// The part that no build is using.
     pub reclaimable: u64,
 }
 
@@ -29,7 +29,7 @@ struct Record {
 }
 
 impl Daemon {
-    /// What its cache keeps.
+    /// The size of its cache.
     ///
     /// # Errors
     /// [`BuildkitError::Command`].
@@ -48,13 +48,14 @@ impl Daemon {
         Ok(found)
     }
 
-    /// Shrinks its cache to about this many bytes, the least recently used first. Returns what was freed.
+    /// Shrinks its cache to about this many bytes, the least recently used entries first. Returns how many bytes were
+    /// freed.
     ///
     /// # Errors
     /// [`BuildkitError::Command`].
     pub async fn prune(&self, keep_bytes: u64) -> Result<u64, BuildkitError> {
         let before = self.disk_use().await?.total;
-        // In MB, and 0 would mean "no bound": one megabyte is near enough to nothing.
+        // The option is in MB, and 0 would mean "no limit". One megabyte is close enough to nothing.
         let keep = (keep_bytes / 1_000_000).max(1).to_string();
         self.run(&["prune", "--all", "--keep-storage", &keep]).await?;
         Ok(before.saturating_sub(self.disk_use().await?.total))

@@ -1,13 +1,13 @@
-//! How finding, starting or asking BuildKit goes wrong. Not responsible for: faults of a build (`classify` has those).
+//! The errors of finding, starting and asking BuildKit. Not responsible for: faults of a build (see `classify`).
 
 use std::path::PathBuf;
 
 use crate::domain::model::{Classified, FaultClass};
 
-/// BuildKit is not there, or does not do as asked.
+/// BuildKit is missing, or did not do what it was asked.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum BuildkitError {
-    /// A binary is nowhere.
+    /// A program was not found.
     #[error("{name} was not found in {searched}")]
     #[diagnostic(
         code(lian::buildkit::not_found),
@@ -19,10 +19,10 @@ pub enum BuildkitError {
     NotFound {
         /// The binary.
         name: &'static str,
-        /// Where it was looked for.
+        /// The folders that were searched.
         searched: String,
     },
-    /// Steps cannot be run without an OCI runtime.
+    /// There is no OCI runtime, which runs the steps.
     #[error("runc is not on the PATH: buildkitd cannot run the steps of a Dockerfile without it")]
     #[diagnostic(code(lian::buildkit::no_runc), help("install runc, e.g. `apt-get install runc`"))]
     NoRunc,
@@ -36,10 +36,10 @@ pub enum BuildkitError {
         )
     )]
     NotRoot {
-        /// Who we are.
+        /// The id of the user.
         uid: u32,
     },
-    /// Our own daemon died, or never became ready.
+    /// Our own daemon ended, or never became ready.
     #[error("buildkitd {what}; the end of {log}:\n{tail}")]
     #[diagnostic(code(lian::buildkit::daemon_failed), help("{help}"))]
     DaemonFailed {
@@ -64,7 +64,7 @@ pub enum BuildkitError {
         /// What buildctl said.
         what: String,
     },
-    /// A file or folder of the daemon's.
+    /// A file or folder of the daemon cannot be used.
     #[error("{what}: {path}")]
     #[diagnostic(
         code(lian::buildkit::io),
@@ -83,21 +83,21 @@ pub enum BuildkitError {
     #[error("`{command}` failed: {what}")]
     #[diagnostic(code(lian::buildkit::command), help("{help}"))]
     Command {
-        /// What was run, without its secrets.
+        /// The command, without its secrets.
         command: String,
         /// What it said.
         what: String,
         /// The next action.
         help: String,
     },
-    /// Neither docker nor podman is there to take an image.
+    /// There is neither docker nor podman to load the image into.
     #[error("neither `docker` nor `podman` is on the PATH")]
     #[diagnostic(
         code(lian::buildkit::no_engine),
         help("install one of them, or read the image from the OCI layout (`skopeo copy oci:DIR:REF …`)")
     )]
     NoEngine,
-    /// Time is not written as `600`, `90s`, `10m` or `1h`.
+    /// A duration is not written as `600`, `90s`, `10m` or `1h`.
     #[error("LIAN_DAEMON_IDLE={value} is not a time")]
     #[diagnostic(code(lian::buildkit::idle), help("write it as `600`, `90s`, `10m` or `1h`"))]
     Idle {

@@ -1,23 +1,23 @@
-//! What is wrong with an image that was verified, and the one fault that says so.
+//! What is wrong with an image that was verified, and the one fault that reports all of it.
 
 use crate::domain::model::{Fault, FaultKind};
 
-/// One thing that is not as promised.
+/// One thing that is not as the layer promises.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// Not on the PATH.
+    /// The tool is not on the PATH.
     MissingTool { name: String },
-    /// There, but of another version, or of none that can be read.
+    /// The tool is there, but its version is another one, or cannot be read.
     Version { name: String, wanted: String, found: Option<String> },
-    /// There, but its probe ends with an error.
+    /// The tool is there, but its probe failed.
     ProbeFailed { name: String, command: String, code: String, output: String },
-    /// The image has no shell, and the probe needs one.
+    /// The probe needs a shell, and the image has none.
     NeedsShell { name: String, command: String },
-    /// The layer's own words cannot be read.
+    /// The layer's own requirement cannot be read.
     BadRequirement { name: String, what: String },
-    /// Not in the image.
+    /// The path is not in the image.
     MissingArtifact { path: String },
-    /// Not a path that can be copied as it is.
+    /// The path cannot be copied as it is written.
     OddPath { path: String },
 }
 
@@ -52,12 +52,14 @@ impl Finding {
         }
     }
 
-    /// Without its subject's name where several are listed together.
+    /// Without the leading words that a list of several shares.
     fn text(&self) -> String {
         match self {
             Self::MissingTool { name } => format!("`{name}`"),
             Self::Version { name, wanted, found: Some(found) } => format!("`{name}` is {found}, not {wanted}"),
-            Self::Version { name, wanted, found: None } => format!("`{name}` tells no version, and {wanted} is wanted"),
+            Self::Version { name, wanted, found: None } => {
+                format!("`{name}` reports no version, and {wanted} is required")
+            }
             Self::ProbeFailed { name, command, code, .. } if command.starts_with(&format!("'{name}' ")) => {
                 format!("`{name}{}` ends with exit code {code}", &command[name.len() + 2..])
             }
@@ -69,8 +71,8 @@ impl Finding {
     }
 }
 
-/// One fault for all findings, which must not be empty. Findings of a kind stand together, in the order of their first
-/// appearance; the first finding gives the code and the help.
+/// One fault for all findings, of which there must be at least one. Findings of one kind stand together, in the order
+/// in which the kinds first appear. The first finding determines the code and the help.
 pub(super) fn fault(findings: &[Finding]) -> Fault {
     let first = &findings[0];
     let mut parts: Vec<String> = Vec::new();
@@ -96,7 +98,7 @@ pub(super) fn fault(findings: &[Finding]) -> Fault {
     fault
 }
 
-/// What a failed probe said, its last lines.
+/// The last lines of a failed probe's output.
 fn probe_output(finding: &Finding) -> Option<Vec<String>> {
     let Finding::ProbeFailed { output, .. } = finding else { return None };
     let lines: Vec<_> = output.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();

@@ -1,4 +1,4 @@
-//! Puts an image into Docker or podman. Not responsible for: choosing the image.
+//! Loads an image into Docker or podman. Not responsible for: choosing the image.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -12,7 +12,7 @@ use super::solve::Solver;
 use crate::domain::base::Platform;
 use crate::domain::ports::ImageSource;
 
-/// A container engine that takes images.
+/// A container engine that can load images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Engine {
     /// `docker` or `podman`.
@@ -22,18 +22,18 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Docker, or podman where there is no Docker.
+    /// Docker, or podman if there is no Docker.
     ///
     /// # Errors
-    /// [`BuildkitError::NoEngine`] where neither is on the PATH.
+    /// [`BuildkitError::NoEngine`] if neither is on the PATH.
     pub fn find() -> Result<Self, BuildkitError> {
         let found = ["docker", "podman"].into_iter().find_map(|name| Some(Self { name, program: on_path(name)? }));
         found.ok_or(BuildkitError::NoEngine)
     }
 }
 
-/// Streams an image of this platform into Docker, or podman where there is no Docker, under the name `reference`.
-/// Returns which one took it.
+/// Loads an image of this platform into Docker, or into podman if there is no Docker, under the name `reference`.
+/// Returns the engine's name.
 ///
 /// # Errors
 /// As [`Engine::find`] and [`load_into`].
@@ -47,10 +47,10 @@ pub async fn load(
     load_into(&engine, daemon, image, platform, reference).await.map(|()| engine.name)
 }
 
-/// [`load`] into this engine.
+/// Like [`load`], into this engine.
 ///
 /// # Errors
-/// [`BuildkitError::Command`] with what went wrong on either side of the stream.
+/// [`BuildkitError::Command`] with the error of buildctl or of the engine.
 pub async fn load_into(
     engine: &Engine,
     daemon: &Daemon,
@@ -68,7 +68,7 @@ pub async fn load_into(
     let folder = scratch().map_err(|fault| failed("mktemp", fault.message, space))?;
     write_dockerfile(folder.path(), "FROM img\n").map_err(|fault| failed("mktemp", fault.message, space))?;
     let mut args = argv::over_image(folder.path(), &platform.clone().into(), image);
-    // Uncompressed: every version of either engine reads it, and through a pipe nothing is quicker.
+    // Uncompressed: every version of both engines reads it, and through a pipe nothing is faster.
     let output = format!("type=docker,name={reference},compression=uncompressed,force-compression=true");
     args.extend(["--output".to_owned(), output]);
     args[1] = "--progress=plain".to_owned();
@@ -86,7 +86,7 @@ pub async fn load_into(
     let running = format!("is {engine} running, and may this user speak to it?");
     let command = format!("{engine} load");
     let importing = import.spawn().map_err(|error| failed(&command, error.to_string(), &running))?;
-    // It holds our end of the pipe: buildctl must notice when the engine has stopped reading.
+    // Drop our end of the pipe, so that buildctl notices when the engine stops reading.
     drop(import);
     let (exported, imported) = tokio::join!(exporting.wait_with_output(), importing.wait_with_output());
     let (exported, imported) = (exported.map_err(spawned)?, imported.map_err(spawned)?);

@@ -1,5 +1,5 @@
-//! BuildKit. Finds its binaries, keeps one daemon of our own per user, turns requests into `buildctl` runs and
-//! what they report into events and faults. Not responsible for: deciding what to build, and where an image goes afterwards.
+//! BuildKit: finds its programs, keeps one daemon per user, runs `buildctl` for each request, and turns its output into
+//! events and faults. Not responsible for: deciding what to build, and where an image goes afterwards.
 
 mod argv;
 mod artifacts;

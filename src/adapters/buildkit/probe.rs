@@ -1,5 +1,5 @@
-//! Looks for tools in an image by running one script in it, and reads what the script found. Not responsible for: images without a
-//! shell (`search` looks into those).
+//! Searches an image for tools by running one script in it, and reads the script's results. Not responsible for: images
+//! without a shell (see `search`).
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,12 +14,13 @@ use crate::domain::model::{Fault, Tool};
 use crate::domain::ports::VerifyRequest;
 use crate::system::shell::quoted;
 
-/// Where the script leaves what it found. Exported, and never part of the image.
+/// Where the script writes its results. They are exported and never become part of the image.
 const OUT: &str = "/.lian-verify";
-/// More than this of a probe's output is not read.
+/// At most this many bytes of a probe's output are read.
 const OUTPUT_BYTES: usize = 16 * 1024;
 
-/// A shell function: the path of a tool. `command -v` would also find the shell's built-ins, which are no binaries.
+/// A shell function that prints the path of a tool. `command -v` would also find the shell's built-ins, which are not
+/// binaries.
 const FIND: &str = r#"find_tool() {
 case $1 in */*) [ -f "$1" ] && [ -x "$1" ] && echo "$1"; return;; esac
 IFS=:; for folder in $PATH; do
@@ -28,7 +29,7 @@ done; return 1
 }
 "#;
 
-/// What is wrong with the tools; `None` where the image has no shell to ask.
+/// What is wrong with the tools; `None` if the image has no shell.
 pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Option<Vec<Finding>>, Fault> {
     let folder = scratch()?;
     let (context, found) = (folder.path().join("context"), folder.path().join("found"));
@@ -48,8 +49,8 @@ pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Op
     }
 }
 
-/// Starts the stage `probe` from the image, as root. An image with triggers is copied instead: its `ONBUILD`
-/// instructions are meant for its children, not for us.
+/// Starts the stage `probe` from the image, as root. If the image has `ONBUILD` instructions, its files are copied
+/// instead, because those instructions are meant for images built on it.
 pub(super) fn head(settings: &ImageSettings) -> String {
     if !settings.triggers() {
         return "FROM img AS probe\nUSER 0\n".to_owned();
@@ -63,7 +64,7 @@ pub(super) fn head(settings: &ImageSettings) -> String {
 }
 
 fn no_shell(failure: &super::classify::Failure) -> bool {
-    // A shell for another machine is as good as none.
+    // A shell for another architecture counts as none.
     let says = |line: &String| {
         line.contains("exec: \"/bin/sh\"") && line.contains("no such file or directory")
             || line.contains("exec format error")
@@ -71,13 +72,13 @@ fn no_shell(failure: &super::classify::Failure) -> bool {
     failure.vertices.iter().any(|vertex| vertex.log_tail.iter().any(says))
 }
 
-/// The command whose output is read: its own probe, or `--version` where a version is asked for.
+/// The command whose output is read: the tool's own probe, or `--version` if a version is required.
 pub(super) fn command(tool: &Tool) -> Option<String> {
     tool.probe.clone().or_else(|| tool.version.as_ref().map(|_| format!("{} --version", quoted(&tool.name))))
 }
 
-/// One script for all tools, so that every fault is known at once. Plain POSIX shell and nothing but built-ins: the
-/// image may hold little else (its folder is made by a COPY). The PATH is the image's own.
+/// One script for all tools, so that all faults are reported together. It uses only POSIX shell built-ins, because the
+/// image may hold little else, and the image's own PATH. COPY creates its output folder.
 fn script(tools: &[Tool]) -> String {
     let mut text = FIND.to_owned();
     for (at, tool) in tools.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Reads `--progress=rawjson`: merges the records of a vertex by digest and says what changed. Not responsible for: judging a
-//! vertex's error (`classify` does).
+//! Reads `--progress=rawjson`, merges the records of each vertex by digest, and reports what changed. Not responsible
+//! for: judging a vertex's error (see `classify`).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,14 +11,14 @@ use crate::domain::model::{BuildEvent, VertexState};
 
 /// How many lines of a step's log a fault shows.
 const TAIL_LINES: usize = 12;
-/// Of a longer line the beginning and the end are kept, so many bytes of each: minified text and binary noise must not
-/// flood a terminal or the journal, and what cargo says of a compiler that was killed stands behind its whole command.
+/// Of a longer line, this many bytes of its beginning and of its end are kept. Minified text and binary output must not
+/// flood a terminal or the journal, and cargo says that a compiler was killed after the compiler's whole command.
 const HEAD_BYTES: usize = 1200;
 const END_BYTES: usize = 700;
-/// How cargo's line ends where the compiler was killed.
+/// The end of cargo's line when the compiler was killed.
 const KILLED: &str = "(signal: 9, SIGKILL: kill)";
-/// So many lines after it a step still counts as ended by that kill: cargo lets its other jobs finish, with all that they
-/// have to say.
+/// For this many lines afterwards, a failed step still counts as killed: cargo lets its other jobs finish, and they
+/// keep writing.
 const KILLED_LINES: usize = 1000;
 
 #[derive(Default, Deserialize)]
@@ -65,16 +65,16 @@ struct LogRecord {
 
 #[derive(Deserialize)]
 struct WarningRecord {
-    /// Base64.
+    /// The text in Base64.
     #[serde(default)]
     short: String,
 }
 
-/// What is known of a vertex.
+/// The state of a vertex.
 #[derive(Default)]
 struct Vertex {
     name: String,
-    /// When each interval began (nanoseconds), and when it ended: a vertex may run more than once.
+    /// When each interval began and ended, in nanoseconds: a vertex may run more than once.
     intervals: BTreeMap<i128, Option<i128>>,
     cached: bool,
     error: Option<String>,
@@ -82,16 +82,16 @@ struct Vertex {
     tail: Tail,
 }
 
-/// The last lines of a log, whatever its size.
+/// The last lines of a log of any size.
 #[derive(Default)]
 struct Tail {
     lines: VecDeque<String>,
     partial: Line,
-    /// Lines since one said that a compiler was killed.
+    /// How many lines ago one said that a compiler was killed.
     since_kill: Option<usize>,
 }
 
-/// A line that is not over: its beginning, its last bytes, and whether something between the two is gone.
+/// A line that has not ended: its beginning, its last bytes, and whether bytes between them were dropped.
 #[derive(Default)]
 struct Line {
     head: Vec<u8>,
@@ -125,7 +125,7 @@ impl Tail {
         for &byte in bytes {
             match byte {
                 b'\n' => self.end_line(),
-                // A carriage return redraws the line: only its last state is of use.
+                // A carriage return redraws the line: only its last state matters.
                 b'\r' => {}
                 _ => self.partial.push(byte),
             }
@@ -156,7 +156,7 @@ impl Tail {
     }
 }
 
-/// The state of a solve as its progress tells it.
+/// The state of a solve, as its progress reports it.
 #[derive(Default)]
 pub(super) struct Progress {
     vertices: BTreeMap<String, Vertex>,
@@ -165,7 +165,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Takes one line of standard error, and tells what it changed.
+    /// Takes one line of standard error and reports what it changed.
     pub(super) fn line(&mut self, line: &str) -> Vec<BuildEvent> {
         let mut events = Vec::new();
         if line.starts_with('{')
@@ -187,7 +187,7 @@ impl Progress {
                 let short = base64::engine::general_purpose::STANDARD.decode(&warning.short).unwrap_or_default();
                 BuildEvent::Warning { message: String::from_utf8_lossy(&short).trim().to_owned() }
             }));
-        // logrus writes its own remarks (`time="…" level=warning …`) between the records.
+        // logrus writes its own messages (`time="…" level=warning …`) between the records.
         } else if !line.starts_with("time=\"") && !line.trim().is_empty() {
             self.text.push(line.to_owned());
         }
@@ -242,7 +242,7 @@ impl Progress {
         Some(BuildEvent::Log { vertex: log.vertex, text: String::from_utf8_lossy(&bytes).into_owned() })
     }
 
-    /// Dockerfile steps that ran or were cached, and how many of these were cached.
+    /// How many steps of the Dockerfile ran or were cached, and how many of them were cached.
     pub(super) fn steps(&self) -> (u32, u32) {
         let steps = self.vertices.values().filter(|vertex| is_step(&vertex.name) && vertex.said.is_some());
         let (mut all, mut cached) = (0, 0);
@@ -253,7 +253,7 @@ impl Progress {
         (all, cached)
     }
 
-    /// The vertices that have an error, in the order in which they were first seen.
+    /// The vertices with an error, in the order in which they first appeared.
     pub(super) fn failures(&self) -> Vec<VertexFailure> {
         let failed = self.order.iter().filter_map(|digest| self.vertices.get(digest));
         failed
@@ -265,7 +265,7 @@ impl Progress {
             .collect()
     }
 
-    /// The text that is not JSON: buildctl's own words, after the records.
+    /// The text that is not JSON: what buildctl writes after the records.
     pub(super) fn text(&self) -> String {
         self.text.join("\n")
     }
@@ -283,7 +283,8 @@ fn nanoseconds(text: Option<&str>) -> Option<i128> {
     text?.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_nanosecond)
 }
 
-/// Whether a vertex is a step of the Dockerfile: `[4/6] RUN …`, `[stage 4/6] RUN …`, not `[internal] …`, `exporting …`.
+/// Whether a vertex is a step of the Dockerfile: `[4/6] RUN …` or `[stage 4/6] RUN …`, but not `[internal] …` or
+/// `exporting …`.
 pub(super) fn is_step(name: &str) -> bool {
     let Some((head, _)) = name.strip_prefix('[').and_then(|rest| rest.split_once("] ")) else { return false };
     let fraction = head.rsplit(' ').find(|part| !part.is_empty()).unwrap_or("");

@@ -1,4 +1,4 @@
-//! What is said of a scratch folder that cannot be made or filled. Not responsible for: making and removing it (see
+//! The faults of a scratch folder that cannot be created or filled. Not responsible for: creating and removing it (see
 //! `system::scratch`).
 
 use std::path::Path;
@@ -6,20 +6,20 @@ use std::path::Path;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::scratch::folder;
 
-/// A fresh one, removed when dropped.
+/// A fresh folder, which is removed when dropped.
 pub(super) fn scratch() -> Result<tempfile::TempDir, Fault> {
     folder().map_err(|error| {
         full(&error, &std::env::temp_dir()).unwrap_or_else(|| {
             let folder = std::env::temp_dir();
             let message = format!("no temporary folder could be made in {}: {error}", folder.display());
-            // The same the next time: not an infrastructure fault, which is tried again.
+            // Another try would fail the same way, so this is not an infrastructure fault.
             Fault::new(FaultKind::Unavailable, "lian::buildkit::scratch", message)
-                .help("make that folder, and writable, or set TMPDIR to another one")
+                .help("create that folder and make it writable, or set TMPDIR to another one")
         })
     })
 }
 
-/// Writes a Dockerfile into a folder, which is made if it does not exist.
+/// Writes a Dockerfile into a folder, which is created if it does not exist.
 pub(super) fn write_dockerfile(context: &Path, dockerfile: &str) -> Result<(), Fault> {
     let written = std::fs::create_dir_all(context)
         .and_then(|()| std::fs::write(context.join("Dockerfile"), dockerfile))
@@ -28,12 +28,12 @@ pub(super) fn write_dockerfile(context: &Path, dockerfile: &str) -> Result<(), F
         full(&error, &std::env::temp_dir()).unwrap_or_else(|| {
             let message = format!("cannot write {}: {error}", path.display());
             Fault::new(FaultKind::Infrastructure, "lian::buildkit::scratch", message)
-                .help("see whether that folder is there and writable, or set TMPDIR to another one")
+                .help("check that the folder exists and is writable, or set TMPDIR to another one")
         })
     })
 }
 
-/// What there is to say where there is no room for what is written into a scratch folder; none of any other fault.
+/// The fault of a full disk below a scratch folder; `None` for any other error.
 pub(super) fn full(error: &std::io::Error, folder: &Path) -> Option<Fault> {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded).then(|| {

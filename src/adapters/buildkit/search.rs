@@ -1,5 +1,5 @@
-//! Looks for tools in an image that has no shell: along its PATH, by copying from it. Not responsible for: probes that only a shell
-//! could run.
+//! Searches an image that has no shell for tools, by copying files from the folders on its PATH. Not responsible for:
+//! probes that need a shell.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -43,8 +43,8 @@ fn file_name(tool: &str) -> &str {
     tool.rsplit('/').next().unwrap_or(tool)
 }
 
-/// Copies all tools that one folder of the PATH has. A pattern that matches nothing copies nothing; a folder that is not
-/// there fails the copy, which says as much.
+/// Copies all the tools that one folder of the PATH holds. A pattern without a match copies nothing; the copy fails if
+/// the folder does not exist.
 async fn copy(
     solver: &Solver,
     request: &VerifyRequest,
@@ -69,7 +69,8 @@ async fn copy(
     }
 }
 
-/// `/usr/bin/cargo` as `/usr/bin/carg[o]`: a pattern that matches it alone. None for a name that no binary has.
+/// `/usr/bin/cargo` as `/usr/bin/carg[o]`: a pattern that matches this path alone. `None` for a name that no binary
+/// has.
 fn pattern(path: &str) -> Option<String> {
     if path.contains(['*', '?', '[', ']', '\\', '$']) {
         return None;
@@ -78,7 +79,7 @@ fn pattern(path: &str) -> Option<String> {
     Some(format!("{}[{last}]", &path[..at]))
 }
 
-/// Runs a probe without a shell: its words are the command. What it prints is read from the step's log.
+/// Runs a probe without a shell: its words are the command. Its output is read from the step's log.
 async fn run(
     solver: &Solver,
     request: &VerifyRequest,

@@ -1,12 +1,12 @@
-//! A Dockerfile's stand-in whose ignore file leaves out what is lian-build's own. Not responsible for: changing anything of the user's.
+//! A copy of the Dockerfile whose ignore file also excludes lian-build's own files. Nothing of the user's is changed.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::domain::ports::{BuildRequest, OWN};
 
-/// Where the context holds any of it: the request on a copy of its Dockerfile in `folder`, with an ignore file beside it,
-/// which BuildKit prefers to the context's own.
+/// The request with a copy of its Dockerfile in `folder` and an ignore file beside it, which BuildKit prefers to the
+/// context's own; `None` if the context holds none of lian-build's files.
 pub(super) fn shadowed(request: &BuildRequest, folder: &Path) -> std::io::Result<Option<BuildRequest>> {
     if !OWN.iter().any(|own| request.context.join(own).exists()) {
         return Ok(None);

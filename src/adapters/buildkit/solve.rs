@@ -1,4 +1,4 @@
-//! Runs `buildctl` once and reads what it says. Not responsible for: knowing what is being built.
+//! Runs `buildctl` once and reads its output. Not responsible for: knowing what is built.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -22,25 +22,27 @@ pub(super) struct Solver {
 
 /// A solve that did not succeed.
 pub(super) enum Unsolved {
-    /// BuildKit said so.
+    /// BuildKit reported a failure.
     Failed(Failure),
-    /// buildctl could not even be run.
-    Broken(Fault),
+    /// buildctl could not be run.
+    NotRun(Fault),
 }
 
 impl Solver {
-    /// A `buildctl` command that dies with its future, and with this process: nothing may go on building for nobody.
+    /// A `buildctl` command that is killed with its future and with this process, so that no build goes on that nobody
+    /// waits for.
     pub(super) fn command(&self) -> Command {
         let mut command = owned_command(&self.buildctl);
         command.arg("--addr").arg(&self.address).env_remove("BUILDKIT_HOST");
         command
     }
 
-    /// Runs `buildctl` with these arguments to its end. Dropping the future kills it; the daemon then cancels the solve.
+    /// Runs `buildctl` with these arguments until it ends. Dropping the future kills it; the daemon then cancels the
+    /// solve.
     pub(super) async fn solve(&self, args: &[String], sink: &BuildSink<'_>) -> Result<Progress, Unsolved> {
         let broken = |error: &std::io::Error| {
             let message = format!("{} could not be run: {error}", self.buildctl.display());
-            Unsolved::Broken(
+            Unsolved::NotRun(
                 Fault::new(FaultKind::Infrastructure, "lian::buildkit::buildctl", message)
                     .help("`lian-build doctor` shows what is missing"),
             )
@@ -53,10 +55,10 @@ impl Solver {
     }
 }
 
-/// Runs a command that reports on standard error, to its end; its exit code, where no signal ended it.
+/// Runs a command that reports on standard error until it ends. Returns its exit code; `None` if a signal ended it.
 pub(super) async fn follow(mut command: Command, sink: &BuildSink<'_>) -> std::io::Result<(Progress, Option<i32>)> {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
-    // Held open for as long as it runs: its end tells the other side that nobody waits any more.
+    // Held open while the command runs: when it closes, the other side knows that nobody waits any more.
     let _stdin = child.stdin.take();
     let stderr = child.stderr.take().expect("invariant: standard error is piped");
     let progress = read(stderr, sink).await?;
@@ -78,24 +80,24 @@ pub(super) async fn read(stderr: impl AsyncRead + Unpin, sink: &BuildSink<'_>) -
     Ok(progress)
 }
 
-/// What there is to say of a solve that failed.
+/// The evidence of a solve that failed.
 pub(super) fn failed(progress: &Progress, exit: Option<i32>) -> Unsolved {
     let (vertices, text) = (progress.failures(), progress.text());
     Unsolved::Failed(Failure { vertices, text, exit, oom: OomEvidence::None })
 }
 
-/// A sink for solves whose progress is of no interest.
+/// A sink for solves whose progress nobody needs.
 pub(super) fn silent(_: BuildEvent) {}
 
-/// The fault of a solve, its step named.
+/// The fault of a solve, with the step's name.
 pub(super) fn fault_of(unsolved: Unsolved) -> Fault {
     match unsolved {
         Unsolved::Failed(failure) => classify(&failure),
-        Unsolved::Broken(fault) => fault,
+        Unsolved::NotRun(fault) => fault,
     }
 }
 
-/// What `--metadata-file` holds.
+/// The content of `--metadata-file`.
 #[derive(serde::Deserialize)]
 struct Metadata {
     #[serde(rename = "containerimage.digest")]

@@ -1,5 +1,5 @@
-//! The process that stands over our own daemon: starts it, waits until nobody uses it, stops it, and takes it along
-//! when it dies. Not responsible for: serving anybody; it holds no build.
+//! The process that supervises our own daemon: starts it, waits until nobody uses it, stops it, and takes it down when
+//! the supervisor itself ends. Not responsible for: builds.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,13 +12,13 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::system::lock;
 use crate::system::process::CommandExt as _;
 
-/// The hidden command of the binary that ends in [`supervise`].
+/// The hidden command of the binary that runs [`supervise`].
 pub const SUPERVISE_COMMAND: &str = "__buildkitd";
 
 /// How long a daemon may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What the supervisor is started with: `FOLDER BUILDKITD IDLE_MILLISECONDS`.
+/// The supervisor's arguments: `FOLDER BUILDKITD IDLE_MILLISECONDS`.
 struct Orders {
     folder: PathBuf,
     buildkitd: PathBuf,
@@ -29,8 +29,8 @@ pub(super) fn arguments(folder: &std::path::Path, buildkitd: &std::path::Path, i
     [SUPERVISE_COMMAND.into(), folder.to_owned(), buildkitd.to_owned(), idle.as_millis().to_string().into()]
 }
 
-/// Runs the supervisor: call it when the first argument of the process is [`SUPERVISE_COMMAND`], with the arguments
-/// that follow. Not for people.
+/// Runs the supervisor. Call it when the first argument of the process is [`SUPERVISE_COMMAND`], with the arguments
+/// that follow. It is not meant for people.
 pub fn supervise(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> ExitCode {
     let mut arguments = arguments.into_iter();
     let orders = (|| {
@@ -44,7 +44,7 @@ pub fn supervise(arguments: impl IntoIterator<Item = std::ffi::OsString>) -> Exi
         None => ExitCode::from(64),
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
-            // Standard error is the daemon's log: whoever waits for the daemon shows its end.
+            // Standard error is the daemon's log. Whoever waits for the daemon shows the end of it.
             let _ = writeln!(std::io::stderr(), "lian-build: the daemon's supervisor stops: {error}");
             ExitCode::FAILURE
         }
@@ -59,7 +59,7 @@ fn stand_over(orders: &Orders) -> std::io::Result<()> {
     own.set_len(0)?;
     write!(own, "{}", std::process::id())?;
     let users = lock::open(&orders.folder.join("users.lock"))?;
-    // Steps of a daemon that is killed become children of ours rather than of nobody.
+    // The steps of a killed daemon become our children, so that we can end them.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     unmount_leftovers(&orders.folder);
     let mut daemon = start(orders)?;
@@ -70,7 +70,7 @@ fn stand_over(orders: &Orders) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Kills what the daemon left behind, and whatever that leaves behind, until there is nothing.
+/// Kills the processes that the daemon left behind, and their children, until none is left.
 fn end_orphans() {
     let began = Instant::now();
     loop {
@@ -92,14 +92,14 @@ fn children() -> Vec<Pid> {
     let child = |entry: std::fs::DirEntry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
-        // The name in parentheses may hold anything; state and parent follow the last one.
+        // The name in parentheses may hold anything. State and parent follow the last parenthesis.
         let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned();
         if parent == own { Pid::from_raw(pid) } else { None }
     };
     std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok).filter_map(child).collect()
 }
 
-/// Takes away the mounts of steps that a dead daemon did not clean up.
+/// Unmounts what the steps of a dead daemon left mounted.
 fn unmount_leftovers(folder: &std::path::Path) {
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
@@ -112,12 +112,13 @@ fn unmount_leftovers(folder: &std::path::Path) {
 fn start(orders: &Orders) -> std::io::Result<Child> {
     let mut command = Command::new(&orders.buildkitd);
     command.arg("--config").arg(orders.folder.join("buildkitd.toml")).stdin(Stdio::null());
-    // No daemon outlives its supervisor, however that ends. The signal is bound to this process's only thread.
+    // The daemon must not outlive its supervisor, however the supervisor ends. The signal is bound to this process's
+    // only thread.
     command.end_with_parent(Signal::TERM).spawn()
 }
 
-/// Returns when the daemon has ended by itself, or when nobody has used it for the idle time: then the users' lock is
-/// ours, and whoever comes now waits until the daemon is gone and starts another.
+/// Returns when the daemon has ended by itself, or when nobody has used it for the idle time. In the second case we
+/// hold the users' lock: whoever comes now waits until the daemon is gone and starts another one.
 fn watch(orders: &Orders, users: &File, daemon: &mut Child) -> std::io::Result<()> {
     let tick = (orders.idle / 10).clamp(Duration::from_millis(20), Duration::from_millis(500));
     let mut free_since = Instant::now();

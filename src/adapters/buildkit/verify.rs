@@ -1,5 +1,5 @@
-//! Whether an image holds what its layer promises: everything that is missing, in one fault. Not responsible for: how each thing
-//! is looked for (`probe`, `search` and `artifacts` know).
+//! Verifies that an image holds what its layer promises, and reports everything that is missing in one fault. Not
+//! responsible for: how each thing is searched for (see `probe`, `search` and `artifacts`).
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::domain::base::Digest;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::VerifyRequest;
 
-/// A probe that hangs must not hang a run.
+/// How long all probes may take together: a probe that hangs must not hang a run.
 const LIMIT: Duration = Duration::from_secs(300);
 
 pub(super) async fn verify(solver: &Solver, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
@@ -25,7 +25,7 @@ pub(super) async fn verify(solver: &Solver, request: &VerifyRequest) -> Result<O
     }
 }
 
-/// The probes, within their limit. The artifacts image has none: it may be large.
+/// Runs the probes within their time limit. The artifacts image has no limit, because it may be large.
 async fn bounded(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding>, Fault> {
     tokio::time::timeout(LIMIT, tools(solver, request)).await.unwrap_or_else(|_| {
         let message = format!("the probes of the image did not end within {} s", LIMIT.as_secs());
@@ -34,7 +34,7 @@ async fn bounded(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding
     })
 }
 
-/// Each platform's image is looked at by itself; what several lack is told once.
+/// Verifies the image of each platform by itself. What several of them lack is reported once.
 async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding>, Fault> {
     let mut findings = Vec::new();
     if request.tools.is_empty() {

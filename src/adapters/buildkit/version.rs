@@ -1,9 +1,9 @@
-//! Versions as tools print them, and whether one meets a requirement. Pure. Not responsible for: running the tool.
+//! Reads versions as tools print them, and compares them with requirements. Not responsible for: running the tool.
 
 use semver::{Comparator, Op, Prerelease, Version, VersionReq};
 
-/// The first thing in a tool's output that looks like a version: digits with points between them, or failing that the
-/// first number. `1.80` is `1.80.0`; a fourth number is left out; a pre-release is kept (`1.82.0-nightly`).
+/// The first text in a tool's output that looks like a version: numbers with dots between them, else the first number.
+/// `1.80` is `1.80.0`; a fourth number is dropped; a pre-release is kept (`1.82.0-nightly`).
 pub(super) fn first_in(output: &str) -> Option<Version> {
     let starts = || {
         let mut before = None;
@@ -17,7 +17,7 @@ pub(super) fn first_in(output: &str) -> Option<Version> {
     dotted.or_else(|| starts().find_map(|at| parse(&output[at..], 1)))
 }
 
-/// A version at the very start of the text, of at least so many numbers.
+/// A version at the start of the text, with at least this many numbers.
 fn parse(text: &str, least: usize) -> Option<Version> {
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let numbers: Vec<&str> = text[..end].split('.').filter(|part| !part.is_empty()).collect();
@@ -33,8 +33,8 @@ fn parse(text: &str, least: usize) -> Option<Version> {
     Some(version)
 }
 
-/// Whether a version meets a requirement. A pre-release counts as its release (`1.82.0-nightly` is new enough for
-/// `>=1.80`, and Debian's `14.2.0-19` is no pre-release at all), unless the requirement itself speaks of pre-releases.
+/// Whether a version meets a requirement. A pre-release counts as its release, unless the requirement itself names a
+/// pre-release: `1.82.0-nightly` is new enough for `>=1.80`, and Debian's `14.2.0-19` is not a pre-release at all.
 pub(super) fn meets(requirement: &VersionReq, version: &Version) -> bool {
     let strict = requirement.comparators.iter().any(|comparator| !comparator.pre.is_empty());
     if strict || version.pre.is_empty() {
@@ -44,19 +44,19 @@ pub(super) fn meets(requirement: &VersionReq, version: &Version) -> bool {
     requirement.matches(version) || requirement.matches(&release)
 }
 
-/// A requirement as layers write it. A bare `1.80` means what Cargo means by it.
+/// Reads a requirement as layers write it. A bare `1.80` means the same as in Cargo.
 ///
 /// # Errors
-/// What is wrong with it.
+/// A sentence that says what is wrong with it.
 pub(super) fn requirement(text: &str) -> Result<VersionReq, String> {
     if text.trim() == "*" || text.trim().is_empty() {
         return Ok(VersionReq::STAR);
     }
-    // Spaces are a common way to say "and"; semver wants commas.
+    // People often write a space for "and"; semver wants commas.
     let parts: Vec<Comparator> = text
         .split(',')
         .flat_map(|part| split_and(part.trim()))
-        .map(|part| part.parse().map_err(|error| format!("`{text}` is no version requirement: {error}")))
+        .map(|part| part.parse().map_err(|error| format!("`{text}` is not a version requirement: {error}")))
         .collect::<Result<_, _>>()?;
     debug_assert!(parts.iter().all(|part| part.op != Op::Wildcard || part.patch.is_none()));
     Ok(VersionReq { comparators: parts })

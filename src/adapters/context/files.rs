@@ -1,4 +1,4 @@
-//! Whether a layer's files are there and inside the project. Not responsible for: reading what is in the context.
+//! Whether a layer's files exist and lie inside the project. Not responsible for: reading the files of the context.
 
 use std::fs;
 use std::io::{Error, ErrorKind};
@@ -8,19 +8,19 @@ use crate::domain::base::{SourceLocation, Span, nearest};
 use crate::domain::model::{Declared, Diagnostic};
 use crate::domain::ports::ContextError;
 
-/// Nobody writes a Dockerfile as long as this; BuildKit refuses one that is.
+/// The largest Dockerfile that is read, in bytes. BuildKit refuses larger ones.
 const LONGEST: u64 = 4 << 20;
 
-/// The path with every link and `..` resolved.
+/// The path with all links and `..` resolved.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, ContextError> {
     let here = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     here.canonicalize().map_err(|source| ContextError::Unreadable { path: path.to_owned(), source })
 }
 
-/// The resolved path, which lies inside the resolved root.
+/// The resolved path, if it lies inside the resolved root.
 pub(super) fn inside(root: &Path, path: &Path) -> Result<PathBuf, ContextError> {
     let resolved = match resolve(path) {
-        // What is not there may still be known to lie outside: that is the graver fault.
+        // A missing path may still be known to lie outside, which is the graver fault.
         Err(_) if leaves(root, path) => {
             return Err(ContextError::Outside { path: tidy(path), root: root.to_owned() });
         }
@@ -36,7 +36,7 @@ pub(super) fn inside(root: &Path, path: &Path) -> Result<PathBuf, ContextError> 
     }
 }
 
-/// Whether the nearest existing ancestor of a path that is not there lies outside the root.
+/// Whether the nearest existing ancestor of a missing path lies outside the root.
 fn leaves(root: &Path, path: &Path) -> bool {
     let tidied = tidy(path);
     let existing = tidied.ancestors().skip(1).find_map(|ancestor| resolve(ancestor).ok());
@@ -62,13 +62,13 @@ pub(super) fn tidy(path: &Path) -> PathBuf {
 /// A layer's Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
-    /// As it should be shown; can be opened from the working directory.
+    /// The path to show. It can be opened from the working directory.
     pub dockerfile: PathBuf,
     /// Its text.
     pub text: String,
 }
 
-/// Finds a context and a Dockerfile inside the project and reads the latter.
+/// Finds a context and a Dockerfile inside the project and reads the Dockerfile.
 pub fn locate(project_root: &Path, context: &Path, dockerfile: &Path) -> Result<Located, ContextError> {
     let root = resolve(project_root)?;
     let folder = inside(&root, context)?;
@@ -89,7 +89,8 @@ pub fn locate(project_root: &Path, context: &Path, dockerfile: &Path) -> Result<
     Ok(Located { dockerfile: shown, text })
 }
 
-/// What `check` says about a layer's context and Dockerfile: both faults at once, placed at the declaration's fields.
+/// What `check` reports about a layer's context and Dockerfile. Both faults are reported together, at the fields of the
+/// declaration.
 pub fn check_files(declared: &Declared, project_root: &Path) -> Result<Located, Vec<Diagnostic>> {
     let context = declared.context_dir();
     let dockerfile = declared.dockerfile_path();
@@ -105,7 +106,7 @@ pub fn check_files(declared: &Declared, project_root: &Path) -> Result<Located, 
         faults.extend(dockerfile_fault(declared, project_root, &dockerfile));
     }
     if faults.is_empty() {
-        // It was mended, or broken further, between the two looks.
+        // The file was corrected, or damaged further, between the two reads.
         faults.push(at(declared, "context", "lian::context::unreadable", told(&error)).help("try again"));
     }
     Err(faults)
@@ -118,7 +119,7 @@ fn told(error: &ContextError) -> String {
     }
 }
 
-/// At the field, or at the layer's name where the field is left to its default.
+/// The field's place, or the place of the layer's name if the field has its default.
 fn at(declared: &Declared, field: &str, code: &'static str, message: String) -> Diagnostic {
     let (field, text) =
         if declared.places.contains_key(field) { (field, "declared here") } else { ("name", "this layer") };
@@ -222,13 +223,13 @@ fn outside(declared: &Declared, field: &str, what: &str, error: &ContextError) -
     }
 }
 
-/// Whether a path lies inside the root as far as words go: then only a link can lead it out.
+/// Whether a path lies inside the root as written. If it does, only a link can lead it out.
 fn lies_inside(root: &Path, path: &Path) -> bool {
     let absolute = std::env::current_dir().and_then(|here| here.canonicalize()).map(|here| here.join(path));
     absolute.is_ok_and(|absolute| tidy_words(&absolute).starts_with(root))
 }
 
-/// The path without `.` and `..`, whatever links there are.
+/// The path without `.` and `..`, without regard to links.
 fn tidy_words(path: &Path) -> PathBuf {
     let mut tidied = PathBuf::new();
     for part in path.components() {
@@ -243,7 +244,7 @@ fn tidy_words(path: &Path) -> PathBuf {
     tidied
 }
 
-/// The name of a sibling of a path that is not there: one that is near, or that is known to be used instead.
+/// The name of a sibling of a missing path: a similar name, or one that is known to be used instead.
 fn neighbour(path: &Path, fits: impl Fn(&Path) -> bool) -> Option<String> {
     let wanted = path.file_name()?.to_str()?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

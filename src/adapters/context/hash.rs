@@ -1,4 +1,4 @@
-//! Digests of many files at once. Not responsible for: holding a file in memory, and following links.
+//! Hashes many files in parallel. It never holds a whole file in memory and never follows a link.
 
 use std::fs::{File, OpenOptions};
 use std::io::Read;
@@ -14,10 +14,10 @@ use crate::domain::base::{Digest, Hasher};
 use crate::domain::ports::ContextError;
 
 const BUFFER: usize = 128 * 1024;
-/// Fewer files than this are hashed here: a thread costs as much as some small files.
+/// Fewer files than this are hashed on this thread: starting a thread costs as much as a few small files.
 const FEW: usize = 24;
 
-/// The digest and length of each file, in the order given; the first error by that order.
+/// The digest and length of each file, in the given order; or the first error in that order.
 pub(super) fn files<P: AsRef<Path> + Sync>(paths: &[P]) -> Result<Vec<(Digest, u64)>, ContextError> {
     let workers = thread::available_parallelism().map_or(2, NonZero::get).clamp(2, 8);
     let next = AtomicUsize::new(0);
@@ -45,7 +45,7 @@ pub(super) fn files<P: AsRef<Path> + Sync>(paths: &[P]) -> Result<Vec<(Digest, u
 
 fn file(path: &Path, buffer: &mut [u8]) -> Result<(Digest, u64), ContextError> {
     let unreadable = |source| ContextError::Unreadable { path: path.to_owned(), source };
-    // Not a link or a pipe that took the file's place since the walk saw it.
+    // It must not be a link or a pipe that replaced the file after the walk saw it.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits();
     let flags = i32::try_from(flags).expect("invariant: open flags are an int");
     let mut file: File = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;

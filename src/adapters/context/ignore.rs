@@ -1,23 +1,23 @@
-//! An ignore file: which paths of a context BuildKit leaves out. Not responsible for: walking folders.
+//! Ignore files: which paths of a context BuildKit leaves out. Not responsible for: walking folders.
 
 use super::pattern::{Pattern, clean};
 use crate::domain::ports::OWN;
 
-/// The patterns of an ignore file, in order; the last that matches decides.
+/// The patterns of an ignore file, in order. The last pattern that matches decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ignore {
     patterns: Vec<Pattern>,
-    /// Every exception names one folder or file, so that other excluded folders need not be looked into.
+    /// Whether every exception names one folder or file, so that other excluded folders can be skipped.
     plain_exceptions: bool,
 }
 
-/// Which patterns a folder matched: what its entries inherit.
+/// Which patterns a folder matched: its entries inherit them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inherited(Vec<bool>);
 
 impl Ignore {
-    /// Reads an ignore file: comments, blank lines and a byte-order mark are skipped, a leading slash means nothing.
-    /// The error is the line, from 1, and what is wrong with it.
+    /// Reads an ignore file. Comments, blank lines and a byte-order mark are skipped; a leading slash has no meaning.
+    /// An error gives the line, counted from 1, and what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut patterns = Vec::new();
@@ -37,7 +37,7 @@ impl Ignore {
         Ok(Self { patterns, plain_exceptions })
     }
 
-    /// With what is lian-build's own left out, whatever the file says.
+    /// Adds lian-build's own files to what is left out, whatever the ignore file says.
     #[must_use]
     pub fn without_own(mut self) -> Self {
         let own = OWN.map(|name| Pattern::new(name).expect("invariant: a plain name is a pattern"));
@@ -45,15 +45,15 @@ impl Ignore {
         self
     }
 
-    /// Whether the path (relative, `/` between its parts) is left out, given what its folder matched; and what its own
-    /// entries inherit. This is `MatchesUsingParentResults` of moby/patternmatcher, step by step.
+    /// Whether the path (relative, with `/` between its parts) is left out, given what its folder matched; and what its
+    /// own entries inherit. This follows `MatchesUsingParentResults` of moby/patternmatcher step by step.
     pub fn excludes(&self, path: &str, folder: &Inherited) -> (bool, Inherited) {
         let mut excluded = false;
         let mut inherited = vec![false; self.patterns.len()];
         for (at, pattern) in self.patterns.iter().enumerate() {
             let from_folder = folder.0.get(at).copied().unwrap_or(false);
             if !from_folder && pattern.exception != excluded {
-                // It could change nothing here; moby skips it, and so do its entries.
+                // The pattern could change nothing here: moby skips it for this path and its entries.
                 continue;
             }
             inherited[at] = from_folder || pattern.matches(path);
@@ -64,7 +64,7 @@ impl Ignore {
         (excluded, Inherited(inherited))
     }
 
-    /// Whether something below an excluded folder may be let through again.
+    /// Whether something below an excluded folder may be included again.
     pub fn may_except_below(&self, folder: &str) -> bool {
         let mut exceptions = self.patterns.iter().filter(|pattern| pattern.exception);
         if self.plain_exceptions {

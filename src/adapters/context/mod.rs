@@ -1,5 +1,5 @@
-//! Reads build contexts from disk as BuildKit would see them: through the ignore file, by content, kind and
-//! mode. Not responsible for: times, owners, and anything outside the project.
+//! Reads build contexts from disk as BuildKit sees them: filtered by the ignore file, and compared by content, kind and
+//! mode. Times, owners and anything outside the project do not count.
 
 mod files;
 mod hash;

@@ -1,17 +1,18 @@
-//! One pattern of an ignore file, with the meaning that moby/patternmatcher gives it. Not responsible for: the order of patterns.
+//! One pattern of an ignore file, with the meaning that moby/patternmatcher gives it. Not responsible for: the order of
+//! patterns.
 
-/// A pattern, cleaned and compiled.
+/// A cleaned and compiled pattern.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern {
     /// The cleaned text, without `!`.
     pub text: String,
-    /// Whether it began with `!`.
+    /// Whether it begins with `!`.
     pub exception: bool,
     shape: Shape,
 }
 
-/// How a path is compared. Patterns without wildcards, and those with `**` at one end only, are compared as text; this
-/// is not merely quicker, it differs (`**b` is any path that ends in `b`).
+/// How a path is compared. Patterns without wildcards, and those with `**` at one end only, are compared as text. This
+/// is not only faster, its result differs: `**b` is any path that ends in `b`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Shape {
     Exact,
@@ -27,7 +28,7 @@ enum Part {
     One,
     /// `*`
     Some,
-    /// `**` in the middle: nothing, or a [`Part::Folders`], which always follows it.
+    /// `**` in the middle: nothing, or the [`Part::Folders`] that always follows it.
     Maybe,
     /// Anything that ends in a slash.
     Folders,
@@ -41,7 +42,7 @@ enum Part {
 }
 
 impl Pattern {
-    /// Reads one pattern, already trimmed and not empty. The error says what is wrong with it.
+    /// Compiles one pattern, which must be trimmed and not empty. The error says what is wrong with it.
     pub fn new(line: &str) -> Result<Self, String> {
         let cleaned = clean(line);
         let (exception, text) = match cleaned.strip_prefix('!') {
@@ -53,7 +54,7 @@ impl Pattern {
         Ok(Self { text, exception, shape })
     }
 
-    /// Whether the path itself matches; `/` between the parts. Folders above it are the caller's business.
+    /// Whether the path itself matches, with `/` between its parts. The caller handles the folders above it.
     pub fn matches(&self, path: &str) -> bool {
         match &self.shape {
             Shape::Exact => path == self.text,
@@ -157,7 +158,7 @@ fn compile(text: &str) -> Result<Shape, String> {
     })
 }
 
-/// What `\` makes of a character. BuildKit hands it to Go's regular expressions, where letters mean something else.
+/// What `\` makes of a character. BuildKit passes it to Go's regular expressions, where letters have another meaning.
 fn escaped(c: char) -> Result<Part, String> {
     let class = |negated: bool, ranges: &[(char, char)]| Part::Class { negated, ranges: ranges.to_vec() };
     const DIGIT: &[(char, char)] = &[('0', '9')];
@@ -178,7 +179,7 @@ fn escaped(c: char) -> Result<Part, String> {
     })
 }
 
-/// What stands between `[` and `]`, which is consumed.
+/// Consumes and returns what stands between `[` and `]`.
 fn class(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Part, String> {
     const OPEN: &str = "a `[` is not closed";
     let negated = characters.next_if_eq(&'^').is_some();
@@ -206,7 +207,7 @@ fn class(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Pa
     }
 }
 
-/// Whether the parts match the whole path. All states are carried along at once, so that no pattern is slow.
+/// Whether the parts match the whole path. All states advance together, so that no pattern is slow.
 fn matches(parts: &[Part], path: &str) -> bool {
     let mut states = vec![false; parts.len() + 1];
     states[0] = true;
@@ -218,7 +219,7 @@ fn matches(parts: &[Part], path: &str) -> bool {
                 Part::Char(wanted) if *wanted == c => next[at + 1] = true,
                 Part::One if c != '/' => next[at + 1] = true,
                 Part::Some if c != '/' => next[at] = true,
-                // A line's end is where Go's `.` stops.
+                // Go's `.` stops at the end of a line.
                 Part::Rest if c != '\n' => next[at] = true,
                 Part::Folders if c != '\n' => {
                     next[at] = true;

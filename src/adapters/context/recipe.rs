@@ -1,4 +1,4 @@
-//! Whether a committed cargo-chef recipe still says what Cargo's own files say. Not responsible for: cooking or renewing it.
+//! Compares a committed cargo-chef recipe with Cargo's own files. Not responsible for: making or renewing it.
 
 use std::fs;
 use std::io::{Error, ErrorKind};
@@ -17,12 +17,12 @@ use crate::domain::ports::ContextError;
 const RECIPE: &str = "recipe.json";
 const MANIFEST: &str = "Cargo.toml";
 const LOCK: &str = "Cargo.lock";
-/// Recipes of great workspaces are some 100 KiB; what is longer is none.
+/// The largest file that is read as a recipe, in bytes. Recipes of large workspaces are about 100 KiB.
 const LONGEST: u64 = 32 << 20;
-/// How many differences are named; the others are counted.
+/// How many differences are listed; the others are counted.
 const NAMED: usize = 1;
 
-/// What cargo-chef writes.
+/// The recipe file that cargo-chef writes.
 #[derive(Debug, Deserialize)]
 struct Recipe {
     skeleton: Skeleton,
@@ -51,8 +51,8 @@ enum Uncomparable {
     Context(#[from] ContextError),
 }
 
-/// What `check` says about the recipe at the root of a layer's context, where BuildKit would be sent one that no longer
-/// fits the manifests and the lock file beside it. A context without a recipe costs one look at the file system.
+/// What `check` reports about the recipe at the root of a layer's context, if BuildKit would be sent one that no longer
+/// matches the manifests and the lock file beside it. A context without a recipe costs one access to the file system.
 pub fn stale_recipe(declared: &Declared, project_root: &Path) -> Option<Diagnostic> {
     let folder = declared.context_dir();
     let recipe = folder.join(RECIPE);
@@ -81,7 +81,7 @@ pub fn stale_recipe(declared: &Declared, project_root: &Path) -> Option<Diagnost
         }
         Err(error) => Diagnostic::warning(
             "lian::context::unreadable_recipe",
-            format!("whether {shown}, which `{layer}` cooks, is stale cannot be told: {error}"),
+            format!("cannot tell whether {shown}, which `{layer}` cooks, is stale: {error}"),
         ),
     };
     let text = format!("this context holds the {RECIPE}");
@@ -97,7 +97,7 @@ fn summary(differences: &[String]) -> String {
     named.join("; ")
 }
 
-/// The project's own way to renew the recipe, where it has one, and cargo-chef's.
+/// How to renew the recipe: the project's own way if it has one, else cargo-chef's.
 fn renewal(declared: &Declared, project_root: &Path) -> String {
     let makefile = fs::read_to_string(project_root.join("Makefile")).unwrap_or_default();
     let own = if makefile.lines().any(|line| line.starts_with("recipe:")) { "`make recipe`, or " } else { "" };
@@ -112,7 +112,7 @@ struct Project {
 }
 
 impl Project {
-    /// What differs, in people's words; the lock file first.
+    /// What differs, in words for people; the lock file first.
     fn compare(&self) -> Result<Vec<String>, Uncomparable> {
         let Some(Skeleton { manifests, lock_file, config_file, rust_toolchain_file }) = self.recipe()? else {
             return Ok(Vec::new());
@@ -127,7 +127,7 @@ impl Project {
             let shown = cooked.relative_path.display().to_string();
             let manifest = match self.manifest(&cooked.relative_path) {
                 Err(Uncomparable::Context(ContextError::Missing { .. })) => {
-                    differences.push(format!("{shown} is in the recipe, and gone"));
+                    differences.push(format!("{shown} is in the recipe, but does not exist"));
                     continue;
                 }
                 found => found?,
@@ -142,7 +142,7 @@ impl Project {
         if toolchain != rust_toolchain_file.map(|(_, text)| text) {
             differences.push("the toolchain file differs from the recipe's".to_owned());
         }
-        // It may be this machine's own: without one, the recipe's is as good as any.
+        // The configuration may be this machine's own, so it is compared only if there is one.
         if let (Some(here), Some(cooked)) = (self.first(&[".cargo/config", ".cargo/config.toml"])?, config_file)
             && here != cooked
         {
@@ -151,7 +151,7 @@ impl Project {
         Ok(differences)
     }
 
-    /// The recipe; nothing where the file is for something else.
+    /// The recipe; `None` if the file is for something else.
     fn recipe(&self) -> Result<Option<Skeleton>, Uncomparable> {
         let text = self.text(Path::new(RECIPE))?;
         let wrong = |error| Uncomparable::Recipe(RECIPE.to_owned(), error);
@@ -176,7 +176,7 @@ impl Project {
         toml(&path.display().to_string(), &self.text(path)?)
     }
 
-    /// The text of the first of these files that is there.
+    /// The text of the first of these files that exists.
     fn first(&self, names: &[&str]) -> Result<Option<String>, Uncomparable> {
         for name in names {
             match self.text(Path::new(name)) {
@@ -187,7 +187,7 @@ impl Project {
         Ok(None)
     }
 
-    /// A file's text. A recipe names paths: none of them leads out of the project.
+    /// The text of a file. A recipe names paths, and none of them may lead out of the project.
     fn text(&self, path: &Path) -> Result<String, Uncomparable> {
         let resolved = inside(&self.root, &self.folder.join(path))?;
         let unreadable = |error| Uncomparable::File(path.display().to_string(), error);
@@ -210,8 +210,8 @@ fn no_toml(file: &str, error: toml::de::Error) -> Uncomparable {
     Uncomparable::Toml { file: file.to_owned(), error }
 }
 
-/// The members that a workspace lists. A recipe for one binary (`prepare --bin`) lists those that it needs, and holds no
-/// others: then what only Cargo's files hold is no difference.
+/// The members that a workspace lists. A recipe for one binary (`prepare --bin`) lists only those that it needs, so
+/// what only Cargo's files hold is then not a difference.
 fn members(manifest: &toml::Table) -> Vec<&str> {
     let listed = manifest.get("workspace").and_then(|workspace| workspace.get("members"));
     listed.and_then(toml::Value::as_array).into_iter().flatten().filter_map(toml::Value::as_str).collect()

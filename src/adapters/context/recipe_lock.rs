@@ -1,5 +1,5 @@
-//! How two lock files of Cargo differ in what a cook would compile. Not responsible for: versions of the workspace's own packages,
-//! which cargo-chef masks.
+//! How two Cargo lock files differ in what would be compiled. Versions of the workspace's own packages do not count,
+//! because cargo-chef masks them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,10 +21,10 @@ struct Package {
     dependencies: Vec<String>,
 }
 
-/// A version and where it comes from; one of the workspace's own packages has neither.
+/// A version and where it comes from. The workspace's own packages have neither.
 type Release = (String, Option<String>);
 
-/// What is locked of a release.
+/// What the lock file holds about a release.
 #[derive(Debug, PartialEq, Eq)]
 struct Locked {
     checksum: Option<String>,
@@ -40,7 +40,7 @@ impl Lock {
         let LockFile { package: packages } = toml::from_str(text)?;
         let own: BTreeSet<String> =
             packages.iter().filter(|package| package.source.is_none()).map(|package| package.name.clone()).collect();
-        // A dependency is named with its version where its name alone is not enough.
+        // A dependency is named with its version if its name alone is ambiguous.
         let masked = |dependency: String| match dependency.split(' ').next() {
             Some(name) if own.contains(name) => name.to_owned(),
             _ => dependency,
@@ -49,7 +49,7 @@ impl Lock {
         for Package { name, version, source, checksum, dependencies } in packages {
             let (version, dependencies) = match source {
                 Some(_) => (version, dependencies.into_iter().map(masked).collect()),
-                // What they depend on stands in their manifests, which are compared.
+                // Their dependencies stand in their manifests, which are compared.
                 None => (String::new(), BTreeSet::new()),
             };
             lock.entry(name).or_default().insert((version, source), Locked { checksum, dependencies });
@@ -58,7 +58,7 @@ impl Lock {
     }
 }
 
-/// What differs, by package, in people's words. A partial recipe may lack what it does not need.
+/// What differs, by package, in words for people. A partial recipe may lack what it does not need.
 pub(super) fn differences(lock: &Lock, recipe: &Lock, partial: bool) -> Vec<String> {
     let none = BTreeMap::new();
     let names: BTreeSet<&String> = lock.0.keys().chain(recipe.0.keys()).collect();
@@ -89,7 +89,7 @@ pub(super) fn differences(lock: &Lock, recipe: &Lock, partial: bool) -> Vec<Stri
     differences
 }
 
-/// How a release that both have differs.
+/// How a release that both files hold differs.
 fn altered(name: &str, release: &Release, here: &BTreeMap<Release, Locked>, cooked: &Locked) -> Option<String> {
     let locked = here.get(release).filter(|locked| *locked != cooked)?;
     let what = if locked.checksum == cooked.checksum { "dependencies" } else { "checksum" };

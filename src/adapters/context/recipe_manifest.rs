@@ -1,5 +1,5 @@
-//! How a manifest on disk differs from a recipe's copy of it: dependencies, features, profiles, and which library and
-//! binaries there are. Not responsible for: judging what Cargo would refuse, and everything that no dependency's build depends on.
+//! How a manifest on disk differs from a recipe's copy of it: dependencies, features, profiles, and the library and
+//! binaries. What no dependency's build depends on does not count. Not responsible for: errors that Cargo would report.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-/// A manifest in a recipe: rewritten by cargo-chef, which drops what it does not know and spells defaults out.
+/// A manifest in a recipe, as cargo-chef rewrote it: without the fields that it does not know, and with defaults
+/// spelled out.
 #[derive(Debug, Deserialize)]
 pub(super) struct RecipeManifest {
     pub(super) relative_path: PathBuf,
@@ -32,23 +33,23 @@ pub(super) enum Difference {
     New(String),
     /// Only the recipe has it.
     Gone(String),
-    /// Both have it, otherwise.
+    /// Both have it, with different values.
     Altered(String),
 }
 
 impl Difference {
-    /// In people's words.
+    /// The difference in words for people.
     pub(super) fn told(&self, manifest: &str) -> String {
         match self {
             Self::New(what) => format!("{what} in {manifest}, not in the recipe"),
             Self::Gone(what) => format!("{what} in the recipe, not in {manifest}"),
-            Self::Altered(what) => format!("{what} in {manifest}, otherwise in the recipe"),
+            Self::Altered(what) => format!("{what} in {manifest}, different in the recipe"),
         }
     }
 }
 
 const DEPENDENCIES: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
-/// What cargo-chef keeps of a dependency and of a profile: of anything else nothing can be said.
+/// The fields of a dependency and of a profile that cargo-chef keeps. Others cannot be compared.
 const DEPENDENCY_FIELDS: [&str; 13] = [
     "version",
     "registry",
@@ -81,7 +82,8 @@ const PROFILE_FIELDS: [&str; 14] = [
     "build-override",
 ];
 
-/// What differs between the manifest in `folder` and the recipe's. A partial recipe may lack what it does not need.
+/// What differs between the manifest in `folder` and the recipe's copy. A partial recipe may lack what it does not
+/// need.
 pub(super) fn differences(
     manifest: &Table,
     folder: &Path,
@@ -149,7 +151,8 @@ fn dependencies(manifest: &Table, prefix: &str, facts: &mut BTreeMap<String, Val
     }
 }
 
-/// `"1"` is `{ version = "1" }`, fields that say the default say nothing, and the version of a path is masked.
+/// `"1"` becomes `{ version = "1" }`, fields with their default value are dropped, and the version of a path dependency
+/// is masked.
 fn dependency(value: &Value) -> Value {
     let Some(written) = value.as_table() else {
         return Value::Table([("version".to_owned(), value.clone())].into_iter().collect());
@@ -182,13 +185,13 @@ fn profile(written: &Table) -> Table {
     kept
 }
 
-/// The fields that are known, their old spelling with `_` included.
+/// The known fields, including their old spelling with `_`.
 fn known(written: &Table, fields: &[&str]) -> Table {
     let kebab = written.iter().map(|(field, value)| (field.replace('_', "-"), value.clone()));
     kebab.filter(|(field, _)| fields.contains(&field.as_str())).collect()
 }
 
-/// A list whose order means nothing.
+/// Sorts a list whose order has no meaning.
 fn sorted(value: &Value) -> Value {
     let Some(items) = value.as_array() else { return value.clone() };
     let mut items = items.clone();
@@ -197,7 +200,7 @@ fn sorted(value: &Value) -> Value {
     Value::Array(items)
 }
 
-/// `lib.name` or `bin.name`; nothing for what is not cooked by default.
+/// `lib.name` or `bin.name`; `None` for what is not built by default.
 fn told_target(target: &RecipeTarget) -> Option<String> {
     if target.kind.get("Lib").is_some() {
         Some(format!("lib.{}", target.name.replace('-', "_")))
@@ -208,7 +211,7 @@ fn told_target(target: &RecipeTarget) -> Option<String> {
     }
 }
 
-/// The library and the binaries that Cargo would find; nothing where the manifest has no package.
+/// The library and the binaries that Cargo would find; nothing if the manifest has no package.
 fn targets_of(manifest: &Table, folder: &Path) -> Option<BTreeSet<String>> {
     let package = manifest.get("package")?.as_table()?;
     let name = package.get("name")?.as_str()?;
@@ -224,7 +227,7 @@ fn targets_of(manifest: &Table, folder: &Path) -> Option<BTreeSet<String>> {
     let texts = |field: &str| listed.iter().filter_map(|bin| bin.get(field)?.as_str()).collect::<BTreeSet<&str>>();
     let (names, paths) = (texts("name"), texts("path"));
     found.extend(names.iter().map(|name| format!("bin.{name}")));
-    // In the edition of 2015, which is meant where none is said, a list is the whole list.
+    // In edition 2015, which is the default, a list of binaries is complete.
     let first_edition = package.get("edition").is_none_or(|edition| edition.as_str() == Some("2015"));
     if discovers("autobins").unwrap_or(!first_edition || listed.is_empty()) {
         let unlisted = discovered(name, folder);
@@ -235,7 +238,7 @@ fn targets_of(manifest: &Table, folder: &Path) -> Option<BTreeSet<String>> {
     Some(found)
 }
 
-/// Binaries that are there because their files are: name and path.
+/// The binaries that exist because their files do: name and path.
 fn discovered(package: &str, folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     if folder.join("src/main.rs").is_file() {

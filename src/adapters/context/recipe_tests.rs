@@ -114,13 +114,13 @@ const CHANGES: [(&str, &str, &str, &str); 19] = [
         "crates/api/Cargo.toml",
         "once_cell = { version = \"1\"",
         "once_cell = { version = \"1.5\"",
-        "dependencies.once_cell in crates/api/Cargo.toml, otherwise in the recipe",
+        "dependencies.once_cell in crates/api/Cargo.toml, different in the recipe",
     ),
     (
         "crates/api/Cargo.toml",
         "\"fast\", \"big\"",
         "\"fast\"",
-        "dependencies.core-things in crates/api/Cargo.toml, otherwise in the recipe",
+        "dependencies.core-things in crates/api/Cargo.toml, different in the recipe",
     ),
     (
         "crates/api/Cargo.toml",
@@ -138,7 +138,7 @@ const CHANGES: [(&str, &str, &str, &str); 19] = [
         "crates/api/Cargo.toml",
         "default = [\"lazy\"]",
         "default = []",
-        "features.default in crates/api/Cargo.toml, otherwise in the recipe",
+        "features.default in crates/api/Cargo.toml, different in the recipe",
     ),
     (
         "crates/api/Cargo.toml",
@@ -158,12 +158,12 @@ const CHANGES: [(&str, &str, &str, &str); 19] = [
         "version = \"0.1.0\"\nedition = \"2021\"",
         "bin.legacy in crates/legacy/Cargo.toml, not in the recipe",
     ),
-    ("Cargo.toml", "lto = \"thin\"", "lto = true", "profile.release in Cargo.toml, otherwise in the recipe"),
+    ("Cargo.toml", "lto = \"thin\"", "lto = true", "profile.release in Cargo.toml, different in the recipe"),
     (
         "Cargo.toml",
         "[profile.dev.package.\"*\"]\nopt-level = 1",
         "[profile.dev.package.\"*\"]\nopt-level = 2",
-        "profile.dev in Cargo.toml, otherwise in the recipe",
+        "profile.dev in Cargo.toml, different in the recipe",
     ),
     (
         "Cargo.toml",
@@ -218,7 +218,7 @@ fn files_that_come_and_go_count() {
     assert_eq!(
         workspace.says(),
         "bin.two in crates/api/Cargo.toml, not in the recipe\nbin.tool in the recipe, not in crates/api/Cargo.toml\n\
-         crates/mac/Cargo.toml is in the recipe, and gone\nthe toolchain file differs from the recipe's"
+         crates/mac/Cargo.toml is in the recipe, but does not exist\nthe toolchain file differs from the recipe's"
     );
     let workspace = Workspace::new();
     workspace.remove("Cargo.lock");
@@ -267,7 +267,8 @@ fn a_recipe_that_cannot_be_compared_is_a_warning_too() {
         let workspace = Workspace::new();
         workspace.put(path, text);
         let said = workspace.says();
-        let unreadable = "lian::context::unreadable_recipe: whether ROOT/c/recipe.json, which `deps` cooks, is stale cannot be told: ";
+        let unreadable =
+            "lian::context::unreadable_recipe: cannot tell whether ROOT/c/recipe.json, which `deps` cooks, is stale: ";
         said.strip_prefix(unreadable).unwrap_or_else(|| panic!("{said:?}")).to_owned()
     };
     assert!(says("recipe.json", "{").starts_with("recipe.json is not what cargo-chef writes: EOF"));

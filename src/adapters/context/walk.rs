@@ -1,4 +1,4 @@
-//! The walk over a context. Not responsible for: entering folders that the ignore file leaves out for good.
+//! Walks a context's folders. It never enters a folder whose content the ignore file leaves out completely.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -52,7 +52,7 @@ pub(super) fn ignore_file(context: &Path, dockerfile: &Path) -> Result<(Ignore, 
     Ok((Ignore::default().without_own(), None))
 }
 
-/// An entry that is let through, not yet hashed.
+/// An entry that is included and not hashed yet.
 struct Entry {
     /// Its path in the listing.
     name: String,
@@ -69,7 +69,8 @@ struct Folder {
     /// Its path in the listing.
     name: String,
     inherited: Inherited,
-    /// Modes of itself and the folders above it that are left out unless something in them is not, outermost first.
+    /// The modes of this folder and of those above it that are left out unless something in them is included, outermost
+    /// first.
     pending: Vec<(String, u32)>,
 }
 
@@ -84,7 +85,7 @@ impl Walk {
         let mut folders = vec![Folder { path: context, shown, name, inherited: Inherited::default(), pending: vec![] }];
         while let Some(folder) = folders.pop() {
             let read = match fs::read_dir(&folder.path) {
-                // As BuildKit: what may not be read and is left out does no harm.
+                // Like BuildKit: an unreadable file does no harm if it is left out.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied && !folder.pending.is_empty() => continue,
                 read => read,
             };
@@ -96,7 +97,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Takes one entry in, or leaves it out; a folder to look into comes back.
+    /// Includes one entry or leaves it out. Returns a folder that must be read.
     fn entry(&mut self, folder: &Folder, file_name: &OsStr) -> Result<Option<Folder>, ContextError> {
         let path = folder.path.join(file_name);
         let shown = joined(&folder.shown, &file_name.to_string_lossy());
@@ -132,7 +133,7 @@ impl Walk {
         self.entries.push(Entry { name, path, kind, mode });
     }
 
-    /// Folders that are left out come along after all when something in them does.
+    /// Includes the excluded folders above something that is included.
     fn settle(&mut self, pending: &[(String, u32)]) {
         for (name, mode) in pending {
             self.push(name.clone(), PathBuf::new(), FileKind::Folder, *mode);
@@ -165,7 +166,7 @@ impl Walk {
     }
 }
 
-/// Sockets are skipped. Pipes and devices have no content that could be hashed, and BuildKit would send them.
+/// Sockets are skipped. Pipes and devices are refused: they have no content to hash, and BuildKit would send them.
 fn kind(path: &Path, metadata: &Metadata) -> Result<Option<FileKind>, ContextError> {
     let file_type = metadata.file_type();
     if file_type.is_file() {
@@ -187,7 +188,7 @@ fn joined(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
 }
 
-/// The name as text, without loss: bytes that are no UTF-8 become `\xNN`, a backslash becomes two.
+/// The name as text, without loss: bytes that are not UTF-8 become `\xNN`, and a backslash becomes two.
 fn escaped(name: &OsStr) -> String {
     let mut text = String::with_capacity(name.len());
     for chunk in name.as_bytes().utf8_chunks() {
@@ -199,7 +200,7 @@ fn escaped(name: &OsStr) -> String {
     text
 }
 
-/// The file's own name of a name in a listing: what [`escaped`] made is undone.
+/// The file's own name for a name in a listing: reverses [`escaped`].
 pub fn raw_name(text: &str) -> OsString {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,4 +1,4 @@
-//! The next action for each fault. Not responsible for: anything about where it stands.
+//! The next action for each fault. Not responsible for: where the fault is.
 
 use nickel_lang_core::position::RawSpan;
 
@@ -8,7 +8,7 @@ use super::syntax::Outline;
 use crate::domain::base::nearest;
 use crate::domain::model::Diagnostic;
 
-/// What Nickel says of a file that ends too early.
+/// Nickel's message for a file that ends too early.
 const END: &str = "unexpected end of file";
 
 /// Fields of the records inside a declaration.
@@ -60,14 +60,14 @@ pub(super) fn complete(diagnostic: &mut Diagnostic, contract: Contract, missing:
     diagnostic.help = Some(help);
 }
 
-/// Notes that the schemas' contracts gave, not those that say where a value comes from.
+/// The notes that the schemas' contracts gave, without those that say where a value comes from.
 fn is_advice(note: &str) -> bool {
     !["evaluated to", "it comes from", "This error comes from", "The provided message"]
         .iter()
         .any(|own| note.starts_with(own))
 }
 
-/// Nickel's message in one line, its subject first: "`kind`: tag not in the enum type".
+/// Nickel's message in one line, beginning with its subject: "`kind`: tag not in the enum type".
 pub(super) fn message(raw: &str) -> String {
     let mut lines = raw.lines().map(str::trim).filter(|line| !line.is_empty());
     let head = lines.next().unwrap_or_default();
@@ -81,7 +81,7 @@ pub(super) fn message(raw: &str) -> String {
     }
 }
 
-/// Nickel's word for a marked place, in ours.
+/// Replaces Nickel's text for a marked place by ours.
 pub(super) fn label(raw: &str, code: &str, covered: &str) -> Option<String> {
     match raw {
         "" if code == "lian::nickel::parse" && covered.is_empty() => Some("the file ends here".to_owned()),
@@ -97,7 +97,7 @@ pub(super) fn is_value(label: &str) -> bool {
     matches!(label, "applied to this expression" | "evaluated to this expression")
 }
 
-/// What an enumeration in a schema allows.
+/// The values that an enumeration in a schema allows.
 pub(super) fn tags(contract: &str) -> Option<String> {
     let tags: Vec<_> = contract.strip_prefix("[|")?.strip_suffix("|]")?.split(',').map(str::trim).collect();
     Some(match tags.as_slice() {
@@ -148,7 +148,7 @@ pub(super) fn extra_field(diagnostic: &Diagnostic) -> Option<&str> {
     backticked(names).and_then(|names| names.split(',').next()).map(str::trim)
 }
 
-/// Where a field of this name stands below the top of the file, if there is just one.
+/// Where a field of this name stands below the top of the file, if it stands in only one place.
 pub(super) fn named(outline: &Outline, field: &str) -> Option<RawSpan> {
     let mut spans =
         outline.names.iter().filter(|(path, _)| path.rsplit('.').next() == Some(field)).map(|(_, span)| *span);

@@ -1,5 +1,5 @@
-//! The evaluating process: binds itself to its limits, reads a request, evaluates file after file and answers line by
-//! line. Not responsible for: surviving what a file does to it (its parent starts another one).
+//! The evaluating process: sets its limits, reads a request, evaluates file after file and answers line by line. If a
+//! file kills it, its parent starts another one.
 
 use std::io::{self, BufWriter, Read as _, Write as _};
 use std::process::ExitCode;
@@ -9,13 +9,13 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::time::{ClockId, clock_gettime};
 
 use super::interpreter::Interpreter;
-use super::protocol::{Line, Request};
+use super::protocol::{BatchRequest, Line};
 use super::schemas::Schemas;
 
-/// The hidden subcommand under which lian-build runs itself.
+/// The hidden subcommand with which lian-build starts itself.
 pub(super) const SUBCOMMAND: &str = "__evaluate";
 
-/// Ends a child that could not read its request.
+/// The exit code of a child that could not read its request.
 const MISUSED: u8 = 64;
 
 /// Whether this process is an evaluating child.
@@ -29,7 +29,7 @@ pub fn child_main(schemas: &Schemas) -> ExitCode {
     if io::stdin().lock().read_to_end(&mut text).is_err() {
         return ExitCode::from(MISUSED);
     }
-    let Ok(request) = serde_json::from_slice::<Request>(&text) else {
+    let Ok(request) = serde_json::from_slice::<BatchRequest>(&text) else {
         return ExitCode::from(MISUSED);
     };
     drop(text);
@@ -39,20 +39,20 @@ pub fn child_main(schemas: &Schemas) -> ExitCode {
     let outcome = work.spawn(move || serve(&request, &schemas)).map(thread::JoinHandle::join);
     match outcome {
         Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
-        // A panic was already told on stderr; a parent that is gone wants no answer.
+        // A panic was already reported on stderr, and a parent that is gone needs no answer.
         _ => ExitCode::from(101),
     }
 }
 
-/// Limits that hold for the whole process. None of them may fail for want of rights: all only lower what is allowed.
-fn bind(request: &Request) {
+/// Sets limits for the whole process. They only lower what is allowed, so none of them can fail for lack of rights.
+fn bind(request: &BatchRequest) {
     crate::system::process::end_with_own_parent();
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
     let bytes = Some(request.memory_bytes);
     let _ = setrlimit(Resource::As, Rlimit { current: bytes, maximum: bytes });
 }
 
-/// Lets the process use so many more seconds of processor time: the kernel ends it after that.
+/// Allows the process this many more seconds of processor time, after which the kernel ends it.
 fn grant(seconds: u64) {
     let used = clock_gettime(ClockId::ProcessCPUTime).tv_sec.unsigned_abs();
     let maximum = getrlimit(Resource::Cpu).maximum;
@@ -61,7 +61,7 @@ fn grant(seconds: u64) {
     let _ = setrlimit(Resource::Cpu, Rlimit { current, maximum });
 }
 
-fn serve(request: &Request, schemas: &Schemas) -> io::Result<()> {
+fn serve(request: &BatchRequest, schemas: &Schemas) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     grant(request.cpu_seconds);
     let mut interpreter = Interpreter::new(request, schemas);
@@ -71,7 +71,7 @@ fn serve(request: &Request, schemas: &Schemas) -> io::Result<()> {
         let finished = interpreter.evaluate(item);
         say(&mut out, &Line::Finished(Box::new(finished)))?;
     }
-    // Freeing a large context takes as long as a few evaluations; the process ends anyway.
+    // Freeing a large context takes as long as a few evaluations, and the process ends anyway.
     out.flush()?;
     std::mem::forget(interpreter);
     Ok(())

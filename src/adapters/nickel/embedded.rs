@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// The folder under which the embedded files are known to the interpreter. Nothing on disk is ever read below it.
+/// The folder of the embedded files, as the interpreter sees it. Nothing is ever read from disk below it.
 pub(super) const FOLDER: &str = "/__lian-build__";
 
 const FILES: &[(&str, &str)] = &[
@@ -21,7 +21,7 @@ pub fn embedded() -> &'static [(&'static str, &'static str)] {
     FILES
 }
 
-/// Where an embedded file stands for the interpreter.
+/// The path of an embedded file, as the interpreter sees it.
 pub(super) fn path_of(name: &str) -> PathBuf {
     Path::new(FOLDER).join(name)
 }
@@ -76,8 +76,8 @@ pub(super) const NESTED_FIELDS: &[(&str, &[&str])] = &[
 /// The fields of the contract `BuildSpec`.
 pub(super) const BUILD_SPEC_FIELDS: &[&str] = &["language", "runner_type", "cpu", "memory_gb", "time_budget_min"];
 
-/// The text with its closed contracts opened, at the same length so that spans stay right: extra fields then no longer
-/// hide the other faults of a record, and are looked for separately.
+/// The text with its closed contracts opened, at the same length so that spans stay correct. Extra fields then no
+/// longer hide the other faults of a record; they are searched for separately.
 pub(super) fn opened(text: &str) -> String {
     text.replace("# closed", "..      ")
 }

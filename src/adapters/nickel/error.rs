@@ -1,14 +1,15 @@
-//! What keeps the whole catalog from being read. Not responsible for: faults inside its files (those are diagnostics).
+//! The errors that prevent reading a catalog at all. Not responsible for: faults inside its files (those are
+//! diagnostics).
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::domain::model::{Classified, FaultClass};
 
-/// The catalog, or the interpreter's process, is out of reach.
+/// The catalog or the interpreter's process cannot be reached.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum NickelError {
-    /// The catalog's folder is not there.
+    /// The catalog's folder does not exist.
     #[error("there is no catalog at {path}")]
     #[diagnostic(
         code(lian::nickel::no_catalog),
@@ -18,7 +19,7 @@ pub enum NickelError {
         /// The folder, as given.
         path: PathBuf,
     },
-    /// The workflow's file is not there.
+    /// The workflow's file does not exist.
     #[error("there is no workflow at {path}")]
     #[diagnostic(code(lian::nickel::no_workflow), help("name a file such as workflows/local.ncl"))]
     NoWorkflow {
@@ -42,7 +43,7 @@ pub enum NickelError {
         /// The path.
         path: PathBuf,
     },
-    /// The evaluating process could not be started, or spoken with.
+    /// The evaluating process could not be started, or the connection to it failed.
     #[error("cannot evaluate Nickel in {program}")]
     #[diagnostic(
         code(lian::nickel::process),

@@ -1,5 +1,4 @@
-//! Loads catalogs and workflows: finds the files, has them evaluated, gathers what came of them. Not responsible for: evaluating in
-//! this process.
+//! Loads catalogs and workflows: finds the files, has child processes evaluate them, and collects the results.
 
 use std::collections::HashMap;
 use std::fs;
@@ -7,18 +6,18 @@ use std::path::{Path, PathBuf};
 
 use super::error::NickelError;
 use super::locate;
-use super::pool::{self, Death, Limits, Outcome};
-use super::protocol::{Contract, Finished, Item, Request, Setting, Shown, Value};
+use super::pool::{self, Death, ItemOutcome, Limits};
+use super::protocol::{BatchRequest, Contract, Finished, Item, Setting, Shown, Value};
 use super::{settings, syntax};
 use crate::domain::base::{LayerName, SourceLocation, Span, nearest};
 use crate::domain::model::{BuildSpec, Catalog, CatalogSettings, Declared, Diagnostic, Sources, Workflow};
 
-/// What is to be loaded.
+/// What to load.
 #[derive(Debug, Clone)]
 pub struct LoadRequest {
     /// The catalog's folder, as the user named it.
     pub root: PathBuf,
-    /// Overrides, `--set PATH=VALUE`: see the room's documentation.
+    /// Overrides, `--set PATH=VALUE` (see `settings`).
     pub settings: Vec<(String, String)>,
     /// Folders outside the project from which files may be imported.
     pub allow_imports: Vec<PathBuf>,
@@ -26,23 +25,23 @@ pub struct LoadRequest {
     pub project_root: PathBuf,
 }
 
-/// A catalog as far as it could be read.
+/// A catalog, as far as it could be read.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The layers that evaluated.
     pub catalog: Catalog,
     /// What is wrong with the others.
     pub diagnostics: Vec<Diagnostic>,
-    /// The texts that places point into.
+    /// The texts that the diagnostics' places point into.
     pub sources: Sources,
-    /// The layers that did not evaluate, by name, or by folder where the file does not tell its name: to say of another
-    /// layer that it stands on an unknown one would be wrong.
+    /// The layers that did not evaluate: by name, or by folder if the file does not give its name. Layers that name
+    /// them must not be reported as naming an unknown layer.
     pub broken: Vec<LayerName>,
-    /// Whether the catalog's own settings did not evaluate: those of `catalog` are the defaults.
+    /// Whether the catalog's own settings failed to evaluate, so that `catalog` holds the defaults.
     pub unsettled: bool,
 }
 
-/// A workflow as far as it could be read.
+/// A workflow, as far as it could be read.
 #[derive(Debug, Clone)]
 pub struct LoadedWorkflow {
     /// The workflow, where it evaluated. Its paths can be used from the working directory: relative ones were taken as
@@ -50,22 +49,22 @@ pub struct LoadedWorkflow {
     pub workflow: Option<Workflow>,
     /// What is wrong with it.
     pub diagnostics: Vec<Diagnostic>,
-    /// The texts that places point into.
+    /// The texts that the diagnostics' places point into.
     pub sources: Sources,
 }
 
-/// Build specifications as far as they could be read.
+/// Build specifications, as far as they could be read.
 #[derive(Debug, Clone)]
 pub struct LoadedSpecs {
-    /// In the order of the files; none where one did not evaluate.
+    /// In the order of the files; `None` for a file that did not evaluate.
     pub specs: Vec<Option<BuildSpec>>,
     /// What is wrong with them.
     pub diagnostics: Vec<Diagnostic>,
-    /// The texts that places point into.
+    /// The texts that the diagnostics' places point into.
     pub sources: Sources,
 }
 
-/// Evaluates Nickel in children of its own program.
+/// Evaluates Nickel in child processes of this program.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     program: PathBuf,
@@ -73,20 +72,20 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// An evaluator that runs `program` as its child: the binary whose `main` hands over to
-    /// [`child_main`](super::child_main), in production this very process' own.
+    /// An evaluator that runs `program` as its child: a binary whose `main` calls [`child_main`](super::child_main). In
+    /// production that is this process's own binary.
     pub fn new(program: PathBuf) -> Self {
         Self { program, limits: Limits::default() }
     }
 
-    /// With other limits than the default ones.
+    /// Replaces the default limits.
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// Loads a catalog. Faults inside its files are diagnostics; an error means that nothing can be said at all.
+    /// Loads a catalog. Faults inside its files become diagnostics; an error means that nothing could be read.
     pub fn load(&self, request: &LoadRequest) -> Result<Loaded, NickelError> {
         let actual = fs::canonicalize(&request.root)
             .ok()
@@ -128,7 +127,7 @@ impl Evaluator {
         Ok(Loaded { catalog, diagnostics, sources: gathered.sources, broken, unsettled })
     }
 
-    /// Loads a workflow's file.
+    /// Loads a workflow file.
     pub fn workflow(&self, file: &Path, allow_imports: &[PathBuf]) -> Result<LoadedWorkflow, NickelError> {
         let actual = fs::canonicalize(file).map_err(|_| NickelError::NoWorkflow { path: file.to_owned() })?;
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
@@ -141,7 +140,7 @@ impl Evaluator {
         Ok(LoadedWorkflow { workflow, diagnostics: gathered.diagnostics, sources: gathered.sources })
     }
 
-    /// Loads `.build-spec.ncl` files; what did not evaluate is none.
+    /// Loads `.build-spec.ncl` files. The result is `None` for a file that did not evaluate.
     pub fn build_specs(&self, files: &[PathBuf], project_root: &Path) -> Result<LoadedSpecs, NickelError> {
         let item = |(index, file): (usize, &PathBuf)| {
             let file = Some(fs::canonicalize(file).unwrap_or_else(|_| file.clone()));
@@ -176,7 +175,7 @@ impl Evaluator {
         if items.is_empty() {
             return Ok(Gathered::default());
         }
-        let request = Request {
+        let request = BatchRequest {
             items,
             settings,
             import_scope,
@@ -203,13 +202,13 @@ struct Gathered {
 }
 
 impl Gathered {
-    fn from(outcomes: Vec<Outcome>, shown: &[Shown], limits: &Limits) -> Self {
+    fn from(outcomes: Vec<ItemOutcome>, shown: &[Shown], limits: &Limits) -> Self {
         let mut gathered = Self::default();
         let mut finished: Vec<Finished> = Vec::new();
         for outcome in outcomes {
             match outcome {
-                Outcome::Finished(one) => finished.push(*one),
-                Outcome::Died(item, death) => finished.push(buried(&item, &death, shown, limits)),
+                ItemOutcome::Finished(one) => finished.push(*one),
+                ItemOutcome::Died(item, death) => finished.push(buried(&item, &death, shown, limits)),
             }
         }
         finished.sort_by_key(|one| one.index);
@@ -230,7 +229,7 @@ impl Gathered {
                 gathered.broken.push(LayerName::new(name));
             }
             for diagnostic in one.diagnostics {
-                // A fault in a shared file is met by every layer that imports it, and is told once.
+                // Every layer that imports a shared file meets its fault, which is reported once.
                 let place = diagnostic.labels.first().map(|label| label.place.clone());
                 let key = (diagnostic.code.clone(), diagnostic.message.clone(), place);
                 match seen.get(&key) {
@@ -284,7 +283,7 @@ fn buried(item: &Item, death: &Death, shown: &[Shown], limits: &Limits) -> Finis
         }
     };
     let mut fault = fault.label(SourceLocation { file: file.clone(), span: Span::default() }, "");
-    // Only the start of the text: the file may be anything.
+    // Only the start of the text is read: the file may be anything.
     let text = item.file.as_deref().and_then(start_of).unwrap_or_default();
     let name = syntax::name_in(&text).unwrap_or_else(|| item.folder.clone());
     fault.layer = (item.contract == Contract::Layer).then(|| LayerName::new(name.as_str()));
@@ -300,7 +299,7 @@ fn start_of(file: &Path) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Overrides of layers that do not exist.
+/// Reports overrides of layers that do not exist.
 fn unmet(settings: &[Setting], layers: &[Declared], broken: &[LayerName]) -> Vec<Diagnostic> {
     let names: Vec<&str> =
         layers.iter().map(|one| one.layer.name.as_str()).chain(broken.iter().map(LayerName::as_str)).collect();
@@ -317,7 +316,7 @@ fn unmet(settings: &[Setting], layers: &[Declared], broken: &[LayerName]) -> Vec
     faults
 }
 
-/// A workflow whose relative paths can be used from the working directory.
+/// The workflow with its relative paths resolved, so that they can be used from the working directory.
 fn resolved(mut workflow: Workflow, folder: &Path) -> Workflow {
     let joined = |path: &Path| resolve_path(folder, path);
     workflow.catalog = workflow.catalog.map(|path| joined(&path));

@@ -1,5 +1,5 @@
-//! Turns what Nickel says into diagnostics: places in people's own files first, Nickel's notes kept, a next action always.
-//! Not responsible for: deciding what is wrong.
+//! Turns Nickel's errors into diagnostics: places in the user's own files come first, Nickel's notes are kept, and
+//! there is always a next action. Not responsible for: deciding what is wrong.
 
 use std::collections::HashSet;
 use std::io;
@@ -20,14 +20,14 @@ use super::syntax::Outline;
 use crate::domain::base::{SourceLocation, Span, nearest};
 use crate::domain::model::{Diagnostic, Label};
 
-/// More faults of one file say nothing new.
+/// The most faults that are reported for one file: more say nothing new.
 const FAULTS: usize = 64;
-/// Longer texts are cut: a hostile file could otherwise fill the answer.
+/// The longest text in a diagnostic, in bytes: a hostile file could otherwise fill the answer.
 const TEXT: usize = 2000;
-/// How Nickel writes what it has not evaluated: an address in its memory, which says nothing to anybody.
+/// How Nickel writes a value that it has not evaluated: an address in its memory, which tells people nothing.
 const CLOSURE: &str = "%<closure@";
 
-/// Draws the faults of files that are shown in this way.
+/// Makes diagnostics for files whose paths are shown in this way.
 #[derive(Clone, Copy)]
 pub(super) struct Drawer<'a> {
     /// How paths are shown.
@@ -45,7 +45,7 @@ impl Drawer<'_> {
         }
     }
 
-    /// How a source is shown; none for generated ones and the standard library's.
+    /// The path of a source to show; `None` for generated sources and the standard library.
     pub(super) fn shown_source(&self, source: &SourcePath) -> Option<PathBuf> {
         match source {
             SourcePath::Path(path, _) => Some(self.shown(path)),
@@ -58,7 +58,7 @@ impl Drawer<'_> {
         Some(SourceLocation { file, span: Span::new(span.start.to_usize(), span.end.to_usize()) })
     }
 
-    /// The place of a span in a file of the user's; none for the embedded ones.
+    /// The place of a span in one of the user's files; `None` for the embedded ones.
     pub(super) fn user_place(&self, hub: &CacheHub, span: RawSpan) -> Option<SourceLocation> {
         if is_embedded(hub, span.src_id) { None } else { self.place(hub, span) }
     }
@@ -70,7 +70,7 @@ impl Drawer<'_> {
         }
     }
 
-    /// What Nickel found.
+    /// The diagnostics for an error of Nickel's.
     pub(super) fn error(&self, hub: &CacheHub, error: Error, contract: Contract) -> Vec<Diagnostic> {
         if let Error::EvalError(data) = &error
             && let EvalErrorKind::MissingFieldDef { metadata, .. } = &data.error
@@ -131,7 +131,7 @@ impl Drawer<'_> {
                 Some(SourcePath::Generated(_)) if advice::is_value(&label.message) && !text.contains("import \"") => {
                     diagnostic.notes.push(format!("it comes from `--set`: `{}`", one_line(text)));
                 }
-                // A value that stands nowhere: its text says what a place cannot, where all of it is a value.
+                // A value without a place: its text says what the place cannot, if all of it is a value.
                 None if label.message == "evaluated to this value"
                     && text.len() < 80
                     && ![" | ", CLOSURE].iter().any(|inner| text.contains(inner)) =>
@@ -141,7 +141,7 @@ impl Drawer<'_> {
                 _ => {}
             }
         }
-        // What stands in the file already is not said again.
+        // What the file itself shows is not repeated.
         if let Some(value) = evaluated
             && !covered.iter().any(|label| is_source(hub, label.file_id) && covers(label, &value))
         {
@@ -152,7 +152,7 @@ impl Drawer<'_> {
         diagnostic
     }
 
-    /// A fault of an import.
+    /// The diagnostics for a fault of an import.
     pub(super) fn import_fault(&self, hub: &CacheHub, fault: ImportFault, contract: Contract) -> Vec<Diagnostic> {
         match fault {
             ImportFault::Parse(errors) => self.error(hub, Error::ParseErrors(errors), contract),
@@ -200,7 +200,7 @@ impl Drawer<'_> {
         }
     }
 
-    /// A file that is a link to somewhere else.
+    /// A file is a link to somewhere else.
     pub(super) fn leads_outside(&self, path: &Path) -> Diagnostic {
         let file = self.shown(path);
         let message = format!("{} is a link that leads outside the project", file.display());
@@ -209,14 +209,14 @@ impl Drawer<'_> {
             .label(SourceLocation { file, span: Span::default() }, "")
     }
 
-    /// An import that only the interpreter saw.
+    /// Only the interpreter saw this import.
     pub(super) fn smuggled(&self, hub: &CacheHub, file: FileId) -> Diagnostic {
         let path = hub.sources.file_paths.get(&file).and_then(|path| self.shown_source(path)).unwrap_or_default();
         Diagnostic::error("lian::nickel::import_outside", format!("`{}` is imported in a hidden place", path.display()))
             .help("import it in a `let` at the top of the file")
     }
 
-    /// A field that a closed contract does not know.
+    /// A closed contract does not know this field.
     pub(super) fn unknown_field(&self, hub: &CacheHub, field: &str, pos: TermPos, contract: Contract) -> Diagnostic {
         let name = contract.name();
         let help = match nearest(field, contract.fields().iter().copied()) {
@@ -227,7 +227,7 @@ impl Drawer<'_> {
         self.at(hub, found.help(help), pos.into_opt(), "unknown field")
     }
 
-    /// A value that passed its contract but not the model: the two disagree.
+    /// A value passed its contract but does not fit the model: the two disagree.
     pub(super) fn misfit(file: &Path, contract: Contract, error: &str) -> Diagnostic {
         let start = SourceLocation { file: file.to_owned(), span: Span::default() };
         Diagnostic::error("lian::nickel::eval", format!("this does not fit a `{}`: {error}", contract.name()))
@@ -235,7 +235,7 @@ impl Drawer<'_> {
             .label(start, "")
     }
 
-    /// A value of absurd size.
+    /// A value is far too large.
     pub(super) fn too_large(file: &Path, bytes: usize) -> Diagnostic {
         let start = SourceLocation { file: file.to_owned(), span: Span::default() };
         Diagnostic::error(
@@ -249,7 +249,7 @@ impl Drawer<'_> {
         .label(start, "")
     }
 
-    /// A file that could not be read.
+    /// A file could not be read.
     pub(super) fn unreadable(&self, path: &Path, error: &io::Error) -> Diagnostic {
         let shown = self.shown(path);
         Diagnostic::error("lian::nickel::unreadable", format!("cannot read {}: {error}", shown.display()))
@@ -257,7 +257,7 @@ impl Drawer<'_> {
             .label(SourceLocation { file: shown, span: Span::default() }, "")
     }
 
-    /// A fault whose places all lie in the schemas is pointed at the record that has it.
+    /// If all places of a fault lie in the schemas, it is shown at the record that has the fault.
     fn anchor(&self, hub: &CacheHub, diagnostic: &mut Diagnostic, outline: &Outline) {
         let embedded = |label: &Label| self.schemas.holds(&label.place.file);
         if diagnostic.labels.iter().all(embedded)
@@ -267,11 +267,11 @@ impl Drawer<'_> {
             place.span = first_line(hub.sources.source(span.src_id), place.span);
             diagnostic.labels.insert(0, Label { place, text: Some("in this record".to_owned()) });
         }
-        // Message and help say what the schemas want; their text need not be read for it.
+        // Message and help say what the schemas require, so people need not read the schemas' text.
         if !diagnostic.labels.iter().all(embedded) {
             diagnostic.labels.retain(|label| !embedded(label));
         }
-        // A place around the guilty one, or within it, says no more and blurs the picture.
+        // A place around the faulty one, or inside it, adds nothing and hides the point.
         if let Some(guilty) = diagnostic.labels.first().map(|label| label.place.clone()) {
             let within = |a: &SourceLocation, b: &SourceLocation| {
                 a.file == b.file && a.span.start >= b.span.start && a.span.end <= b.span.end
@@ -282,7 +282,7 @@ impl Drawer<'_> {
         }
     }
 
-    /// Sorted by place, without repeats, bounded in number and length.
+    /// Sorts by place, removes repeats, and limits number and length.
     pub(super) fn tidied(&self, found: Vec<Diagnostic>, hub: &CacheHub, outline: &Outline) -> Vec<Diagnostic> {
         let mut seen = HashSet::new();
         let mut found: Vec<Diagnostic> = found
@@ -353,7 +353,7 @@ fn missing_field(error: &Error) -> Option<String> {
     }
 }
 
-/// A span over several lines, cut to what it covers of its first one: a whole record under a marker hides the point.
+/// A span over several lines is cut to its first line: marking a whole record hides the point.
 fn first_line(source: &str, span: Span) -> Span {
     let covered = source.get(span.start..span.end).unwrap_or_default();
     match covered.split_once('\n') {
@@ -362,7 +362,7 @@ fn first_line(source: &str, span: Span) -> Span {
     }
 }
 
-/// Where the text of a source ends, before its last newlines.
+/// Where the text of a source ends, without its last newlines.
 fn last_line_end(source: &str) -> Span {
     let end = source.trim_end().len();
     Span::new(end, end)

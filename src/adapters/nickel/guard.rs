@@ -1,6 +1,6 @@
 //! Follows a file's imports through the syntax trees before anything is evaluated: they must exist, stay inside the
-//! project, and never come back to themselves. Not responsible for: evaluating. (Two files that import each other hang Nickel, and
-//! `import "/etc/passwd" as 'Text` succeeds: nothing else would stop either.)
+//! project, and never form a circle. This is necessary because two files that import each other hang Nickel, and
+//! `import "/etc/passwd" as 'Text` succeeds. Not responsible for: evaluating.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -21,7 +21,7 @@ use crate::domain::base::nearest;
 pub(super) enum ImportFault {
     /// The importing or imported file does not parse.
     Parse(ParseErrors),
-    /// There is no such file, or it is none that can be read.
+    /// The file does not exist, or cannot be read.
     NotFound { path: PathBuf, reason: String, near: Option<String>, span: Option<RawSpan> },
     /// It lies outside the project.
     Outside { path: PathBuf, target: PathBuf, span: Option<RawSpan> },
@@ -31,7 +31,7 @@ pub(super) enum ImportFault {
     Package { name: String, span: Option<RawSpan> },
 }
 
-/// Remembers what was found out about files.
+/// Remembers the results for files that were checked.
 #[derive(Debug)]
 pub(super) struct Guard {
     scope: Vec<PathBuf>,
@@ -47,7 +47,7 @@ impl Guard {
         Self { scope, embedded, known: HashMap::new(), approved: HashSet::new() }
     }
 
-    /// Whether a file lies, links followed, below the folders of the scope. One that is not there lies nowhere else.
+    /// Whether a file lies below the folders of the scope, with links followed. A missing file counts as inside.
     pub(super) fn allows(&self, path: &Path) -> bool {
         fs::canonicalize(path).map_or(true, |actual| self.holds(&actual))
     }
@@ -56,18 +56,18 @@ impl Guard {
         self.scope.iter().any(|folder| actual.starts_with(folder))
     }
 
-    /// Takes a file as approved without looking at it.
+    /// Approves a file without checking it.
     pub(super) fn approve(&mut self, file: FileId) {
         self.known.insert(file, Vec::new());
         self.approved.insert(file);
     }
 
-    /// Whether a file was met on the way and found sound.
+    /// Whether a file was checked and found sound.
     pub(super) fn is_approved(&self, file: FileId) -> bool {
         self.approved.contains(&file)
     }
 
-    /// All faults of a file's imports, and of theirs.
+    /// All faults of a file's imports, and of their imports.
     pub(super) fn check(&mut self, hub: &mut CacheHub, file: FileId, path: &Path) -> Vec<ImportFault> {
         let mut trail = Vec::new();
         self.visit(hub, file, path, &mut trail)
@@ -131,7 +131,8 @@ impl Guard {
         self.visit(hub, file, &path, trail)
     }
 
-    /// The file that Nickel will take for this import: from the importing file's folder, then from the embedded ones.
+    /// The file that Nickel will read for this import: it searches the importing file's folder, then the embedded
+    /// files.
     fn resolve(
         &self,
         hub: &mut CacheHub,

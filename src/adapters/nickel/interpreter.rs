@@ -1,5 +1,5 @@
-//! One Nickel context, shared by many files: 17 ms for the standard library are paid once. Not responsible for: bounding what an
-//! evaluation may use (the process around it does).
+//! One Nickel context that many files share, because loading the standard library takes 17 ms. Not responsible for:
+//! limiting what an evaluation may use (the process around it does).
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
@@ -19,18 +19,18 @@ use super::embedded;
 use super::faults::Drawer;
 use super::guard::Guard;
 use super::places;
-use super::protocol::{Contract, Finished, Item, Request, Setting, Value};
+use super::protocol::{BatchRequest, Contract, Finished, Item, Setting, Value};
 use super::schemas::Schemas;
 use super::settings;
 use super::syntax::{self, Outline};
 use crate::domain::base::LayerName;
 use crate::domain::model::{BuildSpec, CatalogSettings, Declared, Diagnostic, Layer, Workflow};
 
-/// A lenient context is renewed after this many files: each error carries a copy of all positions met so far.
+/// A lenient context is replaced after this many files, because each error holds a copy of all positions so far.
 const LENIENT_FILES: usize = 16;
-/// A larger file is no declaration.
+/// The largest declaration that is read, in bytes.
 const FILE_BYTES: u64 = 1 << 20;
-/// A larger value is no declaration.
+/// The largest value of a declaration, in bytes of JSON.
 const VALUE_BYTES: usize = 1 << 20;
 
 /// A context with its guard.
@@ -81,7 +81,7 @@ impl EvalContext {
         Err(faults.into_iter().flat_map(|fault| drawer.import_fault(hub, fault, contract)).collect())
     }
 
-    /// The program that holds a file to its contract, with its overrides.
+    /// The program that checks a file against its contract, with its overrides.
     fn program(&mut self, item: &Item, settings: &[&Setting]) -> FileId {
         let base = match &item.file {
             Some(path) => format!("(import {})", syntax::quoted(&path.to_string_lossy())),
@@ -99,7 +99,7 @@ impl EvalContext {
         Ok(value)
     }
 
-    /// An import that the guard did not see: the interpreter's own list is the last word.
+    /// An import that the guard did not see. The interpreter's own list of imports is complete.
     fn smuggled(&self, program: FileId) -> Option<FileId> {
         let imports = self.context.import_resolver.import_data.transitive_imports(program);
         imports.into_iter().find(|file| !self.guard.is_approved(*file))
@@ -119,7 +119,7 @@ fn readable(path: &Path) -> io::Result<()> {
 
 /// Evaluates the files of a request.
 pub(super) struct Interpreter<'a> {
-    request: &'a Request,
+    request: &'a BatchRequest,
     schemas: &'a Schemas,
     strict: EvalContext,
     lenient: Option<EvalContext>,
@@ -128,7 +128,7 @@ pub(super) struct Interpreter<'a> {
 
 impl<'a> Interpreter<'a> {
     /// An interpreter for the files of this request.
-    pub(super) fn new(request: &'a Request, schemas: &'a Schemas) -> Self {
+    pub(super) fn new(request: &'a BatchRequest, schemas: &'a Schemas) -> Self {
         let strict = EvalContext::new(schemas, &request.import_scope, false);
         Self { request, schemas, strict, lenient: None, sent: HashSet::new() }
     }
@@ -177,7 +177,7 @@ impl<'a> Interpreter<'a> {
     fn evaluate_opened(&mut self, item: &Item, opened: &Opened, name: &str) -> Result<Value, Vec<Diagnostic>> {
         let mut settings = self.settings_for(item.contract, name);
         let mut value = self.attempt(item, opened, &settings)?;
-        // The name may be computed: then it is known only now which overrides are meant.
+        // The name may be computed, so only now do we know which overrides apply.
         if let Value::Layer(declared) = &value {
             let meant = self.settings_for(item.contract, declared.layer.name.as_str());
             if meant != settings {
@@ -214,7 +214,7 @@ impl<'a> Interpreter<'a> {
         }
     }
 
-    /// All faults of a file that failed, or at least the one that stopped it.
+    /// All faults of a file that failed, or at least the fault that stopped it.
     fn explained(&mut self, item: &Item, opened: &Opened, settings: &[&Setting], error: Error) -> Vec<Diagnostic> {
         let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
         let mut found = Vec::new();
@@ -258,7 +258,7 @@ impl<'a> Interpreter<'a> {
         if bytes > VALUE_BYTES { Err(vec![Drawer::too_large(&file, bytes)]) } else { Ok(value) }
     }
 
-    /// The texts of the item's file and of every file that its places point into, each sent once.
+    /// The texts of the item's file and of every file that its places point into. Each text is sent once.
     fn unsent(&mut self, item: &Item, value: Option<&Value>, diagnostics: &[Diagnostic]) -> Vec<(PathBuf, Arc<str>)> {
         let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
         let sources = &self.strict.context.import_resolver.sources;

@@ -1,4 +1,4 @@
-//! Finds a catalog's files and its project. Not responsible for: reading what is in them.
+//! Finds a catalog's files and the folders that imports may come from. Not responsible for: reading the files.
 
 use std::fs;
 use std::io;
@@ -17,7 +17,7 @@ pub(super) struct Found {
     pub file: PathBuf,
 }
 
-/// The layers' files below a catalog, sorted, and faults of folders that lead elsewhere.
+/// The layers' files below a catalog, sorted, and the faults of folders that are links to elsewhere.
 pub(super) fn layers(
     actual: &Path,
     shown: &[Shown],
@@ -50,7 +50,7 @@ pub(super) fn layers(
                     .help("correct the link, or remove it")
                     .layer(&layer),
             ),
-            // What it points to could be anybody's: its text is not read, not even to draw the fault.
+            // It may point to a file of another user, so its text is not read, not even to show the fault.
             Ok(target) if !scope.iter().any(|folder| target.starts_with(folder)) => faults.push(
                 Diagnostic::error(
                     "lian::nickel::import_outside",
@@ -65,7 +65,7 @@ pub(super) fn layers(
     Ok((found, faults))
 }
 
-/// How paths are shown: the catalog as the user wrote it, the working directory's files relative to it.
+/// How paths are shown: the catalog as the user wrote it, and files of the working directory relative to it.
 pub(super) fn shown(given: &Path, actual: &Path) -> Vec<Shown> {
     let mut shown = vec![Shown { actual: actual.to_owned(), shown: given.to_owned() }];
     if let Ok(here) = std::env::current_dir().and_then(fs::canonicalize) {

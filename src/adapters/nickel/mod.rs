@@ -1,10 +1,10 @@
-//! Evaluates catalogs and workflows written in Nickel, inside lian-build's own binary but in processes of their own with
-//! limits, so that no file can hang, fill or crash the command. Not responsible for: judging whether layers fit together.
+//! Evaluates catalogs and workflows written in Nickel, in child processes with limits, so that no file can hang, fill
+//! or crash the command. Not responsible for: whether layers fit together.
 //!
-//! - A request goes to children (`lian-build __evaluate`), each with one context for many files; a file that kills its
-//!   child is named, and the others go on in another child.
-//! - Before anything is evaluated, imports are followed through the syntax trees: they stay inside the project.
-//! - `schemas/*.ncl` and `defaults/*.ncl` are embedded and found by every catalog anywhere.
+//! - A request goes to child processes (`lian-build __evaluate`), each with one context for many files. If a file kills
+//! its child, the file is reported and another child continues with the others.
+//! - Before anything is evaluated, imports are followed through the syntax trees: they must stay inside the project.
+//! - `schemas/*.ncl` and `defaults/*.ncl` are embedded, so that every catalog can import them.
 //! - `--set PATH=VALUE` merges a value of priority `force`; PATH is `<layer>.<field>…`, or `catalog.<field>…`.
 //! - Codes: `lian::nickel::` `parse`, `type`, `contract`, `missing_field`, `unknown_field`, `import_not_found`,
 //!   `import_outside`, `import_cycle`, `eval`, `limit`, `crash`, `unreadable`, `path`, `setting`; `no_catalog`,

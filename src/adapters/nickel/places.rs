@@ -1,4 +1,4 @@
-//! Where the values of a layer's fields stand. Not responsible for: places of defaults, which stand in the schema.
+//! Where the values of a layer's fields are written. Not responsible for: places of defaults, which are in the schema.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ struct Walk<'a> {
     places: BTreeMap<String, SourceLocation>,
 }
 
-/// The places of an evaluated record's fields and array elements: where the value was written if that is in the layer's
-/// own file, else where the file says the field, else where the value came from.
+/// The places of an evaluated record's fields and array elements: where the value is written, if that is in the layer's
+/// own file; else where the file names the field; else where the value comes from.
 pub(super) fn of(
     value: &NickelValue,
     file: FileId,

@@ -1,5 +1,5 @@
-//! Runs batches of files through evaluating children, names the file that killed one and goes on with the others.
-//! Not responsible for: judging what the files say.
+//! Evaluates batches of files in child processes, finds the file that killed one, and continues with the others. Not
+//! responsible for: what the files say.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead as _, BufReader, Read, Write as _};
@@ -12,22 +12,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::child::SUBCOMMAND;
-use super::protocol::{Finished, Item, Line, Request};
+use super::protocol::{BatchRequest, Finished, Item, Line};
 
-/// What an evaluation may use.
+/// The limits of an evaluation.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Address space of one child, bytes, its stack included.
+    /// Address space of one child, in bytes, including its stack.
     pub memory_bytes: u64,
-    /// The interpreter's stack, bytes.
+    /// The interpreter's stack, in bytes.
     pub stack_bytes: usize,
     /// Processor time for one file.
     pub cpu: Duration,
-    /// For all files together, on the wall's clock; what is not evaluated by then is refused.
+    /// Elapsed time for all files together. Files that are not evaluated by then are refused.
     pub wall: Duration,
-    /// At most so many files for one child.
+    /// The most files for one child.
     pub batch: usize,
-    /// Children at once.
+    /// How many children may run at the same time.
     pub jobs: usize,
 }
 
@@ -44,13 +44,13 @@ impl Default for Limits {
     }
 }
 
-/// Below this many files a second child costs more than it brings.
+/// With fewer files than this, a second child costs more than it saves.
 const SMALL: usize = 24;
-/// After so many deaths the catalog is hostile rather than unlucky: files get less time.
+/// After this many deaths the catalog counts as hostile, and files get less time.
 const PATIENCE: usize = 3;
-/// An answer longer than this is no answer.
+/// The longest answer that is accepted, in bytes.
 const ANSWER_BYTES: u64 = 256 << 20;
-/// What a child may say on stderr.
+/// The most of a child's stderr that is kept, in bytes.
 const STDERR_BYTES: u64 = 16 << 10;
 
 /// Why a file has no result.
@@ -60,23 +60,23 @@ pub(super) enum Death {
     Stack,
     /// It asked for more memory than allowed.
     Memory,
-    /// It used its processor time up.
+    /// It used up its processor time.
     Time,
-    /// Others used the time of the whole load up.
+    /// Other files used up the time of the whole load.
     Starved,
-    /// The interpreter failed inside.
+    /// The interpreter itself failed.
     Crash(String),
 }
 
-/// What came of an item.
-pub(super) enum Outcome {
+/// The result of an item.
+pub(super) enum ItemOutcome {
     Finished(Box<Finished>),
     Died(Item, Death),
 }
 
 struct Pool<'a> {
     program: &'a Path,
-    request: &'a Request,
+    request: &'a BatchRequest,
     limits: &'a Limits,
     queue: Mutex<VecDeque<Batch>>,
     deaths: AtomicUsize,
@@ -88,8 +88,8 @@ struct Batch {
     items: Vec<Item>,
 }
 
-/// Evaluates all items of a request, whatever single ones do.
-pub(super) fn run(program: &Path, request: &Request, limits: &Limits) -> io::Result<Vec<Outcome>> {
+/// Evaluates all items of a request, whatever single items do.
+pub(super) fn run(program: &Path, request: &BatchRequest, limits: &Limits) -> io::Result<Vec<ItemOutcome>> {
     let items = &request.items;
     let jobs = if items.len() < SMALL { 1 } else { limits.jobs.max(1) };
     let size = items.len().div_ceil(jobs).clamp(1, limits.batch.max(1));
@@ -108,11 +108,11 @@ pub(super) fn run(program: &Path, request: &Request, limits: &Limits) -> io::Res
 }
 
 impl Pool<'_> {
-    fn work(&self) -> io::Result<Vec<Outcome>> {
+    fn work(&self) -> io::Result<Vec<ItemOutcome>> {
         let mut outcomes = Vec::new();
         while let Some(batch) = self.next() {
             if Instant::now() >= self.deadline {
-                outcomes.extend(batch.items.into_iter().map(|item| Outcome::Died(item, Death::Starved)));
+                outcomes.extend(batch.items.into_iter().map(|item| ItemOutcome::Died(item, Death::Starved)));
                 continue;
             }
             self.serve(batch, &mut outcomes)?;
@@ -128,38 +128,39 @@ impl Pool<'_> {
         self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Runs one batch in one child. What a child did not come to goes back into the queue.
-    fn serve(&self, batch: Batch, outcomes: &mut Vec<Outcome>) -> io::Result<()> {
+    /// Runs one batch in one child. The items that the child did not reach go back into the queue.
+    fn serve(&self, batch: Batch, outcomes: &mut Vec<ItemOutcome>) -> io::Result<()> {
         let seconds =
             if self.deaths.load(Ordering::Relaxed) >= PATIENCE { 1 } else { self.limits.cpu.as_secs().max(1) };
-        let request = Request { items: batch.items, cpu_seconds: seconds, ..self.request.clone() };
+        let request = BatchRequest { items: batch.items, cpu_seconds: seconds, ..self.request.clone() };
         let ran = self.converse(&request, Duration::from_secs(seconds * 4 + 5))?;
         let mut rest: Vec<Item> = request.items;
         let done: std::collections::HashSet<usize> = ran.finished.iter().map(|finished| finished.index).collect();
         let count = rest.len();
         rest.retain(|item| !done.contains(&item.index));
-        outcomes.extend(ran.finished.into_iter().map(|finished| Outcome::Finished(Box::new(finished))));
+        outcomes.extend(ran.finished.into_iter().map(|finished| ItemOutcome::Finished(Box::new(finished))));
         if rest.is_empty() {
             return Ok(());
         }
         if ran.started.is_none() && ran.death == Death::Starved {
-            // The whole load's time ran out before it came to its first file: that says nothing of this one process.
-            outcomes.extend(rest.into_iter().map(|item| Outcome::Died(item, Death::Starved)));
+            // The time of the whole load ran out before the child reached its first file. That says nothing about this
+            // child.
+            outcomes.extend(rest.into_iter().map(|item| ItemOutcome::Died(item, Death::Starved)));
             return Ok(());
         }
         let Some(at) = ran.started.and_then(|index| rest.iter().position(|item| item.index == index)) else {
-            // It died before its first file: whatever was wrong is not in the files.
+            // The child died before its first file, so the fault is not in the files.
             let what = ran.stderr.lines().next().unwrap_or("no answer").to_owned();
             return Err(io::Error::other(format!("the evaluating process ended with {}: {what}", ran.status)));
         };
         let guilty = rest.remove(at);
         let death = ran.death;
-        // Memory adds up over a batch, so only a file that dies alone is guilty of it.
+        // Memory adds up over a batch, so only a file that dies alone is responsible for it.
         if death == Death::Memory && count > 1 {
             self.queue().push_front(Batch { items: vec![guilty] });
         } else {
             self.deaths.fetch_add(1, Ordering::Relaxed);
-            outcomes.push(Outcome::Died(guilty, death));
+            outcomes.push(ItemOutcome::Died(guilty, death));
         }
         if !rest.is_empty() {
             self.queue().push_front(Batch { items: rest });
@@ -167,7 +168,7 @@ impl Pool<'_> {
         Ok(())
     }
 
-    fn converse(&self, request: &Request, silence: Duration) -> io::Result<Ran> {
+    fn converse(&self, request: &BatchRequest, silence: Duration) -> io::Result<Ran> {
         let mut child = Reaped(self.spawn()?);
         let (Some(mut input), Some(output), Some(errors)) =
             (child.0.stdin.take(), child.0.stdout.take(), child.0.stderr.take())
@@ -176,7 +177,7 @@ impl Pool<'_> {
         };
         let text = serde_json::to_vec(request)?;
         thread::scope(|scope| {
-            // A child that dies early closes its end: that is told by its status, not here.
+            // A child that dies early closes its end of the pipe. Its exit status reports that.
             scope.spawn(move || input.write_all(&text).map(|()| drop(input)));
             let errors = scope.spawn(move || tail(errors));
             let (sender, lines) = mpsc::channel();
@@ -192,7 +193,7 @@ impl Pool<'_> {
             let mut ran = Conversation { started: None, finished: Vec::new(), late: false, starved: false };
             ran.listen(&lines, silence, self.deadline);
             if ran.late || ran.starved || ran.finished.len() < request.items.len() {
-                // Its pipe is closed or it does not answer: either way nothing more is wanted of it.
+                // Its pipe is closed or it does not answer. In both cases it is no longer needed.
                 child.end_if_alive(ran.late || ran.starved);
             }
             drop(lines);
@@ -204,7 +205,7 @@ impl Pool<'_> {
     }
 
     fn spawn(&self) -> io::Result<Child> {
-        // Nothing of the environment is needed, and a catalog has no business with it.
+        // The child needs nothing of the environment, and a catalog must not see it.
         Command::new(self.program)
             .arg(SUBCOMMAND)
             .env_clear()
@@ -251,7 +252,7 @@ impl Conversation {
     }
 }
 
-/// A child that never outlives its owner.
+/// A child process that never outlives its owner.
 struct Reaped(Child);
 
 impl Reaped {
@@ -274,7 +275,7 @@ impl Drop for Reaped {
     }
 }
 
-/// What a child said on stderr, up to a bound; the rest is read and dropped, so that it never blocks.
+/// What a child wrote on stderr, up to a limit. The rest is read and dropped, so that the child never blocks.
 fn tail(mut errors: impl Read) -> String {
     let mut kept = Vec::new();
     let _ = errors.by_ref().take(STDERR_BYTES).read_to_end(&mut kept);

@@ -1,5 +1,5 @@
-//! What the evaluating child is asked and what it answers: one JSON request on stdin, one JSON line an event on stdout.
-//! Not responsible for: doing either.
+//! The messages between lian-build and the evaluating child: one JSON request on stdin, one JSON line for each event on
+//! stdout.
 
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::model::{BuildSpec, CatalogSettings, Declared, Diagnostic, Workflow};
 
-/// Which contract a file is held to.
+/// The contract that a file is checked against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Contract {
@@ -19,7 +19,7 @@ pub(super) enum Contract {
 }
 
 impl Contract {
-    /// The schema that it is in.
+    /// The schema file that defines it.
     pub(super) fn schema(self) -> &'static str {
         match self {
             Self::BuildSpec => "schemas/build_spec.ncl",
@@ -27,7 +27,7 @@ impl Contract {
         }
     }
 
-    /// Its name there.
+    /// Its name in that file.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Layer => "Layer",
@@ -53,20 +53,20 @@ impl Contract {
 pub(super) struct Item {
     /// Its number among all items of a load.
     pub index: usize,
-    /// What it is held to.
+    /// The contract that it is checked against.
     pub contract: Contract,
-    /// The file; none where only settings make the value.
+    /// The file; `None` if the value consists only of settings.
     pub file: Option<PathBuf>,
-    /// The name of its folder: the layer's name where the file does not say one.
+    /// The name of its folder: the layer's name if the file does not give one.
     pub folder: String,
 }
 
 /// An override, `--set PATH=VALUE`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Setting {
-    /// The layer's name; none for the catalog's settings.
+    /// The layer's name; `None` for the catalog's settings.
     pub layer: Option<String>,
-    /// The field, and what is below it.
+    /// The field, and the keys below it.
     pub path: Vec<String>,
     /// The value, as given.
     pub value: String,
@@ -77,12 +77,12 @@ pub(super) struct Setting {
 pub(super) struct Shown {
     /// Absolute.
     pub actual: PathBuf,
-    /// As the user would write it.
+    /// The path as the user would write it.
     pub shown: PathBuf,
 }
 
 impl Shown {
-    /// How a path is shown: by the first folder that holds it. `./a` is `a`, as other rooms show what lies beside it.
+    /// How a path is shown: relative to the first folder that contains it. `./a` is shown as `a`, as everywhere else.
     pub(super) fn path(folders: &[Self], path: &Path) -> PathBuf {
         let held = |folder: &Self| path.strip_prefix(&folder.actual).ok().map(|rest| folder.shown.join(rest));
         let shown = folders.iter().find_map(held).unwrap_or_else(|| path.to_owned());
@@ -91,22 +91,22 @@ impl Shown {
     }
 }
 
-/// What one child is to do.
+/// The work for one child.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Request {
+pub(super) struct BatchRequest {
     /// The files, in order.
     pub items: Vec<Item>,
     /// Overrides.
     pub settings: Vec<Setting>,
-    /// Imports stay below these folders (canonical).
+    /// The canonical folders that imports must stay below.
     pub import_scope: Vec<PathBuf>,
     /// How paths are shown.
     pub shown: Vec<Shown>,
-    /// Address space, bytes.
+    /// Address space, in bytes.
     pub memory_bytes: u64,
-    /// Processor time for each file, seconds.
+    /// Processor time for each file, in seconds.
     pub cpu_seconds: u64,
-    /// The interpreter's stack, bytes.
+    /// The interpreter's stack, in bytes.
     pub stack_bytes: usize,
 }
 
@@ -120,14 +120,14 @@ pub(super) enum Value {
     BuildSpec(BuildSpec),
 }
 
-/// What came of one file.
+/// The result of one file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Finished {
-    /// Which item.
+    /// The number of the item.
     pub index: usize,
-    /// Its value, where it evaluated.
+    /// Its value, if it evaluated.
     pub value: Option<Value>,
-    /// The layer's name, as far as it can be told.
+    /// The layer's name, if it is known.
     pub name: Option<String>,
     /// What is wrong with it.
     pub diagnostics: Vec<Diagnostic>,
@@ -139,7 +139,7 @@ pub(super) struct Finished {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Line {
-    /// Work on this item begins: whatever happens until its end is its fault.
+    /// Work on this item begins. Whatever happens until it ends is this item's fault.
     Started(usize),
     /// The item is done.
     Finished(Box<Finished>),

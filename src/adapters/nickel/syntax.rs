@@ -1,5 +1,5 @@
-//! What the syntax tree says without evaluating: the layer's name, where its fields' values stand, and what is imported.
-//! Not responsible for: evaluating.
+//! What the syntax tree says without evaluation: the layer's name, where its fields' values are written, and what is
+//! imported.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,22 +12,22 @@ use nickel_lang_core::traverse::{TraverseAlloc, TraverseControl};
 /// What a file says about itself.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Outline {
-    /// `name`, where it is a plain string.
+    /// `name`, if it is a plain string.
     pub name: Option<String>,
-    /// Where the values of fields and of array elements stand, by dotted path.
+    /// Where the values of fields and of array elements are written, by dotted path.
     pub values: BTreeMap<String, RawSpan>,
-    /// Where the names of fields stand, by dotted path.
+    /// Where the names of fields are written, by dotted path.
     pub names: BTreeMap<String, RawSpan>,
-    /// Where the record itself stands.
+    /// Where the record itself is written.
     pub record: Option<RawSpan>,
 }
 
 /// An `import` expression.
 #[derive(Debug, Clone)]
 pub(super) enum Wanted {
-    /// Of a file.
+    /// An import of a file.
     File { path: PathBuf, format: InputFormat, span: Option<RawSpan> },
-    /// Of a package: lian-build has none.
+    /// An import of a package, which lian-build does not support.
     Package { name: String, span: Option<RawSpan> },
 }
 
@@ -101,7 +101,7 @@ fn note(value: &Ast<'_>, path: &str, outline: &mut Outline) {
     }
 }
 
-/// The string that this literal is.
+/// The string, if this is a string literal.
 pub(super) fn text(ast: &Ast<'_>) -> Option<String> {
     match &ast.node {
         Node::String(text) => Some((*text).to_owned()),
@@ -109,7 +109,7 @@ pub(super) fn text(ast: &Ast<'_>) -> Option<String> {
     }
 }
 
-/// The layer's name in a text that does not parse, as far as a line says `name = "…"`.
+/// The layer's name in a text that does not parse, if a line says `name = "…"`.
 pub(super) fn name_in(text: &str) -> Option<String> {
     text.lines().find_map(|line| {
         let value = line.trim_start().trim_start_matches('{').trim_start().strip_prefix("name")?.trim_start();

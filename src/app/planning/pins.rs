@@ -43,11 +43,11 @@ pub async fn find(settings: &Config, platform: &Platform, images: &BTreeSet<Imag
         let name = image.normalised();
         let full = image.to_string();
         if let Some(substitute) = settings.base_images.get(&name) {
-            let source = substitute.source(platform).map_err(Error::configuration)?;
+            let source = substitute.source(platform)?;
             pins.sources.insert(full, source);
         } else if let Some(digest) = &image.digest {
             let digest = digest.parse().map_err(|error| {
-                Error::configuration(UsageError::BaseImage { given: image.to_string(), what: format!("{error}") })
+                Error::from(UsageError::BaseImage { given: image.to_string(), what: format!("{error}") })
             })?;
             pins.sources.insert(full, ImageSource::Registry { name: image.name(), digest });
         } else if let Some(pin) = lock.images.get(&name) {
@@ -68,9 +68,9 @@ pub async fn find(settings: &Config, platform: &Platform, images: &BTreeSet<Imag
 /// The frontend image that a layer names for its Dockerfile.
 pub fn frontend(declared: &Declared) -> Result<Option<ImageRef>, Error> {
     let Some(text) = &declared.layer.frontend else { return Ok(None) };
-    let image = text.parse().map_err(|error| {
-        Error::configuration(UsageError::BaseImage { given: text.clone(), what: format!("{error}") })
-    })?;
+    let image = text
+        .parse()
+        .map_err(|error| Error::from(UsageError::BaseImage { given: text.clone(), what: format!("{error}") }))?;
     Ok(Some(image))
 }
 
@@ -108,10 +108,10 @@ async fn resolve_all(images: &[&ImageRef]) -> Result<Vec<(ImageRef, Digest)>, Er
     }
     match failed.len() {
         0 => Ok(found),
-        1 => Err(Error::unavailable(failed.remove(0))),
+        1 => Err(Error::from(failed.remove(0))),
         _ => {
             let what = failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-            Err(Error::unavailable(UsageError::Unresolved { what }))
+            Err(Error::from(UsageError::Unresolved { what }))
         }
     }
 }

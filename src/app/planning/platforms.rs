@@ -74,7 +74,7 @@ fn decided(
     let targets: Vec<LayerName> = config.targets.iter().map(|name| LayerName::new(name.clone())).collect();
     let graph = &match targets.as_slice() {
         [] => graph.clone(),
-        targets => graph.with_targets(targets).map_err(Error::configuration)?,
+        targets => graph.with_targets(targets)?,
     };
     let by_name: BTreeMap<&LayerName, &Declared> =
         survey.catalog.layers.iter().map(|declared| (&declared.layer.name, declared)).collect();
@@ -94,7 +94,7 @@ fn decided(
         {
             let (layer, parent, other) = (layer.clone(), (*parent).clone(), other.clone());
             let (runner_type, platform) = (runner_type.clone(), platform.clone());
-            return Err(Error::configuration(Disagreement { layer, runner_type, platform, parent, other }));
+            return Err(Error::from(Disagreement { layer, runner_type, platform, parent, other }));
         }
         let inherited = || parents.into_iter().next().map(|(_, platform)| platform);
         let platform = own.map(|(_, platform)| platform).or_else(inherited);
@@ -111,8 +111,7 @@ fn named(
     declared: &Declared,
     provider_context: &ProviderContext,
 ) -> Result<Option<(String, Platform)>, Error> {
-    let size = sizing::wanted(Some(spec), declared.layer.language.as_deref(), &provider_context.offers)
-        .map_err(Error::configuration)?;
+    let size = sizing::wanted(Some(spec), declared.layer.language.as_deref(), &provider_context.offers)?;
     let offer = spec.runner_type.as_ref().and_then(|_| sizing::named(&size, &provider_context.offers));
     Ok(offer.map(|offer| (offer.runner_type.clone(), offer.platform.clone())))
 }

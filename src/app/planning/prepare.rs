@@ -78,7 +78,7 @@ pub async fn prepare(
 fn forced_layers(config: &Config, graph: &LayerGraph) -> Result<BTreeSet<LayerName>, Error> {
     let forced: BTreeSet<LayerName> = names(&config.forced).into_iter().collect();
     if let Some(unknown) = forced.iter().find(|layer| !graph.contains(layer)) {
-        graph.with_targets(std::slice::from_ref(unknown)).map_err(Error::configuration)?;
+        graph.with_targets(std::slice::from_ref(unknown))?;
     }
     Ok(forced)
 }
@@ -87,7 +87,7 @@ fn forced_layers(config: &Config, graph: &LayerGraph) -> Result<BTreeSet<LayerNa
 fn chosen_graph(config: &Config, graph: &LayerGraph) -> Result<LayerGraph, Error> {
     match config.targets.as_slice() {
         [] => Ok(graph.clone()),
-        targets => graph.with_targets(&names(targets)).map_err(Error::configuration),
+        targets => graph.with_targets(&names(targets)).map_err(Error::from),
     }
 }
 

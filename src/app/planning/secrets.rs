@@ -21,7 +21,7 @@ pub fn give_secrets(settings: &Config, survey: &Survey, jobs: &mut BTreeMap<Laye
     }
     match missing.len() {
         0 => Ok(()),
-        _ => Err(Error::configuration(UsageError::MissingSecrets { missing: missing.join("; ") })),
+        _ => Err(Error::from(UsageError::MissingSecrets { missing: missing.join("; ") })),
     }
 }
 

@@ -24,7 +24,7 @@ impl Classified for NoPrice {
 pub fn check(runners: &RunnerSettings, free_of_charge: bool, offers: &[Offer]) -> Result<(), Error> {
     match offers.iter().find(|offer| offer.price.is_none()) {
         Some(offer) if runners.max_cost.is_some() && !free_of_charge => {
-            Err(Error::configuration(NoPrice { runner_type: offer.runner_type.clone() }))
+            Err(Error::from(NoPrice { runner_type: offer.runner_type.clone() }))
         }
         _ => Ok(()),
     }

@@ -39,7 +39,7 @@ impl ProviderContext {
         let (workflow, descriptor) = (&settings.workflow, settings.descriptor()?);
         let travels = workflow.runners.context_transfer == ContextTransfer::Rsync;
         if descriptor.runners.remote && travels && workflow.registry_provider == RegistryProvider::OciLayout {
-            return Err(Error::configuration(UsageError::NeedsRegistry));
+            return Err(Error::from(UsageError::NeedsRegistry));
         }
         let connections = Arc::new(Connections::default());
         let provider = build(settings, leasing_options(settings, &connections))?;
@@ -56,16 +56,12 @@ impl ProviderContext {
         spec: Option<&BuildSpec>,
         platforms: &Platforms,
     ) -> Result<Vec<Size>, Error> {
-        let size =
-            sizing::wanted(spec, declared.layer.language.as_deref(), &self.offers).map_err(Error::configuration)?;
+        let size = sizing::wanted(spec, declared.layer.language.as_deref(), &self.offers)?;
         if !self.descriptor.runners.leased {
             return Ok(vec![size]);
         }
         let platform = self.place_of(&size, platforms);
-        sizing::ladder(&size, &self.offers, &platform).map_err(|error| match error {
-            sizing::LadderError::OtherPlatform { .. } => Error::configuration(error),
-            sizing::LadderError::NoOffer { .. } => Error::unavailable(error),
-        })
+        Ok(sizing::ladder(&size, &self.offers, &platform)?)
     }
 
     /// The platform of the runner that builds for these: that of the type that was named is among them, or the first that

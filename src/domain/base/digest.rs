@@ -1,4 +1,4 @@
-//! Content digests: `sha256:` and 64 lower-case hex digits, as OCI writes them. Not responsible for: other algorithms.
+//! SHA-256 content digests as OCI writes them: `sha256:` and 64 lower-case hex digits.
 
 use std::fmt;
 use std::str::FromStr;
@@ -29,7 +29,7 @@ impl Digest {
         &self.0["sha256:".len()..]
     }
 
-    /// The first twelve hex digits: what people and tags see.
+    /// The first twelve hex digits, as tags and messages show them.
     pub fn short(&self) -> &str {
         &self.hex()[..12]
     }

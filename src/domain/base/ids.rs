@@ -1,4 +1,4 @@
-//! Newtypes for the names that travel through the house. Not responsible for: checking a name against a contract (the schemas do).
+//! Newtypes for names and ids. Not responsible for: checking a name against its contract (the schemas do).
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -55,7 +55,7 @@ id!(
     LayerName
 );
 id!(
-    /// One execution of a plan. Short, sortable by time, unique in a project.
+    /// One execution of a plan. Its id is short, sorts by time, and is unique in a project.
     RunId
 );
 id!(

@@ -1,4 +1,4 @@
-//! Ids, digests, platforms, times and text spans. Not responsible for: anything that knows what a layer is.
+//! Ids, digests, platforms, times and text spans: values that know nothing of layers.
 
 mod digest;
 mod ids;

@@ -1,7 +1,7 @@
-//! The name a person probably meant. Not responsible for: guessing where nothing is near.
+//! Finds the name that a person probably meant. If no name is similar enough, there is none.
 
-/// The candidate nearest to `wanted`, if one is near enough to be a slip of the hand: at most a third of the letters
-/// differ (Damerau-Levenshtein), or one begins with the other.
+/// The candidate that is most similar to `wanted`, if it is similar enough to be a typing error: at most a third of the
+/// letters differ (Damerau-Levenshtein), or one begins with the other.
 pub fn nearest<'a>(wanted: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let bound = (wanted.chars().count() / 3).max(1);
     candidates

@@ -1,4 +1,4 @@
-//! Places in text files. Not responsible for: reading the files.
+//! Positions in text files. Not responsible for: reading the files.
 
 use std::path::PathBuf;
 
@@ -19,7 +19,7 @@ impl Span {
         Self { start, end }
     }
 
-    /// Line and column of the span's start in `text`, both from 1; the column counts characters.
+    /// The line and column of the span's start in `text`, both counted from 1. The column counts characters.
     pub fn line_column(&self, text: &str) -> (usize, usize) {
         let mut start = self.start.min(text.len());
         while !text.is_char_boundary(start) {
@@ -32,13 +32,12 @@ impl Span {
     }
 }
 
-/// A span in a named file. The path is as the user gave it (relative where the command's argument was), so that it can
-/// be printed and clicked.
+/// A span in a named file. The path is relative if the user's argument was, so that it can be printed and clicked.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SourceLocation {
     /// The file.
     pub file: PathBuf,
-    /// Where in it.
+    /// The range in that file.
     pub span: Span,
 }
 

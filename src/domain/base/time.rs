@@ -1,10 +1,10 @@
-//! Points in time and how people read durations and sizes. Not responsible for: looking at a clock.
+//! Points in time, and how durations and sizes are written for people. Not responsible for: reading a clock.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Milliseconds since the Unix epoch, UTC. Handed in by the caller: the pure floors never look at a clock.
+/// Milliseconds since the Unix epoch, UTC. Always an argument: the domain never reads a clock.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timestamp(pub u64);
@@ -15,14 +15,14 @@ impl Timestamp {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }
 
-    /// This point moved by `by`.
+    /// This point in time, moved later by `by`.
     #[must_use]
     pub fn plus(self, by: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(by.as_millis()).unwrap_or(u64::MAX)))
     }
 }
 
-/// `38 ms`, `4.2s`, `2m 04s`, `1h 02m`.
+/// A duration for people: `38 ms`, `4.2s`, `2m 04s`, `1h 02m`.
 pub fn human_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
     let seconds = duration.as_secs();

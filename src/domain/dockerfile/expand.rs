@@ -1,5 +1,5 @@
-//! Variables and quotes in a Dockerfile's words, as BuildKit's `shell` package has them. Not responsible for: arrays, arithmetic and
-//! whatever else a real shell knows.
+//! Replaces variables and quotes in a Dockerfile's words, as BuildKit's `shell` package does. Arrays, arithmetic and
+//! the rest of a real shell are not supported there either.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Expanded {
     /// The result, quotes removed.
     pub text: String,
-    /// Names that had no value.
+    /// Variables that had no value.
     pub unset: BTreeSet<String>,
-    /// Names that were looked up.
+    /// Variables that were looked up.
     pub used: BTreeSet<String>,
 }
 
@@ -22,7 +22,7 @@ pub(super) fn expand(word: &str, escape: char, values: &BTreeMap<String, String>
     Ok(Expanded { text, ..lexer.seen })
 }
 
-/// Splits at blanks outside quotes; quotes and escapes stay in the words.
+/// Splits a text at blanks outside quotes. Quotes and escapes stay in the words.
 pub(super) fn words(text: &str, escape: char) -> Vec<String> {
     let mut words = Vec::new();
     let mut word = String::new();
@@ -50,7 +50,7 @@ pub(super) fn words(text: &str, escape: char) -> Vec<String> {
     words
 }
 
-/// `${A:-${B:-…}}` nests; a person never goes this deep, and a hostile file must not reach the end of the stack.
+/// The deepest nesting of `${A:-${B:-…}}`. People never nest this deep, and a hostile file must not overflow the stack.
 const DEPTH: usize = 32;
 
 struct Lexer<'a> {
@@ -73,7 +73,7 @@ impl Lexer<'_> {
         Some(c)
     }
 
-    /// Everything up to `stop`, which is consumed, or to the end. With `raw` escapes stay, for patterns.
+    /// Expands everything up to `stop`, which is consumed, or to the end. With `raw`, escapes stay, for patterns.
     fn until(&mut self, stop: Option<char>, raw: bool) -> Result<String, String> {
         let mut text = String::new();
         while let Some(c) = self.next() {
@@ -185,7 +185,7 @@ impl Lexer<'_> {
         }
         let pattern = matches!(modifier, '#' | '%' | '/');
         if !matches!(modifier, '+' | '-' | '?') && (!pattern || null_is_unset) {
-            return Err(format!("`{modifier}` is no modifier of a variable"));
+            return Err(format!("`{modifier}` is not a modifier of a variable"));
         }
         if modifier == '/' {
             return self.replaced(name);
@@ -194,7 +194,7 @@ impl Lexer<'_> {
         let word = self.until(Some('}'), pattern)?;
         let value = self.value(name).filter(|value| !(null_is_unset && value.is_empty()));
         if modifier == '-' && !before {
-            // A default was given: nobody need be told that the name has no value.
+            // There is a default, so a missing value is not reported.
             self.seen.unset.remove(name);
         }
         match modifier {
@@ -237,7 +237,7 @@ impl Lexer<'_> {
     }
 }
 
-/// `${name#pattern}` and `%`; doubled they take the longest match.
+/// `${name#pattern}` and `${name%pattern}`; doubled, they take the longest match.
 fn trimmed(value: &str, pattern: &str, modifier: char) -> String {
     let (greedy, pattern) = match pattern.strip_prefix(modifier) {
         Some(rest) => (true, rest),
@@ -254,7 +254,8 @@ fn trimmed(value: &str, pattern: &str, modifier: char) -> String {
     kept.iter().collect()
 }
 
-/// Whether the whole text matches; `*`, `?` and `\` are special. Linear in both but for the last star's retries.
+/// Whether the whole text matches the pattern; `*`, `?` and `\` are special. Linear in both, except for retries of the
+/// last star.
 fn glob(pattern: &[char], text: &[char]) -> bool {
     let (mut p, mut t) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

@@ -1,10 +1,10 @@
-//! Hides here-documents from the parser, which knows them at the start of a `RUN` only, keeping every byte offset.
-//! Not responsible for: reading what is inside them.
+//! Hides here-documents from the parser, which knows them only at the start of a `RUN`, without moving any byte. Not
+//! responsible for: reading their content.
 
 use crate::domain::base::Span;
 use crate::domain::model::DockerfileFault;
 
-/// The character that continues lines and escapes: `\`, or what `# escape=` says.
+/// The character that continues lines and escapes: `\`, or the one that `# escape=` names.
 pub(super) fn escape_char(text: &str) -> char {
     for line in text.lines() {
         let Some(directive) = line.trim_start().strip_prefix('#') else { break };
@@ -20,17 +20,17 @@ pub(super) fn escape_char(text: &str) -> char {
     '\\'
 }
 
-/// A here-document announced in a line.
+/// A here-document that a line announces.
 struct Marker {
-    /// Where its `<<` stands in the logical line.
+    /// The offset of its `<<` in the logical line.
     at: usize,
     /// The line that ends it.
     end: String,
-    /// Whether tabs before that are ignored (`<<-`).
+    /// Whether tabs before that line are ignored (`<<-`).
     chomp: bool,
 }
 
-/// The text with `<<` of every here-document replaced by `__` and their bodies by blanks; line ends stay.
+/// The text in which `<<` of every here-document is `__` and its body is blank. Line ends stay.
 pub(super) fn mask(text: &str) -> Result<String, DockerfileFault> {
     let escape = escape_char(text);
     let mut masked = text.as_bytes().to_vec();
@@ -81,7 +81,7 @@ pub(super) fn mask(text: &str) -> Result<String, DockerfileFault> {
     Ok(String::from_utf8(masked).expect("invariant: whole lines of UTF-8 were replaced by ASCII"))
 }
 
-/// Lines without their ends, each with its offset.
+/// The lines without their ends, each with its offset.
 fn physical_lines(text: &str) -> Vec<(usize, &str)> {
     let mut start = 0;
     text.split_inclusive('\n')
@@ -97,7 +97,8 @@ fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with('#')
 }
 
-/// The line without its continuation mark, and whether it had one. A doubled escape is none, as in BuildKit.
+/// The line without its continuation character, and whether it had one. A doubled escape is not a continuation, as in
+/// BuildKit.
 fn continuation(line: &str, escape: char) -> (&str, bool) {
     let trimmed = line.trim_end_matches([' ', '\t']);
     match trimmed.strip_suffix(escape) {
@@ -118,7 +119,7 @@ fn may_hold_heredoc(logical: &str) -> bool {
     ["add", "copy", "run"].iter().any(|name| word.eq_ignore_ascii_case(name))
 }
 
-/// The here-documents that a logical line announces. A quote that does not end means none, as in BuildKit.
+/// The here-documents that a logical line announces. A line with an unclosed quote announces none, as in BuildKit.
 fn markers(logical: &str) -> Vec<Marker> {
     let bytes = logical.as_bytes();
     let mut found = Vec::new();
@@ -135,7 +136,7 @@ fn markers(logical: &str) -> Vec<Marker> {
     found
 }
 
-/// One past the last byte of the shell word that begins at `at`; blanks after `<<` belong to it.
+/// The end of the shell word that begins at `at`, exclusive. Blanks after `<<` belong to the word.
 fn word_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     let mut quote = None;
     while at < bytes.len() {

@@ -1,5 +1,5 @@
-//! Which images, stages, arguments and secrets a Dockerfile really uses, read as BuildKit 0.32 reads it.
-//! Not responsible for: files (text comes in, data goes out) and opinions about a catalog.
+//! Which images, stages, arguments and secrets a Dockerfile really uses, read as BuildKit 0.32 reads it. Not
+//! responsible for: reading files, and whether a catalog agrees.
 
 mod expand;
 mod heredoc;

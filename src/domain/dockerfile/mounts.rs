@@ -1,4 +1,4 @@
-//! The values of `RUN --mount=`. Not responsible for: mounts that name neither an image nor a secret nor an ssh socket.
+//! Reads the values of `RUN --mount=`. Mounts that name neither an image, a secret nor an ssh socket are skipped.
 
 /// What a mount asks for, with the offset of its name in the flag's value.
 #[derive(Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(super) enum Mount {
     Ssh(String, usize),
 }
 
-/// Reads `type=secret,id=x,…`. Ids that hold variables are BuildKit's to read: they may differ from step to step.
+/// Reads `type=secret,id=x,…`. Ids with variables are skipped: their value may differ from step to step.
 pub(super) fn read(value: &str) -> Option<Mount> {
     let mut kind = "bind".to_owned();
     let (mut from, mut id, mut source, mut target) = (None, None, None, None);

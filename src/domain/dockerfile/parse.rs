@@ -1,5 +1,5 @@
-//! A Dockerfile as the parts that matter to a catalog: stages, sources, arguments, mounts. Not responsible for: the rest of its
-//! instructions (BuildKit reads them) beyond their spelling.
+//! Parses a Dockerfile into the parts that matter to a catalog: stages, sources, arguments, mounts. Of other
+//! instructions only the names are checked; BuildKit reads them.
 
 use parse_dockerfile::{Flag, Instruction};
 
@@ -8,10 +8,10 @@ use super::{expand, heredoc};
 use crate::domain::base::{Span, nearest};
 use crate::domain::model::DockerfileFault;
 
-/// A word of the file.
+/// A word of the Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Word {
-    /// As written, line continuations removed.
+    /// As written, without line continuations.
     pub text: String,
     /// Its bytes in the file.
     pub span: Span,
@@ -22,7 +22,7 @@ pub struct Word {
 pub struct Arg {
     /// The name.
     pub name: String,
-    /// The default as written, variables and quotes in place.
+    /// The default as written, with its variables and quotes.
     pub default: Option<String>,
     /// Bytes of the whole instruction's arguments.
     pub span: Span,
@@ -42,11 +42,11 @@ pub enum Source {
 pub struct Stage {
     /// The name after `AS`, in lower case.
     pub name: Option<Word>,
-    /// The image or stage it begins with, as written.
+    /// The image or stage that it is based on, as written.
     pub from: Word,
     /// `--platform=`, as written.
     pub platform: Option<Word>,
-    /// The sources, in order.
+    /// The sources, in the order of the file.
     pub sources: Vec<Source>,
     /// `ARG`s.
     pub args: Vec<Arg>,
@@ -59,13 +59,13 @@ pub struct Stage {
 /// A Dockerfile that can be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dockerfile {
-    /// `# syntax=`.
+    /// The image that `# syntax=` names.
     pub syntax: Option<Word>,
-    /// `\`, or what `# escape=` says.
+    /// The escape character: `\`, or the one that `# escape=` names.
     pub escape: char,
     /// `ARG`s before the first `FROM`.
     pub args: Vec<Arg>,
-    /// At least one.
+    /// The stages; at least one.
     pub stages: Vec<Stage>,
 }
 
@@ -73,7 +73,7 @@ pub struct Dockerfile {
 pub fn parse(text: &str) -> Result<Dockerfile, DockerfileFault> {
     let bom = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
     let text = &text[bom..];
-    let reader = Reader { bom, escape: heredoc::escape_char(text) };
+    let reader = Converter { bom, escape: heredoc::escape_char(text) };
     let masked = heredoc::mask(text).map_err(|fault| reader.moved(fault))?;
     let instructions = parse_dockerfile::parse_iter(&masked)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
@@ -99,13 +99,13 @@ pub fn parse(text: &str) -> Result<Dockerfile, DockerfileFault> {
     Ok(file)
 }
 
-struct Reader {
-    /// Bytes of the byte-order mark that the parser did not see.
+struct Converter {
+    /// How many bytes of byte-order mark precede the text that the parser saw.
     bom: usize,
     escape: char,
 }
 
-impl Reader {
+impl Converter {
     fn span(&self, range: &std::ops::Range<usize>) -> Span {
         Span::new(range.start + self.bom, range.end + self.bom)
     }
@@ -179,7 +179,7 @@ impl Reader {
 
     fn mount(&self, flag: &Flag<'_>, stage: &mut Stage) {
         let Some(word) = self.value(flag) else { return };
-        // The value's own place can be told only where no continuation or quote was taken out of it.
+        // The value has a place of its own only if no continuation or quote was removed from it.
         let exact = word.text.len() == word.span.end - word.span.start;
         let place = |text: String, at: usize| {
             let start = word.span.start + at;
@@ -195,7 +195,7 @@ impl Reader {
     }
 }
 
-/// The parser's error with the whole guilty line as its place: the columns it gives are not dependable.
+/// The parser's error, placed at the whole line: the parser's columns are not reliable.
 fn parser_fault(text: &str, error: &parse_dockerfile::Error) -> DockerfileFault {
     const KEYWORDS: [&str; 18] = [
         "ADD",

@@ -1,5 +1,5 @@
-//! Which images the stages that a target reaches really use. Not responsible for: building what the target does not need, as
-//! BuildKit does.
+//! Finds which images the stages that a target needs really use. Stages that the target does not need are not built, as
+//! in BuildKit.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,10 +10,10 @@ use crate::domain::model::{
     DockerfileFacts, DockerfileFault, DockerfileFaultKind, ImageRef, ImageUse, StageName, UseKind,
 };
 
-/// BuildKit's name for an image with nothing in it.
+/// BuildKit's name for an empty image.
 const SCRATCH: &str = "scratch";
 
-/// [`parse`] and [`references`] in one.
+/// [`parse`] followed by [`references`].
 pub fn read(
     text: &str,
     target: Option<&str>,
@@ -23,9 +23,9 @@ pub fn read(
     references(&parse(text).map_err(|fault| vec![fault])?, target, build_args, platform)
 }
 
-/// What a build of `target` (the last stage where `None`) uses. `platform` such as `linux/amd64` is both the build's
-/// and the target's. All faults at once: an unknown target, sources that are no image or no earlier stage, variables
-/// without a value.
+/// The images and ids that a build of `target` (the last stage if `None`) uses. `platform` is that of the builder and
+/// of the target. All faults are reported together: an unknown target, sources that are neither an image nor an earlier
+/// stage, variables without a value.
 pub fn references(
     file: &Dockerfile,
     target: Option<&str>,
@@ -73,18 +73,18 @@ fn stage_name(stage: &Stage) -> StageName {
     }
 }
 
-/// What a stage names, told apart.
+/// What a stage names, sorted by kind.
 #[derive(Default)]
 struct Resolved {
-    /// Images from outside the file.
+    /// Images that are not stages of this file.
     images: Vec<ImageUse>,
-    /// Stages of the file, with the place that names them.
+    /// Stages of this file, with the place that names them.
     stages: Vec<(usize, Word)>,
-    /// Whether it stands on nothing.
+    /// Whether it begins with `FROM scratch`.
     scratch: bool,
 }
 
-/// The stages that `target` needs, itself included.
+/// The stages that `target` needs, including itself.
 fn reach(resolved: &[Resolved], target: usize) -> BTreeSet<usize> {
     let mut reached = BTreeSet::new();
     let mut waiting = vec![target];
@@ -99,7 +99,7 @@ fn reach(resolved: &[Resolved], target: usize) -> BTreeSet<usize> {
 struct Resolver<'a> {
     file: &'a Dockerfile,
     values: BTreeMap<String, String>,
-    /// The last stage of each name: what `COPY --from` and the target mean.
+    /// The last stage of each name, which `COPY --from` and the target mean.
     by_name: HashMap<&'a str, usize>,
     faults: Vec<DockerfileFault>,
 }
@@ -192,7 +192,7 @@ impl<'a> Resolver<'a> {
         let word = &stage.from;
         let Some(image) = self.value(word) else { return };
         let platform = stage.platform.as_ref().and_then(|platform| self.value(platform));
-        // FROM sees only earlier stages, and only in lower case; of two with one name, the later.
+        // FROM sees only earlier stages, and only lower-case names. Of two stages with one name it takes the later one.
         let earlier = self.file.stages[..index].iter().rposition(|s| s.name.as_ref().is_some_and(|n| n.text == image));
         if let Some(earlier) = earlier {
             resolved.stages.push((earlier, word.clone()));
@@ -210,7 +210,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A word of `FROM`, with its variables replaced.
+    /// Replaces the variables in a word of `FROM`.
     fn value(&mut self, word: &Word) -> Option<String> {
         let expanded = match expand::expand(&word.text, self.file.escape, &self.values) {
             Ok(expanded) => expanded,
@@ -219,7 +219,8 @@ impl<'a> Resolver<'a> {
                 return None;
             }
         };
-        // An unset variable is empty and may well be meant so (`debian:trixie$SUFFIX`), unless nothing sound is left.
+        // An unset variable is empty, which may be intended (`debian:trixie$SUFFIX`), unless the result is not an
+        // image.
         let unsound =
             expanded.text.is_empty() || (expanded.text != SCRATCH && expanded.text.parse::<ImageRef>().is_err());
         let Some(unset) = expanded.unset.first().filter(|_| unsound) else {
@@ -265,7 +266,8 @@ impl<'a> Resolver<'a> {
         false
     }
 
-    /// `COPY --from=` and `RUN --mount=from=`: a stage by name in any case, for COPY by number, or an image.
+    /// Resolves `COPY --from=` and `RUN --mount=from=`: a stage by name in any case, for COPY also by number, else an
+    /// image.
     fn source(&mut self, index: usize, word: &Word, kind: UseKind, resolved: &mut Resolved) {
         let text = &word.text;
         if text.contains('$') {
@@ -300,7 +302,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// A stage may take only from stages above it.
+    /// Reports stages that take files from a stage that is not above them.
     fn check_order(&mut self, resolved: &[Resolved], reached: &BTreeSet<usize>) {
         for index in reached {
             for (stage, word) in resolved[*index].stages.iter().filter(|(stage, _)| stage >= index) {
@@ -319,8 +321,8 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Images are handed to BuildKit as named contexts, and a context replaces a stage of its name, instructions and
-    /// all: `FROM debian AS debian` would build nothing.
+    /// Reports stages with the name of an image that they use. Images are given to BuildKit as named contexts, and a
+    /// context replaces a whole stage of the same name: `FROM debian AS debian` would build nothing.
     fn check_shadows(&mut self, resolved: &[Resolved], reached: &BTreeSet<usize>) {
         let images: BTreeSet<String> = reached
             .iter()
@@ -340,7 +342,7 @@ impl<'a> Resolver<'a> {
     }
 }
 
-/// The variables that BuildKit declares by itself.
+/// The variables that BuildKit declares itself.
 fn platform_values(platform: &Platform, stage: &str) -> BTreeMap<String, String> {
     let mut values = BTreeMap::from([("TARGETSTAGE".to_owned(), stage.to_owned())]);
     for side in ["BUILD", "TARGET"] {

@@ -1,4 +1,4 @@
-//! Layers that wait for each other. Not responsible for: layers that name themselves (the survey tells those).
+//! Finds layers that wait for each other. Layers that name themselves are reported elsewhere (see `layer_index`).
 
 use std::collections::hash_map::{Entry, HashMap};
 use std::collections::{HashSet, VecDeque};
@@ -6,47 +6,47 @@ use std::collections::{HashSet, VecDeque};
 use petgraph::algo::kosaraju_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::survey::Declarations;
+use super::layer_index::LayerIndex;
 use crate::domain::model::Diagnostic;
 
-/// So many names of one cycle are shown; the others are counted.
+/// The most names of one cycle that are shown; the others are counted.
 const SHOWN: usize = 12;
 
-/// One fault for each cycle. Where cycles share layers, each layer is shown on its shortest one and each of those once.
-pub(super) fn check(survey: &Declarations<'_>) -> Vec<Diagnostic> {
-    let mut graph = DiGraph::<(), ()>::with_capacity(survey.layers.len(), survey.layers.len());
-    for _ in &survey.layers {
+/// One fault for each cycle. If cycles share layers, each layer is shown on its shortest cycle, and each cycle once.
+pub(super) fn check(indexed: &LayerIndex<'_>) -> Vec<Diagnostic> {
+    let mut graph = DiGraph::<(), ()>::with_capacity(indexed.layers.len(), indexed.layers.len());
+    for _ in &indexed.layers {
         graph.add_node(());
     }
-    for (child, edges) in survey.parents.iter().enumerate() {
+    for (child, edges) in indexed.parents.iter().enumerate() {
         for edge in edges {
             graph.add_edge(NodeIndex::new(child), NodeIndex::new(edge.parent), ());
         }
     }
     let mut faults = Vec::new();
-    // Kosaraju's is the iterative one: a chain of ten thousand layers must not reach the end of the stack.
+    // Kosaraju's algorithm is iterative: a chain of ten thousand layers must not overflow the stack.
     for knot in kosaraju_scc(&graph).into_iter().filter(|knot| knot.len() > 1) {
         let knot: HashSet<usize> = knot.into_iter().map(NodeIndex::index).collect();
         let mut names: Vec<usize> = knot.iter().copied().collect();
-        names.sort_by_key(|index| &survey.layers[*index].layer.name);
+        names.sort_by_key(|index| &indexed.layers[*index].layer.name);
         let mut shown = HashSet::new();
         for start in names {
             if !shown.contains(&start) {
-                let cycle = shortest(survey, &knot, start);
+                let cycle = shortest(indexed, &knot, start);
                 shown.extend(cycle.iter().copied());
-                faults.push(fault(survey, &cycle));
+                faults.push(fault(indexed, &cycle));
             }
         }
     }
     faults
 }
 
-/// The shortest way from `start` over parents back to it, without its second mention.
-fn shortest(survey: &Declarations<'_>, knot: &HashSet<usize>, start: usize) -> Vec<usize> {
+/// The shortest cycle from `start` over its parents, with `start` mentioned once.
+fn shortest(indexed: &LayerIndex<'_>, knot: &HashSet<usize>, start: usize) -> Vec<usize> {
     let mut came_from = HashMap::new();
     let mut waiting = VecDeque::from([start]);
     while let Some(at) = waiting.pop_front() {
-        let parents = survey.parents[at].iter().map(|edge| edge.parent).filter(|parent| knot.contains(parent));
+        let parents = indexed.parents[at].iter().map(|edge| edge.parent).filter(|parent| knot.contains(parent));
         for parent in parents {
             if parent == start {
                 let mut cycle = vec![at];
@@ -65,8 +65,8 @@ fn shortest(survey: &Declarations<'_>, knot: &HashSet<usize>, start: usize) -> V
     vec![start]
 }
 
-fn fault(survey: &Declarations<'_>, cycle: &[usize]) -> Diagnostic {
-    let name = |index: usize| &survey.layers[index].layer.name;
+fn fault(indexed: &LayerIndex<'_>, cycle: &[usize]) -> Diagnostic {
+    let name = |index: usize| &indexed.layers[index].layer.name;
     let mut words: Vec<&str> = cycle.iter().take(SHOWN).map(|index| name(*index).as_str()).collect();
     let more = format!("… {} more …", cycle.len().saturating_sub(SHOWN));
     if cycle.len() > SHOWN {
@@ -78,8 +78,8 @@ fn fault(survey: &Declarations<'_>, cycle: &[usize]) -> Diagnostic {
         .help("take one of these edges out: a layer can stand only on what is built before it");
     for (at, child) in cycle.iter().enumerate().take(SHOWN) {
         let parent = cycle[(at + 1) % cycle.len()];
-        if let Some(edge) = survey.parents[*child].iter().find(|edge| edge.parent == parent) {
-            let place = survey.layers[*child].place(&edge.field);
+        if let Some(edge) = indexed.parents[*child].iter().find(|edge| edge.parent == parent) {
+            let place = indexed.layers[*child].place(&edge.field);
             fault = fault.label(place, format!("`{}` waits for `{}`", name(*child), name(parent)));
         }
     }

@@ -1,23 +1,24 @@
-//! Whether Dockerfiles and declarations agree: the real edges and the declared ones. Not responsible for: reading Dockerfiles.
+//! Compares Dockerfiles with declarations: the images that are used with the parents that are declared. Not responsible
+//! for: reading Dockerfiles.
 
 use std::collections::BTreeMap;
 
 use super::layer_graph::{ImageOrigin, UsedImage};
-use super::survey::Declarations;
+use super::layer_index::LayerIndex;
 use crate::domain::base::{LayerName, SourceLocation, Span, nearest};
 use crate::domain::model::{
     Base, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileRead, ImageName, ImageRef, ImageUse,
     UseKind,
 };
 
-/// The secret that `ca_bundle` of a workflow hands to every build.
+/// The id of the secret that a workflow's `ca_bundle` gives to every build.
 const CA_SECRET: &str = "ca";
-/// The code of faults where a declaration and its Dockerfile disagree.
+/// The code of faults about a declaration that disagrees with its Dockerfile.
 pub const MISMATCH: &str = "lian::dockerfile::base_mismatch";
 
 /// Checks one layer against its Dockerfile and returns the images that it uses, by familiar name.
 pub(super) fn check(
-    survey: &Declarations<'_>,
+    indexed: &LayerIndex<'_>,
     declared: &Declared,
     read: Option<&DockerfileRead>,
     faults: &mut Vec<Diagnostic>,
@@ -30,19 +31,19 @@ pub(super) fn check(
         }
         Ok(facts) => {
             let mut check = Check {
-                survey,
+                indexed,
                 declared,
                 read,
                 faults,
                 seen: BTreeMap::new(),
                 used: Vec::new(),
-                strangers: Vec::new(),
+                undeclared: Vec::new(),
             };
             for image in &facts.uses {
                 check.image(image);
             }
             check.base();
-            check.faults.append(&mut check.strangers);
+            check.faults.append(&mut check.undeclared);
             check.inputs();
             check.names(facts);
             let images = check.seen.into_iter();
@@ -73,13 +74,13 @@ fn unreadable(declared: &Declared, read: &DockerfileRead, fault: &DockerfileFaul
     diagnostic
 }
 
-/// A reference without its digest; a tag that is not there is `latest`, also beside a digest.
+/// The reference without its digest. A missing tag becomes `latest`, even beside a digest.
 fn tagged(image: &ImageRef) -> (String, &str) {
     (image.name(), image.tag.as_deref().unwrap_or("latest"))
 }
 
 struct Check<'a, 'b> {
-    survey: &'a Declarations<'a>,
+    indexed: &'a LayerIndex<'a>,
     declared: &'a Declared,
     read: &'a DockerfileRead,
     faults: &'b mut Vec<Diagnostic>,
@@ -87,8 +88,9 @@ struct Check<'a, 'b> {
     seen: BTreeMap<String, ImageOrigin>,
     /// Layers and external images, with the instruction that uses them.
     used: Vec<(ImageOrigin, UseKind, Span)>,
-    /// Layers that FROM names and the declaration does not: the same fault as a base that differs, or one of its own.
-    strangers: Vec<Diagnostic>,
+    /// Faults about layers that FROM names and the declaration does not. They are dropped if a wrong `build_base`
+    /// explains them.
+    undeclared: Vec<Diagnostic>,
 }
 
 impl Check<'_, '_> {
@@ -100,15 +102,15 @@ impl Check<'_, '_> {
         SourceLocation { file: self.read.file.clone(), span: image.span }
     }
 
-    /// The part of the reference after the catalog's namespace.
+    /// The part of the reference after the catalog's namespace; `None` if it is outside.
     fn in_namespace(&self, image: &ImageRef) -> Option<String> {
-        let probe: ImageRef = format!("{}/x", self.survey.catalog.settings.namespace).parse().ok()?;
+        let probe: ImageRef = format!("{}/x", self.indexed.catalog.settings.namespace).parse().ok()?;
         let prefix = probe.name();
         image.name().strip_prefix(&prefix[..prefix.len() - 1]).filter(|rest| !rest.contains('/')).map(str::to_owned)
     }
 
     fn image(&mut self, image: &ImageUse) {
-        // The Dockerfile's reader has refused what is no reference.
+        // The Dockerfile's reader has already rejected texts that are not references.
         let Ok(reference) = image.image.parse::<ImageRef>() else { return };
         let origin = match self.in_namespace(&reference) {
             None => ImageOrigin::External(reference.clone()),
@@ -123,8 +125,8 @@ impl Check<'_, '_> {
 
     /// The layer that a reference in the catalog's namespace means, if the declaration allows it.
     fn layer(&mut self, image: &ImageUse, reference: &ImageRef, name: &str) -> Option<ImageOrigin> {
-        let exact = self.survey.find(name);
-        let promoted = ImageName::layer_of_artifacts(name).and_then(|layer| self.survey.find(layer));
+        let exact = self.indexed.find(name);
+        let promoted = ImageName::layer_of_artifacts(name).and_then(|layer| self.indexed.find(layer));
         let (found, origin) = match (exact, promoted) {
             (Some(found), _) => (found, ImageOrigin::Layer(found.layer.name.clone())),
             (None, Some(found)) => (found, ImageOrigin::Artifacts(found.layer.name.clone())),
@@ -135,7 +137,7 @@ impl Check<'_, '_> {
         };
         let parent = &found.layer.name;
         if parent == self.name() {
-            // A base or an input of its own name was told already.
+            // A base or an input of the layer's own name was reported before.
             if self.declared.layer.parents().contains(&parent) {
                 return None;
             }
@@ -161,7 +163,7 @@ impl Check<'_, '_> {
             };
             let fault = self.fault(image, message, "used here", help);
             match image.kind {
-                UseKind::From => self.strangers.push(fault),
+                UseKind::From => self.undeclared.push(fault),
                 UseKind::Copy | UseKind::Mount => self.faults.push(fault),
             }
         }
@@ -169,7 +171,7 @@ impl Check<'_, '_> {
     }
 
     fn namespace(&self) -> &str {
-        &self.survey.catalog.settings.namespace
+        &self.indexed.catalog.settings.namespace
     }
 
     /// The name of a layer's image.
@@ -189,16 +191,16 @@ impl Check<'_, '_> {
     fn unknown(&mut self, image: &ImageUse, name: &str) {
         let told = |name: &str| {
             let declared = self.declared.layer.parents().into_iter().any(|parent| parent.as_str() == name);
-            declared || self.survey.broken.contains(name)
+            declared || self.indexed.broken.contains(name)
         };
         if told(name) || ImageName::layer_of_artifacts(name).is_some_and(told) {
             return;
         }
-        let help = match self.survey.meant(name, self.name()) {
+        let help = match self.indexed.meant(name, self.name()) {
             Some(meant) => format!("did you mean `{}/{meant}`?", self.namespace()),
             None => format!(
                 "declare it in `{}`, or name an image outside of `{}/`",
-                self.survey.catalog.root.join(name).join("workflow.ncl").display(),
+                self.indexed.catalog.root.join(name).join("workflow.ncl").display(),
                 self.namespace()
             ),
         };
@@ -216,8 +218,8 @@ impl Check<'_, '_> {
         let layer = &self.declared.layer;
         let (shown, field, use_of_base) = match &layer.build_base {
             Base::Layer(base) => {
-                // An unknown base, or the layer itself, was told already.
-                if base == &layer.name || self.survey.find(base.as_str()).is_none() {
+                // An unknown base, or the layer itself as base, was reported before.
+                if base == &layer.name || self.indexed.find(base.as_str()).is_none() {
                     return;
                 }
                 let is_base = |origin: &ImageOrigin| match origin {
@@ -250,7 +252,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// The Dockerfile does not stand on the declared base; it may still copy from it at `copied`.
+    /// Reports that the Dockerfile is not based on the declared base. It may still copy from it at `copied`.
     fn other_base(&mut self, shown: &str, field: &str, copied: Option<SourceLocation>) {
         let layer = &self.declared.layer;
         let stands = format!("the Dockerfile of `{}`", layer.name);
@@ -281,14 +283,14 @@ impl Check<'_, '_> {
         } else if froms.is_empty() {
             fault = fault.note(format!("read from {}", self.read.file.display()));
         }
-        // The one layer that it stands on instead is this same fault.
+        // If it is based on just one other image, a wrong base and an undeclared layer are the same fault.
         if froms.len() == 1 {
-            self.strangers.clear();
+            self.undeclared.clear();
         }
         self.faults.push(fault);
     }
 
-    /// Where the Dockerfile uses an image, FROM before all others.
+    /// The place where the Dockerfile uses an image; FROM comes before all other instructions.
     fn place_of(&self, wanted: impl Fn(&ImageOrigin) -> bool) -> Option<(UseKind, SourceLocation)> {
         let found = self.used.iter().filter(|(origin, ..)| wanted(origin)).min_by_key(|(_, kind, _)| *kind);
         found.map(|(_, kind, span)| (*kind, SourceLocation { file: self.read.file.clone(), span: *span }))
@@ -302,7 +304,7 @@ impl Check<'_, '_> {
         self.place_of(is_it).is_some()
     }
 
-    /// Where a stage that the target does not need stands on this image.
+    /// The place of a stage that the target does not need and that is based on this image.
     fn unreached(&self, familiar: &str) -> Option<SourceLocation> {
         let facts = self.read.facts.as_ref().ok()?;
         let is_it = |used: &&ImageUse| {
@@ -311,7 +313,8 @@ impl Check<'_, '_> {
         facts.unreached.iter().find(is_it).map(|used| self.place(used))
     }
 
-    /// Whether a stage that only other build arguments or targets reach uses a layer: its edge is declared for them.
+    /// Whether a stage that needs another build argument or target uses this layer. The layer is then declared for that
+    /// stage.
     fn may_use(&self, name: &LayerName) -> bool {
         let layer = self.image_name(name);
         let artifacts = layer.artifacts();
@@ -326,7 +329,7 @@ impl Check<'_, '_> {
         self.read.facts.as_ref().is_ok_and(|facts| facts.from_scratch)
     }
 
-    /// What the Dockerfile stands on: its name, the first place, and how `build_base` would say it.
+    /// What the Dockerfile is based on: the name, the first place, and how `build_base` would write it.
     fn froms(&self) -> Vec<(String, SourceLocation, Option<String>)> {
         let mut found: Vec<(String, SourceLocation, Option<String>)> = Vec::new();
         for (origin, _, span) in self.used.iter().filter(|(_, kind, _)| *kind == UseKind::From) {
@@ -347,7 +350,7 @@ impl Check<'_, '_> {
     fn inputs(&mut self) {
         let layer = &self.declared.layer;
         for (at, input) in layer.build_inputs.iter().enumerate() {
-            let told = input == &layer.name || self.survey.find(input.as_str()).is_none();
+            let told = input == &layer.name || self.indexed.find(input.as_str()).is_none();
             let repeated = layer.build_inputs[..at].contains(input) || layer.build_base == Base::Layer(input.clone());
             if told || repeated || self.uses_layer(input) || self.may_use(input) {
                 continue;
@@ -365,7 +368,7 @@ impl Check<'_, '_> {
         }
     }
 
-    /// Secrets, sockets and arguments that one side names and the other does not.
+    /// Reports secrets, sockets and arguments that only the declaration or only the Dockerfile names.
     fn names(&mut self, facts: &DockerfileFacts) {
         let layer = &self.declared.layer;
         let secrets = facts
@@ -416,7 +419,7 @@ impl Check<'_, '_> {
     }
 }
 
-/// Arguments that BuildKit knows without an `ARG`.
+/// Arguments that BuildKit knows without `ARG`.
 fn predefined(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY", "SOURCE_DATE_EPOCH"].contains(&upper.as_str())

@@ -1,12 +1,13 @@
-//! The parts of a layer key. Not responsible for: what does not decide a layer's content (language, sizes, where secrets come from).
+//! Gathers the parts of a layer key. What does not affect the content is left out: language, sizes, and where secrets
+//! come from.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::base::{Digest, Platforms};
 use crate::domain::model::{CatalogSettings, Declared, KeyParts, Layer, Listing, ParentKey};
 
-/// Build arguments that a Dockerfile may see before it is known which it declares: the layer's own win over the
-/// catalog's, the caller's (workflow and command line) over both.
+/// The build arguments before it is known which of them the Dockerfile declares. The layer's own override the
+/// catalog's; those of the caller (workflow and command line) override both.
 pub fn known_build_args(
     settings: &CatalogSettings,
     workflow: &BTreeMap<String, String>,
@@ -18,7 +19,7 @@ pub fn known_build_args(
     args
 }
 
-/// Build arguments to hand over: those that the Dockerfile declares, and all of the layer's own.
+/// The build arguments to pass on: those that the Dockerfile declares, and all of the layer's own.
 pub fn effective_build_args(
     settings: &CatalogSettings,
     workflow: &BTreeMap<String, String>,
@@ -30,26 +31,26 @@ pub fn effective_build_args(
     args
 }
 
-/// What a key is made of beside the declaration.
+/// What a key consists of, besides the declaration.
 #[derive(Debug, Clone, Copy)]
 pub struct KeyInputs<'a> {
-    /// Of the Dockerfile's bytes.
+    /// The digest of the Dockerfile's bytes.
     pub dockerfile: &'a Digest,
     /// The context.
     pub listing: &'a Listing,
-    /// As handed over ([`effective_build_args`]).
+    /// The build arguments that are passed on ([`effective_build_args`]).
     pub build_args: &'a BTreeMap<String, String>,
     /// What the image is built for.
     pub platforms: &'a Platforms,
-    /// The pinned frontend image; `None` for BuildKit's own.
+    /// The pinned frontend image; `None` for BuildKit's built-in one.
     pub frontend: Option<&'a Digest>,
-    /// By the name that the Dockerfile uses (`UsedImage::familiar`).
+    /// The keys of the parents, by the name that the Dockerfile uses (`UsedImage::familiar`).
     pub parents: &'a BTreeMap<String, ParentKey>,
-    /// Of the catalog; a layer's own value wins.
+    /// The catalog's labels. A layer's own value overrides them.
     pub labels: &'a BTreeMap<String, String>,
 }
 
-/// Gathers everything that decides a layer's content. Lists whose order means nothing are sorted.
+/// Gathers everything that affects a layer's content. Lists whose order has no meaning are sorted.
 pub fn key_parts(declared: &Declared, inputs: &KeyInputs<'_>) -> KeyParts {
     let layer = &declared.layer;
     let mut labels = inputs.labels.clone();

@@ -1,4 +1,5 @@
-//! The sound graph of layers: parents before children, in waves. Not responsible for: cycles and unknown names (`build` found them).
+//! The sound graph of layers: parents before children, in waves. Cycles and unknown names were found before (see
+//! `build`).
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,24 +9,24 @@ use crate::domain::model::{Classified, FaultClass, ImageRef};
 /// Where an image that a Dockerfile names comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageOrigin {
-    /// A layer of the catalog.
+    /// A layer of this catalog.
     Layer(LayerName),
-    /// What a layer promotes from its `artifact_paths`.
+    /// The artifacts image of a layer (`artifact_paths`).
     Artifacts(LayerName),
-    /// From outside: to be pinned.
+    /// An external image, which must be pinned.
     External(ImageRef),
 }
 
 /// An image that a layer's Dockerfile uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsedImage {
-    /// BuildKit's name for it: the key of the named context that replaces it.
+    /// The familiar name, which is also the name of the named context that replaces it.
     pub familiar: String,
     /// Where it comes from.
     pub origin: ImageOrigin,
 }
 
-/// A layer and its neighbours, as `build` hands them over.
+/// A layer and its parents, as `build` passes them.
 pub(super) struct Node {
     pub name: LayerName,
     pub parents: Vec<usize>,
@@ -49,14 +50,14 @@ pub struct LayerGraph {
     index: HashMap<LayerName, usize>,
 }
 
-/// A target that is no layer.
+/// A target that is not a layer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 #[error("the catalog has no layer `{name}`")]
 #[diagnostic(code(lian::graph::unknown_target), help("{help}"))]
 pub struct UnknownTarget {
-    /// As asked for.
+    /// The name that was asked for.
     pub name: LayerName,
-    /// What may have been meant.
+    /// A suggestion.
     pub help: String,
 }
 
@@ -67,7 +68,7 @@ impl Classified for UnknownTarget {
 }
 
 impl LayerGraph {
-    /// `order` is parents first and holds every node.
+    /// `order` lists every node, parents first.
     pub(super) fn new(nodes: Vec<Node>, order: &[usize]) -> Self {
         let mut waves = vec![0; nodes.len()];
         for index in order {
@@ -83,7 +84,7 @@ impl LayerGraph {
         Self::sorted(members.enumerate().collect())
     }
 
-    /// Sorts members and renames their indices, which may have gaps; fills in the children.
+    /// Sorts the members, renumbers them without gaps, and fills in the children.
     fn sorted(mut members: Vec<(usize, Member)>) -> Self {
         members.sort_by(|(_, a), (_, b)| (a.wave, &a.name).cmp(&(b.wave, &b.name)));
         let moved: HashMap<usize, usize> = members.iter().enumerate().map(|(new, (old, _))| (*old, new)).collect();
@@ -92,7 +93,7 @@ impl LayerGraph {
             members[at].children.clear();
             let parents: Vec<usize> = members[at].parents.iter().filter_map(|old| moved.get(old).copied()).collect();
             for parent in &parents {
-                // A parent's wave is lower: it stands before `at`, and its children were cleared already.
+                // A parent's wave is lower, so it stands before `at`, and its children were cleared already.
                 members[*parent].children.push(at);
             }
             members[at].parents = parents;
@@ -106,7 +107,7 @@ impl LayerGraph {
         self.members.iter().map(|member| &member.name)
     }
 
-    /// How many layers.
+    /// The number of layers.
     pub fn len(&self) -> usize {
         self.members.len()
     }
@@ -116,22 +117,22 @@ impl LayerGraph {
         self.members.is_empty()
     }
 
-    /// Whether this layer is here.
+    /// Whether the graph has this layer.
     pub fn contains(&self, name: &LayerName) -> bool {
         self.index.contains_key(name)
     }
 
-    /// How many times a layer waits for another.
+    /// The number of edges from a layer to a parent.
     pub fn edge_count(&self) -> usize {
         self.members.iter().map(|member| member.parents.len()).sum()
     }
 
-    /// The base first, then the inputs, as declared; none for a stranger.
+    /// The layer's parents: the base first, then the inputs, as declared. Empty for an unknown name.
     pub fn parents(&self, name: &LayerName) -> Vec<&LayerName> {
         self.named(name, |member| &member.parents)
     }
 
-    /// The layers that wait for this one directly, in order of waves and names.
+    /// The layers that have this one as a parent, in order of waves and names.
     pub fn children(&self, name: &LayerName) -> Vec<&LayerName> {
         self.named(name, |member| &member.children)
     }
@@ -141,12 +142,12 @@ impl LayerGraph {
         indices.into_iter().flatten().map(|at| &self.members[*at].name).collect()
     }
 
-    /// All that a layer stands on, in order of waves and names, itself left out.
+    /// All direct and indirect parents of a layer, in order of waves and names, without itself.
     pub fn ancestors(&self, name: &LayerName) -> Vec<&LayerName> {
         self.reached(name, |member| &member.parents)
     }
 
-    /// All that stands on a layer, in order of waves and names, itself left out.
+    /// All direct and indirect children of a layer, in order of waves and names, without itself.
     pub fn descendants(&self, name: &LayerName) -> Vec<&LayerName> {
         self.reached(name, |member| &member.children)
     }
@@ -169,12 +170,12 @@ impl LayerGraph {
         found
     }
 
-    /// The layer's wave, from 1: one more than the highest of its parents'.
+    /// The layer's wave, counted from 1: one more than the highest wave of its parents.
     pub fn wave(&self, name: &LayerName) -> Option<usize> {
         self.index.get(name).map(|at| self.members[*at].wave)
     }
 
-    /// The layers by wave; those of one wave can be built at the same time.
+    /// The layers by wave. Layers of one wave can be built at the same time.
     pub fn waves(&self) -> Vec<Vec<&LayerName>> {
         let mut waves: BTreeMap<usize, Vec<&LayerName>> = BTreeMap::new();
         for member in &self.members {
@@ -188,7 +189,7 @@ impl LayerGraph {
         self.index.get(name).map_or(&[], |at| &self.members[*at].images)
     }
 
-    /// The images from outside that the layer's Dockerfile uses: what must be pinned.
+    /// The external images that the layer's Dockerfile uses, which must be pinned.
     pub fn externals(&self, name: &LayerName) -> Vec<ImageRef> {
         let external = |image: &UsedImage| match &image.origin {
             ImageOrigin::External(image) => Some(image.clone()),
@@ -197,7 +198,7 @@ impl LayerGraph {
         self.images(name).iter().filter_map(external).collect()
     }
 
-    /// These layers and all that they stand on. Waves stay what they were.
+    /// These layers and all their direct and indirect parents. Waves keep their numbers.
     pub fn with_targets(&self, targets: &[LayerName]) -> Result<Self, UnknownTarget> {
         let mut starts = Vec::with_capacity(targets.len());
         for target in targets {

@@ -1,5 +1,5 @@
-//! The sound graph of a catalog's layers, the faults that keep a catalog from having one, and the parts of a
-//! layer's key. Not responsible for: files, evaluation, and deciding what to build.
+//! The sound graph of a catalog's layers, the faults that prevent one, and the parts of a layer's key. Not responsible
+//! for: files, evaluation, and deciding what to build.
 
 mod build;
 mod cycles;
@@ -8,7 +8,7 @@ mod key;
 #[cfg(test)]
 mod key_tests;
 mod layer_graph;
-mod survey;
+mod layer_index;
 #[cfg(test)]
 mod tests;
 mod tools;

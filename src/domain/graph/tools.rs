@@ -1,25 +1,26 @@
-//! Tools that layers need and provide. Not responsible for: looking into images (verification after the build does).
+//! Checks that the tools that layers need are provided by an ancestor. Not responsible for: looking into images
+//! (verification after the build does).
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::survey::Declarations;
+use super::layer_index::LayerIndex;
 use crate::domain::base::nearest;
 use crate::domain::model::{Base, Declared, Diagnostic, Kind};
 
-/// `order` holds the layers that stand on no cycle, parents first. What stands on a cycle, or on a layer that is not
-/// known, is not judged: its ancestors cannot be told.
-pub(super) fn check(survey: &Declarations<'_>, order: &[usize]) -> Vec<Diagnostic> {
-    let providers = providers(survey);
+/// `order` lists the layers that are not on a cycle, parents first. The children of a cycle or of an unknown layer are
+/// not checked, because their ancestors are not known.
+pub(super) fn check(indexed: &LayerIndex<'_>, order: &[usize]) -> Vec<Diagnostic> {
+    let providers = providers(indexed);
     let mut faults = Vec::new();
-    missing(survey, order, &providers, &mut faults);
-    repeated(survey, order, &providers, &mut faults);
+    missing(indexed, order, &providers, &mut faults);
+    repeated(indexed, order, &providers, &mut faults);
     faults
 }
 
-/// By tool, the layers that provide it.
-fn providers<'a>(survey: &Declarations<'a>) -> BTreeMap<&'a str, Vec<usize>> {
+/// The layers that provide each tool.
+fn providers<'a>(indexed: &LayerIndex<'a>) -> BTreeMap<&'a str, Vec<usize>> {
     let mut providers: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (index, declared) in survey.layers.iter().enumerate() {
+    for (index, declared) in indexed.layers.iter().enumerate() {
         for tool in &declared.layer.tools_provided {
             providers.entry(&tool.name).or_default().push(index);
         }
@@ -52,22 +53,22 @@ impl Bits {
 }
 
 fn missing(
-    survey: &Declarations<'_>,
+    indexed: &LayerIndex<'_>,
     order: &[usize],
     providers: &BTreeMap<&str, Vec<usize>>,
     faults: &mut Vec<Diagnostic>,
 ) {
     let mut numbers: HashMap<&str, usize> = HashMap::new();
-    for tool in survey.layers.iter().flat_map(|declared| &declared.layer.tools_required) {
+    for tool in indexed.layers.iter().flat_map(|declared| &declared.layer.tools_required) {
         let next = numbers.len();
         numbers.entry(tool).or_insert(next);
     }
-    // What a layer and all its ancestors provide; `None` where its ancestors are not all known.
-    let mut held: Vec<Option<Bits>> = vec![None; survey.layers.len()];
+    // What a layer and all its ancestors provide; `None` if some of its ancestors are unknown.
+    let mut held: Vec<Option<Bits>> = vec![None; indexed.layers.len()];
     for index in order {
-        let declared = survey.layers[*index];
-        let mut found = (!survey.lost[*index]).then(|| Bits::none(numbers.len()));
-        for edge in &survey.parents[*index] {
+        let declared = indexed.layers[*index];
+        let mut found = (!indexed.lost[*index]).then(|| Bits::none(numbers.len()));
+        for edge in &indexed.parents[*index] {
             match (&mut found, &held[edge.parent]) {
                 (Some(found), Some(parent)) => found.join(parent),
                 _ => found = None,
@@ -76,7 +77,7 @@ fn missing(
         let Some(mut found) = found else { continue };
         for (at, tool) in declared.layer.tools_required.iter().enumerate() {
             if !found.has(numbers[tool.as_str()]) {
-                faults.push(missing_fault(survey, *index, at, tool, providers));
+                faults.push(missing_fault(indexed, *index, at, tool, providers));
             }
         }
         for tool in &declared.layer.tools_provided {
@@ -89,13 +90,13 @@ fn missing(
 }
 
 fn missing_fault(
-    survey: &Declarations<'_>,
+    indexed: &LayerIndex<'_>,
     index: usize,
     at: usize,
     tool: &str,
     providers: &BTreeMap<&str, Vec<usize>>,
 ) -> Diagnostic {
-    let declared = survey.layers[index];
+    let declared = indexed.layers[index];
     let layer = &declared.layer.name;
     let mut fault = Diagnostic::error(
         "lian::graph::missing_tool",
@@ -106,17 +107,17 @@ fn missing_fault(
     let Some(having) = providers.get(tool) else {
         let help = match nearest(tool, providers.keys().copied()) {
             Some(meant) => {
-                let by = survey.layers[providers[meant][0]].layer.name.as_str();
+                let by = indexed.layers[providers[meant][0]].layer.name.as_str();
                 format!("did you mean `{meant}`, which `{by}` provides?")
             }
-            None => nobody(survey, declared, tool),
+            None => nobody(indexed, declared, tool),
         };
         return fault.help(help);
     };
-    let below = descendants(survey, index);
-    let name = |provider: &usize| survey.layers[*provider].layer.name.as_str();
-    let strangers: Vec<&str> = having.iter().filter(|p| **p != index && !below[**p]).map(name).collect();
-    let help = match strangers.as_slice() {
+    let below = descendants(indexed, index);
+    let name = |provider: &usize| indexed.layers[*provider].layer.name.as_str();
+    let others: Vec<&str> = having.iter().filter(|p| **p != index && !below[**p]).map(name).collect();
+    let help = match others.as_slice() {
         [first, rest @ ..] => {
             if !rest.is_empty() {
                 fault = fault.note(format!("provided by `{}` too", rest.join("`, `")));
@@ -141,9 +142,9 @@ fn missing_fault(
     fault.help(help)
 }
 
-/// No layer provides the tool: which ancestor could.
-fn nobody(survey: &Declarations<'_>, declared: &Declared, tool: &str) -> String {
-    let mut below = base_of(survey, declared).map(|base| survey.layers[base]);
+/// The help for a tool that no layer provides: it names the ancestor that could.
+fn nobody(indexed: &LayerIndex<'_>, declared: &Declared, tool: &str) -> String {
+    let mut below = base_of(indexed, declared).map(|base| indexed.layers[base]);
     let Some(base) = below else {
         return format!(
             "no layer provides it: stand `{}` on one that installs `{tool}` and lists it in `tools_provided`",
@@ -151,13 +152,13 @@ fn nobody(survey: &Declarations<'_>, declared: &Declared, tool: &str) -> String 
         );
     };
     let mut could = base;
-    // The tools of a build are the business of its toolchain, where it has one.
+    // If the layer has a toolchain among its ancestors, that one should provide the tools of a build.
     while let Some(ancestor) = below {
         if ancestor.layer.kind == Kind::Toolchain {
             could = ancestor;
             break;
         }
-        below = base_of(survey, ancestor).map(|base| survey.layers[base]);
+        below = base_of(indexed, ancestor).map(|base| indexed.layers[base]);
     }
     format!(
         "no layer provides it: its ancestor `{}` could; install `{tool}` there and add it to its `tools_provided`",
@@ -171,15 +172,15 @@ fn inputs_with(declared: &Declared, more: &str) -> String {
     names.map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ")
 }
 
-/// By layer, whether it stands on `index`.
-fn descendants(survey: &Declarations<'_>, index: usize) -> Vec<bool> {
-    let mut children = vec![Vec::new(); survey.layers.len()];
-    for (child, edges) in survey.parents.iter().enumerate() {
+/// For each layer whether `index` is one of its ancestors.
+fn descendants(indexed: &LayerIndex<'_>, index: usize) -> Vec<bool> {
+    let mut children = vec![Vec::new(); indexed.layers.len()];
+    for (child, edges) in indexed.parents.iter().enumerate() {
         for edge in edges {
             children[edge.parent].push(child);
         }
     }
-    let mut found = vec![false; survey.layers.len()];
+    let mut found = vec![false; indexed.layers.len()];
     let mut waiting = vec![index];
     while let Some(at) = waiting.pop() {
         for child in &children[at] {
@@ -191,25 +192,25 @@ fn descendants(survey: &Declarations<'_>, index: usize) -> Vec<bool> {
     found
 }
 
-/// A tool that is in the base already. Inputs do not count: what they provide is in the image only once it is copied,
-/// and then it is right to promise it.
+/// Reports tools that the base provides already. Inputs do not count: their tools are in the image only if they are
+/// copied, and then the layer does provide them.
 fn repeated(
-    survey: &Declarations<'_>,
+    indexed: &LayerIndex<'_>,
     order: &[usize],
     providers: &BTreeMap<&str, Vec<usize>>,
     faults: &mut Vec<Diagnostic>,
 ) {
     let shared = providers.iter().filter(|(_, having)| having.len() > 1);
     let numbers: HashMap<&str, usize> = shared.enumerate().map(|(number, (tool, _))| (*tool, number)).collect();
-    let mut held: Vec<Bits> = vec![Bits::none(numbers.len()); survey.layers.len()];
+    let mut held: Vec<Bits> = vec![Bits::none(numbers.len()); indexed.layers.len()];
     for index in order {
-        let declared = survey.layers[*index];
-        let base = base_of(survey, declared);
+        let declared = indexed.layers[*index];
+        let base = base_of(indexed, declared);
         let mut found = base.map_or_else(|| Bits::none(numbers.len()), |base| held[base].clone());
         for (at, tool) in declared.layer.tools_provided.iter().enumerate() {
             let Some(number) = numbers.get(tool.name.as_str()) else { continue };
             if found.has(*number) {
-                faults.push(repeated_fault(survey, declared, at, &tool.name));
+                faults.push(repeated_fault(indexed, declared, at, &tool.name));
             }
             found.set(*number);
         }
@@ -217,19 +218,19 @@ fn repeated(
     }
 }
 
-fn base_of(survey: &Declarations<'_>, declared: &Declared) -> Option<usize> {
+fn base_of(indexed: &LayerIndex<'_>, declared: &Declared) -> Option<usize> {
     match &declared.layer.build_base {
-        Base::Layer(name) if *name != declared.layer.name => survey.index.get(name.as_str()).copied(),
+        Base::Layer(name) if *name != declared.layer.name => indexed.index.get(name.as_str()).copied(),
         _ => None,
     }
 }
 
-fn repeated_fault(survey: &Declarations<'_>, declared: &Declared, at: usize, tool: &str) -> Diagnostic {
+fn repeated_fault(indexed: &LayerIndex<'_>, declared: &Declared, at: usize, tool: &str) -> Diagnostic {
     let layer = &declared.layer.name;
     let code = "lian::graph::duplicate_tool";
     let place = declared.place(&format!("tools_provided.{at}"));
-    let mut below = base_of(survey, declared);
-    while let Some(base) = below.map(|base| survey.layers[base]) {
+    let mut below = base_of(indexed, declared);
+    while let Some(base) = below.map(|base| indexed.layers[base]) {
         if let Some(first) = base.layer.tools_provided.iter().position(|provided| provided.name == tool) {
             let name = &base.layer.name;
             return Diagnostic::warning(
@@ -241,7 +242,7 @@ fn repeated_fault(survey: &Declarations<'_>, declared: &Declared, at: usize, too
             .label(base.place(&format!("tools_provided.{first}")), "provided here")
             .help("take it out here, or drop it there if this layer replaces it");
         }
-        below = base_of(survey, base);
+        below = base_of(indexed, base);
     }
     Diagnostic::warning(code, format!("layer `{layer}` lists `{tool}` twice"))
         .layer(layer)

@@ -1,10 +1,11 @@
-//! What a run's leases cost so far: clouds bill started hours, from the machine's creation on. Not responsible for: prices of its own
-//! (the limits carry them).
+//! What a run's leases have cost so far. Clouds bill started hours, counted from the machine's creation. Not
+//! responsible for: the prices (the limits hold them).
 //!
-//! When a machine was created only its provider knows: each counts from the moment it was asked for, so that nothing is
-//! told as cheaper than it is. What was refused may have been created all the same (the answer was lost, the boot took too
-//! long, nobody waited for it): it stays on the bill. Only a refusal that no other try would change (`Unavailable`: no
-//! such type, no right to it) says that nothing was created; it leaves the bill once the release has found nothing.
+//! Only the provider knows when a machine was created. We count from the request, so that the reported cost is never
+//! too low. A refused request may have created a machine all the same (the answer was lost, the boot took too long,
+//! nobody waited for it), so it stays on the bill. Only a refusal that another try would not change (`Unavailable`: no
+//! such type, no permission) means that nothing was created; such a request leaves the bill once its release has found
+//! nothing.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::base::{LeaseId, Timestamp};
 
-/// What is billed as one.
+/// The billing period.
 const HOUR: Duration = Duration::from_secs(3600);
-/// So long before the hour turns an idle lease is given back: a release takes its time.
+/// How long before the next hour an idle lease is released, because a release takes time.
 const MARGIN: Duration = Duration::from_secs(120);
 
 /// A priced lease.
@@ -24,7 +25,7 @@ struct Item {
     asked: Timestamp,
     released: Option<Timestamp>,
     hourly_micros: u64,
-    /// Nothing was created for it.
+    /// Whether nothing was created for it.
     void: bool,
 }
 
@@ -35,19 +36,19 @@ pub(super) struct Bill {
 }
 
 impl Bill {
-    /// A lease was asked for, or turned out to have another price.
+    /// Records that a lease was requested, or that its price turned out to be another one.
     pub fn price(&mut self, lease: &LeaseId, asked: Timestamp, hourly_micros: u64) {
         self.items.insert(lease.clone(), Item { asked, released: None, hourly_micros, void: false });
     }
 
-    /// Nothing was created for it: it counts no longer than until its release.
+    /// Records that nothing was created for it. It counts until its release.
     pub fn void(&mut self, lease: &LeaseId) {
         if let Some(item) = self.items.get_mut(lease) {
             item.void = true;
         }
     }
 
-    /// It is given back.
+    /// Records that it was released.
     pub fn end(&mut self, lease: &LeaseId, at: Timestamp) {
         let Some(item) = self.items.get_mut(lease) else { return };
         item.released.get_or_insert(at);
@@ -56,18 +57,18 @@ impl Bill {
         }
     }
 
-    /// Millionths of the currency's unit, in started hours.
+    /// The cost in millionths of the currency's unit, for started hours.
     pub fn micros(&self, at: Timestamp) -> u64 {
         let cost = |item: &Item| item.hours(at).saturating_mul(item.hourly_micros);
         self.items.values().map(cost).fold(0, u64::saturating_add)
     }
 
-    /// Started hours, and of how many leases.
+    /// The started hours, and the number of leases.
     pub fn hours(&self, at: Timestamp) -> (u64, usize) {
         (self.items.values().map(|item| item.hours(at)).sum(), self.items.len())
     }
 
-    /// How long an idle lease may still be kept before its next hour starts; none where it costs nothing.
+    /// How long an idle lease may be kept before its next hour starts; `None` if it costs nothing.
     pub fn until_turn(&self, lease: &LeaseId, at: Timestamp) -> Option<Duration> {
         let item = self.items.get(lease)?;
         let into = Duration::from_millis(
@@ -95,7 +96,7 @@ mod tests {
         let minute = |count: u64| Timestamp(count * 60_000);
         bill.price(&one, minute(0), 5_000);
         bill.price(&two, minute(10), 6_000);
-        // A larger one was granted, ten minutes after the ask.
+        // A larger one was granted, ten minutes after the request.
         bill.price(&two, minute(10), 8_000);
         assert_eq!((bill.micros(minute(20)), bill.hours(minute(20))), (13_000, (2, 2)));
         bill.end(&one, minute(60));

@@ -1,4 +1,4 @@
-//! What a run wants done. Not responsible for: doing it.
+//! The effects that a run requests. Not responsible for: performing them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use super::step::Placement;
 use crate::domain::base::{LayerName, LeaseId};
 use crate::domain::model::{EventBody, Size};
 
-/// What a timer was armed for.
+/// What a timer was set for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(tag = "timer", rename_all = "snake_case")]
 pub enum Timer {
-    /// A step's time budget. Counted by attempt, so that an old timer does not end a new attempt.
+    /// A step's time budget. It belongs to one attempt, so that an old timer does not end a new attempt.
     Budget {
         /// The layer.
         layer: LayerName,
@@ -25,12 +25,12 @@ pub enum Timer {
         /// The layer.
         layer: LayerName,
     },
-    /// A lease has lived as long as it may.
+    /// A lease has reached its maximum lifetime.
     Lifetime {
         /// The lease.
         lease: LeaseId,
     },
-    /// The hour of an idle lease turns.
+    /// The next hour of an idle lease is about to start.
     Turn {
         /// The lease.
         lease: LeaseId,
@@ -42,29 +42,29 @@ pub enum Timer {
     },
 }
 
-/// Something to do. The dispatcher answers each but `Emit`, `Abandon` and `Finish` with exactly one input.
+/// An effect to perform. The dispatcher answers each one except `Emit`, `Abandon` and `Finish` with exactly one input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
-    /// Tell whoever listens. Never answered, never waited for.
+    /// Send an event to all listeners. Never answered, never waited for.
     Emit(Box<EventBody>),
     /// Rent a runner.
     Acquire {
-        /// The name to rent it under.
+        /// The id to rent it under.
         lease: LeaseId,
         /// For this layer.
         layer: LayerName,
         /// At least this size.
         size: Size,
-        /// Of exactly this place.
+        /// In exactly this placement.
         place: Placement,
     },
-    /// The runner that was asked for is not wanted any more: what can be cut short of its coming is. Not answered: the
+    /// The requested runner is no longer needed: cancel what can be cancelled of the request. Not answered itself; the
     /// `Acquire` is.
     Abandon {
         /// The lease.
         lease: LeaseId,
     },
-    /// Bring the context.
+    /// Bring the context to the runner.
     Sync {
         /// The layer.
         layer: LayerName,
@@ -78,7 +78,7 @@ pub enum Effect {
         /// On this runner.
         lease: LeaseId,
     },
-    /// Check that the image holds what it must.
+    /// Verify the image.
     Verify {
         /// The layer.
         layer: LayerName,
@@ -96,17 +96,17 @@ pub enum Effect {
         layer: LayerName,
         /// How long it took.
         duration: Duration,
-        /// Of this, how long it was in each phase, milliseconds.
+        /// How long it was in each phase, in milliseconds.
         phases: BTreeMap<String, u64>,
     },
-    /// Stop the step's sync, build or verification; answered by `Killed`.
+    /// Stop the step's sync, build or verification. Answered by `Killed`.
     Kill {
         /// The layer.
         layer: LayerName,
-        /// Without ceremony.
+        /// Whether to kill it at once instead of cancelling it.
         hard: bool,
     },
-    /// Give a runner back.
+    /// Release a runner.
     Release {
         /// The lease.
         lease: LeaseId,

@@ -1,4 +1,4 @@
-//! How steps end: tried again, failed, killed, stopped, skipped. Not responsible for: starting them.
+//! How steps end: retried, failed, killed, cancelled, skipped. Not responsible for: starting them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,7 +20,7 @@ impl Run {
     }
 
     pub(super) fn retry_or_fail(&mut self, at: Timestamp, layer: &LayerName, fault: Fault, effects: &mut Vec<Effect>) {
-        // What it died on may be larger than what it had asked for: the next size is one with more memory than that.
+        // The runner may have been larger than requested: the next size must have more memory than that runner.
         let died_on = self.held_by(layer).map_or(0, |lease| lease.memory_gb);
         let (tries, first_pause) = (self.limits.infrastructure_retries, self.limits.retry_pause);
         let step = self.step(layer);
@@ -41,7 +41,7 @@ impl Run {
         self.again(at, layer, fault, pause, effects);
     }
 
-    /// Another try, on another lease.
+    /// Another attempt, on another lease.
     fn again(&mut self, at: Timestamp, layer: &LayerName, fault: Fault, pause: Duration, effects: &mut Vec<Effect>) {
         if self.stop.is_some() {
             return self.end(at, layer, Outcome::Cancelled, Some(fault), None, effects);
@@ -66,7 +66,8 @@ impl Run {
                     .help("set `time_budget_min` in .build-spec.ncl beside the context, or make the build quicker");
                 self.end(at, layer, Outcome::Failed, Some(fault), None, effects);
             }
-            // The age that others gave its runner is not its fault: it gets one of its own, once.
+            // The runner was old because other steps used it, which is not this step's fault: it gets a new lease,
+            // once.
             Some(CancelReason::Outlived)
                 if !step.requires_new_lease && self.held_by(layer).is_some_and(|lease| lease.layers.len() > 1) =>
             {
@@ -120,7 +121,7 @@ impl Run {
         }
     }
 
-    /// Ends a step: says so, gives its lease back, and skips its descendants where it did not end well.
+    /// Ends a step: emits the event, releases its lease, and skips its descendants unless it ended well.
     pub(super) fn end(
         &mut self,
         at: Timestamp,
@@ -136,7 +137,7 @@ impl Run {
         let failed = fault.as_ref().filter(|_| outcome == Outcome::Failed);
         step.fault = failed.map(|fault| fault.kind);
         step.fault_class = failed.map(Fault::class);
-        // A runner on which a build failed by its own fault is as good as before; so is one on which nothing had to be built.
+        // A runner stays good if the build failed by its own fault, or if nothing had to be built.
         let good = match outcome {
             Outcome::Built | Outcome::Reused => true,
             Outcome::Failed => matches!(step.fault, Some(FaultKind::Build | FaultKind::Verification)),
@@ -153,7 +154,7 @@ impl Run {
         self.skip_after(at, layer, effects);
     }
 
-    /// Skips what stands on a failed layer; in topological order, so that one pass reaches every descendant.
+    /// Skips the descendants of a failed layer. The steps are in topological order, so one pass reaches all of them.
     fn skip_after(&mut self, at: Timestamp, failed: &LayerName, effects: &mut Vec<Effect>) {
         let mut fallen = BTreeSet::from([failed.clone()]);
         for layer in self.order.clone() {
@@ -166,7 +167,7 @@ impl Run {
         }
     }
 
-    /// After a failure with `--fail-fast`, what waits for something that will not come is skipped.
+    /// After a failure with `--fail-fast`: skips the steps that wait for a parent that will not be built.
     pub(super) fn close_waiting(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
         if !self.closed || self.steps.values().any(|step| step.state.is_active()) {
             return;
@@ -179,9 +180,9 @@ impl Run {
     }
 }
 
-/// The fault of a step whose runner has lived as long as it may.
+/// The fault of a step whose runner reached its maximum lifetime.
 fn outlived() -> Fault {
-    let message = "its runner has lived as long as a runner may";
+    let message = "its runner has reached the maximum lifetime";
     Fault::new(FaultKind::Timeout, "lian::life::lifetime", message)
         .help("raise `runners.max_lifetime_min` in the workflow, or make the build quicker")
 }

@@ -1,4 +1,4 @@
-//! Single paths of a run, told one by one. Not responsible for: what must hold on every path (see `properties`).
+//! Examples of single runs. Not responsible for: what must hold in every run (see `properties`).
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use crate::domain::model::{EventBody, Fault, FaultClass, FaultKind, Outcome};
 
 const MINUTE: u64 = 60_000;
 
-/// A run with its clock, and what it wanted last.
+/// A run with its clock, and its latest effects.
 struct Played {
     run: Run,
     at: Timestamp,
     effects: Vec<Effect>,
 }
 
-/// Steps `l00`, `l01`, … with these parents, each of two sizes and a budget of half an hour.
+/// Steps `l00`, `l01`, … with these parents. Each has two sizes and a budget of half an hour.
 fn play(parents: &[&[usize]], limits: Limits) -> Played {
     let spec = |(index, parents): (usize, &&[usize])| StepSpec {
         layer: layer(index),
@@ -54,7 +54,7 @@ impl Played {
         self.told(Input::LeaseGranted { lease: lease(number), runner_type, cpu, memory_gb });
     }
 
-    /// A step that is on a runner is built, but for the last word.
+    /// Answers all effects of a step on a runner well, except for the last one.
     fn promoted(&mut self, index: usize) {
         let layer = layer(index);
         self.told(Input::Synced { layer: layer.clone() });
@@ -73,7 +73,7 @@ impl Played {
         self.told(Input::TimerFired { timer });
     }
 
-    /// The leases that layers were brought to, by number of layer.
+    /// The leases that layers were brought to, by the layer's number.
     fn synced(&self) -> Vec<(LayerName, LeaseId)> {
         let sync = |effect: &Effect| match effect {
             Effect::Sync { layer, lease } => Some((layer.clone(), lease.clone())),
@@ -98,7 +98,7 @@ impl Played {
         self.wants(&Effect::Release { lease: lease(number) })
     }
 
-    /// How a layer ended just now: with which code, where it failed.
+    /// How a layer has just ended, with the code of its fault.
     fn end(&self, index: usize) -> Option<(Outcome, Option<String>)> {
         self.effects.iter().find_map(|effect| match effect {
             Effect::Emit(body) => match &**body {
@@ -205,7 +205,7 @@ fn out_of_memory_goes_on_above_what_it_died_on() {
     let run = Run::new(RunId::from("r"), vec![spec], packed());
     let mut played = Played { run, at: Timestamp(0), effects: Vec::new() };
     played.told(Input::Begin);
-    // 4 GB were asked for, 8 came.
+    // 4 GB were requested, 8 GB were granted.
     played.granted(1, 1);
     let fault = Fault::new(FaultKind::OutOfMemory, "lian::test", "oom");
     played.told(Input::Faulted { layer: layer(0), fault });
@@ -238,7 +238,7 @@ fn a_lifetime_counts_from_the_ask_and_ends_before_the_machine() {
     played.later(5);
     played.granted(1, 0);
     let timer = Timer::Lifetime { lease: lease(1) };
-    // 60 minutes but for one, less the five that it took to come.
+    // 60 minutes without the last one, less the five that it took to arrive.
     assert!(played.wants(&Effect::Arm { timer: timer.clone(), after: Duration::from_secs(54 * 60) }));
     played.fired(timer);
     played.told(Input::Killed { layer: layer(0) });
@@ -257,7 +257,7 @@ fn a_runner_that_will_not_live_as_long_as_a_step_may_take_is_not_used_for_it() {
     played.built(0);
     assert!(played.releases(1) && played.synced().is_empty(), "{:?}", played.effects);
     assert_eq!(played.asked(), [(lease(2), "t0".to_owned())]);
-    // Where no runner lives that long, an old one is as good as any.
+    // If no runner lives that long, an old one is as good as any other.
     let mut short = play(&[&[], &[0]], living(20));
     short.granted(1, 0);
     short.later(10);
@@ -301,7 +301,7 @@ fn priced(most: Option<u64>) -> Limits {
 
 #[test]
 fn an_idle_runner_goes_before_its_hour_turns() {
-    // l01 waits for l02, which takes the other runner.
+    // l01 waits for l02, which runs on the other runner.
     let mut played = play(&[&[], &[0, 2], &[]], priced(None));
     played.granted(1, 0);
     played.granted(2, 0);

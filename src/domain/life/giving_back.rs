@@ -1,4 +1,5 @@
-//! The way back of leases: kept for the next step while that pays, given back exactly once. Not responsible for: who gets them.
+//! The release of leases: a lease is kept for the next step while that pays, and released exactly once. Not responsible
+//! for: assigning leases to steps.
 
 use super::effect::{Effect, Timer};
 use super::lease::{Lease, LeaseState};
@@ -8,8 +9,8 @@ use crate::domain::base::{LayerName, LeaseId, Timestamp};
 use crate::domain::model::EventBody;
 
 impl Run {
-    /// A step needs its lease no more: it idles for the next one where it is still good, and goes back, at once or as soon
-    /// as it comes, where it is not.
+    /// A step no longer needs its lease. If the lease is still good, it becomes idle for the next step. If not, it is
+    /// released, now or as soon as it is granted.
     pub(super) fn drop_lease(&mut self, at: Timestamp, layer: &LayerName, good: bool, effects: &mut Vec<Effect>) {
         let Some(id) = self.step(layer).lease.take() else { return };
         let Some(lease) = self.leases.get_mut(&id) else { return };
@@ -26,7 +27,7 @@ impl Run {
         }
     }
 
-    /// What was asked for is not wanted any more.
+    /// The requested runner is no longer needed.
     pub(super) fn abandon(&mut self, id: LeaseId, effects: &mut Vec<Effect>) {
         if let Some(lease) = self.leases.get_mut(&id) {
             lease.state = LeaseState::Asked { unwanted: true };
@@ -34,7 +35,7 @@ impl Run {
         }
     }
 
-    /// Gives an idle lease back where none is on its way back yet: a step waits for room under `max_leases`.
+    /// Releases an idle lease if no other release is under way: a step waits for a lease below `max_leases`.
     pub(super) fn make_room(&mut self, effects: &mut Vec<Effect>) {
         let leaving =
             |lease: &Lease| matches!(lease.state, LeaseState::Releasing { .. } | LeaseState::Asked { unwanted: true });
@@ -46,7 +47,7 @@ impl Run {
         }
     }
 
-    /// Gives back every idle lease that no step to come could use.
+    /// Releases every idle lease that no future step could use.
     pub(super) fn release_useless(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
         let to_come = |state: StepState| matches!(state, StepState::Waiting | StepState::Ready | StepState::Pausing);
         let usable = |lease: &Lease| {
@@ -64,15 +65,15 @@ impl Run {
         self.leases.iter().filter(|(_, lease)| lease.state == LeaseState::Idle).map(|(id, _)| id.clone()).collect()
     }
 
-    /// The hour of a lease turns: where it idles it would be paid for nothing.
+    /// The next hour of a lease is about to start: an idle lease is released, because it would cost money for nothing.
     pub(super) fn turned(&mut self, lease: LeaseId, effects: &mut Vec<Effect>) {
         if self.leases.get(&lease).is_some_and(|lease| lease.state == LeaseState::Idle) {
             self.release(lease, effects);
         }
     }
 
-    /// A lease has lived as long as it may: one that idles goes, the step on one that is in use ends with it. A step that
-    /// is about to end anyway is left to do so, and the lease goes after it.
+    /// A lease has reached its maximum lifetime: an idle one is released, and the step on one that is in use is ended.
+    /// A step that is about to end anyway may end first; the lease is released after it.
     pub(super) fn outlived(&mut self, id: &LeaseId, effects: &mut Vec<Effect>) {
         let Some(lease) = self.leases.get_mut(id) else { return };
         match lease.state {
@@ -120,7 +121,7 @@ impl Run {
         }
     }
 
-    /// The pause before another release is over.
+    /// The pause before another try to release is over.
     pub(super) fn release_again(&mut self, id: LeaseId, effects: &mut Vec<Effect>) {
         if self.leases.get(&id).is_some_and(|lease| matches!(lease.state, LeaseState::Releasing { .. })) {
             effects.push(Effect::Release { lease: id });

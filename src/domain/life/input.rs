@@ -1,4 +1,4 @@
-//! What the world tells a run. Not responsible for: acting on it.
+//! The inputs of a run: what has happened. Not responsible for: reacting to them.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,36 +6,36 @@ use super::effect::Timer;
 use crate::domain::base::{Digest, LayerName, LeaseId};
 use crate::domain::model::{Fault, Measured};
 
-/// How urgently somebody wants the run to stop.
+/// How urgently the run must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StopLevel {
     /// Start nothing more and cancel builds cleanly.
     Cancel,
-    /// Kill what still runs.
+    /// Kill what is still running.
     Kill,
 }
 
-/// Something happened. Journalled in order, these alone rebuild a run's state.
+/// Something happened. The journal holds the inputs in order; they alone are enough to rebuild a run's state.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "input", rename_all = "snake_case")]
 pub enum Input {
-    /// Go.
+    /// The run begins.
     Begin,
-    /// A runner is there.
+    /// A runner was granted.
     LeaseGranted {
-        /// As asked for.
+        /// The lease that was requested.
         lease: LeaseId,
-        /// What was granted: may be larger than what was asked for.
+        /// The granted runner type, which may be larger than the requested one.
         runner_type: String,
         /// Its virtual CPUs.
         cpu: u32,
         /// Its memory, GB.
         memory_gb: u32,
     },
-    /// No runner came.
+    /// No runner was granted.
     LeaseRefused {
-        /// As asked for.
+        /// The lease that was requested.
         lease: LeaseId,
         /// Why.
         fault: Fault,
@@ -51,32 +51,32 @@ pub enum Input {
         layer: LayerName,
         /// The image.
         digest: Digest,
-        /// Dockerfile steps.
+        /// The steps of the Dockerfile.
         steps: u32,
-        /// Of these, cached.
+        /// How many of them were cached.
         cached: u32,
-        /// What the build used.
+        /// What the build used of its runner.
         #[serde(default)]
         measured: Option<Measured>,
     },
-    /// Another run built the same key meanwhile: its image is there, verified.
+    /// Another run has built the same key in the meantime: its image is there and verified.
     Found {
         /// The layer.
         layer: LayerName,
         /// The image.
         digest: Digest,
     },
-    /// The image holds what it must.
+    /// The image was verified.
     Verified {
         /// The layer.
         layer: LayerName,
     },
-    /// Its tags moved.
+    /// The image's tags were moved.
     Promoted {
         /// The layer.
         layer: LayerName,
     },
-    /// History knows it.
+    /// The build was written to the history.
     Recorded {
         /// The layer.
         layer: LayerName,
@@ -88,29 +88,29 @@ pub enum Input {
         /// Why.
         fault: Fault,
     },
-    /// What was asked to be killed is gone.
+    /// The task that was to be killed has ended.
     Killed {
         /// The layer.
         layer: LayerName,
     },
-    /// A lease is gone.
+    /// A lease was released.
     Released {
         /// The lease.
         lease: LeaseId,
     },
-    /// A lease could not be given back this time.
+    /// A lease could not be released this time.
     ReleaseFailed {
         /// The lease.
         lease: LeaseId,
         /// Why.
         message: String,
     },
-    /// An armed timer fired.
+    /// A timer fired.
     TimerFired {
         /// Which.
         timer: Timer,
     },
-    /// Somebody wants it to stop.
+    /// Somebody asked the run to stop.
     Stop {
         /// How urgently.
         level: StopLevel,

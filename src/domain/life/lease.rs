@@ -1,4 +1,4 @@
-//! A lease within a run: where it stands, what it is. Not responsible for: who gets it.
+//! The state of a lease within a run. Not responsible for: assigning it to a step.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,51 +6,51 @@ use super::step::Placement;
 use crate::domain::base::{LayerName, Timestamp};
 use crate::domain::model::Size;
 
-/// Where a lease stands. What was asked for is released exactly once, whatever happens.
+/// The state of a lease. Whatever was requested is released exactly once, whatever happens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LeaseState {
-    /// Asked for; no answer yet. `unwanted` ones go back as soon as they come.
+    /// Requested; there is no answer yet. If it is unwanted, it is released as soon as it is granted.
     Asked {
-        /// Whether nobody wants it any more.
+        /// Whether no step needs it any more.
         unwanted: bool,
     },
-    /// In use.
+    /// A step uses it.
     Held,
     /// Kept for the next step that it fits.
     Idle,
-    /// On its way back.
+    /// Being released.
     Releasing {
-        /// How often that failed.
+        /// How many tries have failed.
         failures: u32,
     },
-    /// Given back, or never granted.
+    /// Released, or never granted.
     Gone,
-    /// It could not be given back: shown loudly, tried again by later commands.
+    /// It could not be released: it is reported prominently, and later commands try again.
     Stuck,
 }
 
 impl LeaseState {
-    /// Whether nothing more is to be done about it in this run.
+    /// Whether this run has nothing more to do about it.
     pub fn is_over(&self) -> bool {
         matches!(self, Self::Gone | Self::Stuck)
     }
 }
 
-/// A lease with what is known of it: what was asked for, from its grant on what was granted.
+/// A lease: as it was requested, and from its grant on as it was granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Lease {
     pub state: LeaseState,
-    /// Which of the run's, in the order of asking.
+    /// Its number in this run, in the order of requests.
     pub number: usize,
     pub place: Placement,
     pub runner_type: String,
     pub cpu: u32,
     pub memory_gb: u32,
     pub asked: Timestamp,
-    /// The layers that were brought to it: BuildKit there has what they stand on, and them.
+    /// The layers that were brought to it. BuildKit there has their images and the images that they are based on.
     pub layers: Vec<LayerName>,
-    /// Its lifetime is over: nothing more goes to it.
+    /// Whether its lifetime is over, so that no step may start on it.
     pub expired: bool,
 }
 
@@ -69,7 +69,7 @@ impl Lease {
         }
     }
 
-    /// Whether it is what a step of this place and size needs.
+    /// Whether a step with this placement and size could use it.
     pub fn fits(&self, place: &Placement, size: &Size) -> bool {
         self.place == *place && self.cpu >= size.cpu && self.memory_gb >= size.memory_gb
     }

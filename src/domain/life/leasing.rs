@@ -1,5 +1,5 @@
-//! Leases within a run: asked for, granted, handed to the step that waited longest, bounded in number, age and cost.
-//! Not responsible for: which step goes when, and the way back (see `giving_back`).
+//! The assignment of leases: requested, granted, and given to the step that has waited longest, within limits on
+//! number, age and cost. Not responsible for: the order of steps, and releases (see `giving_back`).
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::domain::base::{LayerName, LeaseId, Timestamp};
 use crate::domain::model::{EventBody, Fault, FaultKind, Outcome, Size};
 
 impl Run {
-    /// Gives a step a runner: an idle one that it may use, or a new one. Says whether there was room for it.
+    /// Gives a step a runner: an idle one that it may use, or a new one. Returns whether the limits allowed it.
     pub(super) fn lease_for(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) -> bool {
         if self.is_overspent(at) {
             self.end(at, layer, Outcome::Failed, Some(overspent()), None, effects);
@@ -27,7 +27,7 @@ impl Run {
         }
         let size = self.steps[layer].size().clone();
         if let Some(fault) = self.too_dear(at, &size) {
-            // A lease that is in use may come free for it; the last one that could will not.
+            // Another lease may become idle for it. If none can, the step fails.
             let coming = |lease: &Lease| {
                 let coming = matches!(lease.state, LeaseState::Held | LeaseState::Asked { unwanted: false });
                 self.limits.packed && coming && self.may_use(at, lease, &self.steps[layer])
@@ -61,7 +61,7 @@ impl Run {
         effects.push(phase(layer, StepState::Leasing));
     }
 
-    /// An idle lease goes to the step that waits longest for one, and what that one had asked for is then this step's.
+    /// Gives the idle lease to the step that has waited longest, and swaps the pending requests of the two steps.
     fn hand(&mut self, at: Timestamp, layer: &LayerName, lease: LeaseId, effects: &mut Vec<Effect>) {
         let this = &self.steps[layer];
         let better = self.waiting().into_iter().find(|older| {
@@ -76,8 +76,8 @@ impl Run {
         self.put_on(&older, lease, effects);
     }
 
-    /// Steps that wait for a runner take what idles: a provider that has no more than this run holds would never answer
-    /// them. What idles and fits but is too old for them goes back, for the same reason.
+    /// Gives idle leases to steps that wait for a runner: a provider without further runners would never answer their
+    /// requests. Idle leases that fit but are too old for any of them are released, for the same reason.
     pub(super) fn hand_over(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
         for layer in self.waiting() {
             if self.is_overspent(at) {
@@ -98,7 +98,7 @@ impl Run {
         }
     }
 
-    /// The steps that wait for a runner, whoever asked first.
+    /// The steps that wait for a runner, in the order of their requests.
     fn waiting(&self) -> Vec<LayerName> {
         let leasing = self.steps.iter().filter(|(_, step)| step.state == StepState::Leasing).map(|(layer, _)| layer);
         let mut waiting: Vec<LayerName> = leasing.cloned().collect();
@@ -120,13 +120,13 @@ impl Run {
         effects.push(Effect::Sync { layer: layer.clone(), lease });
     }
 
-    /// Whether the run has cost more than it may: an hour turned, or more was granted than asked for. What runs may end;
-    /// nothing more starts.
+    /// Whether the run has cost more than it may: another hour has started, or a larger runner was granted than was
+    /// requested. Running steps may end; nothing new starts.
     fn is_overspent(&self, at: Timestamp) -> bool {
         self.limits.max_cost_micros.is_some_and(|most| self.bill.micros(at) > most)
     }
 
-    /// Why a new lease of this size is more than the run may cost.
+    /// The fault if a new lease of this size would exceed the run's maximum cost.
     fn too_dear(&self, at: Timestamp, size: &Size) -> Option<Fault> {
         let most = self.limits.max_cost_micros?;
         let price = self.limits.prices.get(&size.runner_type).copied().unwrap_or(0);
@@ -137,21 +137,21 @@ impl Run {
         Some(max_cost(message))
     }
 
-    /// The idle lease that a step may use: one on which a parent was built, whose image need not be fetched again; else the
-    /// smallest.
+    /// The idle lease that a step should use: one on which a parent was built, because the parent's image need not be
+    /// fetched again; else the smallest.
     fn idle_for(&self, at: Timestamp, layer: &LayerName) -> Option<LeaseId> {
         let step = &self.steps[layer];
         let idle = self.leases.iter().filter(|(_, lease)| lease.state == LeaseState::Idle);
         idle.filter(|(_, lease)| self.may_use(at, lease, step))
             .min_by_key(|(_, lease)| {
-                let stranger = !step.spec.parents.iter().any(|parent| lease.layers.contains(parent));
-                (stranger, lease.memory_gb, lease.cpu, lease.number)
+                let without_parent = !step.spec.parents.iter().any(|parent| lease.layers.contains(parent));
+                (without_parent, lease.memory_gb, lease.cpu, lease.number)
             })
             .map(|(id, _)| id.clone())
     }
 
-    /// Whether a lease that others used fits a step and will live as long as the step may take. Where no lease lives that
-    /// long, an old one is as good as any.
+    /// Whether a used lease fits a step and will live as long as the step may take. If no lease lives that long, an old
+    /// one is as good as any other.
     pub(super) fn may_use(&self, at: Timestamp, lease: &Lease, step: &Step) -> bool {
         if step.requires_new_lease || lease.expired || !lease.fits(&step.spec.place, step.size()) {
             return false;
@@ -161,7 +161,7 @@ impl Run {
         budget > usable || self.life_left(at, lease).is_none_or(|left| left >= budget)
     }
 
-    /// How long a lease may still be used; none where it has no end.
+    /// How long a lease may still be used; `None` if it has no end.
     fn life_left(&self, at: Timestamp, lease: &Lease) -> Option<Duration> {
         self.limits.usable().map(|usable| lease.asked.plus(usable).since(at))
     }
@@ -180,7 +180,7 @@ impl Run {
     ) {
         let Some(lease) = self.leases.get_mut(&id) else { return };
         let LeaseState::Asked { unwanted } = lease.state else { return };
-        // It is at least what was asked for: this host is said to be, whatever it is.
+        // A grant is never smaller than the request, whatever the host reports.
         (lease.cpu, lease.memory_gb) = (lease.cpu.max(cpu), lease.memory_gb.max(memory_gb));
         lease.runner_type.clone_from(&runner_type);
         lease.state = LeaseState::Held;
@@ -190,7 +190,7 @@ impl Run {
         }
         let (Some(layer), false) = (self.holder(&id), unwanted) else { return self.release(id, effects) };
         if self.is_overspent(at) {
-            let message = format!("with the {runner_type} that came the run costs more than it may (`max_cost`)");
+            let message = format!("with the granted {runner_type}, the run costs more than it may (`max_cost`)");
             return self.end(at, &layer, Outcome::Failed, Some(max_cost(message)), None, effects);
         }
         if let Some(after) = self.life_left(at, &self.leases[&id]) {
@@ -200,7 +200,7 @@ impl Run {
         self.put_on(&layer, id, effects);
     }
 
-    /// Whatever was asked for may exist half-done: it is given back even where it was refused.
+    /// A refused request may have created something all the same, so it is released too.
     pub(super) fn refused(&mut self, at: Timestamp, lease: &LeaseId, fault: Fault, effects: &mut Vec<Effect>) {
         if !self.leases.get(lease).is_some_and(|lease| matches!(lease.state, LeaseState::Asked { .. })) {
             return;
@@ -220,7 +220,7 @@ impl Run {
         self.steps.iter().find(|(_, step)| step.lease.as_ref() == Some(lease)).map(|(layer, _)| layer.clone())
     }
 
-    /// The lease that a step is on, or waits for.
+    /// The lease that a step uses or waits for.
     pub(super) fn held_by(&self, layer: &LayerName) -> Option<&Lease> {
         self.leases.get(self.steps.get(layer)?.lease.as_ref()?)
     }

@@ -1,45 +1,46 @@
-//! What bounds a run: how wide, how long, how dear. Not responsible for: deciding what to do at a bound.
+//! The limits of a run: how many steps at the same time, how long, at what cost. Not responsible for: what happens at a
+//! limit.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The end of a lease that is not used for work: a kill and a release take their time, and the machine may end by itself at
-/// its expiry.
+/// The last part of a lease's life that is not used for work: a kill and a release take time, and the machine may end
+/// itself at its expiry.
 const MARGIN: Duration = Duration::from_secs(60);
 
-/// What bounds a run.
+/// The limits of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// Steps at the same time, at least 1.
+    /// How many steps may run at the same time; at least 1.
     pub width: usize,
-    /// Whether independent layers go on after a failure.
+    /// Whether independent layers continue after a failure.
     pub keep_going: bool,
-    /// New leases a step may get after infrastructure faults.
+    /// How many new leases a step may get after infrastructure faults.
     pub infrastructure_retries: u32,
-    /// The pause before the first of them; doubled each time.
+    /// The pause before the first retry. It doubles for each further one.
     pub retry_pause: Duration,
-    /// Releases tried before a lease counts as stuck.
+    /// How many tries to release a lease may fail before it counts as stuck.
     pub release_tries: u32,
     /// Whether steps have time budgets.
     pub budgets: bool,
     /// Whether a lease that is still good takes the next layer that fits.
     pub packed: bool,
-    /// Leases at once; 0 is no bound.
+    /// How many leases may exist at the same time; 0 means no limit.
     pub max_leases: usize,
-    /// No lease lives longer, counted from the moment it is asked for; none where they have no end.
+    /// The maximum lifetime of a lease, counted from its request; `None` means no limit.
     pub max_lifetime: Option<Duration>,
-    /// What a started hour of a runner type costs, millionths of the currency's unit.
+    /// The price of a started hour by runner type, in millionths of the currency's unit.
     pub prices: BTreeMap<String, u64>,
-    /// Of the prices, ISO 4217.
+    /// The currency of the prices (ISO 4217).
     pub currency: String,
-    /// What the run may cost, millionths.
+    /// The maximum cost of the run, in millionths of the currency's unit.
     pub max_cost_micros: Option<u64>,
 }
 
 impl Limits {
-    /// How long after the ask a lease is used: its lifetime but for the last minute of it, or the last tenth.
+    /// How long after its request a lease may be used: its lifetime without the last minute or the last tenth.
     pub fn usable(&self) -> Option<Duration> {
         self.max_lifetime.map(|life| life.saturating_sub(MARGIN.min(life / 10)))
     }

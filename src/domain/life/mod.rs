@@ -1,7 +1,7 @@
-//! The state machine of a run. Inputs go in, effects come out; nothing else happens here. Not responsible for: clocks,
-//! tasks, files: the dispatcher (`drive`) performs the effects and feeds back what came of them.
+//! The state machine of a run: inputs go in, effects come out, and nothing else happens. Not responsible for: clocks,
+//! tasks and files. The dispatcher (`app::execute`) performs the effects and returns their results as inputs.
 //!
-//! What always holds is written down as properties in `properties.rs`.
+//! `properties.rs` states what must always hold.
 
 mod bill;
 mod effect;
@@ -27,5 +27,5 @@ pub use limits::Limits;
 pub use run::Run;
 pub use step::{Placement, StepSpec, StepState};
 
-/// How often a step may be tried again on a larger runner after it ran out of memory (ADR-039).
+/// How often a step may be retried on a larger runner after it ran out of memory (ADR-039).
 pub const MAX_OOM_RETRIES: u32 = 1;

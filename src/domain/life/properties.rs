@@ -1,5 +1,5 @@
-//! What must always hold, tried with random worlds (see `world`): a million inputs and more. Not responsible for: examples of single
-//! paths (see `examples`).
+//! Properties that must hold in every run, tested with random worlds (see `world`) over a million inputs and more. Not
+//! responsible for: examples of single runs (see `examples`).
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use super::*;
 use crate::domain::base::{Digest, RunId, Timestamp};
 use crate::domain::model::Outcome;
 
-/// Layers whose parents come before them, with some reusable.
+/// Random layers whose parents come before them; some have an image to reuse.
 fn specs() -> impl Strategy<Value = Vec<StepSpec>> {
     let parents = prop::collection::vec(any::<prop::sample::Index>(), 0..3);
     let row = (parents, 0..10u8, 1..SIZES, 0..3usize, 0..PLATFORMS * 2);
@@ -27,7 +27,7 @@ fn specs() -> impl Strategy<Value = Vec<StepSpec>> {
                     layer: layer(index),
                     parents: chosen.into_iter().map(layer).collect(),
                     reuse: (reuse < 2).then(|| Digest::of([reuse])),
-                    // Most are of the first platform: leases are to be handed on.
+                    // Most layers are for the first platform, so that leases pass from one to another.
                     place: place(platform.saturating_sub(PLATFORMS)),
                     sizes: (0..sizes).map(|index| size(index, [1, 30, 600][budget])).collect(),
                 }
@@ -46,14 +46,14 @@ fn limits() -> impl Strategy<Value = Limits> {
     })
 }
 
-/// Random throws that a seed decides (splitmix64): a vector of them would take longer to make than the run.
+/// Random numbers from a seed (splitmix64): generating a vector of them would take longer than the run.
 #[derive(Debug, Clone, Copy)]
 struct Dice {
     seed: u64,
     throws: usize,
-    /// Milliseconds that a throw lasts, times a byte.
+    /// A byte of the number, multiplied by this many milliseconds.
     pace: u64,
-    /// Throws of so much and more go badly.
+    /// Numbers from this one on mean failure.
     bad: u8,
 }
 
@@ -76,7 +76,8 @@ fn dice(most: usize) -> impl Strategy<Value = Dice> {
     (any::<u64>(), 0..most, pace, bad).prop_map(|(seed, throws, pace, bad)| Dice { seed, throws, pace, bad })
 }
 
-/// Plays a run against a world, then lets what is owed be answered well: no budget runs out and no hour turns before that.
+/// Plays a run against a world, then answers everything that is pending well, before any budget ends or any hour
+/// starts.
 fn simulate(specs: &[StepSpec], limits: &Limits, hosts: Option<Vec<usize>>, dice: Dice) -> (World, Run) {
     let mut run = Run::new(RunId::from("r"), specs.to_vec(), limits.clone());
     let mut world = World::new(specs, limits.clone(), hosts, dice.bad);
@@ -114,7 +115,7 @@ fn simulate(specs: &[StepSpec], limits: &Limits, hosts: Option<Vec<usize>>, dice
     (world, run)
 }
 
-/// Hosts of a fixed list, as places and sizes by number: the largest of each platform, and some more.
+/// Hosts of a fixed list, as numbers of placement and size: the largest of each platform, and some more.
 fn hosts() -> impl Strategy<Value = Option<Vec<usize>>> {
     let more = prop::collection::vec(0..PLATFORMS * SIZES, 0..3);
     let all = more.prop_map(|mut more| {

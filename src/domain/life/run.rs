@@ -1,4 +1,5 @@
-//! The run: which step goes when, and that every lease comes home. Not responsible for: knowing what a build is.
+//! The run: decides which step starts when, and sees that every lease is released. Not responsible for: knowing what a
+//! build is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,12 +20,12 @@ use crate::domain::model::{EventBody, FaultClass, Outcome, RunOutcome};
 pub struct Run {
     pub(super) id: RunId,
     pub(super) limits: Limits,
-    /// In the order in which ready steps are started.
+    /// The order in which ready steps are started.
     pub(super) order: Vec<LayerName>,
     pub(super) steps: BTreeMap<LayerName, Step>,
     pub(super) leases: BTreeMap<LeaseId, Lease>,
     pub(super) bill: Bill,
-    /// When it was told something last.
+    /// The time of the latest input.
     pub(super) at: Timestamp,
     pub(super) begun: bool,
     pub(super) stop: Option<StopLevel>,
@@ -33,7 +34,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// A run over these steps, given in topological order: also the order of preference among ready ones.
+    /// A run over these steps, which must be in topological order. Ready steps are started in the same order.
     pub fn new(id: RunId, specs: Vec<StepSpec>, limits: Limits) -> Self {
         let order = specs.iter().map(|spec| spec.layer.clone()).collect();
         let steps = specs.into_iter().map(|spec| (spec.layer.clone(), Step::new(spec))).collect();
@@ -52,7 +53,7 @@ impl Run {
         }
     }
 
-    /// Takes what happened and says what is to be done. The same inputs at the same times give the same effects.
+    /// Takes an input and returns the effects to perform. The same inputs at the same times give the same effects.
     pub fn on(&mut self, at: Timestamp, input: Input) -> Vec<Effect> {
         let mut effects = Vec::new();
         if self.finished {
@@ -64,27 +65,27 @@ impl Run {
         effects
     }
 
-    /// Whether `Finish` was asked for.
+    /// Whether the run has requested `Finish`.
     pub fn is_finished(&self) -> bool {
         self.finished
     }
 
-    /// How the steps ended so far.
+    /// The outcomes of the steps that have ended.
     pub fn outcome_of(&self, layer: &LayerName) -> Option<Outcome> {
         self.steps.get(layer).and_then(|step| step.outcome)
     }
 
-    /// The leases that could not be given back.
+    /// The leases that could not be released.
     pub fn stuck(&self) -> impl Iterator<Item = &LeaseId> {
         self.leases.iter().filter(|(_, lease)| lease.state == LeaseState::Stuck).map(|(id, _)| id)
     }
 
-    /// How many steps ended so.
+    /// How many steps ended with this outcome.
     pub fn count(&self, wanted: Outcome) -> usize {
         self.steps.values().filter(|step| step.outcome == Some(wanted)).count()
     }
 
-    /// The classes of the faults that steps failed with.
+    /// The classes of the faults of failed steps.
     pub fn faults(&self) -> impl Iterator<Item = FaultClass> {
         self.steps.values().filter_map(Step::blame)
     }
@@ -154,7 +155,7 @@ impl Run {
         }
     }
 
-    /// Moves a step that is not doomed from one state to the next and asks for the work of the new one.
+    /// Moves a step from one state to the next, unless it is being cancelled, and requests the work of the new state.
     fn move_on(&mut self, layer: &LayerName, from: StepState, to: StepState, effects: &mut Vec<Effect>) {
         let at = self.at;
         let Some(step) = self.in_state(layer, from) else { return };
@@ -187,7 +188,7 @@ impl Run {
         }
     }
 
-    /// Starts what may start and finishes when nothing is left.
+    /// Starts the steps that may start, and finishes the run when nothing is left to do.
     fn advance(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
         if !self.begun && self.stop.is_none() {
             return;
@@ -217,7 +218,7 @@ impl Run {
         self.steps.get(parent).is_none_or(Step::ended_well)
     }
 
-    /// Starts a ready step, if there is a lease for it.
+    /// Starts a ready step, if it can get a lease.
     fn start(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) -> bool {
         let started = self.lease_for(at, layer, effects);
         if started {
@@ -253,7 +254,7 @@ impl Run {
         self.steps.get_mut(layer).expect("invariant: a run only speaks of its own steps")
     }
 
-    /// The step, if it is in this state and not asked to die.
+    /// The step, if it is in this state and is not being cancelled.
     pub(super) fn in_state(&mut self, layer: &LayerName, state: StepState) -> Option<&mut Step> {
         self.steps.get_mut(layer).filter(|step| step.state == state && step.doom.is_none())
     }

@@ -1,4 +1,4 @@
-//! A step within a run. Not responsible for: the order of steps.
+//! The state of a step within a run. Not responsible for: the order of steps.
 
 use std::collections::BTreeMap;
 
@@ -7,61 +7,61 @@ use serde::{Deserialize, Serialize};
 use crate::domain::base::{Digest, LayerName, LeaseId, Platform, Timestamp};
 use crate::domain::model::{Fault, FaultClass, FaultKind, Measured, Outcome, Size, StepEnd};
 
-/// Where a step may run, whatever the size: a lease of another place is never its.
+/// The placement of a step, apart from its size: it never uses a lease with another placement.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Placement {
-    /// The runner's own platform, as offers say it: exactly one, also where the layer is built for several.
+    /// The platform of the runner itself, as offers write it: exactly one, also if the layer is built for several.
     pub platform: Platform,
-    /// The cache namespace: what one namespace's builds left on a runner is not for another's.
+    /// The cache namespace: a namespace never uses what the builds of another one left on a runner.
     pub namespace: String,
 }
 
-/// What a run needs to know of a step before it begins.
+/// What a run needs to know about a step from the start.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepSpec {
     /// The layer.
     pub layer: LayerName,
-    /// Its parents among the run's steps.
+    /// Its parents among the steps of the run.
     pub parents: Vec<LayerName>,
-    /// The image to reuse; the layer is built where there is none.
+    /// The image to reuse; `None` if the layer must be built.
     pub reuse: Option<Digest>,
     /// Where it may run.
     pub place: Placement,
-    /// The size to begin with, then the tiers above it, smallest first. Never empty.
+    /// The first size, then the larger ones, smallest first. Never empty.
     pub sizes: Vec<Size>,
 }
 
-/// Where a step stands.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StepState {
-    /// For its parents.
+    /// It waits for its parents.
     Waiting,
-    /// Its parents ended well; it may start.
+    /// Its parents ended well, so it may start.
     Ready,
-    /// For the pause before another try.
+    /// It waits before another attempt.
     Pausing,
-    /// For a runner.
+    /// It waits for a runner.
     Leasing,
-    /// The context travels.
+    /// Its context is brought to the runner.
     Syncing,
-    /// BuildKit builds.
+    /// BuildKit builds it.
     Building,
-    /// The image is checked.
+    /// Its image is verified.
     Verifying,
-    /// Tags move, history is written.
+    /// Its tags are moved and the history is written.
     Recording,
-    /// Over.
+    /// It has ended.
     Ended,
 }
 
 impl StepState {
-    /// Whether it takes up room within the run's width.
+    /// Whether it counts towards the run's limit on steps.
     pub fn is_active(self) -> bool {
         !matches!(self, Self::Waiting | Self::Ready | Self::Ended)
     }
 
-    /// Whether there is a task that can be killed.
+    /// Whether it has a task that can be killed.
     pub fn is_killable(self) -> bool {
         matches!(self, Self::Syncing | Self::Building | Self::Verifying)
     }
@@ -82,24 +82,24 @@ impl StepState {
     }
 }
 
-/// Why a running step was asked to die.
+/// Why a running step is cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum CancelReason {
     Stopped,
     OverBudget,
-    /// Its runner may not live longer.
+    /// Its runner reached its maximum lifetime.
     Outlived,
 }
 
-/// A step's whole state.
+/// The whole state of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Step {
     pub spec: StepSpec,
     pub state: StepState,
     pub outcome: Option<Outcome>,
     pub lease: Option<LeaseId>,
-    /// It wants a lease that nobody had before: the last one's age ended it.
+    /// Whether its next lease must be a new one, because the age of the last one ended it.
     pub requires_new_lease: bool,
     pub runner_type: Option<String>,
     pub size_index: usize,
@@ -111,13 +111,13 @@ pub(super) struct Step {
     pub steps: u32,
     pub cached: u32,
     pub measured: Option<Measured>,
-    /// How long it was in each phase so far, milliseconds.
+    /// How long it has been in each phase so far, in milliseconds.
     pub phases: BTreeMap<String, u64>,
-    /// Since when it is in its state.
+    /// When it entered its state.
     pub since: Timestamp,
     pub doom: Option<CancelReason>,
     pub fault: Option<FaultKind>,
-    /// None in journals from before there were classes: then the kind says it.
+    /// `None` in journals from before classes existed; then the kind determines the class.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault_class: Option<FaultClass>,
 }
@@ -148,7 +148,7 @@ impl Step {
         }
     }
 
-    /// Goes on to another state; how long the last one took is kept.
+    /// Enters another state and adds up the time that it spent in the last one.
     pub fn enter(&mut self, at: Timestamp, state: StepState) {
         if self.state.is_active() {
             let took = u64::try_from(at.since(self.since).as_millis()).unwrap_or(u64::MAX);
@@ -161,7 +161,7 @@ impl Step {
         matches!(self.outcome, Some(Outcome::Built | Outcome::Reused))
     }
 
-    /// Whose fault it is that it failed.
+    /// The class of the fault that it failed with.
     pub fn blame(&self) -> Option<FaultClass> {
         self.fault_class.or_else(|| self.fault.map(FaultKind::class))
     }
@@ -170,13 +170,13 @@ impl Step {
         &self.spec.sizes[self.size_index.min(self.spec.sizes.len() - 1)]
     }
 
-    /// The next of its sizes with more memory than this, GB.
+    /// The next of its sizes with more memory than this many GB.
     pub fn next_size(&self, memory_gb: u32) -> Option<usize> {
         let above = self.spec.sizes.iter().enumerate().skip(self.size_index + 1);
         above.into_iter().find(|(_, size)| size.memory_gb > memory_gb).map(|(index, _)| index)
     }
 
-    /// Its end as an event.
+    /// Its end, as an event.
     pub fn end(&self, at: Timestamp, outcome: Outcome, fault: Option<Fault>, because: Option<LayerName>) -> StepEnd {
         StepEnd {
             layer: self.spec.layer.clone(),

@@ -1,5 +1,5 @@
-//! A world for the properties: owes a run one answer for each effect that wants one, pays as the dice say, and checks every
-//! effect against what must always hold. Not responsible for: knowing the run's insides.
+//! A simulated world for the properties: it owes a run one answer for each effect that needs one, answers as a random
+//! seed decides, and checks every effect against what must always hold. It knows nothing of the run's internals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,9 +8,9 @@ use super::*;
 use crate::domain::base::{Digest, LayerName, LeaseId, Timestamp};
 use crate::domain::model::{EventBody, Fault, FaultClass, FaultKind, Outcome, Size};
 
-/// Sizes there are.
+/// The number of sizes.
 pub const SIZES: usize = 4;
-/// Platforms there are.
+/// The number of platforms.
 pub const PLATFORMS: usize = 2;
 
 pub fn size(index: usize, time_budget_min: u32) -> Size {
@@ -38,45 +38,45 @@ pub fn place(platform: usize) -> Placement {
 /// A lease as its provider knows it.
 struct Rented {
     place: Placement,
-    /// What was granted; before that, what was asked for.
+    /// The granted size; before that, the requested one.
     index: usize,
     asked: Timestamp,
-    /// On the bill no more: how long it was.
+    /// How long it was on the bill, once it is off.
     over: Option<Duration>,
     void: bool,
-    /// Its lifetime is over.
+    /// Whether its lifetime is over.
     expired: bool,
-    /// Steps that were brought to it.
+    /// How many steps were brought to it.
     synced: usize,
 }
 
 pub struct World {
     specs: BTreeMap<LayerName, StepSpec>,
     limits: Limits,
-    /// Hosts of a fixed list, by number: `platform * SIZES + size`; none where there are as many as one asks for.
+    /// The hosts of a fixed list, by number: `platform * SIZES + size`; `None` if there are always enough.
     hosts: Option<Vec<usize>>,
     taken: BTreeMap<LeaseId, usize>,
     unwanted: BTreeSet<LeaseId>,
-    /// What is to be answered, timers with the time at which they are due.
+    /// What must be answered, with the time at which timers are due.
     owed: Vec<(Timestamp, Effect)>,
     now: Timestamp,
-    /// Throws of so much and more go badly.
+    /// Random numbers from this one on mean failure.
     bad: u8,
     rented: BTreeMap<LeaseId, Rented>,
     pub held: BTreeSet<LeaseId>,
     pub given_back: BTreeMap<LeaseId, usize>,
     pub ended: BTreeMap<LayerName, Outcome>,
     oom_retries: BTreeMap<LayerName, u32>,
-    /// Memory of the runner that a layer ran out of.
+    /// The memory of the runner on which a layer ran out of memory.
     died_on: BTreeMap<LayerName, u32>,
     active: BTreeSet<LayerName>,
-    /// Leases that a step is on, and which.
+    /// The leases that a step uses, and which step.
     busy: BTreeSet<LeaseId>,
     on: BTreeMap<LayerName, LeaseId>,
-    /// A lease that could not be given back does not count any more.
+    /// A lease that could not be released no longer counts.
     stuck: bool,
     pub finished: bool,
-    /// Answers well, and only what nothing waits for by the clock.
+    /// Whether everything is answered well, and only what does not wait for the clock.
     pub patient: bool,
     pub inputs: usize,
     pub journal: Vec<(Timestamp, Input)>,
@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// What the world itself makes of what it tells.
+    /// Updates the world by what it tells the run.
     pub fn told(&mut self, at: Timestamp, input: &Input) {
         self.journal.push((at, input.clone()));
         match input {
@@ -141,7 +141,7 @@ impl World {
         }
     }
 
-    /// What the leases came to so far, in started hours since each was asked for.
+    /// What the leases have cost so far, in hours started since each was requested.
     fn cost(&self, at: Timestamp) -> u64 {
         let cost = |rented: &Rented| {
             let free = self.limits.prices.is_empty() || rented.void && rented.over.is_some();
@@ -280,9 +280,9 @@ impl World {
         }
     }
 
-    /// Answers one owed effect, well or badly as the dice say.
+    /// Answers one pending effect, well or badly as the seed decides.
     pub fn answer(&mut self, pick: usize, dice: u8) -> Option<Input> {
-        // Now and then a clock runs fast.
+        // Sometimes a clock runs fast.
         let due = |due: &Timestamp| *due <= self.now || dice.is_multiple_of(32);
         let may = |(at, effect): &(Timestamp, Effect)| match effect {
             _ if self.patient => !is_by_the_clock(effect) && self.can_answer(effect),
@@ -303,7 +303,7 @@ impl World {
         };
         let bad = !self.patient && dice >= self.bad;
         Some(match effect {
-            // What was refused may exist all the same: a request whose answer was lost.
+            // A refused request may have created something: its answer was lost.
             Effect::Acquire { lease, .. } if bad || self.is_refused(&lease, dice) => {
                 self.held.insert(lease.clone());
                 Input::LeaseRefused { lease, fault }
@@ -320,7 +320,7 @@ impl World {
             }
             Effect::Arm { timer, .. } => Input::TimerFired { timer },
             Effect::Kill { layer, .. } => {
-                // What was killed answers no more.
+                // What was killed does not answer any more.
                 self.owed.retain(|(_, owed)| !is_work_of(owed, &layer));
                 Input::Killed { layer }
             }
@@ -347,7 +347,7 @@ impl World {
         self.unwanted.contains(lease) && (dice.is_multiple_of(2) || none_free)
     }
 
-    /// Grants what was asked for, at times something larger; of fixed hosts the smallest that is free.
+    /// Grants the requested size, sometimes a larger one; of fixed hosts, the smallest that is free.
     fn grant(&mut self, lease: LeaseId, dice: u8) -> Input {
         let larger = usize::from(dice.is_multiple_of(5) && self.hosts.is_none());
         let mut index = (self.rented[&lease].index + larger).min(SIZES - 1);
@@ -360,16 +360,16 @@ impl World {
         Input::LeaseGranted { lease, runner_type, cpu, memory_gb }
     }
 
-    /// The host that an ask would get, with its place in the list.
+    /// The host that a request would get, with its position in the list.
     fn free(&self, lease: &LeaseId) -> Option<(usize, usize)> {
-        let wish = &self.rented[lease];
-        let fits = |host: usize| host % SIZES >= wish.index && place(host / SIZES) == wish.place;
+        let request = &self.rented[lease];
+        let fits = |host: usize| host % SIZES >= request.index && place(host / SIZES) == request.place;
         let free = |index: &usize| !self.taken.values().any(|taken| taken == index);
         let hosts = self.hosts.as_ref()?.iter().copied().enumerate();
         hosts.filter(|(index, _)| free(index)).find(|(_, host)| fits(*host))
     }
 
-    /// A provider of fixed hosts answers once one is free, or once nobody wants one any more.
+    /// A provider of fixed hosts answers once a host is free, or once nobody waits for one.
     fn can_answer(&self, effect: &Effect) -> bool {
         match effect {
             Effect::Acquire { lease, .. } if self.hosts.is_some() => {
@@ -391,7 +391,7 @@ fn is_work_of(effect: &Effect, wanted: &LayerName) -> bool {
     }
 }
 
-/// An input that nobody owes: about things unknown, over or never asked for.
+/// An input that nothing expects: about things that are unknown, over or were never requested.
 pub fn stray(dice: u8) -> Input {
     let layer = layer(usize::from(dice % 12));
     let lease = LeaseId::new(format!("r-l{:02}-{}", dice % 9, 7));

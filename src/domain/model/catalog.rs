@@ -1,4 +1,5 @@
-//! A catalog: its settings and its layers with the places of their fields. Not responsible for: judging whether they fit together.
+//! A catalog: its settings, and its layers with the places of their fields. Not responsible for: whether the layers fit
+//! together.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use super::layer::Layer;
 use crate::domain::base::SourceLocation;
 
-/// What `catalog.ncl` at a catalog's root says once for all layers (contract `Catalog`).
+/// What `catalog.ncl` at a catalog's root sets for all layers (contract `Catalog`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CatalogSettings {
-    /// The first part of every image's name; `lamina` where unset.
+    /// The first part of every image's name; `lamina` by default.
     #[serde(default = "lamina")]
     pub namespace: String,
-    /// `ARG` values for every layer whose Dockerfile declares them; a layer's own value wins.
+    /// `ARG` values for every layer whose Dockerfile declares them. A layer's own value overrides them.
     #[serde(default)]
     pub build_args: BTreeMap<String, String>,
-    /// Labels for every image; a layer's own value wins.
+    /// Labels for every image. A layer's own value overrides them.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
 }
@@ -32,21 +33,21 @@ impl Default for CatalogSettings {
     }
 }
 
-/// A layer and where each of its fields was written.
+/// A layer, and where each of its fields is written.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Declared {
     /// The evaluated declaration.
     pub layer: Layer,
     /// The declaring file, as displayed (`catalog/rust/workflow.ncl`). It can be opened from the working directory.
     pub file: PathBuf,
-    /// Where a field's value stands: `build_base`, `build_base.image`, `build_inputs.0`, `tools_required.2`,
-    /// `tools_provided.1`, `artifact_paths.0`, `context`, `dockerfile`, `target`, `frontend`, `name`, …
-    /// A field that took its default has no entry.
+    /// Where a field's value is written: `build_base`, `build_base.image`, `build_inputs.0`, `tools_required.2`,
+    /// `tools_provided.1`, `artifact_paths.0`, `context`, `dockerfile`, `target`, `frontend`, `name`, … A field with
+    /// its default value has no entry.
     pub places: BTreeMap<String, SourceLocation>,
 }
 
 impl Declared {
-    /// The place of a field's value, or of the nearest enclosing field, or the start of the file.
+    /// The place of a field's value, else of the nearest enclosing field, else the start of the file.
     pub fn place(&self, field: &str) -> SourceLocation {
         let mut field = field;
         loop {
@@ -61,7 +62,7 @@ impl Declared {
         SourceLocation { file: self.file.clone(), span: crate::domain::base::Span::default() }
     }
 
-    /// The folder of the declaring file: `context`, `dockerfile` and secret files are relative to it.
+    /// The folder of the declaring file. `context`, `dockerfile` and secret files are relative to it.
     pub fn folder(&self) -> PathBuf {
         self.file.parent().map(PathBuf::from).unwrap_or_default()
     }
@@ -80,14 +81,14 @@ impl Declared {
     }
 }
 
-/// A catalog whose every file evaluated, not yet proven sound.
+/// A catalog whose files all evaluated. It is not checked yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Catalog {
     /// The folder, as the user named it.
     pub root: PathBuf,
     /// The nearest ancestor with a `.git`, else the catalog's parent; absolute. Contexts stay inside it.
     pub project_root: PathBuf,
-    /// What is said once.
+    /// The settings for all layers.
     pub settings: CatalogSettings,
     /// The layers, sorted by file.
     pub layers: Vec<Declared>,

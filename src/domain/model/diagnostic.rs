@@ -1,4 +1,4 @@
-//! A fault in somebody's files, as data: it crosses process borders and is drawn by `report`. Not responsible for: drawing itself.
+//! A fault in the user's files, as data that processes exchange. Not responsible for: showing it (see `report`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,39 +9,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::base::{LayerName, SourceLocation};
 
-/// How bad it is.
+/// How bad a fault is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// The catalog cannot be built.
     Error,
-    /// Suspicious; fails only with `--strict`.
+    /// Something suspicious, which fails only with `--strict`.
     Warning,
 }
 
 /// A marked place in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Label {
-    /// Where.
+    /// The marked place.
     pub place: SourceLocation,
-    /// What is said at it.
+    /// The text beside the mark.
     pub text: Option<String>,
 }
 
 /// One fault: what is wrong, where, and what to do next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
-    /// Stable, `lian::room::cause`.
+    /// A stable code, `lian::module::cause`.
     pub code: Cow<'static, str>,
-    /// How bad it is.
+    /// Whether it is an error or a warning.
     pub severity: Severity,
     /// What is wrong, in one sentence without a full stop.
     pub message: String,
     /// The next action.
     pub help: Option<String>,
-    /// The layer it belongs to, where one is known.
+    /// The layer it belongs to, if known.
     pub layer: Option<LayerName>,
-    /// Where; the first is the guilty place.
+    /// The marked places; the first one is where the fault is.
     pub labels: Vec<Label>,
     /// Further remarks, each a paragraph.
     pub notes: Vec<String>,
@@ -80,7 +80,7 @@ impl Diagnostic {
         self
     }
 
-    /// Adds a marked place.
+    /// Adds a marked place. An empty text adds the mark alone.
     #[must_use]
     pub fn label(mut self, place: SourceLocation, text: impl Into<String>) -> Self {
         let text = text.into();
@@ -101,12 +101,12 @@ impl Diagnostic {
     }
 }
 
-/// The texts that diagnostics point into, by the path that their places carry.
+/// The texts that diagnostics point into, by the path in their places.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sources(BTreeMap<PathBuf, Arc<str>>);
 
 impl Sources {
-    /// Adds a text; the first one under a path stays.
+    /// Adds a text. If the path has a text already, that one stays.
     pub fn add(&mut self, file: impl Into<PathBuf>, text: impl Into<Arc<str>>) {
         self.0.entry(file.into()).or_insert_with(|| text.into());
     }
@@ -116,7 +116,7 @@ impl Sources {
         self.0.get(file)
     }
 
-    /// Takes over all texts of another collection.
+    /// Adds all texts of another collection.
     pub fn merge(&mut self, other: Self) {
         for (file, text) in other.0 {
             self.add(file, text);

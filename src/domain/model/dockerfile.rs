@@ -1,5 +1,4 @@
-//! What a Dockerfile says about its neighbours, as data: the images that it uses and the names that it asks for.
-//! Not responsible for: reading a Dockerfile.
+//! What a Dockerfile uses, as data: images, arguments, secrets, stages. Not responsible for: reading a Dockerfile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -17,48 +16,48 @@ pub enum UseKind {
     Mount,
 }
 
-/// One use of an image that is neither a stage of the same file nor `scratch`.
+/// One use of an image. Stages of the same file and `scratch` are not images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageUse {
-    /// The reference, variables replaced.
+    /// The reference, with its variables replaced.
     pub image: String,
     /// The instruction.
     pub kind: UseKind,
-    /// Bytes of the image's word in the Dockerfile.
+    /// The byte range of the image's word in the Dockerfile.
     pub span: Span,
     /// The stage that uses it, counted from 0.
     pub stage: usize,
-    /// `FROM --platform=`, variables replaced.
+    /// The value of `FROM --platform=`, with its variables replaced.
     pub platform: Option<Platform>,
 }
 
-/// One `FROM` and what it begins.
+/// One `FROM`, which begins a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StageName {
     /// The lower-case name after `AS`.
     pub name: Option<String>,
-    /// Bytes of the name's word, or of the image's where there is none.
+    /// The byte range of the name's word, or of the image's word if there is no name.
     pub span: Span,
 }
 
-/// What the stages that a build of the target reaches use and ask for.
+/// What the stages that a target needs use.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DockerfileFacts {
     /// Images, in the order of the file.
     pub uses: Vec<ImageUse>,
-    /// Images of stages that this build does not reach, and that another build argument or target may.
+    /// Images of stages that this target does not need, and that another build argument or target may need.
     pub unreached: Vec<ImageUse>,
-    /// Whether a stage that this build reaches stands on nothing: `FROM scratch`.
+    /// Whether a needed stage is `FROM scratch`.
     pub from_scratch: bool,
-    /// Names of every `ARG`, global or in a reached stage.
+    /// The names of all `ARG`s, global or in a needed stage.
     pub declared_args: BTreeSet<String>,
-    /// Ids of secret mounts, each with its first place.
+    /// The ids of secret mounts, each with its first place.
     pub secret_ids: BTreeMap<String, Span>,
-    /// Ids of ssh mounts, each with its first place.
+    /// The ids of ssh mounts, each with its first place.
     pub ssh_ids: BTreeMap<String, Span>,
-    /// All stages, reached or not.
+    /// All stages, whether needed or not.
     pub stages: Vec<StageName>,
-    /// The frontend that `# syntax=` asks for.
+    /// The frontend that `# syntax=` names.
     pub syntax: Option<(String, Span)>,
 }
 
@@ -67,11 +66,11 @@ pub struct DockerfileFacts {
 pub enum DockerfileFaultKind {
     /// It cannot be read as a Dockerfile.
     Parse,
-    /// A stage is named that is not there, or not yet.
+    /// A stage is named that does not exist, or only later.
     UnknownStage,
-    /// A variable in an image's name has no value, or stands where BuildKit replaces none.
+    /// A variable in an image's name has no value, or BuildKit replaces no variable there.
     Variable,
-    /// An image's name is no image reference.
+    /// An image's name is not an image reference.
     Image,
 }
 
@@ -90,18 +89,18 @@ impl DockerfileFaultKind {
 /// One fault of a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerfileFault {
-    /// Which.
+    /// The kind of fault.
     pub kind: DockerfileFaultKind,
     /// What is wrong, without a full stop.
     pub message: String,
-    /// Where in the Dockerfile; `None` where the layer's `target` is at fault.
+    /// The place in the Dockerfile; `None` if the layer's `target` is wrong.
     pub span: Option<Span>,
     /// The next action.
     pub help: Option<String>,
 }
 
 impl DockerfileFault {
-    /// What the reader could not read, and where.
+    /// A text that cannot be read as a Dockerfile, and its place.
     pub fn parse(span: Span, message: impl Into<String>) -> Self {
         Self { kind: DockerfileFaultKind::Parse, message: message.into(), span: Some(span), help: None }
     }
@@ -114,11 +113,11 @@ impl DockerfileFault {
     }
 }
 
-/// A layer's Dockerfile that was found, read or not.
+/// A layer's Dockerfile that was found, whether it could be read or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DockerfileRead {
-    /// The file, as displayed.
+    /// The path to show.
     pub file: PathBuf,
-    /// What it says, or all that is wrong with it.
+    /// What it uses, or all its faults.
     pub facts: Result<DockerfileFacts, Vec<DockerfileFault>>,
 }

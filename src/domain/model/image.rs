@@ -1,4 +1,4 @@
-//! Names of images. Not responsible for: asking a registry.
+//! Image references as Docker reads them. Not responsible for: asking a registry.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,24 +6,24 @@ use std::str::FromStr;
 /// An image reference, normalised as Docker does: `debian` is `docker.io/library/debian:latest`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef {
-    /// Host and port, `docker.io` where unset.
+    /// Host and port; `docker.io` if the text names none.
     pub registry: String,
-    /// The repository, with `library/` for the Hub's official images.
+    /// The repository; official images of Docker Hub begin with `library/`.
     pub repository: String,
-    /// The tag; `latest` where neither tag nor digest is given.
+    /// The tag; `latest` if the text has neither a tag nor a digest.
     pub tag: Option<String>,
     /// The digest, as written.
     pub digest: Option<String>,
 }
 
-/// The text is no image reference.
+/// The text is not an image reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not an image reference")]
 pub struct ImageRefError(pub String);
 
 impl ImageRef {
-    /// The form people and Dockerfiles use, which is also BuildKit's key of a named context: without the Hub's host,
-    /// `library/`, `:latest` and the digest.
+    /// The form that people and Dockerfiles use, which is also the name of BuildKit's named context: without
+    /// `docker.io`, `library/`, `:latest` and the digest.
     pub fn familiar(&self) -> String {
         let mut text = match (self.registry.as_str(), self.repository.strip_prefix("library/")) {
             ("docker.io", Some(official)) => official.to_owned(),
@@ -37,7 +37,7 @@ impl ImageRef {
         text
     }
 
-    /// The whole name without the digest: what `lian.lock` is keyed by.
+    /// The whole name without the digest: the key in `lian.lock`.
     pub fn normalised(&self) -> String {
         let mut text = format!("{}/{}", self.registry, self.repository);
         if let Some(tag) = &self.tag {

@@ -1,5 +1,5 @@
-//! The parts of a layer key: everything that decides a layer's content, in a form that two versions of it can be
-//! compared in. Not responsible for: gathering the parts.
+//! The parts of a layer key: everything that affects a layer's content, in a form in which two versions can be
+//! compared. Not responsible for: gathering the parts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,10 +9,10 @@ use serde::{Deserialize, Serialize};
 use super::layer::Tool;
 use crate::domain::base::{Digest, LayerName, Platforms};
 
-/// The label of an image's configuration that holds its full layer key.
+/// The label of an image that holds its full layer key.
 pub const KEY_LABEL: &str = "dev.lian-build.layer-key";
 
-/// The digest of everything that decides a layer's content.
+/// The digest of everything that affects a layer's content.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct LayerKey(pub Digest);
@@ -30,7 +30,7 @@ impl fmt::Display for LayerKey {
     }
 }
 
-/// What a context entry is.
+/// The kind of a context entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileKind {
@@ -42,45 +42,45 @@ pub enum FileKind {
     Folder,
 }
 
-/// One entry of a context: what BuildKit's own cache key looks at. No times, no owners.
+/// One entry of a context: what BuildKit's cache key also covers. Times and owners are not part of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileEntry {
-    /// What it is.
+    /// The kind of entry.
     pub kind: FileKind,
     /// Permission bits (`0o7777`); 0 for links.
     pub mode: u32,
-    /// Of the content.
+    /// The digest, as [`FileKind`] describes it.
     pub digest: Digest,
 }
 
-/// A build context as the build sees it, by path relative to the context with `/` between the parts.
+/// A build context as the build sees it. Paths are relative to the context, with `/` between their parts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Listing {
-    /// Every entry that the ignore file lets through.
+    /// Every entry that the ignore file does not exclude.
     pub files: BTreeMap<String, FileEntry>,
-    /// Bytes of all regular files.
+    /// The size of all regular files together, in bytes.
     pub bytes: u64,
-    /// The Dockerfile's content, wherever it lies.
+    /// The digest of the Dockerfile, wherever it is.
     pub dockerfile: Digest,
-    /// The ignore file that held (`.dockerignore` or `<Dockerfile>.dockerignore`), by its content.
+    /// The digest of the ignore file that was used (`.dockerignore` or `<Dockerfile>.dockerignore`).
     pub ignore: Option<Digest>,
 }
 
-/// What a layer stands on or copies from, pinned.
+/// A pinned parent of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParentKey {
-    /// Another layer, by its key.
+    /// Another layer of the catalog, by its key.
     Layer(LayerKey),
-    /// An image from outside, by its digest.
+    /// An external image, by its digest.
     External(Digest),
 }
 
-/// Everything that decides a layer's content. Kept beside each image, so that `plan` can say what changed.
-/// The language, sizes and the sources of secrets are not in it.
+/// Everything that affects a layer's content. It is kept beside each image, so that `plan` can say what changed. The
+/// language, sizes and the sources of secrets are not part of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyParts {
-    /// The version of this structure; raised when the meaning of a part changes.
+    /// The version of this structure. It is raised when the meaning of a part changes.
     pub schema: u32,
     /// The layer.
     pub layer: LayerName,
@@ -92,12 +92,12 @@ pub struct KeyParts {
     pub target: Option<String>,
     /// The context's entries.
     pub files: BTreeMap<String, FileEntry>,
-    /// Build arguments as handed over.
+    /// The build arguments that are passed to the build.
     pub build_args: BTreeMap<String, String>,
     /// What the image is built for.
     #[serde(rename = "platform")]
     pub platforms: Platforms,
-    /// The frontend image, pinned; the built-in one where none.
+    /// The pinned frontend image; `None` for BuildKit's built-in one.
     pub frontend: Option<Digest>,
     /// Ids of secrets, sorted.
     pub secret_ids: Vec<String>,
@@ -105,21 +105,21 @@ pub struct KeyParts {
     pub ssh_ids: Vec<String>,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
-    /// What the image must provide.
+    /// The tools that the image must provide.
     pub tools: Vec<Tool>,
-    /// What is promoted from it.
+    /// The paths that are promoted as the artifacts image.
     pub artifact_paths: Vec<String>,
-    /// Layers and external images that it builds on, by the name that the Dockerfile uses (familiar form).
+    /// The layers and external images that it uses, by the name in the Dockerfile (familiar form).
     pub parents: BTreeMap<String, ParentKey>,
 }
 
-/// What is kept beside an image: the parts of its key, and what its parents were when it was built.
+/// What is kept beside an image: the parts of its key, and the images that it was built on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageRecord {
-    /// What decided its content.
+    /// What determined its content.
     pub parts: KeyParts,
-    /// The images of its parents in the catalog. A parent that was forced has another image under the same key, and
-    /// what stands on the old one is built again.
+    /// The images of its parents in the catalog. A parent that was forced gets a new image under the same key; the
+    /// children of the old image are then built again.
     pub built_on: BTreeMap<LayerName, Digest>,
 }
 

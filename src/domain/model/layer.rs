@@ -1,4 +1,5 @@
-//! A layer's declaration, as `schemas/workflow.ncl` has it. Not responsible for: defaults (the schema gives them) and checks.
+//! A layer's declaration, as `schemas/workflow.ncl` defines it. Not responsible for: defaults (the schema sets them)
+//! and checks.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::base::{LayerName, Platform};
 
-/// What a layer is for.
+/// The purpose of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -14,19 +15,19 @@ pub enum Kind {
     Toolchain,
     /// Compiled dependencies of an application.
     Deps,
-    /// Tools that others copy from.
+    /// Tools that other layers copy from it.
     Utility,
-    /// What is shipped.
+    /// An application to ship.
     App,
 }
 
-/// What a layer stands on.
+/// What a layer is based on.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Base {
     /// Another layer of the catalog.
     Layer(LayerName),
-    /// An image from outside, as a Dockerfile's `FROM` would name it.
+    /// An external image, as a Dockerfile's `FROM` would name it.
     External {
         /// The reference, e.g. `docker.io/library/debian:trixie-slim`.
         image: String,
@@ -42,7 +43,7 @@ pub struct Tool {
     /// A semver requirement on the version that the probe prints, e.g. `>=1.80`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// The command whose output holds the version; `<name> --version` where a version is asked for and none is given.
+    /// The command whose output holds the version; by default `<name> --version` if a version is required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<String>,
 }
@@ -63,7 +64,7 @@ impl From<ToolForm> for Tool {
     }
 }
 
-/// A build secret: its id is part of the layer, its source is the caller's business.
+/// A build secret. Its id is part of the layer; where its value comes from is not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Secret {
     /// The id that `RUN --mount=type=secret,id=…` names.
@@ -71,10 +72,10 @@ pub struct Secret {
     /// The environment variable of lian-build that holds the value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub env: Option<String>,
-    /// The file that holds the value; relative to the declaring file.
+    /// The file that holds the value, relative to the declaring file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// Whether the build must not start without it.
+    /// Whether the build must not start without its value.
     #[serde(default)]
     pub required: bool,
 }
@@ -82,19 +83,19 @@ pub struct Secret {
 /// One layer of a catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
-    /// Unique in the catalog; lower case, digits, `-`.
+    /// Its name, unique in the catalog: lower-case letters, digits and `-`.
     pub name: LayerName,
-    /// What it is for.
+    /// Its purpose.
     pub kind: Kind,
-    /// What it stands on.
+    /// What it is based on.
     pub build_base: Base,
     /// Other layers whose images its Dockerfile copies from.
     #[serde(default)]
     pub build_inputs: Vec<LayerName>,
-    /// Binaries that must exist after the build.
+    /// Binaries that must be in the image after the build.
     #[serde(default)]
     pub tools_provided: Vec<Tool>,
-    /// Binaries that its own build needs: an ancestor provides each.
+    /// Binaries that its own build needs. An ancestor must provide each of them.
     #[serde(default)]
     pub tools_required: Vec<String>,
     /// Absolute paths that must exist in the image and are promoted as `<layer>-artifacts`.
@@ -103,10 +104,10 @@ pub struct Layer {
     /// The build context, relative to the declaring file.
     #[serde(default = "here")]
     pub context: String,
-    /// The Dockerfile, relative to the declaring file; `Dockerfile` in the context where unset.
+    /// The Dockerfile, relative to the declaring file; by default `Dockerfile` in the context.
     #[serde(default)]
     pub dockerfile: Option<String>,
-    /// The stage to build; the last one where unset.
+    /// The stage to build; by default the last one.
     #[serde(default)]
     pub target: Option<String>,
     /// `ARG` values.
@@ -118,16 +119,16 @@ pub struct Layer {
     /// Ids of ssh mounts (`default` or a name).
     #[serde(default)]
     pub ssh: Vec<String>,
-    /// Platforms such as `linux/arm64`; the builder's own where empty.
+    /// The platforms to build for, such as `linux/arm64`; the builder's own if empty.
     #[serde(default)]
     pub platforms: Vec<Platform>,
     /// Labels of the image.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// The main language, for the runner's default size.
+    /// The main language, which determines the runner's default size.
     #[serde(default)]
     pub language: Option<String>,
-    /// A Dockerfile frontend image instead of BuildKit's built-in one.
+    /// A Dockerfile frontend image to use instead of BuildKit's built-in one.
     #[serde(default)]
     pub frontend: Option<String>,
 }
@@ -137,7 +138,7 @@ fn here() -> String {
 }
 
 impl Layer {
-    /// The names of its parents within the catalog: the base first, then the inputs, without repeats.
+    /// The names of its parents in the catalog: the base first, then the inputs, without repeats.
     pub fn parents(&self) -> Vec<&LayerName> {
         let base = match &self.build_base {
             Base::Layer(name) => Some(name),

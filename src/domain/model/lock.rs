@@ -1,4 +1,4 @@
-//! The pins of `lian.lock`: which digest each external image means. Not responsible for: reading or writing the file.
+//! The pins of `lian.lock`: the digest of each external image. Not responsible for: reading or writing the file.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ pub struct Pin {
     pub digest: Digest,
 }
 
-/// `lian.lock`, beside the catalog. `apply` adds missing pins; only `update` moves them.
+/// The content of `lian.lock`, beside the catalog. `apply` adds missing pins; only `update` changes them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lock {
     /// The version of the file's structure.
     pub version: u32,
-    /// By normalised reference, e.g. `docker.io/library/debian:trixie-slim`.
+    /// The pins by normalised reference, such as `docker.io/library/debian:trixie-slim`.
     #[serde(default)]
     pub images: BTreeMap<String, Pin>,
 }

@@ -1,5 +1,5 @@
-//! Plain data that mirrors `schemas/`, and the words in which rooms speak to each other. Not responsible for: behaviour
-//! beyond reading and writing itself.
+//! Plain data that mirrors `schemas/`, and that the modules exchange. Not responsible for: behaviour, apart from
+//! parsing and formatting itself.
 
 mod catalog;
 mod diagnostic;

@@ -1,4 +1,5 @@
-//! What a run would do and why: the planner's answer, drawn by `report` and performed by `life`. Not responsible for: deciding it.
+//! What a run would do, and why. Not responsible for: deciding it (see `plan`), showing it (`report`) and doing it
+//! (`life`).
 
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ pub enum Action {
     Reuse,
 }
 
-/// A first cause of a build.
+/// The kind of cause for a build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhyKind {
@@ -31,22 +32,22 @@ pub enum WhyKind {
     Base,
     /// A build argument changed.
     BuildArg,
-    /// The tools or artifact paths that are promised changed.
+    /// The promised tools or artifact paths changed.
     Tools,
-    /// An external image means another digest.
+    /// An external image has another digest now.
     BaseMoved,
-    /// The caller said so.
+    /// The user forced it.
     Forced,
     /// Target, labels, platform, frontend or secret ids changed.
     Settings,
 }
 
-/// One cause in people's words.
+/// One cause, in words for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Why {
-    /// Which.
+    /// The kind of cause.
     pub kind: WhyKind,
-    /// What exactly: `src/main.rs, +2 more` for a context, the parent's name for a base, the argument's name; may be
+    /// The details: `src/main.rs, +2 more` for a context, the parent's name for a base, the argument's name. It may be
     /// empty.
     pub detail: String,
 }
@@ -58,21 +59,21 @@ pub struct PlannedStep {
     pub layer: LayerName,
     /// What is done with it.
     pub action: Action,
-    /// First causes; empty for a reuse.
+    /// The causes, the first ones first; empty for a reuse.
     pub why: Vec<Why>,
-    /// Everything that decides its content.
+    /// The key of its content.
     pub key: LayerKey,
     /// The layers that it waits for.
     pub parents: Vec<LayerName>,
-    /// One more than the highest wave of its parents, from 1.
+    /// Its wave, counted from 1: one more than the highest wave of its parents.
     pub wave: usize,
-    /// What it runs on.
+    /// The runner's size.
     pub size: Size,
     /// The name that the image gets: `lamina/rust:latest`.
     pub image: TaggedName,
     /// The reused image.
     pub digest: Option<Digest>,
-    /// From earlier builds, milliseconds.
+    /// The estimated duration from earlier builds, in milliseconds.
     pub estimate_ms: Option<u64>,
 }
 
@@ -83,24 +84,25 @@ pub struct Plan {
     pub steps: Vec<PlannedStep>,
 }
 
-/// What carrying a plan out on leased runners is expected to come to.
+/// The expected cost and duration of a plan on leased runners.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forecast {
-    /// RunnerSettings leased in all.
+    /// The number of leases.
     pub leases: usize,
-    /// Hours started, of all of them.
+    /// The number of started hours, over all leases.
     pub started_hours: u64,
-    /// From the first lease to the last image, milliseconds; layers that were never built count as nothing.
+    /// The time from the first lease to the last image, in milliseconds. Layers that were never built before count as
+    /// nothing.
     pub wall_ms: u64,
-    /// ISO 4217; empty where nothing has a price.
+    /// The currency (ISO 4217); empty if nothing has a price.
     pub currency: String,
-    /// Millionths of its unit.
+    /// The cost in millionths of the currency's unit.
     pub micros: u64,
-    /// Layers that were never built before: all numbers are at least what is said.
+    /// How many layers were never built before. If there are any, all numbers are lower bounds.
     pub unknown: usize,
 }
 
-/// How much of it there is.
+/// The number of steps by action.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanSummary {
     /// Steps to build.
@@ -110,12 +112,12 @@ pub struct PlanSummary {
 }
 
 impl Plan {
-    /// How many layers this is done about.
+    /// How many layers this action applies to.
     pub fn count(&self, action: Action) -> usize {
         self.steps.iter().filter(|step| step.action == action).count()
     }
 
-    /// How many steps are built and reused.
+    /// How many steps are built, and how many reused.
     pub fn summary(&self) -> PlanSummary {
         let build = self.count(Action::Build);
         PlanSummary { build, reuse: self.steps.len() - build }

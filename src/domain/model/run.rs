@@ -1,14 +1,14 @@
-//! A run as it is remembered: what `runs` lists. Not responsible for: where the memory is kept.
+//! A run as `runs` lists it. Not responsible for: where it is stored.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::base::{RunId, Timestamp};
 
-/// Where a run stands.
+/// The state of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunState {
-    /// Its process lives.
+    /// Its process is running.
     Running,
     /// Every step was built or reused.
     Success,

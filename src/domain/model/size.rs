@@ -1,29 +1,29 @@
-//! A runner's size, as plans and programs read it, and what providers offer. Not responsible for: deciding (`sizing` does).
+//! Sizes of runners: what steps ask for and what providers offer. Not responsible for: choosing one (see `sizing`).
 
 use crate::domain::base::Platform;
 use serde::{Deserialize, Serialize};
 
-/// A runner's size: what a step asks for.
+/// The size of a runner that a step asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Size {
-    /// The provider's or the tier's name, e.g. `cax21`, `local`.
+    /// The name that the provider or the tier gives it, such as `cax21` or `local`.
     pub runner_type: String,
     /// Virtual CPUs.
     pub cpu: u32,
     /// Memory, GB.
     pub memory_gb: u32,
-    /// A build over it is cancelled, minutes.
+    /// The time budget in minutes: a longer build is cancelled.
     pub time_budget_min: u32,
-    /// Which tier decided: `explicit`, `p95` or `language_default`.
+    /// What determined the size: `explicit`, `p95` or `language_default`.
     pub tier: String,
 }
 
-/// What a started hour costs.
+/// The price of a started hour.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Price {
-    /// ISO 4217, e.g. `EUR`.
+    /// The currency (ISO 4217), such as `EUR`.
     pub currency: String,
-    /// Millionths of the currency's unit.
+    /// The amount in millionths of the currency's unit.
     pub hourly_micros: u64,
 }
 
@@ -36,24 +36,24 @@ pub struct Offer {
     pub cpu: u32,
     /// Memory, GB.
     pub memory_gb: u32,
-    /// `linux/arm64` and the like.
+    /// The platform of its machines.
     pub platform: Platform,
-    /// What it costs, where it costs anything and the provider says so.
+    /// Its price, if it costs anything and the provider reports it.
     pub price: Option<Price>,
 }
 
-/// What a project's builds ask of a runner: its `.build-spec.ncl` (contract `BuildSpec`).
+/// What a project's builds ask of a runner: the content of `.build-spec.ncl` (contract `BuildSpec`).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BuildSpec {
-    /// The main language, for the default size.
+    /// The main language, which determines the default size.
     pub language: Option<String>,
-    /// The provider's or the tier's name of a size.
+    /// The name of a size, as the provider or the tier names it.
     pub runner_type: Option<String>,
     /// Virtual CPUs.
     pub cpu: Option<u32>,
     /// Memory, GB.
     pub memory_gb: Option<u32>,
-    /// A build over it is cancelled, minutes.
+    /// The time budget in minutes: a longer build is cancelled.
     pub time_budget_min: Option<u32>,
 }

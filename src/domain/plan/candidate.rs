@@ -1,27 +1,27 @@
-//! A layer that may have to be built, with all that is known of it. Not responsible for: finding it out.
+//! A layer that may have to be built, with everything that is known about it. Not responsible for: finding it out.
 
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::model::{ImageName, KeyParts, LayerKey, Size};
 
-/// A layer of the plan before it is decided upon.
+/// A layer of the plan, before it is decided whether to build it.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// What decides its content.
+    /// What determines its content.
     pub parts: KeyParts,
     /// The key of these parts.
     pub key: LayerKey,
-    /// Its parents in the catalog, each a candidate that comes earlier.
+    /// Its parents in the catalog. Each is an earlier candidate.
     pub parents: Vec<LayerName>,
     /// The name of its image: `lamina/rust`.
     pub image: ImageName,
-    /// The verified image with this key, where there is one.
+    /// The verified image with this key, if there is one.
     pub existing: Option<Digest>,
-    /// The parent that was built again since the image with this key was built, so that this one is none.
+    /// Parent whose image changed since the image with this key was built, which makes that image stale.
     pub rebased: Option<LayerName>,
-    /// The parts of the image that `latest` points to, where they are known.
+    /// The key parts of the image that `latest` points to, if they are known.
     pub latest: Option<KeyParts>,
-    /// What it is built on.
+    /// The size of the runner that it is built on.
     pub size: Size,
-    /// What earlier builds took, in milliseconds.
+    /// The duration of earlier builds, in milliseconds.
     pub estimate_ms: Option<u64>,
 }

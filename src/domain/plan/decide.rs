@@ -1,4 +1,4 @@
-//! Build or reuse, layer by layer. Not responsible for: the words of the reasons (see `why`).
+//! Decides for each layer whether to build or to reuse it. Not responsible for: the texts of the reasons (see `why`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,8 +7,8 @@ use super::why::{differences, rebuilds};
 use crate::domain::base::LayerName;
 use crate::domain::model::{Action, Plan, PlannedStep, Why, WhyKind};
 
-/// Decides over candidates in topological order. A layer is reused where a verified image with its key exists, unless
-/// it, or something it stands on, is forced: what stands on a forced layer is built again too.
+/// Decides over candidates in topological order. A layer is reused if a verified image with its key exists, unless the
+/// layer or one of its ancestors is forced: the descendants of a forced layer are built again too.
 pub fn plan(candidates: Vec<Candidate>, forced: &BTreeSet<LayerName>) -> Plan {
     let mut building: BTreeSet<LayerName> = BTreeSet::new();
     let mut dirty: BTreeSet<LayerName> = BTreeSet::new();
@@ -22,11 +22,11 @@ pub fn plan(candidates: Vec<Candidate>, forced: &BTreeSet<LayerName>) -> Plan {
         if forced.contains(&layer) {
             why.push(Why { kind: WhyKind::Forced, detail: "forced".to_owned() });
         }
-        let swept = candidate.parents.iter().any(|parent| dirty.contains(parent));
-        if !why.is_empty() || swept {
+        let parent_rebuilt = candidate.parents.iter().any(|parent| dirty.contains(parent));
+        if !why.is_empty() || parent_rebuilt {
             dirty.insert(layer.clone());
         }
-        let build = candidate.existing.is_none() || !why.is_empty() || swept;
+        let build = candidate.existing.is_none() || !why.is_empty() || parent_rebuilt;
         if build {
             why.extend(reasons(&candidate, &building));
             building.insert(layer.clone());
@@ -47,7 +47,7 @@ pub fn plan(candidates: Vec<Candidate>, forced: &BTreeSet<LayerName>) -> Plan {
     Plan { steps }
 }
 
-/// Why a layer is built, the first causes first. Never empty for a layer that is not forced.
+/// Why a layer is built, the first causes first. Never empty, unless the layer is forced.
 fn reasons(candidate: &Candidate, building: &BTreeSet<LayerName>) -> Vec<Why> {
     let mut why: Vec<Why> =
         candidate.parents.iter().filter(|parent| building.contains(*parent)).map(rebuilds).collect();
@@ -56,7 +56,7 @@ fn reasons(candidate: &Candidate, building: &BTreeSet<LayerName>) -> Vec<Why> {
     }
     match &candidate.latest {
         Some(latest) => {
-            // A parent's key that changed is said once, as the parent's rebuild.
+            // A parent's changed key is reported once, as the parent's rebuild.
             let alone = why.is_empty();
             let found = differences(latest, &candidate.parts);
             why.extend(found.into_iter().filter(|reason| alone || reason.kind != WhyKind::Base));
@@ -65,7 +65,8 @@ fn reasons(candidate: &Candidate, building: &BTreeSet<LayerName>) -> Vec<Why> {
         None => {}
     }
     if why.is_empty() && candidate.existing.is_none() {
-        // The same parts as `latest`, and yet no image under the key: its tag or its blobs are gone.
+        // The parts are the same as those of `latest`, but there is no image under the key: its tag or its blobs are
+        // gone.
         why.push(Why { kind: WhyKind::New, detail: "new: its image is gone".to_owned() });
     }
     why
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_dockerfile_sweeps_its_children() {
+    fn a_changed_dockerfile_rebuilds_its_children() {
         let (old, new) = (parts("debian", "a", &[]), parts("debian", "A", &[]));
         let (was, is) = (
             parts("rust", "b", &[("lamina/debian", &old.key())]),

@@ -1,5 +1,5 @@
-//! What to build, why, and in which order. Not responsible for: looking anything up; candidates come with all that is
-//! known of them.
+//! Decides what to build, why, and in which order. Not responsible for: looking anything up; candidates hold everything
+//! that is known about them.
 
 mod candidate;
 mod decide;

@@ -1,11 +1,11 @@
-//! What differs between two versions of a layer, in people's words. Not responsible for: deciding what follows from it.
+//! Describes what differs between two versions of a layer. Not responsible for: deciding what follows from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::base::LayerName;
 use crate::domain::model::{FileEntry, KeyParts, ParentKey, Why, WhyKind};
 
-/// A parent is built in the same plan.
+/// The cause for a layer whose parent is built in the same plan.
 pub(super) fn rebuilds(parent: &LayerName) -> Why {
     Why { kind: WhyKind::Base, detail: format!("base {parent} rebuilds") }
 }
@@ -48,7 +48,7 @@ pub fn differences(old: &KeyParts, new: &KeyParts) -> Vec<Why> {
     why
 }
 
-/// The files of a context but for the Dockerfile that lies in it: its change is a reason of its own.
+/// The files of a context without the Dockerfile inside it, because its change is a cause of its own.
 fn without_dockerfile(parts: &KeyParts, other: &KeyParts) -> BTreeMap<String, FileEntry> {
     let is_dockerfile = |path: &String, entry: &FileEntry| {
         entry.digest == parts.dockerfile && other.files.get(path).is_some_and(|entry| entry.digest == other.dockerfile)
@@ -79,7 +79,7 @@ fn changed_names<'a, T: PartialEq>(old: &'a BTreeMap<String, T>, new: &'a BTreeM
     names.into_iter().filter(|name| old.get(*name) != new.get(*name)).collect()
 }
 
-/// The first changed path and how many more, files before folders; none where nothing changed.
+/// The first changed path and the number of others, files before folders; `None` if nothing changed.
 fn changed_files(old: &BTreeMap<String, FileEntry>, new: &BTreeMap<String, FileEntry>) -> Option<String> {
     let changed = changed_names(old, new);
     let is_folder = |path: &&&String| {

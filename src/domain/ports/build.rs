@@ -1,4 +1,4 @@
-//! Building and verifying an image. Not responsible for: where the image goes afterwards.
+//! The interface for building and verifying an image. Not responsible for: where the image goes afterwards.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,19 +10,19 @@ use crate::domain::model::{BuildEvent, Fault, Tool};
 
 use super::image::{ImageConfig, ImageSource, PushTarget};
 
-/// Takes what a build reports, as it comes. Must not block.
+/// Takes the events of a build as they come. It must not block.
 pub type BuildSink<'a> = dyn Fn(BuildEvent) + Send + Sync + 'a;
 
 /// An image under the name that a Dockerfile uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedContext {
-    /// The familiar name (`lamina/rust`, `debian:trixie-slim`): see [`crate::domain::model::ImageRef::familiar`].
+    /// The familiar name (`lamina/rust`, `debian:trixie-slim`; see [`crate::domain::model::ImageRef::familiar`]).
     pub name: String,
-    /// What it stands for.
+    /// The image that it means.
     pub source: ImageSource,
 }
 
-/// Where a secret's value comes from. Its value never passes through argv or a log.
+/// Where a secret's value comes from. The value itself never appears in argv or a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SecretValue {
     /// An environment variable of this process.
@@ -45,9 +45,9 @@ pub struct SecretSource {
 pub struct BuildRequest {
     /// The context folder.
     pub context: PathBuf,
-    /// The Dockerfile; its ignore file lies beside it (`<Dockerfile>.dockerignore`) or in the context.
+    /// The Dockerfile. Its ignore file lies beside it (`<Dockerfile>.dockerignore`) or in the context.
     pub dockerfile: PathBuf,
-    /// The stage; the last one where none.
+    /// The stage to build; the last one if `None`.
     pub target: Option<String>,
     /// `ARG` values.
     pub build_args: BTreeMap<String, String>,
@@ -55,28 +55,28 @@ pub struct BuildRequest {
     pub platforms: Platforms,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
-    /// Secrets that are there; ids without a source are left out.
+    /// The secrets that have a value; ids without one are left out.
     pub secrets: Vec<SecretSource>,
-    /// Ids of ssh mounts, served from the caller's agent.
+    /// The ids of ssh mounts, which the caller's agent serves.
     pub ssh: Vec<String>,
     /// Parents and external images, pinned.
     pub named_contexts: Vec<NamedContext>,
-    /// A pinned frontend image (`host/repo@sha256:…`); the built-in one where none.
+    /// A pinned frontend image (`host/repo@sha256:…`); `None` for BuildKit's built-in one.
     pub frontend: Option<String>,
-    /// A private, existing, empty folder: the image is exported into it as an OCI layout.
+    /// An existing, empty, private folder, into which the image is exported as an OCI layout.
     pub staging: PathBuf,
-    /// Pushed there by its digest instead, and nothing is exported.
+    /// Where to push the image by its digest; nothing is exported then.
     pub push: Option<PushTarget>,
 }
 
-/// What a build made.
+/// The result of a build.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
-    /// The manifest's (or index's) digest; its bytes are in the staging folder, or where they were pushed to.
+    /// The digest of the manifest or index. Its bytes are in the staging folder, or where they were pushed to.
     pub digest: Digest,
     /// Dockerfile steps that ran or were cached.
     pub steps: u32,
-    /// Of these, cached.
+    /// How many of them were cached.
     pub cached: u32,
     /// What the image was built for.
     pub platforms: Platforms,
@@ -89,28 +89,28 @@ pub struct VerifyRequest {
     pub image: ImageSource,
     /// What the image was built for; each platform is verified by itself.
     pub platforms: Platforms,
-    /// Binaries to find along its PATH, and to probe for their versions.
+    /// Binaries that must be on its PATH, with versions to check.
     pub tools: Vec<Tool>,
     /// Absolute paths that must exist.
     pub artifact_paths: Vec<String>,
-    /// A private, existing, empty folder for the artifacts image (an OCI layout holding just `artifact_paths` at their
-    /// places); none is built where there are no paths.
+    /// An existing, empty, private folder for the artifacts image: an OCI layout with just the `artifact_paths` at
+    /// their places. Without such paths, none is built.
     pub staging: PathBuf,
-    /// The artifacts image is pushed there by its digest instead.
+    /// Where to push the artifacts image by its digest instead.
     pub push_artifacts: Option<PushTarget>,
     /// Labels of the artifacts image.
     pub labels: BTreeMap<String, String>,
-    /// What an image in a registry says of its processes, by platform. That of an image in a layout is read there.
+    /// The configs of an image in a registry, by platform. The config of an image in a layout is read there.
     pub configs: BTreeMap<Platform, ImageConfig>,
 }
 
-/// Builds with BuildKit. Dropping a returned future cancels the work: no child process outlives it.
+/// Builds images with BuildKit. Dropping a returned future cancels the work: no child process outlives it.
 #[async_trait]
 pub trait Builder: Send + Sync {
     /// Builds one image into its staging folder.
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault>;
 
-    /// Checks that the image holds what it must, without network, naming everything that is missing at once, and
-    /// makes the artifacts image. Returns that image's digest where there are artifact paths.
+    /// Verifies without network that the image holds what it must, reports everything that is missing at once, and
+    /// builds the artifacts image. Returns its digest if there are artifact paths.
     async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault>;
 }

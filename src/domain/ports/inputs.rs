@@ -1,24 +1,24 @@
-//! Reading a layer's inputs from disk. Not responsible for: judging them.
+//! The interface for reading a layer's inputs from disk. Not responsible for: judging them.
 
 use std::path::{Path, PathBuf};
 
 use crate::domain::model::{Classified, FaultClass, Listing};
 
-/// What lies at a context's root and is lian-build's own: never part of a build, and so of no key. The folder changes while
-/// something is built; the file says on what it is built, not what.
+/// lian-build's own entries at a context's root, which are part of no build and so of no key. `.lian` changes during a
+/// build. `.build-spec.ncl` chooses the runner; it does not affect content.
 pub const OWN: [&str; 2] = [".lian", ".build-spec.ncl"];
 
 /// A context could not be read.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ContextError {
-    /// The folder is not there.
+    /// The folder does not exist.
     #[error("the context {path} does not exist")]
     #[diagnostic(code(lian::context::missing), help("create the folder, or correct `context`"))]
     Missing {
         /// The folder.
         path: PathBuf,
     },
-    /// The folder, or the Dockerfile, lies outside the project.
+    /// The folder or the Dockerfile lies outside the project.
     #[error("{path} leads outside the project {root}")]
     #[diagnostic(code(lian::context::outside), help("keep contexts and Dockerfiles below the project's root"))]
     Outside {
@@ -27,13 +27,13 @@ pub enum ContextError {
         /// The project root.
         root: PathBuf,
     },
-    /// The ignore file has a pattern that cannot be read.
+    /// The ignore file has an invalid pattern.
     #[error("{path}, line {line}: {what}")]
     #[diagnostic(code(lian::context::ignore_pattern), help("correct the pattern"))]
     Pattern {
         /// The ignore file.
         path: PathBuf,
-        /// From 1.
+        /// The line, counted from 1.
         line: usize,
         /// What is wrong.
         what: String,
@@ -56,8 +56,9 @@ impl Classified for ContextError {
     }
 }
 
-/// Reads build contexts. Blocking.
+/// Reads build contexts. The calls block.
 pub trait ContextReader: Send + Sync {
-    /// Every entry that a build of `dockerfile` with `context` would see. Both must resolve inside `project_root`.
+    /// Every entry that a build of `dockerfile` with `context` would see. Both paths must resolve to places inside
+    /// `project_root`.
     fn list(&self, project_root: &Path, context: &Path, dockerfile: &Path) -> Result<Listing, ContextError>;
 }

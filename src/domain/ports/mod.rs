@@ -1,4 +1,5 @@
-//! The traits behind which everything that touches the world lives. Not responsible for: any implementation.
+//! The interfaces between the core and everything that touches the outside world. Not responsible for: implementing
+//! them.
 
 mod build;
 mod compute;

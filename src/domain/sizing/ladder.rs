@@ -1,41 +1,42 @@
-//! From the size a step asks for to the offers it may get. Not responsible for: asking providers what they offer.
+//! Chooses the offers for a step from the size that it asks for. Not responsible for: asking providers for their
+//! offers.
 
 use crate::domain::base::Platform;
 use crate::domain::model::{Classified, FaultClass, Offer, Size};
 
-/// No offer is as large as what was asked for.
+/// No offer is large enough.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 pub enum LadderError {
-    /// Nothing fits.
+    /// No offer fits.
     #[error("no runner has {cpu} CPUs and {memory_gb} GB for {platform}")]
     #[diagnostic(
         code(lian::sizing::no_offer),
         help("there are: {offers}; ask for less in .build-spec.ncl, or configure more")
     )]
     NoOffer {
-        /// Virtual CPUs asked for.
+        /// The requested virtual CPUs.
         cpu: u32,
-        /// GB asked for.
+        /// The requested memory, GB.
         memory_gb: u32,
-        /// As OCI writes it.
+        /// The requested platform.
         platform: Platform,
-        /// All offers.
+        /// All offers, as a text.
         offers: String,
     },
-    /// A runner type was named that builds for another platform.
-    #[error("`{runner_type}` is {own}, and what it is to build is for {platform}")]
+    /// The named runner type builds for another platform.
+    #[error("`{runner_type}` is {own}, but the layer is built for {platform}")]
     #[diagnostic(
         code(lian::sizing::other_platform),
-        help("name a runner type for {platform} ({fitting}), or say `platforms = [\"{own}\"]` in the layer")
+        help("name a runner type for {platform} ({fitting}), or set `platforms = [\"{own}\"]` in the layer")
     )]
     OtherPlatform {
-        /// As named.
+        /// The named runner type.
         runner_type: String,
         /// Its own platform.
         own: Platform,
-        /// The layer's.
+        /// The platform of what is to be built.
         platform: Platform,
-        /// The runner types of that one.
+        /// The runner types for that platform, as a text.
         fitting: String,
     },
 }
@@ -49,7 +50,8 @@ impl Classified for LadderError {
     }
 }
 
-/// The offer that an explicit size means by its name: one of this very size, not one that a tier's name meets by chance.
+/// The offer that an explicit size means by its name. The size must match too, because a tier may have the same name by
+/// chance.
 pub fn named<'a>(size: &Size, offers: &'a [Offer]) -> Option<&'a Offer> {
     let same = |offer: &&Offer| {
         offer.runner_type == size.runner_type && (offer.cpu, offer.memory_gb) == (size.cpu, size.memory_gb)
@@ -57,12 +59,13 @@ pub fn named<'a>(size: &Size, offers: &'a [Offer]) -> Option<&'a Offer> {
     offers.iter().find(same).filter(|_| size.tier == "explicit")
 }
 
-/// The offer to begin with, then each with more memory than the one before, smallest first; what runs out of memory on
-/// one goes on to the next. What a language asks for by default is a wish: the largest offer does where none fits.
+/// The first offer to try, then each one with more memory than the one before, smallest first: a build that runs out of
+/// memory continues on the next. A language's default size is only a preference: if no offer is as large, the largest
+/// offer is used.
 ///
 /// # Errors
-/// [`LadderError::NoOffer`] where something was said explicitly and nothing fits, or where there is no offer at all;
-/// [`LadderError::OtherPlatform`] where a runner type was named that is on offer for other platforms only.
+/// [`LadderError::NoOffer`] if an explicit size fits no offer, or if there are no offers.
+/// [`LadderError::OtherPlatform`] if the named runner type is offered for other platforms only.
 pub fn ladder(size: &Size, offers: &[Offer], platform: &Platform) -> Result<Vec<Size>, LadderError> {
     let mut fitting: Vec<&Offer> = offers.iter().filter(|offer| offer.platform == *platform).collect();
     fitting.sort_by_key(|offer| (offer.memory_gb, offer.cpu, offer.price.as_ref().map(|price| price.hourly_micros)));
@@ -164,7 +167,7 @@ mod tests {
         let said = size(BuildSpec { runner_type: Some("cpx11".into()), ..BuildSpec::default() });
         assert_eq!(names(&said, "linux/amd64").expect("sizes"), ["cpx11"]);
         let error = names(&said, "linux/arm64").expect_err("cpx11 is no arm64");
-        assert_eq!(error.to_string(), "`cpx11` is linux/amd64, and what it is to build is for linux/arm64");
+        assert_eq!(error.to_string(), "`cpx11` is linux/amd64, but the layer is built for linux/arm64");
         let help = miette::Diagnostic::help(&error).expect("help").to_string();
         assert!(help.contains("cax11, cax21, cax41") && help.contains("platforms = [\"linux/amd64\"]"), "{help}");
     }

@@ -1,5 +1,6 @@
-//! Which runner a step asks for. The first tier that has an answer decides: what was said explicitly, then the
-//! language's default; measured history will stand between the two. Not responsible for: reading files, asking providers.
+//! Chooses the size of runner that a step asks for. The first source with an answer decides: the explicit size, then
+//! the language's default. Measured history will come between the two. Not responsible for: reading files, asking
+//! providers.
 
 mod ladder;
 mod platform;

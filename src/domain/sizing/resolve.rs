@@ -1,10 +1,11 @@
-//! First match wins. Not responsible for: history, until it is measured: its place is in [`wanted`], before the language's default.
+//! Determines the size that a step asks for: the first source with an answer decides. Not responsible for: history,
+//! until it is measured. Its place is in [`wanted`], before the language's default.
 
 use super::tables::{TIERS, language_default, smallest_fitting, tier};
 use crate::domain::base::nearest;
 use crate::domain::model::{BuildSpec, Classified, FaultClass, Offer, Size};
 
-/// A size that cannot be had.
+/// A size that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 pub enum SizingError {
     /// Neither a tier nor an offer has this name.
@@ -13,7 +14,7 @@ pub enum SizingError {
     UnknownRunnerType {
         /// As given.
         name: String,
-        /// The nearest name, or all.
+        /// The nearest name, or all names.
         help: String,
     },
 }
@@ -24,7 +25,7 @@ impl Classified for SizingError {
     }
 }
 
-/// What a language needs by default, as a size.
+/// A language's default size.
 pub fn resolve(language: Option<&str>) -> Size {
     let defaults = language_default(language);
     let tier = smallest_fitting(defaults.cpu, defaults.memory_gb)
@@ -38,23 +39,23 @@ pub fn resolve(language: Option<&str>) -> Size {
     }
 }
 
-/// Neither on offer nor a tier.
+/// The error for a name that is neither an offer nor a tier.
 fn unknown(name: &str, offers: &[Offer]) -> SizingError {
     let tiers = TIERS.iter().map(|tier| tier.name).filter(|tier| offers.iter().all(|offer| offer.runner_type != *tier));
     let offered: Vec<&str> = offers.iter().map(|offer| offer.runner_type.as_str()).collect();
     let all: Vec<&str> = offered.iter().copied().chain(tiers).collect();
     let help = match nearest(name, all.iter().copied()) {
         Some(near) => format!("did you mean `{near}`? on offer: {}", offered.join(", ")),
-        None => format!("on offer: {}; a tier's name does too: cax11, cax21, cax31, cax41", offered.join(", ")),
+        None => format!("on offer: {}; a tier's name works too: cax11, cax21, cax31, cax41", offered.join(", ")),
     };
     SizingError::UnknownRunnerType { name: name.to_owned(), help }
 }
 
-/// The size that a build specification, or else the language, asks for. A runner type is one on offer, or a tier. Whether
-/// anything is as large as the numbers say is the offers' business (see `ladder`), not the tiers'.
+/// The size that a build specification asks for, or else the language's default. A runner type must be an offer or a
+/// tier. Whether any offer is as large is checked later (see `ladder`).
 ///
 /// # Errors
-/// [`SizingError`] where a name is neither on offer nor a tier's.
+/// [`SizingError`] if a name is neither an offer nor a tier.
 pub fn wanted(spec: Option<&BuildSpec>, language: Option<&str>, offers: &[Offer]) -> Result<Size, SizingError> {
     let language = spec.and_then(|spec| spec.language.as_deref()).or(language);
     let size = resolve(language);
@@ -76,7 +77,7 @@ pub fn wanted(spec: Option<&BuildSpec>, language: Option<&str>, offers: &[Offer]
         return Ok(Size { time_budget_min, ..size });
     }
     let (cpu, memory_gb) = (spec.cpu.unwrap_or(size.cpu), spec.memory_gb.unwrap_or(size.memory_gb));
-    // A name for people, until an offer is found: the smallest tier's that is as large, or the largest one's.
+    // A name for people until an offer is chosen: the smallest tier that is as large, or the largest tier.
     let named = smallest_fitting(cpu, memory_gb).unwrap_or(&TIERS[TIERS.len() - 1]);
     Ok(explicit(named.name, cpu, memory_gb))
 }

@@ -1,10 +1,10 @@
-//! The size tiers and the languages' defaults, as `defaults/size_tiers.ncl` and `defaults/languages.ncl` have them.
-//! Not responsible for: prices (providers know them).
+//! The size tiers and the languages' defaults, as in `defaults/size_tiers.ncl` and `defaults/languages.ncl`. Not
+//! responsible for: prices (providers know them).
 
 /// A named size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tier {
-    /// Its name, whatever the provider; others map it by CPU and memory.
+    /// Its name, whatever the provider. Other providers map it by CPU and memory.
     pub name: &'static str,
     /// Virtual CPUs.
     pub cpu: u32,
@@ -12,7 +12,7 @@ pub struct Tier {
     pub memory_gb: u32,
 }
 
-/// What a build in some language needs where nothing better is known.
+/// The default size for a language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Defaults {
     /// The language; empty for all others.
@@ -21,7 +21,7 @@ pub struct Defaults {
     pub cpu: u32,
     /// Memory, GB.
     pub memory_gb: u32,
-    /// Minutes.
+    /// The time budget, in minutes.
     pub time_budget_min: u32,
 }
 
@@ -40,7 +40,7 @@ pub const LANGUAGES: [Defaults; 3] = [
     Defaults { language: "java", cpu: 4, memory_gb: 8, time_budget_min: 45 },
 ];
 
-/// Every other language, and none.
+/// The default for every other language, and for none.
 pub const OTHER_LANGUAGES: Defaults = Defaults { language: "", cpu: 2, memory_gb: 4, time_budget_min: 30 };
 
 /// The tier of this name.
@@ -48,12 +48,12 @@ pub fn tier(name: &str) -> Option<&'static Tier> {
     TIERS.iter().find(|tier| tier.name == name)
 }
 
-/// The smallest tier with at least this much.
+/// The smallest tier with at least these CPUs and this memory.
 pub fn smallest_fitting(cpu: u32, memory_gb: u32) -> Option<&'static Tier> {
     TIERS.iter().find(|tier| tier.cpu >= cpu && tier.memory_gb >= memory_gb)
 }
 
-/// What a language needs; its name's case does not matter.
+/// A language's default size. The case of its name does not matter.
 pub fn language_default(language: Option<&str>) -> &'static Defaults {
     language
         .and_then(|name| LANGUAGES.iter().find(|entry| entry.language.eq_ignore_ascii_case(name)))

@@ -1,4 +1,4 @@
-//! The layers by name and the edges between them; names that lead nowhere. Not responsible for: judging the whole.
+//! Indexes the layers by name, finds the edges between them, and reports names that are not layers.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -10,45 +10,46 @@ use crate::domain::model::{Base, Catalog, Declared, Diagnostic};
 pub(super) struct Edge {
     /// Index of the parent.
     pub parent: usize,
-    /// The field that says so.
+    /// The field that declares it.
     pub field: String,
 }
 
-/// What can be told from the declarations alone.
-pub(super) struct Declarations<'a> {
+/// What follows from the declarations alone.
+pub(super) struct LayerIndex<'a> {
     pub catalog: &'a Catalog,
-    /// One of each name, in the catalog's order.
+    /// The first layer of each name, in the catalog's order.
     pub layers: Vec<&'a Declared>,
     pub index: HashMap<&'a str, usize>,
-    /// By layer; the base first, no repeats.
+    /// For each layer its edges: the base first, no repeats.
     pub parents: Vec<Vec<Edge>>,
-    /// By layer: whether a parent is unknown.
+    /// For each layer whether one of its parents is unknown.
     pub lost: Vec<bool>,
     pub broken: &'a BTreeSet<LayerName>,
 }
 
-impl<'a> Declarations<'a> {
+impl<'a> LayerIndex<'a> {
     pub fn of(catalog: &'a Catalog, broken: &'a BTreeSet<LayerName>) -> (Self, Vec<Diagnostic>) {
         let mut faults = Vec::new();
-        let mut survey = Self { catalog, layers: vec![], index: HashMap::new(), parents: vec![], lost: vec![], broken };
+        let mut indexed =
+            Self { catalog, layers: vec![], index: HashMap::new(), parents: vec![], lost: vec![], broken };
         for declared in &catalog.layers {
             let name = declared.layer.name.as_str();
-            match survey.index.get(name) {
-                Some(first) => faults.push(duplicate(survey.layers[*first], declared)),
+            match indexed.index.get(name) {
+                Some(first) => faults.push(duplicate(indexed.layers[*first], declared)),
                 None => {
-                    survey.index.insert(name, survey.layers.len());
-                    survey.layers.push(declared);
+                    indexed.index.insert(name, indexed.layers.len());
+                    indexed.layers.push(declared);
                 }
             }
         }
-        for declared in survey.layers.clone() {
-            let edges = survey.edges(declared, &mut faults);
-            survey.parents.push(edges);
+        for declared in indexed.layers.clone() {
+            let edges = indexed.edges(declared, &mut faults);
+            indexed.parents.push(edges);
         }
-        (survey, faults)
+        (indexed, faults)
     }
 
-    /// Whether some layer's parents are not all known.
+    /// Whether a parent of some layer is unknown.
     pub fn incomplete(&self) -> bool {
         self.lost.contains(&true)
     }
@@ -58,13 +59,13 @@ impl<'a> Declarations<'a> {
         self.index.get(name).map(|index| self.layers[*index])
     }
 
-    /// The name that was probably meant, among all layers but `except`.
+    /// The name that was probably meant, among all layers except `except`.
     pub fn meant(&self, wanted: &str, except: &LayerName) -> Option<&'a str> {
         let names = self.layers.iter().map(|declared| declared.layer.name.as_str());
         nearest(wanted, names.filter(|name| *name != except.as_str()))
     }
 
-    /// Parents before children. Layers on a cycle, or standing on one, are not in it.
+    /// Parents before children. Layers on a cycle, and their children, are left out.
     pub fn order(&self) -> Vec<usize> {
         let mut children = vec![Vec::new(); self.layers.len()];
         let mut missing: Vec<usize> = self.parents.iter().map(Vec::len).collect();
@@ -109,7 +110,7 @@ impl<'a> Declarations<'a> {
                 edges.push(Edge { parent: *parent, field: field.clone() });
             } else {
                 lost = true;
-                // What follows from a declaration that did not evaluate is no fault of its own.
+                // A reference to a declaration that did not evaluate is not a fault of its own.
                 if !self.broken.contains(name) {
                     faults.push(self.unknown(declared, name, &field, place));
                 }
@@ -126,7 +127,7 @@ impl<'a> Declarations<'a> {
             "build_base" => ("lian::graph::unknown_base", "base"),
             _ => ("lian::graph::unknown_input", "input"),
         };
-        // No layer's name holds these: an image was meant.
+        // No layer's name has these characters: an image was meant.
         let image = role == "base" && name.as_str().contains(['/', ':', '.']);
         let help = match self.meant(name.as_str(), layer) {
             _ if image => format!("an image from outside is written `build_base = {{ image = \"{name}\" }}`"),
