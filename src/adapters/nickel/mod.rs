@@ -2,7 +2,7 @@
 //! or crash the command. Not responsible for: whether layers fit together.
 //!
 //! - A request goes to child processes (`lian-build __evaluate`), each with one context for many files. If a file kills
-//! its child, the file is reported and another child continues with the others.
+//!   its child, the file is reported and another child continues with the others.
 //! - Before anything is evaluated, imports are followed through the syntax trees: they must stay inside the project.
 //! - `schemas/*.ncl` and `defaults/*.ncl` are embedded, so that every catalog can import them.
 //! - `--set PATH=VALUE` merges a value of priority `force`; PATH is `<layer>.<field>…`, or `catalog.<field>…`.
