@@ -1,4 +1,4 @@
-//! The `docker` command: how it is run, and what its failures mean. Not responsible for: what it is asked.
+//! Runs the `docker` command and interprets its failures. Not responsible for: which commands are run.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -9,17 +9,17 @@ use tokio::process::Command;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::process::owned_command;
 
-/// Most calls are answered at once; an engine that hangs is not waited for longer.
+/// Timeout of a call. Most return at once, but an engine may hang.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Why `docker` did not do what it was asked.
+/// Why `docker` failed.
 #[derive(Debug)]
 pub enum DockerError {
-    /// The command cannot be run.
+    /// The command cannot be started.
     NotRun(std::io::Error),
-    /// It did not end within this time.
+    /// It did not finish within this time.
     NoAnswer(Duration),
-    /// It failed, with these words.
+    /// It failed with this error output.
     Refused(String),
 }
 
@@ -36,12 +36,12 @@ impl Default for DockerCli {
 }
 
 impl DockerCli {
-    /// Another program than the `docker` of the PATH.
+    /// Uses another program than the `docker` on the PATH.
     pub fn at(program: impl Into<PathBuf>) -> Self {
         Self { program: program.into() }
     }
 
-    /// The command with these arguments, not yet run. Its child ends with its handle, and with this process.
+    /// The command with these arguments, not yet started. Its child ends with its handle, and with this process.
     pub fn command(&self, args: &[&str]) -> Command {
         tracing::debug!(?args, "docker");
         let mut command = owned_command(&self.program);
@@ -49,7 +49,7 @@ impl DockerCli {
         command
     }
 
-    /// Runs the command to its end, at most for [`PATIENCE`]; its standard output, trimmed.
+    /// Runs the command for at most [`PATIENCE`]; returns its standard output, trimmed.
     ///
     /// # Errors
     /// [`DockerError`].
@@ -57,7 +57,7 @@ impl DockerCli {
         self.run_within(PATIENCE, args).await
     }
 
-    /// [`DockerCli::run`], at most for this long.
+    /// Like [`DockerCli::run`], with this timeout.
     ///
     /// # Errors
     /// [`DockerError`].
@@ -75,7 +75,7 @@ impl DockerCli {
 }
 
 impl DockerError {
-    /// As a fault.
+    /// Converts it to a fault.
     pub fn fault(self) -> Fault {
         let unavailable = |message: &str| Fault::new(FaultKind::Unavailable, "lian::docker::engine", message);
         match self {
@@ -109,12 +109,12 @@ fn refused(words: &str) -> Fault {
     fault
 }
 
-/// Whether the words say that there is no such thing.
+/// Whether the error output says that the object does not exist.
 pub fn is_missing(words: &str) -> bool {
     words.contains("No such ") || words.contains("no such ")
 }
 
-/// The last line that tells something.
+/// The last meaningful line of the error output.
 pub fn last_line(words: &str) -> String {
     let mut words = words.lines().filter(|line| !line.trim().is_empty() && !line.contains("docker run --help"));
     let last = words.next_back().unwrap_or("docker ended without a word").trim();

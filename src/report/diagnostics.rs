@@ -1,4 +1,4 @@
-//! Faults in users' files, drawn and as JSON. Not responsible for: finding them.
+//! Renders faults in users' files, as text and as JSON. Not responsible for: finding them.
 
 use std::fmt;
 use std::path::Path;
@@ -12,7 +12,7 @@ use super::text::{clean, clean_lines, clean_source, count, tame, width};
 use crate::domain::base::human_duration;
 use crate::domain::model::{Diagnostic, Label, Severity, Sources};
 
-/// A diagnostic in the form that miette draws: the labels of one file, the other files' as related ones.
+/// A diagnostic in miette's form: the labels of one file; other files become related diagnostics.
 struct Drawn {
     code: Option<String>,
     severity: miette::Severity,
@@ -128,15 +128,15 @@ fn handler(style: Style) -> GraphicalReportHandler {
     GraphicalReportHandler::new_themed(theme).with_width(style.width).with_links(false).with_context_lines(1)
 }
 
-/// Draws faults and warnings one below the other, each file of one as a snippet of its own.
+/// Renders faults and warnings one after another, with one snippet per file.
 pub fn draw_diagnostics(diagnostics: &[Diagnostic], sources: &Sources, style: Style) -> String {
     let handler = handler(style);
     let mut text = String::new();
     for diagnostic in diagnostics {
         let mut drawn = Drawn::of(diagnostic, sources);
-        // Help comes last, below the last snippet.
+        // Help goes last, after all snippets.
         let help = if drawn.related.is_empty() { None } else { drawn.help.take() };
-        // The drawing goes to a string: it cannot fail.
+        // Writing to a string cannot fail.
         let _ = handler.render_report(&mut text, &drawn);
         for related in &drawn.related {
             text.push_str(&snippet(&handler, related));
@@ -150,7 +150,7 @@ pub fn draw_diagnostics(diagnostics: &[Diagnostic], sources: &Sources, style: St
     tame(&text, style.colour)
 }
 
-/// Only the snippet of a related file: its head would repeat the message.
+/// Only the snippet of a related file; its header would repeat the message.
 fn snippet(handler: &GraphicalReportHandler, drawn: &Drawn) -> String {
     let mut text = String::new();
     let _ = handler.render_report(&mut text, drawn);
@@ -163,7 +163,7 @@ fn snippet(handler: &GraphicalReportHandler, drawn: &Drawn) -> String {
     }
 }
 
-/// Draws a room's error, its causes below it.
+/// Renders an error of any module with its causes.
 pub fn draw_error(report: &miette::Report, style: Style) -> String {
     let handler = handler(style).with_cause_chain();
     let mut text = String::new();
@@ -171,7 +171,7 @@ pub fn draw_error(report: &miette::Report, style: Style) -> String {
     tame(&text, style.colour)
 }
 
-/// A room's error as JSON, in the form of `check`'s diagnostics.
+/// An error of any module as JSON, in the form of `check`'s diagnostics.
 pub fn error_json(report: &miette::Report) -> Value {
     let mut message = report.to_string();
     for cause in report.chain().skip(1) {
@@ -188,7 +188,7 @@ pub fn error_json(report: &miette::Report) -> Value {
     json!({ "schema": 1, "ok": false, "diagnostics": [diagnostic] })
 }
 
-/// What `check --format json` prints. `ok` is false where there are errors, with `strict` also where there are warnings.
+/// Output of `check --format json`. `ok` is false if there are errors or, with `strict`, warnings.
 pub fn check_json(layers: usize, diagnostics: &[Diagnostic], sources: &Sources, strict: bool) -> Value {
     let rows: Vec<Value> = diagnostics.iter().map(|diagnostic| row(diagnostic, sources)).collect();
     let ok = !diagnostics.iter().any(|diagnostic| strict || diagnostic.is_error());
@@ -211,7 +211,7 @@ fn row(diagnostic: &Diagnostic, sources: &Sources) -> Value {
     })
 }
 
-/// `2 errors, 1 warning in 8 layers`, with the time at the right edge.
+/// Summary such as `2 errors, 1 warning in 8 layers`, with the time right-aligned.
 pub fn summary_line(layers: usize, diagnostics: &[Diagnostic], took: Duration, style: Style) -> String {
     let errors = diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
     let warnings = diagnostics.len() - errors;
@@ -226,7 +226,7 @@ pub fn summary_line(layers: usize, diagnostics: &[Diagnostic], took: Duration, s
     at_the_edges(&left, &human_duration(took), style)
 }
 
-/// Two texts at the two edges of the line, at most 100 columns apart.
+/// One text left-aligned, one right-aligned, in at most 100 columns.
 pub fn at_the_edges(left: &str, right: &str, style: Style) -> String {
     let gap = style.width.min(100).saturating_sub(width(left) + width(right)).max(2);
     format!("{left}{}{}", " ".repeat(gap), style.dim(right))

@@ -1,5 +1,5 @@
-//! What a person needs to know about a failed step. Not responsible for: guessing the cause beyond the evidence, colour codes of its
-//! own.
+//! Renders what a user needs to know about a failed step. Not responsible for: guessing causes beyond the evidence;
+//! colour codes (`style`).
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::text::{clean, list};
 use crate::domain::base::RunId;
 use crate::domain::model::{Fault, FaultKind, StepEnd};
 
-/// The block of a failed step: where it failed, the end of its log, what follows, and what to do next.
+/// Report of a failed step: where it failed, the end of its log, the consequences, and what to do next.
 pub fn failure_block(run: &RunId, end: &StepEnd, board: &RunView, style: Style) -> String {
     let mut text = String::new();
     let layer = end.layer.as_str();
@@ -23,12 +23,12 @@ pub fn failure_block(run: &RunId, end: &StepEnd, board: &RunView, style: Style) 
     let _ = writeln!(text, "{} {}   {head}", style.bad("✗"), style.strong(layer));
     let message = clean(&fault.message);
     if exhausted.is_empty() {
-        // Out of memory is what the head says.
+        // The heading already says that memory ran out.
         let told = fault.kind == FaultKind::OutOfMemory && fault.evidence.is_some();
         if message != head && !told {
             let _ = writeln!(text, "   {message}");
         }
-        // Evidence that the message ends in says nothing new.
+        // Skip evidence that the message already contains.
         for evidence in fault.evidence.iter().map(|evidence| clean(evidence)).filter(|text| !message.contains(text)) {
             let _ = writeln!(text, "   {evidence}");
         }
@@ -59,7 +59,7 @@ pub fn failure_block(run: &RunId, end: &StepEnd, board: &RunView, style: Style) 
     text
 }
 
-/// The runner type to set where memory ran out and a larger one is on offer.
+/// Advice after running out of memory: a larger runner type, if there is one on offer.
 fn more_memory(end: &StepEnd, board: &RunView) -> Option<String> {
     end.fault.as_ref().filter(|fault| fault.kind == FaultKind::OutOfMemory)?;
     let (ladder, runner) = (board.ladders.get(&end.layer)?, end.runner_type.as_deref()?);
@@ -75,7 +75,7 @@ fn more_memory(end: &StepEnd, board: &RunView) -> Option<String> {
     })
 }
 
-/// Earlier tries that ran out of memory, where the last one did so too.
+/// Earlier attempts that ran out of memory, if the last one did too.
 fn exhausted<'a>(last: &Fault, earlier: &'a [Earlier]) -> Vec<(&'a Fault, Option<&'a str>)> {
     if last.kind != FaultKind::OutOfMemory {
         return Vec::new();
@@ -99,7 +99,7 @@ fn head(fault: &Fault, again: bool) -> String {
     }
 }
 
-/// The next action where the fault names none.
+/// What to do next, if the fault has no help of its own.
 fn what_to_do(kind: FaultKind, run: &RunId, layer: &str) -> String {
     match kind {
         FaultKind::Build => {
@@ -124,7 +124,7 @@ fn what_to_do(kind: FaultKind, run: &RunId, layer: &str) -> String {
     }
 }
 
-/// `help: …`, further lines below the first.
+/// `help: …`, with further lines indented.
 fn help_line(help: &str, style: Style) -> String {
     let lines: Vec<String> = help.lines().map(clean).collect();
     format!("{} {}", style.strong("help:"), lines.join("\n         "))

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::domain::model::{Action, Plan};
 
-/// In Graphviz' language: an arrow from each parent to what stands on it; what is built stands out.
+/// Graphviz DOT: an edge from each parent to its children; layers to build are bold.
 pub fn dot(plan: &Plan) -> String {
     let mut text = String::from("digraph catalog {\n  rankdir = LR;\n  node [shape = box];\n");
     for step in &plan.steps {
@@ -20,7 +20,7 @@ pub fn dot(plan: &Plan) -> String {
     text
 }
 
-/// As a Mermaid flowchart. Names become ids of letters and digits only, since Mermaid reads some words as its own.
+/// Mermaid flowchart. Nodes have generated ids, since a layer name may be a Mermaid keyword.
 pub fn mermaid(plan: &Plan) -> String {
     let mut text = String::from("flowchart LR\n");
     let id =

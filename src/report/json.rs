@@ -1,4 +1,4 @@
-//! Events for programs: one a line on standard output. Not responsible for: anything else on that stream.
+//! Writes events as JSON lines to standard output. Not responsible for: other output on that stream.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::domain::ports::Sink;
 
 struct Json;
 
-/// Writes each event as a line of JSON, at once.
+/// A sink that writes each event as a line of JSON and flushes it.
 pub fn json_events() -> Box<dyn Sink> {
     Box::new(Json)
 }
@@ -22,7 +22,7 @@ impl Sink for Json {
         let mut line = serde_json::to_string(event).expect("invariant: events are plain data");
         line.push('\n');
         let mut stdout = std::io::stdout().lock();
-        // A reader that went away does not stop a build: its end is told by the exit code.
+        // A closed pipe does not stop a build: the exit code reports its outcome.
         let _ = stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush());
     }
 

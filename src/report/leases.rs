@@ -1,4 +1,4 @@
-//! The list of leases. Not responsible for: giving any back.
+//! Renders the list of leases. Not responsible for: releasing them.
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -7,24 +7,24 @@ use super::style::Style;
 use super::text::{clean, cut};
 use crate::domain::base::{Timestamp, human_duration};
 
-/// A lease as far as it is known here and at its provider.
+/// A lease, from local records and from its provider.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeaseRow {
-    /// Its id.
+    /// Lease id.
     pub lease: String,
-    /// The run that asked.
+    /// Run that requested it.
     pub run: Option<String>,
-    /// `held` by a run that lives, `left` by one that died, `stuck`, or `foreign`: of another project or machine.
+    /// `held` by a live run, `left` by a dead one, `stuck`, or `foreign`: of another project or machine.
     pub state: String,
-    /// What it is, e.g. `server 42, cax21 in fsn1`.
+    /// Description, e.g. `server 42, cax21 in fsn1`.
     pub what: String,
-    /// When it was made or asked for.
+    /// When it was created or requested.
     pub since: Option<Timestamp>,
-    /// When it must be gone.
+    /// When it expires.
     pub expires: Option<Timestamp>,
 }
 
-/// What `leases --format json` prints.
+/// Output of `leases --format json`.
 pub fn leases_json(rows: &[LeaseRow]) -> Value {
     json!({ "schema": 1, "leases": rows })
 }

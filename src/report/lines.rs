@@ -1,4 +1,4 @@
-//! The lines of a run, from its board. Not responsible for: writing them.
+//! Formats the lines of a run from its `RunView`. Not responsible for: writing them.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::adapters::providers::Local;
 use crate::domain::base::{LeaseId, RunId, Timestamp, human_bytes, human_duration};
 use crate::domain::model::{Action, Fault, FaultKind, Outcome, RunOutcome, StepEnd};
 
-/// Waiting layers that are named.
+/// Maximum number of waiting layers listed.
 const WAITING: usize = 4;
 const SPINNER: [&str; 10] = ["⠋", "⠙", "⠹", "⠸", "⠼", "⠴", "⠦", "⠧", "⠇", "⠏"];
 
-/// What the person looks at.
+/// The terminal window, in columns and rows.
 #[derive(Debug, Clone, Copy)]
 pub struct Window {
     pub style: Style,
@@ -22,7 +22,7 @@ pub struct Window {
     pub rows: usize,
 }
 
-/// Columns of the layers' names: as many as the widest of those to build has, within reason.
+/// Columns for layer names: the widest layer to build, at most a third of the line.
 pub fn name_width(board: &RunView, columns: usize) -> usize {
     let steps = board.plan.steps.iter().filter(|step| step.action == Action::Build);
     steps.map(|step| width(step.layer.as_str())).max().unwrap_or(0).min(columns / 3)
@@ -32,12 +32,12 @@ fn name(layer: &str, columns: usize) -> String {
     pad(&cut(layer, columns), columns)
 }
 
-/// A step's name without what every RUN says: `[4/6] cargo chef cook --release`.
+/// A step's name without its RUN keyword and flags: `[4/6] cargo chef cook --release`.
 pub fn brief(name: &str) -> String {
     let name = clean(name);
     let (number, rest) = match name.split_once("] ") {
         Some((_, rest)) if name.starts_with("[internal]") => (String::new(), rest),
-        // A stage without a name says nothing by its number.
+        // Drop generated stage names (`stage-2`): they tell the user nothing.
         Some((number, rest)) if is_numbered(&name) => match number.split_once(' ') {
             Some((stage, number)) if stage.starts_with("[stage-") => (format!("[{number}] "), rest),
             _ => (format!("{number}] "), rest),
@@ -68,14 +68,14 @@ fn doing(running: &Running) -> String {
     phase.to_owned()
 }
 
-/// `cax31 · 3.1 of 16 GB`; nothing of this machine but the memory.
+/// Runner and memory, e.g. `cax31 · 3.1 of 16 GB`; the local runner's name is left out.
 fn on(running: &Running) -> String {
     let runner = running.runner.as_deref().filter(|runner| *runner != Local::RUNNER_TYPE);
     let memory = running.memory.map(|(used, limit)| share(used, limit));
     runner.map(str::to_owned).into_iter().chain(memory).collect::<Vec<_>>().join(" · ")
 }
 
-/// `3.1 of 16 GB`, in the unit of the whole.
+/// Formats `3.1 of 16 GB`, with the unit chosen by the total.
 fn share(part: u64, whole: u64) -> String {
     let (unit, bytes) = if whole >= 1_000_000_000 { ("GB", 1e9) } else { ("MB", 1e6) };
     #[allow(clippy::cast_precision_loss, reason = "a tenth of a unit is all that is shown")]
@@ -83,10 +83,10 @@ fn share(part: u64, whole: u64) -> String {
     format!("{:.1} of {:.0} {unit}", of(part), of(whole))
 }
 
-/// The picture below the finished lines: running layers, a few of those that wait, and how far it is.
+/// The live view below the finished lines: running layers, some waiting ones, and a status line.
 pub fn picture(board: &RunView, now: Timestamp, frame: usize, window: Window) -> Vec<String> {
     let Window { style, rows, .. } = window;
-    // The last column stays free: a terminal may wrap there.
+    // Leave the last column free: a terminal may wrap there.
     let columns = window.columns.saturating_sub(1);
     let names = name_width(board, columns);
     let mut lines = Vec::new();
@@ -125,7 +125,7 @@ pub fn picture(board: &RunView, now: Timestamp, frame: usize, window: Window) ->
     lines
 }
 
-/// `3 of 5 · about 3m left`.
+/// Status line, e.g. `3 of 5 · about 3m left`.
 pub fn status(board: &RunView, now: Timestamp) -> String {
     let mut parts = vec![format!("{} of {}", board.ends().count(), board.plan.steps.len())];
     let failed = board.failed().count();
@@ -140,13 +140,13 @@ pub fn status(board: &RunView, now: Timestamp) -> String {
     parts.join(" · ")
 }
 
-/// Whole seconds: a digit that changes with each frame cannot be read.
+/// Whole seconds: digits that change with each frame are unreadable.
 fn ticking(duration: Duration) -> String {
     let seconds = duration.as_secs();
     if seconds < 60 { format!("{seconds}s") } else { human_duration(Duration::from_secs(seconds)) }
 }
 
-/// No more precise than an estimate is: `20s`, `3m`, `1h 05m`.
+/// Rounded to the precision of an estimate: `20s`, `3m`, `1h 05m`.
 pub fn roughly(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match seconds {
@@ -157,7 +157,7 @@ pub fn roughly(duration: Duration) -> String {
     }
 }
 
-/// `✓ rust        2m 04s   12 steps, 5 cached        sha256:9c1e…`; nothing for reused and skipped ones.
+/// `✓ rust        2m 04s   12 steps, 5 cached        sha256:9c1e…`; `None` for reused and skipped layers.
 pub fn end_line(end: &StepEnd, names: usize, style: Style) -> Option<String> {
     let name = name(end.layer.as_str(), names);
     let took = pad_left(&human_duration(Duration::from_millis(end.duration_ms)), 7);
@@ -169,7 +169,7 @@ pub fn end_line(end: &StepEnd, names: usize, style: Style) -> Option<String> {
             }
             let digest = end.digest.as_ref().map_or(String::new(), |digest| format!("sha256:{}…", &digest.hex()[..12]));
             let rest = format!(" {name}  {took}   {}", pad(&steps, 22));
-            // The digest is the first to go where there is no room.
+            // Drop the digest first if the line is too long.
             let fits = 1 + width(&rest) + 2 + width(&digest) < style.width;
             let digest = if fits { format!("  {}", style.dim(&digest)) } else { String::new() };
             Some(format!("{}{}", style.good("✓"), format!("{rest}{digest}").trim_end()))
@@ -185,8 +185,7 @@ pub fn end_line(end: &StepEnd, names: usize, style: Style) -> Option<String> {
     }
 }
 
-/// Why a step is tried again, and on what: `out of memory on cax21: killed at 7.8 of 8.0 GB, step 5/7 `cargo chef cook`;
-/// again on cax31`.
+/// Why a step is retried, and on which runner: the fault's message, its evidence and step, then `again on cax31`.
 pub fn again(fault: &Fault, from: Option<&str>, on: &str) -> String {
     let on = clean(on);
     let message = match fault.kind {
@@ -215,13 +214,13 @@ fn step_words(name: &str) -> String {
     }
 }
 
-/// What to do about a lease that could not be given back.
+/// Advice for a lease that could not be released.
 pub fn stuck_help(style: Style) -> String {
     let help = "it may still be billed: mend that, then type `lian-build leases gc`; every later run tries again, too";
     format!("{} {help}", style.strong("help:"))
 }
 
-/// What a person reads when a signal stops a run.
+/// Message when a signal stops a run.
 pub fn stop_line(hard: bool, style: Style) -> String {
     let text = match hard {
         false => "stopping: nothing new starts, running builds are cancelled · Ctrl-C again kills them",
@@ -230,7 +229,7 @@ pub fn stop_line(hard: bool, style: Style) -> String {
     format!("{} {text}", style.notable("!"))
 }
 
-/// The last lines of a run: a block for each failure, then what it came to.
+/// The last lines of a run: a report for each failure, then the result.
 pub fn summary(
     board: &RunView,
     run: &RunId,

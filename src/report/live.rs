@@ -1,8 +1,8 @@
-//! The picture on a terminal. A thread redraws it; events only change the board. Not responsible for: what to show (see `lines`),
-//! streams that are no terminal.
+//! Live view on a terminal. A thread redraws it; events only update the `RunView`. Not responsible for: its content
+//! (`lines`); streams that are not terminals (`plain`).
 //!
-//! Drawn by hand: the crates for this fill each line with blanks up to the edge, where the `^C` that a terminal echoes
-//! wraps and a narrowed window breaks the picture.
+//! Written without a crate: the available ones pad each line to the full width, so an echoed `^C` wraps and a
+//! narrowed window garbles the view.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -18,17 +18,17 @@ use crate::domain::model::Event;
 use crate::domain::ports::Sink;
 use crate::system::now;
 
-/// How often spinners turn.
+/// Interval between frames.
 const TICK: Duration = Duration::from_millis(120);
 
-/// The lines that are on the terminal now: what else is written must go above them.
+/// Lines of the live view on the terminal now; other output must go above them.
 static SHOWN: Mutex<Option<Vec<String>>> = Mutex::new(None);
 
 fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Writes a remark to standard error, above the picture where there is one.
+/// Writes a line to standard error, above the live view if there is one.
 pub fn aside(text: &str) {
     match &mut *held(&SHOWN) {
         Some(shown) => {
@@ -39,17 +39,17 @@ pub fn aside(text: &str) {
     }
 }
 
-/// Replaces the picture, with lines that stay above it, in one write: nothing flickers.
+/// Replaces the live view and adds permanent lines above it, in one write to avoid flicker.
 fn repaint(shown: &mut Vec<String>, above: &[String], lines: Vec<String>) {
     let text = frame(shown, above, &lines, window().0);
-    // A terminal that went away is no reason to stop building.
+    // A closed terminal must not stop the build.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
     *shown = lines;
 }
 
-/// What to write so that `lines` stand where `shown` stood. The cursor rests behind the last line.
+/// Bytes that replace `shown` by `lines`. The cursor ends after the last line.
 fn frame(shown: &[String], above: &[String], lines: &[String], columns: usize) -> String {
-    // A window that became narrower has wrapped what was drawn before.
+    // A narrowed window has wrapped the lines drawn before.
     let rows: usize = shown.iter().map(|line| width(line).div_ceil(columns.max(1)).max(1)).sum();
     let mut text = String::from("\r");
     if rows > 1 {
@@ -77,24 +77,24 @@ impl Screen {
     }
 }
 
-/// Draws on the terminal of standard error; the result goes to standard output.
+/// A sink that draws on the terminal of standard error; the result goes to standard output.
 pub struct Live {
     screen: Arc<(Mutex<Screen>, Condvar)>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Live {
-    /// Begins to draw.
+    /// Starts the drawing thread.
     pub fn start(progress: Progress) -> Self {
         *held(&SHOWN) = Some(Vec::new());
         let screen = Arc::new((Mutex::new(Screen { progress, turns: 0, over: false }), Condvar::new()));
         let shared = Arc::clone(&screen);
-        // Without a thread the picture only changes with what is said above it.
+        // If the thread cannot start, the view is redrawn only with new permanent lines.
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || turn(&shared)).ok();
         Self { screen, thread }
     }
 
-    /// Takes the picture off the terminal.
+    /// Clears the live view and stops the thread.
     fn stop(&mut self) {
         held(&self.screen.0).over = true;
         self.screen.1.notify_all();
@@ -107,7 +107,7 @@ impl Live {
     }
 }
 
-/// Redraws until it is over. The screen is locked before the picture, here and in `event`.
+/// Redraws until stopped. Lock order, here and in `event`: the screen, then `SHOWN`.
 fn turn((screen, changed): &(Mutex<Screen>, Condvar)) {
     let mut screen = held(screen);
     while !screen.over {
@@ -161,7 +161,7 @@ mod tests {
         let shown = lines(&["one", "two"]);
         assert_eq!(frame(&shown, &lines(&["done"]), &lines(&["two"]), 80), "\r\u{1b}[1A\u{1b}[Jdone\ntwo");
         assert_eq!(frame(&shown, &[], &[], 80), "\r\u{1b}[1A\u{1b}[J");
-        // Both lines take two rows of a window of two columns.
+        // In a window of two columns, each line takes two rows.
         assert_eq!(frame(&shown, &[], &[], 2), "\r\u{1b}[3A\u{1b}[J");
     }
 }

@@ -1,4 +1,4 @@
-//! What builds wrote, handed on piece by piece whatever its size. Not responsible for: finding logs.
+//! Copies build logs in pieces, so that memory use does not depend on their size. Not responsible for: finding logs.
 
 use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use super::text::clean;
 use crate::domain::base::RunId;
 
-/// The longest piece of a log that is held in memory.
+/// Largest piece of a log held in memory, in bytes.
 const PIECE: u64 = 64 * 1024;
 
 /// Why copying stopped.
 #[derive(Debug)]
 pub enum LogStop {
-    /// Nobody reads any more: no fault.
+    /// The reader closed the output; not a fault.
     Reader,
     /// The log cannot be read.
     Log(PathBuf, std::io::Error),
@@ -24,7 +24,7 @@ impl From<std::io::Error> for LogStop {
     }
 }
 
-/// The next piece of a log, at most a line, with its newline; none at the end.
+/// The next piece of a log, at most one line with its newline; `None` at the end.
 fn piece(log: &mut impl BufRead, path: &Path) -> Result<Option<Vec<u8>>, LogStop> {
     let mut bytes = Vec::new();
     let read = log.by_ref().take(PIECE).read_until(b'\n', &mut bytes);
@@ -35,7 +35,7 @@ fn piece(log: &mut impl BufRead, path: &Path) -> Result<Option<Vec<u8>>, LogStop
     }
 }
 
-/// Copies a log: as it is for a program, without escape sequences for a terminal.
+/// Copies a log: unchanged for a program, without escape sequences for a terminal.
 pub fn copy_log(out: &mut impl Write, mut log: impl BufRead, path: &Path, terminal: bool) -> Result<(), LogStop> {
     while let Some(bytes) = piece(&mut log, path)? {
         if terminal {
@@ -49,7 +49,7 @@ pub fn copy_log(out: &mut impl Write, mut log: impl BufRead, path: &Path, termin
     Ok(())
 }
 
-/// `{"schema":1,"run":…,"logs":[{"layer":…,"log":…}]}`, written as it is read.
+/// Writes `{"schema":1,"run":…,"logs":[{"layer":…,"log":…}]}` while reading the logs.
 pub fn logs_json<'a, L: BufRead, P: AsRef<Path> + 'a>(
     out: &mut impl Write,
     run: &RunId,
@@ -80,7 +80,7 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// How many bytes end with a whole character: a piece may end within one.
+/// Length of the prefix that ends with a complete UTF-8 character; a piece may end within one.
 fn whole_characters(bytes: &[u8]) -> usize {
     let start = bytes.len().saturating_sub(3);
     let last = (start..bytes.len()).rev().find(|at| bytes[*at] >= 0xc0);
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn json_is_whole_whatever_the_log_holds() {
-        // A character on the border of two pieces, quotes, escapes, bytes that are no text, no newline at the end.
+        // A character across two pieces, quotes, escapes, invalid UTF-8, no newline at the end.
         let mut log = vec![b'x'; usize::try_from(PIECE).expect("small") - 1];
         log.extend("漢\"\\\u{1b}[0m\n".as_bytes());
         log.extend(b"\xff half \xe6");

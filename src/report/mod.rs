@@ -1,5 +1,5 @@
-//! What people and programs see: diagnostics, plans, progress, results. Not responsible for: writing anywhere by itself but
-//! in the sinks of a running apply; everything else is text handed back.
+//! Output for people and programs: diagnostics, plans, progress, results. Not responsible for: writing it, except in
+//! the sinks of a running apply; all other functions return text.
 
 mod diagnostics;
 mod faults;

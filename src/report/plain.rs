@@ -1,4 +1,4 @@
-//! Progress where nobody looks on: a line for what begins and ends. Not responsible for: moving the cursor.
+//! Progress without a terminal: one line per step that begins or ends. Not responsible for: moving the cursor.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use super::style::{say, whisper};
 use crate::domain::model::{Event, EventBody};
 use crate::domain::ports::Sink;
 
-/// Writes plain lines to standard error, the last ones (the result) to standard output.
+/// A sink that writes progress lines to standard error and the result to standard output.
 pub struct Plain {
     progress: Progress,
 }
 
 impl Plain {
-    /// Over a fresh state.
+    /// A sink for a new run.
     pub fn new(progress: Progress) -> Self {
         Self { progress }
     }

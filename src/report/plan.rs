@@ -1,4 +1,4 @@
-//! A plan as a table and as JSON. Not responsible for: deciding it.
+//! Renders a plan as a table and as JSON. Not responsible for: computing the plan.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::text::{self, clean, count, cut, money, pad, pad_left};
 use crate::domain::base::{Timestamp, human_duration};
 use crate::domain::model::{Action, Forecast, Plan, PlannedStep};
 
-/// What `plan --format json` prints.
+/// Output of `plan --format json`.
 pub fn plan_json(plan: &Plan, forecast: Option<&Forecast>) -> Value {
     let layers: Vec<Value> = plan
         .steps
@@ -37,8 +37,7 @@ pub fn plan_json(plan: &Plan, forecast: Option<&Forecast>) -> Value {
     shown
 }
 
-/// The plan as an aligned table with a summary below it, for so many layers at once; one line where nothing is to be
-/// built.
+/// The plan as an aligned table with a summary, for `width` parallel layers; one line if there is nothing to build.
 pub fn plan_table(plan: &Plan, (width, forecast): (usize, Option<&Forecast>), command: &str, style: Style) -> String {
     let summary = plan.summary();
     if summary.build == 0 {
@@ -54,7 +53,7 @@ pub fn plan_table(plan: &Plan, (width, forecast): (usize, Option<&Forecast>), co
             *widest = (*widest).max(text::width(cell));
         }
     }
-    // The reason gives way where the terminal is narrow.
+    // Shorten the reason if the terminal is narrow.
     let others: usize = widths.iter().sum::<usize>() - widths[3] + 10;
     widths[3] = widths[3].min(style.width.saturating_sub(others).max(20));
     let mut table = String::new();
@@ -119,7 +118,7 @@ fn footer(plan: &Plan, (width, forecast): (usize, Option<&Forecast>), command: &
     parts.join(" · ")
 }
 
-/// What leased runners come to: `about 7m on 2 runners`, `about €0.03 (2 started hours)`.
+/// Forecast of time and cost of leased runners: `about 7m on 2 runners`, `about €0.03 (2 started hours)`.
 fn expected(forecast: &Forecast) -> Vec<String> {
     let least = if forecast.unknown > 0 { "at least" } else { "about" };
     let (wall, runners) = (Duration::from_millis(forecast.wall_ms), count(forecast.leases, "runner"));

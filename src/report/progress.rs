@@ -1,4 +1,4 @@
-//! What is said to a person at each event of a run. Not responsible for: the terminal (see `live`, `plain`).
+//! Turns each event of a run into progress lines. Not responsible for: the terminal (`live`, `plain`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,35 +10,35 @@ use super::text::{clean, count, cut, pad};
 use crate::domain::base::{LayerName, human_duration};
 use crate::domain::model::{BuildEvent, Event, EventBody, Plan, RunOutcome, VertexState};
 
-/// The longest unfinished line that is kept: a step that never ends a line must not fill the memory.
+/// Largest unfinished line kept, in bytes: a step that never ends a line must not exhaust memory.
 const PARTIAL: usize = 16 * 1024;
 
-/// The name of the sinks that show progress.
+/// Name of the sinks that show progress.
 pub const TERMINAL: &str = "terminal";
 
-/// How much is shown, and how.
+/// How much to show, and how.
 #[derive(Debug, Clone, Copy)]
 pub struct ProgressOptions {
-    /// Of the stream that progress goes to (standard error).
+    /// Style of the progress stream (standard error).
     pub style: Style,
-    /// Only failures and what comes of them.
+    /// Show only failures and the result.
     pub quiet: bool,
-    /// 1: every step of every layer. 2: also what the steps write.
+    /// 1: every step of every layer. 2: also the output of the steps.
     pub verbose: u8,
-    /// Layers at the same time.
+    /// Number of layers built in parallel.
     pub width: usize,
 }
 
-/// What is said at an event.
+/// Lines to print for an event.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ProgressLines {
-    /// Lines on the way, for standard error.
+    /// Progress, for standard error.
     pub aside: Vec<String>,
     /// The result, for standard output.
     pub result: Vec<String>,
 }
 
-/// The state that all sinks for people share.
+/// State shared by the `live` and `plain` sinks.
 pub struct Progress {
     pub board: RunView,
     pub look: ProgressOptions,
@@ -47,14 +47,14 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of a plan that is about to be carried out.
+    /// State of a plan before its first event.
     pub fn new(plan: &Plan, look: ProgressOptions) -> Self {
         let board = RunView::new(plan.clone(), look.width);
         let names = name_width(&board, look.style.width);
         Self { board, look, names, partial: BTreeMap::new() }
     }
 
-    /// Takes an event; the lines to show for good.
+    /// Applies an event; returns the permanent lines to print.
     pub fn take(&mut self, event: &Event) -> ProgressLines {
         self.board.take(event);
         let style = self.look.style;
@@ -72,7 +72,7 @@ impl Progress {
                 ));
             }
             EventBody::StepFinished(end) => {
-                // Nothing ends the lines of this step any more.
+                // Discard unfinished lines: this step writes no more.
                 let own = format!("{}\n", end.layer);
                 self.partial.retain(|key, _| !key.starts_with(&own));
                 if loud || end.fault.is_some() {
@@ -130,7 +130,7 @@ impl Progress {
         }
     }
 
-    /// The lines that a piece of a log ends; its last half waits for the rest.
+    /// The lines that a piece of a log completes; an unfinished line waits for the next piece.
     fn whole_lines(&mut self, key: String, text: &str) -> Vec<String> {
         let mut pending = self.partial.remove(&key).unwrap_or_default();
         pending.push_str(text);

@@ -1,4 +1,4 @@
-//! A run as people see it: lines for good, the picture on the way.
+//! Progress of a run: permanent lines and the live view.
 
 use super::super::faults::tests::{end, failed, out_of_memory};
 use super::super::lines::{Window, picture};
@@ -39,7 +39,7 @@ fn finished(outcome: RunOutcome, [built, reused, failed, skipped]: [usize; 4]) -
     EventBody::RunFinished { outcome, built, reused, failed, skipped }
 }
 
-/// All that is said, what is for standard error first; events are a second apart.
+/// All printed lines, standard error first within an event; events are one second apart.
 fn told(progress: &mut Progress, bodies: impl IntoIterator<Item = EventBody>) -> String {
     let mut lines = Vec::new();
     for (index, body) in bodies.into_iter().enumerate() {
@@ -214,7 +214,7 @@ fn the_estimate_knows_parents_and_width() {
         board.take(&event(0, phase("rust", "building")));
         board.left(at)
     };
-    // rust 120 s more, rust-deps unknown, app, then three of a minute in two places, tools beside app.
+    // rust: 120 s left; rust-deps: unknown; app; then three of 60 s, two at a time, with tools parallel to app.
     assert_eq!(left(&plan, 2), (Duration::from_secs(120 + 60 + 120), 1));
     assert_eq!(left(&plan, 1).0, Duration::from_secs(120 + 5 * 60));
     plan.steps[3].estimate_ms = Some(100_000);

@@ -1,4 +1,4 @@
-//! Where every step of a run stands, as its events tell it. Not responsible for: drawing, clocks.
+//! State of every step of a run, computed from its events. Not responsible for: rendering, clocks.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,38 +9,38 @@ use crate::domain::model::{
     Action, BuildEvent, Event, EventBody, Fault, Outcome, Plan, PlannedStep, StepEnd, VertexState,
 };
 
-/// A step of the plan.
+/// State of a step of the plan.
 #[derive(Debug, Clone)]
 pub enum StepView {
-    /// Its parents are not done, or there is no place for it.
+    /// Its parents are not done, or the limit of parallel steps is reached.
     Waiting,
-    /// Something is done about it.
+    /// In progress.
     Running(Running),
-    /// It is over.
+    /// Finished, with any outcome.
     Ended(StepEnd),
 }
 
-/// A step at work.
+/// A step in progress.
 #[derive(Debug, Clone)]
 pub struct Running {
-    /// Since when.
+    /// Start time.
     pub since: Timestamp,
-    /// `leasing`, `syncing`, `building`, `verifying`, `recording`.
+    /// Phase, e.g. `leasing`, `syncing`, `building`, `verifying`, `recording`.
     pub phase: String,
-    /// What it runs on, once that is known.
+    /// Runner, once known.
     pub runner: Option<String>,
-    /// Dockerfile steps that run now, the latest last: identity and name.
+    /// Dockerfile steps running now, the latest last: id and name.
     vertices: Vec<(String, String)>,
-    /// What `current` said last: between two steps nothing flickers.
+    /// The last value of `current`, kept to avoid flicker between two steps.
     last: Option<String>,
-    /// Bytes of the context that went over so far, and of how many.
+    /// Bytes of the context sent so far, and the total if known.
     pub sent: Option<(u64, Option<u64>)>,
-    /// Bytes of its runner's memory that it uses now, and of how many.
+    /// Bytes of the runner's memory in use, and its limit.
     pub memory: Option<(u64, u64)>,
 }
 
 impl Running {
-    /// The Dockerfile step that says most: the latest numbered one, else the latest.
+    /// The most informative Dockerfile step: the latest numbered one, else the latest.
     pub fn current(&self) -> Option<&str> {
         self.told().or(self.last.as_deref())
     }
@@ -62,16 +62,16 @@ impl Running {
     }
 }
 
-/// A try that was not the last one.
+/// A failed attempt that was retried.
 #[derive(Debug, Clone)]
 pub struct Earlier {
-    /// Why it failed.
+    /// The fault.
     pub fault: Fault,
-    /// What it ran on.
+    /// Runner of the attempt, if known.
     pub runner: Option<String>,
 }
 
-/// A run as its watchers see it.
+/// State of a run, for display.
 #[derive(Debug, Clone)]
 pub struct RunView {
     pub plan: Plan,
@@ -82,16 +82,16 @@ pub struct RunView {
     earlier: BTreeMap<LayerName, Vec<Earlier>>,
     failed: Vec<usize>,
     width: usize,
-    /// What the leases came to: currency, millionths, leases, started hours.
+    /// Cost of the leases: currency, millionths of its unit, number of leases, started hours.
     pub cost: Option<(String, u64, usize, u64)>,
-    /// Leases that could not be given back.
+    /// Leases that could not be released.
     pub stuck: Vec<LeaseId>,
-    /// The runner types that each layer may get, smallest first, where that is known.
+    /// Runner types that each layer may get, smallest first, where known.
     pub ladders: BTreeMap<LayerName, Vec<String>>,
 }
 
 impl RunView {
-    /// Of a plan that is about to be carried out, so many layers at once.
+    /// State of a plan before its first event. `width` is the number of parallel layers.
     pub fn new(plan: Plan, width: usize) -> Self {
         let places: BTreeMap<LayerName, usize> =
             plan.steps.iter().enumerate().map(|(at, step)| (step.layer.clone(), at)).collect();
@@ -128,7 +128,7 @@ impl RunView {
         }
     }
 
-    /// Takes in what happened.
+    /// Applies an event.
     pub fn take(&mut self, event: &Event) {
         match &event.body {
             EventBody::RunStarted { .. } => self.started = Some(event.at),
@@ -192,7 +192,7 @@ impl RunView {
         self.plan.steps.iter().zip(&self.standings)
     }
 
-    /// Steps at work, in the plan's order.
+    /// Steps in progress, in the plan's order.
     pub fn running(&self) -> impl Iterator<Item = (&PlannedStep, &Running)> {
         self.standings().filter_map(|(step, standing)| match standing {
             StepView::Running(running) => Some((step, running)),
@@ -200,7 +200,7 @@ impl RunView {
         })
     }
 
-    /// Steps to build that wait, each with the parents that it waits for.
+    /// Steps to build that wait, each with its unfinished parents.
     pub fn waiting(&self) -> impl Iterator<Item = (&PlannedStep, Vec<&str>)> {
         let waits = self
             .standings()
@@ -212,7 +212,7 @@ impl RunView {
         })
     }
 
-    /// Steps that are over.
+    /// Finished steps.
     pub fn ends(&self) -> impl Iterator<Item = &StepEnd> {
         self.standings.iter().filter_map(|standing| match standing {
             StepView::Ended(end) => Some(end),
@@ -220,7 +220,7 @@ impl RunView {
         })
     }
 
-    /// Failed steps, in the order in which they failed.
+    /// Failed steps, in order of failure.
     pub fn failed(&self) -> impl Iterator<Item = &StepEnd> {
         self.failed.iter().filter_map(|at| match &self.standings[*at] {
             StepView::Ended(end) => Some(end),
@@ -228,19 +228,18 @@ impl RunView {
         })
     }
 
-    /// Tries of a layer before its last one.
+    /// Failed attempts of a layer before its last one.
     pub fn earlier(&self, layer: &LayerName) -> &[Earlier] {
         self.earlier.get(layer).map_or(&[], Vec::as_slice)
     }
 
-    /// Layers that were skipped for this one's sake, in the plan's order.
+    /// Layers skipped because this one failed, in the plan's order.
     pub fn skipped_for(&self, layer: &LayerName) -> Vec<&str> {
         let skipped = self.ends().filter(|end| end.outcome == Outcome::Skipped && end.because.as_ref() == Some(layer));
         skipped.map(|end| end.layer.as_str()).collect()
     }
 
-    /// The time that is left, by what earlier builds took, and how many steps nobody has built before: they are not in
-    /// it.
+    /// Estimated time left, from earlier builds, and the number of steps without an estimate, which it leaves out.
     pub fn left(&self, now: Timestamp) -> (Duration, usize) {
         let mut unknown = 0;
         let todos: Vec<Todo> = self
@@ -253,7 +252,7 @@ impl RunView {
                 unknown += usize::from(takes.is_none());
                 match standing {
                     StepView::Running(running) => {
-                        // A build that takes longer than it used to is about to end, as far as anyone knows.
+                        // A build that exceeds its estimate is assumed to end now.
                         let spent = u64::try_from(now.since(running.since).as_millis()).unwrap_or(u64::MAX);
                         Todo::Running(takes.unwrap_or(0).saturating_sub(spent))
                     }
@@ -264,7 +263,7 @@ impl RunView {
         (Duration::from_millis(makespan(&todos, &self.parents, self.width)), unknown)
     }
 
-    /// What the layers that were reused took when they were built, as far as that is known.
+    /// Build time saved by reused layers, where known.
     pub fn saved(&self) -> Duration {
         let reused = self
             .standings()
@@ -273,7 +272,7 @@ impl RunView {
     }
 }
 
-/// Whether a vertex is a step of the Dockerfile: `[4/6] RUN …`, `[stage 2/3] COPY …`.
+/// Whether a vertex is a step of the Dockerfile, e.g. `[4/6] RUN …` or `[stage 2/3] COPY …`.
 pub fn is_numbered(name: &str) -> bool {
     let inside = name.strip_prefix('[').and_then(|rest| rest.split_once("] "));
     let number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! The list of runs. Not responsible for: what is in one.
+//! Renders the list of runs. Not responsible for: the content of a run.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use super::text::{clean, cut};
 use crate::domain::base::{Timestamp, human_duration};
 use crate::domain::model::{RunRecord, RunState};
 
-/// What `runs --format json` prints.
+/// Output of `runs --format json`.
 pub fn runs_json(runs: &[RunRecord]) -> Value {
     json!({ "schema": 1, "runs": runs })
 }
@@ -49,7 +49,7 @@ pub fn runs_table(runs: &[RunRecord], style: Style) -> String {
     text
 }
 
-/// `2026-11-22 22:13:05Z`.
+/// Formats a time like `2026-11-22 22:13:05Z`.
 fn utc(at: Timestamp) -> String {
     let ms = i64::try_from(at.0).unwrap_or(i64::MAX);
     jiff::Timestamp::from_millisecond(ms)

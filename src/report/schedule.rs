@@ -1,21 +1,21 @@
-//! How long steps will take together, several at once and each after its parents. Not responsible for: guessing what is not known.
+//! Estimates the total time of parallel steps with dependencies. Not responsible for: estimating single steps.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
-/// Where a step stands.
+/// Remaining work of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Todo {
-    /// Nothing is left to do.
+    /// Finished.
     Done,
-    /// It holds a place, for so many milliseconds more.
+    /// Running, with this many milliseconds left.
     Running(u64),
-    /// It takes so many milliseconds once its parents are done and a place is free.
+    /// Not started; takes this many milliseconds.
     Waiting(u64),
 }
 
-/// The time until the last of them ends, in milliseconds, where `width` run at once and, of those that are ready, the
-/// first starts first. `parents` are positions among the steps.
+/// Time until the last step ends, in milliseconds, with at most `width` at once. Ready steps start in the order of
+/// `steps`. `parents` are indices into `steps`.
 pub fn makespan(steps: &[Todo], parents: &[Vec<usize>], width: usize) -> u64 {
     let mut children = vec![Vec::new(); steps.len()];
     let mut missing = vec![0_usize; steps.len()];

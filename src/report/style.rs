@@ -1,17 +1,17 @@
-//! Colour and width. Not responsible for: looking at the terminal more than once.
+//! Colours and terminal width. Not responsible for: following later changes of the terminal, except `window`.
 
 use std::io::{IsTerminal as _, Write as _};
 
 use owo_colors::{OwoColorize as _, Style as Paint};
 
-/// How text is written to one stream.
+/// How to format text for one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Style {
-    /// With colours.
+    /// Whether to use colours.
     pub colour: bool,
-    /// Columns.
+    /// Width in columns.
     pub width: usize,
-    /// A person looks at it as it comes.
+    /// Whether the stream is a terminal that can redraw lines.
     pub live: bool,
 }
 
@@ -40,33 +40,33 @@ impl Style {
         if self.colour { text.style(paint).to_string() } else { text.to_owned() }
     }
 
-    /// Good news.
+    /// Success.
     pub fn good(self, text: &str) -> String {
         self.paint(text, Paint::new().green())
     }
 
-    /// Bad news.
+    /// Failure.
     pub fn bad(self, text: &str) -> String {
         self.paint(text, Paint::new().red().bold())
     }
 
-    /// Something is going to happen.
+    /// A change or a warning.
     pub fn notable(self, text: &str) -> String {
         self.paint(text, Paint::new().yellow())
     }
 
-    /// Beside the point.
+    /// Secondary detail.
     pub fn dim(self, text: &str) -> String {
         self.paint(text, Paint::new().dimmed())
     }
 
-    /// The subject.
+    /// The main subject.
     pub fn strong(self, text: &str) -> String {
         self.paint(text, Paint::new().bold())
     }
 }
 
-/// Columns and rows of the terminal of standard error, as they are now.
+/// Current columns and rows of the terminal of standard error; 80 and 24 if unknown.
 pub fn window() -> (usize, usize) {
     let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).ok();
     let known = size.filter(|size| size.ws_col > 0 && size.ws_row > 0);
@@ -77,12 +77,12 @@ fn console_width(stream: rustix::fd::BorrowedFd<'_>) -> Option<usize> {
     rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// A line for standard output. A reader that went away is no reason to stop a build, so nothing panics as `println!` does.
+/// Prints a line to standard output. Ignores errors, unlike `println!`: a closed pipe must not stop a build.
 pub fn say(line: &str) {
     let _ = writeln!(std::io::stdout().lock(), "{line}");
 }
 
-/// A line for standard error; see [`say`].
+/// Prints a line to standard error; see [`say`].
 pub fn whisper(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -1,4 +1,5 @@
-//! Which sink suits a person: a live picture on a terminal, plain lines elsewhere. Not responsible for: what the lines say.
+//! Chooses the progress sink: a live view on a terminal, plain lines elsewhere. Not responsible for: the content of
+//! the lines.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +10,8 @@ use crate::domain::base::LayerName;
 use crate::domain::model::Plan;
 use crate::domain::ports::Sink;
 
-/// A sink that shows a person this plan as it is carried out. `ladders` are the runner types that each layer may get,
-/// smallest first.
+/// A sink that shows the progress of this plan. `ladders` are the runner types that each layer may get, smallest
+/// first.
 pub fn terminal(plan: &Plan, look: ProgressOptions, ladders: BTreeMap<LayerName, Vec<String>>) -> Box<dyn Sink> {
     let mut progress = Progress::new(plan, look);
     progress.board.ladders = ladders;

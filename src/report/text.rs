@@ -1,23 +1,23 @@
-//! Widths in columns of a terminal, cleaned and shortened text. Not responsible for: colours.
+//! Measures, pads, shortens and sanitises text for terminals. Not responsible for: colours.
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
-/// Columns that a text takes; escape sequences take none.
+/// Columns that a text takes, without its escape sequences.
 pub fn width(text: &str) -> usize {
     if text.contains('\u{1b}') { clean(text).width() } else { text.width() }
 }
 
-/// The text, filled up with blanks to this many columns.
+/// Pads on the right to this many columns.
 pub fn pad(text: &str, columns: usize) -> String {
     format!("{text}{}", " ".repeat(columns.saturating_sub(width(text))))
 }
 
-/// The text with blanks before it.
+/// Pads on the left to this many columns.
 pub fn pad_left(text: &str, columns: usize) -> String {
     format!("{}{text}", " ".repeat(columns.saturating_sub(width(text))))
 }
 
-/// The text cut to so many columns, with an ellipsis where something is missing. For text without escapes.
+/// Cuts to this many columns, with an ellipsis if anything is missing. Only for text without escape sequences.
 pub fn cut(text: &str, columns: usize) -> String {
     if width(text) <= columns {
         return text.to_owned();
@@ -40,7 +40,7 @@ pub fn count(number: usize, noun: &str) -> String {
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
-/// `€0.03`, `CHF 1.20`: millionths of a currency's unit, rounded up to a hundredth where there is anything.
+/// `€0.03`, `CHF 1.20`: from millionths of the currency's unit, rounded up to hundredths.
 pub fn money(currency: &str, micros: u64) -> String {
     let cents = micros.div_ceil(10_000);
     let number = format!("{}.{:02}", cents / 100, cents % 100);
@@ -60,9 +60,9 @@ pub fn list(names: &[&str]) -> String {
     }
 }
 
-/// One line that others wrote, fit for a terminal: no escape sequences (they could rewrite the screen or its title), no
-/// control characters, none that turn the direction of writing, tabs as blanks; of a line that was rewritten with `\r`,
-/// the last version.
+/// Sanitises one line of untrusted text for a terminal: removes escape sequences (they could rewrite the screen or
+/// its title), control characters and direction overrides; replaces tabs by blanks. Of a line rewritten with `\r`,
+/// keeps the last version.
 pub fn clean(line: &str) -> String {
     let line = line.trim_end_matches(['\r', '\n']);
     let line = line.rsplit('\r').next().unwrap_or(line);
@@ -79,12 +79,12 @@ pub fn clean(line: &str) -> String {
     text
 }
 
-/// Several lines that others wrote, each [`clean`].
+/// Sanitises several lines, each with [`clean`].
 pub fn clean_lines(text: &str) -> String {
     text.lines().map(clean).collect::<Vec<_>>().join("\n")
 }
 
-/// A drawing of several lines with others' text in it: only colours stay, and these only where they are wanted.
+/// Sanitises rendered text that contains untrusted parts: keeps only colours, and those only if `colour` is set.
 pub fn tame(drawing: &str, colour: bool) -> String {
     let mut text = String::with_capacity(drawing.len());
     let mut chars = drawing.chars().peekable();
@@ -103,7 +103,7 @@ pub fn tame(drawing: &str, colour: bool) -> String {
     text
 }
 
-/// Source code with the characters that a terminal obeys replaced, each by one of as many bytes: places stay true.
+/// Sanitises source code: replaces control characters by others of the same byte length, so that offsets stay valid.
 pub fn clean_source(text: &str) -> String {
     let replaced = |c: char| match c {
         '\n' | '\r' | '\t' => c,
@@ -115,12 +115,12 @@ pub fn clean_source(text: &str) -> String {
     text.chars().map(replaced).collect()
 }
 
-/// Characters that turn the direction of writing: text would read as what it is not.
+/// Characters that change the text direction: they could disguise the text.
 fn turns(c: char) -> bool {
     matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Reads an escape sequence to its end; its parameters, where it only sets a colour.
+/// Consumes an escape sequence; returns its parameters if it only sets a colour.
 fn escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<String> {
     match chars.next() {
         Some('[') => {
@@ -133,7 +133,7 @@ fn escape(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<String
                 parameters.push(c);
             }
         }
-        // Titles, links, and what devices are told: up to a bell or a string terminator.
+        // Titles, links and device commands end with a bell or a string terminator.
         Some(']' | 'P' | '_' | '^' | 'X') => {
             while let Some(c) = chars.next() {
                 if c == '\u{7}' || (c == '\u{1b}' && chars.next_if_eq(&'\\').is_some()) {

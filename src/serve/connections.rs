@@ -1,4 +1,4 @@
-//! How many connections there may be at once: those who come later wait. Not responsible for: reading them.
+//! Limits the number of open connections; further ones wait. Not responsible for: reading them.
 
 use std::io::Result;
 use std::net::SocketAddr;
@@ -11,20 +11,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A listener with a bound.
+/// A listener with a connection limit.
 pub struct Bounded {
     listener: TcpListener,
     free: Arc<Semaphore>,
 }
 
 impl Bounded {
-    /// At most so many connections.
+    /// Accepts at most `most` connections at a time.
     pub fn new(listener: TcpListener, most: usize) -> Self {
         Self { listener, free: Arc::new(Semaphore::new(most)) }
     }
 }
 
-/// A connection that counts for as long as it is open.
+/// An open connection. It counts towards the limit until it is dropped.
 pub struct Counted {
     stream: TcpStream,
     _permit: OwnedSemaphorePermit,

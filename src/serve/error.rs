@@ -1,26 +1,26 @@
-//! What keeps the service from starting. Not responsible for: what a request gets wrong (`problem`).
+//! Errors that stop the service from starting. Not responsible for: invalid requests (`problem`).
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::domain::model::{Classified, FaultClass};
 
-/// The service cannot work.
+/// The service cannot start or run.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ServeError {
     /// A file or folder could not be used.
     #[error("cannot {what} {path}")]
     #[diagnostic(code(lian::serve::io), help("make the folder of --data writable, or name another one"))]
     Io {
-        /// The verb.
+        /// The operation, as a verb.
         what: &'static str,
-        /// The file.
+        /// Path of the file or folder.
         path: PathBuf,
-        /// The system's answer.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },
-    /// SQLite refused.
+    /// SQLite returned an error.
     #[error("the ledger of leases {path} cannot be used")]
     #[diagnostic(
         code(lian::serve::ledger),
@@ -29,9 +29,9 @@ pub enum ServeError {
         )
     )]
     Ledger {
-        /// The file.
+        /// Path of the ledger.
         path: PathBuf,
-        /// SQLite's answer.
+        /// The error of SQLite.
         #[source]
         source: rusqlite::Error,
     },
@@ -39,40 +39,40 @@ pub enum ServeError {
     #[error("the ledger of leases {path} has version {found}, and this lian-build knows {known}")]
     #[diagnostic(code(lian::serve::newer), help("use the newer lian-build"))]
     Newer {
-        /// The file.
+        /// Path of the ledger.
         path: PathBuf,
-        /// Its version.
+        /// Schema version of the ledger.
         found: u32,
-        /// Ours.
+        /// Highest version that this program supports.
         known: u32,
     },
-    /// Another service works on the same folder.
+    /// Another service holds the lock of the data folder.
     #[error("another `lian-build serve` works on {path}")]
     #[diagnostic(code(lian::serve::held), help("stop that one, or name another folder with --data"))]
     Held {
-        /// The folder.
+        /// The data folder.
         path: PathBuf,
     },
-    /// The tokens cannot be used.
+    /// The token file is invalid.
     #[error("the tokens file {path} cannot be used: {what}")]
     #[diagnostic(
         code(lian::serve::tokens),
         help("`lian-build serve hash-token` prints an entry: `[[tokens]]` with `name`, `sha256` and `workspaces`")
     )]
     Tokens {
-        /// The file.
+        /// Path of the token file.
         path: PathBuf,
-        /// Every fault.
+        /// All faults in it.
         what: String,
     },
-    /// Nobody would be asked who he is.
+    /// The address is reachable from other machines, but no tokens are configured.
     #[error("{address} is open to other machines, and there are no tokens")]
     #[diagnostic(
         code(lian::serve::open),
         help("give --tokens FILE (`lian-build serve hash-token` prints an entry), or listen on 127.0.0.1")
     )]
     Open {
-        /// As asked for.
+        /// The requested address.
         address: SocketAddr,
     },
     /// The address cannot be listened on.
@@ -82,9 +82,9 @@ pub enum ServeError {
         help("choose another address with --listen, e.g. 127.0.0.1:0 for a free port")
     )]
     Listen {
-        /// As asked for.
+        /// The requested address.
         address: SocketAddr,
-        /// The system's answer.
+        /// The error of the operating system.
         #[source]
         source: std::io::Error,
     },

@@ -1,4 +1,4 @@
-//! The routes: who may, what is read, what is answered. Not responsible for: deciding about leases (`pool`).
+//! HTTP routes: authentication, parsing and responses. Not responsible for: decisions about leases (`pool`).
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,22 +23,22 @@ use super::request::{read_renewal, read_wish};
 use super::tokens::{Caller, Tokens};
 use crate::domain::base::LeaseId;
 
-/// No request is larger, bytes.
+/// Largest request body, in bytes.
 const BODY_MOST: usize = 64 * 1024;
-/// A body that takes longer is nobody's.
+/// Timeout for reading a request body.
 const BODY_BOUND: Duration = Duration::from_secs(30);
-/// A provider that says for so long what it has does not say it.
+/// Timeout for listing offers.
 const OFFERS_BOUND: Duration = Duration::from_secs(60);
-/// Requests at once.
+/// Concurrent requests.
 const REQUESTS_MOST: usize = 256;
-/// What is answered however many requests there are: who watches over the service asks just then.
+/// Paths exempt from the request limit: monitoring must work under load.
 const WATCH: [&str; 2] = ["/healthz", "/metrics"];
-/// What needs no token: it tells nothing of anybody's.
+/// Paths that need no token: they expose no data of a caller.
 const OPEN: [&str; 2] = ["/healthz", openapi::PATH];
 
-/// What every request may use.
+/// State shared by all requests.
 pub struct App {
-    /// The leases.
+    /// The pool of leases.
     pub pool: Arc<Pool>,
     tokens: Tokens,
     slots: Semaphore,
@@ -48,7 +48,7 @@ type Answer = Result<Response, Problem>;
 type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
 
 impl App {
-    /// A service of these leases to these callers.
+    /// An app that serves this pool to the holders of these tokens.
     pub fn new(pool: Arc<Pool>, tokens: Tokens) -> Arc<Self> {
         Arc::new(Self { pool, tokens, slots: Semaphore::new(REQUESTS_MOST) })
     }
@@ -71,7 +71,7 @@ impl App {
     }
 }
 
-/// Everything that is answered: method, path and who answers. `openapi` describes each.
+/// All routes: method, path and handler. `openapi` describes each.
 pub fn routes() -> Vec<Route> {
     vec![
         ("post", "/api/v1/vm-pool", post(lease)),
@@ -87,7 +87,7 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-/// All of it.
+/// The router with all routes and the guard.
 pub fn router(app: &Arc<App>) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, (_, path, answer)| router.route(path, answer));
     let help = format!("{} describes what there is", openapi::PATH);
@@ -109,7 +109,8 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
     response
 }
 
-/// Whether the request means this machine: a page of somebody else's in a browser here may name any host that leads here.
+/// Whether the `Host` header names this machine. Guards against DNS rebinding: a web page in a local browser can use
+/// any host name that resolves to this machine.
 fn is_local(headers: &HeaderMap) -> bool {
     let Some(host) = text(headers, header::HOST.as_str()) else { return true };
     let bare = match host.strip_prefix('[') {
@@ -119,7 +120,7 @@ fn is_local(headers: &HeaderMap) -> bool {
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// A header; an empty text where it holds what no header should.
+/// A header's value; empty if it is not visible ASCII.
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(|value| value.to_str().unwrap_or(""))
 }
@@ -160,7 +161,7 @@ async fn list(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>)
     Ok(Json(json!({ "leases": shown })).into_response())
 }
 
-/// A lease of the caller's workspaces; none where it is gone.
+/// A lease, if the caller may use its workspace; `None` if it is gone.
 async fn own(app: &App, caller: &Caller, id: &str) -> Result<Option<Row>, Problem> {
     let row = app.pool.get(&LeaseId::from(id)).await?;
     if let Some(row) = &row {
@@ -208,7 +209,7 @@ async fn take_back(app: &App, caller: &Caller, owner: &str, key: &str, id: &Leas
     if app.pool.give_back(owner, key, id).await? {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
-    // The ledger holds the wish: it is fulfilled whether or not the caller asks again.
+    // The ledger holds the release request, so the release continues without the caller.
     let row = app.pool.get(id).await?;
     let shown = row.map_or(Value::Null, |row| row.shown(&caller.name));
     Ok((StatusCode::ACCEPTED, [(header::RETRY_AFTER, "5")], Json(shown)).into_response())
@@ -231,7 +232,7 @@ async fn offers(State(app): State<Arc<App>>) -> Answer {
     Ok(Json(json!({ "offers": offers })).into_response())
 }
 
-/// Well as long as the ledger can be read.
+/// Healthy as long as the ledger is readable.
 async fn healthz(State(app): State<Arc<App>>) -> Answer {
     app.pool.list().await?;
     Ok(Json(json!({ "ok": true })).into_response())

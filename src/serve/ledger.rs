@@ -1,5 +1,5 @@
-//! The ledger: every lease that was asked for, until it is gone, in a SQLite file that survives a power cut. Not responsible for:
-//! asking a provider.
+//! The ledger: every lease until it is released, in a SQLite file that survives a power cut. Not responsible for:
+//! calling a provider.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,20 +12,20 @@ use super::machine::{Machine, Row, State};
 use super::request::LeaseRequest;
 use crate::domain::base::{LeaseId, Timestamp};
 
-/// Raised with each migration.
+/// Schema version; raise it with each migration.
 const VERSION: u32 = 2;
-/// A create call that was not answered may still come true at the provider: for so long after a start that finds one, what
-/// it may have left is given back again.
+/// How long after a restart leases with an unanswered create call are released again and again: the call may still
+/// succeed at the provider.
 const SETTLED: Duration = Duration::from_secs(10);
-/// How often, meanwhile.
+/// Pause between two such releases.
 const SETTLING_PAUSE: Duration = Duration::from_secs(1);
-/// Giving a lease back failed so often: somebody should look.
+/// After this many failed releases a lease is `stuck` and needs an operator.
 const STUCK_AFTER: u32 = 5;
-/// A key is remembered for so long after its lease: a late request with it makes no machine.
+/// How long a released lease's key is remembered, so that a late request with it creates no machine.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
-/// At most so many are remembered.
+/// Limit on remembered keys.
 const REMEMBERED_MOST: u32 = 50_000;
-/// The longest pause between two tries to give a lease back.
+/// Longest pause between two release attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 const SCHEMA: &str = "
@@ -38,47 +38,47 @@ create table leases (
 create index leases_state on leases (state, next_try);
 pragma user_version = 2;
 ";
-/// To the second version.
+/// Migration from version 1 to 2.
 const SETTLES: &str = "alter table leases add column settles integer not null default 0; pragma user_version = 2;";
 const COLUMNS: &str = "id, owner, idempotency_key, wish, state, asked, expires, machine, failures, fault, settles";
 
-/// How many leases may be.
+/// Limits on the number of leases.
 #[derive(Debug, Clone, Copy)]
 pub struct Quota {
-    /// In all; 0 is no bound.
+    /// In total; 0 means no limit.
     pub all: usize,
-    /// For one workspace; 0 is no bound.
+    /// Per workspace; 0 means no limit.
     pub workspace: usize,
 }
 
-/// What writing a wish down came to.
+/// Result of recording a lease request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// It is written down: the provider may be asked.
+    /// Recorded: the provider may be called.
     New,
-    /// It was asked for before, with the same words.
+    /// The key is known, with the same request.
     Known(Box<Row>),
-    /// It was asked for before, with other words.
+    /// The key is known, with a different request.
     Conflict,
-    /// There are too many, in all or of the workspace.
+    /// A limit is reached. Names whose: the pool's or the workspace's.
     Full(&'static str),
 }
 
-/// The open file.
+/// An open ledger.
 pub struct Ledger {
     connection: Connection,
     path: PathBuf,
 }
 
 impl Ledger {
-    /// Opens the ledger of a folder, making it where there is none.
+    /// Opens the ledger in a folder; creates or migrates it if needed.
     pub fn open(folder: &Path) -> Result<Self, ServeError> {
         let path = folder.join("pool.db");
         let fault = |source| ServeError::Ledger { path: path.clone(), source };
         let connection = Connection::open(&path).map_err(fault)?;
         connection.busy_timeout(Duration::from_secs(10)).map_err(fault)?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(fault)?;
-        // Each commit is on the disk before the provider is asked: a power cut forgets no machine.
+        // Sync each commit before the provider is called, so that a power cut loses no machine.
         connection.pragma_update(None, "synchronous", "full").map_err(fault)?;
         let found: u32 = connection.query_row("pragma user_version", [], |row| row.get(0)).map_err(fault)?;
         match found {
@@ -106,7 +106,7 @@ impl Ledger {
         rows.collect::<Result<_, _>>().map_err(self.fault())
     }
 
-    /// Writes down that a lease is about to be asked for.
+    /// Records a lease request, before the provider is called.
     pub fn ask(&mut self, row: &Row, quota: Quota) -> Result<Asked, ServeError> {
         let fault = self.fault();
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&fault)?;
@@ -115,31 +115,32 @@ impl Ledger {
         Ok(asked)
     }
 
-    /// A lease, gone ones included.
+    /// A lease by id, including released ones.
     pub fn get(&self, id: &LeaseId) -> Result<Option<Row>, ServeError> {
         Ok(self.rows("id = ?1", [id.as_str()])?.pop())
     }
 
-    /// The leases that are not gone, oldest first.
+    /// All leases that are not released, oldest first.
     pub fn list(&self) -> Result<Vec<Row>, ServeError> {
         self.rows("state <> 'released'", [])
     }
 
-    /// The provider granted it. False where it is not wanted any more.
+    /// Records that the provider granted the lease. False if the lease is no longer wanted.
     pub fn hold(&self, id: &LeaseId, machine: &Machine, at: Timestamp) -> Result<bool, ServeError> {
         let machine = serde_json::to_string(machine).expect("invariant: a machine is plain data");
         let sql = "update leases set state = 'held', machine = ?2, changed = ?3 where id = ?1 and state = 'asked'";
         Ok(self.change(sql, params![id.as_str(), machine, millis(at)])? == 1)
     }
 
-    /// The provider did not grant it: what it may have made is given back, and the key may be used again.
+    /// Records that the provider did not grant the lease: it must be released, and the key may be used again.
     pub fn refuse(&self, id: &LeaseId, at: Timestamp) -> Result<(), ServeError> {
         let sql =
             "update leases set state = 'releasing', next_try = ?2, changed = ?2 where id = ?1 and state = 'asked'";
         self.change(sql, params![id.as_str(), millis(at)]).map(|_| ())
     }
 
-    /// Its caller is done with it, or never asked for it: no late request with its key makes a machine.
+    /// Records a caller's release. The key is remembered even if it is unknown, so that a late request creates no
+    /// machine.
     pub fn give_back(&self, row: &Row) -> Result<(), ServeError> {
         let sql = "insert into leases (id, owner, idempotency_key, workspace, state, asked, expires, changed, remember)
                    values (?1, ?2, ?3, '', 'released', ?4, ?4, ?4, 1)
@@ -148,7 +149,7 @@ impl Ledger {
         self.change(sql, params![row.id.as_str(), row.owner, row.key, millis(row.asked)]).map(|_| ())
     }
 
-    /// It is gone, or as good as: what may still come true is given back once more a little later.
+    /// Released; if a create call may still land, schedules another release.
     pub fn released(&self, id: &LeaseId, at: Timestamp) -> Result<(), ServeError> {
         let settling = "update leases set state = 'releasing', fault = null, changed = ?2, next_try = min(?3, settles)
                         where id = ?1 and settles > ?2";
@@ -160,7 +161,7 @@ impl Ledger {
         self.change(sql, params![id.as_str(), millis(at)]).map(|_| ())
     }
 
-    /// Giving it back failed: it is tried again later.
+    /// Records a failed release and schedules the next attempt.
     pub fn release_failed(&self, id: &LeaseId, why: &str, at: Timestamp) -> Result<(), ServeError> {
         let failures = self.get(id)?.map_or(0, |row| row.failures) + 1;
         let pause = Duration::from_secs(1 << failures.min(16)).min(LONGEST_PAUSE);
@@ -170,32 +171,32 @@ impl Ledger {
         self.change(sql, params![id.as_str(), state.as_str(), failures, why, next, changed]).map(|_| ())
     }
 
-    /// It lives longer, or shorter. False where nobody holds it.
+    /// Sets the expiry of a held lease. False if it is not held.
     pub fn renew(&self, id: &LeaseId, expires: Timestamp) -> Result<bool, ServeError> {
         let sql = "update leases set expires = ?2 where id = ?1 and state = 'held'";
         Ok(self.change(sql, params![id.as_str(), millis(expires)])? == 1)
     }
 
-    /// What is over is to be given back: how many.
+    /// Marks expired leases for release; returns their number.
     pub fn expire(&self, at: Timestamp) -> Result<usize, ServeError> {
         let sql = "update leases set state = 'releasing', remember = 1, next_try = ?1, changed = ?1
                    where state in ('asked', 'held') and expires <= ?1";
         self.change(sql, [millis(at)])
     }
 
-    /// What is to be given back now.
+    /// Leases whose release is due.
     pub fn due(&self, at: Timestamp) -> Result<Vec<Row>, ServeError> {
         self.rows("state in ('releasing', 'stuck') and next_try <= ?1", [millis(at)])
     }
 
-    /// What was asked for and never answered, by a process that is gone, is to be given back.
+    /// Marks for release what a former process requested without an answer, and makes all pending releases due now.
     pub fn recover(&self, at: Timestamp) -> Result<usize, ServeError> {
         let settles = millis(at.plus(SETTLED));
         self.change("update leases set state = 'releasing', settles = ?1 where state = 'asked'", [settles])?;
         self.change("update leases set next_try = ?1 where state in ('releasing', 'stuck')", [millis(at)])
     }
 
-    /// Forgets keys whose leases are long gone.
+    /// Deletes remembered keys that are too old or too many.
     pub fn forget(&self, at: Timestamp) -> Result<(), ServeError> {
         let before = at.0.saturating_sub(u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX));
         let old = "delete from leases where state = 'released' and changed < ?1";
@@ -206,7 +207,7 @@ impl Ledger {
         self.change(many, [REMEMBERED_MOST]).map(|_| ())
     }
 
-    /// How many leases stand how.
+    /// Number of leases by state.
     pub fn counts(&self) -> Result<BTreeMap<String, u64>, ServeError> {
         let sql = "select state, count(*) from leases where state <> 'released' group by state";
         let mut statement = self.connection.prepare_cached(sql).map_err(self.fault())?;
@@ -226,7 +227,7 @@ fn ask(connection: &Connection, row: &Row, quota: Quota) -> rusqlite::Result<Ask
             Ok(usize::try_from(row.get::<_, u32>(0)?).unwrap_or(usize::MAX))
         })
     };
-    // What is not given back yet counts: it may still cost.
+    // Leases still being released count: they may still cost money.
     let all = count("select count(*) from leases where state <> 'released'", &[])?;
     let own = count("select count(*) from leases where state <> 'released' and workspace = ?1", &[row.workspace()])?;
     if quota.all > 0 && all >= quota.all {

@@ -1,4 +1,4 @@
-//! A lease as the ledger keeps it and as callers see it. Not responsible for: deciding about it.
+//! A lease as stored in the ledger and as shown to callers. Not responsible for: changing its state (`pool`).
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -9,14 +9,14 @@ use crate::domain::base::{Hasher, LayerName, LeaseId, Platform, RunId, Timestamp
 use crate::domain::model::{Fault, Size};
 use crate::domain::ports::{AcquireRequest, Endpoint, Lease, SshTarget};
 
-/// What was granted, and where it is. The private key, if the provider has one, is left out.
+/// A granted machine and its SSH endpoint. Omits the private key, if the provider has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// IPv4, IPv6 or a name.
+    /// IPv4 address, IPv6 address or host name.
     pub address: String,
-    /// sshd's port.
+    /// Port of sshd.
     pub port: u16,
-    /// Who logs in.
+    /// Login user.
     pub user: String,
     /// The only host key to accept.
     pub host_key: String,
@@ -26,12 +26,12 @@ pub struct Machine {
     pub cpu: u32,
     /// Memory, GB.
     pub memory_gb: u32,
-    /// `linux/arm64` and the like.
+    /// Platform, e.g. `linux/arm64`.
     pub platform: Platform,
 }
 
 impl Machine {
-    /// Of a lease that others can reach.
+    /// The machine of a lease. Fails if other machines cannot reach it over SSH.
     pub fn of(lease: Lease) -> Result<Self, Fault> {
         let Endpoint::Ssh(SshTarget { address, port, user, host_key, .. }) = lease.reach else {
             let message = "the pool's provider has no machines that others can reach";
@@ -44,23 +44,23 @@ impl Machine {
     }
 }
 
-/// How a lease stands.
+/// State of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// The provider was asked, or is about to be.
+    /// Recorded; the provider has not answered yet.
     Asked,
-    /// Its caller uses it.
+    /// Granted and in use.
     Held,
-    /// It is being given back.
+    /// Being released.
     Releasing,
-    /// Giving it back failed several times; it is tried on.
+    /// Several releases failed; attempts continue.
     Stuck,
-    /// It is gone; its idempotency key is remembered for a while.
+    /// Gone; its idempotency key is remembered for a while.
     Released,
 }
 
 impl State {
-    /// As it is written.
+    /// As stored in the ledger.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Asked => "asked",
@@ -71,7 +71,7 @@ impl State {
         }
     }
 
-    /// As it was written.
+    /// Parses the stored form; unknown text means `Releasing`.
     pub fn read(text: &str) -> Self {
         match text {
             "asked" => Self::Asked,
@@ -86,37 +86,37 @@ impl State {
 /// A lease in the ledger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Its id, here and at the provider.
+    /// Id, here and at the provider.
     pub id: LeaseId,
-    /// The token that asked.
+    /// Name of the token that requested it.
     pub owner: String,
-    /// The caller's own name for it.
+    /// The caller's idempotency key.
     pub key: String,
-    /// What was asked for; none where a key was given back that nobody had asked with.
+    /// The request; `None` if the key was released before any request used it.
     pub wish: Option<LeaseRequest>,
-    /// How it stands.
+    /// Its state.
     pub state: State,
-    /// When it was asked for.
+    /// Time of the request.
     pub asked: Timestamp,
-    /// When it is given back by itself.
+    /// When it is released automatically.
     pub expires: Timestamp,
-    /// What was granted.
+    /// The machine, once granted.
     pub machine: Option<Machine>,
-    /// How often giving it back failed.
+    /// Number of failed releases.
     pub failures: u32,
-    /// Why it failed last.
+    /// Reason of the last failure.
     pub fault: Option<String>,
-    /// Until then a call that nobody heard the answer of may still make a machine.
+    /// Until then an unanswered create call may still produce a machine.
     pub settles: Timestamp,
 }
 
 impl Row {
-    /// For whom it is.
+    /// Workspace of the lease; empty if there was no request.
     pub fn workspace(&self) -> &str {
         self.wish.as_ref().map_or("", |wish| &wish.workspace)
     }
 
-    /// What callers see; its idempotency key only where it is their own.
+    /// JSON for callers. Includes the idempotency key only for its owner.
     pub fn shown(&self, caller: &str) -> Value {
         let wish = self.wish.as_ref();
         let machine = self.machine.as_ref();
@@ -143,7 +143,7 @@ impl Row {
         shown
     }
 
-    /// What the provider is asked. Its own bound is the longest that renewals can come to.
+    /// The request for the provider. Its expiry is the latest time that renewals can reach.
     pub fn request(&self, max_ttl_s: u64) -> Option<AcquireRequest> {
         let wish = self.wish.as_ref()?;
         let minutes = u32::try_from(max_ttl_s.div_ceil(60)).unwrap_or(u32::MAX);
@@ -165,22 +165,22 @@ impl Row {
     }
 }
 
-/// The lease that a caller means by his key: the same for the same key, for ever.
+/// Lease id of a caller's key; always the same for the same owner and key.
 pub fn lease_id(owner: &str, key: &str) -> LeaseId {
     let mut hasher = Hasher::default();
-    // A name holds no zero byte.
+    // Names contain no zero byte, so the separator is unambiguous.
     hasher.update(owner.as_bytes());
     hasher.update(&[0]);
     hasher.update(key.as_bytes());
     LeaseId::new(format!("pool-{}", &hasher.finish().hex()[..24]))
 }
 
-/// Where a request names its lease by the caller's own key.
+/// Where a request carries the idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyIn {
-    /// The header `Idempotency-Key` of a request for a machine.
+    /// The header `Idempotency-Key` of a lease request.
     Header,
-    /// `?idempotency_key=` of a request to give one back.
+    /// The parameter `?idempotency_key=` of a release request.
     Query,
 }
 
@@ -204,7 +204,7 @@ impl KeyIn {
     }
 }
 
-/// An idempotency key as callers may choose it: 1 to 128 printable ASCII characters.
+/// Checks an idempotency key: 1 to 128 printable ASCII characters without spaces.
 pub fn read_key(key: Option<&str>, place: KeyIn) -> Result<String, Problem> {
     let refused = |message: &str| Err(Problem::new(400, "idempotency_key", message, place.help()));
     match key {
@@ -216,7 +216,7 @@ pub fn read_key(key: Option<&str>, place: KeyIn) -> Result<String, Problem> {
     }
 }
 
-/// `2026-11-23T08:00:00Z`.
+/// Formats a time like `2026-11-23T08:00:00Z`.
 fn rfc3339(at: Timestamp) -> String {
     let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
     jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()

@@ -1,4 +1,5 @@
-//! What the service counts, as Prometheus reads it. Not responsible for: names of leases, workspaces or callers.
+//! Counters of the service in the Prometheus text format. Not responsible for: names of leases, workspaces or
+//! callers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,12 +7,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The methods that are told apart.
+/// Methods with a label of their own; others count as `other`.
 const METHODS: [&str; 4] = ["GET", "POST", "DELETE", "HEAD"];
-/// Every state, so that a gauge falls to zero rather than vanish.
+/// All states, so that a gauge drops to zero instead of disappearing.
 const STATES: [&str; 4] = ["asked", "held", "releasing", "stuck"];
 
-/// The counters of one process.
+/// Counters since the start of the process.
 #[derive(Debug, Default)]
 pub struct Metrics {
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
@@ -23,35 +24,35 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// A request was answered.
+    /// Counts an answered request.
     pub fn answered(&self, method: &str, code: u16) {
         let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("other");
         let mut requests = self.requests.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         *requests.entry((method, code)).or_default() += 1;
     }
 
-    /// A machine was granted.
+    /// Counts a granted machine and the time it took.
     pub fn acquired(&self, after: Duration) {
         self.acquired.fetch_add(1, Ordering::Relaxed);
         self.acquire_ms.fetch_add(u64::try_from(after.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// None was granted.
+    /// Counts a lease that was not granted.
     pub fn acquire_failed(&self) {
         self.acquire_failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// One could not be given back.
+    /// Counts a failed release.
     pub fn release_failed(&self) {
         self.release_failures.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// So many leases ended by themselves.
+    /// Counts leases that expired.
     pub fn expired(&self, leases: usize) {
         self.expired.fetch_add(u64::try_from(leases).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// Prometheus' text form, with the leases by state.
+    /// The counters in the Prometheus text format. `leases` is the number by state.
     pub fn text(&self, leases: &BTreeMap<String, u64>) -> String {
         let mut text = String::new();
         let mut family = |name: &str, kind: &str, help: &str, samples: &[(String, String)]| {

@@ -1,5 +1,5 @@
-//! The service that leases runners to others over HTTP (`/api/v1/vm-pool`). Not responsible for: knowing a cloud: it leases
-//! what any `ComputeProvider` has; and TLS, which is a proxy's job in front of it.
+//! The service that leases runners over HTTP (`/api/v1/vm-pool`), from any `ComputeProvider`. Not responsible for:
+//! specific clouds (`ComputeProvider`); TLS (a reverse proxy).
 
 mod connections;
 mod error;

@@ -1,10 +1,10 @@
-//! What the service answers, as OpenAPI 3.1 says it. Not responsible for: answering.
+//! OpenAPI 3.1 description of the service. Not responsible for: answering requests.
 
 use serde_json::{Value, json};
 
 use super::request::MIN_TTL_S;
 
-/// Where the description is.
+/// Path of the description.
 pub const PATH: &str = "/api/v1/openapi.json";
 
 /// The description.

@@ -1,6 +1,6 @@
-//! The leases themselves: asked for, held, renewed, given back. One desk owns the ledger and the work that is under way,
-//! so that no two requests change a lease at once. Not responsible for: HTTP; and losing a lease: it is in the ledger before the
-//! provider is asked, and stays there until the provider has taken it back.
+//! The pool: grants, renews and releases leases. One mutex guards the ledger and the running tasks, so no two
+//! requests change a lease at once. A lease is in the ledger before the provider is called, and stays until the
+//! provider has released it. Not responsible for: HTTP.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,34 +19,34 @@ use crate::domain::base::{LeaseId, Timestamp};
 use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::domain::ports::{ComputeProvider, Offer};
 
-/// No provider needs longer to grant a machine, or to wait for one that is free.
+/// Timeout for acquiring a machine, including the wait for a free one.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(20 * 60);
-/// A provider that does not answer for so long has failed to take a machine back.
+/// Timeout for one release call to the provider.
 const RELEASE_BOUND: Duration = Duration::from_secs(5 * 60);
-/// A caller waits so long for a machine to be gone; it goes on without him.
+/// How long a caller waits for a release; the release continues afterwards.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How often a caller's lease that is settling is looked at.
+/// Poll interval for a release whose create call may still land.
 const SETTLING: Duration = Duration::from_millis(500);
-/// At the end, what was asked for and not granted yet is given back, if it takes no longer.
+/// On shutdown, timeout for releasing leases that are not granted yet.
 const STOP_BOUND: Duration = Duration::from_secs(30);
 
-/// What bounds the pool.
+/// Limits of the pool.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Leases in all; 0 is no bound.
+    /// Leases in total; 0 means no limit.
     pub max_leases: usize,
-    /// Leases of one workspace; 0 is no bound.
+    /// Leases per workspace; 0 means no limit.
     pub max_leases_per_workspace: usize,
-    /// No lease lives longer, renewals included, seconds.
+    /// Longest lifetime of a lease, including renewals, in seconds.
     pub max_ttl_s: u64,
-    /// How often expired and failed leases are looked for.
+    /// Interval between sweeps for expired leases and failed releases.
     pub sweep: Duration,
 }
 
-/// Where the time comes from.
+/// Source of the current time.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// How a piece of work ended.
+/// State of a task.
 #[derive(Debug, Clone)]
 enum End {
     UnderWay,
@@ -54,20 +54,20 @@ enum End {
     Failed(Fault),
 }
 
-/// A provider is being asked about a lease: at most one piece of work for each.
+/// A running provider call for a lease; at most one per lease.
 pub(super) struct Work {
     cancel: Notify,
     end: watch::Sender<End>,
 }
 
-/// What only one request at a time may touch.
+/// State behind the mutex: the ledger and the running tasks.
 pub(super) struct Desk {
     pub ledger: Ledger,
     works: BTreeMap<LeaseId, Arc<Work>>,
     stopping: bool,
 }
 
-/// The pool.
+/// The pool of leases.
 pub struct Pool {
     pub(super) provider: Arc<dyn ComputeProvider>,
     desk: Arc<Mutex<Desk>>,
@@ -76,16 +76,16 @@ pub struct Pool {
     pub(super) metrics: Metrics,
 }
 
-/// A lease that a caller asked for.
+/// A held lease.
 pub enum Leased {
-    /// By this request.
+    /// Granted by this request.
     New(Row),
-    /// By an earlier one with the same key.
+    /// Granted by an earlier request with the same key.
     Known(Row),
 }
 
 impl Pool {
-    /// A pool on an open ledger.
+    /// Creates a pool on an open ledger.
     pub fn new(provider: Arc<dyn ComputeProvider>, ledger: Ledger, bounds: Bounds, clock: Clock) -> Arc<Self> {
         let desk = Desk { ledger, works: BTreeMap::new(), stopping: false };
         Arc::new(Self { provider, desk: Arc::new(Mutex::new(desk)), bounds, clock, metrics: Metrics::default() })
@@ -95,8 +95,8 @@ impl Pool {
         (self.clock)()
     }
 
-    /// Works at the desk, to the end even where the one who asked goes away. SQLite waits for the disk: not on a thread
-    /// that others need.
+    /// Runs `work` under the mutex, to completion even if the caller goes away. On a blocking thread, because SQLite
+    /// waits for the disk.
     pub(super) async fn at_desk<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Desk) -> Result<T, ServeError> + Send + 'static,
@@ -105,18 +105,18 @@ impl Pool {
         let done = tokio::task::spawn_blocking(move || work(&mut desk)).await;
         match done {
             Ok(done) => done,
-            // The process ends: nobody waits for this any more.
+            // The runtime is shutting down: nobody waits for the result.
             Err(error) if error.is_cancelled() => std::future::pending().await,
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         }
     }
 
-    /// The sizes that the provider has.
+    /// Sizes that the provider offers.
     pub async fn offers(&self) -> Result<Vec<Offer>, Problem> {
         self.provider.offers().await.map_err(|fault| Problem::of_provider(&fault))
     }
 
-    /// Leases a machine, and waits for it. Where the caller goes away, the lease stays: his key finds it.
+    /// Leases a machine and waits for it. If the caller goes away, the lease stays and its key finds it.
     pub async fn lease(self: &Arc<Self>, caller: &Caller, key: String, wish: LeaseRequest) -> Result<Leased, Problem> {
         let now = self.now();
         let row = Row {
@@ -148,19 +148,19 @@ impl Pool {
         }
     }
 
-    /// A lease that is not gone.
+    /// A lease, unless it is gone.
     pub async fn get(&self, id: &LeaseId) -> Result<Option<Row>, Problem> {
         let id = id.clone();
         let row = self.at_desk(move |desk| desk.ledger.get(&id)).await?;
         Ok(row.filter(|row| row.state != State::Released))
     }
 
-    /// All that are not gone.
+    /// All leases that are not gone.
     pub async fn list(&self) -> Result<Vec<Row>, Problem> {
         Ok(self.at_desk(|desk| desk.ledger.list()).await?)
     }
 
-    /// Moves a lease's end, at most to the longest life.
+    /// Sets the expiry to `ttl_s` seconds from now, at most the longest lifetime since the request.
     pub async fn renew(&self, row: &Row, ttl_s: u64) -> Result<Row, Problem> {
         let longest = row.asked.plus(Duration::from_secs(self.bounds.max_ttl_s));
         let expires = self.now().plus(Duration::from_secs(ttl_s)).min(longest);
@@ -173,7 +173,7 @@ impl Pool {
         }
     }
 
-    /// Gives a lease back and waits for it, for a while. True where it is gone.
+    /// Releases a lease and waits for up to `PATIENCE`. True if it is gone.
     pub async fn give_back(self: &Arc<Self>, owner: &str, key: &str, id: &LeaseId) -> Result<bool, Problem> {
         let now = self.now();
         let row = Row {
@@ -189,20 +189,20 @@ impl Pool {
             fault: None,
             settles: Timestamp(0),
         };
-        // What is not gone by then is told as such.
+        // After the timeout, report the current state.
         match tokio::time::timeout(PATIENCE, self.taken_back(row)).await {
             Ok(gone) => Ok(gone?),
             Err(_) => Ok(self.get(id).await?.is_none()),
         }
     }
 
-    /// Gives back until it is gone or failed; what is settling is given back again.
+    /// Releases until the lease is gone or a release failed. Repeats while a create call may still land.
     async fn taken_back(self: &Arc<Self>, row: Row) -> Result<bool, ServeError> {
         let id = row.id.clone();
         let mut unwritten = Some(row);
         loop {
             let (pool, wanted, first) = (Arc::clone(self), id.clone(), unwritten.take());
-            // Written down and begun at one sitting: nobody else begins it in between.
+            // One critical section: no other request can start the release in between.
             let work = self.at_desk(move |desk| {
                 first.map_or(Ok(()), |row| desk.ledger.give_back(&row))?;
                 let row = desk.ledger.get(&wanted)?.filter(|row| row.state != State::Released);
@@ -219,13 +219,13 @@ impl Pool {
         }
     }
 
-    /// Gives back what is over and what could not be given back before.
+    /// Releases expired leases and retries failed releases.
     pub async fn sweep(self: &Arc<Self>) -> Result<(), ServeError> {
         let (pool, now) = (Arc::clone(self), self.now());
         self.at_desk(move |desk| {
             let expired = desk.ledger.expire(now)?;
             pool.metrics.expired(expired);
-            // Asked for, and nobody is at it: the ledger could not be written when it ended.
+            // Requested but without a task: its result could not be written to the ledger.
             for row in desk.ledger.list()?.iter().filter(|row| row.state == State::Asked) {
                 if !desk.works.contains_key(&row.id) {
                     desk.ledger.refuse(&row.id, now)?;
@@ -239,8 +239,7 @@ impl Pool {
         .await
     }
 
-    /// Grants nothing any more, and gives back what was asked for and not granted yet. What is held stays: it is its
-    /// caller's.
+    /// Stops granting and releases what is not granted yet. Held leases stay: their callers use them.
     pub async fn stop(&self) {
         let works = self.at_desk(|desk| {
             desk.stopping = true;
@@ -301,7 +300,7 @@ impl Pool {
         }
     }
 
-    /// Gives back at the provider. `fault` is what the one who waits is told, where the machine was never granted.
+    /// Releases at the provider. `fault` is reported to waiting callers if the machine was never granted.
     async fn release(self: Arc<Self>, work: Arc<Work>, id: LeaseId, fault: Option<Fault>) {
         let released = tokio::time::timeout(RELEASE_BOUND, self.provider.release(&id)).await;
         let released = released.unwrap_or_else(|_| Err(late(RELEASE_BOUND)));
@@ -331,7 +330,7 @@ impl Pool {
 }
 
 impl Desk {
-    /// Writes a wish down and starts to fulfil it; the work where there is any to wait for.
+    /// Records a request and starts acquiring. Returns whether it is new, and the task to wait for, if any.
     fn ask(&mut self, pool: &Arc<Pool>, row: Row) -> Result<(bool, Option<Arc<Work>>), Problem> {
         if self.stopping {
             return Err(stopping());
@@ -363,7 +362,7 @@ impl Desk {
         }
     }
 
-    /// The work that gives a lease back: what is under way is told to, else it begins.
+    /// The task that releases a lease: cancels the running one, or starts a new one.
     fn take_back(&mut self, pool: &Arc<Pool>, id: &LeaseId) -> Arc<Work> {
         if let Some(work) = self.works.get(id) {
             work.cancel.notify_one();
@@ -382,7 +381,7 @@ impl Desk {
     }
 }
 
-/// Does a piece of work, and ends it for those who wait should it panic: the next sweep gives back what it left.
+/// Runs a task. If it panics, reports a failure to those who wait; the next sweep releases what it left.
 fn watch_over(pool: &Arc<Pool>, work: &Arc<Work>, id: LeaseId, does: impl Future<Output = ()> + Send + 'static) {
     let (pool, work, task) = (Arc::clone(pool), Arc::clone(work), tokio::spawn(does));
     tokio::spawn(async move {
@@ -407,7 +406,7 @@ async fn ended(work: &Work) -> End {
     end.expect("invariant: the sender is borrowed").clone()
 }
 
-/// Nobody waits for the machine any more.
+/// The lease was released before it was granted.
 fn cancelled() -> Fault {
     let message = "the lease was given back before it was granted";
     Fault::new(FaultKind::Unavailable, "lian::serve::cancelled", message).with_class(FaultClass::Cancelled)
@@ -427,7 +426,7 @@ fn unwritten(error: &ServeError) -> Fault {
 fn not_granted(fault: &Fault) -> Problem {
     match fault.class() {
         FaultClass::Cancelled => gone(),
-        // As the pool is set up, it can lease no such machine to anybody.
+        // With this configuration the pool can lease no such machine to any caller.
         FaultClass::Configuration => Problem { status: 501, ..Problem::of_provider(fault) },
         _ => Problem::of_provider(fault),
     }

@@ -1,4 +1,5 @@
-//! What a request gets instead of an answer: a status and `{"error":{code,message,help}}`. Not responsible for: secrets in either.
+//! Error responses: a status and `{"error":{code,message,help}}`. Not responsible for: removing secrets from the
+//! texts.
 
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
@@ -8,35 +9,35 @@ use serde_json::json;
 use super::error::ServeError;
 use crate::domain::model::Fault;
 
-/// Why a request is refused.
+/// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// HTTP's word for it.
+    /// HTTP status.
     pub status: u16,
-    /// Stable, for programs.
+    /// Stable code for programs.
     pub code: String,
-    /// One line, for people.
+    /// One line for people.
     pub message: String,
-    /// The next action.
+    /// What to do next.
     pub help: String,
-    /// Trying again makes sense after so many seconds.
+    /// Value of `Retry-After`, in seconds.
     pub retry_after_s: Option<u64>,
 }
 
 impl Problem {
-    /// A problem that trying again does not solve.
+    /// A problem that a retry does not solve.
     pub fn new(status: u16, code: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
         Self { status, code: code.to_owned(), message: message.into(), help: help.into(), retry_after_s: None }
     }
 
-    /// Trying again after so many seconds makes sense.
+    /// Suggests a retry after this many seconds.
     #[must_use]
     pub fn retry(mut self, seconds: u64) -> Self {
         self.retry_after_s = Some(seconds);
         self
     }
 
-    /// The provider could not do it. What trying again would not change is a conflict with what the pool has.
+    /// A provider's fault: 409 if a retry cannot help, else 503.
     pub fn of_provider(fault: &Fault) -> Self {
         let help = fault.help.clone().unwrap_or_else(|| "ask the pool's operator".to_owned());
         match fault.class().is_refusal() {
@@ -47,7 +48,7 @@ impl Problem {
 }
 
 impl From<ServeError> for Problem {
-    /// The operator reads the cause in the log; the caller learns that nothing was done.
+    /// The log has the cause, for the operator; the caller gets a generic message.
     fn from(error: ServeError) -> Self {
         tracing::error!(error = ?error, "the ledger failed");
         let help = "try again; the pool's operator finds the cause in the service's log";

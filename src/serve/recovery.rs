@@ -1,4 +1,4 @@
-//! What a start finds: leases of a process that is gone. Not responsible for: giving up a lease that somebody holds.
+//! Recovers the leases of a former process at start. Not responsible for: releasing leases that are still held.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,11 +8,11 @@ use super::machine::{Machine, Row, State};
 use super::pool::Pool;
 use crate::domain::base::LeaseId;
 
-/// A lock that is not had at once is somebody else's.
+/// Timeout for a lock on a host; a longer wait means that another process has it.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Pool {
-    /// Gives back what was asked for and never answered, and what is over; holds on to what is held.
+    /// Releases unanswered requests and expired leases; keeps held ones.
     pub async fn recover(self: &Arc<Self>) -> Result<(), ServeError> {
         let now = self.now();
         let left = self.at_desk(move |desk| {
@@ -23,7 +23,7 @@ impl Pool {
         if left > 0 {
             tracing::warn!(leases = left, "leases that a former service left are given back");
         }
-        // Where leases end with the process that holds them (locks on fixed hosts), they are taken again.
+        // Leases that end with their process (locks on fixed hosts) must be acquired again.
         if self.provider.ends_with_process() {
             for row in rows.iter().filter(|row| row.state == State::Held && row.expires > now) {
                 if !self.hold_again(row).await {
@@ -34,7 +34,8 @@ impl Pool {
         self.sweep().await
     }
 
-    /// Takes the same machine again. Others that are granted instead are kept out of the way for as long as that takes.
+    /// Acquires the same machine again. Other machines granted instead are held until then, so that the provider does
+    /// not grant them twice.
     async fn hold_again(&self, row: &Row) -> bool {
         let Some(machine) = &row.machine else { return false };
         let Some(mut request) = row.request(self.bounds.max_ttl_s) else { return false };
@@ -51,7 +52,7 @@ impl Pool {
             if granted.address != machine.address || granted.port != machine.port {
                 continue;
             }
-            // Let go and taken under its own name: the others that fit are still out of the way.
+            // Release it and acquire it under its own id; the other matching machines are still held.
             let _ = self.provider.release(&request.lease).await;
             request.lease = row.id.clone();
             let granted = tokio::time::timeout(PATIENCE, self.provider.acquire(&request)).await;

@@ -1,4 +1,5 @@
-//! What a caller asks for, read from JSON: all faults at once. Not responsible for: whether there is such a machine.
+//! Parses request bodies from JSON and reports all faults at once. Not responsible for: whether such a machine
+//! exists.
 
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde_json::{Map, Value};
 use super::problem::Problem;
 use crate::domain::base::Platform;
 
-/// The shortest lease, seconds.
+/// Shortest lifetime of a lease, in seconds.
 pub const MIN_TTL_S: u64 = 60;
 
 const FIELDS: [&str; 6] = ["workspace", "cpu", "memory_gb", "platform", "ttl_s", "ssh_public_key"];
@@ -21,30 +22,30 @@ const KEY_KINDS: [&str; 7] = [
     "sk-ecdsa-sha2-nistp256@openssh.com",
 ];
 
-/// A sound wish for a machine.
+/// A valid request for a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseRequest {
-    /// For whom.
+    /// Workspace that the lease belongs to.
     pub workspace: String,
-    /// At least so many virtual CPUs.
+    /// Minimum number of virtual CPUs.
     pub cpu: u32,
-    /// At least so much memory, GB.
+    /// Minimum memory, in GB.
     pub memory_gb: u32,
     /// `linux/amd64` or `linux/arm64`.
     pub platform: Platform,
-    /// For how long, seconds.
+    /// Lifetime, in seconds.
     pub ttl_s: u64,
-    /// Who may log in: kind and key, without comment.
+    /// SSH key that may log in: type and key, without comment.
     pub ssh_public_key: String,
 }
 
-/// Whether a name of a workspace or token can travel to clouds, as a label's value: 1 to 63 of `[A-Za-z0-9._-]`.
+/// Whether a workspace or token name is valid as a cloud label: 1 to 63 of `[A-Za-z0-9._-]`.
 pub fn is_name(text: &str) -> bool {
     let sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     (1..=63).contains(&text.len()) && text.chars().all(sound) && text.starts_with(|c: char| c.is_ascii_alphanumeric())
 }
 
-/// Reads a wish.
+/// Parses a lease request.
 pub fn read_wish(body: &[u8], max_ttl_s: u64) -> Result<LeaseRequest, Problem> {
     let fields = object(body)?;
     let mut faults = unknown(&fields, &FIELDS);
@@ -78,7 +79,7 @@ pub fn read_wish(body: &[u8], max_ttl_s: u64) -> Result<LeaseRequest, Problem> {
     })
 }
 
-/// Reads how much longer a lease is wanted, seconds from now.
+/// Parses a renewal: the new lifetime, in seconds from now.
 pub fn read_renewal(body: &[u8], max_ttl_s: u64) -> Result<u64, Problem> {
     let fields = object(body)?;
     let mut faults = unknown(&fields, &["ttl_s"]);
@@ -128,7 +129,7 @@ fn number(fields: &Map<String, Value>, name: &str, least: u64, most: u64, faults
     least
 }
 
-/// Kind and key of an authorised key's line, without its comment: a comment has no business in a machine's first boot.
+/// Type and key of a public key line. Drops the comment, which must not reach the machine's boot script.
 fn public_key(line: &str) -> Option<String> {
     if line.len() > 8192 || line.chars().any(char::is_control) {
         return None;
@@ -136,7 +137,7 @@ fn public_key(line: &str) -> Option<String> {
     let mut words = line.split(' ').filter(|word| !word.is_empty());
     let (kind, encoded) = (words.next()?, words.next()?);
     let decoded = base64::engine::general_purpose::STANDARD.decode(encoded).ok()?;
-    // The key repeats its kind, after the kind's length in four bytes.
+    // The key repeats its type, prefixed by its length in four bytes.
     let (length, rest) = decoded.split_first_chunk::<4>()?;
     let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
     let sound = rest.len() > length && rest[..length] == *kind.as_bytes();

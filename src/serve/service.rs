@@ -1,5 +1,5 @@
-//! The service as a process has it: its folder for itself alone, its sweeper, its listener, its end. Not responsible for: signals
-//! (the command line turns them into a future).
+//! The service process: data folder and its lock, sweeper, listener, shutdown. Not responsible for: signals (the
+//! command line turns them into a future).
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -20,18 +20,18 @@ use super::tokens::Tokens;
 use crate::domain::ports::ComputeProvider;
 use crate::system::{lock, now};
 
-/// Connections at once.
+/// Concurrent connections.
 const CONNECTIONS_MOST: usize = 512;
-/// Requests that are not answered so long after the end began are left.
+/// On shutdown, requests still unanswered after this time are dropped.
 const END_BOUND: Duration = Duration::from_secs(40);
 
-/// A service that holds its folder.
+/// A service that holds the lock of its data folder.
 pub struct Service {
     app: Arc<App>,
     _lock: File,
 }
 
-/// Listens, to other machines only where callers are asked who they are.
+/// Binds the address. Without tokens, only loopback addresses are allowed.
 pub async fn listen(address: SocketAddr, tokens: &Tokens) -> Result<TcpListener, ServeError> {
     if tokens.is_empty() && !address.ip().is_loopback() {
         return Err(ServeError::Open { address });
@@ -40,7 +40,7 @@ pub async fn listen(address: SocketAddr, tokens: &Tokens) -> Result<TcpListener,
 }
 
 impl Service {
-    /// Opens the folder and takes up what a former service left in it.
+    /// Opens the data folder and recovers leases of a former process.
     pub async fn open(
         provider: Arc<dyn ComputeProvider>,
         data: &Path,
@@ -50,7 +50,7 @@ impl Service {
         Self::open_with_clock(provider, data, tokens, bounds, Arc::new(now)).await
     }
 
-    /// The same, at a time of the caller's.
+    /// Like `open`, with a given clock.
     pub(super) async fn open_with_clock(
         provider: Arc<dyn ComputeProvider>,
         data: &Path,
@@ -64,8 +64,8 @@ impl Service {
         Ok(Self { app: App::new(pool, tokens), _lock: lock })
     }
 
-    /// Answers until `stop` comes; then accepts nothing more, gives back what is not granted yet, and ends. What is held
-    /// stays in the ledger.
+    /// Serves until `stop` resolves; then stops accepting, releases what is not granted yet, and returns. Held leases
+    /// stay in the ledger.
     pub async fn run(
         self,
         listener: TcpListener,
@@ -91,7 +91,7 @@ impl Service {
             served = served.into_future() => served,
             () = late => Ok(()),
         };
-        // The listener ends after `stop` only: the pool is stopping, and within its own bound.
+        // The listener ends only after `stop`, so the pool is already stopping, within its own timeout.
         let _ = stopper.await;
         sweeper.abort();
         result.map_err(|source| ServeError::Listen { address, source })
@@ -109,7 +109,7 @@ async fn sweep(pool: Arc<Pool>) {
     }
 }
 
-/// Makes the folder, for its owner alone where it is new, and locks it.
+/// Creates the folder if needed, accessible to its owner only, and locks it.
 fn hold(data: &Path) -> Result<File, ServeError> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.map_err(ServeError::io("make", data))?;

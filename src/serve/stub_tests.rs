@@ -1,5 +1,5 @@
-//! What tests of the service share: a provider that keeps book, and a service that can be killed. Not responsible for: being kinder
-//! than a cloud: a lease that is made twice is a fault.
+//! Shared by the service's tests: a provider that tracks its machines, and a service that can be killed.
+//! Not responsible for: tolerating faults (creating a lease twice panics).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,34 +18,34 @@ use crate::domain::base::{LeaseId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Offer};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
 
-/// A key that a client may send.
+/// A valid SSH public key.
 pub const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDp7sGbCyGzzN4GSkM2UqUk9DZEhgtO0RZ6oQ3gmOyPb";
-/// A token that a client may show.
+/// A valid token.
 pub const TOKEN: &str = "a-token-of-the-tests-0";
 
-/// A provider whose machines are entries of a book.
+/// A provider that only records its machines.
 pub struct Stub {
-    /// What lives now.
+    /// Machines that exist now.
     pub made: Mutex<BTreeMap<LeaseId, AcquireRequest>>,
-    /// How many machines were made in all.
+    /// Number of machines created in total.
     pub makes: AtomicUsize,
-    /// How many machines may be made; a closed gate holds them up, after they were written into the book.
+    /// Permits for acquire calls; without one, a call blocks after its machine was recorded.
     pub gate: Semaphore,
-    /// The next so many tries to give back fail.
+    /// Number of release calls that will fail.
     pub stubborn: AtomicUsize,
-    /// What the next acquire fails with.
+    /// Fault of the next acquire call.
     pub fault: Mutex<Option<Fault>>,
-    /// Its machines are this one.
+    /// Whether machines are this machine, without SSH.
     pub here: AtomicBool,
 }
 
 impl Stub {
-    /// One that grants at once.
+    /// Grants at once.
     pub fn new() -> Arc<Self> {
         Self::with_gate(Semaphore::MAX_PERMITS)
     }
 
-    /// One that grants so many.
+    /// Grants this many machines, then blocks.
     pub fn with_gate(open: usize) -> Arc<Self> {
         Arc::new(Self {
             made: Mutex::default(),
@@ -57,13 +57,13 @@ impl Stub {
         })
     }
 
-    /// How many machines live.
+    /// Number of machines that exist now.
     pub fn living(&self) -> usize {
         self.made.lock().expect("sound").len()
     }
 }
 
-/// The only size there is.
+/// The only offer.
 pub fn offer() -> Offer {
     Offer { runner_type: "stub4".into(), cpu: 4, memory_gb: 8, platform: "linux/amd64".into(), price: None }
 }
@@ -109,13 +109,13 @@ impl ComputeProvider for Stub {
     }
 }
 
-/// A service on loopback, in a runtime of its own: what is killed does nothing more.
+/// A service on loopback in its own runtime, so that a killed one stops completely.
 pub struct Running {
     runtime: Option<Runtime>,
     stop: Option<oneshot::Sender<()>>,
     /// `http://127.0.0.1:PORT`.
     pub base: String,
-    /// The service's time, milliseconds.
+    /// Clock of the service, in milliseconds.
     pub clock: Arc<AtomicU64>,
     client: Client,
 }
@@ -126,12 +126,12 @@ impl Drop for Running {
     }
 }
 
-/// Bounds that no test meets by chance.
+/// Limits that no test reaches by accident.
 pub fn bounds() -> Bounds {
     Bounds { max_leases: 10, max_leases_per_workspace: 0, max_ttl_s: 3600, sweep: Duration::from_millis(10) }
 }
 
-/// Tokens as a file says them: name, token and workspaces.
+/// Tokens as read from a file: name, token and workspaces.
 pub fn tokens(entries: &[(&str, &str, &[&str])]) -> Tokens {
     let hash = |token: &str| hash_token(token).expect("long enough");
     let entry = |(name, token, workspaces): &(&str, &str, &[&str])| json!({ "name": name, "sha256": hash(token), "workspaces": workspaces });
@@ -147,7 +147,7 @@ impl Running {
         Self::with(provider, data, Tokens::default(), bounds()).await
     }
 
-    /// Starts a service; waits for the folder where a killed one is just letting go of it.
+    /// Starts a service; waits for the lock if a killed service still holds it.
     pub async fn with(provider: Arc<dyn ComputeProvider>, data: &Path, tokens: Tokens, bounds: Bounds) -> Self {
         crate::system::http::install_tls();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -178,24 +178,24 @@ impl Running {
         Self { runtime: Some(runtime), stop: Some(stop), base, clock, client }
     }
 
-    /// Ends it as SIGKILL would: nothing of it runs on.
+    /// Ends it as SIGKILL would: no cleanup runs.
     pub fn kill(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
     }
 
-    /// Asks it to end.
+    /// Requests a graceful shutdown.
     pub fn stop(&mut self) {
         let _ = self.stop.take().expect("once").send(());
     }
 
-    /// The service's clock moves on.
+    /// Advances the service's clock, in seconds.
     pub fn later(&self, seconds: u64) {
         self.clock.fetch_add(seconds * 1000, Ordering::SeqCst);
     }
 
-    /// A request with a token, an idempotency key and a body, where there are any.
+    /// Sends a request. An empty token or key is left out.
     pub async fn ask(&self, method: Method, path: &str, token: &str, key: &str, body: Option<&Value>) -> Response {
         let mut request = self.client.request(method, format!("{}{path}", self.base));
         if !token.is_empty() {
@@ -215,32 +215,32 @@ impl Running {
         read(self.ask(method, path, "", key, body).await).await
     }
 
-    /// Leases with a key.
+    /// Requests a lease with a key.
     pub async fn lease(&self, key: &str, body: &Value) -> (u16, Value) {
         self.json(Method::POST, "/api/v1/vm-pool", key, Some(body)).await
     }
 
-    /// The leases there are.
+    /// All listed leases.
     pub async fn leases(&self) -> Vec<Value> {
         let (_, json) = self.json(Method::GET, "/api/v1/vm-pool", "", None).await;
         json["leases"].as_array().expect("leases").clone()
     }
 }
 
-/// Status and JSON of an answer.
+/// Status and JSON of a response.
 pub async fn read(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
     let bytes = response.bytes().await.expect("a body");
     (status, serde_json::from_slice(&bytes).unwrap_or_default())
 }
 
-/// A sound wish.
+/// A valid lease request.
 pub fn wish(workspace: &str) -> Value {
     let (platform, ttl_s) = ("linux/amd64", 600);
     json!({ "workspace": workspace, "cpu": 2, "memory_gb": 4, "platform": platform, "ttl_s": ttl_s, "ssh_public_key": KEY })
 }
 
-/// Waits until it is so.
+/// Returns a check that panics if the condition does not hold within 20 s.
 #[track_caller]
 pub fn eventually(what: &str) -> impl FnMut(bool) -> bool {
     let started = std::time::Instant::now();

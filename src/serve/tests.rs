@@ -1,4 +1,4 @@
-//! The service through real HTTP on loopback, on a provider that keeps book.
+//! The service over real HTTP on loopback, with the stub provider.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,7 +14,7 @@ use crate::domain::model::{Fault, FaultKind};
 
 const POOL: &str = "/api/v1/vm-pool";
 
-/// Looks until it is so.
+/// Polls until the condition holds.
 macro_rules! wait_for {
     ($what:expr, $so:expr) => {{
         let mut so = eventually($what);
@@ -159,7 +159,7 @@ async fn leases_end_by_themselves_unless_they_are_renewed() {
     wait_for!("the longest life is over", stub.living() == 0);
     let again = service.json(Method::POST, &format!("{}/renew", path(&kept)), "", Some(&json!({ "ttl_s": 60 }))).await;
     assert_eq!(again.0, 404);
-    // A day later the keys are forgotten.
+    // Keys are forgotten after a day.
     service.later(25 * 3600);
     wait_for!("a forgotten key is a new one", service.lease("left", &wish("w")).await.0 == 201);
 }
@@ -169,7 +169,7 @@ async fn what_a_killed_service_asked_for_is_given_back_by_the_next() {
     let (stub, data) = (Stub::with_gate(1), folder());
     let mut service = Running::start(stub.clone(), data.path()).await;
     let (_, held) = service.lease("held", &wish("w")).await;
-    // The caller goes away while the provider has not answered yet.
+    // The caller goes away before the provider has answered.
     let unanswered = tokio::time::timeout(Duration::from_millis(200), service.lease("asked", &wish("w"))).await;
     assert!(unanswered.is_err());
     wait_for!("asked", stub.living() == 2);
@@ -195,7 +195,7 @@ async fn a_machine_that_comes_true_after_the_next_start_is_given_back() {
     let late = stub.made.lock().expect("sound").clone();
     let service = Running::start(stub.clone(), data.path()).await;
     wait_for!("nothing is there yet", stub.living() == 0);
-    // Killed again: it still knows that something may come.
+    // Killed again: the ledger still knows that a machine may appear.
     drop(service);
     let service = Running::start(stub.clone(), data.path()).await;
     stub.made.lock().expect("sound").clone_from(&late);
@@ -203,7 +203,7 @@ async fn a_machine_that_comes_true_after_the_next_start_is_given_back() {
     wait_for!("what came late is given back", stub.living() == 0);
     assert_eq!(service.leases().await.len(), 2, "it is not looked for any more");
     stub.made.lock().expect("sound").clone_from(&late);
-    // A caller who gives one back waits for it.
+    // A caller's release waits until the lease has settled.
     let give_back = async {
         let (status, _) = service.json(Method::DELETE, &format!("{POOL}?idempotency_key=one"), "", None).await;
         status
@@ -274,7 +274,7 @@ async fn giving_back_what_is_not_granted_yet_ends_the_wait() {
     let ((status, problem), gone) = tokio::join!(service.lease("k", &body), give_back);
     assert_eq!((status, code(&problem), gone), (410, "gone", 204));
     assert_eq!(stub.living(), 0);
-    // A key that was given back before its request came: the request is late.
+    // The key was released before its request arrived: the request is late.
     assert_eq!(service.json(Method::DELETE, &format!("{POOL}?idempotency_key=late"), "", None).await.0, 204);
     assert_eq!(service.lease("late", &body).await.0, 410);
     assert_eq!(stub.makes.load(Ordering::SeqCst), 1);

@@ -1,4 +1,5 @@
-//! Who may ask, and for which workspaces. Not responsible for: keeping a token: only its SHA-256 is written down.
+//! Bearer tokens and the workspaces they allow. Not responsible for: storing tokens (the file holds only their
+//! SHA-256).
 
 use std::path::Path;
 
@@ -9,10 +10,10 @@ use super::problem::Problem;
 use super::request::is_name;
 use crate::domain::base::Digest;
 
-/// A token shorter than this can be guessed.
+/// Minimum length of a token, in bytes, to prevent guessing.
 const MIN_LENGTH: usize = 20;
 
-/// The known callers; where there are none, everybody is.
+/// Known tokens; empty disables authentication.
 #[derive(Debug, Clone, Default)]
 pub struct Tokens {
     entries: Vec<Entry>,
@@ -32,23 +33,23 @@ struct File {
     tokens: Vec<Entry>,
 }
 
-/// Somebody who showed his token.
+/// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
-    /// The token's name; empty where there are no tokens.
+    /// Name of the token; empty without authentication.
     pub name: String,
     workspaces: Vec<String>,
 }
 
 impl Caller {
-    /// Whether he may ask for a workspace.
+    /// Whether the caller may use a workspace.
     pub fn may(&self, workspace: &str) -> bool {
         self.workspaces.iter().any(|own| own == "*" || own == workspace)
     }
 }
 
 impl Tokens {
-    /// Reads a file: TOML, or JSON where it begins with `{`.
+    /// Reads a token file: JSON if it begins with `{`, else TOML.
     pub fn read(path: &Path) -> Result<Self, ServeError> {
         let fault = |what: String| ServeError::Tokens { path: path.to_owned(), what };
         let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
@@ -61,12 +62,12 @@ impl Tokens {
         if faults.is_empty() { Ok(Self { entries: file.tokens }) } else { Err(fault(faults.join("; "))) }
     }
 
-    /// Whether nobody is asked who he is.
+    /// Whether authentication is disabled.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Who shows this `Authorization` header.
+    /// The caller of an `Authorization` header; a 401 problem if the token is missing or unknown.
     pub fn caller(&self, authorization: Option<&str>) -> Result<Caller, Problem> {
         if self.is_empty() {
             return Ok(Caller { name: String::new(), workspaces: vec!["*".to_owned()] });
@@ -77,7 +78,7 @@ impl Tokens {
             return Err(Problem::new(401, "unauthorized", "there is no bearer token", help));
         };
         let hash = Digest::of(token.trim());
-        // All are looked at, so that the time tells nothing.
+        // Compare with every entry, so that the time taken reveals nothing.
         let mut found = None;
         for entry in &self.entries {
             if same(hash.hex(), &entry.sha256) {
@@ -114,13 +115,13 @@ fn faults_of(entries: &[Entry]) -> Vec<String> {
     faults
 }
 
-/// Compares in a time that does not depend on where two texts differ.
+/// Compares in constant time for texts of equal length.
 fn same(one: &str, other: &str) -> bool {
     let differences = one.bytes().zip(other.bytes()).fold(0, |found, (a, b)| found | (a ^ b));
     one.len() == other.len() && std::hint::black_box(differences) == 0
 }
 
-/// The hash of a token as the file wants it; none where the token could be guessed.
+/// The hash of a token as the file needs it; `None` if the token is too short.
 pub fn hash_token(token: &str) -> Option<String> {
     (token.len() >= MIN_LENGTH).then(|| Digest::of(token).hex().to_owned())
 }

@@ -9,7 +9,7 @@ pub fn now() -> Timestamp {
     Timestamp(0).plus(since_epoch())
 }
 
-/// The same, as finely as the clock tells it.
+/// The same, at the clock's full resolution.
 pub fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! An error with its causes as text. Not responsible for: what people can do about it.
+//! Formats an error with its causes. Not responsible for: help texts.
 
 use std::error::Error;
 
@@ -12,7 +12,7 @@ pub fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// The innermost cause alone, for errors whose outer ones only repeat what was asked for.
+/// The innermost cause alone, for errors whose outer levels only repeat the request.
 pub fn innermost(error: &dyn Error) -> String {
     causes(error).last().map_or_else(|| error.to_string(), ToString::to_string)
 }

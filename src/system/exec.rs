@@ -1,5 +1,5 @@
-//! A shell script that runs somewhere (on a host over SSH, in a container), as a process with three streams. Not responsible
-//! for: where it runs, and how that place is reached.
+//! Runs shell scripts somewhere (on a host over SSH, in a container) as processes with three streams. Not responsible
+//! for: where they run, and how that place is reached.
 
 use std::pin::Pin;
 
@@ -8,22 +8,22 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use crate::domain::model::Fault;
 
-/// Bytes of a finished script's output that are kept of each stream. The rest is read and dropped: the other side is not
-/// trusted with our memory.
+/// Maximum bytes to keep of each output stream. The rest is read and dropped, because an untrusted host must not fill
+/// our memory.
 const KEPT: u64 = 1 << 20;
 
-/// Resolves to the exit code, or to the reason why there is none.
+/// Resolves to the exit code, or the reason why there is none.
 pub type End = Pin<Box<dyn Future<Output = Result<i32, String>> + Send>>;
 
 /// A running script.
 pub struct Process {
-    /// Its standard input. Dropping it tells the script that nobody waits any more.
+    /// Its standard input. Dropping it tells the script that this side is gone.
     pub stdin: Box<dyn AsyncWrite + Send + Unpin>,
     /// Its standard output.
     pub stdout: Box<dyn AsyncRead + Send + Unpin>,
     /// Its standard error.
     pub stderr: Box<dyn AsyncRead + Send + Unpin>,
-    /// Its end. The future owns the process: dropping it ends the process here.
+    /// Its exit. The future owns the process: dropping it ends the local process.
     pub end: End,
 }
 
@@ -44,12 +44,12 @@ pub trait Exec: Send + Sync {
     /// Starts a script.
     async fn start(&self, script: &str) -> Result<Process, Fault>;
 
-    /// Starts a script that can use this user's ssh agent.
+    /// Starts a script with access to this user's ssh agent.
     async fn start_with_agent(&self, script: &str) -> Result<Process, Fault>;
 }
 
 impl Process {
-    /// A child of this process, all of whose streams are piped.
+    /// Wraps a local child whose streams are all piped.
     pub fn of(mut child: tokio::process::Child) -> Self {
         let stdin = child.stdin.take().expect("invariant: standard input is piped");
         let stdout = child.stdout.take().expect("invariant: standard output is piped");
@@ -61,14 +61,14 @@ impl Process {
         Self { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr), end: Box::pin(end) }
     }
 
-    /// Writes this input and waits for the end.
+    /// Writes this input and waits for the exit.
     ///
     /// # Errors
     /// The reason why there is no exit code.
     pub async fn finish(self, input: &[u8]) -> Result<Output, String> {
         let Self { mut stdin, stdout, stderr, end } = self;
         let feed = async move {
-            // Where the script ended early, its exit code says why.
+            // If the script ended early, its exit code says why.
             let _ = stdin.write_all(input).await;
             let _ = stdin.shutdown().await;
         };
@@ -79,7 +79,7 @@ impl Process {
 
 async fn beginning(mut stream: impl AsyncRead + Unpin) -> String {
     let mut bytes = Vec::new();
-    // Where a stream breaks, the end of the process says why.
+    // If a stream breaks, the exit says why.
     let _ = (&mut stream).take(KEPT).read_to_end(&mut bytes).await;
     let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
     String::from_utf8_lossy(&bytes).into_owned()
@@ -101,7 +101,7 @@ mod tests {
     async fn a_script_is_given_its_input_and_told_by_its_output_and_code() {
         let output = finish("cat; echo words >&2; exit 3", b"input").await;
         assert_eq!(output, Ok(Output { code: 3, stdout: "input".into(), stderr: "words\n".into() }));
-        // It reads nothing of what is more than a pipe holds.
+        // The script does not read its input, which is larger than a pipe's buffer.
         assert_eq!(finish("exit 4", &[b'x'; 1 << 20]).await.map(|output| output.code), Ok(4));
         assert!(finish("kill -9 $$", b"").await.is_err_and(|why| why.contains('9')));
     }

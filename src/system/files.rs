@@ -1,4 +1,4 @@
-//! Writing files so that they are there whole or not at all. Not responsible for: what is in them.
+//! Writes files atomically. Not responsible for: their content.
 
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
@@ -6,16 +6,16 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Writes a file with this mode whole, or leaves what was there: a temporary one beside it is made durable, then renamed.
+/// Writes a file with this mode, atomically: temporary file, fsync, rename. On failure the old file stays.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // One that is left by a killed process tells by its name what it was for.
+    // The name shows what a file left by a killed process was for.
     let mut prefix = OsString::from(".");
     prefix.push(path.file_name().unwrap_or_default());
     prefix.push("-");
     let mut file = tempfile::Builder::new().prefix(&prefix).tempfile_in(folder)?;
     file.write_all(bytes)?;
-    // Temporary files are closed to others, whatever the process's mask.
+    // Temporary files have mode 600, whatever the umask.
     file.as_file().set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
@@ -40,7 +40,7 @@ mod tests {
             assert_eq!(std::fs::read_to_string(&path).expect("readable"), text);
             assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, mode);
         }
-        // A folder cannot be replaced by a file: what was made for it goes.
+        // A folder cannot be replaced by a file: the temporary file is removed.
         std::fs::create_dir_all(folder.path().join("taken/inside")).expect("writable");
         write_whole(&folder.path().join("taken"), b"x", 0o644).expect_err("a folder is there");
         assert_eq!(std::fs::read_dir(folder.path()).expect("readable").count(), 2);

@@ -1,8 +1,8 @@
-//! What this machine is. Not responsible for: what it has.
+//! The platform of this machine. Not responsible for: its resources.
 
 use crate::domain::base::Platform;
 
-/// This machine's platform as OCI writes it.
+/// This machine's platform in OCI notation.
 pub fn host_platform() -> Platform {
     let arch = match std::env::consts::ARCH {
         "x86_64" => "amd64",

@@ -1,5 +1,5 @@
-//! HTTP clients as all of ours are, and what is read of an answer. Not responsible for: what is asked, and when it is asked
-//! again (see `retry`).
+//! HTTP clients with our common settings, and bounded reads of responses. Not responsible for: requests and retries
+//! (see `retry`).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response, Url};
 
-/// A server gets so long to be reached.
+/// Timeout for connecting to a server.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// The beginning of a client for this server. It trusts the system's certificates (`SSL_CERT_FILE` is honoured), uses the
-/// environment's proxy except for this machine itself, and follows no redirect: what a request carries is for the server
-/// it was given for.
+/// A client builder for this server. Trusts the system's certificates (respects `SSL_CERT_FILE`), uses the
+/// environment's proxy except for this machine itself, and follows no redirects, because a request's secrets are for
+/// this server only.
 pub fn client_for(server: &Url) -> ClientBuilder {
     install_tls();
     let builder = Client::builder()
@@ -23,39 +23,39 @@ pub fn client_for(server: &Url) -> ClientBuilder {
     if is_loopback(server) { builder.no_proxy() } else { builder }
 }
 
-/// No answer of an API that we ask is longer.
+/// Maximum bytes of an API response.
 pub const API_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
-/// Chooses rustls' cryptography for this process: whoever makes a TLS connection calls it before.
+/// Installs rustls' crypto provider for this process. Call it before any TLS connection.
 pub fn install_tls() {
-    // Whoever was first has installed one; it is the same.
+    // Fails if one is already installed; it is the same one.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Whether an address is this machine's own: nothing else hears what is sent there, and no proxy leads there.
+/// Whether an address is this machine's own: such traffic stays local and bypasses the proxy.
 pub fn is_loopback(address: &Url) -> bool {
     let host = address.host_str().unwrap_or("").trim_matches(['[', ']']);
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-/// The pause that an answer asks for, if it says so in seconds.
+/// The delay that a response requests with `Retry-After`, if it is in seconds.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
 }
 
-/// Why an answer's content could not be read.
+/// Why a response body could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// The connection broke or fell silent.
+    /// The connection broke or timed out.
     #[error(transparent)]
     Lost(#[from] reqwest::Error),
-    /// It is longer than what is asked for can be.
+    /// The body is longer than allowed.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
 }
 
-/// An answer's content, which must not be longer than so many bytes.
+/// A response body of at most this many bytes.
 pub async fn read_body(mut response: Response, most: usize) -> Result<Vec<u8>, BodyError> {
     let mut body = Vec::new();
     while let Some(chunk) = response.chunk().await? {
@@ -74,7 +74,7 @@ mod tests {
 
     use super::*;
 
-    /// A server on this machine that gives every request the same answer; its address, and what it was asked.
+    /// A local server that sends the same response to every request; returns its address, and the requests it got.
     fn server(answer: &'static str) -> (Url, std::sync::mpsc::Receiver<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();

@@ -1,37 +1,37 @@
-//! Advisory locks on whole files, as `flock` of the shell has them: they end with the process that holds them, however it
-//! ends. Not responsible for: pid files as proof of life.
+//! Advisory locks on whole files, compatible with the shell's `flock`. The kernel releases them when the holder ends.
+//! Not responsible for: pid files.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 
-/// Opens (and makes) a lock file. Whatever is in it stays.
+/// Opens a lock file; creates it if missing. Its content stays.
 pub fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)
 }
 
-/// Waits until nobody else has the lock or a share of it, and takes it. It is given back when the file is dropped.
+/// Takes the exclusive lock; waits for other holders. It is released when the file is dropped.
 pub fn exclusive(file: &File) -> io::Result<()> {
     loop {
         match file.lock() {
-            // A signal came while we waited.
+            // Retry after a signal.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             other => return other,
         }
     }
 }
 
-/// Takes the lock if nobody has it or a share of it. Says whether it did.
+/// Takes the exclusive lock if it is free. Returns whether it did.
 pub fn try_exclusive(file: &File) -> io::Result<bool> {
     granted(file.try_lock())
 }
 
-/// Takes a share of the lock if nobody has it for itself. Says whether it did.
+/// Takes a shared lock if there is no exclusive holder. Returns whether it did.
 pub fn try_shared(file: &File) -> io::Result<bool> {
     granted(file.try_lock_shared())
 }
 
-/// Gives the lock back before the file is closed.
+/// Releases the lock before the file is closed.
 pub fn unlock(file: &File) -> io::Result<()> {
     file.unlock()
 }

@@ -1,4 +1,4 @@
-//! What every adapter needs once. Not responsible for: layers, runners, or anything else of the domain.
+//! System helpers that several adapters share. Not responsible for: layers, runners, or anything else of the domain.
 
 mod clock;
 pub mod error_chain;

@@ -1,5 +1,5 @@
-//! OCI documents as adapters read them: manifests, indexes, configs of images. The types are `oci-spec`'s. Not responsible for:
-//! where the documents are kept, and how they are fetched.
+//! Parses OCI documents: manifests, indexes, image configs. The types are `oci-spec`'s. Not responsible for: storing
+//! and fetching them.
 
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType, Os};
 use serde::Deserialize;
@@ -8,8 +8,8 @@ use serde_json::Value;
 use crate::domain::base::{Digest, Platform};
 use crate::domain::ports::ImageConfig;
 
-/// The manifest of one image (or artifact), or an index of several. Every digest in it is a SHA-256: what names another one
-/// is not read at all.
+/// The manifest of an image or artifact, or an index. Every digest in it is a SHA-256; documents with others are
+/// rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Manifest {
     /// A config and layers.
@@ -18,22 +18,22 @@ pub enum Manifest {
     Index(Box<ImageIndex>),
 }
 
-/// Bytes are no manifest.
+/// The bytes are not a valid manifest.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    /// Not the JSON of a manifest.
+    /// Not valid JSON of a manifest.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    /// It names content by a digest that we cannot check.
+    /// It contains a digest with an unsupported algorithm.
     #[error("`{0}` is no SHA-256 digest")]
     Digest(String),
 }
 
 impl Manifest {
-    /// Reads a manifest or an index.
+    /// Parses a manifest or an index.
     ///
     /// # Errors
-    /// [`ManifestError`] where the bytes are neither.
+    /// [`ManifestError`] if the bytes are neither.
     pub fn read(bytes: &[u8]) -> Result<Self, ManifestError> {
         let value: Value = serde_json::from_slice(bytes)?;
         let read = match value.get("config") {
@@ -48,7 +48,7 @@ impl Manifest {
         Ok(read)
     }
 
-    /// The blobs that it names, apart from further manifests and its subject: the config and the layers.
+    /// The blobs that it references, without nested manifests and its subject: the config and the layers.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         self.config().into_iter().chain(self.layers())
     }
@@ -77,7 +77,7 @@ impl Manifest {
         }
     }
 
-    /// The manifest that an artifact belongs to.
+    /// The subject of an artifact.
     pub fn subject(&self) -> Option<&Descriptor> {
         match self {
             Self::Image(image) => image.subject().as_ref(),
@@ -85,8 +85,8 @@ impl Manifest {
         }
     }
 
-    /// The image of an index: the one for the platform, else the first one. An attestation is no image; its platform is
-    /// `unknown/unknown`.
+    /// The image of an index: the one for the platform, else the first. Attestations (platform `unknown/unknown`) are
+    /// skipped.
     pub fn image_for(&self, platform: Option<&Platform>) -> Option<&Descriptor> {
         let is_image = |child: &&Descriptor| {
             child.platform().as_ref().is_none_or(|platform| *platform.os() != Os::Other("unknown".to_owned()))
@@ -95,7 +95,7 @@ impl Manifest {
         self.children().iter().find(fits).or_else(|| self.children().iter().find(is_image))
     }
 
-    /// Its media type; what its fields imply where it names none.
+    /// Its media type; derived from its fields if it states none.
     pub fn media_type(&self) -> MediaType {
         self.named_media_type().cloned().unwrap_or(match self {
             Self::Image(_) => MediaType::ImageManifest,
@@ -103,7 +103,7 @@ impl Manifest {
         })
     }
 
-    /// The media type that it names.
+    /// The media type that it states.
     pub fn named_media_type(&self) -> Option<&MediaType> {
         match self {
             Self::Image(image) => image.media_type().as_ref(),
@@ -112,12 +112,12 @@ impl Manifest {
     }
 }
 
-/// The digest in a descriptor that was read as part of a [`Manifest`], or made by [`describe`].
+/// The digest of a descriptor that was parsed as part of a [`Manifest`], or created by [`describe`].
 pub fn digest(descriptor: &Descriptor) -> Digest {
     descriptor.digest().to_string().parse().expect("invariant: descriptors with other digests are not read")
 }
 
-/// How a manifest names these bytes.
+/// A descriptor of these bytes.
 pub fn describe(media_type: MediaType, bytes: &[u8]) -> Descriptor {
     let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     let digest: oci_spec::image::Digest =
@@ -125,14 +125,14 @@ pub fn describe(media_type: MediaType, bytes: &[u8]) -> Descriptor {
     Descriptor::new(media_type, size, digest)
 }
 
-/// Whether an entry of an index is for this platform, whatever its variant.
+/// Whether an index entry is for this platform, with any variant.
 pub fn is_for(entry: &Descriptor, platform: &Platform) -> bool {
     entry.platform().as_ref().is_some_and(|entry| {
         entry.os().to_string() == platform.os() && entry.architecture().to_string() == platform.architecture()
     })
 }
 
-/// An image's config, with what Docker adds to it.
+/// An image config with Docker's extensions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
     oci: ImageConfiguration,
@@ -153,7 +153,7 @@ struct DockerConfig {
 }
 
 impl ConfigFile {
-    /// Reads it; `None` where the bytes are no config of an image.
+    /// Parses it; `None` if the bytes are not an image config.
     pub fn read(bytes: &[u8]) -> Option<Self> {
         let oci = serde_json::from_slice(bytes).ok()?;
         let docker: DockerFields = serde_json::from_slice(bytes).unwrap_or_default();
@@ -166,12 +166,12 @@ impl ConfigFile {
         labels.get(name).map(String::as_str)
     }
 
-    /// The platform that it is for, `os/architecture`.
+    /// Its platform, `os/architecture`.
     pub fn platform(&self) -> Platform {
         Platform::of(&self.oci.os().to_string(), &self.oci.architecture().to_string(), "")
     }
 
-    /// What it says of the processes that run in it.
+    /// Its process settings.
     pub fn processes(&self) -> ImageConfig {
         let env = self.oci.config().as_ref().and_then(|config| config.env().clone()).unwrap_or_default();
         ImageConfig { env, on_build: self.on_build.clone() }

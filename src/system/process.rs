@@ -1,4 +1,4 @@
-//! Child processes that end when nobody needs them any more. Not responsible for: what they run.
+//! Child processes that end when they are no longer needed. Not responsible for: what they run.
 
 use std::ffi::OsStr;
 use std::io;
@@ -10,16 +10,16 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 pub use rustix::process::Signal;
 
-/// What a command of the standard library and one of tokio have in common here.
+/// Methods for both the standard library's and tokio's commands.
 pub trait CommandExt {
-    /// The command of the standard library.
+    /// The standard library's command.
     fn std_mut(&mut self) -> &mut Command;
 
-    /// Lets the kernel send this signal to the child when its parent ends, however that ends. The parent is the *thread*
-    /// that spawns it: spawn from one that lives as long as the child is needed.
+    /// Makes the kernel send this signal to the child when its parent ends for any reason. The parent is the spawning
+    /// *thread*: spawn from one that lives as long as the child is needed.
     fn end_with_parent(&mut self, signal: Signal) -> &mut Self {
         #[cfg(target_os = "linux")]
-        // SAFETY: between fork and exec only this one system call is made; it allocates nothing and takes no lock.
+        // SAFETY: between fork and exec only this system call runs; it neither allocates nor takes a lock.
         unsafe {
             self.std_mut().pre_exec(move || {
                 rustix::process::set_parent_process_death_signal(Some(signal))?;
@@ -31,9 +31,9 @@ pub trait CommandExt {
         self
     }
 
-    /// Gives the child a session of its own: neither Ctrl-C nor the end of the terminal reaches it.
+    /// Starts the child in its own session, so that neither Ctrl-C nor the end of the terminal reaches it.
     fn in_new_session(&mut self) -> &mut Self {
-        // SAFETY: as above: one system call, without allocation or lock.
+        // SAFETY: as above, a single system call.
         unsafe {
             self.std_mut().pre_exec(|| {
                 rustix::process::setsid()?;
@@ -56,39 +56,39 @@ impl CommandExt for tokio::process::Command {
     }
 }
 
-/// A command whose child is killed when its handle is dropped and when this process ends. It has a process group of its
-/// own: Ctrl-C reaches this process alone, which ends its children in order.
+/// A command whose child is killed when its handle is dropped and when this process ends. Its own process group keeps
+/// Ctrl-C away: this process ends its children in order.
 pub fn owned_command(program: impl AsRef<OsStr>) -> tokio::process::Command {
     let mut command = tokio::process::Command::new(program);
     command.kill_on_drop(true).process_group(0).end_with_parent(Signal::KILL);
     command
 }
 
-/// What a command printed is kept up to so many bytes; the rest is read and dropped, so that it never blocks.
+/// Maximum bytes to keep of a command's output. The rest is read and dropped, so that the command never blocks.
 const STDOUT_BYTES: u64 = 64 * 1024 * 1024;
 const STDERR_BYTES: u64 = 64 * 1024;
 
-/// Why a command did not do its work.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// There is no such program, or it may not be run.
+    /// The program is missing or not executable.
     #[error(transparent)]
     Unrunnable(io::Error),
-    /// It had not ended in time, and was killed.
+    /// It did not finish in time and was killed.
     #[error("it has not ended within {} s", .0.as_secs())]
     Late(Duration),
-    /// It ended without success; what it printed on standard error, without blanks around it.
+    /// It failed; with its standard error, trimmed.
     #[error("{}", if stderr.is_empty() { status.to_string() } else { stderr.clone() })]
     Failed {
-        /// Its exit code, or the signal that ended it.
+        /// Its exit code or signal.
         status: ExitStatus,
-        /// Its words.
+        /// Its standard error.
         stderr: String,
     },
 }
 
-/// Runs a command to its end, with nothing on its standard input, and gives what it printed on standard output. It is
-/// killed when the future is dropped, and when it has not ended within this time.
+/// Runs a command to its end, without input, and returns its standard output. It is killed when the future is
+/// dropped, and on timeout.
 pub async fn output(mut command: tokio::process::Command, within: Duration) -> Result<Vec<u8>, CommandError> {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(CommandError::Unrunnable)?;
@@ -104,7 +104,7 @@ pub async fn output(mut command: tokio::process::Command, within: Duration) -> R
     Err(CommandError::Failed { status, stderr: String::from_utf8_lossy(&stderr).trim().to_owned() })
 }
 
-/// The first bytes of a stream, which is read to its end.
+/// The first bytes of a stream; the rest is read and dropped.
 async fn beginning(mut stream: impl AsyncRead + Unpin, most: u64) -> io::Result<Vec<u8>> {
     let mut kept = Vec::new();
     (&mut stream).take(most).read_to_end(&mut kept).await?;
@@ -112,9 +112,9 @@ async fn beginning(mut stream: impl AsyncRead + Unpin, most: u64) -> io::Result<
     Ok(kept)
 }
 
-/// Lets the kernel kill this process when its parent ends.
+/// Makes the kernel kill this process when its parent ends.
 pub fn end_with_own_parent() {
-    // It cannot fail for want of rights.
+    // It needs no privileges, so it cannot fail for lack of them.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
 }
@@ -125,7 +125,7 @@ mod tests {
 
     use super::*;
 
-    /// The signal that ends `sleep` after the thread that spawned it has ended.
+    /// The signal that ended `sleep` after its spawning thread ended.
     fn ended_by(mut command: Command) -> Option<i32> {
         command.arg("60");
         let spawned = std::thread::spawn(move || command.spawn().expect("a process"));
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(ended_by(std::mem::replace(command.std_mut(), Command::new("true"))), Some(Signal::KILL.as_raw()));
     }
 
-    /// What a script printed, or why it failed.
+    /// A script's output, or why it failed.
     async fn ran(script: &str, within: Duration) -> Result<Vec<u8>, CommandError> {
         let mut command = owned_command("sh");
         command.args(["-c", script]);
@@ -171,7 +171,7 @@ mod tests {
         let pid = std::fs::read_to_string(&pid).expect("it began");
         let process = std::path::PathBuf::from(format!("/proc/{}/cmdline", pid.trim()));
         let gone = async {
-            // A killed process has an empty command line until it is waited for.
+            // A zombie has an empty command line.
             while std::fs::read(&process).is_ok_and(|line| !line.is_empty()) {
                 tokio::task::yield_now().await;
             }

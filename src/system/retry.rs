@@ -1,12 +1,12 @@
-//! Trying again: pauses that grow up to a bound, as long as the other side asks for, until a deadline. Not responsible for:
-//! knowing what may be tried again.
+//! Retries: delays that grow up to a bound or follow the other side's request, until a deadline. Not responsible for:
+//! deciding what may be retried.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
-/// How often something is tried again, and after which pauses.
+/// The number of retries and the delays between them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
     first: Duration,
@@ -16,38 +16,38 @@ pub struct Backoff {
     jitter: bool,
 }
 
-/// Whether trying again may help. A pause that the other side asks for takes the place of ours.
+/// Whether a retry may help. A delay that the other side requests replaces ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retry {
     /// It would fail again.
     Never,
-    /// A few times: it counts.
+    /// Counts towards the limit of retries.
     Counted(Option<Duration>),
-    /// It passes by itself: it does not count, only the deadline ends it.
+    /// A temporary condition: only the deadline limits it.
     Uncounted(Option<Duration>),
 }
 
 impl Backoff {
-    /// For requests: so many tries after the first one, each pause twice as long as the one before and at most `longest`.
-    /// Each is made shorter by up to a half at random, so that those who failed together do not come again together.
+    /// For requests: this many retries, each delay twice the previous one, at most `longest`. Each is shortened at
+    /// random by up to half, so that clients that failed together do not retry together.
     pub const fn of_requests(first: Duration, longest: Duration, retries: u32) -> Self {
         Self { first, longest, factor: 2.0, retries, jitter: true }
     }
 
-    /// For looking whether something has ended: it is looked at without end, and the pauses are exact.
+    /// For polling: without limit, with exact delays.
     pub const fn of_polls(first: Duration, longest: Duration) -> Self {
         Self { first, longest, factor: 2.0, retries: u32::MAX, jitter: false }
     }
 
-    /// The same, with pauses that grow by another factor than 2.
+    /// The same, with another growth factor than 2.
     #[must_use]
     pub const fn factor(self, factor: f32) -> Self {
         Self { factor, ..self }
     }
 
-    /// The pauses of one piece of work.
+    /// Delays for one operation.
     pub fn pauses(self) -> Pauses {
-        // backon makes a pause up to twice as long at random.
+        // backon's jitter multiplies a delay by 1 to 2.
         let part = if self.jitter { 2 } else { 1 };
         let delays = ExponentialBuilder::new()
             .with_min_delay(self.first / part)
@@ -59,7 +59,7 @@ impl Backoff {
     }
 }
 
-/// The pauses of one piece of work.
+/// The delays of one operation.
 #[derive(Debug)]
 pub struct Pauses {
     delays: ExponentialBackoff,
@@ -69,14 +69,14 @@ pub struct Pauses {
 }
 
 impl Pauses {
-    /// The same, not waiting where the pause would end after this time.
+    /// The same with a deadline: no wait that would end after it.
     #[must_use]
     pub fn until(self, deadline: Instant) -> Self {
         Self { deadline: Some(deadline), ..self }
     }
 
-    /// Waits before the next try and says that there is one. Says at once that there is none where it would not help, where
-    /// all tries are used up, and where the deadline would pass.
+    /// Waits before the next attempt and returns true. Returns false at once if a retry would not help, the retries
+    /// are used up, or the wait would pass the deadline.
     pub async fn wait(&mut self, retry: Retry) -> bool {
         let asked = match retry {
             Retry::Never => return false,
@@ -96,18 +96,18 @@ impl Pauses {
         true
     }
 
-    /// Waits before the next look. Says whether there is one before the deadline.
+    /// Waits before the next poll. Returns whether there is one before the deadline.
     pub async fn poll(&mut self) -> bool {
         self.wait(Retry::Uncounted(None)).await
     }
 
-    /// How many counted tries were made after the first.
+    /// The number of counted retries.
     pub fn counted(&self) -> u32 {
         self.backoff.retries - self.left
     }
 }
 
-/// Does something until it succeeds, or until its error is judged to be final or the pauses end.
+/// Retries an operation until it succeeds, its error is final, or the retries are used up.
 pub async fn retry<T, E, F: Future<Output = Result<T, E>>>(
     mut pauses: Pauses,
     mut work: impl FnMut() -> F,
@@ -131,7 +131,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// How long each pause is, in milliseconds.
+    /// Each delay in milliseconds.
     async fn lengths(pauses: &mut Pauses, retries: &[Retry]) -> Vec<u128> {
         let mut lengths = Vec::new();
         for retry in retries {

@@ -1,15 +1,15 @@
-//! The mark that a project's root is known by. Not responsible for: what lies in a project.
+//! Finds a project's root by its `.git`. Not responsible for: the project's content.
 
 use std::path::{Path, PathBuf};
 
-/// The nearest ancestor of a path, itself included, that holds a `.git` (a folder, or the file of a worktree). Absolute,
-/// without links.
+/// The nearest ancestor of a path, including itself, with a `.git` (a folder, or a worktree's file). Absolute, with
+/// links resolved.
 pub fn git_root(path: &Path) -> Option<PathBuf> {
     resolved(path).ancestors().find(|folder| folder.join(".git").exists()).map(Path::to_owned)
 }
 
-/// The root of the project that a catalog, or the folder of a workflow's file, belongs to: its [`git_root`], else its
-/// parent. Absolute, without links.
+/// The project root of a catalog, or of a workflow file's folder: its [`git_root`], else its parent. Absolute, with
+/// links resolved.
 pub fn catalog_root(catalog: &Path) -> PathBuf {
     git_root(catalog).unwrap_or_else(|| {
         let actual = resolved(catalog);
@@ -17,7 +17,7 @@ pub fn catalog_root(catalog: &Path) -> PathBuf {
     })
 }
 
-/// A path without links; as it is named where it does not exist.
+/// A path with links resolved; unchanged if it does not exist.
 pub fn resolved(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).or_else(|_| std::path::absolute(path)).unwrap_or_else(|_| path.to_owned())
 }

@@ -1,5 +1,5 @@
-//! Scratch folders on the system's temporary file system. What killed processes left is removed. Not responsible for: what
-//! is put into them.
+//! Scratch folders on the system's temporary file system. Removes those of killed processes. Not responsible for:
+//! their content.
 
 use std::fs::Permissions;
 use std::io;
@@ -9,7 +9,8 @@ use std::sync::Once;
 
 use tempfile::TempDir;
 
-/// A fresh folder for this user alone, removed when dropped. If this process is killed, the next one that asks removes it.
+/// A new folder for this user only, removed on drop. If this process is killed, the next process that needs one
+/// removes it.
 pub fn folder() -> io::Result<TempDir> {
     static SWEEP: Once = Once::new();
     SWEEP.call_once(|| sweep(&std::env::temp_dir()));
@@ -17,22 +18,22 @@ pub fn folder() -> io::Result<TempDir> {
     tempfile::Builder::new().prefix(&name).permissions(Permissions::from_mode(0o700)).tempdir()
 }
 
-/// What names of scratch folders begin with; the process's id follows. An id has a meaning in its namespace only, which the
-/// name therefore tells: a process of another container is never taken for dead.
+/// Prefix of scratch folder names; the pid follows. A pid is valid only in its namespace, so the prefix names that: a
+/// process of another container is never taken for dead.
 fn prefix() -> String {
     let namespace = std::fs::read_link("/proc/self/ns/pid").map(|link| link.to_string_lossy().into_owned());
     let number: String = namespace.unwrap_or_default().chars().filter(char::is_ascii_digit).collect();
     format!("lian-build-{number}-")
 }
 
-/// Removes the scratch folders of processes that are gone.
+/// Removes the scratch folders of dead processes.
 fn sweep(folder: &Path) {
     let prefix = prefix();
     for entry in std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix(&prefix).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
         if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
-            // Another user's folder cannot be removed, and stays.
+            // Another user's folder cannot be removed; ignore it.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

@@ -1,6 +1,6 @@
-//! Words for a POSIX shell. Not responsible for: other languages' quotes (Nickel, TOML, ssh's configuration).
+//! Quotes words for a POSIX shell. Not responsible for: other syntaxes (Nickel, TOML, ssh's configuration).
 
-/// A text as one word, always in single quotes. (`shlex` leaves out quotes where it can, and mixes both kinds.)
+/// A text as one word, always in single quotes. (`shlex` quotes only when needed, and mixes both kinds of quotes.)
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }

@@ -1,4 +1,4 @@
-//! The counters of this machine's kernel, for the steps of our own daemon. Not responsible for: judging it.
+//! Reads this machine's kernel counters for the steps of our own daemon. Not responsible for: judging them.
 
 use std::process::Stdio;
 
@@ -8,7 +8,7 @@ use tokio::process::Command;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{Counters, Meter, Usage, usage_script};
 
-/// The cgroups that count the steps of a daemon without a cgroup of its own.
+/// The cgroups that count steps if the daemon has no cgroup of its own.
 const GROUPS: &str = "/sys/fs/cgroup/buildkit /sys/fs/cgroup/memory/buildkit";
 
 /// The counters of this machine.
@@ -19,7 +19,7 @@ pub struct HostCounters {
 
 #[async_trait]
 impl Counters for HostCounters {
-    /// Faults: `lian::buildkit::usage`, where nothing is counted here.
+    /// Fault: `lian::buildkit::usage` if the counters cannot be read.
     async fn usage(&self) -> Result<Usage, Fault> {
         let unknown = |why: String| {
             let message = format!("this machine's memory counters are not understood: {why}");

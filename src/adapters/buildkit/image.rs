@@ -1,4 +1,4 @@
-//! Reads images in an OCI layout as far as a build needs it: their config, and which blobs they share. Not responsible for: tags
+//! Reads the parts of images in an OCI layout that a build needs: config and shared blobs. Not responsible for: tags
 //! and promotion (see the adapter `registry`).
 
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use crate::system::oci::{self, ConfigFile, Manifest};
 /// The PATH that BuildKit gives a step whose image sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// What an image says about the processes that run in it.
+/// The process settings of an image.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct ImageSettings(ImageConfig);
 
 impl ImageSettings {
-    /// The folders that binaries are looked up in.
+    /// The folders of its PATH.
     pub(super) fn path(&self) -> Vec<&str> {
         let set = self.0.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
         set.unwrap_or(DEFAULT_PATH).split(':').filter(|folder| folder.starts_with('/')).collect()
@@ -26,19 +26,19 @@ impl ImageSettings {
         self.0.env.iter().filter_map(|entry| entry.split_once('='))
     }
 
-    /// Whether a Dockerfile that starts from it would run instructions of the image's own.
+    /// Whether a Dockerfile based on it would run the image's own (`ONBUILD`) instructions.
     pub(super) fn triggers(&self) -> bool {
         !self.0.on_build.is_empty()
     }
 }
 
-/// Where a blob of a layout lies.
+/// The path of a blob in a layout.
 pub(super) fn blob(layout: &Path, digest: &Digest) -> PathBuf {
     layout.join("blobs/sha256").join(digest.hex())
 }
 
-/// The settings of the image that is verified, for the one platform asked for; the defaults where they cannot be read. Those
-/// of an image in a registry come with the request.
+/// The settings of the image to verify, for the requested platform; defaults if they cannot be read. For an image in
+/// a registry, the request contains them.
 pub(super) fn settings(request: &VerifyRequest) -> ImageSettings {
     let platform = request.platforms.first();
     let ImageSource::Layout { dir, digest } = &request.image else {
@@ -55,8 +55,8 @@ pub(super) fn settings(request: &VerifyRequest) -> ImageSettings {
     ImageSettings(find().unwrap_or_default())
 }
 
-/// Links the layers of the images that a build stands on into its staging folder, so that BuildKit's export finds them
-/// there and writes only what is new. A mere saving: what cannot be linked is written.
+/// Links the layers of a build's base images into its staging folder, so that BuildKit's export writes only new ones.
+/// An optimisation only: a layer that cannot be linked is written.
 pub(super) fn seed(staging: &Path, contexts: &[NamedContext]) {
     let target = staging.join("blobs/sha256");
     for NamedContext { source, .. } in contexts {
@@ -66,7 +66,7 @@ pub(super) fn seed(staging: &Path, contexts: &[NamedContext]) {
             continue;
         }
         for layer in layers {
-            // Whatever fails here (another file system, a blob that is there already) is no loss.
+            // Ignore errors (another file system, a blob that already exists).
             let _ = std::fs::hard_link(blob(dir, &layer), target.join(layer.hex()));
         }
     }

@@ -1,5 +1,5 @@
-//! A builder that runs buildctl on the runner itself. Not responsible for: how the runner is reached and filled (the caller has
-//! done that), and verification, which runs from here.
+//! A builder that runs buildctl on the runner. Not responsible for: connecting to the runner and copying files there
+//! (the caller has done that), and verification, which runs from this machine.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use crate::domain::ports::{BuildRequest, BuildSink, Built, Counters};
 use crate::system::exec::{Exec, Process};
 use crate::system::shell::quoted;
 
-/// How buildctl's own end is reported. The exit code of the connection is no help: `ssh` ends with 255 whether the connection
-/// broke or its command was killed.
+/// Marks buildctl's exit code in the output. The connection's exit code is ambiguous: `ssh` exits with 255 both when
+/// the connection breaks and when its command is killed.
 const MARK: &str = "lian-build: buildctl ended with ";
-/// How an image that was built is reported: buildctl's metadata, in one line.
+/// Marks the metadata of a built image: buildctl's JSON on one line.
 const METADATA: &str = "lian-build: metadata ";
 
-/// The exit code of a shell that does not find the program.
+/// A shell's exit code for a missing program.
 const NOT_FOUND: i32 = 127;
 
 /// buildctl on a runner.
@@ -28,7 +28,7 @@ const NOT_FOUND: i32 = 127;
 pub struct RemoteBuildctl {
     /// Runs scripts on the runner.
     exec: Arc<dyn Exec>,
-    /// The daemon's address there.
+    /// The daemon's address on the runner.
     address: String,
     /// A folder in the runner's memory, for our files.
     folder: PathBuf,
@@ -36,16 +36,16 @@ pub struct RemoteBuildctl {
 }
 
 impl RemoteBuildctl {
-    /// On the daemon at this address there.
+    /// Uses the daemon at this address on the runner.
     pub fn new(exec: Arc<dyn Exec>, address: &str, folder: impl Into<PathBuf>, counters: Arc<dyn Counters>) -> Self {
         Self { exec, address: address.to_owned(), folder: folder.into(), counters }
     }
 
-    /// Builds a request whose paths are the runner's, and whose image is pushed. The paths in `passing` are removed there
-    /// when buildctl ends.
+    /// Builds a request with paths on the runner; its image is pushed. The paths in `passing` are removed there when
+    /// buildctl ends.
     ///
     /// # Errors
-    /// As buildctl here; `lian::remote::link_lost` where the connection ended first.
+    /// The same as local buildctl; `lian::remote::link_lost` if the connection ended first.
     pub async fn build(
         &self,
         request: &BuildRequest,
@@ -63,7 +63,7 @@ impl RemoteBuildctl {
         let run = self.run(&script, !request.ssh.is_empty(), &relay);
         let (before, run) = tokio::join!(look(counters), run);
         let (progress, exit) = run?;
-        // What the connection itself says is not believed: only the mark tells how buildctl ended.
+        // Ignore the connection's own exit code: only the mark shows how buildctl ended.
         let text = progress.text();
         let told = text.lines().rev().find_map(|line| line.trim().strip_prefix(MARK));
         match told.and_then(|code| code.parse::<i32>().ok()) {
@@ -81,8 +81,8 @@ impl RemoteBuildctl {
         Ok(Built { digest, steps, cached, platforms: request.platforms.clone() })
     }
 
-    /// buildctl ends with its connection: when its standard input ends, it is stopped, and the daemon cancels the build. The
-    /// runner is not let go before that (its guard waits for the lock on `building`).
+    /// buildctl ends with its connection: when standard input closes, it is killed, and the daemon cancels the build.
+    /// The runner is not released before that (its guard waits for the lock on `building`).
     fn script(&self, args: &[String], metadata: &Path, passing: &[String]) -> String {
         let args: Vec<String> = args.iter().map(|arg| quoted(arg)).collect();
         let config = quoted(&self.folder.join("docker").display().to_string());
@@ -137,7 +137,7 @@ fn no_buildctl() -> Fault {
         .help("install it there, or set `runners.context_transfer = 'session`")
 }
 
-/// A fault of a build on a runner, with the help that is right there: what helps on this machine does not.
+/// Replaces the help of a build fault: what helps on this machine does not help on a runner.
 pub fn on_runner(fault: Fault) -> Fault {
     let help = match (fault.code.as_str(), &fault.help) {
         ("lian::buildkit::daemon_gone", _) => {

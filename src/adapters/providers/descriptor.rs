@@ -1,5 +1,5 @@
-//! What lian-build knows of a kind of provider before it rents anything: each provider's folder has a [`Descriptor`]. Not
-//! responsible for: which providers there are (see `registry`), and renting.
+//! What lian-build knows about a kind of provider before it leases anything; each provider's folder has a
+//! [`Descriptor`]. Not responsible for: which providers exist (see `registry`), and leasing.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::ComputeProvider;
 
-/// Makes a provider from its settings.
+/// Creates a provider from its settings.
 pub type Build = fn(&Settings<'_>, ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault>;
 
-/// A kind of provider: constants that the rest of lian-build goes by instead of the name, and what makes one.
+/// A kind of provider: its properties, which other code uses instead of its name, and its constructor.
 #[derive(Debug, Clone)]
 pub struct Descriptor {
     /// Its name in Nickel: `compute_provider = 'docker_local`, `providers.docker_local`.
@@ -26,71 +26,70 @@ pub struct Descriptor {
     pub flag: &'static str,
     /// One line of help for `--provider`.
     pub summary: &'static str,
-    /// What its runners are like.
+    /// Properties of its runners.
     pub runners: RunnerTraits,
-    /// How its runners let us in over SSH.
+    /// How its runners accept our SSH key.
     pub login: Login,
-    /// What `providers.<name>` of a workflow may say; none where there is nothing to say.
+    /// Schema of `providers.<name>` in a workflow; `None` if the provider has no settings.
     pub settings: Option<SettingsSchema>,
-    /// The setting that `--location` replaces, a list of texts.
+    /// The setting that `--location` replaces; a list of strings.
     pub location_setting: Option<&'static str>,
-    /// A digest of the account that the environment's credentials are for, with a salt. None where there is no account, or
-    /// no credentials are given.
+    /// Salted digest of the account behind the environment's credentials. `None` if there is no account or no
+    /// credentials are set.
     pub account: fn(&Settings<'_>, &str) -> Result<Option<Digest>, Fault>,
-    /// Makes the provider. Nothing is rented yet.
+    /// Creates the provider; leases nothing yet.
     pub build: Build,
 }
 
-/// What runners of a provider are like.
+/// Properties of a provider's runners.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RunnerTraits {
-    /// Other machines than this one: images come from there over the network, and `serve` can lease them to others.
+    /// Runners are other machines: images are transferred over the network, and `serve` can lease them to others.
     pub remote: bool,
-    /// Leased in a size and for a time. Else a runner is this machine as it is.
+    /// Leased with a size and an expiry. Otherwise the runner is this machine as it is.
     pub leased: bool,
-    /// Nobody sends a bill: `max_cost` needs no prices.
+    /// Costs nothing: `max_cost` needs no prices.
     pub free_of_charge: bool,
-    /// They stay when the process that leased them dies: their leases are written to the ledger, to be given back later.
+    /// Runners outlive the process that leased them, so leases are recorded in the ledger for later release.
     pub outlive_process: bool,
-    /// Hosts of a fixed list, each one lease's alone. Else there are as many as one asks for.
+    /// A fixed list of hosts, each exclusive to one lease. Otherwise the number of runners is not limited.
     pub fixed_hosts: bool,
-    /// From asking for one to building on it, for forecasts.
+    /// Typical time from request to ready, for forecasts.
     pub boot: Duration,
 }
 
-/// How runners let us in over SSH.
+/// How runners accept our SSH key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Login {
-    /// A key that is not accepted at once is tried again for so long; for the whole time that a runner has to become ready
-    /// where unset.
+    /// How long to retry a rejected key; if unset, as long as the runner may take to become ready.
     pub patience: Option<Duration>,
-    /// The next action where the key is not accepted at all.
+    /// Suggested action if the key is never accepted.
     pub hint: Option<&'static str>,
 }
 
 impl Login {
-    /// The key is put in place while the machine boots.
+    /// For machines that install the key while they boot.
     pub const WHILE_BOOTING: Self = Self { patience: None, hint: None };
 }
 
-/// What `providers.<name>` of a workflow may say.
+/// Schema of `providers.<name>` in a workflow.
 #[derive(Debug, Clone, Copy)]
 pub struct SettingsSchema {
-    /// What the provider is, for readers of the schema.
+    /// Description of the provider, for readers of the schema.
     pub summary: &'static str,
-    /// The Nickel file `schemas/providers/<name>.ncl`, whose value is the contract.
+    /// Content of `schemas/providers/<name>.ncl`, which evaluates to the contract.
     pub contract: &'static str,
-    /// The fields of each closed record in it by the field that holds it, the provider's own name first: for help with a
-    /// misspelt one.
+    /// Fields of each closed record in it, keyed by the field that holds the record; the provider's own name first.
+    /// Used to suggest corrections of misspelt fields.
     pub records: &'static [(&'static str, &'static [&'static str])],
-    /// Fills in what is unset, and resolves paths (see [`resolved`]).
+    /// Fills in defaults and resolves paths (see [`resolved`]).
     pub resolve: fn(&Settings<'_>, &Resolve<'_>) -> Result<Value, Fault>,
 }
 
-/// Makes a path that is relative to the workflow's folder usable from the working directory.
+/// Resolves a path relative to the workflow's folder.
 pub type Resolve<'a> = dyn Fn(&Path) -> PathBuf + 'a;
 
-/// What a workflow or the ledger says of a provider.
+/// A provider's settings from a workflow or the ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'a> {
     provider: &'a ProviderName,
@@ -98,15 +97,15 @@ pub struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    /// Those of `provider`. Null is as good as nothing: older versions wrote it.
+    /// The settings of `provider`. Null counts as absent: older versions wrote it.
     pub fn new(provider: &'a ProviderName, value: Option<&'a Value>) -> Self {
         Self { provider, value: value.filter(|value| !value.is_null()) }
     }
 
-    /// As the provider reads them; none where nothing is said.
+    /// The parsed settings; `None` if absent.
     ///
     /// # Errors
-    /// `lian::providers::settings` where the schema let something pass that the provider does not read.
+    /// `lian::providers::settings` if the provider cannot parse a value that the schema accepted.
     pub fn read<T: DeserializeOwned>(&self) -> Result<Option<T>, Fault> {
         self.value.map(T::deserialize).transpose().map_err(|error| {
             let message = format!("`providers.{}` cannot be read: {error}", self.provider);
@@ -115,7 +114,7 @@ impl<'a> Settings<'a> {
         })
     }
 
-    /// As the provider reads them, where it cannot do without.
+    /// The parsed settings, for providers that require them.
     ///
     /// # Errors
     /// As [`read`](Self::read), and `lian::cli::missing_setting`.
@@ -124,7 +123,7 @@ impl<'a> Settings<'a> {
     }
 }
 
-/// Settings with everything filled in, their paths resolved by `resolve_paths`, as JSON again.
+/// Settings as JSON with defaults filled in and paths resolved by `resolve_paths`.
 ///
 /// # Errors
 /// As [`Settings::read`].
@@ -139,31 +138,32 @@ pub fn resolved<T: DeserializeOwned + Serialize>(
     Ok(serde_json::to_value(read).expect("invariant: settings are plain data"))
 }
 
-/// The workflow names a provider and not what it needs.
+/// The workflow names a provider but lacks its required settings.
 pub fn missing_setting(field: &str) -> Fault {
     Fault::configuration("lian::cli::missing_setting", format!("the workflow lacks `{field}`")).help(
         "set it in the workflow (docs/providers/ has a snippet for each provider), or choose another `compute_provider`",
     )
 }
 
-/// What a provider is given beside its own settings.
+/// What a provider gets besides its own settings.
 pub struct ProviderOptions {
-    /// Whether runners will be leased. Else leases are only listed and given back: what only leasing needs may lack.
+    /// Whether runners will be leased. Otherwise leases are only listed and released, and settings needed only for
+    /// leasing may be missing.
     pub leases: bool,
-    /// A runner has so long from being asked for to being ready.
+    /// Time limit from requesting a runner until it is ready.
     pub boot_timeout: Duration,
-    /// Tells the leases of this user on this machine from others'.
+    /// Identifies this user's leases on this machine among those of others.
     pub owner: String,
-    /// The folder for the key pairs of leases.
+    /// Folder of the leases' key pairs.
     pub keys: PathBuf,
-    /// The folder that all runs of this user share.
+    /// Folder shared by all runs of this user.
     pub data: PathBuf,
-    /// What this machine builds for by itself, e.g. `linux/amd64`.
+    /// This machine's native platform, e.g. `linux/amd64`.
     pub platform: Platform,
-    /// Registries (`host[:port]`) that are spoken to without TLS.
+    /// Registries (`host[:port]`) reached without TLS.
     pub http_registries: Vec<String>,
-    /// CA certificates (PEM) that are trusted beside none other.
+    /// Trusted CA certificates (PEM); no others are trusted.
     pub ca_bundle: Option<PathBuf>,
-    /// Asks hosts of a fixed list whether they are free.
+    /// Checks whether fixed hosts are free.
     pub host_probe: Arc<dyn HostProbe>,
 }

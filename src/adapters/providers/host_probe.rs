@@ -1,23 +1,23 @@
-//! How a provider of fixed hosts asks whether a host is free. Not responsible for: connecting to it; whoever reaches runners does.
+//! Interface to check whether a fixed host is free. Not responsible for: connecting to it (the transport does).
 
 use async_trait::async_trait;
 
 use crate::domain::ports::SshTarget;
 
-/// Whether a host is free of everybody else's lease.
+/// Whether a host is free of other machines' leases.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
-    /// It is.
+    /// The host is free.
     Yes,
-    /// Somebody on another machine has it.
+    /// Another machine has leased it.
     No,
-    /// It does not say.
+    /// The host did not answer.
     Unknown,
 }
 
-/// Asks a host whether somebody has it.
+/// Checks whether a host is leased by someone else.
 #[async_trait]
 pub trait HostProbe: Send + Sync {
-    /// Its answer, within seconds.
+    /// The host's availability; returns within seconds.
     async fn of(&self, target: &SshTarget) -> Availability;
 }

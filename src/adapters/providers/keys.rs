@@ -1,5 +1,5 @@
-//! Pairs of SSH keys that live as long as a lease: one to log in with, one for the host to prove itself by. Not responsible for:
-//! showing a private key anywhere but in its own file.
+//! SSH key pairs that live as long as a lease: one for the login, one as the host key. Not responsible for: storing a
+//! private key anywhere but in its own file.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -11,20 +11,20 @@ use tokio::process::Command;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::process::output;
 
-/// ssh-keygen gets so long to make a pair.
+/// Timeout of ssh-keygen.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A pair on disk.
+/// A key pair on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pair {
-    /// The private key's file (OpenSSH PEM), readable by its owner only.
+    /// Private key file (OpenSSH PEM), readable by its owner only.
     pub private: PathBuf,
     /// The public key, `ssh-ed25519 AAAA…`, without a comment.
     pub public: String,
 }
 
 impl Pair {
-    /// The pair of this name in a folder; made where it is not there yet, so that whoever asks again gets the same.
+    /// The pair of this name in a folder; created if missing, so that repeated calls return the same pair.
     ///
     /// # Errors
     /// `lian::providers::keys`.
@@ -48,7 +48,7 @@ impl Pair {
     }
 }
 
-/// Removes the folder with a lease's pairs, if there is one.
+/// Removes the folder of a lease's key pairs, if it exists.
 ///
 /// # Errors
 /// `lian::providers::keys`.
@@ -68,7 +68,7 @@ pub fn bare(public: &str) -> Option<String> {
     }
 }
 
-/// The MD5 fingerprint of a public key, `aa:bb:…`, as some clouds index their keys.
+/// The MD5 fingerprint of a public key, `aa:bb:…`; some clouds index keys by it.
 ///
 /// # Errors
 /// `lian::providers::keys`.
@@ -83,7 +83,7 @@ pub async fn md5_fingerprint(public: &str) -> Result<String, Fault> {
         .spawn()
         .map_err(|error| no_tool(&error.to_string()))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read says so by its exit code.
+        // ssh-keygen reports an unreadable key by its exit code.
         let _ = stdin.write_all(format!("{public}\n").as_bytes()).await;
     }
     let output = child.wait_with_output().await.map_err(|error| no_tool(&error.to_string()))?;
@@ -96,7 +96,7 @@ async fn make(folder: &Path, private: &Path) -> Result<(), Fault> {
     let prepare = || {
         std::fs::create_dir_all(folder)?;
         std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))?;
-        // Half a pair is none: nobody has seen it yet.
+        // An incomplete pair has never been used: recreate it.
         for old in [private.to_path_buf(), private.with_extension("pub")] {
             match std::fs::remove_file(old) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),

@@ -1,4 +1,4 @@
-//! This machine as a provider: every lease is granted at once, and there is nothing to give back. Not responsible for: how many
+//! This machine as a provider: every lease is granted at once and needs no release. Not responsible for: how many
 //! builds run at once (the run limits that).
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::domain::base::{LeaseId, Platform};
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease};
 
-/// This machine's BuildKit daemon, as large as the machine is. There is nothing to lease, to bill or to give back.
+/// This machine's BuildKit daemon; the runner is as large as the machine. Nothing is leased, billed or released.
 pub const DESCRIPTOR: Descriptor = Descriptor {
     name: ProviderName::from_static("local"),
     flag: "local",
@@ -31,7 +31,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     build: |_, options| Ok(Arc::new(Local::new(options.platform))),
 };
 
-/// The one runner, this machine, which is always there.
+/// The only runner: this machine, always available.
 #[derive(Debug, Clone)]
 pub struct Local {
     offer: Offer,
@@ -41,7 +41,7 @@ impl Local {
     /// The name of its only size.
     pub const RUNNER_TYPE: &str = "local";
 
-    /// On this machine's platform (`linux/amd64`).
+    /// Creates the provider for this machine's platform, e.g. `linux/amd64`.
     pub fn new(platform: impl Into<Platform>) -> Self {
         let (cpu, memory_gb) = machine();
         let runner_type = Self::RUNNER_TYPE.to_owned();
@@ -49,7 +49,7 @@ impl Local {
     }
 }
 
-/// This machine's processors, and its memory rounded to whole GB.
+/// This machine's CPU count, and its memory rounded to whole GB.
 pub fn machine() -> (u32, u32) {
     let cpu = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     (u32::try_from(cpu).unwrap_or(u32::MAX), memory_gb().unwrap_or(1))

@@ -1,7 +1,8 @@
-//! Where runners come from: a folder for each provider, with its descriptor. Not responsible for: what is done on runners.
+//! Providers, which supply runners: one folder per provider, with its descriptor. Not responsible for: what is done
+//! on runners.
 //!
-//! To add a provider: its folder with a `DESCRIPTOR`, its line in [`builtin`], and its contract in `schemas/providers/`.
-//! Nothing else knows it.
+//! To add a provider: create its folder with a `DESCRIPTOR`, its line in [`builtin`], and its contract in
+//! `schemas/providers/`. No other code refers to it.
 
 mod descriptor;
 mod docker;
@@ -24,7 +25,7 @@ pub use host_probe::{Availability, HostProbe};
 pub use local::{Local, machine};
 pub use registry::ProviderRegistry;
 
-/// The providers that lian-build comes with, in the order in which they are listed.
+/// The built-in providers, in listing order.
 pub fn builtin() -> ProviderRegistry {
     ProviderRegistry::new([
         local::DESCRIPTOR,
@@ -38,12 +39,12 @@ pub fn builtin() -> ProviderRegistry {
 
 static OF_PROGRAM: OnceLock<ProviderRegistry> = OnceLock::new();
 
-/// Says which providers this program has, before anything asks. The first call counts.
+/// Sets this program's providers; call it before any lookup. Only the first call counts.
 pub fn install(registry: ProviderRegistry) {
     let _ = OF_PROGRAM.set(registry);
 }
 
-/// The providers of this program: those that lian-build comes with, where nothing else was said.
+/// This program's providers; the built-in ones by default.
 pub fn registry() -> &'static ProviderRegistry {
     OF_PROGRAM.get_or_init(builtin)
 }

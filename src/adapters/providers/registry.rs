@@ -1,23 +1,23 @@
-//! Which providers there are. Not responsible for: what each of them is like.
+//! The list of available providers. Not responsible for: what each provider does.
 
 use std::path::{Path, PathBuf};
 
 use super::descriptor::{Descriptor, Settings};
 use crate::domain::model::{Fault, ProviderName, ProviderSettings};
 
-/// The providers that a program knows, in the order in which they are listed.
+/// The providers of a program, in listing order.
 #[derive(Debug, Clone)]
 pub struct ProviderRegistry {
     descriptors: Vec<Descriptor>,
 }
 
 impl ProviderRegistry {
-    /// These.
+    /// Creates a registry of these providers.
     pub fn new(descriptors: impl IntoIterator<Item = Descriptor>) -> Self {
         descriptors.into_iter().fold(Self { descriptors: Vec::new() }, Self::with)
     }
 
-    /// One more; in place of another of the same name.
+    /// Adds a provider; replaces one of the same name.
     #[must_use]
     pub fn with(mut self, descriptor: Descriptor) -> Self {
         self.descriptors.retain(|known| known.name != descriptor.name);
@@ -25,15 +25,15 @@ impl ProviderRegistry {
         self
     }
 
-    /// All of them.
+    /// All providers.
     pub fn iter(&self) -> impl Iterator<Item = &Descriptor> {
         self.descriptors.iter()
     }
 
-    /// The one of this name.
+    /// The provider of this name.
     ///
     /// # Errors
-    /// `lian::providers::unknown`: the ledger of a newer lian-build may name one.
+    /// `lian::providers::unknown`, e.g. if a newer lian-build wrote the name to the ledger.
     pub fn find(&self, name: &ProviderName) -> Result<&Descriptor, Fault> {
         self.iter().find(|known| known.name == *name).ok_or_else(|| {
             let message = format!("this lian-build has no provider `{name}`");
@@ -43,7 +43,7 @@ impl ProviderRegistry {
         })
     }
 
-    /// Says where runners are asked for, to every provider that can choose.
+    /// Sets the requested locations in the settings of every provider that supports them.
     pub fn locate(&self, settings: &mut ProviderSettings, locations: &[String]) {
         for descriptor in self.iter() {
             let Some(field) = descriptor.location_setting else { continue };
@@ -52,7 +52,7 @@ impl ProviderRegistry {
         }
     }
 
-    /// Fills in what a workflow leaves unset of its providers' settings, and resolves their paths, which are relative to the
+    /// Fills in defaults in a workflow's provider settings and resolves their paths, which are relative to the
     /// workflow's folder.
     ///
     /// # Errors

@@ -1,10 +1,10 @@
-//! Runs file work on a thread that may block, so that no asynchronous task waits for a disk. Not responsible for: the work.
+//! Runs file work on blocking threads, so that no async task waits for a disk. Not responsible for: the work itself.
 
-/// What the work returns. A panic of the work goes on here.
+/// Returns the result of `work`. A panic in `work` is propagated.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        // Nobody cancels it: a runtime that shuts down no longer polls this.
+        // The task is never aborted, and a runtime that shuts down no longer polls this.
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -1,4 +1,5 @@
-//! Claims on keys: a lock on a file for each, given back by the kernel if its holder dies. Not responsible for: other machines.
+//! Claims on keys: one file lock per key, released by the kernel if the holder dies. Not responsible for: other
+//! machines.
 
 use std::fs::File;
 use std::path::Path;
@@ -14,11 +15,11 @@ struct Held {
 
 impl Claim for Held {}
 
-/// Claims the building of a key among all who use this folder.
+/// Claims a key, so that no other user of this folder builds it at the same time.
 pub(super) fn claim(folder: &Path, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
     make_folder(folder)?;
     let path = folder.join(key.tag());
     let file = open_lock(&path)?;
-    // The file stays, empty: removing it would let two hold the lock of one name.
+    // Keep the empty file: if it were removed, two processes could hold locks of the same name.
     Ok(if try_lock(&file, &path, false)? { Some(Box::new(Held { _lock: file })) } else { None })
 }

@@ -1,5 +1,5 @@
-//! What a layout keeps: every image under `latest`, and of the others the newest that fit. Not responsible for: removing anything
-//! while a run uses the layout.
+//! Garbage collection of a layout: keeps every image under `latest`, and the newest others that fit. Not responsible
+//! for: collecting while a run uses the layout; it does nothing then.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,42 +11,42 @@ use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::ImageName;
 use crate::domain::ports::ImageStoreError;
 
-/// How much a layout keeps.
+/// Limits on what a layout keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeepPolicy {
-    /// The most bytes; images under `latest` stay even where they are more.
+    /// Maximum bytes. Images under `latest` are kept even above this limit.
     pub bytes: u64,
 }
 
 impl Default for KeepPolicy {
-    /// 50 GB.
+    /// The default limit: 50 GB.
     fn default() -> Self {
         Self { bytes: 50_000_000_000 }
     }
 }
 
-/// What a collection did.
+/// The result of a collection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// A run uses the layout: nothing was done.
+    /// A run uses the layout, so nothing was removed.
     pub busy: bool,
-    /// Images whose tags went.
+    /// Images whose tags were removed.
     pub images: usize,
-    /// Files that went.
+    /// Files removed.
     pub blobs: usize,
-    /// Bytes that went.
+    /// Bytes removed.
     pub freed: u64,
-    /// Bytes that are left.
+    /// Bytes remaining.
     pub kept: u64,
-    /// Leftover staging folders of dead processes that went.
+    /// Staging folders of dead processes that were removed.
     pub leftovers: usize,
 }
 
 impl OciLayout {
-    /// Removes what nothing points to, and then the oldest images that are under no `latest`, until the rest fits.
+    /// Removes unreferenced blobs, then the oldest images without a `latest` tag until the rest fits.
     ///
     /// # Errors
-    /// [`ImageStoreError`] where files cannot be read or removed.
+    /// [`ImageStoreError`] if files cannot be read or removed.
     pub fn collect(&self, policy: KeepPolicy) -> Result<Collected, ImageStoreError> {
         self.alone(|layout| {
             let index = Index::read(&layout.index_path())?;
@@ -55,10 +55,10 @@ impl OciLayout {
         })
     }
 
-    /// Removes every tag of an image and of its artifacts, and what only they held.
+    /// Removes every tag of an image and its artifacts, and the blobs that only they used.
     ///
     /// # Errors
-    /// [`ImageStoreError`] where files cannot be read or removed.
+    /// [`ImageStoreError`] if files cannot be read or removed.
     pub fn drop_image(&self, name: &str) -> Result<Collected, ImageStoreError> {
         let artifacts = ImageName::from(name).artifacts();
         self.alone(|layout| {
@@ -71,7 +71,7 @@ impl OciLayout {
         })
     }
 
-    /// With the layout to itself, or not at all.
+    /// Runs with an exclusive lock on the layout, or does nothing.
     fn alone(
         &self,
         work: impl FnOnce(&Self) -> Result<Collected, ImageStoreError>,
@@ -85,7 +85,7 @@ impl OciLayout {
         work(self)
     }
 
-    /// Drops entries, then the blobs that nothing points to: in this order, so that no tag ever points to nothing.
+    /// Removes index entries before blobs, so that no tag ever points to a missing blob.
     fn remove(
         &self,
         mut index: Index,
@@ -94,7 +94,7 @@ impl OciLayout {
     ) -> Result<Collected, ImageStoreError> {
         let mut gone = index.retain(&mut keep);
         let left: BTreeSet<Digest> = index.entries().map(|entry| entry.digest).collect();
-        // Parts go with the image that they belong to.
+        // Remove the parts together with their image.
         gone += index.retain(|entry| entry.subject.as_ref().is_none_or(|subject| left.contains(subject)));
         if gone > 0 {
             index.write(&self.index_path())?;
@@ -118,7 +118,7 @@ impl OciLayout {
     }
 }
 
-/// The images to remove: oldest first, only ours, none under `latest`, until what is left fits.
+/// The images to remove to get below the limit: oldest first, only ours, none under `latest`.
 fn victims(layout: &OciLayout, index: &Index, bytes: u64) -> BTreeSet<Digest> {
     let mut ages: BTreeMap<Digest, Timestamp> = BTreeMap::new();
     let mut safe: BTreeSet<Digest> = BTreeSet::new();

@@ -1,5 +1,5 @@
-//! The user's registry logins, as `docker login` leaves them: in `config.json`, or behind a credential helper that it names.
-//! Not responsible for: keeping them anywhere, and showing them.
+//! Reads the registry logins that `docker login` stores in `config.json` or in a credential helper. Not responsible
+//! for: storing or printing them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,25 +11,25 @@ use std::time::Duration;
 use base64::Engine as _;
 use serde::Deserialize;
 
-/// A credential helper gets so long: some ask a keychain, none may hang a run.
+/// Timeout of a credential helper. Some query a keychain; none may block a run.
 const LIMIT: Duration = Duration::from_secs(15);
 
-/// The key under which `docker login` keeps Docker Hub's login.
+/// The key of Docker Hub's login in `config.json`.
 const HUB: &str = "https://index.docker.io/v1/";
 
-/// Who asks a registry.
+/// The login for a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Login {
-    /// Nobody.
+    /// Anonymous.
     Anonymous,
-    /// A user.
+    /// A user name and password.
     Password {
         /// The name.
         user: String,
-        /// The password, or a token in its place.
+        /// The password, or a token used as a password.
         password: String,
     },
-    /// A token that the registry's token server takes in exchange.
+    /// An identity token, exchanged at the registry's token server.
     Identity(String),
 }
 
@@ -65,7 +65,7 @@ struct Entry {
     identity: String,
 }
 
-/// What a helper answers.
+/// The response of a credential helper.
 #[derive(Deserialize)]
 struct Answer {
     #[serde(rename = "Username")]
@@ -74,7 +74,7 @@ struct Answer {
     secret: String,
 }
 
-/// The login for a registry; anonymous where there is none. Blocking: it may run a credential helper.
+/// The login for a registry; anonymous if there is none. Blocking: it may run a credential helper.
 pub(super) fn of(registry: &str) -> Login {
     let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
@@ -82,7 +82,7 @@ pub(super) fn of(registry: &str) -> Login {
     text.and_then(|text| in_config(&text, registry, &ask)).unwrap_or(Login::Anonymous)
 }
 
-/// A `config.json` with the logins of these registries and no others; none where there is no login. Blocking: it may run a
+/// A `config.json` with the logins of these registries only; `None` if there are none. Blocking: it may run a
 /// credential helper. The text is a secret.
 pub fn scoped_config<'a>(registries: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let entries = registries.into_iter().filter_map(|registry| {
@@ -107,7 +107,7 @@ fn entry(login: Login) -> Option<serde_json::Value> {
     }
 }
 
-/// Asks a helper, by its name, for the login of a server.
+/// Gets the login for a server from the credential helper of this name.
 type Ask<'a> = dyn Fn(&str, &str) -> Option<Vec<u8>> + 'a;
 
 fn in_config(text: &[u8], registry: &str, ask: &Ask<'_>) -> Option<Login> {
@@ -149,7 +149,7 @@ fn answered(answer: &[u8]) -> Option<Login> {
     }
 }
 
-/// Runs `docker-credential-HELPER get`. None where it knows no login, fails, or takes too long.
+/// Runs `docker-credential-HELPER get`. `None` if it has no login, fails, or times out.
 fn ask(helper: &str, server: &str) -> Option<Vec<u8>> {
     if !helper.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
         tracing::warn!(helper, "no name of a credential helper");
@@ -164,7 +164,7 @@ fn ask(helper: &str, server: &str) -> Option<Vec<u8>> {
     let server = server.to_owned();
     std::thread::spawn(move || {
         let mut answer = Vec::new();
-        // A helper that needs no input may be gone already.
+        // A helper that needs no input may already have exited.
         let _ = input.map(|mut input| input.write_all(server.as_bytes()));
         let read = output.map(|mut output| output.read_to_end(&mut answer));
         let _ = sender.send(matches!(read, Some(Ok(_))).then_some(answer));

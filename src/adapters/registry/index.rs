@@ -1,5 +1,5 @@
-//! `index.json`: which tags there are and what they point to. Entries and fields of others are kept as they are.
-//! Not responsible for: blobs.
+//! Reads and writes `index.json`: tags and the manifests that they point to. Unknown entries and fields are
+//! preserved. Not responsible for: blobs.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,30 +12,30 @@ use super::files::{failed, write_whole};
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::ports::ImageStoreError;
 
-/// Where an entry's tag stands: here with its image's name, `<name>:<tag>`.
+/// Annotation with an entry's tag; here it includes the image name, `<name>:<tag>`.
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-/// When an entry was promoted, milliseconds since the epoch.
+/// Annotation with the time of promotion, in milliseconds since the epoch.
 pub(super) const PROMOTED_AT: &str = "dev.lian-build.promoted-at";
-/// The image that a parts artifact belongs to, so that it is found without reading every one.
+/// Annotation of a parts artifact with its image, so that a lookup need not read every artifact.
 pub(super) const SUBJECT: &str = "dev.lian-build.subject";
 
 /// The content of `index.json`.
 #[derive(Debug, Clone)]
 pub(super) struct Index {
     value: Map<String, Value>,
-    /// Made at the first question, gone with every change: a plan asks for each layer.
+    /// Built on the first lookup and cleared by every change, because a plan looks up every layer.
     places: OnceLock<Places>,
 }
 
-/// Where entries stand in the list.
+/// Positions of entries in the list.
 #[derive(Debug, Clone, Default)]
 struct Places {
     by_reference: HashMap<String, usize>,
-    /// By the subject's digest and the image's name.
+    /// By the subject's digest and the image name.
     by_subject: HashMap<(String, String), usize>,
 }
 
-/// One entry that can be read.
+/// A valid entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) reference: Option<String>,
@@ -45,7 +45,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Its name and tag, where it has both.
+    /// Its name and tag, if it has both.
     pub(super) fn name_and_tag(&self) -> Option<(&str, &str)> {
         let reference = self.reference.as_deref()?;
         let (name, tag) = reference.rsplit_once(':')?;
@@ -64,7 +64,7 @@ impl Default for Index {
 }
 
 impl Index {
-    /// Reads it. An absent one is empty.
+    /// Reads the index. A missing file counts as empty.
     pub(super) fn read(path: &Path) -> Result<Self, ImageStoreError> {
         let bytes = match std::fs::read(path) {
             Ok(bytes) => bytes,
@@ -80,7 +80,7 @@ impl Index {
         }
     }
 
-    /// Writes it, whole or not at all.
+    /// Writes the index atomically.
     pub(super) fn write(&self, path: &Path) -> Result<(), ImageStoreError> {
         let bytes = serde_json::to_vec(&self.value).expect("invariant: JSON values serialise");
         write_whole(path, &bytes)
@@ -96,17 +96,17 @@ impl Index {
         list.expect("invariant: `manifests` is a list since it was read")
     }
 
-    /// All entries that can be read.
+    /// All valid entries.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
         self.list().iter().filter_map(entry)
     }
 
-    /// The entry that this tag points to; the last one counts where others wrote it twice.
+    /// The entry of this tag; the last one if another tool wrote it twice.
     pub(super) fn find(&self, name: &str, tag: &str) -> Option<Entry> {
         self.list().get(*self.places().by_reference.get(&format!("{name}:{tag}"))?).and_then(entry)
     }
 
-    /// The entry of an image that belongs to another manifest: its parts.
+    /// The entry of the artifact (the parts) of this image.
     pub(super) fn belonging(&self, subject: &Digest, name: &str) -> Option<Entry> {
         let key = (subject.as_str().to_owned(), name.to_owned());
         self.list().get(*self.places().by_subject.get(&key)?).and_then(entry)
@@ -127,7 +127,7 @@ impl Index {
         })
     }
 
-    /// Makes a tag point to a manifest.
+    /// Points a tag to a manifest.
     pub(super) fn set(&mut self, tag: &NewTag<'_>) {
         let reference = format!("{}:{}", tag.name, tag.tag);
         let mut value = json!(tag.target);
@@ -144,7 +144,7 @@ impl Index {
         list.push(value);
     }
 
-    /// Keeps only the entries for which `keep` holds; those that cannot be read are kept. Says how many went.
+    /// Keeps only entries that satisfy `keep`; invalid entries are kept too. Returns the number removed.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&Entry) -> bool) -> usize {
         let list = self.list_mut();
         let before = list.len();

@@ -1,5 +1,6 @@
-//! An OCI image layout in a folder: `oci-layout`, `index.json`, `blobs/sha256/`, and our own `.lock`, `.in-use`, `claims/`
-//! and `staging/`. Its methods block. Not responsible for: promotion and collection (see `promote`, `collect`).
+//! An OCI image layout in a folder: `oci-layout`, `index.json`, `blobs/sha256/`, and our own `.lock`, `.in-use`,
+//! `claims/` and `staging/`. Its methods block. Not responsible for: promotion and collection (see `promote`,
+//! `collect`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -17,18 +18,18 @@ use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
 use crate::domain::ports::{Found, ImageConfig, ImageStoreError};
 use crate::system::oci::{self, ConfigFile, Manifest};
 
-/// An OCI image layout in a folder. Clones share what they have read.
+/// An OCI image layout in a folder. Clones share the cached index.
 #[derive(Debug, Clone)]
 pub struct OciLayout {
     root: PathBuf,
-    /// A plan asks for every layer, so the index is kept until its file changes.
+    /// Cached until the file changes, because a plan looks up every layer.
     cached: Arc<Mutex<Option<Cached>>>,
 }
 
 type Cached = (Stamp, Arc<Index>);
 type Stamp = (u64, u64, Option<SystemTime>);
 
-/// A hold on the layout's images: nothing is collected until it is dropped.
+/// Prevents collection of the layout's images until it is dropped.
 #[derive(Debug)]
 pub struct LayoutInUse {
     _share: File,
@@ -43,14 +44,14 @@ pub struct Listed {
     pub tag: String,
     /// The image.
     pub digest: Digest,
-    /// When it was promoted, where it was promoted by lian-build.
+    /// When it was promoted, if lian-build promoted it.
     pub promoted_at: Option<Timestamp>,
-    /// Bytes of its blobs, those that it shares with others included.
+    /// Bytes of its blobs, including shared ones.
     pub bytes: u64,
 }
 
 impl OciLayout {
-    /// Opens the layout in this folder, and makes it where there is none.
+    /// Opens the layout in this folder; creates it if missing.
     ///
     /// # Errors
     /// [`ImageStoreError::Io`].
@@ -61,7 +62,7 @@ impl OciLayout {
         if !marker.is_file() {
             write_whole(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
-        // Two that open at once must not overwrite what one has promoted meanwhile.
+        // Check again under the lock: another process may have created it and promoted an image meanwhile.
         if !layout.index_path().is_file() {
             let _lock = super::files::lock(&layout.lock_path())?;
             if !layout.index_path().is_file() {
@@ -76,7 +77,7 @@ impl OciLayout {
         &self.root
     }
 
-    /// Takes a hold on its images. Waits for a collection that is going on.
+    /// Prevents collection of its images. Waits for a running collection.
     ///
     /// # Errors
     /// [`ImageStoreError::Io`].
@@ -92,7 +93,7 @@ impl OciLayout {
     /// All tags of images, sorted.
     ///
     /// # Errors
-    /// [`ImageStoreError`] where the index cannot be read.
+    /// [`ImageStoreError`] if the index cannot be read.
     pub fn list(&self) -> Result<Vec<Listed>, ImageStoreError> {
         let index = self.index()?;
         let mut list: Vec<Listed> = index
@@ -156,13 +157,14 @@ impl OciLayout {
         Manifest::read(&std::fs::read(self.blob(digest)).ok()?).ok()
     }
 
-    /// How an index names a manifest of this layout.
+    /// The descriptor of a manifest in this layout.
     pub(super) fn descriptor(&self, digest: &Digest) -> Option<Descriptor> {
         let bytes = std::fs::read(self.blob(digest)).ok()?;
         Some(oci::describe(Manifest::read(&bytes).ok()?.media_type(), &bytes))
     }
 
-    /// Every blob that a manifest or index stands on, itself included, with its size. What cannot be read ends there.
+    /// All blobs that a manifest or index references, including itself, with their sizes. Unreadable manifests are
+    /// not followed.
     pub(super) fn closure(&self, digest: &Digest) -> BTreeSet<(Digest, u64)> {
         let mut found = BTreeSet::new();
         let mut waiting = vec![digest.clone()];
@@ -178,7 +180,7 @@ impl OciLayout {
         found
     }
 
-    /// The manifest of the image itself: an index has several, of which one is for the platform.
+    /// The image manifest. From an index, the manifest of the platform is chosen.
     fn image(&self, top: &Manifest, platform: Option<&Platform>) -> Option<Manifest> {
         match top {
             Manifest::Image(_) => Some(top.clone()),
@@ -190,12 +192,12 @@ impl OciLayout {
         ConfigFile::read(&std::fs::read(self.blob(&oci::digest(image.config()?))).ok()?)
     }
 
-    /// Whether a blob is there in full.
+    /// Whether a blob exists with its full size.
     fn has(&self, blob: &Descriptor) -> bool {
         std::fs::metadata(self.blob(&oci::digest(blob))).is_ok_and(|meta| meta.len() == blob.size())
     }
 
-    /// The image, if all its blobs are there in full.
+    /// The image, if all its blobs are complete.
     fn whole(&self, digest: &Digest) -> Option<Found> {
         let top = self.manifest(digest)?;
         let image = self.image(&top, None)?;
@@ -211,7 +213,7 @@ impl OciLayout {
         })
     }
 
-    /// The image that a tag points to. One whose blobs are not all there counts as absent: building it again mends it.
+    /// The image of a tag. An image with incomplete blobs counts as absent, so that it is built again.
     pub(super) fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError> {
         let Some(entry) = self.index()?.find(name, tag) else { return Ok(None) };
         let found = self.whole(&entry.digest);
@@ -221,14 +223,14 @@ impl OciLayout {
         Ok(found)
     }
 
-    /// The record of the image that a tag points to.
+    /// The record of a tag's image.
     pub(super) fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
         let index = self.index()?;
         let Some(image) = index.find(name, tag) else { return Ok(None) };
         Ok(self.parts(&index, name, &image.digest).and_then(|artifact| self.record_in(&artifact)))
     }
 
-    /// The parents' images that an image was built on. A record that is not there in full counts as absent.
+    /// The parent images that an image was built on. An incomplete record counts as absent.
     pub(super) fn built_on(
         &self,
         name: &str,
@@ -241,7 +243,7 @@ impl OciLayout {
         })
     }
 
-    /// The artifact kept beside an image.
+    /// The artifact attached to an image.
     fn parts(&self, index: &Index, name: &str, image: &Digest) -> Option<Box<ImageManifest>> {
         match self.manifest(&index.belonging(image, name)?.digest)? {
             Manifest::Image(artifact) => Some(artifact),
@@ -254,7 +256,7 @@ impl OciLayout {
         serde_json::from_slice(&std::fs::read(self.blob(&blob)).ok()?).ok()
     }
 
-    /// What an image says of its processes on a platform.
+    /// The process settings in an image's config, for a platform.
     pub(super) fn config(&self, digest: &Digest, platform: &Platform) -> Option<ImageConfig> {
         let image = self.image(&self.manifest(digest)?, Some(platform))?;
         Some(self.config_of(&image)?.processes())

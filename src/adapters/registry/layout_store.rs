@@ -1,5 +1,5 @@
-//! The layout as an image store: each call does its file work on a thread that may block. Not responsible for: the work itself
-//! (see `layout`, `promote`, `collect`).
+//! Implements the image store port for the layout; each call runs on a blocking thread. Not responsible for: the work
+//! itself (see `layout`, `promote`, `collect`).
 
 use std::collections::BTreeMap;
 

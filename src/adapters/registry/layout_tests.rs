@@ -1,4 +1,4 @@
-//! Tests of the layout: promotion, its crashes, its neighbours, and collection.
+//! Tests of the layout: promotion, crashes, concurrent processes, and collection.
 
 use std::collections::BTreeMap;
 use std::sync::Barrier;
@@ -40,7 +40,7 @@ fn put(folder: &Path, bytes: &[u8]) -> serde_json::Value {
     serde_json::json!({"mediaType": "x", "digest": digest, "size": bytes.len()})
 }
 
-/// An image of these layers in a folder, as an export leaves it.
+/// Writes an image with these layers to a folder, like a BuildKit export.
 fn image(folder: &Path, key: &LayerKey, layers: &[&str]) -> Digest {
     let config = serde_json::json!({"os":"linux","architecture":"amd64",
         "config":{"Labels":{KEY_LABEL:key}},"rootfs":{"type":"layers","diff_ids":[]}});
@@ -112,7 +112,7 @@ fn promoted(layout: &OciLayout, layer: &str, version: &str) -> Staged {
     staged
 }
 
-/// What must hold of every layout at every moment: no tag points to a blob that is missing or cut off.
+/// Invariant of every layout: no tag points to a missing or truncated blob.
 fn assert_sound(layout: &OciLayout) {
     let fresh = OciLayout::open(layout.root()).expect("a layout");
     for entry in fresh.index().expect("an index").entries() {
@@ -198,7 +198,7 @@ fn a_missing_blob_is_never_indexed() {
     assert_sound(&layout);
 }
 
-/// An image whose record names a parent, and the artifact beside it.
+/// An image whose record names a parent, and its artifact.
 fn with_parent(layout: &OciLayout) -> (Staged, ImageManifest) {
     let (_staging, mut staged) = staged(layout, "rust", "1");
     staged.record.built_on = BTreeMap::from([("base".into(), Digest::of("base image"))]);
@@ -253,11 +253,11 @@ fn a_crash_before_the_index_leaves_the_old_state() {
     let (_root, layout) = fixture();
     let old = promoted(&layout, "rust", "1");
     let (_staging, staged) = staged(&layout, "rust", "2");
-    // All but the last step: the process dies here.
+    // All but the last step, as if the process died here.
     prepare(&layout, &staged, Timestamp(1)).expect("prepared");
     assert_sound(&layout);
     assert_eq!(layout.find("lamina/rust", "latest").expect("an answer").expect("found").digest, old.digest);
-    // Another build of the same starts over and succeeds.
+    // A second build of the same key starts over and succeeds.
     promoted(&layout, "rust", "2");
     assert_eq!(layout.find("lamina/rust", "latest").expect("an answer").expect("found").digest, staged.digest);
 }
@@ -271,7 +271,7 @@ fn many_at_once_all_stay() {
         for thread in 0..8 {
             let (root, start) = (&root, &start);
             scope.spawn(move || {
-                // A layout of its own each, as processes have.
+                // Each thread opens its own layout, like a separate process.
                 let layout = OciLayout::open(root).expect("a layout");
                 start.wait();
                 for version in 0..4 {
@@ -305,7 +305,7 @@ fn collects_the_oldest_first_and_never_what_is_latest() {
     let all = layout.collect(KeepPolicy { bytes: u64::MAX }).expect("collected");
     assert_eq!((all.images, all.blobs), (0, 0));
     std::fs::write(layout.blob(&Digest::of("nobody's")), "nobody's").expect("a blob");
-    // One byte too many: one image goes, the oldest, with its parts, and what the others share stays.
+    // One byte over the limit: the oldest image is removed with its parts; shared blobs stay.
     let total: u64 = layout
         .index()
         .expect("an index")

@@ -1,6 +1,5 @@
-//! Where images live. An OCI image layout on this machine or a registry as an image store, and
-//! questions to registries.
-//! Not responsible for: building images.
+//! Image stores: an OCI image layout on this machine or a registry; also resolves tags at registries. Not responsible
+//! for: building images.
 
 mod blocking;
 mod claim;

@@ -1,4 +1,5 @@
-//! The artifact that keeps an image's record beside it: the same in a layout and in a registry. Not responsible for: storing it.
+//! The artifact that attaches a record to its image, the same in layouts and registries. Not responsible for: storing
+//! it.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,11 +9,11 @@ use crate::domain::base::{Digest, LayerName};
 use crate::domain::model::ImageRecord;
 use crate::system::oci::describe;
 
-/// The type of the artifact, and of the one blob in it.
+/// The type of the artifact and of its only blob.
 pub(super) const PARTS: &str = "application/vnd.lian-build.key-parts.v1+json";
-/// The annotation with the parents' images, as JSON: a plan needs them of every image, and the record is large.
+/// Annotation with the parent images as JSON. A plan needs them for every image, and the record is large.
 const BUILT_ON: &str = "dev.lian-build.built-on";
-/// What an empty config holds.
+/// The content of an empty config.
 const EMPTY_CONFIG: &[u8] = b"{}";
 
 /// The artifact's three blobs.
@@ -21,12 +22,12 @@ pub(super) struct Parts {
     pub(super) config: Vec<u8>,
     /// The record as JSON.
     pub(super) record: Vec<u8>,
-    /// Names both, with the image as its subject, so that other tools understand it and registries keep it.
+    /// Its manifest. The image is its subject, so that other tools understand it and registries keep it.
     pub(super) manifest: Vec<u8>,
 }
 
 impl Parts {
-    /// The artifact of this record, which belongs to the image `subject`.
+    /// The artifact of this record, attached to the image `subject`.
     pub(super) fn of(record: &ImageRecord, subject: &Descriptor) -> Self {
         let built_on = serde_json::to_string(&record.built_on).expect("invariant: names and digests serialise");
         let record = serde_json::to_vec(record).expect("invariant: key parts are plain data and serialise");
@@ -45,17 +46,17 @@ impl Parts {
     }
 }
 
-/// The tag of the artifact beside the image with this tag.
+/// The tag of the artifact for the image with this tag.
 pub(super) fn tag(key_tag: &str) -> String {
     format!("{key_tag}.parts")
 }
 
-/// The parents' images, as an artifact's manifest names them. `None` in those that older versions wrote.
+/// The parent images in an artifact's manifest. `None` if an older version wrote it.
 pub(super) fn built_on(manifest: &ImageManifest) -> Option<BTreeMap<LayerName, Digest>> {
     serde_json::from_str(manifest.annotations().as_ref()?.get(BUILT_ON)?).ok()
 }
 
-/// The blob with the record, in an artifact's manifest.
+/// The record's blob in an artifact's manifest.
 pub(super) fn record_in(manifest: &ImageManifest) -> Option<&Descriptor> {
     manifest.layers().iter().find(|layer| layer.media_type().as_ref() == PARTS)
 }
@@ -64,7 +65,7 @@ pub(super) fn record_in(manifest: &ImageManifest) -> Option<&Descriptor> {
 mod tests {
     use super::*;
 
-    /// Byte for byte: promoting the same image again must not change the digest of its record.
+    /// Must be byte-identical: promoting the same image again must not change its record's digest.
     #[test]
     fn the_artifact_of_a_record_is_always_the_same() {
         let parts = serde_json::json!({

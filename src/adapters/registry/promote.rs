@@ -1,6 +1,5 @@
-//! Promotion: blobs first, made durable, then all tags in one write of the index. Whatever ends the process in between,
-//! the layout is valid: blobs that no tag points to do no harm and are collected. Not responsible for: indexing a blob that is not
-//! there.
+//! Promotes an image into a layout: fsynced blobs first, then all tags in one write of the index. If the process dies
+//! in between, the layout stays valid; unreferenced blobs are collected later. Not responsible for: removing images.
 
 use std::path::Path;
 
@@ -17,14 +16,14 @@ use crate::system::files::sync_folder;
 use crate::system::oci::{self, Manifest};
 
 impl OciLayout {
-    /// Moves a staged image in, and its tags onto it.
+    /// Moves a staged image into the layout and sets its tags.
     pub(super) fn promote(&self, staged: &Staged, at: Timestamp) -> Result<(), ImageStoreError> {
         let _lock = lock(&self.lock_path())?;
         let index = prepare(self, staged, at)?;
         index.write(&self.index_path())
     }
 
-    /// Points a tag of an image, and of its artifacts, to what its key points to; one write, or none.
+    /// Points a tag of an image and its artifacts to the targets of its key's tag, in one write.
     pub(super) fn point(
         &self,
         name: &ImageName,
@@ -52,7 +51,7 @@ impl OciLayout {
     }
 }
 
-/// Everything but the last step: the blobs are in, and the index that would say so is returned.
+/// Everything but the last step: stores the blobs and returns the index to write.
 pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Result<Index, ImageStoreError> {
     let image = take(layout, folder(layout, &staged.staging), &staged.digest, staged.name.as_str())?;
     let artifacts_name = staged.name.artifacts();
@@ -78,7 +77,7 @@ pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Res
     Ok(index)
 }
 
-/// Moves an image's blobs in, and returns its descriptor.
+/// Moves an image's blobs into the layout and returns its descriptor.
 fn take(layout: &OciLayout, folder: &Path, digest: &Digest, name: &str) -> Result<Descriptor, ImageStoreError> {
     let staged = folder.join("blobs/sha256").join(digest.hex());
     let path = if staged.is_file() { staged } else { layout.blob(digest) };
@@ -95,7 +94,7 @@ fn take(layout: &OciLayout, folder: &Path, digest: &Digest, name: &str) -> Resul
         take(layout, folder, &oci::digest(child), name)?;
     }
     let descriptor = oci::describe(manifest.media_type(), &bytes);
-    // Last, so that no manifest is ever in the store without what it names.
+    // Manifests go last, so that the store never has one whose blobs are missing.
     move_blob(layout, folder, &descriptor, name)?;
     Ok(descriptor)
 }
@@ -116,7 +115,7 @@ fn move_blob(layout: &OciLayout, folder: &Path, blob: &Descriptor, name: &str) -
         .and_then(|file| file.sync_data())
         .and_then(|()| std::fs::rename(&source, &target))
         .or_else(|error| match error.kind() {
-            // The artifacts may have been staged elsewhere.
+            // The artifacts may be in another staging folder.
             std::io::ErrorKind::CrossesDevices => copy(&source, &target),
             _ => Err(error),
         });
@@ -131,7 +130,7 @@ fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
     file.persist(target).map(drop).map_err(|error| error.error)
 }
 
-/// Where the blobs of an image lie; one that was pushed is in the layout itself, or nowhere.
+/// The folder with an image's blobs. The blobs of a pushed image are already in the layout, if anywhere.
 fn folder<'a>(layout: &'a OciLayout, at: &'a StagedAt) -> &'a Path {
     match at {
         StagedAt::Folder(folder) => folder,
@@ -139,7 +138,7 @@ fn folder<'a>(layout: &'a OciLayout, at: &'a StagedAt) -> &'a Path {
     }
 }
 
-/// The key parts as an artifact whose subject is the image.
+/// The key parts as an artifact with the image as its subject.
 fn write_parts(layout: &OciLayout, staged: &Staged, image: &Descriptor) -> Result<Descriptor, ImageStoreError> {
     let parts = Parts::of(&staged.record, image);
     write_blob(layout, MediaType::EmptyJSON, &parts.config)?;

@@ -1,4 +1,4 @@
-//! Which digest an external image's tag means at this moment. Not responsible for: pulling it.
+//! Resolves the tag of an external image to its current digest. Not responsible for: pulling it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,13 +11,13 @@ use crate::domain::base::{Digest, DigestError};
 use crate::domain::model::{Classified, FaultClass, ImageRef};
 use crate::system::http::is_loopback;
 
-/// A registry gets so long to answer.
+/// Timeout of a registry.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A tag could not be resolved.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum ResolveError {
-    /// The registry is not there.
+    /// The registry is unreachable.
     #[error("{registry} cannot be reached to resolve {image}: {what}")]
     #[diagnostic(
         code(lian::registries::unreachable),
@@ -31,7 +31,7 @@ pub enum ResolveError {
         /// Why.
         what: String,
     },
-    /// It refused.
+    /// The registry refused.
     #[error("{registry} refuses {image}: {what}")]
     #[diagnostic(
         code(lian::registries::refused),
@@ -42,7 +42,7 @@ pub enum ResolveError {
         registry: String,
         /// The image.
         image: String,
-        /// What it said.
+        /// Its message.
         what: String,
     },
 }
@@ -56,18 +56,18 @@ impl Classified for ResolveError {
     }
 }
 
-/// Resolves tags. Images of one registry share a login and its connections.
+/// Resolves tags. Images of one registry share a login and connections.
 #[derive(Default)]
 pub struct Resolver {
     clients: Mutex<BTreeMap<String, Arc<Client>>>,
 }
 
 impl Resolver {
-    /// The digest of an external image: the one it names, or the one its tag has in the registry now. Uses the logins in
-    /// `~/.docker/config.json`, and the system's certificates (`SSL_CERT_FILE` is honoured).
+    /// The digest of an external image: the one in its name, or the current one of its tag. Uses the logins in
+    /// `~/.docker/config.json` and the system's certificates (respects `SSL_CERT_FILE`).
     ///
     /// # Errors
-    /// [`ResolveError`], after ten seconds at the latest.
+    /// [`ResolveError`], within ten seconds.
     pub async fn resolve(&self, image: &ImageRef) -> Result<Digest, ResolveError> {
         if let Some(digest) = &image.digest {
             return digest.parse().map_err(|error: DigestError| refused(image, error.to_string()));
@@ -94,7 +94,7 @@ impl Resolver {
     }
 }
 
-/// Registries on this machine speak plain HTTP, as Docker assumes too.
+/// Registries on this machine use plain HTTP, as in Docker.
 fn is_local(registry: &str) -> bool {
     Url::parse(&format!("http://{registry}")).is_ok_and(|url| is_loopback(&url))
 }
@@ -135,7 +135,7 @@ mod tests {
         runtime.block_on(Resolver::default().resolve(&image))
     }
 
-    /// A registry that gives every request the same answer.
+    /// A registry that sends the same response to every request.
     fn registry(answer: String) -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();

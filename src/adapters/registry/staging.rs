@@ -1,5 +1,5 @@
-//! Private folders in a layout, one a build. Each is guarded by a lock that dies with its process: leftovers of dead
-//! processes are swept, a living neighbour's never. Not responsible for: what is put into them.
+//! Private folders in a layout, one per build. A lock that ends with its process guards each, so that cleanup removes
+//! only folders of dead processes. Not responsible for: their contents.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::files::{failed, lock, make_folder, open_lock, try_lock};
 use crate::domain::ports::{ImageStoreError, StagingFolder};
 
-/// A folder of our own.
+/// A staging folder of this process.
 #[derive(Debug)]
 pub(super) struct Staging {
     folder: PathBuf,
@@ -24,24 +24,24 @@ impl StagingFolder for Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // Should this fail, the next sweep does it.
+        // If this fails, the next cleanup removes it.
         let _ = std::fs::remove_dir_all(&self.folder);
         let _ = std::fs::remove_file(&self.lock_path);
     }
 }
 
-/// A fresh folder below `root`, after a sweep.
+/// Creates a folder below `root`, after a cleanup.
 pub(super) fn create(root: &Path) -> Result<Staging, ImageStoreError> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     make_folder(root)?;
-    // Between the making of a lock file and its locking, a sweep would take it for a leftover: one at a time.
+    // One process at a time: between creation and locking of a lock file, a cleanup would remove it.
     let _guard = lock(&root.join(".guard"))?;
     remove_leftovers(root)?;
     let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
     let (folder, lock_path) = (root.join(&name), root.join(format!("{name}.lock")));
     let file = open_lock(&lock_path)?;
     if !try_lock(&file, &lock_path, false)? {
-        // Another process has this pid (a neighbour in another pid namespace): it has other numbers free.
+        // Another process has this pid in another pid namespace; try the next number.
         drop(_guard);
         return create(root);
     }
@@ -49,7 +49,7 @@ pub(super) fn create(root: &Path) -> Result<Staging, ImageStoreError> {
     Ok(Staging { folder, lock_path, _lock: file })
 }
 
-/// Removes what dead processes left. Says how many folders went.
+/// Removes folders of dead processes. Returns how many.
 pub(super) fn sweep(root: &Path) -> Result<usize, ImageStoreError> {
     if !root.is_dir() {
         return Ok(0);
@@ -81,7 +81,7 @@ fn remove_leftovers(root: &Path) -> Result<usize, ImageStoreError> {
     Ok(removed)
 }
 
-/// Whether nobody alive holds this lock file, or there is none.
+/// Whether the lock file is missing or no live process holds it.
 fn is_free(lock_path: &Path) -> Result<bool, ImageStoreError> {
     match File::options().read(true).write(true).open(lock_path) {
         Ok(file) => try_lock(&file, lock_path, false),

@@ -1,5 +1,5 @@
-//! Substitutes of external images: `oci-layout:DIR`, `oci-layout:DIR:TAG`, `oci-layout:DIR@sha256:…`. Not responsible for: guessing
-//! where a layout holds several images.
+//! Substitutes for external images: `oci-layout:DIR`, `oci-layout:DIR:TAG`, `oci-layout:DIR@sha256:…`. Not
+//! responsible for: choosing among several images of a layout.
 
 use std::path::{Path, PathBuf};
 
@@ -12,21 +12,21 @@ use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
 use crate::system::oci::{self, Manifest};
 
-/// An image in an OCI layout that stands in for an external one.
+/// An image in an OCI layout that replaces an external one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Substitute {
     /// The layout.
     pub dir: PathBuf,
-    /// Which of its images.
+    /// The tag, if given.
     pub tag: Option<String>,
-    /// Which, exactly.
+    /// The digest, if given.
     pub digest: Option<Digest>,
 }
 
-/// A substitute cannot be used.
+/// A substitute is unusable.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum SubstituteError {
-    /// Not written as it must be.
+    /// The syntax is invalid.
     #[error("`{text}` is no substitute for an image")]
     #[diagnostic(
         code(lian::registries::substitute),
@@ -36,7 +36,7 @@ pub enum SubstituteError {
         /// As written.
         text: String,
     },
-    /// No layout there.
+    /// The folder is not a layout.
     #[error("{dir} is not an OCI image layout: {what}")]
     #[diagnostic(
         code(lian::registries::no_layout),
@@ -47,10 +47,10 @@ pub enum SubstituteError {
     NoLayout {
         /// The folder.
         dir: PathBuf,
-        /// Why not.
+        /// The reason.
         what: String,
     },
-    /// None of its images is the one.
+    /// No single image matches.
     #[error("{dir} holds {found} image(s) {wanted}")]
     #[diagnostic(
         code(lian::registries::ambiguous),
@@ -59,11 +59,11 @@ pub enum SubstituteError {
     Ambiguous {
         /// The folder.
         dir: PathBuf,
-        /// How many fit.
+        /// How many images match.
         found: usize,
-        /// What was asked for.
+        /// The requested image.
         wanted: String,
-        /// What it has.
+        /// The images in the layout.
         tags: String,
     },
 }
@@ -97,22 +97,22 @@ impl std::str::FromStr for Substitute {
 }
 
 impl Substitute {
-    /// How a builder reaches it.
+    /// The reference with which a builder reads it.
     ///
     /// # Errors
     /// As [`layout_digest`].
     pub fn source(&self, platform: &Platform) -> Result<ImageSource, SubstituteError> {
         let digest = layout_digest(self, platform)?;
-        // buildctl runs elsewhere than where the name was written.
+        // Absolute, because buildctl runs in another folder.
         let dir = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
         Ok(ImageSource::Layout { dir, digest })
     }
 }
 
-/// The digest of the image that a substitute means: the named one, the only one, or the only one for the platform.
+/// The digest of a substitute's image: the named one, the only one, or the only one for the platform.
 ///
 /// # Errors
-/// [`SubstituteError`] where there is no layout, no such image, or more than one.
+/// [`SubstituteError`] if there is no layout, no such image, or more than one.
 pub fn layout_digest(substitute: &Substitute, platform: &Platform) -> Result<Digest, SubstituteError> {
     let dir = &substitute.dir;
     let no_layout = |what: String| SubstituteError::NoLayout { dir: dir.clone(), what };

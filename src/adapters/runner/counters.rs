@@ -1,10 +1,10 @@
-//! Asks a runner what its kernel counted. Not responsible for: judging it.
+//! Reads a runner's kernel counters. Not responsible for: judging them.
 
 use crate::adapters::transport::{Problem, Transport};
 use crate::domain::model::Fault;
 use crate::domain::ports::{Meter, Usage, usage_script};
 
-/// The counters now. A runner that the kernel killed cannot be asked any more: then it is one more kill.
+/// The current counters. If the kernel killed the whole runner, its counters are gone; this counts as one more kill.
 ///
 /// # Errors
 /// [`Problem::NoCounters`]; [`Transport::lost`].

@@ -1,5 +1,5 @@
-//! Puts small files on a runner and cleans folders there. Not responsible for: whole contexts (each transport copies them in
-//! its own way).
+//! Writes small files on a runner and cleans folders there. Not responsible for: whole contexts, which each transport
+//! copies in its own way.
 
 use base64::Engine as _;
 
@@ -7,10 +7,10 @@ use crate::adapters::transport::Transport;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::shell::quoted;
 
-/// Bytes of a file that goes in one piece with others.
+/// Maximum bytes of a file that is sent together with others.
 const SMALL: usize = 64 << 10;
 
-/// Writes a file that only its owner may read, and makes its folder, which only its owner may enter.
+/// Writes a file (mode 600) and creates its folder (mode 700).
 async fn put(transport: &dyn Transport, path: &str, bytes: &[u8]) -> Result<(), Fault> {
     let (folder, file) = (quoted(folder_of(path)), quoted(path));
     let script = format!("umask 077 && mkdir -p {folder} && cat >{file}");
@@ -19,7 +19,7 @@ async fn put(transport: &dyn Transport, path: &str, bytes: &[u8]) -> Result<(), 
     if output.code == 0 { Ok(()) } else { Err(refused(transport, "a file", &evidence())) }
 }
 
-/// Writes files that only their owner may read, the small ones all at once.
+/// Writes files that only their owner may read, all small ones in one script.
 pub(super) async fn put_all(transport: &dyn Transport, files: &[(String, Vec<u8>)]) -> Result<(), Fault> {
     let mut script = "umask 077; set -e".to_owned();
     let mut lines = String::new();
@@ -28,7 +28,7 @@ pub(super) async fn put_all(transport: &dyn Transport, files: &[(String, Vec<u8>
             put(transport, path, bytes).await?;
             continue;
         }
-        // A shell reads one line and not a byte more. What it reads is in no argument, so that no process list shows it.
+        // `read` consumes exactly one line. The content is not an argument, so it does not appear in process lists.
         let (folder, file) = (quoted(folder_of(path)), quoted(path));
         script.push_str(&format!("; mkdir -p {folder}; IFS= read -r l; printf %s \"$l\" | base64 -d >{file}"));
         lines.push_str(&base64::engine::general_purpose::STANDARD.encode(bytes));
@@ -37,19 +37,19 @@ pub(super) async fn put_all(transport: &dyn Transport, files: &[(String, Vec<u8>
     expect(transport, &script, lines.as_bytes(), "a file").await
 }
 
-/// Makes a folder where there is none.
+/// Creates a folder if missing.
 pub(super) async fn make(transport: &dyn Transport, folder: &str) -> Result<(), Fault> {
     expect(transport, &format!("mkdir -p {}", quoted(folder)), b"", "a folder").await
 }
 
-/// Makes a folder empty.
+/// Empties a folder.
 pub(super) async fn empty(transport: &dyn Transport, folder: &str) -> Result<(), Fault> {
     let folder = quoted(folder);
     let script = format!("mkdir -p {folder} && find {folder} -mindepth 1 -delete");
     expect(transport, &script, b"", "to empty a folder").await
 }
 
-/// Removes files and folders, where they are there.
+/// Removes files and folders, if they exist.
 pub(super) async fn remove(transport: &dyn Transport, paths: &[String]) -> Result<(), Fault> {
     let paths: Vec<String> = paths.iter().map(|path| quoted(path)).collect();
     expect(transport, &format!("rm -rf {}", paths.join(" ")), b"", "to remove files").await

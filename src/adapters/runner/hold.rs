@@ -1,5 +1,5 @@
-//! Holds a runner for one connection: a process there has the runner's lock, hears a heartbeat, and cleans up when that ends.
-//! Not responsible for: choosing runners.
+//! Holds a runner for one connection: a guard process there takes the runner's lock, reads a heartbeat, and cleans up
+//! when the heartbeat ends. Not responsible for: choosing runners.
 
 use std::time::Duration;
 
@@ -10,23 +10,23 @@ use crate::adapters::transport::Transport;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::exec::Process;
 
-/// A runner that hears nothing for so many seconds takes the connection for lost: it ends what was going on over it.
-/// Long enough for somebody who looks at something else (Ctrl-Z) and for a link that stalls; see docs/providers/ssh.md.
+/// Seconds without a heartbeat after which the runner treats the connection as lost and ends its work. Long enough
+/// for a suspended process (Ctrl-Z) and a stalled link; see docs/providers/ssh.md.
 const SILENCE: u64 = 50;
-/// How often it hears something.
+/// Interval of the heartbeat.
 const BEAT: Duration = Duration::from_secs(4);
-/// The lock of a runner.
+/// The lock file on a runner.
 const LOCK: &str = "/run/lian-build.lock";
-/// How often a second the lock is tried.
+/// Lock attempts per second.
 const TRIES_A_SECOND: u64 = 5;
-/// Whoever is just done with a runner still cleans it up: this many tries are waited for that.
+/// Lock attempts to wait for the previous holder's cleanup.
 const CLEANING: u64 = 2 * TRIES_A_SECOND;
-/// Bytes of a guard's answer that are read.
+/// Maximum bytes to read of a guard's response.
 const ANSWER: u64 = 4096;
 
-/// Ends the build steps that still run, within 5 s: a step outlives its daemon. Only a cgroup that holds steps and nothing
-/// else is looked at: the one that the runner itself names, or the usual ones; never the whole machine, nor a group that
-/// holds the daemon. Where the group that the runner names is gone, its steps are gone too, and no other group is theirs.
+/// Kills remaining build steps within 5 s, because a step outlives its daemon. Looks only at a cgroup for steps: the
+/// one in the runner's `/run/lian/cgroup`, or the usual ones; never the whole machine, nor a group with the daemon.
+/// If the named group is gone, so are its steps; other groups are not tried.
 const END_STEPS: &str = r#"
 end_steps() {
   g=$(cat /run/lian/cgroup 2>/dev/null)
@@ -45,10 +45,10 @@ end_steps() {
 }
 "#;
 
-/// Waits for the lock, takes it, cleans the runner and answers `taken`. It ends when the heartbeat does. After a silence it
-/// first ends the connection: that is its parent process, which lives on as long as the other side is only silent. (In a
-/// container its parent is outside and shows as 0.) What runs over the connection ends with it; `building` is locked by
-/// buildctl's wrapper until then. After that everything is cleaned, and last the lock is let go.
+/// Takes the lock, cleans the runner and prints `taken`. Runs until the heartbeat stops; on timeout kills its parent,
+/// the sshd session, which survives a silent client. (In a container the parent is outside and shows as 0.) Waits
+/// until buildctl's wrapper, which also ends with the connection, unlocks `building`. Then cleans up and releases the
+/// lock last.
 fn script(tries: u64) -> String {
     format!(
         r#"{END_STEPS}
@@ -70,13 +70,13 @@ exit 0
     )
 }
 
-/// A held runner. Dropping it stops the heartbeat, and the runner is let go.
+/// A held runner. Dropping it stops the heartbeat and so releases the runner.
 pub(super) struct Guard {
     beat: tokio::task::JoinHandle<()>,
 }
 
 impl Guard {
-    /// Whether the process on the runner has ended, so that the runner is not held any more.
+    /// Whether the guard on the runner has ended, so that the runner is no longer held.
     pub(super) fn has_ended(&self) -> bool {
         self.beat.is_finished()
     }
@@ -88,12 +88,11 @@ impl Drop for Guard {
     }
 }
 
-/// Holds the runner for this connection alone, waiting for as long as somebody else has it, and cleans it: nobody else's
-/// guard is let in before this one ends.
+/// Takes the runner for this connection and cleans it; waits while another connection holds it.
 ///
 /// # Errors
-/// `lian::remote::busy` where somebody else has it all the time; `lian::remote::denied` and `lian::remote::no_flock`
-/// where it cannot be held; [`Transport::lost`].
+/// `lian::remote::busy` if it stays in use; `lian::remote::denied` and `lian::remote::no_flock` if it cannot be held;
+/// [`Transport::lost`].
 pub(super) async fn hold(transport: &dyn Transport, within: Duration) -> Result<Guard, Fault> {
     let script = script(within.as_secs().max(1) * TRIES_A_SECOND);
     let Process { stdin, stdout, mut stderr, end } = transport.start(&script).await?;
@@ -114,14 +113,14 @@ pub(super) async fn hold(transport: &dyn Transport, within: Duration) -> Result<
     Ok(Guard { beat })
 }
 
-/// Ends when nobody hears it any more.
+/// Sends the heartbeat; ends when the guard no longer reads it.
 async fn heartbeat(mut stdin: impl tokio::io::AsyncWrite + Unpin) {
     while stdin.write_all(b".").await.is_ok() && stdin.flush().await.is_ok() {
         tokio::time::sleep(BEAT).await;
     }
 }
 
-/// Whether somebody holds the runner. Whoever is just done with it is waited for.
+/// Whether another connection holds the runner. Waits for a cleanup in progress.
 ///
 /// # Errors
 /// [`Transport::lost`].
@@ -133,7 +132,7 @@ pub async fn is_held(transport: &dyn Transport) -> Result<bool, Fault> {
     Ok(transport.exec(&script, b"").await?.stdout.trim() == "taken")
 }
 
-/// Why a runner is not held, by the word that its guard answered.
+/// The fault for a runner that is not held, from the word that its guard printed.
 fn not_held(transport: &dyn Transport, word: &str, words: &str) -> Fault {
     let name = transport.name();
     let (class, code, what, help) = match word {
@@ -165,10 +164,10 @@ mod tests {
 
     use super::*;
 
-    /// The guard as a shell runs it, in a folder of its own.
+    /// The guard in a local shell, with a folder of its own.
     fn guard(folder: &std::path::Path, silence: u64, path: Option<&str>) -> std::process::Child {
         let root = folder.display();
-        // All paths in it begin with one of these.
+        // All paths in the script begin with one of these.
         let script = ["/run/lian", "/var/lib/lian", "/sys/fs/cgroup", WORKSPACE]
             .iter()
             .fold(script(1), |script, place| script.replace(place, &format!("{root}{place}")));
@@ -190,7 +189,7 @@ mod tests {
     #[test]
     fn a_runner_says_why_it_cannot_be_taken() {
         let folder = tempfile::tempdir().expect("a folder");
-        // There is no `run`: nothing can be written there.
+        // `run` does not exist, so nothing can be written there.
         let mut denied = guard(folder.path(), 50, None);
         assert_eq!(word(&mut denied), "denied");
         assert!(!denied.wait_with_output().expect("it ends").stderr.is_empty(), "no evidence");
@@ -216,7 +215,7 @@ mod tests {
         child.stdin.take().expect("piped").write_all(b"..").expect("it hears");
         assert!(child.try_wait().expect("a status").is_none() && private.exists(), "it did not wait for buildctl");
         drop(building);
-        // Were its parent killed, this test would be.
+        // If the guard killed its parent, it would kill this test.
         assert!(child.wait().expect("it ends").success());
         assert!(!private.exists());
     }

@@ -1,8 +1,8 @@
-//! The folders that lian-build uses on a runner. Not responsible for: their contents.
+//! The folders of lian-build on a runner. Not responsible for: their contents.
 
-/// The build context. The path is fixed, because compilers' caches hold absolute paths.
+/// The build context. The path is fixed, because compiler caches contain absolute paths.
 pub const WORKSPACE: &str = "/workspace";
-/// In the runner's memory, for what nobody else may read.
+/// In the runner's memory, for private files.
 pub const PRIVATE: &str = "/run/lian-build";
-/// On the runner's disk, for what a build needs and memory may be too small for.
+/// On the runner's disk, for files of a build that may not fit in memory.
 pub const DISK: &str = "/var/lib/lian-build";

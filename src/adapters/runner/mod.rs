@@ -1,5 +1,5 @@
-//! A runner over any transport: waiting until it can build, holding it under a lock and a heartbeat, reading its counters,
-//! putting files there, cleaning. Not responsible for: how it is reached (`adapters::transport`), and what is built on it.
+//! A runner over any transport: waits until it is ready, holds it with a lock and a heartbeat, reads counters, writes
+//! files, cleans up. Not responsible for: the transport (`adapters::transport`), and what is built.
 
 mod counters;
 mod files;

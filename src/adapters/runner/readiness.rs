@@ -1,4 +1,4 @@
-//! Waits until a runner can build. Not responsible for: making it so (its first boot does).
+//! Waits until a runner is ready to build. Not responsible for: its first boot, which makes it ready.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use crate::adapters::transport::{Problem, Transport};
 use crate::domain::model::Fault;
 
-/// The first and the longest pause between two looks.
+/// First and longest delay between checks.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
 
-/// Waits until the runner's own test says that it can build.
+/// Waits until the runner's own test succeeds.
 ///
 /// # Errors
-/// [`Problem::NotReady`] when the time is over; at once where the runner is gone.
+/// [`Problem::NotReady`] on timeout; [`Transport::lost`] at once if the runner is gone.
 pub(super) async fn until_ready(transport: &dyn Transport, within: Duration) -> Result<(), Fault> {
     let test = transport.environment().ready_test;
     let deadline = Instant::now() + within;

@@ -1,5 +1,5 @@
-//! A runner that is reached over a transport, whichever it is: ready, held, counted, filled, cleaned. Not responsible for: what
-//! is built on it.
+//! A runner over any transport, with its whole life: ready, held, files in, counters read, cleaned up. Not
+//! responsible for: what is built on it.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -18,20 +18,20 @@ use crate::domain::ports::{Counters, Meter, Usage};
 /// Grace on top of the inner timeouts, so that the inner error is reported.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// A runner that can build. Dropping it lets it go: what runs on it ends, and it cleans itself.
+/// A runner that can build. Dropping it ends what runs there and starts its cleanup.
 pub struct RemoteRunner {
-    /// Before the transport: the guard is told while the connection stands.
+    /// Before the transport, because the guard is notified over the connection.
     guard: Option<Guard>,
     meter: Meter,
     transport: Arc<dyn Transport>,
 }
 
 impl RemoteRunner {
-    /// Waits until the runner can build, and where others may use it too, holds it for this connection alone: all within
-    /// this time, whatever hangs there.
+    /// Waits until the runner is ready; if it is shared, also takes its lock. Both within this timeout, even if the
+    /// runner hangs.
     ///
     /// # Errors
-    /// As the runner is found: not ready, held by somebody else, hanging, lost.
+    /// If the runner is not ready, held by another connection, hanging, or lost.
     pub async fn prepare(transport: Arc<dyn Transport>, within: Duration) -> Result<Self, Fault> {
         let bound = within + GRACE;
         match tokio::time::timeout(bound, Self::prepared(&transport, within)).await {
@@ -49,13 +49,13 @@ impl RemoteRunner {
         hold(&**transport, within.saturating_sub(started.elapsed())).await.map(Some)
     }
 
-    /// The way to the runner.
+    /// The transport to the runner.
     pub fn transport(&self) -> &Arc<dyn Transport> {
         &self.transport
     }
 
-    /// The fault of what failed on the runner: what fails while the runner is gone, fails for that. Lack of memory is
-    /// told by counters, and stays what it is.
+    /// The actual fault of a failure on the runner: if the runner is gone, its loss is the cause. Lack of memory is
+    /// known from counters and stays as it is.
     pub async fn judge(&self, fault: Fault) -> Fault {
         if fault.class() == FaultClass::OutOfMemory {
             return fault;
@@ -77,15 +77,15 @@ impl RemoteRunner {
         }
     }
 
-    /// Copies files and folders into a folder of the runner, which exists (see [`Transport::copy_in`]).
+    /// Copies files and folders into an existing folder of the runner (see [`Transport::copy_in`]).
     ///
     /// # Errors
-    /// As the transport says.
+    /// The transport's faults.
     pub async fn copy_in(&self, from: &Path, files: &[OsString], to: &str, sent: Progress<'_>) -> Result<(), Fault> {
         self.transport.copy_in(from, files, to, sent).await
     }
 
-    /// Makes a folder where there is none.
+    /// Creates a folder if missing.
     ///
     /// # Errors
     /// `lian::remote::transfer`; [`Transport::lost`].
@@ -101,7 +101,7 @@ impl RemoteRunner {
         files::put_all(&*self.transport, files).await
     }
 
-    /// Makes a folder empty.
+    /// Empties a folder.
     ///
     /// # Errors
     /// `lian::remote::transfer`; [`Transport::lost`].
@@ -109,7 +109,7 @@ impl RemoteRunner {
         files::empty(&*self.transport, folder).await
     }
 
-    /// Removes files and folders, where they are there.
+    /// Removes files and folders, if they exist.
     ///
     /// # Errors
     /// `lian::remote::transfer`; [`Transport::lost`].

@@ -1,5 +1,4 @@
-//! The generic runner over a transport that is no SSH and no container: it answers from memory, and runs other scripts in a
-//! shell of this machine.
+//! Tests of the runner over a fake transport that answers from memory and runs other scripts in a local shell.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -24,18 +23,18 @@ const READY_TEST: &str = "the ready test";
 const WITHIN: Duration = Duration::from_secs(30);
 
 struct State {
-    /// Looks until it can build; none where a look never ends.
+    /// Checks until it is ready; `None` if a check hangs.
     looks: Option<u32>,
-    /// What its guard answers.
+    /// The guard's response.
     answer: &'static str,
-    /// Whether others may use it too.
+    /// Whether the runner is shared.
     shared: bool,
-    /// Whether the transport reaches it.
+    /// Whether the transport reaches the runner.
     reached: bool,
-    /// What its counters are at each look.
+    /// The counters of each read.
     counters: VecDeque<&'static str>,
     died_of_memory: bool,
-    /// The runner's side of a guard: what hears the heartbeat, and what ends it.
+    /// The guard's side: the receiver of the heartbeat, and the sender that ends the guard.
     guard: Option<(DuplexStream, oneshot::Sender<i32>)>,
 }
 
@@ -68,7 +67,7 @@ impl Fake {
     }
 }
 
-/// A process that prints this and ends with this code.
+/// A process that prints this text and exits with this code.
 fn ended(code: i32, stdout: &str) -> Process {
     Process {
         stdin: Box::new(tokio::io::sink()),
@@ -167,7 +166,7 @@ async fn a_runner_that_is_late_is_waited_for_and_one_that_never_comes_is_not() {
 
     fake.state().looks = Some(u32::MAX);
     assert_eq!(message(fake.prepare().await), "NotReady(30s)");
-    // It is lost meanwhile: that is told at once.
+    // The runner is lost meanwhile: that is reported at once.
     fake.state().reached = false;
     let started = Instant::now();
     assert_eq!(message(fake.prepare().await), "lost");
@@ -197,7 +196,7 @@ async fn a_runner_that_is_not_held_says_why() {
         let fault = fake.prepare().await.err().expect("it is not held");
         assert_eq!(fault.code, code);
     }
-    // Nobody else can use it: nothing is held.
+    // The runner is not shared, so it is not held.
     fake.state().shared = false;
     fake.state().guard = None;
     fake.prepare().await.expect("ready");
@@ -223,20 +222,20 @@ async fn what_fails_on_a_runner_that_is_not_ours_any_more_fails_for_that() {
     let fake = Fake::new();
     let runner = fake.prepare().await.expect("held");
     assert_eq!(runner.judge(build()).await, build());
-    // Its guard ends, though the transport still reaches it.
+    // The guard ends, though the transport still reaches the runner.
     let (heard, ends) = fake.guard();
     ends.send(1).expect("awaited");
     tokio::time::sleep(Duration::from_millis(1)).await;
     let gone = runner.judge(build()).await;
     assert_eq!((gone.code.as_str(), gone.evidence.as_deref()), ("fake::lost", Some("it failed")));
-    // So does one that hears nothing any more.
+    // The same if the guard no longer reads the heartbeat.
     drop(heard);
     let runner = fake.prepare().await.expect("held again");
     let (heard, _ends) = fake.guard();
     drop(heard);
     tokio::time::sleep(Duration::from_secs(5)).await;
     assert_eq!(runner.judge(build()).await.code, "fake::lost");
-    // Lack of memory is known from the counters, and may be what ended the runner.
+    // Lack of memory is known from the counters, and may have ended the runner.
     let memory = Fault::new(FaultKind::OutOfMemory, "lian::buildkit::out_of_memory", "too little");
     assert_eq!(runner.judge(memory.clone()).await, memory);
 }

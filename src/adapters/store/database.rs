@@ -1,4 +1,4 @@
-//! The SQLite file: opening, migrating. Not responsible for: knowing what the rows mean.
+//! Opens and migrates the SQLite file. Not responsible for: the meaning of rows.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,9 +7,9 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::StoreError;
 
-/// The history's name in its folder.
+/// File name of the history.
 const FILE: &str = "lian.db";
-/// Raised with each migration.
+/// Incremented by each migration.
 const VERSION: u32 = 3;
 
 const SCHEMA: &str = "
@@ -30,7 +30,7 @@ create table builds (
 create index builds_layer on builds (layer, at);
 ";
 
-/// Since version 2: every runner that was asked for, until it is given back. `provider` says where, without secrets.
+/// Since version 2: every requested runner until it is released. `provider` holds its settings without secrets.
 const LEASES: &str = "
 create table leases (
   id text primary key, run text not null, provider text not null, runner_type text, state text not null,
@@ -38,7 +38,7 @@ create table leases (
 ) strict;
 ";
 
-/// Since version 3: what builds used of their runners; null where nobody counted.
+/// Since version 3: resource use of builds on their runners; null if not measured.
 const MEASURES: &str = "
 alter table builds add column memory_peak integer;
 alter table builds add column memory_limit integer;
@@ -46,7 +46,7 @@ alter table builds add column cpu_ms integer;
 alter table builds add column phases text;
 ";
 
-/// Opens the history of a project, making its folder and tables where they are missing.
+/// Opens a project's history; creates its folder and tables if missing.
 pub fn open(folder: &Path) -> Result<(Connection, PathBuf), StoreError> {
     std::fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
     ignored(folder)?;
@@ -54,7 +54,8 @@ pub fn open(folder: &Path) -> Result<(Connection, PathBuf), StoreError> {
     let database = StoreError::database(&path);
     let connection = Connection::open(&path).map_err(&database)?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(&database)?;
-    // WAL with NORMAL: a commit survives a kill of this process; a power cut may lose the last ones, never the file.
+    // WAL with NORMAL: a commit survives a kill of this process. A power cut may lose the last commits, but not the
+    // file.
     connection.pragma_update(None, "journal_mode", "wal").map_err(&database)?;
     connection.pragma_update(None, "synchronous", "normal").map_err(&database)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(&database)?;
@@ -62,8 +63,7 @@ pub fn open(folder: &Path) -> Result<(Connection, PathBuf), StoreError> {
     Ok((connection, path))
 }
 
-/// Sees to it that git leaves the folder alone. The file is there whole or not at all, whatever becomes of the disk; one
-/// that an earlier lian-build left empty is mended where that can be done.
+/// Writes a `.gitignore` for the folder, atomically. An empty one from an earlier lian-build is replaced if possible.
 fn ignored(folder: &Path) -> Result<(), StoreError> {
     use std::io::Write as _;
     use std::os::unix::fs::PermissionsExt as _;
@@ -71,7 +71,7 @@ fn ignored(folder: &Path) -> Result<(), StoreError> {
     let there = match std::fs::read(&ignore) {
         Ok(text) if text.is_empty() => true,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
-        // What else is in it is the user's will.
+        // The user has changed it: leave it alone.
         _ => return Ok(()),
     };
     let write = || {
@@ -87,20 +87,20 @@ fn ignored(folder: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Whether there is a history in this folder.
+/// Whether this folder has a history.
 pub fn is_there(folder: &Path) -> bool {
     folder.join(FILE).is_file()
 }
 
-/// Opens the history of a project to read it; none where there is none yet. Neither makes nor changes a file.
+/// Opens a project's history to read it; `None` if there is none yet. Neither creates nor changes a file.
 pub fn open_existing(folder: &Path) -> Result<Option<(Connection, PathBuf)>, StoreError> {
     let path = folder.join(FILE);
     if !path.is_file() {
         return Ok(None);
     }
     let database = StoreError::database(&path);
-    // Where a log of recent writes lies beside the file, somebody writes or was killed at it: SQLite reads both. Where
-    // there is none, even a reader would make one, unless it takes the file for unchangeable.
+    // If a WAL exists, another process is writing or was killed while writing: SQLite reads both files. Otherwise
+    // even a reader would create one, unless the database is opened as immutable.
     let log = |ending: &str| folder.join(format!("{FILE}{ending}")).exists();
     let immutable = !(log("-wal") && log("-shm"));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -111,11 +111,11 @@ pub fn open_existing(folder: &Path) -> Result<Option<(Connection, PathBuf)>, Sto
     if found > VERSION {
         return Err(StoreError::Newer { path, found, known: VERSION });
     }
-    // An older one is read once a run has brought it up to date.
+    // An older version is read after a run has migrated it.
     Ok((found == VERSION).then_some((connection, path)))
 }
 
-/// A path as the address of SQLite wants it.
+/// A path as a SQLite URI.
 fn escaped(path: &Path) -> String {
     path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
 }
@@ -133,7 +133,7 @@ fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     if found == VERSION {
         return Ok(());
     }
-    // Two processes may come first at once: the second one finds the work done.
+    // Two processes may migrate at the same time: the second finds it done.
     connection.execute_batch("begin immediate").map_err(&database)?;
     let done = version(connection).and_then(|found| match found {
         0 => connection.execute_batch(&format!("{SCHEMA} {LEASES} {MEASURES} pragma user_version = {VERSION};")),

@@ -1,5 +1,5 @@
-//! Runs whose process is gone, and what they had reached: their journal is replayed. Not responsible for: giving back their leases
-//! (see `app::recover`).
+//! Finds runs whose process is gone, and replays their journals for their progress. Not responsible for: releasing
+//! their leases (see `app::recover`).
 
 use rusqlite::params;
 
@@ -14,23 +14,23 @@ use crate::domain::model::EventBody;
 /// A run that died.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterruptedRun {
-    /// Its name.
+    /// Its id.
     pub id: RunId,
-    /// How far it came. `None` where its journal does not say, or was written by another version.
+    /// Its progress. `None` if its journal lacks it or was written by another version.
     pub reached: Option<Reached>,
 }
 
-/// How far a run came.
+/// The progress of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reached {
-    /// Steps in all.
+    /// Number of steps.
     pub steps: usize,
     /// Steps built, reused, failed, and skipped or cancelled.
     pub counts: [usize; 4],
 }
 
 impl Store {
-    /// Writes down that runs whose process is gone were interrupted, and how far they came.
+    /// Marks runs whose process is gone as interrupted, with their progress.
     pub fn recover(&self, at: Timestamp) -> Result<Vec<InterruptedRun>, StoreError> {
         let mut dead = Vec::new();
         let mut statement =
@@ -55,7 +55,7 @@ impl Store {
         Ok(dead)
     }
 
-    /// How far a run came, by its journal: the inputs, in order, on what the run began with.
+    /// Replays a run's journal for its progress: the initial state, then the inputs in order.
     pub(super) fn replay(&self, id: &RunId) -> Option<Reached> {
         let sql = "select at, kind, json from journal where run = ?1 and kind in ('start', 'input') order by seq";
         let mut statement = self.connection.prepare_cached(sql).ok()?;

@@ -1,13 +1,13 @@
-//! What goes wrong with a project's memory. Not responsible for: hiding the path.
+//! Errors of the project's history, logs and `lian.lock`. Not responsible for: hiding paths.
 
 use std::path::PathBuf;
 
 use crate::domain::model::{Classified, FaultClass};
 
-/// What the system or SQLite said.
+/// The cause of an I/O or database failure.
 #[derive(Debug, thiserror::Error)]
 pub enum Cause {
-    /// The system.
+    /// The operating system.
     #[error(transparent)]
     Io(std::io::Error),
     /// SQLite.
@@ -15,22 +15,22 @@ pub enum Cause {
     Database(rusqlite::Error),
 }
 
-/// The project's memory failed.
+/// An operation on the project's state failed.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum StoreError {
     /// A file or folder could not be read or written.
     #[error("cannot {what} {path}")]
     #[diagnostic(code(lian::store::io), help("see whether the path is a folder of this machine that works"))]
     Io {
-        /// The verb.
+        /// The operation.
         what: &'static str,
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
-    /// There is no room.
+    /// The disk is full.
     #[error("no space is left to write {path}")]
     #[diagnostic(
         code(lian::store::disk_full),
@@ -60,7 +60,7 @@ pub enum StoreError {
         #[source]
         source: Cause,
     },
-    /// The file is no database, or damaged.
+    /// The file is not a database, or is damaged.
     #[error("the history {path} is damaged")]
     #[diagnostic(
         code(lian::store::corrupt),
@@ -73,21 +73,21 @@ pub enum StoreError {
     Corrupt {
         /// The file.
         path: PathBuf,
-        /// SQLite's answer.
+        /// SQLite's error.
         #[source]
         source: rusqlite::Error,
     },
-    /// Another process held it for too long.
+    /// Another process held the lock for too long.
     #[error("the history {path} is held by another process")]
     #[diagnostic(code(lian::store::busy), help("run it again when the other lian-build is done: `lian-build runs`"))]
     Busy {
         /// The file.
         path: PathBuf,
-        /// SQLite's answer.
+        /// SQLite's error.
         #[source]
         source: rusqlite::Error,
     },
-    /// SQLite refused for another reason.
+    /// Any other SQLite error.
     #[error("the history {path} cannot be used")]
     #[diagnostic(
         code(lian::store::database),
@@ -100,7 +100,7 @@ pub enum StoreError {
     Database {
         /// The file.
         path: PathBuf,
-        /// SQLite's answer.
+        /// SQLite's error.
         #[source]
         source: rusqlite::Error,
     },
@@ -118,28 +118,28 @@ pub enum StoreError {
     Newer {
         /// The file.
         path: PathBuf,
-        /// Its version.
+        /// Its schema version.
         found: u32,
-        /// Ours.
+        /// The schema version of this program.
         known: u32,
     },
-    /// No run has such an id.
+    /// No run has this id.
     #[error("there is no run `{wanted}`")]
     #[diagnostic(code(lian::store::unknown_run), help("`lian-build runs` lists them; `latest` is the newest"))]
     UnknownRun {
         /// As typed.
         wanted: String,
     },
-    /// Several runs have ids that begin so.
+    /// The prefix matches several runs.
     #[error("`{wanted}` may be any of {candidates}")]
     #[diagnostic(code(lian::store::ambiguous_run), help("type more of the id"))]
     AmbiguousRun {
         /// As typed.
         wanted: String,
-        /// Some of them.
+        /// Some of the matching runs.
         candidates: String,
     },
-    /// A run kept no log of this layer.
+    /// A run has no log of this layer.
     #[error("run {run} has no log of `{layer}`")]
     #[diagnostic(code(lian::store::no_log), help("{help}"))]
     NoLog {
@@ -147,10 +147,10 @@ pub enum StoreError {
         run: String,
         /// The layer.
         layer: String,
-        /// The layers that have one.
+        /// The layers that have a log.
         help: String,
     },
-    /// `lian.lock` cannot be read.
+    /// `lian.lock` is invalid.
     #[error("{path}: {what}")]
     #[diagnostic(
         code(lian::lock::parse),
@@ -166,7 +166,7 @@ pub enum StoreError {
         /// Its text.
         #[source_code]
         text: miette::NamedSource<String>,
-        /// Where.
+        /// The position.
         #[label("here")]
         at: miette::SourceSpan,
     },
@@ -202,7 +202,7 @@ impl StoreError {
         }
     }
 
-    /// Wraps SQLite's answer by what can be done about it.
+    /// Wraps a SQLite error by its remedy.
     pub(super) fn database(path: &std::path::Path) -> impl Fn(rusqlite::Error) -> Self + use<> {
         use rusqlite::ErrorCode;
         let path = path.to_owned();
@@ -224,8 +224,8 @@ impl StoreError {
     }
 }
 
-/// Whether SQLite failed where it writes. A full disk is no `SQLITE_FULL` where the log's index cannot grow, a quota is
-/// used up, or what was written finds no room when it is flushed.
+/// Whether SQLite failed to write for lack of space. SQLite does not return `SQLITE_FULL` if the WAL index cannot
+/// grow, a quota is exceeded, or a flush fails.
 fn wants_room(error: &rusqlite::Error) -> bool {
     use rusqlite::ffi::{SQLITE_IOERR_FSYNC, SQLITE_IOERR_SHMSIZE, SQLITE_IOERR_TRUNCATE, SQLITE_IOERR_WRITE};
     let extended = error.sqlite_error().map(|error| error.extended_code);
@@ -251,13 +251,13 @@ mod tests {
 
     #[test]
     fn a_disk_without_room_is_told_as_such_whichever_way_sqlite_notices() {
-        // SQLITE_FULL, and SQLITE_IOERR_ of WRITE, FSYNC, TRUNCATE and SHMSIZE, by their numbers.
+        // By number: SQLITE_FULL, and SQLITE_IOERR_ with WRITE, FSYNC, TRUNCATE and SHMSIZE.
         for code in [13, 778, 1034, 1546, 4874] {
             let error = told(code);
             assert!(matches!(error, StoreError::DiskFull { .. }), "{code}: {error:?}");
             assert!(help(&error).contains("free space") && !help(&error).contains("aside"), "{code}: {}", help(&error));
         }
-        // SQLITE_IOERR_READ and SQLITE_IOERR_LOCK are about something else.
+        // SQLITE_IOERR_READ and SQLITE_IOERR_LOCK have other causes.
         for code in [266, 3850] {
             assert!(matches!(told(code), StoreError::Database { .. }), "{code}");
         }

@@ -1,4 +1,5 @@
-//! One row of the ledger for each runner that was asked for, until it is given back. Not responsible for: reading them (see `leases`).
+//! Writes the ledger: one row per requested runner until it is released. Not responsible for: reading them (see
+//! `leases`).
 
 use rusqlite::{Connection, params};
 
@@ -6,7 +7,7 @@ use super::rows::millis;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::ports::LeaseMark;
 
-/// A lease, and where it was asked for.
+/// A lease and its provider.
 pub(super) struct LeaseRow<'a> {
     pub lease: &'a LeaseId,
     pub run: &'a RunId,
@@ -14,7 +15,7 @@ pub(super) struct LeaseRow<'a> {
     pub runner_type: Option<&'a str>,
 }
 
-/// Writes how a lease stands; on return it survives a power cut.
+/// Writes the state of a lease, durably: it survives a power cut.
 pub(super) fn mark(
     connection: &Connection,
     LeaseRow { lease, run, provider, runner_type }: LeaseRow<'_>,
@@ -42,13 +43,13 @@ pub(super) fn mark(
     })
 }
 
-/// The lease is given back.
+/// Removes a released lease.
 pub(super) fn forget(connection: &Connection, lease: &LeaseId) -> rusqlite::Result<()> {
-    // Should this be lost in a power cut, the lease is given back once more, which does no harm.
+    // If a power cut loses this, the lease is released again, which is harmless.
     connection.execute("delete from leases where id = ?1", [lease.as_str()]).map(|_| ())
 }
 
-/// The rest of the history may lose its last lines in a power cut; a lease must not.
+/// Other rows may be lost in a power cut; a lease must not.
 fn durably(connection: &Connection, write: impl FnOnce() -> rusqlite::Result<usize>) -> rusqlite::Result<()> {
     connection.pragma_update(None, "synchronous", "full")?;
     let written = write();

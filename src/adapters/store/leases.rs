@@ -1,4 +1,4 @@
-//! The ledger: every runner that was asked for, until it is given back. Not responsible for: giving it back.
+//! Reads the ledger: every requested runner until it is released. Not responsible for: releasing it.
 
 use rusqlite::params;
 
@@ -8,29 +8,29 @@ use super::rows::millis;
 use super::runs::Store;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 
-/// A lease that is not given back yet, as far as the ledger knows.
+/// A lease that the ledger lists as not yet released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OpenLease {
     /// Its id.
     pub lease: LeaseId,
-    /// The run that asked.
+    /// The run that requested it.
     pub run: RunId,
-    /// Where it was asked for: settings as JSON.
+    /// The provider's settings as JSON.
     pub provider: String,
-    /// What was asked for or granted.
+    /// The requested or granted runner.
     pub runner_type: Option<String>,
-    /// `asked`, `held`, `stuck`, or `settling`: looked for once after its run had died.
+    /// `asked`, `held`, `stuck`, or `settling`: checked once after its run had died.
     pub state: String,
-    /// When it was asked for.
+    /// When it was requested.
     pub asked: Timestamp,
-    /// Since when it stands so.
+    /// Time of its last state change.
     pub changed: Timestamp,
-    /// Whether the run that asked lives: then it gives it back by itself.
+    /// Whether its run is alive; that run releases it.
     pub alive: bool,
 }
 
 impl Store {
-    /// The leases that are not given back yet, oldest first.
+    /// The leases not yet released, oldest first.
     pub fn open_leases(&self) -> Result<Vec<OpenLease>, StoreError> {
         let sql = "select id, run, provider, runner_type, state, asked, changed from leases order by asked, id";
         let mut statement = self.connection.prepare(sql).map_err(self.fault())?;
@@ -54,17 +54,17 @@ impl Store {
         Ok(leases)
     }
 
-    /// The lease is given back.
+    /// Marks the lease as released.
     pub fn forget_lease(&self, lease: &LeaseId) -> Result<(), StoreError> {
         forget(&self.connection, lease).map_err(self.fault())
     }
 
-    /// The lease could not be given back.
+    /// Marks the lease as stuck: it could not be released.
     pub fn lease_is_stuck(&self, lease: &LeaseId, at: Timestamp) -> Result<(), StoreError> {
         self.lease_stands(lease, "stuck", at)
     }
 
-    /// The lease was looked for, and may still come.
+    /// Marks the lease as settling: it was not found, but the create call may still land.
     pub fn lease_is_settling(&self, lease: &LeaseId, at: Timestamp) -> Result<(), StoreError> {
         self.lease_stands(lease, "settling", at)
     }

@@ -1,4 +1,4 @@
-//! `lian.lock`: which digest each external image means. Not responsible for: moving a pin.
+//! Reads and writes `lian.lock`, the pinned digests of external images. Not responsible for: updating a pin.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::error::StoreError;
 use crate::domain::model::Lock;
 use crate::system::files::write_whole;
 
-/// Reads the pins; none where there is no file.
+/// Reads the pins; `None` if the file is missing.
 pub fn read_lock(path: &Path) -> Result<Option<Lock>, StoreError> {
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
@@ -30,10 +30,10 @@ pub fn read_lock(path: &Path) -> Result<Option<Lock>, StoreError> {
     Ok(Some(lock))
 }
 
-/// Changes the pins. Two that do so at once wait for each other: none is lost.
+/// Changes the pins under a lock, so that concurrent changes are not lost.
 pub fn change_lock(path: &Path, change: impl FnOnce(&mut Lock)) -> Result<(), StoreError> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // The folder itself is locked: the file is replaced by each write.
+    // Lock the folder, because each write replaces the file.
     let guard = std::fs::File::open(folder).map_err(StoreError::io("open", folder))?;
     crate::system::lock::exclusive(&guard).map_err(StoreError::io("lock", folder))?;
     let mut lock = read_lock(path)?.unwrap_or_default();
@@ -41,11 +41,11 @@ pub fn change_lock(path: &Path, change: impl FnOnce(&mut Lock)) -> Result<(), St
     write_lock(path, &lock)
 }
 
-/// Writes the pins, whole or not at all.
+/// Writes the pins atomically.
 pub fn write_lock(path: &Path, lock: &Lock) -> Result<(), StoreError> {
     let mut json = serde_json::to_string_pretty(lock).expect("invariant: a lock is plain data");
     json.push('\n');
-    // A lock file is for everybody who reads the project.
+    // `lian.lock` is a project file: everyone may read it.
     write_whole(path, json.as_bytes(), 0o644).map_err(StoreError::io("write", path))
 }
 

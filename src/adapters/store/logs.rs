@@ -1,4 +1,4 @@
-//! What builds write, one file a layer, each line under its step. Not responsible for: interpreting it.
+//! Writes build logs, one file per layer, each line labelled with its step. Not responsible for: interpreting them.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -10,18 +10,18 @@ use crate::domain::base::LayerName;
 use crate::domain::model::{BuildEvent, Event, EventBody, VertexState};
 use crate::domain::ports::Sink;
 
-/// Of a line that has no end yet, so many bytes are held back: what a step writes must not fill the memory.
+/// Maximum bytes to buffer of an incomplete line, to bound memory.
 const MAX_HELD: usize = 16 * 1024;
 
-/// Keeps what the builds of a run write, for `lian-build logs`.
+/// The sink that writes a run's build logs, for `lian-build logs`.
 pub struct StepLogs {
     folder: PathBuf,
-    /// Of the layers that are built now.
+    /// Open logs of the layers being built.
     open: BTreeMap<LayerName, LayerLog<BufWriter<File>>>,
 }
 
 impl StepLogs {
-    /// Into this folder, which is made with the first log.
+    /// Writes to this folder, created with the first log.
     pub(super) fn new(folder: PathBuf) -> Self {
         Self { folder, open: BTreeMap::new() }
     }
@@ -58,7 +58,7 @@ impl Sink for StepLogs {
     }
 }
 
-/// Opens a layer's file for appending, making its folder.
+/// Opens a layer's log for appending; creates its folder.
 fn open(folder: &Path, layer: &str) -> std::io::Result<BufWriter<File>> {
     std::fs::create_dir_all(folder)?;
     let file = File::options().create(true).append(true).open(path(folder, layer))?;
@@ -69,9 +69,9 @@ fn open(folder: &Path, layer: &str) -> std::io::Result<BufWriter<File>> {
 struct LayerLog<W: Write> {
     file: W,
     names: BTreeMap<String, String>,
-    /// The beginning of each vertex's last line, until its end comes.
+    /// The incomplete last line of each vertex.
     partial: BTreeMap<String, String>,
-    /// The vertex whose line is written in part: too long to be held back.
+    /// The vertex whose current line is partly written, because it was too long to buffer.
     unfinished: Option<String>,
 }
 
@@ -80,7 +80,7 @@ impl<W: Write> LayerLog<W> {
         Self { file, names: BTreeMap::new(), partial: BTreeMap::new(), unfinished: None }
     }
 
-    /// Adds what a build reports. A failed write is the disk's matter: the build goes on.
+    /// Adds a build event. Write errors are ignored, so that the build continues.
     fn add(&mut self, event: &BuildEvent) {
         let _ = match event {
             BuildEvent::Vertex { vertex, name, state, error, .. } => {
@@ -92,7 +92,7 @@ impl<W: Write> LayerLog<W> {
         };
     }
 
-    /// Says that reports are missing here.
+    /// Notes that events are missing here.
     fn gap(&mut self, count: u64) {
         let _ = self.line(&format!("… {count} reports of this run are missing here: the disk could not keep up"));
     }
@@ -125,7 +125,7 @@ impl<W: Write> LayerLog<W> {
         self.file.flush()
     }
 
-    /// Writes a line, or a part of one, under its step; a part goes on where the one before ended.
+    /// Writes a line, or a part of one, labelled with its step. A further part continues the line.
     fn piece(&mut self, vertex: &str, piece: &str) -> std::io::Result<()> {
         let goes_on = self.unfinished.as_deref() == Some(vertex);
         if !goes_on {
@@ -142,7 +142,7 @@ impl<W: Write> LayerLog<W> {
         }
     }
 
-    /// Writes a line of its own.
+    /// Writes a line without a step.
     fn line(&mut self, line: &str) -> std::io::Result<()> {
         self.end_unfinished()?;
         writeln!(self.file, "{line}")
@@ -155,7 +155,7 @@ impl<W: Write> LayerLog<W> {
         }
     }
 
-    /// Writes what a vertex that ended has not ended with a newline.
+    /// Writes the rest of a vertex's output that does not end with a newline.
     fn rest(&mut self, vertex: &str) -> std::io::Result<()> {
         match self.partial.remove(vertex) {
             Some(line) if self.names.contains_key(vertex) => self.piece(vertex, &(line + "\n")),
@@ -170,7 +170,7 @@ pub fn path(folder: &Path, layer: &str) -> PathBuf {
     folder.join(format!("{layer}.log"))
 }
 
-/// `[4/6] ` of `[4/6] RUN make`, two blanks where the step has no number.
+/// `[4/6] ` from `[4/6] RUN make`; two spaces if the step has no number.
 fn step_of(name: &str) -> String {
     match name.split_once("] ") {
         Some((step, _)) if step.starts_with('[') => format!("{step}] "),

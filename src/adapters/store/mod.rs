@@ -1,5 +1,5 @@
-//! What a project remembers: runs, their journals and logs, how long builds took, and the pins of `lian.lock`.
-//! Not responsible for: deciding anything from it: whether a layer is reused is the image store's word (ADR-003).
+//! A project's persistent state: runs, journals, logs, build durations, and the pins of `lian.lock`. Not responsible
+//! for: decisions; only the image store determines whether a layer is reused (ADR-003).
 
 mod database;
 mod dead_runs;

@@ -1,5 +1,5 @@
-//! The runs of a project: beginning one, listing them, finding dead ones, forgetting old ones. Not responsible for: a run's inside
-//! (see `session`).
+//! The runs of a project: begins, lists and finds runs, and removes old ones. Not responsible for: the content of a
+//! run (see `session`).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,16 +16,16 @@ use crate::domain::base::{Digest, LayerName, RunId, Timestamp};
 use crate::domain::model::{RunRecord, RunState};
 use crate::system::{lock, since_epoch};
 
-/// Runs that are kept.
+/// Maximum number of runs to keep.
 const KEEP_RUNS: usize = 50;
-/// Bytes of logs that are kept.
+/// Maximum bytes of logs to keep.
 const KEEP_LOG_BYTES: u64 = 200_000_000;
-/// Builds of a layer that are kept.
+/// Maximum number of builds to keep per layer.
 const KEEP_BUILDS: i64 = 50;
-/// Builds of a layer that an estimate looks at.
+/// Number of recent builds used for an estimate.
 const ESTIMATE_FROM: usize = 5;
 
-/// A project's memory, in the folder of its state.
+/// A project's history, in its state folder.
 pub struct Store {
     pub(super) folder: PathBuf,
     pub(super) path: PathBuf,
@@ -33,31 +33,32 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the memory of a project, making it where there is none.
+    /// Opens a project's history; creates it if missing.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let (connection, path) = database::open(folder)?;
         Ok(Self { folder: folder.to_owned(), path, connection })
     }
 
-    /// Whether a project has a memory.
+    /// Whether a project has a history.
     pub fn is_there(folder: &Path) -> bool {
         database::is_there(folder)
     }
 
-    /// Opens the memory of a project that has one, to read it: makes and changes nothing.
+    /// Opens an existing history to read it; creates and changes nothing.
     pub fn open_existing(folder: &Path) -> Result<Option<Self>, StoreError> {
         let opened = database::open_existing(folder)?;
         Ok(opened.map(|(connection, path)| Self { folder: folder.to_owned(), path, connection }))
     }
 
-    /// Begins a run under a [`fresh_run_id`]: from now on it is listed, and alive as long as the recorder is.
+    /// Begins a run under a [`fresh_run_id`]. It is listed from now on, and counts as alive while the recorder
+    /// exists.
     pub fn begin(&self, id: RunId, command: &str, at: Timestamp) -> Result<RunRecorder, StoreError> {
         let folder = self.folder.join("runs");
         std::fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
         let lock_path = self.lock_file(&id);
         let lock = File::options().create_new(true).write(true).open(&lock_path);
         let lock = lock.map_err(StoreError::io("write", &lock_path))?;
-        // A moment's wait at most: whoever asks whether this run lives takes a share only to give it back.
+        // A short wait at most: a process that checks whether this run lives releases its shared lock at once.
         lock::exclusive(&lock).map_err(StoreError::io("lock", &lock_path))?;
         let (connection, database) = database::open(&self.folder)?;
         let sql = "insert into runs (id, started, state, command) values (?1, ?2, 'running', ?3)";
@@ -67,7 +68,7 @@ impl Store {
         Ok(RunRecorder { id, state, database, logs, lock, lock_path })
     }
 
-    /// Runs, newest first. A run whose process is gone is told as interrupted, with what its journal says it had reached.
+    /// Runs, newest first. A run whose process is gone is reported as interrupted, with the progress in its journal.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
         let sql = "select id, started, ended, state, command, built, reused, failed, skipped from runs
                    order by started desc, rowid desc limit ?1";
@@ -85,7 +86,7 @@ impl Store {
         Ok(runs)
     }
 
-    /// The run that a person means: `latest`, a whole id or the beginning of one.
+    /// Finds a run by `latest`, its id, or a prefix of its id.
     pub fn find(&self, wanted: &str) -> Result<RunRecord, StoreError> {
         let mut found: Vec<RunRecord> = match wanted {
             "latest" => self.runs(1)?,
@@ -104,7 +105,7 @@ impl Store {
         }
     }
 
-    /// What a build of this layer usually takes: the median of its last ones, in milliseconds.
+    /// Estimated build time of a layer: the median of its recent builds, in milliseconds.
     pub fn estimate(&self, layer: &LayerName) -> Option<u64> {
         let sql = "select duration_ms from builds where layer = ?1 order by at desc limit ?2";
         let mut statement = self.connection.prepare_cached(sql).ok()?;
@@ -114,7 +115,7 @@ impl Store {
         durations.get(durations.len() / 2).and_then(|middle| u64::try_from(*middle).ok())
     }
 
-    /// The logs of a run: each layer with its file, sorted; only one layer's where it is named.
+    /// The logs of a run, sorted: each layer with its file; only one layer's if named.
     pub fn logs(&self, run: &RunId, layer: Option<&str>) -> Result<Vec<(String, PathBuf)>, StoreError> {
         let folder = self.log_folder(run);
         let mut layers: Vec<String> = std::fs::read_dir(&folder)
@@ -142,7 +143,7 @@ impl Store {
         Ok(layers.into_iter().map(with_path).collect())
     }
 
-    /// Forgets the oldest runs and logs beyond the bounds; the bytes of logs that went.
+    /// Removes the oldest runs and logs beyond the limits. Returns the bytes of logs removed.
     pub fn prune(&self) -> Result<u64, StoreError> {
         let mut freed = 0;
         let mut bytes = 0;
@@ -169,7 +170,7 @@ impl Store {
 
     pub(super) fn is_alive(&self, id: &RunId) -> bool {
         let Ok(file) = File::open(self.lock_file(id)) else { return false };
-        // The lock is only tried: whoever holds it is alive.
+        // Only try the lock: if it is held, the run is alive.
         !lock::try_shared(&file).unwrap_or(false)
     }
 
@@ -205,8 +206,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     })
 }
 
-/// Eight hex digits that no other run of a project is likely to have: the time, the process and how many it made before
-/// decide.
+/// Eight hex digits, unlikely to repeat in a project: a hash of the time, the process and a counter.
 pub fn fresh_run_id() -> RunId {
     static MADE: AtomicU32 = AtomicU32::new(0);
     let (nanos, process) = (since_epoch().as_nanos(), std::process::id());
@@ -339,7 +339,7 @@ mod tests {
         assert!(matches!(refused, StoreError::ReadOnly { .. }), "{refused:?}");
     }
 
-    /// Every file below a folder with its content and the time of its last change.
+    /// Every file below a folder with its content and modification time.
     fn files(folder: &Path) -> std::collections::BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
         let entries = walkdir::WalkDir::new(folder).into_iter().map(|entry| entry.expect("readable"));
         let look = |entry: walkdir::DirEntry| {

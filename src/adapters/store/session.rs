@@ -1,4 +1,4 @@
-//! One run while it lives: its lock, its journal, its leases. Not responsible for: other runs, what builds write (see `logs`).
+//! One active run: its lock, its journal, its leases. Not responsible for: other runs, build logs (see `logs`).
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use crate::domain::model::{Measured, Outcome, RunOutcome, RunState};
 use crate::domain::ports::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
 use crate::system::lock;
 
-/// A run that is going on. Its lock file is held as long as this lives: a run counts as dead only when the lock is free.
+/// An active run. It holds the lock file while it exists: a run counts as dead only when the lock is free.
 pub struct RunRecorder {
     pub(super) id: RunId,
     pub(super) state: Mutex<State>,
@@ -29,21 +29,21 @@ pub struct RunRecorder {
 pub(super) struct State {
     pub connection: Connection,
     pub seq: i64,
-    /// Where leases come from, as JSON without secrets; leases of none are not kept.
+    /// The provider of leases, as JSON without secrets; if `None`, leases are not recorded.
     pub provider: Option<String>,
 }
 
-/// What a run came to.
+/// The result of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Tally {
-    /// How it ended.
+    /// Its final state.
     pub state: RunState,
     /// Steps built, reused, failed, and skipped or cancelled.
     pub counts: [usize; 4],
 }
 
 impl Tally {
-    /// Of a run, as far as it came.
+    /// The result of a run so far.
     pub fn of(run: &Run) -> Self {
         let count = |outcome| run.count(outcome);
         let skipped = count(Outcome::Skipped) + count(Outcome::Cancelled);
@@ -62,18 +62,18 @@ impl RunRecorder {
         &self.id
     }
 
-    /// Says where this run's leases come from: settings as JSON, without secrets. From now on the ledger keeps them, so
-    /// that a later command can give back what a dead run left.
+    /// Sets the provider of this run's leases: settings as JSON, without secrets. The ledger records leases from now
+    /// on, so that a later command can release those of a dead run.
     pub fn rents_from(&self, provider: String) {
         self.state().provider = Some(provider);
     }
 
-    /// The sink that keeps what the builds of this run write. It is closed before the run ends.
+    /// The sink for this run's build logs. It is closed before the run ends.
     pub fn step_logs(&self) -> StepLogs {
         StepLogs::new(self.logs.clone())
     }
 
-    /// Writes down how the run ended and frees its lock.
+    /// Records the end of the run and releases its lock.
     pub fn end(&self, at: Timestamp, tally: Tally) -> Result<(), StoreError> {
         let state = self.state();
         let [built, reused, failed, skipped] = tally.counts.map(|count| i64::try_from(count).unwrap_or(i64::MAX));
@@ -81,7 +81,7 @@ impl RunRecorder {
             "update runs set ended = ?2, state = ?3, built = ?4, reused = ?5, failed = ?6, skipped = ?7 where id = ?1";
         let values = params![self.id.as_str(), millis(at), state_word(tally.state), built, reused, failed, skipped];
         state.connection.execute(sql, values).map_err(StoreError::database(&self.database))?;
-        // The name goes first: whoever opens it afterwards finds a free lock or none.
+        // Remove the file first: a process that opens it later finds a free lock or no file.
         let _ = std::fs::remove_file(&self.lock_path);
         let _ = lock::unlock(&self.lock);
         Ok(())
@@ -147,7 +147,7 @@ impl Journal for RunRecorder {
     }
 }
 
-/// What a journal that cannot be written means, and what to do about it.
+/// The error for a failed journal write, with its remedy.
 fn journal(path: &Path) -> impl Fn(rusqlite::Error) -> JournalError {
     let wrap = StoreError::database(path);
     move |source| {

@@ -1,7 +1,7 @@
-//! How a runner is reached: one trait, and a module for each way (SSH, the exec of a container). Not responsible for: renting
-//! runners, and what is done on them.
+//! Transports to runners: one trait, and one module per transport (SSH, container exec). Not responsible for: renting
+//! runners, and what runs on them.
 //!
-//! A new way, such as the exec of a Kubernetes pod, is one more module here that implements [`Transport`], and one arm in
+//! To add a transport, such as Kubernetes pod exec, add a module that implements [`Transport`] and an arm in
 //! `app::runners::connector`.
 
 mod contract;

@@ -1,4 +1,4 @@
-//! One container: made, found by its name, known as ours by its labels, removed. Not responsible for: building in it.
+//! One container per lease: creates, finds by name, checks by labels, removes. Not responsible for: building in it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,23 +13,23 @@ use crate::domain::model::{Fault, FaultKind, Offer};
 use crate::domain::ports::{AcquireRequest, OwnedLease};
 use crate::system::now;
 
-/// Ours carry it, with the lease as its value.
+/// Label of our containers; its value is the lease id.
 const LEASE: &str = "build.lian.lease";
 const RUN: &str = "build.lian.run";
-/// Milliseconds since 1970.
+/// Label with the expiry: milliseconds since the Unix epoch.
 const CREATED: &str = "build.lian.created";
 const EXPIRES: &str = "build.lian.expires";
 
-/// What a container is given beside its size.
+/// What a container gets besides its size.
 #[derive(Debug, Clone, Default)]
 pub struct DaemonOptions {
-    /// Registries (`host[:port]`) that its daemon speaks to without TLS.
+    /// Registries (`host[:port]`) that its daemon reaches without TLS.
     pub http_registries: Vec<String>,
-    /// CA certificates (PEM) that its daemon trusts, and no others.
+    /// CA certificates (PEM); the only ones its daemon trusts.
     pub ca_bundle: Option<PathBuf>,
 }
 
-/// What is asked for.
+/// Request for a container.
 pub(super) struct ContainerRequest<'a> {
     pub request: &'a AcquireRequest,
     pub offer: &'a Offer,
@@ -42,7 +42,7 @@ fn name(lease: &LeaseId) -> String {
     format!("lian-{lease}")
 }
 
-/// Makes a lease's container, or finds the one that was made for it before, and starts it.
+/// Creates the lease's container, or reuses the one created before, and starts it.
 pub(super) async fn start(engine: &Engine, wish: &ContainerRequest<'_>) -> Result<String, Fault> {
     let name = name(&wish.request.lease);
     let args = create_args(&name, wish);
@@ -61,7 +61,7 @@ pub(super) async fn start(engine: &Engine, wish: &ContainerRequest<'_>) -> Resul
     let from = format!("{}/.", folder.path().display());
     engine.docker(&["cp", &from, &format!("{name}:/")]).await.map_err(DockerError::fault)?;
     engine.docker(&["start", &name]).await.map_err(DockerError::fault)?;
-    // A last resort, should nobody come back for it: its daemon ends with its time, and with the daemon the container.
+    // Last resort if nobody releases it: at expiry the daemon stops, and the container with it.
     let left = wish.request.expires.since(now()).as_secs();
     let end = format!("sleep {left}; kill 1");
     if let Err(said) = engine.docker(&["exec", "--detach", &name, "sh", "-c", &end]).await {
@@ -86,7 +86,7 @@ fn create_args(name: &str, wish: &ContainerRequest<'_>) -> Vec<String> {
         label(CREATED, now().0.to_string()),
         label(EXPIRES, request.expires.0.to_string()),
         format!("--memory={memory}"),
-        // Memory and swap together: no swap.
+        // Memory and swap together: equal values disable swap.
         format!("--memory-swap={memory}"),
         format!("--cpus={cpus}"),
     ];
@@ -100,7 +100,7 @@ fn create_args(name: &str, wish: &ContainerRequest<'_>) -> Vec<String> {
 
 const CA: &str = "etc/buildkit/ca.crt";
 
-/// What the daemon finds in its container, below a folder that stands for `/`.
+/// Writes the daemon's files into a folder that mirrors the container's `/`.
 fn write(root: &Path, inside: &DaemonOptions) -> std::io::Result<()> {
     let folder = root.join("etc/buildkit");
     std::fs::create_dir_all(&folder)?;
@@ -115,7 +115,7 @@ fn write(root: &Path, inside: &DaemonOptions) -> std::io::Result<()> {
     }
 }
 
-/// The lease that a container was made for; none where there is no such container, empty where it is not ours.
+/// The lease of a container: `None` if it does not exist, empty if it is not ours.
 async fn holder(engine: &Engine, name: &str) -> Result<Option<String>, Fault> {
     let format = format!("{{{{index .Config.Labels \"{LEASE}\"}}}}");
     match engine.docker(&["container", "inspect", "--format", &format, name]).await {
@@ -125,7 +125,7 @@ async fn holder(engine: &Engine, name: &str) -> Result<Option<String>, Fault> {
     }
 }
 
-/// Removes a lease's container with its volumes. One that is gone, or never was, is removed.
+/// Removes a lease's container and its volumes. Succeeds if it does not exist.
 pub(super) async fn remove(engine: &Engine, lease: &LeaseId) -> Result<(), Fault> {
     let name = name(lease);
     match holder(engine, &name).await? {
@@ -141,7 +141,7 @@ pub(super) async fn remove(engine: &Engine, lease: &LeaseId) -> Result<(), Fault
     }
 }
 
-/// Waits until somebody else's removal is through.
+/// Waits until a removal started elsewhere is done.
 async fn gone(engine: &Engine, name: &str) -> Result<(), Fault> {
     let deadline = Instant::now() + PATIENCE;
     while holder(engine, name).await?.is_some() {

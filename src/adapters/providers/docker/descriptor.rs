@@ -1,4 +1,4 @@
-//! What lian-build knows of `'docker_local`. Not responsible for: the containers.
+//! Descriptor of the provider `'docker_local`. Not responsible for: the containers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     build,
 };
 
-/// The engine that the `docker` command speaks to.
+/// The engine that the `docker` command talks to.
 fn account(_: &Settings<'_>, salt: &str) -> Result<Option<Digest>, Fault> {
     let engine = ["DOCKER_HOST", "DOCKER_CONTEXT"].map(|name| std::env::var(name).unwrap_or_default());
     Ok(Some(Digest::of(format!("{salt} {}", engine.join(" ")))))

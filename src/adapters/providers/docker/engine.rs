@@ -1,4 +1,4 @@
-//! The Docker Engine: its size and its images. Not responsible for: containers, and knowing what a lease is.
+//! The Docker Engine: its capacity and its images. Not responsible for: containers and leases.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::adapters::docker_cli::{DockerCli, DockerError, is_missing, last_line}
 use crate::domain::base::Platform;
 use crate::domain::model::{Fault, FaultKind};
 
-/// An image of some 100 MB, over a slow line.
+/// Timeout for pulling an image of about 100 MB over a slow connection.
 const PULL: Duration = Duration::from_secs(900);
 
 /// The engine that the `docker` command reaches.
@@ -17,16 +17,16 @@ pub(super) struct Engine {
     cli: DockerCli,
 }
 
-/// What the engine's machine has.
+/// Capacity of the engine's machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Capacity {
     pub cpu: u32,
     pub memory: u64,
-    /// `linux/amd64` and the like.
+    /// Platform, e.g. `linux/amd64`.
     pub platform: Platform,
 }
 
-/// `docker info`, as far as we read it. Without an engine it is all zeros and empty words, and exit code 0.
+/// The fields of `docker info` that we use. Without an engine all are zero or empty, with exit code 0.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Info {
@@ -39,12 +39,12 @@ struct Info {
 }
 
 impl Engine {
-    /// Runs `docker` to its end; what it printed.
+    /// Runs `docker` to completion; returns its output.
     pub async fn docker(&self, args: &[&str]) -> Result<String, DockerError> {
         self.cli.run(args).await
     }
 
-    /// Asks what there is.
+    /// Queries the capacity.
     pub async fn capacity(&self) -> Result<Capacity, Fault> {
         let said = self.docker(&["info", "--format", "{{json .}}"]).await.map_err(DockerError::fault)?;
         let info: Info =
@@ -66,7 +66,7 @@ impl Engine {
         Ok(Capacity { cpu: info.cpus, memory: info.mem_total, platform })
     }
 
-    /// Fetches the image where the engine does not have it.
+    /// Pulls the image if the engine does not have it.
     pub async fn demand_image(&self, image: &str) -> Result<(), Fault> {
         match self.docker(&["image", "inspect", "--format", "{{.Id}}", image]).await {
             Ok(_) => return Ok(()),

@@ -1,5 +1,5 @@
-//! Containers on a Docker Engine, one a lease, each with a BuildKit daemon in it. Not responsible for: touching a container without our
-//! labels, and installing the engine.
+//! Leases containers on a Docker Engine, one per lease, each with its own BuildKit daemon. Not responsible for:
+//! containers without our labels (never touched), and installing the engine.
 
 mod container;
 mod descriptor;

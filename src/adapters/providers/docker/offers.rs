@@ -1,12 +1,12 @@
-//! The sizes of containers that an engine's machine has room for. Not responsible for: asking the engine.
+//! The container sizes that an engine's machine can hold. Not responsible for: querying the engine.
 
 use super::engine::Capacity;
 use super::settings::DockerLocalSettings;
 use crate::domain::model::{Fault, FaultKind, Offer};
 use crate::domain::ports::AcquireRequest;
 
-/// Configured sizes that fit in memory; if none fits, one size that covers the machine. Processors are shared: a size may name
-/// more of them than there are, and gets those that there are.
+/// Configured sizes that fit in memory; if none fits, one size that covers the machine. CPUs are shared: a size may
+/// name more than the machine has, and gets what exists.
 pub(super) fn offers(capacity: &Capacity, settings: &DockerLocalSettings) -> Vec<Offer> {
     let whole = whole_gb(capacity.memory);
     let mut sizes: Vec<(u32, u32)> = settings.sizes.iter().map(|size| (size.memory_gb, size.cpu)).collect();
@@ -47,7 +47,7 @@ pub(super) fn smallest(
     })
 }
 
-/// Memory as people name it: a machine of 8 GB shows a little less than that.
+/// Nominal memory in GB: a machine sold as 8 GB reports slightly less.
 fn whole_gb(bytes: u64) -> u32 {
     u32::try_from((bytes + 500_000_000) / 1_000_000_000).unwrap_or(u32::MAX).max(1)
 }

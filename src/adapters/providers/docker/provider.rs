@@ -1,4 +1,4 @@
-//! The Docker Engine as a provider. Not responsible for: what a container is made of.
+//! The Docker Engine as a provider. Not responsible for: how a container is configured.
 
 use async_trait::async_trait;
 
@@ -10,7 +10,7 @@ use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease};
 
-/// A Docker Engine, as the `docker` command reaches it (`DOCKER_HOST`, `DOCKER_CONTEXT`).
+/// A Docker Engine, reached through the `docker` command (`DOCKER_HOST`, `DOCKER_CONTEXT`).
 #[derive(Debug)]
 pub struct Docker {
     engine: Engine,
@@ -19,7 +19,7 @@ pub struct Docker {
 }
 
 impl Docker {
-    /// Nothing is asked of the engine yet.
+    /// Creates the provider; does not contact the engine yet.
     pub fn new(settings: DockerLocalSettings, inside: DaemonOptions) -> Self {
         Self { engine: Engine::default(), settings, inside }
     }

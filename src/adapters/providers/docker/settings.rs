@@ -1,20 +1,21 @@
-//! What `providers.docker_local` says (`schemas/providers/docker_local.ncl`). Not responsible for: what the engine has room for.
+//! The settings `providers.docker_local` (`schemas/providers/docker_local.ncl`). Not responsible for: what the engine
+//! can hold.
 
 use serde::{Deserialize, Serialize};
 
-/// A Docker Engine on this machine.
+/// Settings of the local Docker Engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DockerLocalSettings {
-    /// The image that holds buildkitd, buildctl and a shell.
+    /// Image with buildkitd, buildctl and a shell.
     pub image: String,
-    /// The sizes that containers come in.
+    /// Available container sizes.
     pub sizes: Vec<DockerSize>,
-    /// The network that containers join; Docker's default where unset.
+    /// Network that containers join; Docker's default if unset.
     pub network: Option<String>,
 }
 
-/// A size of containers.
+/// A container size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DockerSize {
     /// Virtual CPUs.

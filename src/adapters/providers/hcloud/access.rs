@@ -1,4 +1,4 @@
-//! Who we are to the API: its address and the token. Not responsible for: showing the token.
+//! The API's address and token. Not responsible for: showing the token.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::domain::base::Digest;
 use crate::domain::model::Fault;
 use crate::system::http::is_loopback;
 
-/// Where the API is, unless HCLOUD_ENDPOINT says another place.
+/// The API's address unless HCLOUD_ENDPOINT is set.
 const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
 
 /// The API's address and the project's token.
@@ -26,10 +26,10 @@ impl fmt::Debug for Access {
 }
 
 impl Access {
-    /// This API (`https://host/v1`), with this token.
+    /// Uses this API (`https://host/v1`) with this token.
     ///
     /// # Errors
-    /// `lian::hcloud::no_token` where the token is none, `lian::hcloud::endpoint` where the address is none.
+    /// `lian::hcloud::no_token` if the token is invalid, `lian::hcloud::endpoint` if the address is invalid.
     pub fn new(endpoint: impl Into<String>, token: impl Into<String>) -> Result<Self, Fault> {
         let (endpoint, token) = (endpoint.into(), token.into());
         let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
@@ -52,7 +52,7 @@ impl Access {
         Ok(Self { endpoint, address, token })
     }
 
-    /// From HCLOUD_TOKEN, or the file that HCLOUD_TOKEN_FILE names, and HCLOUD_ENDPOINT.
+    /// Reads HCLOUD_TOKEN, or the file named by HCLOUD_TOKEN_FILE, and HCLOUD_ENDPOINT.
     ///
     /// # Errors
     /// `lian::hcloud::no_token`, `lian::hcloud::endpoint`.
@@ -71,12 +71,12 @@ impl Access {
         Self::new(given("HCLOUD_ENDPOINT").unwrap_or_else(|| ENDPOINT.to_owned()), token)
     }
 
-    /// Where the API is, without a slash at its end.
+    /// The API's address without a trailing slash.
     pub(super) fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// Tells this token at this address from others, with a salt, without telling the token.
+    /// Salted digest that identifies this token and address without revealing the token.
     pub fn digest(&self, salt: &str) -> Digest {
         Digest::of(format!("{salt} {} {}", self.endpoint, self.token))
     }

@@ -1,4 +1,4 @@
-//! One request, its answer, and when it is asked again. Not responsible for: knowing what servers are for.
+//! Sends API requests and decides when to repeat them. Not responsible for: what servers are used for.
 
 use std::time::Duration;
 
@@ -15,26 +15,26 @@ use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, read_body, re
 use crate::system::retry::{Backoff, Pauses, Retry};
 use crate::system::since_epoch;
 
-/// So often a request is repeated whose answer was lost, or that failed inside the API.
+/// Maximum retries of a request whose response was lost or that failed inside the API.
 const RETRIES: u32 = 6;
 
-/// How long things may take.
+/// Time limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
-    /// From the request to the running server.
+    /// From the request until the server runs.
     pub boot: Duration,
-    /// For everything else: taking a lease back, listing.
+    /// For all other operations: releasing, listing.
     pub settle: Duration,
-    /// One request's answer.
+    /// For the response to one request.
     pub request: Duration,
-    /// The first pause before asking again; each further one is twice as long.
+    /// The first pause before a retry; each further one is twice as long.
     pub first: Duration,
     /// The longest pause.
     pub longest: Duration,
 }
 
 impl Timeouts {
-    /// What suits the real API, with this bound on booting.
+    /// Values for the real API, with this boot timeout.
     pub fn with_boot(boot: Duration) -> Self {
         let seconds = Duration::from_secs;
         let (settle, request) = (seconds(120), seconds(30));
@@ -64,7 +64,7 @@ impl Api {
         &self.pace
     }
 
-    /// Asks once.
+    /// Sends one request.
     pub(super) async fn once(
         &self,
         method: Method,
@@ -92,7 +92,7 @@ impl Api {
         serde_json::from_slice(&bytes).map_err(|error| ApiError::Lost(format!("its answer is not understood: {error}")))
     }
 
-    /// Asks until there is an answer. For requests that may be made twice.
+    /// Sends a request and retries until there is a final response. Only for repeatable requests.
     pub(super) async fn patiently(
         &self,
         method: Method,
@@ -108,7 +108,7 @@ impl Api {
         }
     }
 
-    /// The object at a path, under its key; none where there is none.
+    /// The object at a path, under its key; `None` if it does not exist.
     pub(super) async fn find<T: DeserializeOwned>(&self, path: &str, key: &str) -> Result<Option<T>, ApiError> {
         match self.patiently(Method::GET, path, &[]).await {
             Ok(mut answer) => parse(answer[key].take()).map(Some),
@@ -117,7 +117,7 @@ impl Api {
         }
     }
 
-    /// Deletes what is at a path; what is gone is deleted.
+    /// Deletes the object at a path; succeeds if it does not exist.
     pub(super) async fn delete(&self, path: &str) -> Result<(), ApiError> {
         match self.patiently(Method::DELETE, path, &[]).await {
             Err(error) if !error.is_not_found() => Err(error),
@@ -125,7 +125,7 @@ impl Api {
         }
     }
 
-    /// Everything of one kind (`servers`) that a query finds, page by page.
+    /// All objects of one kind (`servers`) that match a query, from all pages.
     pub(super) async fn list<T: DeserializeOwned>(
         &self,
         kind: &str,
@@ -145,18 +145,18 @@ impl Api {
         }
     }
 
-    /// The pauses of one request.
+    /// Retry pauses of one request.
     pub(super) fn pauses(&self) -> RequestPauses {
         RequestPauses(Backoff::of_requests(self.pace.first, self.pace.longest, RETRIES).pauses())
     }
 
-    /// The pauses between looks at something that takes its time: not too long, it is being paid for.
+    /// Pauses between polls of a slow operation; short, because the server is already billed.
     pub(super) fn polls(&self) -> Pauses {
         Backoff::of_polls(self.pace.first, self.pace.longest / 4).pauses()
     }
 
-    /// How long the API asks us to wait. `RateLimit-Reset` is the time at which the whole hour's budget is back; one
-    /// request is back after a second, so that it is a bound and no order.
+    /// The delay that the API asks for. `RateLimit-Reset` is when the whole hourly budget is restored, but one
+    /// request is restored each second: treat it as an upper bound.
     fn wait(&self, status: StatusCode, headers: &HeaderMap) -> Option<Duration> {
         if let Some(asked) = retry_after(headers) {
             return Some(asked);
@@ -167,19 +167,19 @@ impl Api {
     }
 }
 
-/// An answer as what it should be.
+/// Deserializes a response.
 pub(super) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
     serde_json::from_value(value).map_err(|error| ApiError::Lost(format!("its answer is not understood: {error}")))
 }
 
-/// The pauses of one request.
+/// Retry pauses of one request.
 pub(super) struct RequestPauses(Pauses);
 
 impl RequestPauses {
-    /// Waits for as long as this error asks for, or returns it where asking again is of no use.
+    /// Waits as long as this error requires, or returns it if a retry is useless.
     pub(super) async fn after(&mut self, error: ApiError) -> Result<(), ApiError> {
         let retry = error.retry();
-        // Told once, and only where it is going to take a while.
+        // Warn once, and only if the retries will take a while.
         if matches!(retry, Retry::Counted(_)) && self.0.counted() == 1 {
             tracing::warn!("Hetzner Cloud does not answer as it should: {error}; asking again");
         }

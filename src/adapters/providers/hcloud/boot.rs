@@ -1,18 +1,19 @@
-//! A runner's first boot: what cloud-init is told. Not responsible for: tokens and passwords: a build's steps might read it.
+//! The cloud-init config of a runner's first boot. Not responsible for: tokens and passwords, since build steps might
+//! read it.
 
 use std::fmt::Write as _;
 
 use super::settings::HcloudSettings;
 use crate::domain::model::Fault;
 
-/// BuildKit's own release of the version that this is tested with.
+/// BuildKit's official release of the tested version.
 const UPSTREAM: &str =
     "https://github.com/moby/buildkit/releases/download/v0.32.2/buildkit-v0.32.2.linux-{arch}.tar.gz";
 
-/// The API's bound.
+/// The API's limit on user data, bytes.
 const LONGEST: usize = 32 * 1024;
 
-/// Where buildkitd and its steps are told what to do. The steps' cgroup has a limit of its own; the daemon stands outside.
+/// Config of buildkitd. Its steps run in a cgroup with its own limit; the daemon runs outside of it.
 const BUILDKITD_TOML: &str = r#"[grpc]
 address = ["unix:///run/buildkit/buildkitd.sock"]
 
@@ -38,8 +39,8 @@ LimitNOFILE=1048576
 TasksMax=infinity
 ";
 
-/// First of all, the end: a runner that is never given back goes off by itself. This early nothing may be waited for, so
-/// that the timer neither waits for a later stage of the boot nor is waited for.
+/// Arms the power-off at expiry first, in case nobody releases the runner. bootcmd must not block, so the timer has
+/// no dependencies on later boot stages.
 const ARM: &str = r#"mkdir -p /run/lian
 left=$(( EXPIRES - $(date +%s) ))
 [ "$left" -gt 0 ] || left=1
@@ -47,7 +48,7 @@ systemd-run --no-block --unit=lian-expiry --on-active="${left}s" --timer-propert
   --timer-property=DefaultDependencies=no systemctl poweroff
 "#;
 
-/// A runner whose end is not armed does not begin.
+/// Refuses to start a runner whose power-off is not armed.
 const BEGIN: &str = r#"set -eu
 mkdir -p /run/lian /workspace
 left=$(( EXPIRES - $(date +%s) ))
@@ -65,9 +66,9 @@ find "$work/out" -type f \( -name buildkitd -o -name buildctl -o -name '*runc' \
 rm -rf "$work"
 "#;
 
-/// The metadata service shows this very text, host key included, to whoever asks from here. cloud-init has read it, and
-/// nobody else needs it; a step shares the network and is root in it, so that it is closed to all. Where it cannot be
-/// closed, nothing is ever built. A route closes no link-local IPv6 address: those are looked up by interface.
+/// The metadata service shows this config, including the host's private key, to any process on the machine. Steps are
+/// root in the shared network, so block it for all once cloud-init has read it. If blocking fails, no build ever
+/// starts. Routes cannot block link-local IPv6 addresses, which are looked up per interface.
 const CLOSE: &str = r#"systemctl disable --now buildkit.service buildkitd.service 2>/dev/null || true
 by_nft() {
   command -v nft >/dev/null && nft -f - <<'RULES'
@@ -110,19 +111,19 @@ done
 date -u > /run/lian/ready
 "#;
 
-/// What one runner's first boot depends on.
+/// Inputs of one runner's first boot.
 pub(super) struct Boot<'a> {
-    /// `linux/arm64` and the like.
+    /// Platform, e.g. `linux/arm64`.
     pub(super) platform: &'a str,
     /// The host's private key, OpenSSH PEM.
     pub(super) host_private: &'a str,
     /// The host's public key.
     pub(super) host_public: &'a str,
-    /// It goes off then, Unix seconds.
+    /// Power-off time, Unix seconds.
     pub(super) expires: u64,
 }
 
-/// Whether the settings say where BuildKit comes from.
+/// Checks that the settings define where BuildKit comes from.
 pub(super) fn check(settings: &HcloudSettings) -> Result<(), Fault> {
     if settings.prepared {
         return Ok(());
@@ -134,12 +135,12 @@ pub(super) fn check(settings: &HcloudSettings) -> Result<(), Fault> {
     }
 }
 
-/// Where the archive is, `{arch}` not replaced yet.
+/// URL of the archive, with `{arch}` not yet replaced.
 fn archive(settings: &HcloudSettings) -> &str {
     settings.buildkit.url.as_deref().unwrap_or(UPSTREAM)
 }
 
-/// It stands in a shell script, in quotes.
+/// The URL is placed in a shell script in quotes: reject unsafe characters.
 fn is_plain(url: &str) -> bool {
     let known = url.starts_with("https://") || url.starts_with("http://");
     known && url.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\'')
@@ -153,10 +154,11 @@ fn no_buildkit(message: &str) -> Fault {
     )
 }
 
-/// The cloud-config of a runner.
+/// Generates the cloud-config of a runner.
 ///
 /// # Errors
-/// `lian::hcloud::no_buildkit` where the platform's archive has no checksum; `lian::hcloud::user_data` where it is too long.
+/// `lian::hcloud::no_buildkit` if the platform's archive has no checksum; `lian::hcloud::user_data` if it is too
+/// long.
 pub(super) fn user_data(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<String, Fault> {
     let script = script(settings, boot)?;
     let mut text = "#cloud-config\n".to_owned();
@@ -167,7 +169,7 @@ pub(super) fn user_data(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<St
     if !settings.prepared {
         text.push_str("package_update: true\npackages: [ca-certificates, curl, iptables, rsync]\n");
     }
-    // Before sshd lets anybody in: who finds the folder waits for the file in it.
+    // Runs before sshd accepts logins: a client that finds the folder waits for the file in it.
     text.push_str("bootcmd:\n  - |\n");
     block(&mut text, 4, &ARM.replace("EXPIRES", &boot.expires.to_string()));
     text.push_str("write_files:\n");
@@ -205,7 +207,7 @@ fn script(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<String, Fault> {
     Ok(script)
 }
 
-/// A literal block of YAML.
+/// Appends a literal YAML block.
 fn block(text: &mut String, indent: usize, content: &str) {
     for line in content.trim_end().lines() {
         let _ = if line.is_empty() { writeln!(text) } else { writeln!(text, "{:indent$}{line}", "") };

@@ -1,4 +1,5 @@
-//! From a wish to a running server. Not responsible for: a second server for one lease, and a server of somebody else.
+//! Creates a running server for a lease request. Not responsible for: a second server for one lease, and servers of
+//! others (never touched).
 
 use std::net::Ipv6Addr;
 
@@ -15,14 +16,14 @@ use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, Endpoint, Lease, SshTarget};
 use crate::system::now;
 
-/// What all tries of one lease have in common.
+/// What all attempts of one lease share.
 struct ServerRequest<'a> {
     request: &'a AcquireRequest,
     name: String,
     labels: Labels,
-    /// Who may log in.
+    /// Public key that may log in.
     login: String,
-    /// Our own key to log in with, where we made one.
+    /// Our own key pair for the login, if we created one.
     client: Option<Pair>,
     host: Pair,
     user_data: String,
@@ -72,7 +73,7 @@ impl Hcloud {
         Ok(ServerRequest { request, name, labels, login, client, host, user_data })
     }
 
-    /// A server, and the action that makes it where it is not an older one.
+    /// A server and its create action; no action if the server existed already.
     async fn create(
         &self,
         wish: &ServerRequest<'_>,
@@ -84,14 +85,14 @@ impl Hcloud {
                 return Ok(made);
             }
         }
-        // A run before this one may have got a server under this lease's id, and died before it heard of it.
+        // An earlier run may have created a server for this lease and died before the response.
         match self.adopt(wish).await? {
             Some(server) => Ok((server, None)),
             None => Err(offers::sold_out(candidates)),
         }
     }
 
-    /// None where this type is sold out in this place.
+    /// `None` if this type is sold out in this location.
     async fn create_as(
         &self,
         wish: &ServerRequest<'_>,
@@ -112,7 +113,7 @@ impl Hcloud {
             {
                 return Ok(Some((server, None)));
             }
-            // A key that somebody gave us may be stored for another lease, and gone with that.
+            // A caller's key may be stored under another lease and deleted with it: look it up again.
             let is_stale = wish.client.is_none() && (error.is_not_found() || error.is("invalid_input"));
             if is_stale && fresh_keys > 0 {
                 fresh_keys -= 1;
@@ -126,7 +127,7 @@ impl Hcloud {
     }
 
     fn body(&self, wish: &ServerRequest<'_>, candidate: Candidate<'_>, key: u64) -> Value {
-        // A snapshot has a number and no name.
+        // A snapshot has an id but no name.
         let image = self.settings.image.parse::<u64>().map_or_else(|_| json!(self.settings.image), |id| json!(id));
         json!({
             "name": wish.name,
@@ -140,7 +141,7 @@ impl Hcloud {
         })
     }
 
-    /// The server that bears this lease's name, where it is this lease's.
+    /// The server with this lease's name, if it belongs to this lease.
     async fn adopt(&self, wish: &ServerRequest<'_>) -> Result<Option<Server>, Fault> {
         let found: Vec<Server> = self
             .api
@@ -163,7 +164,7 @@ impl Hcloud {
             .help("give it back, then run it again"))
     }
 
-    /// The id of the key that may log in, stored with the API.
+    /// API id of the key that may log in; uploads the key if needed.
     async fn ssh_key(&self, wish: &ServerRequest<'_>) -> Result<u64, Fault> {
         let refused = |error: ApiError| error.into_fault("store an SSH key");
         let body = json!({"name": wish.name, "public_key": wish.login, "labels": wish.labels});
@@ -183,7 +184,7 @@ impl Hcloud {
         }
     }
 
-    /// The key that is stored already: under this lease's name, or, where somebody gave it to us, under any.
+    /// The key as already stored: under this lease's name or, for a caller's key, under any name.
     async fn stored_key(&self, wish: &ServerRequest<'_>) -> Result<Option<u64>, Fault> {
         let refused = |error: ApiError| error.into_fault("find an SSH key");
         let named: Vec<SshKey> = self.api.list("ssh_keys", &[("name", &wish.name)]).await.map_err(refused)?;
@@ -195,20 +196,20 @@ impl Hcloud {
             if same(&key) {
                 return Ok(Some(key.id));
             }
-            // Ours, of a pair that is gone.
+            // Our key, but its pair no longer exists.
             self.api.delete(&format!("/ssh_keys/{}", key.id)).await.map_err(refused)?;
             return Ok(None);
         }
         if wish.client.is_some() {
             return Ok(None);
         }
-        // It is used where it is. Whoever stored it deletes it.
+        // Reuse the stored key; whoever stored it deletes it.
         let print = keys::md5_fingerprint(&wish.login).await?;
         let alike: Vec<SshKey> = self.api.list("ssh_keys", &[("fingerprint", &print)]).await.map_err(refused)?;
         Ok(alike.iter().find(same).map(|key| key.id))
     }
 
-    /// Waits until it is made.
+    /// Waits until the server is created.
     async fn wait_for(&self, server: &Server, action: Option<Action>) -> Result<(), Fault> {
         let refused = |error: ApiError| error.into_fault("tell how a server is coming along");
         let failed = |what: String| {
@@ -228,7 +229,7 @@ impl Hcloud {
                 Some(running) => {
                     polls.poll().await;
                     let path = format!("/actions/{}", running.id);
-                    // An action that is forgotten is over: the server itself tells.
+                    // The API no longer knows the action, so it is over; check the server itself.
                     action = self.api.find(&path, "action").await.map_err(refused)?;
                 }
                 None => {
@@ -253,7 +254,7 @@ fn name_taken(what: &str, name: &str) -> Fault {
         .help(format!("look at its labels in the Hetzner console; rename or delete it, then run it again ({name})"))
 }
 
-/// The IPv4 address where there is one, or the first address of the IPv6 network, which the server gives itself.
+/// The IPv4 address, or else the first address of the IPv6 network, which the server assigns to itself.
 fn address(net: &PublicNet) -> Option<String> {
     if let Some(ipv4) = net.ipv4.as_ref().filter(|ipv4| !ipv4.ip.is_empty()) {
         return Some(ipv4.ip.clone());

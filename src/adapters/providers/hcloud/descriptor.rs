@@ -1,4 +1,4 @@
-//! What lian-build knows of `'hcloud`. Not responsible for: the servers.
+//! Descriptor of the provider `'hcloud`. Not responsible for: the servers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         free_of_charge: false,
         outlive_process: true,
         fixed_hosts: false,
-        // As measured; the rest of a lease's life is short beside it.
+        // Measured; the other phases of a lease are short in comparison.
         boot: Duration::from_secs(45),
     },
     login: Login::WHILE_BOOTING,
@@ -44,7 +44,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
 
 fn build(settings: &Settings<'_>, options: ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault> {
     let mut settings: HcloudSettings = settings.read()?.unwrap_or_default();
-    // Where nothing boots, nobody needs to know where servers get their BuildKit from.
+    // If nothing is leased, the BuildKit settings are not needed.
     settings.prepared |= !options.leases;
     let (access, timeouts) = (Access::from_env()?, Timeouts::with_boot(options.boot_timeout));
     Ok(Arc::new(Hcloud::new(settings, access, options.owner, options.keys, timeouts)?))

@@ -1,4 +1,4 @@
-//! What the API's refusals mean and how people read them. Not responsible for: trying again (`api` does).
+//! Classifies API errors and turns them into faults for users. Not responsible for: retrying (`api` does).
 
 use std::fmt;
 use std::time::Duration;
@@ -8,21 +8,21 @@ use serde_json::Value;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::retry::Retry;
 
-/// A request without the answer that was hoped for.
+/// Why an API request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ApiError {
-    /// The API said no.
+    /// The API refused the request.
     Refused {
-        /// HTTP's.
+        /// HTTP status.
         status: u16,
-        /// The API's, e.g. `uniqueness_error`; empty where something before the API answered.
+        /// API error code, e.g. `uniqueness_error`; empty if a proxy answered.
         code: String,
-        /// The API's words.
+        /// API error message.
         message: String,
-        /// How long it asks us to wait.
+        /// Delay that the API asks for.
         wait: Option<Duration>,
     },
-    /// There was no answer, or none that is understood: it may have been carried out.
+    /// No response, or an unreadable one: the request may have taken effect.
     Lost(String),
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for ApiError {
 }
 
 impl ApiError {
-    /// From an answer that is no success.
+    /// Parses an unsuccessful response.
     pub(super) fn from_answer(status: u16, body: &[u8], wait: Option<Duration>) -> Self {
         let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         let text = |key: &str| value["error"][key].as_str().unwrap_or("").trim().to_owned();
@@ -54,7 +54,7 @@ impl ApiError {
         matches!(self, Self::Refused { status: 404, .. })
     }
 
-    /// Whether this type is not to be had in this place now.
+    /// Whether this type is currently unavailable in this location.
     pub(super) fn is_sold_out(&self) -> bool {
         match self {
             Self::Refused { code, message, .. } => match code.as_str() {
@@ -66,7 +66,7 @@ impl ApiError {
         }
     }
 
-    /// Whether it may have been carried out all the same.
+    /// Whether the request may have taken effect anyway.
     pub(super) fn may_have_worked(&self) -> bool {
         match self {
             Self::Lost(_) => true,
@@ -74,7 +74,7 @@ impl ApiError {
         }
     }
 
-    /// Whether asking again may help.
+    /// Whether to retry.
     pub(super) fn retry(&self) -> Retry {
         let Self::Refused { status, code, wait, .. } = self else { return Retry::Counted(None) };
         match (code.as_str(), *status) {
@@ -90,14 +90,14 @@ impl ApiError {
                 | "uniqueness_error",
                 _,
             ) => Retry::Counted(*wait),
-            // Said by something before the API.
+            // Returned by a proxy in front of the API.
             ("", 429) => Retry::Uncounted(*wait),
             (_, 408 | 500..) => Retry::Counted(*wait),
             _ => Retry::Never,
         }
     }
 
-    /// For people: what was wanted (`rent a server`), why not, and what to do.
+    /// The fault for users: what was attempted (`rent a server`), why it failed, and what to do.
     pub(super) fn into_fault(self, wanted: &str) -> Fault {
         let Self::Refused { status, code, .. } = &self else {
             let message = format!("Hetzner Cloud cannot be reached to {wanted}: {self}");

@@ -1,5 +1,5 @@
-//! Servers of a Hetzner Cloud project: one a lease, found again by its name, known as ours by its labels. Not responsible for: touching
-//! anything that does not carry all our labels.
+//! Leases servers of a Hetzner Cloud project, one per lease, found by name and verified by labels. Not responsible
+//! for: objects that lack any of our labels (never touched).
 
 mod access;
 mod api;

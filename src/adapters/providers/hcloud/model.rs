@@ -1,4 +1,4 @@
-//! The API's objects, as far as we read them. Not responsible for: fields that nobody here needs.
+//! The API's objects, limited to the fields that we use. Not responsible for: fields that no code needs.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Where it stands.
+    /// Location of the server.
     pub(super) fn place(&self) -> &str {
         self.location.as_ref().map_or("", |location| location.name.as_str())
     }
@@ -30,7 +30,7 @@ impl Server {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub(super) struct PublicNet {
     pub(super) ipv4: Option<Ip>,
-    /// A network, `2001:db8::/64`.
+    /// IPv6 network, e.g. `2001:db8::/64`.
     pub(super) ipv6: Option<Ip>,
 }
 
@@ -48,7 +48,7 @@ pub(super) struct Named {
 pub(super) struct ServerType {
     pub(super) name: String,
     pub(super) cores: u32,
-    /// GB; a number that may have a fraction.
+    /// Memory in GB; may have a fraction.
     pub(super) memory: f64,
     /// `x86` or `arm`.
     pub(super) architecture: String,
@@ -63,7 +63,7 @@ pub(super) struct PriceAt {
 
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Money {
-    /// A decimal number as text.
+    /// Decimal number as a string.
     pub(super) net: Option<String>,
 }
 
@@ -81,7 +81,7 @@ pub(super) struct ActionError {
     pub(super) message: String,
 }
 
-/// The answer to `POST /servers`. It holds a root password too, which is never read.
+/// Response of `POST /servers`. It also holds a root password, which we never read.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Created {
     pub(super) server: Server,

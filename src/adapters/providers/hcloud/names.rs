@@ -1,37 +1,37 @@
-//! The marks that our things carry: names and labels. Not responsible for: taking anything for ours that does not carry them all.
+//! Names and labels that mark our objects. Not responsible for: objects that lack any of them (not ours).
 
 use super::model::Labels;
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::Fault;
 use crate::domain::ports::AcquireRequest;
 
-/// Says that lian-build made it.
+/// Label of everything that lian-build creates.
 pub(super) const MARK: &str = "lian";
 pub(super) const OWNER: &str = "lian-owner";
 pub(super) const RUN: &str = "lian-run";
 pub(super) const LEASE: &str = "lian-lease";
-/// Unix seconds.
+/// Label with the expiry, Unix seconds.
 pub(super) const EXPIRES: &str = "lian-expires";
-/// Which host key the server was made with: one that was made with another cannot be reached.
+/// Label with the server's host key: a server created with another key is unreachable.
 pub(super) const HOST_KEY: &str = "lian-host-key";
 
-/// Both names' and values' bound.
+/// Maximum length of names and label values.
 const LONGEST: usize = 63;
 
-/// A text as a label's value: the same where it can be one, else readable and unlike any other's.
+/// A text as a label value: unchanged if valid, otherwise readable and unique.
 pub(super) fn value(text: &str) -> String {
     let safe = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
     fitted(text, &text.chars().map(safe).collect::<String>())
 }
 
-/// The name of a lease's server and key, a host's name as RFC 1123 has it.
+/// The name of a lease's server and key; a valid host name (RFC 1123).
 pub(super) fn server(owner: &str, lease: &str) -> String {
     let whole = format!("lian-{owner}-{lease}");
     let safe = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
     fitted(&whole, &whole.chars().map(safe).collect::<String>())
 }
 
-/// What was made safe, with a digest of the original where the two differ or it is too long.
+/// The sanitized text; adds a digest of the original if the two differ or it is too long.
 fn fitted(original: &str, safe: &str) -> String {
     let trimmed = |text: &str| text.trim_matches(|c: char| !c.is_ascii_alphanumeric()).to_owned();
     let whole = trimmed(safe);
@@ -44,7 +44,7 @@ fn fitted(original: &str, safe: &str) -> String {
     if head.is_empty() { digest.to_owned() } else { format!("{head}-{digest}") }
 }
 
-/// The labels of everything that a lease is made of.
+/// The labels of all objects of a lease.
 pub(super) fn labels(settings: &Labels, owner: &str, request: &AcquireRequest, host_key: &str) -> Labels {
     let ours = [
         (MARK, "1".to_owned()),
@@ -59,19 +59,19 @@ pub(super) fn labels(settings: &Labels, owner: &str, request: &AcquireRequest, h
     labels
 }
 
-/// Whether labels are those of an owner's lease.
+/// Whether labels belong to an owner's lease.
 pub(super) fn are_of(labels: &Labels, owner: &str, lease: &str) -> bool {
     let is = |key: &str, wanted: &str| labels.get(key).is_some_and(|value| value == wanted);
     is(MARK, "1") && is(OWNER, owner) && is(LEASE, lease)
 }
 
-/// When labels say that it must be gone.
+/// The expiry in the labels.
 pub(super) fn expires(labels: &Labels) -> Option<Timestamp> {
     let seconds: u64 = labels.get(EXPIRES)?.parse().ok()?;
     Some(Timestamp(seconds.saturating_mul(1000)))
 }
 
-/// Refuses labels of the workflow that the API would refuse, or that are ours.
+/// Rejects a workflow's labels that the API would reject or that collide with ours.
 pub(super) fn check(labels: &Labels) -> Result<(), Fault> {
     let ours = |key: &str| key == MARK || key.starts_with("lian-");
     for (key, text) in labels {

@@ -1,4 +1,4 @@
-//! What can be rented, what it costs, and in which order it is asked for. Not responsible for: prices as floats.
+//! Server types, their prices, and the order in which to try them. Not responsible for: prices as floats.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::domain::base::{Platform, nearest};
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, Offer, Price};
 
-/// A type in a place.
+/// A server type in a location.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Candidate<'a> {
     pub(super) server_type: &'a str,
     pub(super) location: &'a str,
 }
 
-/// `linux/arm64` for `arm`.
+/// Platform of an architecture: `linux/arm64` for `arm`.
 pub(super) fn platform(architecture: &str) -> Platform {
     let name = match architecture {
         "arm" => "arm64",
@@ -38,17 +38,17 @@ fn memory_gb(server_type: &ServerType) -> u32 {
     whole
 }
 
-/// What everything costs beside the servers.
+/// Prices besides the servers themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Fees {
     /// ISO 4217.
     pub(super) currency: String,
-    /// What an IPv4 address costs an hour, millionths, by location; empty where servers get none.
+    /// Hourly price of an IPv4 address in millionths, by location; empty if servers get none.
     ipv4: BTreeMap<String, u64>,
 }
 
 impl Fees {
-    /// From the answer of `/pricing`, or, without one, in euros: nobody has been billed in anything else so far.
+    /// Parses the response of `/pricing`; without one, assumes euros, the only currency seen so far.
     pub(super) fn read(answer: &Value, ipv4: bool) -> Self {
         let pricing = &answer["pricing"];
         let currency = pricing["currency"].as_str().unwrap_or("EUR").to_owned();
@@ -62,7 +62,7 @@ impl Fees {
     }
 }
 
-/// A type as an offer, with the price of the first of these locations that has one, its IPv4 address included.
+/// A type as an offer, priced at the first of these locations that has a price; includes the IPv4 address.
 pub(super) fn offer<'a>(server_type: &ServerType, locations: impl IntoIterator<Item = &'a str>, fees: &Fees) -> Offer {
     let prices = server_type.prices.as_deref().unwrap_or_default();
     let hourly = |location: &str| {
@@ -80,7 +80,7 @@ pub(super) fn offer<'a>(server_type: &ServerType, locations: impl IntoIterator<I
     }
 }
 
-/// A decimal number as millionths, rounded up: what a run may cost is never understated.
+/// A decimal number as millionths, rounded up so that costs are never understated.
 fn micros(text: &str) -> Option<u64> {
     let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), ""));
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -93,7 +93,7 @@ fn micros(text: &str) -> Option<u64> {
     whole.parse::<u64>().ok()?.checked_mul(1_000_000)?.checked_add(millionths + up)
 }
 
-/// The settings' types as the API knows them, in the settings' order.
+/// The API's data of the configured types, in the settings' order.
 pub(super) fn configured(settings: &HcloudSettings, known: Vec<ServerType>) -> Result<Vec<ServerType>, Fault> {
     let unknown = |name: &String| {
         let near = nearest(name, known.iter().map(|known| known.name.as_str()));
@@ -108,8 +108,8 @@ pub(super) fn configured(settings: &HcloudSettings, known: Vec<ServerType>) -> R
     settings.server_types.iter().map(find).collect()
 }
 
-/// Every fitting type in every place that has it: all places of the smallest type first, then larger types. A type that
-/// was asked for by its name is not undercut.
+/// Every fitting type in every location that has it: all locations of the smallest type first, then larger types. A
+/// type requested by name is never replaced by a smaller one.
 pub(super) fn candidates<'a>(
     settings: &'a HcloudSettings,
     types: &'a [ServerType],
@@ -146,7 +146,7 @@ fn none_fits(settings: &HcloudSettings, types: &[ServerType], request: &AcquireR
     Fault::new(FaultKind::Unavailable, "lian::hcloud::no_type", message).help(help)
 }
 
-/// Nothing of all that was tried is to be had.
+/// Fault: every candidate is sold out.
 pub(super) fn sold_out(tried: &[Candidate<'_>]) -> Fault {
     let all: Vec<String> = tried.iter().map(|one| format!("{} in {}", one.server_type, one.location)).collect();
     let message = format!("Hetzner Cloud has no server to rent now; tried: {}", all.join(", "));

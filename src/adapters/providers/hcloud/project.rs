@@ -1,4 +1,5 @@
-//! The project as a provider: what all its wishes share. Not responsible for: settings that cannot lead to a runner.
+//! The Hetzner Cloud project as a provider: the state that all requests share. Not responsible for: settings that
+//! cannot lead to a runner.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,10 +22,10 @@ use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease};
 
-/// Types and prices are looked up anew after so long.
+/// How long types and prices are cached.
 const FRESH: Duration = Duration::from_secs(300);
 
-/// What the API sells, as of a moment.
+/// The API's types and prices at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Market {
     seen: Instant,
@@ -39,15 +40,15 @@ pub struct Hcloud {
     pub(super) api: Arc<Api>,
     pub(super) owner: String,
     keys: PathBuf,
-    /// Held while the API is asked, so that leases that begin together ask once.
+    /// Held while querying the API, so that concurrent leases query it once.
     market: tokio::sync::Mutex<Option<Market>>,
-    /// Requests that make something and may outlive the future that sent them: `release` waits for them.
+    /// Pending create requests, which may outlive the future that sent them; `release` waits for them.
     pub(super) under_way: Mutex<BTreeMap<LeaseId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 impl Hcloud {
-    /// This project, for an owner whose name tells this user's leases from others', with the keys of each lease in a folder
-    /// of its own below `keys`.
+    /// Creates the provider. `owner` identifies this user's leases; the key pairs of each lease are kept in its own
+    /// folder below `keys`.
     ///
     /// # Errors
     /// `lian::hcloud::no_buildkit`, `lian::hcloud::label`, `lian::hcloud::no_type`, `lian::hcloud::client`.
@@ -77,7 +78,7 @@ impl Hcloud {
         })
     }
 
-    /// What the API sells now, or did a few minutes ago.
+    /// Current types and prices, at most a few minutes old.
     pub(super) async fn market(&self) -> Result<Market, Fault> {
         let mut known = self.market.lock().await;
         if let Some(known) = known.as_ref().filter(|known| known.seen.elapsed() < FRESH) {
@@ -87,7 +88,7 @@ impl Hcloud {
         let types = Arc::new(offers::configured(&self.settings, all)?);
         let pricing = match self.api.patiently(Method::GET, "/pricing", &[]).await {
             Ok(answer) => answer,
-            // Some tokens may not read it.
+            // Some tokens may not read the prices.
             Err(ApiError::Refused { .. }) => Value::Null,
             Err(error) => return Err(error.into_fault("read prices")),
         };
@@ -95,7 +96,7 @@ impl Hcloud {
         Ok(known.insert(Market { seen: Instant::now(), types, fees }).clone())
     }
 
-    /// Sends a request that makes something for a lease. It is heard out even where its future is dropped.
+    /// Sends a create request for a lease. It completes even if the caller's future is dropped.
     pub(super) async fn make(&self, lease: &LeaseId, path: &'static str, body: &Value) -> Result<Value, ApiError> {
         let held = self.under_way(lease).lock_owned().await;
         let (api, body) = (Arc::clone(&self.api), body.clone());
@@ -115,7 +116,7 @@ impl Hcloud {
         self.keys.join(names::value(lease.as_str()))
     }
 
-    /// Bounds all but renting.
+    /// Time limit for everything except creating servers.
     async fn settled<T>(&self, wanted: &str, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let limit = self.api.pace().settle;
         tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {

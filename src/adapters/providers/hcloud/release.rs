@@ -1,4 +1,5 @@
-//! Giving back, and listing what is to be given back. Not responsible for: deleting what does not carry a lease's labels.
+//! Releases leases and lists those still to be released. Not responsible for: objects without a lease's labels (never
+//! deleted).
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -12,7 +13,7 @@ use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::OwnedLease;
 use crate::system::now;
 
-/// Everything of ours in a project.
+/// All our objects in a project.
 struct Holdings {
     servers: Vec<Server>,
     keys: Vec<SshKey>,
@@ -25,7 +26,7 @@ impl Holdings {
         servers.chain(self.keys.iter().map(|key| &key.labels)).chain(self.ips.iter().map(|ip| &ip.labels))
     }
 
-    /// Keeps what fits. The API was asked for just this; a proxy or a mistake in the question must not cost a server.
+    /// Filters again what the API returned: a proxy or a wrong query must not lead to deleting a foreign server.
     fn retain(&mut self, fits: impl Fn(&Labels) -> bool) {
         self.servers.retain(|server| fits(&server.labels));
         self.keys.retain(|key| fits(&key.labels));
@@ -35,7 +36,7 @@ impl Holdings {
 
 impl Hcloud {
     pub(super) async fn give_back(&self, lease: &LeaseId) -> Result<(), Fault> {
-        // What was asked for and not yet answered would come after us.
+        // Wait for pending create requests: they could otherwise create a server after the release.
         let settled = self.under_way(lease);
         let settled = settled.lock().await;
         let refused = |error: ApiError| error.into_fault("give a server back");
@@ -62,7 +63,7 @@ impl Hcloud {
         for key in &held.keys {
             self.api.delete(&format!("/ssh_keys/{}", key.id)).await.map_err(refused)?;
         }
-        // Most go with their server.
+        // Most are deleted with their server.
         for ip in &held.ips {
             self.api.delete(&format!("/primary_ips/{}", ip.id)).await.map_err(refused)?;
         }
@@ -71,7 +72,7 @@ impl Hcloud {
         keys::forget(&self.lease_keys(lease))
     }
 
-    /// Whose lease it is: ours where we have one of this id, or else whose labels say so.
+    /// The lease's owner: us if we have a lease of this id, otherwise the owner in the labels.
     fn owner_of(&self, held: &Holdings, lease: &str) -> String {
         let owners = || {
             let ours = held.labels().filter(|labels| labels.get(names::LEASE).is_some_and(|value| value == lease));
@@ -120,7 +121,7 @@ impl Hcloud {
         what: &str,
         created: Option<&str>,
     ) {
-        // Without them a person made it, and gives it back.
+        // Without our labels it was created manually and is not ours to release.
         let Some((owner, lease)) = mark(labels) else { return };
         let whose = if owner == self.owner { String::new() } else { format!(", of {owner}") };
         let fresh = || OwnedLease {
@@ -136,7 +137,7 @@ impl Hcloud {
     }
 }
 
-/// Owner and lease.
+/// Owner and lease in the labels.
 fn mark(labels: &Labels) -> Option<(String, String)> {
     Some((labels.get(names::OWNER)?.clone(), labels.get(names::LEASE)?.clone()))
 }

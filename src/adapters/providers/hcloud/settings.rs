@@ -1,26 +1,28 @@
-//! What `providers.hcloud` says (`schemas/providers/hcloud.ncl`). Not responsible for: the token, which comes from the environment.
+//! The settings `providers.hcloud` (`schemas/providers/hcloud.ncl`). Not responsible for: the token, which comes from
+//! the environment.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Servers of a Hetzner Cloud project. The token is `HCLOUD_TOKEN`'s, the address `HCLOUD_ENDPOINT`'s where that is set.
+/// Settings for Hetzner Cloud servers. The token comes from `HCLOUD_TOKEN`, the address from `HCLOUD_ENDPOINT` if
+/// set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HcloudSettings {
-    /// The image that servers boot: a system image's name, or a snapshot's id where `prepared`.
+    /// Image that servers boot: a system image's name, or a snapshot's id if `prepared`.
     pub image: String,
-    /// Whether the image holds buildkitd, buildctl, runc and rsync already.
+    /// Whether the image already contains buildkitd, buildctl, runc and rsync.
     pub prepared: bool,
-    /// Where to ask, in this order.
+    /// Locations to try, in this order.
     pub locations: Vec<String>,
     /// Server types, smallest first.
     pub server_types: Vec<String>,
-    /// Labels beside our own.
+    /// Labels in addition to our own.
     pub labels: BTreeMap<String, String>,
-    /// Whether servers get a public IPv4 address, which is billed.
+    /// Whether servers get a public IPv4 address, which costs extra.
     pub ipv4: bool,
-    /// BuildKit's release, fetched at first boot where the image is not prepared.
+    /// BuildKit release, downloaded at first boot if the image is not prepared.
     pub buildkit: BuildkitRelease,
 }
 
@@ -43,7 +45,7 @@ impl Default for HcloudSettings {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BuildkitRelease {
-    /// Address of the archive, with `{arch}` for `amd64` or `arm64`; BuildKit's own release of v0.32.2 where unset.
+    /// URL of the archive, with `{arch}` for `amd64` or `arm64`; BuildKit's official v0.32.2 release if unset.
     pub url: Option<String>,
     /// SHA-256 of the archive, hex, by architecture (`amd64`, `arm64`).
     pub sha256: BTreeMap<String, String>,

@@ -1,4 +1,4 @@
-//! One request of the API, and one task of it, each until it is settled. Not responsible for: knowing what a lease is.
+//! Sends an API request, or runs an API task, until its result is final. Not responsible for: leases.
 
 use std::time::Duration;
 
@@ -16,17 +16,17 @@ use crate::system::error_chain::with_causes;
 use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, read_body};
 use crate::system::retry::{Backoff, Pauses, retry};
 
-/// A request that got no answer by then got none.
+/// Timeout of one request.
 pub(super) const ANSWER: Duration = Duration::from_secs(30);
-/// When a request is made again while what refuses it may pass.
+/// Retry schedule for temporary failures.
 const AGAIN: Backoff = Backoff::of_requests(Duration::from_millis(200), Duration::from_secs(5), 5).factor(1.6);
-/// When something that is soon done is looked at again.
+/// Poll schedule for short operations.
 const POLLS: Backoff = Backoff::of_polls(Duration::from_millis(50), Duration::from_secs(2)).factor(1.6);
 
-/// Fields of a form, or of a query.
+/// Form or query fields.
 pub(super) type Fields<'f> = &'f [(&'f str, String)];
 
-/// Looks at something that is soon done, up to a deadline.
+/// Polls a short operation until a deadline.
 #[derive(Debug)]
 pub(super) struct Polls {
     began: Instant,
@@ -38,7 +38,7 @@ impl Polls {
         Self { began: Instant::now(), pauses: POLLS.pauses().until(deadline) }
     }
 
-    /// Waits a little; [`ApiError::Late`] where that would be past the deadline.
+    /// Waits for the next poll; [`ApiError::Late`] if it would be past the deadline.
     pub(super) async fn pause(&mut self, what: impl FnOnce() -> String) -> Result<(), ApiError> {
         if self.pauses.poll().await {
             return Ok(());
@@ -57,7 +57,7 @@ pub(super) struct Api {
 }
 
 impl Api {
-    /// Of the node in the settings. Nothing is sent yet.
+    /// Creates the client for the settings' node; sends nothing yet.
     pub(super) fn new(settings: &ProxmoxSettings, token: Token) -> Result<Self, Fault> {
         let bad = |error: &dyn std::fmt::Display| {
             let message = format!("`{}` is no address of an API: {error}", settings.endpoint);
@@ -72,7 +72,7 @@ impl Api {
         let client = client_for(&endpoint)
             .tls_backend_preconfigured(trust)
             .https_only(endpoint.scheme() == "https")
-            // pveproxy closes connections that idle for 5 s.
+            // pveproxy closes connections after 5 s of idling.
             .pool_idle_timeout(Duration::from_secs(3))
             .build()
             .map_err(|error| bad(&error))?;
@@ -80,7 +80,7 @@ impl Api {
         Ok(Self { client, base: format!("{root}/api2/json/nodes/{}", percent(&settings.node)), token })
     }
 
-    /// Asks once. Fields go into the query of a GET or DELETE and into the form of a POST.
+    /// Sends one request. Fields go into the query of a GET or DELETE, and into the form of a POST.
     pub(super) async fn once(
         &self,
         method: &Method,
@@ -96,8 +96,8 @@ impl Api {
         answer(method, path, response).await
     }
 
-    /// Asks until it is answered for good. Whoever asks for work must be content to find it done already: a request whose
-    /// answer was lost is made again.
+    /// Sends a request and retries until the result is final. A request whose response was lost is sent again, so
+    /// callers must accept that the work may already be done.
     pub(super) async fn call(
         &self,
         method: Method,
@@ -108,7 +108,7 @@ impl Api {
         self.called(|| self.once(&method, path, fields, until), until).await
     }
 
-    /// As [`Self::call`], of whoever asks once.
+    /// Like [`Self::call`], for a caller that provides the single request.
     async fn called<A: Future<Output = Result<Value, ApiError>>>(
         &self,
         once: impl Fn() -> A,
@@ -121,7 +121,7 @@ impl Api {
         retry(AGAIN.pauses().until(until), once, judge).await
     }
 
-    /// Asks for work and waits for the task that does it; a task that could not get a lock is started again.
+    /// Starts a task and waits for it to end; restarts a task that could not get a lock.
     pub(super) async fn work(
         &self,
         method: Method,
@@ -132,7 +132,7 @@ impl Api {
         self.worked(|| self.once(&method, path, fields, until), until).await
     }
 
-    /// As [`Self::work`], of whoever asks once.
+    /// Like [`Self::work`], for a caller that provides the single request.
     pub(super) async fn worked<A: Future<Output = Result<Value, ApiError>>>(
         &self,
         once: impl Fn() -> A,
@@ -149,7 +149,7 @@ impl Api {
         }
     }
 
-    /// Waits for a task's end.
+    /// Waits until a task ends.
     pub(super) async fn ended(&self, task: &str, until: Instant) -> Result<(), ApiError> {
         let path = format!("tasks/{}/status", percent(task));
         let mut polls = Polls::until(until);
@@ -182,7 +182,7 @@ async fn answer(method: &Method, path: &str, response: Response) -> Result<Value
     };
     let mut json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     if !status.is_success() {
-        // Older releases say what is wrong in the reason phrase only.
+        // Older releases give the cause only in the reason phrase.
         let phrase = phrase.map(|phrase| String::from_utf8_lossy(phrase.as_bytes()).into_owned());
         let said = json["message"].as_str().map(str::to_owned).filter(|said| !said.trim().is_empty());
         let mut message = said.or(phrase).unwrap_or_default();
@@ -198,7 +198,7 @@ async fn answer(method: &Method, path: &str, response: Response) -> Result<Value
     }
 }
 
-/// No answer came; or the peer is not who it should be.
+/// Maps a transport error: no response, or an untrusted server.
 fn unanswered(error: &reqwest::Error) -> ApiError {
     match tls::within(error) {
         Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(wrong))) => {
@@ -210,7 +210,7 @@ fn unanswered(error: &reqwest::Error) -> ApiError {
     ApiError::Unanswered(one_line(&with_causes(error)))
 }
 
-/// A text without line breaks.
+/// Removes line breaks from a text.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,4 +1,4 @@
-//! The ways in which the API does not do what it was asked, and which of them pass. Not responsible for: asking again.
+//! Classifies API errors and decides which may be retried. Not responsible for: retrying.
 
 use std::time::Duration;
 
@@ -6,20 +6,20 @@ use crate::domain::base::human_duration;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::retry::Retry;
 
-/// Why something was not done.
+/// Why an API request failed.
 #[derive(Debug)]
 pub(super) enum ApiError {
-    /// The peer is not the one that is pinned; nothing was sent to it.
+    /// The server's certificate is not the pinned one; nothing was sent.
     Untrusted(String),
-    /// No whole answer came: the work may have been done.
+    /// No complete response: the request may have taken effect.
     Unanswered(String),
-    /// The API said no.
+    /// The API refused the request.
     Refused { what: String, status: u16, message: String },
     /// A task ended with an error.
     Failed { task: String, exit: String },
-    /// It took too long.
+    /// The deadline passed.
     Late { waited: Duration, what: String },
-    /// Something that is not the API's fault.
+    /// A failure outside the API.
     Fault(Fault),
 }
 
@@ -37,12 +37,12 @@ impl ApiError {
         }
     }
 
-    /// Whether it may be otherwise in a moment.
+    /// Whether the error is temporary.
     fn is_transient(&self) -> bool {
         let busy = ["can't lock file", "got timeout", "got lock request timeout", "got lock timeout"];
         match self {
             Self::Unanswered(_) => true,
-            // pveproxy's own: it could not reach, or lost, the node or its worker.
+            // Errors of pveproxy itself: it could not reach, or lost, the node or its worker.
             Self::Refused { status: 429 | 502..=504 | 595..=599, .. } => true,
             Self::Refused { status: 500, message, .. } if message.is_empty() => true,
             Self::Refused { status: 500, .. } | Self::Failed { .. } => busy.iter().any(|b| self.text().contains(b)),
@@ -50,38 +50,39 @@ impl ApiError {
         }
     }
 
-    /// Whether it is worth another try.
+    /// Whether to retry.
     pub(super) fn retry(&self) -> Retry {
         if self.is_transient() { Retry::Counted(None) } else { Retry::Never }
     }
 
-    /// The machine is not there. Storages, volumes and snapshots "do not exist" too, of machines that do.
+    /// The machine does not exist. Errors on existing machines also say "do not exist" of storages, volumes and
+    /// snapshots.
     pub(super) fn is_gone(&self) -> bool {
         let text = self.text();
         text.find("Configuration file").is_some_and(|at| text[at..].contains("does not exist"))
     }
 
-    /// The id is in use.
+    /// The id is already in use.
     pub(super) fn is_taken(&self) -> bool {
         self.text().contains("already exists") || self.text().contains("File exists")
     }
 
-    /// It runs already.
+    /// The machine is already running.
     pub(super) fn is_running(&self) -> bool {
         self.text().contains("already running")
     }
 
-    /// It runs and should not, or should and does not.
+    /// The machine is running but must be stopped, or the reverse.
     pub(super) fn is_about_running(&self) -> bool {
         self.text().contains("is running") || self.text().contains("not running")
     }
 
-    /// Rights are missing; or the machine is not there, where rights come with the pool that it was in.
+    /// Permission denied; or the machine does not exist, if permissions came with its pool.
     pub(super) fn is_denied(&self) -> bool {
         matches!(self, Self::Refused { status: 401 | 403, .. })
     }
 
-    /// What people are told.
+    /// The fault reported to the user.
     pub(super) fn fault(self, boot_timeout: Duration) -> Fault {
         match self {
             Self::Fault(fault) => fault,

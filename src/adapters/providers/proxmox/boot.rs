@@ -1,4 +1,4 @@
-//! From the template to a machine that can be logged in to. Not responsible for: taking one back.
+//! Creates a machine from the template and waits until it accepts logins. Not responsible for: releasing it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::Offer;
 
-/// Written on tmpfs at the end of cloud-init's run: what an earlier boot left is not mistaken for it.
+/// Written when cloud-init finishes. It is on tmpfs, so a file from an earlier boot cannot remain.
 const BOOTED: &str = "/run/cloud-init/result.json";
-/// What an agent says whose own configuration keeps it from reading files: that does not pass.
+/// Guest agent error if its configuration forbids reading files; permanent.
 const FORBIDDEN: &str = "has been disabled";
 const HOST_KEY: &str = "/etc/ssh/ssh_host_ed25519_key.pub";
 
-/// What a machine is to be.
+/// Request for a machine.
 #[derive(Debug)]
 pub(super) struct MachineRequest<'w> {
     pub(super) mark: Mark,
@@ -33,7 +33,7 @@ pub(super) struct MachineRequest<'w> {
 }
 
 impl Machines {
-    /// A running machine of this mark: one that an earlier attempt left, or a new one.
+    /// A running machine of this mark: reuses one from an earlier attempt, or creates one.
     pub(super) async fn running(
         &self,
         wish: &MachineRequest<'_>,
@@ -53,7 +53,7 @@ impl Machines {
                 self.start(id, wish, &keys, until).await?;
                 return Ok(id);
             }
-            // Its first boot, which takes the keys over, was with others.
+            // It booted with other keys, which only the first boot installs.
             self.destroy(id, lease, until).await?;
         }
         let id = self.clone_template(&wish.mark, settings, until).await?;
@@ -61,11 +61,11 @@ impl Machines {
         Ok(id)
     }
 
-    /// Clones the template to the first of the lease's ids that is free.
+    /// Clones the template to the first free id of the lease.
     async fn clone_template(&self, mark: &Mark, settings: &ProxmoxSettings, until: Instant) -> Result<u32, ApiError> {
         let path = Self::path(self.template, "/clone");
         for id in mark::ids(settings.ids, self.template, &mark.lease) {
-            // The description comes with the clone: a machine that was cloned and never configured is known by it.
+            // The clone request sets the description, so a clone that was never configured is still recognised.
             let mut fields: Vec<(&'static str, String)> = vec![
                 ("newid", id.to_string()),
                 ("name", mark.name()),
@@ -76,7 +76,7 @@ impl Machines {
             match self.api.worked(|| self.ask_for(&mark.lease, &path, &fields, until), until).await {
                 Ok(()) => return Ok(id),
                 Err(trouble) if trouble.is_taken() => {
-                    // By somebody else's machine; or by ours, where an earlier answer was lost.
+                    // Taken by an unrelated machine, or by ours if an earlier response was lost.
                     self.settle(until).await?;
                     if let Some(id) = self.of(&mark.lease, until).await?.ours.first() {
                         return Ok(*id);
@@ -91,7 +91,7 @@ impl Machines {
         Err(fault.into())
     }
 
-    /// Sends a request that makes something for a lease. It is heard out even where nobody waits any more: `release` does.
+    /// Sends a create request for a lease. It completes even if its caller is dropped; `release` waits for it.
     async fn ask_for(
         &self,
         lease: &LeaseId,
@@ -143,7 +143,7 @@ impl Machines {
         }
     }
 
-    /// A machine's address and its sshd's public key, as its guest agent tells them once its first boot is over.
+    /// A machine's address and its sshd's public key, reported by its guest agent after the first boot.
     pub(super) async fn ready(&self, id: u32, until: Instant) -> Result<(IpAddr, String), ApiError> {
         self.told(id, "agent/file-read", Some(BOOTED), until, |file| Some(text(file).to_owned())).await?;
         let address = self.told(id, "agent/network-get-interfaces", None, until, address).await?;
@@ -151,7 +151,7 @@ impl Machines {
         Ok((address, key))
     }
 
-    /// Asks the guest agent until it tells.
+    /// Polls the guest agent until it reports them.
     async fn told<T>(
         &self,
         id: u32,
@@ -185,7 +185,7 @@ fn text(file: &Value) -> &str {
     file["content"].as_str().unwrap_or("")
 }
 
-/// The first address that others can reach.
+/// The first address that other machines can reach.
 fn address(answer: &Value) -> Option<IpAddr> {
     let interfaces = answer["result"].as_array()?.iter().filter(|interface| interface["name"] != "lo");
     let addresses = interfaces.flat_map(|interface| interface["ip-addresses"].as_array().into_iter().flatten());

@@ -1,4 +1,4 @@
-//! What lian-build knows of `'proxmox`. Not responsible for: the machines.
+//! Descriptor of the provider `'proxmox`. Not responsible for: the machines.
 
 use std::sync::Arc;
 use std::time::Duration;

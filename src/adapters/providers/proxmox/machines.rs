@@ -1,4 +1,5 @@
-//! The node's virtual machines, and which of them are whose. Not responsible for: touching one that does not carry every mark of ours.
+//! Finds, inspects and deletes the node's virtual machines that are ours. Not responsible for: machines that lack any
+//! of our marks (never touched).
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,7 +17,7 @@ use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
 use crate::system::now;
 
-/// A line of the node's list.
+/// An entry of the node's machine list.
 #[derive(Debug, Clone)]
 pub(super) struct Listed {
     pub(super) id: u32,
@@ -24,43 +25,43 @@ pub(super) struct Listed {
     tags: Vec<String>,
 }
 
-/// A machine's configuration, as far as it matters here.
+/// The fields of a machine's configuration that we use.
 #[derive(Debug)]
 pub(super) struct Config {
     name: String,
     tags: Vec<String>,
     mark: Option<Mark>,
     template: bool,
-    /// What works on it: `clone`, `backup` and the like.
+    /// The operation that locks it: `clone`, `backup` etc.
     lock: Option<String>,
-    /// The keys that may log in, percent-encoded.
+    /// Authorized SSH keys, percent-encoded.
     pub(super) keys: String,
 }
 
-/// The machines of a lease.
+/// The machines found for a lease.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// Ids of those that are ours to give back.
+    /// Ids of the machines that we may release.
     pub(super) ours: Vec<u32>,
-    /// One that is ours by its description, while its name or its tags are others by now.
+    /// A machine that is ours by its description, but whose name or tags were changed.
     pub(super) renamed: Option<(u32, String)>,
-    /// The owner of one that is not, and has not expired either.
+    /// The owner of a machine that belongs to someone else and has not expired.
     pub(super) elsewhere: Option<String>,
 }
 
-/// The machines of the node, looked at as one owner.
+/// The machines of the node, from one owner's point of view.
 #[derive(Debug)]
 pub(super) struct Machines {
     pub(super) api: Arc<Api>,
     pub(super) template: u32,
-    /// The range that leases' ids are in.
+    /// The id range for leases.
     ids: (u32, u32),
     pub(super) owner: String,
-    /// Requests that make something and may outlive the future that sent them: `release` waits for them.
+    /// Pending create requests, which may outlive the future that sent them; `release` waits for them.
     under_way: Mutex<BTreeMap<LeaseId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
-/// Perl's numbers and truths come as numbers or as texts.
+/// Perl returns numbers and booleans as numbers or as strings.
 fn number(value: &Value) -> u64 {
     value.as_u64().or_else(|| value.as_str()?.parse().ok()).unwrap_or(0)
 }
@@ -75,28 +76,28 @@ fn tags(value: &Value) -> Vec<String> {
 }
 
 impl Machines {
-    /// Of the settings' node. Nothing is sent yet.
+    /// Creates the client for the settings' node; sends nothing yet.
     pub(super) fn new(settings: &ProxmoxSettings, token: Token, owner: String) -> Result<Self, Fault> {
         let (api, under_way) = (Arc::new(Api::new(settings, token)?), Mutex::default());
         Ok(Self { api, template: settings.template, ids: settings.ids, owner, under_way })
     }
 
-    /// Held by whatever makes something for a lease.
+    /// Mutex of a lease, held during each create request.
     pub(super) fn under_way(&self, lease: &LeaseId) -> Arc<tokio::sync::Mutex<()>> {
         Arc::clone(self.under_way.lock().unwrap_or_else(PoisonError::into_inner).entry(lease.clone()).or_default())
     }
 
-    /// The lease is over.
+    /// Drops the mutex of a finished lease.
     pub(super) fn forget(&self, lease: &LeaseId) {
         self.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
     }
 
-    /// The path of a machine, below the node's.
+    /// The API path of a machine, relative to the node's.
     pub(super) fn path(id: u32, rest: &str) -> String {
         format!("qemu/{id}{rest}")
     }
 
-    /// Every machine that the token may see.
+    /// Every machine that is visible to the token.
     async fn list(&self, until: Instant) -> Result<Vec<Listed>, ApiError> {
         let list = self.api.call(Method::GET, "qemu", &[], until).await?;
         let listed = |vm: &Value| {
@@ -108,12 +109,12 @@ impl Machines {
         Ok(list)
     }
 
-    /// A machine's configuration; `None` where there is no such machine.
+    /// A machine's configuration; `None` if it does not exist.
     pub(super) async fn config(&self, id: u32, until: Instant) -> Result<Option<Config>, ApiError> {
         let config = match self.api.call(Method::GET, &Self::path(id, "/config"), &[], until).await {
             Ok(config) => config,
             Err(trouble) if trouble.is_gone() => return Ok(None),
-            // Rights that come with a pool are gone with the machine.
+            // Permissions granted through a pool vanish with the machine.
             Err(trouble) if trouble.is_denied() => {
                 let there = self.list(until).await?.iter().any(|vm| vm.id == id);
                 return if there { Err(trouble) } else { Ok(None) };
@@ -130,8 +131,8 @@ impl Machines {
         }))
     }
 
-    /// The mark of a machine that lian-build made, whoever asked for it: name, description and tags all say so. A clone
-    /// that was never configured has its template's tags still.
+    /// The mark of a machine that lian-build created, for any owner: name, description and tags must all match. An
+    /// unconfigured clone still has its template's tags.
     async fn mark(&self, config: &Config, until: Instant) -> Result<Option<Mark>, ApiError> {
         let Some(mark) = config.mark.clone().filter(|mark| mark.name() == config.name && !config.template) else {
             return Ok(None);
@@ -148,13 +149,13 @@ impl Machines {
         Ok(template.is_some_and(|template| sorted(&template.tags) == sorted(&config.tags)).then_some(mark))
     }
 
-    /// Whether a machine is this lease's, and ours: our own, or one whose time is over.
+    /// Whether a machine belongs to this lease and we may release it: it is our own, or it has expired.
     async fn is_ours(&self, config: &Config, lease: &LeaseId, until: Instant) -> Result<bool, ApiError> {
         let mark = self.mark(config, until).await?.filter(|mark| mark.lease == *lease);
         Ok(mark.is_some_and(|mark| mark.owner == self.owner || mark.expires <= now()))
     }
 
-    /// The machines of a lease. One whose name was changed is found by its tags, or by its id.
+    /// The machines of a lease. A renamed machine is found by its tags or its id.
     pub(super) async fn of(&self, lease: &LeaseId, until: Instant) -> Result<Found, ApiError> {
         let mut found = Found::default();
         let ids = mark::ids(self.ids, self.template, lease);
@@ -176,7 +177,7 @@ impl Machines {
         Ok(found)
     }
 
-    /// Everything that carries lian-build's mark.
+    /// All machines that carry lian-build's mark.
     pub(super) async fn marked(&self, until: Instant) -> Result<Vec<(u32, Mark)>, ApiError> {
         let mut marked = Vec::new();
         for vm in self.list(until).await? {
@@ -188,8 +189,8 @@ impl Machines {
         Ok(marked)
     }
 
-    /// Waits for clones of the template that are under way: until one is done its machine has no name, and cannot even be
-    /// seen where rights come with the pool.
+    /// Waits for running clones of the template. Until a clone is done, its machine has no name, and is invisible if
+    /// permissions come with the pool.
     pub(super) async fn settle(&self, until: Instant) -> Result<(), ApiError> {
         let fields = [("source", "active".to_owned()), ("typefilter", "qmclone".to_owned())];
         let tasks = self.api.call(Method::GET, "tasks", &fields, until).await?;
@@ -197,7 +198,7 @@ impl Machines {
         let ours = |task: &&Value| task["endtime"].is_null() && task["id"].as_str() == Some(&template);
         for task in tasks.as_array().into_iter().flatten().filter(ours).filter_map(|task| task["upid"].as_str()) {
             match self.api.ended(task, until).await {
-                // How it ended is for those to know who asked for it.
+                // Whoever started the task handles its result.
                 Ok(()) | Err(ApiError::Failed { .. }) => {}
                 Err(trouble) => return Err(trouble),
             }
@@ -205,7 +206,7 @@ impl Machines {
         Ok(())
     }
 
-    /// Waits until nothing works on a machine; says whether it is still there, and this lease's.
+    /// Waits until a machine is unlocked; `None` if it no longer exists or is not this lease's.
     pub(super) async fn unlocked(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<Option<Config>, ApiError> {
         let mut polls = Polls::until(until);
         loop {
@@ -218,13 +219,13 @@ impl Machines {
         }
     }
 
-    /// Whether a machine runs.
+    /// Whether a machine is running.
     pub(super) async fn is_running(&self, id: u32, until: Instant) -> Result<bool, ApiError> {
         let status = self.api.call(Method::GET, &Self::path(id, "/status/current"), &[], until).await?;
         Ok(status["status"] == "running")
     }
 
-    /// Stops and deletes a machine, with its disks; looks before each step whether it is still the one.
+    /// Stops and deletes a machine with its disks; checks before each step that it is still ours.
     pub(super) async fn destroy(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<(), ApiError> {
         let purge = [("purge", "1".to_owned()), ("destroy-unreferenced-disks", "1".to_owned())];
         let mut polls = Polls::until(until);
@@ -236,7 +237,7 @@ impl Machines {
             };
             match done {
                 Ok(()) => {}
-                // Started meanwhile, stopped or deleted already: what it is now is looked at again.
+                // Its state changed meanwhile (started, stopped or deleted): check again.
                 Err(trouble) if trouble.is_about_running() || trouble.is_gone() => {
                     polls.pause(|| format!("the machine {id} cannot be deleted: {trouble:?}")).await?;
                 }

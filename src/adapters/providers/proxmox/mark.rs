@@ -1,4 +1,4 @@
-//! What tells our machines from everybody else's: name, tags, description and id. Not responsible for: asking the API.
+//! The marks that identify our machines: name, tags, description and id. Not responsible for: API requests.
 
 use std::fmt::Write as _;
 
@@ -6,13 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::base::{Digest, LeaseId, RunId, Timestamp};
 
-/// The tag that every machine of lian-build carries.
+/// Tag of every machine that lian-build creates.
 pub(super) const TAG: &str = "lian";
 
-/// How many ids are tried before a range counts as full.
+/// How many ids to try before the range counts as full.
 const IDS: u32 = 32;
 
-/// What a machine's description holds, as JSON.
+/// Content of a machine's description, as JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Mark {
     pub(super) lease: LeaseId,
@@ -24,12 +24,12 @@ pub(super) struct Mark {
 }
 
 impl Mark {
-    /// Reads a description; `None` where it is somebody else's.
+    /// Parses a description; `None` if it is not ours.
     pub(super) fn read(description: &str) -> Option<Self> {
         serde_json::from_str(description.trim()).ok()
     }
 
-    /// As a description.
+    /// Serializes to a description.
     pub(super) fn text(&self) -> String {
         serde_json::to_string(self).expect("invariant: texts and numbers are JSON")
     }
@@ -46,7 +46,7 @@ fn label(text: &str) -> String {
     text.chars().map(safe).collect()
 }
 
-/// A machine's name: at most 63 characters; one that had to be cut ends in a digest of the whole.
+/// A machine's name: at most 63 characters; a truncated name ends in a digest of the full one.
 pub(super) fn name(owner: &str, lease: &LeaseId) -> String {
     let whole = label(&format!("lian-{owner}-{lease}"));
     if whole.len() <= 63 {
@@ -55,7 +55,7 @@ pub(super) fn name(owner: &str, lease: &LeaseId) -> String {
     format!("{}-{}", whole[..50].trim_end_matches('-'), Digest::of(&whole).short())
 }
 
-/// Whether a name could be of a lease's machine, whoever owns it.
+/// Whether a name may belong to a lease's machine, of any owner.
 pub(super) fn could_be(name: &str, lease: &LeaseId) -> bool {
     let end = label(lease.as_str());
     name.starts_with("lian-") && (name.ends_with(end.trim_end_matches('-')) || name.len() > 50)
@@ -68,8 +68,8 @@ pub(super) fn tags(owner: &str) -> [String; 2] {
     [TAG.to_owned(), format!("{TAG}-{owner}")]
 }
 
-/// The ids to clone to, in the order in which they are tried: random ones, and for one lease always the same, so that a
-/// request which was never answered is met again.
+/// Ids for the clone, in the order to try them. Pseudorandom, but fixed per lease, so that a retry after a
+/// lost response finds the machine.
 pub(super) fn ids((first, last): (u32, u32), template: u32, lease: &LeaseId) -> Vec<u32> {
     let (first, last) = (first.min(last), first.max(last));
     let count = last - first + 1;
@@ -79,7 +79,7 @@ pub(super) fn ids((first, last): (u32, u32), template: u32, lease: &LeaseId) -> 
     (0..count.min(IDS)).map(nth).filter(|id| *id != template).collect()
 }
 
-/// Percent-encodes all but letters, digits and `-._~`: what `sshkeys` and task ids want.
+/// Percent-encodes all but letters, digits and `-._~`, as `sshkeys` and task ids require.
 pub(super) fn percent(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len() * 3);
     for byte in text.bytes() {

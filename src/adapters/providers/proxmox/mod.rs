@@ -1,5 +1,5 @@
-//! Virtual machines of a Proxmox VE node, cloned from a template for one lease each. Not responsible for: preparing the template
-//! (`docs/providers/proxmox.md`), and touching a machine that does not carry every mark of ours.
+//! Leases virtual machines on a Proxmox VE node, each cloned from a template. Not responsible for: preparing the
+//! template (`docs/providers/proxmox.md`), and machines that lack any of our marks (never touched).
 
 mod api;
 mod api_error;

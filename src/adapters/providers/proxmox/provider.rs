@@ -1,4 +1,5 @@
-//! The node as a provider: sizes, and a machine for each lease. Not responsible for: how a machine is made and destroyed.
+//! The Proxmox VE node as a provider: its sizes, and one machine per lease. Not responsible for: how a machine is
+//! created and destroyed.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,14 +19,14 @@ use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
 use crate::system::now;
 
-/// Processors and GB of the sizes, smallest first.
+/// Sizes as (CPUs, GB of memory), smallest first.
 const SIZES: [(u32, u32); 4] = [(2, 4), (4, 8), (8, 16), (16, 32)];
-/// Taking back may have to wait for a clone that is under way.
+/// Timeout for releasing, which may have to wait for a running clone task.
 const RELEASE: Duration = Duration::from_secs(600);
-/// Looking may take so long.
+/// Timeout for listing.
 const LOOK: Duration = Duration::from_secs(120);
 
-/// A node of a Proxmox VE cluster, with a template on it.
+/// A node of a Proxmox VE cluster that holds a template.
 #[derive(Debug)]
 pub struct Proxmox {
     machines: Machines,
@@ -35,11 +36,11 @@ pub struct Proxmox {
 }
 
 impl Proxmox {
-    /// As `owner`, whose machines are told from others' by it; key pairs of leases are kept in the folder `keys`. A machine
-    /// has `boot_timeout` from being asked for to being ready. Nothing is sent yet.
+    /// Creates the provider; sends nothing yet. `owner` identifies our machines, `keys` is the folder of the leases'
+    /// key pairs, `boot_timeout` limits the time from request to ready.
     ///
     /// # Errors
-    /// `lian::proxmox::endpoint`, `…::no_pin` or `…::ca` where the API could not be spoken to, or not be trusted.
+    /// `lian::proxmox::endpoint`, `…::no_pin` or `…::ca` if the endpoint is invalid or cannot be trusted.
     pub fn new(
         settings: ProxmoxSettings,
         token: Token,
@@ -62,7 +63,7 @@ impl Proxmox {
         SIZES.iter().map(offer).collect()
     }
 
-    /// The smallest size that is enough.
+    /// The smallest sufficient size.
     fn size(&self, request: &AcquireRequest) -> Result<Offer, Fault> {
         let wish = &request.size;
         let fits = |offer: &Offer| {
@@ -106,19 +107,19 @@ impl Proxmox {
 
     async fn give_back(&self, lease: &LeaseId) -> Result<(), ApiError> {
         let until = Instant::now() + RELEASE;
-        // What was asked for and not yet answered would come after us.
+        // Wait for pending create requests: they could otherwise create a machine after the release.
         let answered = self.machines.under_way(lease);
         let answered = answered.lock().await;
         let mut found = self.machines.of(lease, until).await?;
         if found.ours.is_empty() {
-            // A clone whose answer was lost shows no mark before it ends: now, or between that look and this question.
+            // A clone shows no mark until its task ends, so wait for running clones, then search again.
             self.machines.settle(until).await?;
             found = self.machines.of(lease, until).await?;
         }
         for id in &found.ours {
             self.machines.destroy(*id, lease, until).await?;
         }
-        // One that was changed meanwhile was left alone.
+        // A machine whose mark was changed meanwhile was not deleted.
         let left = if found.ours.is_empty() { found } else { self.machines.of(lease, until).await? };
         if let Some((id, name)) = left.renamed {
             return Err(renamed(id, &name, lease).into());

@@ -1,4 +1,5 @@
-//! What `providers.proxmox` says (`schemas/providers/proxmox.ncl`). Not responsible for: the token, which comes from the environment.
+//! The settings `providers.proxmox` (`schemas/providers/proxmox.ncl`). Not responsible for: the token, which comes
+//! from the environment.
 
 use std::path::PathBuf;
 
@@ -6,30 +7,31 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::base::Platform;
 
-/// Virtual machines cloned from a template. The token is `PROXMOX_TOKEN`'s (`USER@REALM!TOKENID=UUID`).
+/// Settings for virtual machines cloned from a template. The token (`USER@REALM!TOKENID=UUID`) comes from
+/// `PROXMOX_TOKEN`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProxmoxSettings {
-    /// `https://host:8006`.
+    /// API endpoint, `https://host:8006`.
     pub endpoint: String,
     /// The node that holds the template and runs the machines.
     pub node: String,
     /// The template's id.
     pub template: u32,
-    /// The range of ids to clone to, both ends included.
+    /// Id range for clones, both ends included.
     pub ids: (u32, u32),
     /// The pool that the machines join.
     #[serde(default)]
     pub pool: Option<String>,
-    /// SHA-256 fingerprint of the API's certificate, `AB:CD:…`: pinned.
+    /// Pinned SHA-256 fingerprint of the API's certificate, `AB:CD:…`.
     #[serde(default)]
     pub fingerprint: Option<String>,
-    /// A CA certificate (PEM) of the API, where no fingerprint is pinned.
+    /// CA certificate (PEM) of the API, if no fingerprint is pinned.
     #[serde(default)]
     pub ca: Option<PathBuf>,
-    /// Whether clones are full ones rather than linked.
+    /// Whether to make full clones instead of linked ones.
     #[serde(default)]
     pub full_clone: bool,
-    /// What the machines are, `linux/amd64` where unset.
+    /// Platform of the machines; `linux/amd64` if unset.
     #[serde(default = "amd64")]
     pub platform: Platform,
 }

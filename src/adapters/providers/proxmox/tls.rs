@@ -1,5 +1,5 @@
-//! Whom the API's client trusts: one certificate by its fingerprint, or what one CA signed. Not responsible for: everything else, the
-//! system's CAs and any first use among it.
+//! TLS trust of the API client: one certificate pinned by fingerprint, or one CA. Not responsible for: the system's
+//! CAs and trust on first use (neither is ever used).
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::domain::base::Digest;
 use crate::domain::model::Fault;
 use crate::system::http::is_loopback;
 
-/// Accepts the one certificate that has this fingerprint, whatever its name and dates say.
+/// Accepts only the certificate with this fingerprint, whatever its name and dates.
 #[derive(Debug)]
 struct Pinned {
     /// 64 lower-case hex digits.
@@ -23,7 +23,7 @@ struct Pinned {
     provider: Arc<CryptoProvider>,
 }
 
-/// The peer showed another certificate.
+/// The server presented a different certificate.
 #[derive(Debug, thiserror::Error)]
 #[error("its certificate has the fingerprint {0}, which is not the one pinned")]
 struct WrongPin(String);
@@ -68,14 +68,14 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// The way the web interface writes fingerprints.
+/// Formats a fingerprint like the web interface.
 fn colons(hex: &str) -> String {
     let pairs: Vec<String> =
         hex.as_bytes().chunks(2).map(|pair| String::from_utf8_lossy(pair).to_uppercase()).collect();
     pairs.join(":")
 }
 
-/// What TLS connections to the endpoint trust.
+/// TLS config for the endpoint.
 pub(super) fn trust(endpoint: &Url, settings: &ProxmoxSettings) -> Result<ClientConfig, Fault> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -84,7 +84,7 @@ pub(super) fn trust(endpoint: &Url, settings: &ProxmoxSettings) -> Result<Client
     let encrypted = endpoint.scheme() == "https";
     let roots = match (&settings.fingerprint, &settings.ca) {
         _ if !encrypted && !is_loopback(endpoint) => return Err(no_pin(endpoint)),
-        // Without TLS nothing is ever verified; and with no CA at all nothing could be.
+        // Plain HTTP needs no verification; an empty CA list makes all verification fail.
         _ if !encrypted => RootCertStore::empty(),
         (Some(fingerprint), _) => {
             let fingerprint = fingerprint.replace(':', "").to_lowercase();
@@ -125,14 +125,14 @@ fn no_pin(endpoint: &Url) -> Fault {
     )
 }
 
-/// The TLS error within an error, if that is what it is.
+/// The TLS error in an error's chain of sources, if any.
 pub(super) fn within<'e>(error: &'e (dyn std::error::Error + 'static)) -> Option<&'e rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<rustls::Error>() {
             return Some(found);
         }
-        // An I/O error's source is the source of what it wraps: what it wraps must be asked for.
+        // `source()` of an I/O error skips the error that it wraps; use `get_ref`.
         let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         if let Some(found) = wrapped.and_then(|wrapped| within(wrapped)) {
             return Some(found);

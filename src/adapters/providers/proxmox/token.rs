@@ -1,4 +1,4 @@
-//! The secret that the API is asked with. Not responsible for: showing it; and storing it.
+//! The API token: reads it and sends it without exposing it. Not responsible for: storing it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,29 +8,29 @@ use reqwest::header::HeaderValue;
 use crate::domain::base::Digest;
 use crate::domain::model::Fault;
 
-/// An API token, `USER@REALM!TOKENID=UUID`. It is shown nowhere: `Debug` says only that there is one.
+/// An API token, `USER@REALM!TOKENID=UUID`. Never printed: `Debug` hides the value.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token(String);
 
 impl Token {
-    /// The variable that holds it.
+    /// Environment variable with the token.
     pub const VARIABLE: &str = "PROXMOX_TOKEN";
-    /// The variable that names a file which holds it.
+    /// Environment variable with the path of a token file.
     pub const FILE_VARIABLE: &str = "PROXMOX_TOKEN_FILE";
 
-    /// From `PROXMOX_TOKEN`, or from the file that `PROXMOX_TOKEN_FILE` names.
+    /// Reads `PROXMOX_TOKEN`, or the file named by `PROXMOX_TOKEN_FILE`.
     ///
     /// # Errors
-    /// `lian::proxmox::no_token` where neither is set, the file cannot be read, or what they hold is no token.
+    /// `lian::proxmox::no_token` if neither is set, the file is unreadable, or the content is not a token.
     pub fn from_environment() -> Result<Self, Fault> {
         let text = std::env::var(Self::VARIABLE).ok();
         Self::find(text, std::env::var_os(Self::FILE_VARIABLE).map(PathBuf::from))
     }
 
-    /// From a text, whose white space around it does not count.
+    /// Parses a token; surrounding white space is ignored.
     ///
     /// # Errors
-    /// `lian::proxmox::no_token` where it is none.
+    /// `lian::proxmox::no_token` if it is not a token.
     pub fn new(text: &str) -> Result<Self, Fault> {
         let text = text.trim();
         let sound = text.split_once('=').is_some_and(|(id, secret)| {
@@ -57,12 +57,12 @@ impl Token {
         }
     }
 
-    /// Tells this token from others, with a salt, without telling the token.
+    /// Salted digest that identifies this token without revealing it.
     pub fn digest(&self, salt: &str) -> Digest {
         Digest::of(format!("{salt} {}", self.0))
     }
 
-    /// The header that carries it, marked as sensitive.
+    /// The authorization header, marked as sensitive.
     pub(super) fn header(&self) -> HeaderValue {
         let mut value = HeaderValue::from_str(&format!("PVEAPIToken={}", self.0))
             .expect("invariant: a token is printable ASCII, see `new`");

@@ -1,4 +1,4 @@
-//! What lian-build knows of `'ssh`. Not responsible for: locking hosts.
+//! Descriptor of the provider `'ssh`. Not responsible for: locking hosts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::adapters::providers::descriptor::{
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::ComputeProvider;
 
-/// A fixed list of hosts. A lease is a lock that ends with its process: nothing is left to give back.
+/// A fixed list of hosts. A lease is a lock that ends with its process, so nothing needs releasing afterwards.
 pub const DESCRIPTOR: Descriptor = Descriptor {
     name: ProviderName::from_static("ssh"),
     flag: "ssh",
@@ -24,7 +24,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         fixed_hosts: true,
         boot: Duration::ZERO,
     },
-    // A host that does not accept the key at once never will; this is for its sshd being just started.
+    // A rejected key stays rejected; the short retry only covers an sshd that has just started.
     login: Login { patience: Some(Duration::from_secs(5)), hint: None },
     settings: Some(SettingsSchema {
         summary: "A fixed list of hosts with sshd, rsync, buildkitd and buildctl.",

@@ -1,4 +1,4 @@
-//! The hosts of the workflow, and the locks that are their leases. Not responsible for: how a host is asked (the caller knows).
+//! Leases the workflow's hosts by locking them. Not responsible for: how a host is probed (see `HostProbe`).
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,13 +16,13 @@ use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Off
 use crate::system::lock;
 use crate::system::retry::Backoff;
 
-/// How often the locks are looked at while all hosts are taken.
+/// Poll interval while all hosts are locked.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The longest pause between two looks at hosts that other machines have.
+/// Longest poll interval when hosts are probed over the network.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3);
 
-/// Hosts of the workflow.
+/// Provider of the workflow's fixed hosts.
 pub struct Ssh {
     hosts: Vec<SshHost>,
     folder: PathBuf,
@@ -31,22 +31,23 @@ pub struct Ssh {
 }
 
 impl Ssh {
-    /// These hosts, with their locks in a folder that all runs of this user share.
+    /// Uses these hosts and keeps their locks in a folder that all runs of this user share.
     pub fn new(settings: SshSettings, folder: impl Into<PathBuf>) -> Self {
         let mut hosts = settings.hosts;
         hosts.sort_by_key(|host| (host.memory_gb, host.cpu));
         Self { hosts, folder: folder.into(), held: Mutex::default(), probe: None }
     }
 
-    /// The same, asking each host before it is leased to a run of this machine. A service does not ask for its clients: it has
-    /// no key that lets it in, and they ask by themselves.
+    /// Probes each host before leasing it to a run on this machine. A service skips this for its clients: it has no
+    /// key to log in with, and the clients check for themselves.
     #[must_use]
     pub fn asking(mut self, probe: Arc<dyn HostProbe>) -> Self {
         self.probe = Some(probe);
         self
     }
 
-    /// Locks the smallest free host that fits. A host that does not answer is taken only if no other fits, free or leased.
+    /// Locks the smallest free host that fits. A host that does not answer is used only if no other host fits, free
+    /// or leased.
     async fn lock(&self, request: &AcquireRequest) -> Result<Option<(SshHost, File)>, Fault> {
         let fits = |host: &&SshHost| {
             let large = host.cpu >= request.size.cpu && host.memory_gb >= request.size.memory_gb;
@@ -107,7 +108,7 @@ fn target(host: &SshHost) -> SshTarget {
     SshTarget { address, port, user, host_key: bare(&host_key), identity }
 }
 
-/// A public key as sshd shows it: kind and key, without the comment that a `.pub` file ends in.
+/// A public key in sshd's format: type and key, without the trailing comment of a `.pub` file.
 fn bare(host_key: &str) -> String {
     host_key.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
@@ -134,9 +135,9 @@ impl ComputeProvider for Ssh {
         true
     }
 
-    /// Waits while all fitting hosts are taken.
+    /// Waits while all fitting hosts are leased.
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
-        // Hosts are asked over the network; the locks here cost nothing.
+        // Probing goes over the network, so poll less often; local locks are cheap to check.
         let longest = if self.probe.is_some() { LONGEST_PAUSE } else { PAUSE };
         let mut polls = Backoff::of_polls(PAUSE, longest).pauses();
         let mut warned = false;
@@ -161,7 +162,7 @@ impl ComputeProvider for Ssh {
         Ok(())
     }
 
-    /// Always empty: a lock ends with the process that held it.
+    /// Always empty: a lock ends with the process that holds it.
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
         Ok(Vec::new())
     }
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(two.acquire(&request("c", 4)).await.expect("a lease").offer.runner_type, "small");
     }
 
-    /// Hosts answer by their names.
+    /// Scripted answers by host name.
     struct Told(Mutex<BTreeMap<String, Availability>>);
 
     #[async_trait]
@@ -234,7 +235,7 @@ mod tests {
         let first = ssh.acquire(&request("a", 4)).await.expect("a lease");
         assert_eq!(first.offer.runner_type, "large");
         ssh.release(&LeaseId::from("a")).await.expect("given back");
-        // What says nothing is not taken for free while another one will be.
+        // An unreachable host is not used while a leased one will become free.
         say("large", Availability::Unknown);
         let second = request("b", 4);
         let mut waiting = Box::pin(ssh.acquire(&second));
@@ -242,11 +243,11 @@ mod tests {
         say("small", Availability::Yes);
         assert_eq!(waiting.await.expect("a lease").offer.runner_type, "small");
         ssh.release(&LeaseId::from("b")).await.expect("given back");
-        // Where all are silent, the one who reaches it says why.
+        // If no host answers, lease one anyway: connecting to it reports the cause.
         say("small", Availability::Unknown);
         assert_eq!(ssh.acquire(&request("c", 4)).await.expect("a lease").offer.runner_type, "small");
         ssh.release(&LeaseId::from("c")).await.expect("given back");
-        // A service that leases to others does not ask.
+        // A service that leases to others does not probe.
         say("small", Availability::No);
         let other = AcquireRequest { authorized_key: Some("ssh-ed25519 AAAA".into()), ..request("d", 4) };
         assert_eq!(ssh.acquire(&other).await.expect("a lease").offer.runner_type, "small");

@@ -1,5 +1,5 @@
-//! A fixed list of hosts: a lease is an exclusive lock on one, on this machine. The host itself keeps a second lock against
-//! other machines: it is asked before it is leased. Not responsible for: making hosts ready.
+//! Leases runners from a fixed list of hosts by taking a local lock. Each host holds a second lock against other
+//! machines, which is checked before the lease is granted. Not responsible for: preparing hosts.
 
 mod descriptor;
 mod hosts;

@@ -1,4 +1,4 @@
-//! What `providers.ssh` says (`schemas/providers/ssh.ncl`). Not responsible for: whether the hosts are there.
+//! The settings `providers.ssh` (`schemas/providers/ssh.ncl`). Not responsible for: whether the hosts exist.
 
 use std::path::PathBuf;
 
@@ -6,35 +6,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::base::Platform;
 
-/// Fixed hosts.
+/// Settings of the fixed-host provider.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SshSettings {
-    /// The hosts; a lease is an exclusive lock on one.
+    /// The hosts; a lease is an exclusive lock on one of them.
     pub hosts: Vec<SshHost>,
 }
 
 /// A host with sshd, rsync, buildkitd and buildctl.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SshHost {
-    /// An address or a name.
+    /// IP address or host name.
     pub address: String,
     /// sshd's port.
     #[serde(default = "port")]
     pub port: u16,
-    /// Who logs in; buildkitd's socket must be open to it.
+    /// Login user; needs access to buildkitd's socket.
     #[serde(default = "root")]
     pub user: String,
-    /// The host's public key, `ssh-ed25519 AAAA…`: nothing is trusted on first use.
+    /// The host's public key, `ssh-ed25519 AAAA…`. Required: no key is trusted on first use.
     pub host_key: String,
-    /// The private key to log in with; the agent's keys where unset.
+    /// Private key for the login; if unset, the SSH agent's keys.
     #[serde(default)]
     pub identity: Option<PathBuf>,
     /// Virtual CPUs.
     pub cpu: u32,
     /// Memory, GB.
     pub memory_gb: u32,
-    /// `linux/amd64` and the like.
+    /// Platform, e.g. `linux/amd64`.
     pub platform: Platform,
 }
 

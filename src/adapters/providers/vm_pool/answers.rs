@@ -1,4 +1,4 @@
-//! What a pool's answers mean: what is final, what is full, what passes. Not responsible for: asking.
+//! Classifies a pool's responses: final, quota used up, or worth retrying. Not responsible for: sending requests.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use crate::domain::model::{Fault, FaultKind};
 
-/// Where a token is looked for.
+/// Help text: where the token is read from.
 pub(super) const TOKEN_HELP: &str = "set LIAN_POOL_TOKEN, or name its file in LIAN_POOL_TOKEN_FILE";
 
-/// Why a request was not fulfilled.
+/// Why a request failed.
 pub(super) enum Refusal {
-    /// Trying again would not help.
+    /// Retrying would not help.
     Final(Fault),
     /// The quota is used up.
     Full(Fault, Duration),
-    /// Trying again may help, after a while that the service may name.
+    /// Retrying may help, after the delay that the service may specify.
     Passing(Fault, Option<Duration>),
 }
 

@@ -1,5 +1,5 @@
-//! The service's client: asks, renews and gives back. No lease is lost: the service finds it by our own id for it. Not
-//! responsible for: what an answer means (see `answers`).
+//! HTTP client of the pool service: acquires, renews and releases leases. Our lease id is the idempotency key, so a
+//! lost response loses no lease. Not responsible for: what a response means (see `answers`).
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -27,28 +27,28 @@ use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, is_loopback, 
 use crate::system::now;
 use crate::system::retry::{Backoff, Retry, retry};
 
-/// The service waits that long for a machine, and somewhat for giving it back should that fail.
+/// Timeout for acquiring: the service waits this long for a machine, plus time to release it on failure.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
-/// It answers everything else within a minute.
+/// Timeout for all other requests; the service answers them within a minute.
 const ANSWER_BOUND: Duration = Duration::from_secs(90);
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// The longest pause, whatever the service asks for.
+/// Longest pause between retries, even if the service asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// When a request is made again that the service did not answer, or could not fulfil.
+/// Retry schedule for requests that got no response or a temporary failure.
 const AGAIN: Backoff = Backoff::of_requests(Duration::from_millis(250), LONGEST_PAUSE, 7);
-/// A lease is asked for so long, and renewed while it is held: what a run that died leaves ends soon by itself.
+/// Lifetime requested per renewal. Short, so that the lease of a dead run expires soon.
 const TTL: Duration = Duration::from_secs(15 * 60);
-/// The pool takes no shorter one.
+/// The shortest lifetime that the pool accepts.
 const LEAST_TTL: Duration = Duration::from_secs(60);
-/// A full pool is asked again for so long.
+/// How long to retry while the quota is used up.
 const QUOTA_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-/// What is shown to the service. It is never printed.
+/// Bearer token for the service. Never printed.
 #[derive(Clone)]
 pub struct PoolToken(HeaderValue);
 
 impl PoolToken {
-    /// From a token's text.
+    /// Parses a token; fails if it cannot be an HTTP header value.
     pub fn new(token: &str) -> Result<Self, Fault> {
         let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
             .map_err(|_| denied("token", "the pool's token holds characters that no token has", TOKEN_HELP))?;
@@ -56,7 +56,7 @@ impl PoolToken {
         Ok(Self(value))
     }
 
-    /// From `LIAN_POOL_TOKEN`, or the file that `LIAN_POOL_TOKEN_FILE` names; none where neither is set.
+    /// Reads `LIAN_POOL_TOKEN`, or the file named by `LIAN_POOL_TOKEN_FILE`; `None` if neither is set.
     pub fn from_env() -> Result<Option<Self>, Fault> {
         let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
         if let Some(token) = given("LIAN_POOL_TOKEN") {
@@ -70,7 +70,7 @@ impl PoolToken {
         Self::new(&text).map(Some)
     }
 
-    /// Tells this token from others, with a salt, without telling the token.
+    /// Salted digest that identifies this token without revealing it.
     pub fn digest(&self, salt: &str) -> Digest {
         Digest::of([salt.as_bytes(), self.0.as_bytes()].join(&b' '))
     }
@@ -82,7 +82,7 @@ impl std::fmt::Debug for PoolToken {
     }
 }
 
-/// A service that leases runners.
+/// Provider that leases runners from a pool service.
 #[derive(Debug)]
 pub struct VmPool {
     client: Client,
@@ -94,11 +94,11 @@ pub struct VmPool {
     patience: Duration,
     /// How often a held lease is renewed.
     beat: Duration,
-    /// What renews them: it ends with the lease, and with this.
+    /// Renewal tasks of held leases; each stops when its lease is released or this client is dropped.
     renewals: Mutex<BTreeMap<LeaseId, Renewal>>,
 }
 
-/// A task that ends when this is dropped.
+/// A task that is aborted on drop.
 #[derive(Debug)]
 struct Renewal(tokio::task::JoinHandle<()>);
 
@@ -108,7 +108,7 @@ impl Drop for Renewal {
     }
 }
 
-/// What is asked of the service; kept beside the key pair, so that a repeated request has the same words.
+/// Body of an acquire request; stored beside the key pair so that a repeated request is identical.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct LeaseRequest {
     workspace: String,
@@ -154,7 +154,7 @@ struct Offers {
 }
 
 impl VmPool {
-    /// A service, and the folder (`<keys>/<lease>/`) in which the leases' key pairs are kept.
+    /// Client of one service; key pairs of leases are kept in `<keys>/<lease>/`.
     pub fn new(settings: VmPoolSettings, token: Option<PoolToken>, keys: impl Into<PathBuf>) -> Result<Self, Fault> {
         let shown = &settings.endpoint;
         let address: Url = shown.parse().map_err(|error| {
@@ -164,7 +164,7 @@ impl VmPool {
             let message = format!("the pool's token would travel in the clear to {shown}");
             return Err(configuration("plain_http", message, "write `https://…` in `providers.vm_pool.endpoint`"));
         }
-        // A machine that boots for minutes must not look like a dead connection to what is in between.
+        // Keepalive: proxies in between must not drop the connection while a machine boots for minutes.
         let client = client_for(&address).tcp_keepalive(KEEPALIVE).build().map_err(|error| {
             unavailable(
                 "client",
@@ -178,28 +178,28 @@ impl VmPool {
         Ok(Self { client, endpoint, workspace, token, keys, identity: None, patience, beat, renewals })
     }
 
-    /// The same, with what the environment says: `LIAN_POOL_TOKEN`, `LIAN_POOL_TOKEN_FILE` and `LIAN_POOL_IDENTITY`.
+    /// Like `new`, configured by `LIAN_POOL_TOKEN`, `LIAN_POOL_TOKEN_FILE` and `LIAN_POOL_IDENTITY`.
     pub fn from_env(settings: VmPoolSettings, keys: impl Into<PathBuf>) -> Result<Self, Fault> {
         let identity = std::env::var_os("LIAN_POOL_IDENTITY").filter(|value| !value.is_empty());
         Ok(Self::new(settings, PoolToken::from_env()?, keys)?.identity(identity.map(PathBuf::from)))
     }
 
-    /// Logs in with a private key that is there already, its public half beside it (`….pub`), rather than with a pair for
-    /// each lease: for pools of fixed hosts, which authorise keys by themselves.
+    /// Logs in with an existing private key (public key beside it as `….pub`) instead of a new pair per lease. For
+    /// pools of fixed hosts, which manage their authorized keys themselves.
     #[must_use]
     pub fn identity(mut self, identity: Option<PathBuf>) -> Self {
         self.identity = identity;
         self
     }
 
-    /// Asks a full pool again for another time than a quarter of an hour.
+    /// Sets how long to retry while the quota is used up (default 15 minutes).
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// Renews held leases more or less often than every five minutes.
+    /// Sets the renewal interval (default 5 minutes).
     #[must_use]
     pub fn beat(mut self, beat: Duration) -> Self {
         self.beat = beat;
@@ -210,8 +210,8 @@ impl VmPool {
         asked(&self.client, self.token.as_ref(), method, &format!("{}{path}", self.endpoint))
     }
 
-    /// Renews a lease again and again until it must be gone. What fails is tried again with the next beat: three of them
-    /// are in what a lease has left.
+    /// Renews a lease periodically until it expires. A failed renewal is retried at the next interval; three
+    /// intervals fit into the remaining lifetime.
     fn renewal(&self, lease_id: &str, expires: Timestamp) -> Renewal {
         let (client, token, beat) = (self.client.clone(), self.token.clone(), self.beat);
         let address = format!("{}/api/v1/vm-pool/{lease_id}/renew", self.endpoint);
@@ -234,7 +234,7 @@ impl VmPool {
         }))
     }
 
-    /// Makes a request until it is answered for good: with JSON, or with nothing.
+    /// Sends a request and retries until the response is final; the body is JSON or empty.
     async fn ask(&self, make: impl Fn() -> RequestBuilder) -> Result<(StatusCode, Value), Fault> {
         let (started, mut failures) = (tokio::time::Instant::now(), 0);
         let judge = |refusal: &Refusal| match refusal {
@@ -257,7 +257,7 @@ impl VmPool {
 
     async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Value), Refusal> {
         let lost = |error: reqwest::Error| {
-            // Without the address: a query may hold what is nobody's business.
+            // Without the URL: its query may hold private data.
             let message =
                 format!("the pool at {} did not answer: {}", self.endpoint, with_causes(&error.without_url()));
             let help = "see whether the service runs and `providers.vm_pool.endpoint` is its address";
@@ -286,7 +286,7 @@ impl VmPool {
         self.renewals.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The key pair's folder of a lease.
+    /// Folder of a lease's key pair.
     fn folder(&self, lease: &LeaseId) -> Result<PathBuf, Fault> {
         let name = lease.as_str();
         let sound = !name.starts_with('.') && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
@@ -296,7 +296,7 @@ impl VmPool {
         Ok(self.keys.join(name))
     }
 
-    /// What is asked of the service: the same words each time.
+    /// The stored request body of a lease; created on first use.
     async fn wish(&self, request: &AcquireRequest, folder: &Path) -> Result<LeaseRequest, Fault> {
         let kept = folder.join("request.json");
         if let Some(wish) = std::fs::read(&kept).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
@@ -310,7 +310,7 @@ impl VmPool {
             (None, None) => Pair::ensure(folder, "id").await?.public,
         };
         let whole = request.expires.since(now());
-        // A service that leases for others may be away while they go on: nobody would renew.
+        // For a lease held by a client of ours, request the full lifetime: we may not be running to renew it.
         let ttl = if request.authorized_key.is_some() { whole } else { whole.min(TTL) };
         let wish = LeaseRequest {
             workspace: self.workspace.clone(),
@@ -321,7 +321,7 @@ impl VmPool {
             ssh_public_key,
         };
         let text = serde_json::to_vec(&wish).expect("invariant: a wish is plain data");
-        // Whole or not at all: a half one would be another wish.
+        // Write atomically: a partial file would be a different request.
         write_whole(&kept, &text, 0o600).map_err(|error| unwritable(&kept, &error))?;
         Ok(wish)
     }
@@ -374,7 +374,7 @@ impl ComputeProvider for VmPool {
         Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
     }
 
-    /// The service goes on by itself with what it cannot give back at once; until it has, the lease is not given back.
+    /// If the service cannot release at once, it keeps trying; until it succeeds, this returns a failure.
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
         self.renewals().remove(lease);
         let folder = self.folder(lease)?;
@@ -395,7 +395,7 @@ impl ComputeProvider for VmPool {
         }
     }
 
-    /// Those that were asked for with this token.
+    /// Leases acquired with this token.
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
         let (_, json) = self.ask(|| self.request(Method::GET, "/api/v1/vm-pool")).await?;
         let listed: Listed =

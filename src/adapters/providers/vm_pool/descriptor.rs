@@ -1,4 +1,4 @@
-//! What lian-build knows of `'vm_pool`. Not responsible for: speaking to the service.
+//! Descriptor of the provider `'vm_pool`. Not responsible for: talking to the service.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,9 +26,9 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         boot: Duration::from_secs(45),
     },
     login: Login {
-        // A pool's machine may still be putting its keys in place.
+        // A pool's machine may still be installing its authorized keys.
         patience: Some(Duration::from_secs(30)),
-        // A pool of fixed hosts adds no key to them: then a new pair is never let in.
+        // A pool of fixed hosts installs no keys, so a new pair is never accepted.
         hint: Some(
             "where the pool's machines are fixed hosts, set LIAN_POOL_IDENTITY to a private key that they know; else ask its \
              operator",

@@ -1,4 +1,5 @@
-//! Runners leased from a service (`lian-build serve`) over HTTP. Not responsible for: knowing what the service leases from.
+//! Leases runners from a service (`lian-build serve`) over HTTP. Not responsible for: which providers the service
+//! uses.
 
 mod answers;
 mod client;

@@ -1,12 +1,13 @@
-//! What `providers.vm_pool` says (`schemas/providers/vm_pool.ncl`). Not responsible for: the token, which comes from the environment.
+//! The settings `providers.vm_pool` (`schemas/providers/vm_pool.ncl`). Not responsible for: the token, which comes
+//! from the environment.
 
 use serde::{Deserialize, Serialize};
 
-/// A service that leases runners. The token is `LIAN_POOL_TOKEN`'s.
+/// Settings of the pool service. The token comes from `LIAN_POOL_TOKEN`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VmPoolSettings {
-    /// `https://pool.example`.
+    /// Base URL, e.g. `https://pool.example`.
     pub endpoint: String,
-    /// The workspace that leases are asked for.
+    /// Workspace named in lease requests.
     pub workspace: String,
 }

@@ -1,4 +1,4 @@
-//! The client against the real service, through real HTTP on loopback.
+//! Tests the client against the real service over HTTP on loopback.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -60,7 +60,7 @@ async fn a_lease_goes_round_and_only_its_id_is_needed_to_give_it_back() {
     let public = std::fs::read_to_string(keys.path().join("r-1/id.pub")).expect("a key");
     let asked = stub.made.lock().expect("sound").values().next().expect("one").authorized_key.clone();
     assert!(public.starts_with(&asked.expect("a key")), "another key than the lease's may log in");
-    // Another process knows the id alone, and asks a second time with the same words.
+    // Another process knows only the id and repeats the identical request.
     let other = pool(&service.base, keys.path());
     let mut again = request("r-1");
     again.expires = again.expires.plus(Duration::from_secs(60));
@@ -98,7 +98,7 @@ async fn a_key_of_the_callers_own_is_used_as_it_is() {
     assert_eq!(stub.made.lock().expect("sound").values().last().expect("one").authorized_key.as_deref(), Some(public));
 }
 
-/// Looks until it is so.
+/// Polls until the condition holds.
 async fn comes(what: &str, mut so: impl AsyncFnMut() -> bool) {
     let mut seen = crate::serve::stub_tests::eventually(what);
     while !seen(so().await) {
@@ -122,17 +122,17 @@ async fn a_lease_is_short_and_renewed_for_as_long_as_somebody_holds_it() {
     comes("renewed", async || ends().await.expect("one") == "2027-01-15T08:25:00Z").await;
     service.later(600);
     comes("and again", async || ends().await.expect("one") == "2027-01-15T08:35:00Z").await;
-    // A run that died renews nothing: what it left ends soon.
+    // A dead run renews nothing, so its lease expires soon.
     drop(client);
     service.later(901);
     comes("the pool takes it back", async || stub.living() == 0).await;
-    // Nor does one that gave it back.
+    // Releasing a lease stops its renewal.
     let client = pool(&service.base, keys.path()).beat(Duration::from_millis(20));
     let second = AcquireRequest { lease: LeaseId::from("r-2"), ..held_long() };
     client.acquire(&second).await.expect("a lease");
     client.release(&second.lease).await.expect("given back");
     assert!(client.renewals().is_empty());
-    // For others the whole life is asked for at once: this process may be away while they hold it.
+    // A lease for someone else gets its full lifetime at once: this process may not stay alive to renew it.
     let third = AcquireRequest {
         lease: LeaseId::from("r-3"),
         authorized_key: Some(crate::serve::stub_tests::KEY.to_owned()),
@@ -154,7 +154,7 @@ async fn a_pool_that_leases_for_less_names_the_setting() {
     assert!(fault.help.expect("help").contains("runners.max_lifetime_min"), "{}", fault.message);
 }
 
-/// Passes connections on, and loses the first one's answer.
+/// Proxy that forwards connections and drops the first response.
 async fn losing(upstream: SocketAddr) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("it listens");
     let address = listener.local_addr().expect("an address");

@@ -1,4 +1,4 @@
-//! Why a registry's answer is none that helps, and what that means to a person. Not responsible for: trying again.
+//! Errors of requests to a registry, as messages for users. Not responsible for: retries.
 
 use std::time::Duration;
 
@@ -20,36 +20,36 @@ pub(in super::super) struct ApiError {
 /// Why a request failed.
 #[derive(Debug)]
 pub(in super::super) enum Cause {
-    /// There is no answer, for this reason.
+    /// No response, for this reason.
     Unreachable(String),
-    /// 401, whatever was tried.
+    /// 401, with or without a login.
     Unauthorized {
-        /// What was asked about.
+        /// What was requested.
         repository: String,
-        /// Whether there was a login to try.
+        /// Whether a login was available.
         had_login: bool,
     },
-    /// Any other answer than the one that is needed.
+    /// Any other unexpected response.
     Refused {
-        /// What was asked about.
+        /// What was requested.
         repository: String,
-        /// The answer.
+        /// The HTTP status.
         status: StatusCode,
-        /// The registry's own words, in parentheses; empty where it has none.
+        /// The registry's own message, in parentheses; empty if it sent none.
         message: String,
-        /// The pause that it asks for.
+        /// The delay that the registry requests before a retry.
         retry_after: Option<Duration>,
     },
-    /// Content does not have the digest that it was asked for by.
+    /// The content does not match the requested digest.
     DigestMismatch(String),
-    /// An answer that breaks the protocol, or content that is no image.
+    /// The response breaks the protocol, or the content is not an image.
     Unusable {
         /// What is wrong.
         what: String,
         /// The next action.
         help: &'static str,
     },
-    /// A file that was to be sent cannot be read.
+    /// A file to upload cannot be read.
     File(ImageStoreError),
 }
 
@@ -68,12 +68,12 @@ struct ErrorEntry {
 }
 
 impl Cause {
-    /// No answer.
+    /// There was no response.
     pub(super) fn unreachable(error: reqwest::Error) -> Self {
         Self::Unreachable(innermost(&error.without_url()))
     }
 
-    /// An answer other than the one that is needed, with its body.
+    /// An unexpected response, with its body.
     pub(super) fn refused(repository: &str, status: StatusCode, body: &[u8]) -> Self {
         let words = serde_json::from_slice::<ErrorList>(body).ok().map(|list| {
             let line = |entry: ErrorEntry| format!("{} {}", entry.code, entry.message).trim().to_owned();
@@ -84,7 +84,7 @@ impl Cause {
         Self::Refused { repository: repository.to_owned(), status, message, retry_after: None }
     }
 
-    /// The same, with the pause that the registry asks for.
+    /// The same, with the retry delay that the registry requests.
     pub(super) fn retry_after(mut self, pause: Option<Duration>) -> Self {
         if let Self::Refused { retry_after, .. } = &mut self {
             *retry_after = pause;
@@ -92,7 +92,7 @@ impl Cause {
         self
     }
 
-    /// Whether trying again may help, seconds later.
+    /// Whether a retry a few seconds later may succeed.
     pub(super) fn may_pass(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
@@ -102,12 +102,12 @@ impl Cause {
     }
 }
 
-/// Whether a registry answers so that may answer otherwise soon.
+/// Whether this status is usually temporary.
 pub(super) fn is_busy(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
-/// As an image store tells it: `registry.address` in the workflow names the registry.
+/// As an image store error: `registry.address` in the workflow names the registry.
 impl From<ApiError> for ImageStoreError {
     fn from(ApiError { registry, cause }: ApiError) -> Self {
         let login =
@@ -133,7 +133,7 @@ impl From<ApiError> for ImageStoreError {
 }
 
 fn unreachable(why: &str) -> (String, String) {
-    // What rustls makes of an answer that is no TLS at all.
+    // rustls reports this when the server does not speak TLS.
     if why.contains("InvalidContentType") {
         return (
             format!("seems to speak plain HTTP, and was asked over TLS: {why}"),

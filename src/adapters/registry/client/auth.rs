@@ -1,5 +1,5 @@
-//! The authorisation that a registry asks for: none, the login itself, or a token that its token server gives for the login.
-//! A login is sent without TLS only where the registry itself has none. Not responsible for: where logins are kept.
+//! Authorisation at a registry: none, the login itself, or a token from the registry's token server. A login is sent
+//! without TLS only if the registry itself has no TLS. Not responsible for: where logins are kept.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,32 +15,32 @@ use super::super::credentials::{self, Login};
 use super::api_error::{ApiError, Cause};
 use crate::system::http::retry_after;
 
-/// A registry gets so long to begin its answer, to go on with it, or to take more of an upload.
+/// Timeout for the start of a response, and for each pause within a response or an upload.
 pub(super) const LIMIT: Duration = Duration::from_secs(60);
-/// The longest pause that a registry may ask for.
+/// Upper bound for a delay that a registry requests.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// The life of a token that names none, as the token specification has it.
+/// Lifetime of a token without `expires_in`, from the token specification.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
-/// The help for a fault that is the registry's own.
+/// Help text for faults of the registry itself.
 const SEE_LOG: &str = "see the registry's own log";
 
-/// What is done in a registry.
+/// Access that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Access {
-    /// Images are read.
+    /// Pull only.
     Pull,
-    /// Images are read and written, by whoever has a login.
+    /// Pull and push, with a login.
     PullAndPush,
 }
 
-/// The repositories that a request is about: one of its own, another one to be read beside it.
+/// The repositories of a request: its own, and optionally a second one to read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Scope<'a> {
     pub(super) repository: &'a str,
     pub(super) beside: Option<&'a str>,
 }
 
-/// What one registry was told and has told about authorisation.
+/// The authorisation state of one registry.
 pub(super) struct Auth {
     http: reqwest::Client,
     host: String,
@@ -87,7 +87,7 @@ impl Auth {
         self.login = OnceCell::new_with(Some(login));
     }
 
-    /// The header of a request, as far as the registry has said what it wants.
+    /// The `Authorization` header of a request, if the registry has already asked for one.
     pub(super) async fn header(&self, scope: Scope<'_>) -> Result<Option<HeaderValue>, ApiError> {
         let scheme = self.known().scheme.clone();
         match scheme {
@@ -108,7 +108,7 @@ impl Auth {
         }
     }
 
-    /// Takes in what a refusal asks for; `refused` is the header that was sent. Returns whether there is anything to try.
+    /// Processes a 401 response; `refused` is the header that was sent. Returns whether a retry makes sense.
     pub(super) async fn challenged(
         &self,
         headers: &HeaderMap,
@@ -129,7 +129,7 @@ impl Auth {
         }
         let key = scope.actions(login, self.access).join(" ");
         let mut known = self.known();
-        // A token that another request has fetched meanwhile was not the one refused.
+        // Another request may have fetched a token in the meantime; that one was not refused.
         if known.tokens.get(&key).is_some_and(|(token, _)| Some(token) == refused) {
             known.tokens.remove(&key);
         }
@@ -137,7 +137,7 @@ impl Auth {
         true
     }
 
-    /// The error of a refusal that nothing helps against.
+    /// The error for a refusal that no further attempt can resolve.
     pub(super) async fn unauthorized(&self, repository: &str) -> ApiError {
         let had_login = *self.login().await != Login::Anonymous;
         self.error(Cause::Unauthorized { repository: repository.to_owned(), had_login })
@@ -147,7 +147,7 @@ impl Auth {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looked up when the registry first asks for it, and once: a helper may ask the user something.
+    /// Looked up once, when the registry first asks: a credential helper may prompt the user.
     async fn login(&self) -> &Login {
         let host = self.host.clone();
         let find = || async {
@@ -187,7 +187,7 @@ impl Auth {
         let token = if token.is_empty() { access_token } else { token };
         let mut header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| odd())?;
         header.set_sensitive(true);
-        // A tenth less: a token must not expire on its way.
+        // Use 90% of the lifetime, so that a token does not expire in transit.
         let life = expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).mul_f32(0.9);
         Ok((header, life))
     }
@@ -221,7 +221,7 @@ impl Auth {
         })
     }
 
-    /// The token server's address, if the login may go there.
+    /// The token server's address, if the login may be sent there.
     fn realm(&self, realm: &str, login: &Login) -> Result<Url, ApiError> {
         let url = Url::parse(realm).ok().filter(|url| url.scheme() == "https" || url.scheme() == "http");
         let url = url.ok_or_else(|| {
@@ -238,8 +238,8 @@ impl Auth {
 }
 
 impl Scope<'_> {
-    /// Who pushes and has a login asks for both at once: without a login, Docker Hub answers that a repository that does not
-    /// exist yet is forbidden.
+    /// Requests pull and push if there is a login. Without a login, Docker Hub answers a push request for a new
+    /// repository with 403.
     fn actions(&self, login: &Login, access: Access) -> Vec<String> {
         let pushes = access == Access::PullAndPush && *login != Login::Anonymous;
         let actions = if pushes { "pull,push" } else { "pull" };
@@ -249,7 +249,7 @@ impl Scope<'_> {
     }
 }
 
-/// The pause that an answer asks for, bounded.
+/// The delay that a response requests, bounded.
 pub(super) fn pause_asked(headers: &HeaderMap) -> Option<Duration> {
     retry_after(headers).map(|asked| asked.min(LONGEST_PAUSE))
 }

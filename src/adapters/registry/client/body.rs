@@ -1,4 +1,4 @@
-//! A file as the body of a request, read while it is sent. Not responsible for: holding it whole in memory.
+//! Streams a file as a request body. Not responsible for: bodies in memory.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -12,9 +12,9 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-/// Bytes read at once.
+/// Bytes per read.
 const CHUNK: usize = 256 * 1024;
-/// Chunks read ahead of the connection.
+/// Chunks to read ahead of the connection.
 const AHEAD: usize = 2;
 
 /// The content of a file.
@@ -25,8 +25,8 @@ pub(super) struct FileBody {
 }
 
 impl FileBody {
-    /// The first `size` bytes of a file, and the count of bytes that were handed to the connection so far. A thread that may
-    /// block reads them; it ends with this body.
+    /// The first `size` bytes of a file, and a counter of the bytes passed to the connection so far. A blocking
+    /// thread reads them; it ends when this body is dropped.
     pub(super) fn open(path: &Path, size: u64) -> io::Result<(Self, Arc<AtomicU64>)> {
         let mut file = File::open(path)?;
         let (sender, chunks) = mpsc::channel(AHEAD);
@@ -35,7 +35,7 @@ impl FileBody {
             while left > 0 {
                 let chunk = read_chunk(&mut file, left);
                 left -= chunk.as_ref().map_or(left, |chunk| chunk.len() as u64);
-                // The receiver is gone when the request ended early: then nobody wants the rest.
+                // The receiver is dropped if the request ends early; the rest is not needed.
                 if sender.blocking_send(chunk).is_err() {
                     return;
                 }
@@ -46,7 +46,7 @@ impl FileBody {
     }
 }
 
-/// The next bytes, at least one and at most `left`.
+/// Reads the next bytes: at least one, at most `left`.
 fn read_chunk(file: &mut File, left: u64) -> io::Result<Bytes> {
     let wanted = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
     let mut chunk = vec![0; wanted];
@@ -71,7 +71,7 @@ impl Body for FileBody {
         if self.left == 0 {
             return Poll::Ready(None);
         }
-        // The reader stops early only with an error.
+        // The reader stops early only on an error.
         let chunk =
             ready!(self.chunks.poll_recv(context)).unwrap_or_else(|| Err(io::ErrorKind::UnexpectedEof.into()))?;
         let read = chunk.len() as u64;

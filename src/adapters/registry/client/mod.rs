@@ -1,5 +1,5 @@
-//! The client of one OCI registry: requests with whatever login or token it asks for, tried again where that may help.
-//! Not responsible for: which images are asked for, and why.
+//! A client for one OCI registry: requests with login or token, and retries. Not responsible for: which images are
+//! requested.
 
 mod api_error;
 mod auth;

@@ -1,4 +1,4 @@
-//! Reading from a registry: manifests and small blobs, each checked against its digest. Not responsible for: layers, which only
+//! Reads manifests and small blobs from a registry and checks their digests. Not responsible for: layers, which only
 //! BuildKit reads.
 
 use bytes::Bytes;
@@ -12,14 +12,14 @@ use super::request::{Client, Payload, Request};
 use crate::domain::base::{Digest, Platform};
 use crate::system::oci::{self, ConfigFile, Manifest};
 
-/// The media types that an image or a record may have.
+/// Accepted media types of images and records.
 const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json, application/vnd.docker.distribution.manifest.list.v2+json";
-/// Registries take no larger manifests.
+/// Maximum size of a manifest; registries do not accept larger ones.
 const MANIFEST_BYTES: usize = 4 << 20;
-/// A record names every file of a context.
+/// Maximum size of a record. It can be large because it lists every file of a context.
 const BLOB_BYTES: usize = 256 << 20;
-/// The header in which a registry names the digest of what it sends.
+/// Response header with the digest of the content.
 const CONTENT_DIGEST: &str = "Docker-Content-Digest";
 
 /// A manifest or an index, byte for byte.
@@ -32,20 +32,20 @@ pub(in super::super) struct RawManifest {
 }
 
 impl RawManifest {
-    /// Reads one; the error says what is wrong with it.
+    /// Parses a manifest. The error says what is wrong with it.
     pub(in super::super) fn read(bytes: Bytes) -> Result<Self, String> {
         let manifest = Manifest::read(&bytes).map_err(|error| error.to_string())?;
         Ok(Self { media_type: manifest.media_type().to_string(), digest: Digest::of(&bytes), bytes, manifest })
     }
 
-    /// How others name it.
+    /// Its descriptor.
     pub(in super::super) fn descriptor(&self) -> Descriptor {
         oci::describe(self.media_type.as_str().into(), &self.bytes)
     }
 }
 
 impl Client {
-    /// The manifest that a tag or a digest stands for, if there is one.
+    /// The manifest of a tag or digest, if it exists.
     pub(in super::super) async fn manifest(
         &self,
         repository: &str,
@@ -76,7 +76,7 @@ impl Client {
         Ok(Some(raw))
     }
 
-    /// The digest that a tag stands for, if there is one.
+    /// The digest of a tag, if the tag exists.
     pub(in super::super) async fn digest(&self, repository: &str, tag: &str) -> Result<Option<Digest>, ApiError> {
         let request = self.question(Method::HEAD, repository, &format!("manifests/{tag}"), Some(MANIFESTS));
         let response = self.send(&request).await?;
@@ -92,7 +92,7 @@ impl Client {
         }
     }
 
-    /// Whether a blob is there.
+    /// Whether a blob exists.
     pub(in super::super) async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool, ApiError> {
         let request = self.question(Method::HEAD, repository, &format!("blobs/{digest}"), None);
         let response = self.send(&request).await?;
@@ -103,7 +103,7 @@ impl Client {
         }
     }
 
-    /// A small blob.
+    /// Reads a small blob.
     pub(in super::super) async fn blob(&self, repository: &str, digest: &Digest) -> Result<Option<Bytes>, ApiError> {
         let request = self.question(Method::GET, repository, &format!("blobs/{digest}"), None);
         let (status, _, bytes) = self.read(&request, BLOB_BYTES).await?;
@@ -115,7 +115,7 @@ impl Client {
         }
     }
 
-    /// The manifest of the image itself and its config: an index has several, of which one is for the platform.
+    /// The image manifest and its config. From an index, the manifest of the platform is chosen.
     pub(in super::super) async fn image(
         &self,
         repository: &str,

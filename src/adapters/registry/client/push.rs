@@ -1,4 +1,4 @@
-//! Writing to a registry: blobs that it lacks, and manifests byte for byte. Not responsible for: the order of writes.
+//! Writes to a registry: missing blobs, and manifests byte for byte. Not responsible for: the order of writes.
 
 use std::path::Path;
 
@@ -22,8 +22,8 @@ pub(in super::super) enum Blob<'a> {
 }
 
 impl Client {
-    /// Sends a blob, unless it is there. One that a repository in `beside` has is mounted from there: its bytes are not sent
-    /// again.
+    /// Uploads a blob if it is missing. If a repository in `beside` has it, it is mounted from there without an
+    /// upload.
     pub(in super::super) async fn ensure_blob(
         &self,
         repository: &str,
@@ -37,7 +37,7 @@ impl Client {
         }
         let mut from = None;
         for other in beside.iter().filter(|other| *other != repository) {
-            // Whether it may be read there or not: its bytes can still be sent.
+            // If this check fails for any reason, upload the blob.
             if self.has_blob(other, &digest).await.unwrap_or(false) {
                 from = Some(other.as_str());
                 break;
@@ -46,7 +46,7 @@ impl Client {
         self.retried(|| self.upload(repository, from, blob, source.clone())).await
     }
 
-    /// One try at an upload: a new session each time, for what came of the last one is not known.
+    /// One upload attempt. Each uses a new session, because the state of the previous one is unknown.
     async fn upload(
         &self,
         repository: &str,
@@ -84,7 +84,7 @@ impl Client {
         }
     }
 
-    /// Puts a manifest under a tag, or under its own digest.
+    /// Puts a manifest under a tag or its own digest.
     pub(in super::super) async fn put_manifest(
         &self,
         repository: &str,
@@ -112,7 +112,7 @@ impl Client {
         }
     }
 
-    /// Reads a manifest back and compares it with what was put there.
+    /// Reads a manifest back and compares it with the uploaded bytes.
     pub(in super::super) async fn verify_manifest(&self, repository: &str, raw: &RawManifest) -> Result<(), ApiError> {
         match self.manifest(repository, raw.digest.as_str()).await? {
             Some(back) if back.bytes == raw.bytes => Ok(()),

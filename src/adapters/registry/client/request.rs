@@ -1,4 +1,4 @@
-//! Requests to a registry, authorised as it asks and tried again where that may help. Not responsible for: what is asked for.
+//! Sends requests to a registry with authorisation and retries. Not responsible for: the content of requests.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,45 +15,45 @@ use super::body::FileBody;
 use crate::system::http::{client_for, is_loopback};
 use crate::system::retry::{Backoff, Retry, retry};
 
-/// The first pause before a request is tried again, and the longest.
+/// First and longest delay between retries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(3));
-/// How much longer a registry may take to store what was uploaded than to go on with an answer.
+/// Extra time for a registry to store an upload, on top of the response timeout.
 const STORING: u32 = 10;
-/// No more is read of a refusal.
+/// Maximum bytes to read of an error response.
 const REFUSAL_BYTES: usize = 64 * 1024;
 
-/// A request, which may be sent more than once.
+/// A request that can be sent again.
 pub(super) struct Request<'a> {
     pub(super) method: Method,
     pub(super) url: Url,
-    /// What access is asked for.
+    /// The access that it needs.
     pub(super) scope: Scope<'a>,
     pub(super) accept: Option<&'static str>,
     pub(super) body: Payload<'a>,
 }
 
-/// What a request sends along.
+/// The body of a request.
 pub(super) enum Payload<'a> {
     Empty,
     Bytes { media_type: &'a str, bytes: Bytes },
     File { path: &'a Path, size: u64 },
 }
 
-/// Which registry is asked, and how.
+/// The registry and the client's settings for it.
 #[derive(Debug, Clone)]
 pub(in super::super) struct Endpoint {
     /// `host[:port]`.
     pub(in super::super) host: String,
-    /// Whether it is spoken to without TLS.
+    /// Whether to use plain HTTP.
     pub(in super::super) plain_http: bool,
-    /// What is done there.
+    /// The access that the client needs.
     pub(in super::super) access: Access,
-    /// How often a request is tried again.
+    /// Maximum number of retries per request.
     pub(in super::super) retries: u32,
 }
 
 impl Endpoint {
-    /// Where its interface is; `None` where the host is none.
+    /// The base URL of its API; `None` if the host is invalid.
     fn base(&self) -> Option<Url> {
         let scheme = if self.plain_http { "http" } else { "https" };
         let host = if self.host == "docker.io" { "registry-1.docker.io" } else { &self.host };
@@ -71,14 +71,14 @@ pub(in super::super) struct Client {
 }
 
 impl Client {
-    /// Nothing is asked of the registry yet.
+    /// Creates a client. Sends no request yet.
     pub(in super::super) fn new(endpoint: &Endpoint) -> Result<Self, ApiError> {
         let failed = |cause| ApiError { registry: endpoint.host.clone(), cause };
         let base = endpoint.base().ok_or_else(|| {
             let help = "correct `registry.address` in the workflow";
             failed(Cause::Unusable { what: "is no address".to_owned(), help })
         })?;
-        // Some registries hand blobs out from elsewhere; a login does not go along to another host.
+        // Some registries redirect blobs to another host; do not send the login there.
         let http = client_for(&base).redirect(reqwest::redirect::Policy::default());
         let http = http.build().map_err(|error| failed(Cause::unreachable(error)))?;
         let open = base.scheme() == "http" || is_loopback(&base);
@@ -91,7 +91,7 @@ impl Client {
         ApiError { registry: self.host.clone(), cause }
     }
 
-    /// Tries something again, after ever longer pauses, while that may help.
+    /// Retries an operation with growing delays, as long as a retry may help.
     pub(super) async fn retried<T, W>(&self, work: impl Fn() -> W) -> Result<T, ApiError>
     where
         W: Future<Output = Result<T, ApiError>>,
@@ -109,20 +109,20 @@ impl Client {
         retry(self.backoff.pauses(), work, judge).await
     }
 
-    /// Uses this login instead of the one that this machine's user has.
+    /// Uses this login instead of the one in the user's Docker config.
     #[cfg(test)]
     pub(in super::super) fn log_in(&mut self, login: super::super::credentials::Login) {
         self.auth.log_in(login);
     }
 
-    /// The address of something in a repository: `manifests/…`, `blobs/…`.
+    /// The URL of `manifests/…` or `blobs/…` in a repository.
     pub(super) fn url(&self, repository: &str, rest: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!("/v2/{repository}/{rest}"));
         url
     }
 
-    /// Where an answer points to. One that forgets the TLS of its own host is corrected.
+    /// The target of a `Location` header. Restores `https` if the registry drops it for its own host.
     pub(super) fn joined(&self, location: &str) -> Option<Url> {
         let mut url = self.base.join(location).ok()?;
         if url.host() == self.base.host() && url.scheme() == "http" && self.base.scheme() == "https" {
@@ -131,12 +131,12 @@ impl Client {
         Some(url)
     }
 
-    /// Sends it until there is an answer that would not change.
+    /// Sends a request until the response is final.
     pub(super) async fn send(&self, request: &Request<'_>) -> Result<Response, ApiError> {
         self.retried(|| self.ask(request)).await
     }
 
-    /// As [`Client::send`], and reads the whole answer, which must not be longer than so many bytes.
+    /// Like [`Client::send`], and reads the whole response, up to this many bytes.
     pub(super) async fn read(
         &self,
         request: &Request<'_>,
@@ -156,16 +156,16 @@ impl Client {
         self.retried(work).await
     }
 
-    /// The error of an answer that nothing can be done with.
+    /// The error for an unexpected response.
     pub(super) async fn refused(&self, scope: Scope<'_>, mut response: Response) -> ApiError {
         let body = self.body(&mut response, REFUSAL_BYTES).await.unwrap_or_default();
         let cause = Cause::refused(scope.repository, response.status(), &body);
         self.error(cause.retry_after(pause_asked(response.headers())))
     }
 
-    /// One try, or two where the registry first had to say what authorisation it wants.
+    /// One attempt; a second one if the registry first asks for authorisation.
     pub(super) async fn ask(&self, request: &Request<'_>) -> Result<Response, ApiError> {
-        // Nobody but the registry itself gets to see a login or a token.
+        // Send a login or token only to the registry itself.
         let own = request.url.origin() == self.base.origin();
         let mut challenged = false;
         loop {
@@ -218,7 +218,7 @@ impl Client {
         answer.map_err(|error| self.error(Cause::unreachable(error)))
     }
 
-    /// The answer's content. Of one that is too long, somewhat more than `most` bytes are read.
+    /// Reads a response body. If it is too long, slightly more than `most` bytes are read.
     async fn body(&self, response: &mut Response, most: usize) -> Result<Vec<u8>, ApiError> {
         let mut body = Vec::new();
         while body.len() <= most {
@@ -233,8 +233,8 @@ impl Client {
     }
 }
 
-/// Ends when nothing has moved for [`LIMIT`]. Once all is sent, a registry may first have to move it to where it keeps it: that
-/// is waited for longer.
+/// Completes when no bytes have moved for [`LIMIT`]. After the last byte the timeout is longer, because a registry
+/// may first have to store the upload.
 async fn stalled(upload: Option<(&AtomicU64, u64)>) {
     let (mut before, mut quiet) = (None, 0);
     loop {

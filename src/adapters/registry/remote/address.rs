@@ -1,9 +1,10 @@
-//! Where a registry is: `host[:port][/prefix]`. Not responsible for: addresses that BuildKit would read as another place.
+//! Parses a registry address, `host[:port][/prefix]`. Not responsible for: addresses that BuildKit would parse
+//! differently; they are rejected.
 
 use crate::domain::model::{Classified, FaultClass, RegistrySettings};
 use crate::domain::ports::PushTarget;
 
-/// A registry, and the place in it below which images are kept.
+/// A registry, and the repository prefix for images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     host: String,
@@ -11,7 +12,7 @@ pub struct Address {
     plain_http: bool,
 }
 
-/// An address is no registry's.
+/// The address is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 #[error("`registry.address = \"{address}\"` in the workflow {what}")]
 #[diagnostic(code(lian::registries::address), help("{help}"))]
@@ -76,7 +77,7 @@ impl Address {
         &self.host
     }
 
-    /// Whether it is spoken to without TLS.
+    /// Whether to use plain HTTP.
     pub fn plain_http(&self) -> bool {
         self.plain_http
     }
@@ -89,13 +90,13 @@ impl Address {
         }
     }
 
-    /// Where a builder pulls an image from and pushes it to.
+    /// The reference with which a builder pulls and pushes an image.
     pub(super) fn target(&self, name: &str) -> PushTarget {
         PushTarget { name: format!("{}/{}", self.host, self.repository(name)), plain_http: self.plain_http }
     }
 }
 
-/// `name`, `name:port`, `[::1]:port`: told from a repository's first part as Docker tells it.
+/// `name`, `name:port`, `[::1]:port`: distinguished from a repository's first part by Docker's rule.
 fn is_host(text: &str) -> bool {
     let (name, port) = match text.rsplit_once(':') {
         Some((name, port)) if !port.ends_with(']') => (name, Some(port)),

@@ -1,5 +1,5 @@
-//! An OCI registry, by its address, as an image store. Not responsible for: requests (see `client`), and collecting, which is the
-//! registry's own business.
+//! An OCI registry as an image store. Not responsible for: requests (see `client`), and garbage collection, which the
+//! registry does.
 
 mod address;
 mod promote;

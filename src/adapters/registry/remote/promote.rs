@@ -1,6 +1,6 @@
-//! Promotion to a registry: blobs, then manifests by digest, read back, then tags, each a PUT of the same bytes. The tag of
-//! the key says that all else is there, so it comes after the record and the artifacts; `latest` comes last. Whatever ends
-//! the process in between, no tag points to half an image, or to one that was not read back. Not responsible for: requests.
+//! Promotes an image to a registry: blobs, manifests by digest, a read-back, then tags with the same bytes. The key's
+//! tag means that the image is complete, so it follows the record and the artifacts; `latest` is last. If the process
+//! dies in between, no tag points to an incomplete or unverified image. Not responsible for: requests.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,16 +18,16 @@ use crate::domain::model::{ImageName, LATEST, LayerKey};
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
 use crate::system::oci;
 
-/// Blobs uploaded at once: small ones are mostly waiting, and a large one is bound by one connection.
+/// Parallel blob uploads: small blobs mostly wait for responses, and one connection limits a large one.
 const UPLOADS: usize = 4;
 
-/// An image on its way into a repository.
+/// An image being promoted to a repository.
 struct Upload<'a> {
     client: &'a Client,
     /// `<namespace>/<layer>`.
     name: ImageName,
     repository: String,
-    /// Repositories that may have some of its blobs already.
+    /// Repositories that may already have some of its blobs.
     beside: &'a [String],
 }
 
@@ -55,7 +55,7 @@ pub(super) async fn promote(client: &Client, address: &Address, staged: &Staged)
     Ok(())
 }
 
-/// Points a tag of an image, and of its artifacts, to what its key points to.
+/// Points a tag of an image and its artifacts to the targets of its key's tag.
 pub(super) async fn point(
     client: &Client,
     address: &Address,
@@ -77,14 +77,14 @@ pub(super) async fn point(
     Ok(moved)
 }
 
-/// The repositories that may hold blobs of this image already: those of its parents, and its own.
+/// Repositories that may already hold blobs of this image: those of its parents, and its own.
 fn beside(address: &Address, staged: &Staged) -> Vec<String> {
     let parents = staged.record.built_on.keys().map(|parent| staged.name.sibling(parent));
     parents.chain([staged.name.clone()]).map(|name| address.repository(name.as_str())).collect()
 }
 
 impl Upload<'_> {
-    /// Makes sure that an image is in the repository by its digest, all of it.
+    /// Ensures that the complete image is in the repository, by digest.
     async fn ensure(&self, at: &StagedAt, digest: &Digest) -> Result<RawManifest, ImageStoreError> {
         match at {
             StagedAt::Folder(folder) => self.push(folder, digest).await,
@@ -92,7 +92,7 @@ impl Upload<'_> {
         }
     }
 
-    /// An image that its builder pushed: checks that it is there, all of it.
+    /// Checks that an image pushed by the builder is complete.
     async fn pushed(&self, digest: &Digest) -> Result<RawManifest, ImageStoreError> {
         let lacks = |digest: &Digest| {
             let what = format!("lacks a part of the image that was pushed to {}: {digest}", self.repository);
@@ -114,7 +114,7 @@ impl Upload<'_> {
         top.ok_or_else(|| lacks(digest))
     }
 
-    /// Sends an image that was exported into a folder.
+    /// Uploads an image that was exported to a folder.
     async fn push(&self, folder: &Path, digest: &Digest) -> Result<RawManifest, ImageStoreError> {
         let mut manifests = Vec::new();
         self.collect(folder, digest, &mut manifests)?;
@@ -131,7 +131,7 @@ impl Upload<'_> {
         Ok(manifests.pop().expect("invariant: the image itself was collected last"))
     }
 
-    /// One blob of the folder. What an export left out, the registry must have.
+    /// Uploads one blob of the folder. A blob missing from the export must already be in the registry.
     async fn send_blob(&self, folder: &Path, blob: &Descriptor) -> Result<(), ImageStoreError> {
         let digest = oci::digest(blob);
         let path = blob_path(folder, &digest);
@@ -146,7 +146,8 @@ impl Upload<'_> {
         Err(ImageStoreError::Corrupt { path, what: what.to_owned(), name: self.name.to_string() })
     }
 
-    /// The manifests of an image in a folder, children first: a registry takes none whose parts it lacks.
+    /// The manifests of an image in a folder, children first: a registry rejects a manifest whose children are
+    /// missing.
     fn collect(&self, folder: &Path, digest: &Digest, found: &mut Vec<RawManifest>) -> Result<(), ImageStoreError> {
         let path = blob_path(folder, digest);
         let bytes = std::fs::read(&path).map_err(|error| failed("cannot read the blob", &path, error))?;
@@ -166,7 +167,7 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Sends the blobs of the image's record. Returns the artifact that names them, with the image as its subject.
+    /// Uploads the blobs of the image's record. Returns the artifact's manifest, with the image as its subject.
     async fn put_record(&self, staged: &Staged, image: &RawManifest) -> Result<RawManifest, ImageStoreError> {
         let parts = Parts::of(&staged.record, &image.descriptor());
         for bytes in [parts.config, parts.record] {

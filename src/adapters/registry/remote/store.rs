@@ -1,5 +1,5 @@
-//! A registry as an image store. What a registry has no notion of is kept in a folder of this machine: claims, and staging.
-//! Not responsible for: the order of writes (see `promote`).
+//! Implements the image store port for a registry. Claims and staging, which registries lack, use a local folder. Not
+//! responsible for: the order of writes (see `promote`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::domain::ports::{
 };
 use crate::system::oci::{self, Manifest};
 
-/// How often a request is tried again.
+/// Maximum number of retries per request.
 const RETRIES: u32 = 3;
 
 /// A registry.
@@ -36,18 +36,18 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// The registry at this address. Claims and staging are kept in `folder`, the project's `.lian`, which is made when it
-    /// is needed. Nothing is asked of the registry yet.
+    /// The registry at this address. Claims and staging go to `folder`, the project's `.lian`, created when needed.
+    /// Sends no request yet.
     ///
     /// # Errors
-    /// [`ImageStoreError`] where this machine cannot speak to any registry.
+    /// [`ImageStoreError`] if the HTTP client cannot be created.
     pub fn new(address: Address, folder: impl Into<PathBuf>) -> Result<Self, ImageStoreError> {
         let (host, plain_http) = (address.host().to_owned(), address.plain_http());
         let endpoint = Endpoint { host, plain_http, access: Access::PullAndPush, retries: RETRIES };
         Ok(Self { client: Client::new(&endpoint)?, address, folder: folder.into() })
     }
 
-    /// Removes what dead processes left in a project's folder `.lian`. Returns whether the project has kept images in a registry.
+    /// Removes leftovers of dead processes in a project's `.lian`. Returns whether the project has used a registry.
     ///
     /// # Errors
     /// [`ImageStoreError::Io`].
@@ -56,7 +56,7 @@ impl Registry {
         Ok(folder.join("claims").is_dir())
     }
 
-    /// The artifact kept beside the image under the tag of its key, if it belongs to this image.
+    /// The artifact under the tag of the image's key, if it belongs to this image.
     async fn parts(
         &self,
         repository: &str,
@@ -108,7 +108,7 @@ impl ImageStore for Registry {
         self.look(name, tag).await
     }
 
-    /// Records are kept under the tag of their key.
+    /// A record is stored under a tag derived from its key's tag.
     async fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
         let repository = self.address.repository(name);
         let (image, tag) = if tag.starts_with("key-") {
@@ -123,7 +123,7 @@ impl ImageStore for Registry {
         self.record_in(&repository, &artifact).await
     }
 
-    /// Two requests fewer than the record takes, and its many bytes.
+    /// Saves two requests and the download of the large record.
     async fn built_on(
         &self,
         name: &str,
@@ -142,7 +142,7 @@ impl ImageStore for Registry {
         promote::point(&self.client, &self.address, &name.into(), tag, key).await
     }
 
-    /// Registries have no locks: another machine may build the same key at the same time, and the later image stays.
+    /// Registries have no locks: if another machine builds the same key at the same time, the later image stays.
     async fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
         let (folder, key) = (self.folder.join("claims"), key.clone());
         blocking(move || claim::claim(&folder, &key)).await

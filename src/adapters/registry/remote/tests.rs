@@ -1,5 +1,5 @@
-//! Tests of the registry client against a small fake that says what real ones say: refusals, stumbles, tampering. The real
-//! one is in `tests/it/registry.rs`.
+//! Tests of the registry client against a small fake with refusals, temporary errors and tampered content.
+//! `tests/it/registry.rs` tests a real registry.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use super::*;
 use crate::domain::base::LayerName;
 use crate::domain::model::RegistrySettings;
 
-/// A request as the fake sees it.
+/// A request as the fake receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     line: String,
@@ -19,7 +19,7 @@ struct Seen {
     body: Vec<u8>,
 }
 
-/// What the fake answers: status, headers, body.
+/// A response of the fake: status, headers, body.
 type Answer = (u16, Vec<(&'static str, String)>, Vec<u8>);
 
 struct Fake {
@@ -28,7 +28,7 @@ struct Fake {
 }
 
 impl Fake {
-    /// Answers each request, told how often the same one came before.
+    /// Handles each request; gets the number of earlier identical requests.
     fn new(answer: impl Fn(&Seen, usize, u16) -> Answer + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("an address").port();
@@ -51,7 +51,7 @@ impl Fake {
                 );
                 let mut stream = reader.into_inner();
                 let _ = stream.write_all(head.as_bytes());
-                // An answer to HEAD has a length and no body.
+                // A response to HEAD has a length but no body.
                 if !request.line.starts_with("HEAD") {
                     let _ = stream.write_all(&body);
                 }
@@ -101,7 +101,7 @@ fn me() -> Login {
     Login::Password { user: "me".into(), password: "hidden".into() }
 }
 
-/// 401 with the address of a token server at the same port, until there is a token.
+/// 401 with a token server at the same port, until the request has a token.
 fn guarded(seen: &Seen, port: u16, then: Answer) -> Answer {
     if seen.line.starts_with("GET /token") || seen.line.starts_with("POST /token") {
         return (200, Vec::new(), br#"{"token":"tkn","expires_in":300}"#.to_vec());
@@ -236,7 +236,7 @@ async fn a_key_is_claimed_once_on_this_machine() {
     assert!(fake.lines().is_empty());
 }
 
-/// The artifact beside the image with this digest, and its record; as an older version wrote it where it is not `annotated`.
+/// The artifact of the image with this digest, and its record; without `annotated`, as an older version wrote it.
 fn artifact(image: &Digest, record: &[u8], annotated: bool) -> Vec<u8> {
     let empty = serde_json::json!({"mediaType": "x", "digest": Digest::of("{}"), "size": 2});
     let subject = serde_json::json!({"mediaType": "x", "digest": image, "size": 1});

@@ -1,4 +1,4 @@
-//! One container as a runner. Not responsible for: making it, and removing it.
+//! A container as a runner. Not responsible for: creating and removing it.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -13,9 +13,9 @@ use crate::adapters::docker_cli::{DockerCli, DockerError, PATIENCE};
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::exec::{Exec, Output, Process};
 
-/// The cgroup of a container, as it sees it: its limit holds for its daemon and the daemon's steps together.
+/// The container's cgroup as seen from inside. Its limit covers the daemon and its steps together.
 const CGROUPS: &str = "/sys/fs/cgroup/memory /sys/fs/cgroup";
-/// Each look at the counters is a process of the engine's.
+/// Each read of the counters starts a process of the container engine.
 const PACE: Duration = Duration::from_secs(2);
 
 /// A container, by its name.
@@ -35,19 +35,19 @@ impl ContainerExec {
     /// The version of its BuildKit, e.g. `v0.32.2`.
     ///
     /// # Errors
-    /// As the engine says.
+    /// The engine's faults.
     pub async fn version(&self) -> Result<String, Fault> {
         let version = self.docker.run(&["exec", &self.container, "buildctl", "--version"]).await;
         let version = version.map_err(DockerError::fault)?;
         let word = version.split_whitespace().nth(2).unwrap_or("unknown");
-        // It becomes part of a path here.
+        // The version becomes part of a path.
         Ok(word.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c)).collect())
     }
 
-    /// Copies a program of its PATH out of it.
+    /// Copies a program from its PATH to this machine.
     ///
     /// # Errors
-    /// As the engine says.
+    /// The engine's faults.
     pub async fn copy_out(&self, program: &str, to: &Path) -> Result<(), Fault> {
         let find = format!("command -v {program}");
         let path = self.docker.run(&["exec", &self.container, "sh", "-c", &find]).await.map_err(DockerError::fault)?;
@@ -89,14 +89,14 @@ impl Transport for ContainerExec {
         &self.name
     }
 
-    /// A container belongs to its lease alone: nobody else uses it, and nothing in it outlives it.
+    /// A container belongs to one lease and is removed with it, so it is not shared.
     fn environment(&self) -> Environment {
         let ready_test = "exec buildctl debug workers >/dev/null".to_owned();
         let daemon = "unix:///run/buildkit/buildkitd.sock".to_owned();
         Environment { daemon, ready_test, cgroups: CGROUPS, pace: PACE, shared: false }
     }
 
-    /// An engine that hangs is not waited for.
+    /// Bounded by a timeout, because an engine may hang.
     async fn exec(&self, script: &str, input: &[u8]) -> Result<Output, Fault> {
         let run = async { self.start(script).await?.finish(input).await.map_err(|why| self.lost(&why)) };
         tokio::time::timeout(PATIENCE, run).await.unwrap_or_else(|_| Err(DockerError::NoAnswer(PATIENCE).fault()))

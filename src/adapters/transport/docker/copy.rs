@@ -1,4 +1,4 @@
-//! Streams chosen files as a tar archive into a command that unpacks it. Not responsible for: what the command is.
+//! Streams selected files as a tar archive into a command that unpacks it. Not responsible for: that command.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,7 +15,7 @@ use crate::system::process::owned_command;
 /// Packs these files and folders (paths relative to `from`) and pipes the archive into `unpack`.
 ///
 /// # Errors
-/// What the side that failed said.
+/// The message of the side that failed.
 pub(super) async fn copy(
     from: &Path,
     files: &[OsString],
@@ -26,12 +26,12 @@ pub(super) async fn copy(
     pack.args(["--create", "--file=-", "--directory"]).arg(from);
     pack.args(["--null", "--no-recursion", "--files-from=-"]);
     let (mut packing, mut unpacking) = (spawned(&mut pack, "tar")?, spawned(&mut unpack, "docker")?);
-    // Each name begins with `./`, because a name that begins with `-` would be an option.
+    // Prefix each name with `./`, because a name that begins with `-` would be an option.
     let list: Vec<u8> = files.iter().flat_map(|file| [b"./", file.as_bytes(), b"\0"].concat()).collect();
     let archive = std::mem::replace(&mut packing.stdout, Box::new(tokio::io::empty()));
     let sink = std::mem::replace(&mut unpacking.stdin, Box::new(tokio::io::sink()));
     let (packed, unpacked, ()) = tokio::join!(packing.finish(&list), unpacking.finish(b""), pour(archive, sink, sent));
-    // Where the unpacking side ends early, a signal ends the packing side, which then has no exit code.
+    // If unpacking ends early, SIGPIPE ends the packing side, which then has no exit code.
     if let Ok(packed) = &packed {
         judged(packed)?;
     }
@@ -48,7 +48,7 @@ fn judged(output: &Output) -> Result<(), String> {
     if output.code == 0 { Ok(()) } else { Err(output.stderr.trim().to_owned()) }
 }
 
-/// Where one of the two sides ends early, its exit code says why.
+/// If one side ends early, its exit code says why.
 async fn pour(mut archive: impl AsyncRead + Unpin, mut sink: impl AsyncWrite + Unpin, sent: Progress<'_>) {
     let (mut piece, mut bytes) = (vec![0; 256 << 10], 0);
     while let Ok(count @ 1..) = archive.read(&mut piece).await {

@@ -1,5 +1,5 @@
-//! A runner in a container: scripts by `docker exec`, files by `docker cp`. Not responsible for: making the container, and
-//! removing it.
+//! A container as a runner: scripts by `docker exec`, files by `docker cp`. Not responsible for: creating and
+//! removing the container.
 
 mod container;
 mod copy;

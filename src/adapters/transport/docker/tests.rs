@@ -1,4 +1,4 @@
-//! A container's transport over a `docker` command that does everything on this machine.
+//! Tests of the container transport with a fake `docker` command that runs everything on this machine.
 
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,7 +10,7 @@ use crate::adapters::docker_cli::DockerCli;
 use crate::adapters::transport::Transport as _;
 use crate::system::exec::Exec as _;
 
-/// The container is this machine; what the engine says of it is in the file `state`.
+/// The fake container is this machine; the file `state` holds the engine's description of it.
 const DOCKER: &str = r#"#!/bin/sh
 state=$(cat "$0.state" 2>/dev/null)
 case "$1 $2" in
@@ -32,7 +32,8 @@ impl Engine {
     fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let program = folder.path().join("docker");
-        // A shell writes it: a file that this process has open for writing, any child started just then would hold open.
+        // A shell writes it: a file open for writing here would be inherited by concurrently spawned children
+        // (ETXTBSY).
         let script = format!("cat >'{0}' <<'END'\n{DOCKER}END\nchmod 755 '{0}'", program.display());
         assert!(std::process::Command::new("sh").args(["-c", &script]).status().expect("a shell").success());
         let container = ContainerExec::new(DockerCli::at(program), "c");

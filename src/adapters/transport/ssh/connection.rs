@@ -1,4 +1,4 @@
-//! Makes a connection to one runner, and holds it. Not responsible for: what goes over it (see `transport` and `rsync`).
+//! Opens and holds the connection to one runner. Not responsible for: what uses it (see `transport` and `rsync`).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use super::master::{self, Refused};
 use crate::domain::model::Fault;
 use crate::domain::ports::SshTarget;
 
-/// The path of a socket has at most so many bytes on Linux, with the final zero.
+/// Maximum bytes of a socket path on Linux, including the final NUL.
 const SOCKET_PATH: usize = 108;
-/// ssh first binds its control socket under a name of its own: `/m.`, 16 letters and the final zero.
+/// ssh first binds its control socket under a temporary name: `/m.`, 16 letters and the final NUL.
 const SOCKET_NAME: usize = 20;
-/// The longest pause between two tries to connect.
+/// Longest delay between connection attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// A live connection. Dropping it ends everything that goes over it.
+/// A live connection. Dropping it ends everything that uses it.
 pub struct SshConnection {
     pub(super) session: Arc<Session>,
-    /// Kept because it is killed when dropped.
+    /// Held because dropping it kills the process.
     _master: Child,
     pub(super) folder: tempfile::TempDir,
     /// `USER@ADDRESS:PORT`.
@@ -32,12 +32,12 @@ pub struct SshConnection {
 }
 
 impl SshConnection {
-    /// Connects, and tries again for as long as nobody answers yet. `alias` is the name under which the host's key is pinned.
-    /// A refused login is tried again for `login` only: a machine that boots learns its keys late, a fixed host does not.
+    /// Connects, with retries while the host is unreachable. The host key is pinned under the name `alias`. A refused
+    /// login is retried for `login` only: a booting machine installs its keys late, a fixed host does not.
     ///
     /// # Errors
-    /// At once: `lian::remote::host_key` where the host shows another key, `lian::remote::target` where what is known of it
-    /// makes no sense. When the time is over: `lian::remote::login` and `lian::remote::unreachable`.
+    /// At once: `lian::remote::host_key` if the host key differs, `lian::remote::target` if the target's values are
+    /// invalid. On timeout: `lian::remote::login` and `lian::remote::unreachable`.
     pub async fn connect(target: &SshTarget, alias: &str, within: Duration, login: Duration) -> Result<Self, Fault> {
         let name = format!("{}@{}:{}", target.user, target.address, target.port);
         let folder = prepare(target, alias)?;
@@ -65,7 +65,7 @@ impl SshConnection {
         }
     }
 
-    /// An `ssh` command over this connection and no other: without the connection, it fails.
+    /// An `ssh` command over this connection; it fails if the connection is gone.
     pub(super) fn ssh(&self) -> Vec<String> {
         let text = |path: PathBuf| path.display().to_string();
         let folder = self.folder.path();
@@ -75,13 +75,13 @@ impl SshConnection {
         args
     }
 
-    /// Whether the connection still stands.
+    /// Whether the connection is alive.
     pub async fn stands(&self) -> bool {
         self.session.check().await.is_ok()
     }
 }
 
-/// A private folder with a short name, because paths of sockets have a limit; in it what `ssh` reads.
+/// A private folder for the files that `ssh` reads. Its name is short, because socket paths are limited.
 fn prepare(target: &SshTarget, alias: &str) -> Result<tempfile::TempDir, Fault> {
     if let Some(identity) = target.identity.as_ref().filter(|identity| !identity.is_file()) {
         return Err(faults::no_identity(identity));
@@ -117,7 +117,7 @@ async fn attempt(folder: &Path, deadline: Instant) -> Result<(Session, Child), R
         if Instant::now() > deadline {
             return Err(Refused::NotThere("no answer".to_owned()));
         }
-        // A connection comes within a tenth of a second, or takes much longer.
+        // A connection takes either under 100 ms or much longer.
         let soon = started.elapsed() < Duration::from_secs(1);
         tokio::time::sleep(Duration::from_millis(if soon { 4 } else { 50 })).await;
     }

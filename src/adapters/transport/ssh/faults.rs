@@ -1,4 +1,4 @@
-//! Why no connection came about, in words for people. Not responsible for: finding out (see `connection` and `master`).
+//! Faults of failed connections. Not responsible for: detecting them (see `connection` and `master`).
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,10 +31,10 @@ pub(super) fn wrong_key(name: &str) -> Fault {
     )
 }
 
-/// Its address, user, key or identity is not what ssh can be told.
+/// The address, user, key or identity is invalid.
 pub(super) fn no_target(unfit: &Unfit) -> Fault {
     let Unfit { what, value } = unfit;
-    // It may come from elsewhere: only what is safe to show.
+    // The value may come from a pool: show only printable characters.
     let shown: String = value.chars().filter(|c| !c.is_control()).take(80).collect();
     Fault::configuration("lian::remote::target", format!("`{shown}` is no {what} of a runner"))
         .help("correct it in the workflow's `providers`, or ask the operator of the pool that named it")
@@ -52,7 +52,7 @@ pub(super) fn never_came(name: &str, refused: &Refused, within: Duration, fixed:
         Refused::NotThere(words) => ("lian::remote::unreachable", "cannot be reached", words.clone()),
         Refused::HostKey | Refused::NoSsh(_) => ("lian::remote::unreachable", "cannot be reached", String::new()),
     };
-    // A machine that boots may yet let in: another one is tried. A fixed host says no for good.
+    // Another machine can replace one that boots. A fixed host has no replacement.
     let kind = if fixed { FaultKind::Unavailable } else { FaultKind::Infrastructure };
     let mut fault = Fault::new(kind, code, format!("{name} {what}, after {seconds} s"));
     if fixed && matches!(refused, Refused::Login(_)) {

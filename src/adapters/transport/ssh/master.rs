@@ -1,5 +1,5 @@
-//! The `ssh` process that holds the connection. It never asks a person, and never trusts a host on first use. Not responsible
-//! for: what goes over the connection.
+//! The `ssh` master process of a connection. It never prompts, and never trusts an unknown host key. Not responsible
+//! for: what uses the connection.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -10,31 +10,31 @@ use tokio::process::Child;
 use crate::domain::ports::SshTarget;
 use crate::system::process::owned_command;
 
-/// Why no connection came about.
+/// Why a connection failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// There is no `ssh` to connect with.
+    /// `ssh` could not be started.
     NoSsh(String),
-    /// The host showed another key than the pinned one.
+    /// The host key differs from the pinned one.
     HostKey,
-    /// The key to log in with was not accepted.
+    /// The login key was refused.
     Login(String),
-    /// Nothing answers yet, or not any more.
+    /// The host does not respond.
     NotThere(String),
 }
 
-/// A value of an [`SshTarget`] that makes no sense: a pool sent it, or somebody wrote it by hand.
+/// An invalid value of an [`SshTarget`], from a pool or written by hand.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unfit {
     /// What it should be.
     pub what: &'static str,
-    /// What it is.
+    /// The value.
     pub value: String,
 }
 
-/// The options of every `ssh` of a runner. The user's own configuration does not count. The agent is forwarded only for a
-/// command that asks for it: the master must allow it, and every other command says `-a`. Values from elsewhere are checked
-/// strictly, because one more line in this file could run a program here.
+/// The options of every `ssh` to a runner. The user's own configuration is ignored. The master must allow agent
+/// forwarding; every command that does not need it says `-a`. Values are checked strictly, because an extra line in
+/// this file could run a local program.
 pub(super) fn config(target: &SshTarget, alias: &str, folder: &Path) -> Result<String, Unfit> {
     let unfit = |what, value: &str| Unfit { what, value: value.to_owned() };
     if !is_word(&target.address, "._-:%") {
@@ -67,13 +67,13 @@ pub(super) fn config(target: &SshTarget, alias: &str, folder: &Path) -> Result<S
     Ok(text)
 }
 
-/// Whether it has letters, digits and these characters only, and does not begin like an option.
+/// Whether it contains only letters, digits and these characters, and does not begin like an option.
 fn is_word(text: &str, more: &str) -> bool {
     let sound = text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
     !text.is_empty() && sound && !text.starts_with('-')
 }
 
-/// Whether it is kind and key and nothing else, as the workflow's schema has it.
+/// Whether it is exactly a key type and a key, as in the workflow's schema.
 fn is_host_key(text: &str) -> bool {
     const KINDS: [&str; 5] =
         ["ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa"];
@@ -83,20 +83,20 @@ fn is_host_key(text: &str) -> bool {
     KINDS.contains(&kind) && sound
 }
 
-/// A path as an argument in ssh's configuration, where `%` and `${` have a meaning; none where it cannot be written.
+/// A path as an argument in ssh's configuration, with `%` and `${` escaped; `None` if it cannot be expressed.
 fn argument(path: &Path) -> Option<String> {
     let text = path.to_str().filter(|text| !text.chars().any(char::is_control) && !text.contains("${"))?;
     Some(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%")))
 }
 
-/// Starts the master. It ends with its connection, with this process, and when dropped.
+/// Starts the master. It ends with its connection, with this process, and on drop.
 pub(super) fn start(folder: &Path) -> std::io::Result<Child> {
     let mut command = owned_command("ssh");
     command.arg("-F").arg(folder.join("config")).arg("-S").arg(folder.join("m")).args(["-M", "-N", "runner"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
 }
 
-/// What a master that ended said.
+/// The error output of a master that ended.
 pub(super) async fn last_words(master: &mut Child) -> String {
     let mut text = String::new();
     if let Some(mut stderr) = master.stderr.take() {
@@ -105,7 +105,7 @@ pub(super) async fn last_words(master: &mut Child) -> String {
     text.trim().to_owned()
 }
 
-/// The reason in its words.
+/// Derives the reason from ssh's error output.
 pub(super) fn refused(words: &str) -> Refused {
     if words.contains("Host key verification failed") || words.contains("IDENTIFICATION HAS CHANGED") {
         return Refused::HostKey;

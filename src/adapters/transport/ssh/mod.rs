@@ -1,5 +1,5 @@
-//! A runner over SSH. Each runner has one master connection, a child that dies with this process: no connection outlives its
-//! run. Not responsible for: renting runners, and what is done on them.
+//! A runner over SSH. Each runner has one master connection, a child that ends with this process, so no connection
+//! outlives its run. Not responsible for: renting runners, and what runs on them.
 
 mod connection;
 mod faults;

@@ -1,4 +1,4 @@
-//! Copies files to a host by rsync, over the connection that stands. Not responsible for: choosing the files.
+//! Copies files to a host with rsync over the existing connection. Not responsible for: choosing the files.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
@@ -14,14 +14,14 @@ use super::connection::SshConnection;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::process::owned_command;
 
-/// The shortest time between two reports of the bytes that were sent.
+/// Minimum interval between progress reports.
 const REPORT: Duration = Duration::from_millis(100);
-/// A transfer that breaks while the connection stands goes on where it was, at most this often.
+/// Maximum number of resumes after a transfer breaks while the connection is alive.
 const TRIES: u32 = 3;
 
 impl SshConnection {
-    /// Copies these files and folders (paths relative to `from`) below a folder of the host. Files are written in place: a
-    /// broken transfer goes on in them, and leaves no file beside them that the build would see.
+    /// Copies files and folders (paths relative to `from`) below a folder of the host. Files are written in place, so
+    /// that a broken transfer resumes and leaves no temporary files in the build context.
     pub(super) async fn rsync(
         &self,
         from: &Path,
@@ -53,7 +53,7 @@ impl SshConnection {
         command
     }
 
-    /// What a failed transfer means.
+    /// The fault of a failed transfer.
     fn rsync_fault(&self, code: i32, words: &str) -> Fault {
         let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("rsync ended without a word");
         let (kind, id, what, help) = if words.contains("No space left on device") {
@@ -72,7 +72,7 @@ impl SshConnection {
     }
 }
 
-/// Runs rsync to its end; its exit code and what it said on standard error.
+/// Runs rsync to its end; returns its exit code and standard error.
 async fn run(mut command: Command, files: &[OsString], sent: Progress<'_>) -> Result<(i32, String), Fault> {
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(|error| not_here(&error))?;
@@ -81,7 +81,7 @@ async fn run(mut command: Command, files: &[OsString], sent: Progress<'_>) -> Re
     let mut stderr = child.stderr.take().expect("invariant: standard error is piped");
     let list = listed(files);
     let feed = async move {
-        // Where rsync ended early, its exit code says why.
+        // If rsync ended early, its exit code says why.
         let _ = stdin.write_all(&list).await;
         drop(stdin);
     };
@@ -94,14 +94,14 @@ async fn run(mut command: Command, files: &[OsString], sent: Progress<'_>) -> Re
     Ok((status.code().unwrap_or(-1), words.trim().to_owned()))
 }
 
-/// Reports progress until rsync closes its output; the last part of the output.
+/// Reports progress until rsync closes its output; returns the last part of the output.
 async fn report(mut stdout: impl AsyncRead + Unpin, sent: Progress<'_>) -> String {
     let (mut piece, mut last, mut reported) = ([0; 4096], Vec::new(), None);
     while let Ok(count @ 1..) = stdout.read(&mut piece).await {
-        // A line may come in two pieces.
+        // A line may arrive in two pieces.
         last.drain(..last.len().saturating_sub(piece.len()));
         last.extend_from_slice(&piece[..count]);
-        // rsync reports after every file: nobody reads a thousand numbers a second.
+        // Limit the rate, because rsync reports after every file.
         let due = reported.is_none_or(|reported: Instant| reported.elapsed() >= REPORT);
         if let Some(bytes) = so_far(&String::from_utf8_lossy(&last)).filter(|_| due) {
             reported = Some(Instant::now());
@@ -111,13 +111,13 @@ async fn report(mut stdout: impl AsyncRead + Unpin, sent: Progress<'_>) -> Strin
     String::from_utf8_lossy(&last).into_owned()
 }
 
-/// What rsync reads. Each name begins with `./`, because a name that begins with `#` or `;` would be a comment.
+/// rsync's file list. Each name begins with `./`, because a name that begins with `#` or `;` would be a comment.
 fn listed(files: &[OsString]) -> Vec<u8> {
     let name = |file: &OsString| [b"./", file.as_bytes(), b"\0"].concat();
     files.iter().flat_map(name).collect()
 }
 
-/// The bytes in a line of `--info=progress2`, e.g. `      1,234,567  45%  …`; the last line counts.
+/// The bytes in a line of `--info=progress2`, e.g. `      1,234,567  45%  …`; the last line wins.
 fn so_far(piece: &str) -> Option<u64> {
     let line = piece.rsplit(['\r', '\n']).find(|line| line.contains('%'))?;
     line.split_whitespace().next()?.replace([',', '.'], "").parse().ok()

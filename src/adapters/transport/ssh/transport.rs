@@ -1,4 +1,4 @@
-//! What goes over a connection: scripts, forwarded sockets, copies. Not responsible for: making the connection.
+//! Uses a connection: scripts, forwarded sockets, copies. Not responsible for: opening the connection.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,11 @@ use crate::system::shell::quoted;
 /// buildkitd's socket on every host.
 const DAEMON_SOCKET: &str = "/run/buildkit/buildkitd.sock";
 
-/// Where builds are counted. `/run/lian/cgroup` names the group where the host was made for lian-build.
+/// The cgroup that counts builds. `/run/lian/cgroup` names it on hosts created for lian-build.
 const CGROUPS: &str = "$(cat /run/lian/cgroup 2>/dev/null) /sys/fs/cgroup/lian-build /sys/fs/cgroup/memory/buildkit \
   /sys/fs/cgroup/buildkit /sys/fs/cgroup/memory /sys/fs/cgroup";
 
-/// The script as a command of whatever shell the user has there. With `exec` its parent is the session's sshd.
+/// The script as a command for any login shell. `exec` makes the session's sshd its parent.
 fn command_line(script: &str) -> String {
     format!("exec sh -c {}", quoted(script))
 }
@@ -40,7 +40,7 @@ impl Exec for SshConnection {
         let end = async move {
             match child.wait().await {
                 Ok(status) => status.code().ok_or_else(|| status.to_string()),
-                // The crate takes the exit code 127 for an error of its own.
+                // The crate treats exit code 127 as its own error.
                 Err(openssh::Error::Remote(error)) if error.kind() == std::io::ErrorKind::NotFound => Ok(127),
                 Err(error) => Err(error.to_string()),
             }
@@ -48,7 +48,7 @@ impl Exec for SshConnection {
         Ok(Process { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr), end: Box::pin(end) })
     }
 
-    /// The master is ready to bring the agent, but only a session that asks for it gets it: the crate cannot ask, `ssh` can.
+    /// Forward the agent only to sessions that request it. The crate cannot request it, `ssh` can.
     async fn start_with_agent(&self, script: &str) -> Result<Process, Fault> {
         let ssh = self.ssh();
         let mut command = owned_command(&ssh[0]);
@@ -65,7 +65,7 @@ impl Transport for SshConnection {
         &self.name
     }
 
-    /// A host whose first boot takes a while writes a readiness file at its end; the file's folder says that there will be one.
+    /// A host with a long first boot writes a readiness file at the end; the file's folder shows that it will.
     fn environment(&self) -> Environment {
         Environment {
             daemon: format!("unix://{DAEMON_SOCKET}"),
@@ -76,7 +76,7 @@ impl Transport for SshConnection {
         }
     }
 
-    /// By rsync: what is there already and is the same is not sent again.
+    /// With rsync: unchanged files are not sent again.
     ///
     /// # Errors
     /// `lian::remote::transfer`, `lian::remote::disk_full`, `lian::remote::no_rsync`, `lian::remote::link_lost`.
@@ -112,7 +112,7 @@ impl Transport for SshConnection {
             Problem::NotReady(within) => {
                 let message = format!("{} has no BuildKit daemon, after {} s", self.name, within.as_secs());
                 let mut fault = fault("lian::remote::not_ready", message);
-                // What its first boot wrote last says most.
+                // The last line of its first boot's log is the most useful.
                 let log = self.exec("tail -n 12 /var/log/cloud-init-output.log 2>/dev/null", b"").await;
                 fault.log_tail = log.map(|log| log.stdout.lines().map(str::to_owned).collect()).unwrap_or_default();
                 fault.help(format!(
