@@ -144,9 +144,9 @@ fn permitted(caller: &Caller, workspace: &str) -> Result<(), Problem> {
 
 async fn lease(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, request: Request) -> Answer {
     let key = read_key(text(request.headers(), "idempotency-key"), KeyIn::Header)?;
-    let wish = read_wish(&body(request).await?, app.pool.bounds.max_ttl_s)?;
-    permitted(&caller, &wish.workspace)?;
-    let (status, row) = match app.pool.lease(&caller, key, wish).await? {
+    let lease_request = read_wish(&body(request).await?, app.pool.bounds.max_ttl_s)?;
+    permitted(&caller, &lease_request.workspace)?;
+    let (status, row) = match app.pool.lease(&caller, key, lease_request).await? {
         Leased::New(row) => (StatusCode::CREATED, row),
         Leased::Known(row) => (StatusCode::OK, row),
     };

@@ -219,7 +219,7 @@ impl Ledger {
 fn ask(connection: &Connection, row: &Row, quota: Quota) -> rusqlite::Result<Asked> {
     let sql = format!("select {COLUMNS} from leases where id = ?1");
     if let Some(known) = connection.query_row(&sql, [row.id.as_str()], read).optional()? {
-        let same = known.wish == row.wish || known.wish.is_none();
+        let same = known.lease_request == row.lease_request || known.lease_request.is_none();
         return Ok(if same { Asked::Known(Box::new(known)) } else { Asked::Conflict });
     }
     let count = |sql: &str, values: &[&str]| -> rusqlite::Result<usize> {
@@ -236,23 +236,25 @@ fn ask(connection: &Connection, row: &Row, quota: Quota) -> rusqlite::Result<Ask
     if quota.workspace > 0 && own >= quota.workspace {
         return Ok(Asked::Full("the workspace"));
     }
-    let wish = serde_json::to_string(&row.wish).expect("invariant: a wish is plain data");
+    let lease_request = serde_json::to_string(&row.lease_request).expect("invariant: a lease_request is plain data");
     let sql = "insert into leases (id, owner, idempotency_key, workspace, wish, state, asked, expires, changed)
                values (?1, ?2, ?3, ?4, ?5, 'asked', ?6, ?7, ?6)";
     let (asked, expires) = (millis(row.asked), millis(row.expires));
-    connection.execute(sql, params![row.id.as_str(), row.owner, row.key, row.workspace(), wish, asked, expires])?;
+    connection
+        .execute(sql, params![row.id.as_str(), row.owner, row.key, row.workspace(), lease_request, asked, expires])?;
     Ok(Asked::New)
 }
 
 fn read(record: &Record<'_>) -> rusqlite::Result<Row> {
     let time = |column: usize| Ok::<_, rusqlite::Error>(Timestamp(record.get::<_, i64>(column)?.unsigned_abs()));
-    let wish: Option<String> = record.get(3)?;
+    let lease_request: Option<String> = record.get(3)?;
     let machine: Option<String> = record.get(7)?;
     Ok(Row {
         id: LeaseId::new(record.get::<_, String>(0)?),
         owner: record.get(1)?,
         key: record.get(2)?,
-        wish: wish.and_then(|text| serde_json::from_str::<Option<LeaseRequest>>(&text).ok().flatten()),
+        lease_request: lease_request
+            .and_then(|text| serde_json::from_str::<Option<LeaseRequest>>(&text).ok().flatten()),
         state: State::read(&record.get::<_, String>(4)?),
         asked: time(5)?,
         expires: time(6)?,

@@ -93,7 +93,7 @@ pub struct Row {
     /// The caller's idempotency key.
     pub key: String,
     /// The request; `None` if the key was released before any request used it.
-    pub wish: Option<LeaseRequest>,
+    pub lease_request: Option<LeaseRequest>,
     /// Its state.
     pub state: State,
     /// Time of the request.
@@ -113,12 +113,12 @@ pub struct Row {
 impl Row {
     /// Workspace of the lease; empty if there was no request.
     pub fn workspace(&self) -> &str {
-        self.wish.as_ref().map_or("", |wish| &wish.workspace)
+        self.lease_request.as_ref().map_or("", |lease_request| &lease_request.workspace)
     }
 
     /// JSON for callers. Includes the idempotency key only for its owner.
     pub fn shown(&self, caller: &str) -> Value {
-        let wish = self.wish.as_ref();
+        let lease_request = self.lease_request.as_ref();
         let machine = self.machine.as_ref();
         let mut shown = json!({
             "lease_id": self.id,
@@ -129,9 +129,9 @@ impl Row {
             "user": machine.map(|machine| &machine.user),
             "host_key": machine.map(|machine| &machine.host_key),
             "runner_type": machine.map(|machine| &machine.runner_type),
-            "cpu": machine.map(|machine| machine.cpu).or(wish.map(|wish| wish.cpu)),
-            "memory_gb": machine.map(|machine| machine.memory_gb).or(wish.map(|wish| wish.memory_gb)),
-            "platform": machine.map(|machine| &machine.platform).or(wish.map(|wish| &wish.platform)),
+            "cpu": machine.map(|machine| machine.cpu).or(lease_request.map(|lease_request| lease_request.cpu)),
+            "memory_gb": machine.map(|machine| machine.memory_gb).or(lease_request.map(|lease_request| lease_request.memory_gb)),
+            "platform": machine.map(|machine| &machine.platform).or(lease_request.map(|lease_request| &lease_request.platform)),
             "created_at": rfc3339(self.asked),
             "expires_at": rfc3339(self.expires),
             "failures": self.failures,
@@ -145,22 +145,22 @@ impl Row {
 
     /// The request for the provider. Its expiry is the latest time that renewals can reach.
     pub fn request(&self, max_ttl_s: u64) -> Option<AcquireRequest> {
-        let wish = self.wish.as_ref()?;
+        let lease_request = self.lease_request.as_ref()?;
         let minutes = u32::try_from(max_ttl_s.div_ceil(60)).unwrap_or(u32::MAX);
         Some(AcquireRequest {
             lease: self.id.clone(),
-            run: RunId::new(format!("pool-{}", wish.workspace)),
+            run: RunId::new(format!("pool-{}", lease_request.workspace)),
             layer: LayerName::from("pool"),
             size: Size {
                 runner_type: "pool".to_owned(),
-                cpu: wish.cpu,
-                memory_gb: wish.memory_gb,
+                cpu: lease_request.cpu,
+                memory_gb: lease_request.memory_gb,
                 time_budget_min: minutes,
                 tier: "explicit".to_owned(),
             },
-            platform: wish.platform.clone(),
+            platform: lease_request.platform.clone(),
             expires: self.asked.plus(std::time::Duration::from_secs(max_ttl_s)),
-            authorized_key: Some(wish.ssh_public_key.clone()),
+            authorized_key: Some(lease_request.ssh_public_key.clone()),
         })
     }
 }

@@ -117,7 +117,12 @@ impl Pool {
     }
 
     /// Leases a machine and waits for it. If the caller goes away, the lease stays and its key finds it.
-    pub async fn lease(self: &Arc<Self>, caller: &Caller, key: String, wish: LeaseRequest) -> Result<Leased, Problem> {
+    pub async fn lease(
+        self: &Arc<Self>,
+        caller: &Caller,
+        key: String,
+        lease_request: LeaseRequest,
+    ) -> Result<Leased, Problem> {
         let now = self.now();
         let row = Row {
             id: lease_id(&caller.name, &key),
@@ -125,8 +130,8 @@ impl Pool {
             key,
             state: State::Asked,
             asked: now,
-            expires: now.plus(Duration::from_secs(wish.ttl_s)),
-            wish: Some(wish),
+            expires: now.plus(Duration::from_secs(lease_request.ttl_s)),
+            lease_request: Some(lease_request),
             machine: None,
             failures: 0,
             fault: None,
@@ -180,7 +185,7 @@ impl Pool {
             id: id.clone(),
             owner: owner.to_owned(),
             key: key.to_owned(),
-            wish: None,
+            lease_request: None,
             state: State::Releasing,
             asked: now,
             expires: now,

@@ -155,9 +155,9 @@ mod tests {
         let body = format!(
             r#"{{"workspace":"w","cpu":2,"memory_gb":4,"platform":"linux/arm64","ttl_s":600,"ssh_public_key":"{KEY}"}}"#
         );
-        let wish = read_wish(body.as_bytes(), 3600).expect("sound");
-        assert_eq!((wish.cpu, wish.ttl_s), (2, 600));
-        assert_eq!(wish.ssh_public_key, KEY.trim_end_matches(" me@here"));
+        let lease_request = read_wish(body.as_bytes(), 3600).expect("sound");
+        assert_eq!((lease_request.cpu, lease_request.ttl_s), (2, 600));
+        assert_eq!(lease_request.ssh_public_key, KEY.trim_end_matches(" me@here"));
     }
 
     #[test]

@@ -235,7 +235,7 @@ pub async fn read(response: Response) -> (u16, Value) {
 }
 
 /// A valid lease request.
-pub fn wish(workspace: &str) -> Value {
+pub fn lease_request(workspace: &str) -> Value {
     let (platform, ttl_s) = ("linux/amd64", 600);
     json!({ "workspace": workspace, "cpu": 2, "memory_gb": 4, "platform": platform, "ttl_s": ttl_s, "ssh_public_key": KEY })
 }

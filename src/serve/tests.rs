@@ -40,17 +40,17 @@ fn path(lease: &Value) -> String {
 async fn the_same_key_is_the_same_lease() {
     let (stub, data) = (Stub::new(), folder());
     let service = Running::start(stub.clone(), data.path()).await;
-    let (status, first) = service.lease("k", &wish("w")).await;
+    let (status, first) = service.lease("k", &lease_request("w")).await;
     assert_eq!(status, 201, "{first}");
     assert_eq!(first["address"], "192.0.2.7");
     assert_eq!((&first["port"], &first["user"], &first["cpu"]), (&json!(2222), &json!("root"), &json!(4)));
     assert_eq!((&first["state"], &first["idempotency_key"]), (&json!("held"), &json!("k")));
     assert_eq!(first["expires_at"], "2027-01-15T08:10:00Z");
     assert!(!first.to_string().contains("secret"), "the provider's own key is told: {first}");
-    assert_eq!(service.lease("k", &wish("w")).await, (200, first.clone()));
-    let (status, conflict) = service.lease("k", &wish("other")).await;
+    assert_eq!(service.lease("k", &lease_request("w")).await, (200, first.clone()));
+    let (status, conflict) = service.lease("k", &lease_request("other")).await;
     assert_eq!((status, code(&conflict)), (422, "idempotency_conflict"));
-    assert_eq!(service.lease("", &wish("w")).await.0, 400);
+    assert_eq!(service.lease("", &lease_request("w")).await.0, 400);
     assert_eq!(stub.makes.load(Ordering::SeqCst), 1);
     let request = stub.made.lock().expect("sound").values().next().expect("one").clone();
     assert_eq!(request.authorized_key.as_deref(), Some(KEY));
@@ -61,14 +61,14 @@ async fn the_same_key_is_the_same_lease() {
     }
     assert_eq!(stub.living(), 0);
     assert_eq!(service.json(Method::GET, &path(&first), "", None).await.0, 404);
-    assert_eq!(service.lease("k", &wish("w")).await.0, 410, "a late request made a machine");
+    assert_eq!(service.lease("k", &lease_request("w")).await.0, 410, "a late request made a machine");
 }
 
 #[tokio::test]
 async fn requests_at_once_with_one_key_make_one_machine() {
     let (stub, data) = (Stub::with_gate(0), folder());
     let service = Running::start(stub.clone(), data.path()).await;
-    let body = wish("w");
+    let body = lease_request("w");
     let open = async {
         wait_for!("asked", stub.living() == 1);
         stub.gate.add_permits(1);
@@ -86,18 +86,18 @@ async fn a_full_pool_says_when_to_come_again() {
     let (stub, data) = (Stub::new(), folder());
     let bounds = Bounds { max_leases: 3, max_leases_per_workspace: 2, ..bounds() };
     let service = Running::with(stub.clone(), data.path(), Tokens::default(), bounds).await;
-    let (_, first) = service.lease("a", &wish("w")).await;
-    assert_eq!(service.lease("b", &wish("w")).await.0, 201);
-    let (status, problem) = service.lease("c", &wish("w")).await;
+    let (_, first) = service.lease("a", &lease_request("w")).await;
+    assert_eq!(service.lease("b", &lease_request("w")).await.0, 201);
+    let (status, problem) = service.lease("c", &lease_request("w")).await;
     assert_eq!((status, code(&problem)), (429, "quota"));
     assert!(problem["error"]["message"].as_str().expect("a message").contains("workspace"), "{problem}");
-    assert_eq!(service.lease("c", &wish("v")).await.0, 201);
-    let full = service.ask(Method::POST, POOL, "", "d", Some(&wish("u"))).await;
+    assert_eq!(service.lease("c", &lease_request("v")).await.0, 201);
+    let full = service.ask(Method::POST, POOL, "", "d", Some(&lease_request("u"))).await;
     assert_eq!(full.status(), 429);
     assert!(full.headers().contains_key("retry-after"));
-    assert_eq!(service.lease("a", &wish("w")).await.0, 200, "a known lease needs no room");
+    assert_eq!(service.lease("a", &lease_request("w")).await.0, 200, "a known lease needs no room");
     assert_eq!(service.json(Method::DELETE, &path(&first), "", None).await.0, 204);
-    assert_eq!(service.lease("d", &wish("u")).await.0, 201);
+    assert_eq!(service.lease("d", &lease_request("u")).await.0, 201);
 }
 
 #[tokio::test]
@@ -117,7 +117,7 @@ async fn a_token_sees_its_workspaces_only() {
         assert_eq!(service.json(Method::GET, route, "", None).await.0, 200, "{route}");
     }
     let lease = async |token: &str, workspace: &str| {
-        read(service.ask(Method::POST, POOL, token, "k", Some(&wish(workspace))).await).await
+        read(service.ask(Method::POST, POOL, token, "k", Some(&lease_request(workspace))).await).await
     };
     assert_eq!(lease(one, "v").await.0, 403);
     let (_, of_one) = lease(one, "w").await;
@@ -144,8 +144,8 @@ async fn a_token_sees_its_workspaces_only() {
 async fn leases_end_by_themselves_unless_they_are_renewed() {
     let (stub, data) = (Stub::new(), folder());
     let service = Running::start(stub.clone(), data.path()).await;
-    let (_, kept) = service.lease("kept", &wish("w")).await;
-    service.lease("left", &wish("w")).await;
+    let (_, kept) = service.lease("kept", &lease_request("w")).await;
+    service.lease("left", &lease_request("w")).await;
     service.later(500);
     let renewed =
         service.json(Method::POST, &format!("{}/renew", path(&kept)), "", Some(&json!({ "ttl_s": 3600 }))).await;
@@ -154,23 +154,24 @@ async fn leases_end_by_themselves_unless_they_are_renewed() {
     service.later(101);
     wait_for!("the one that is over is gone", stub.living() == 1);
     wait_for!("only the renewed one is listed", service.leases().await.len() == 1);
-    assert_eq!(service.lease("left", &wish("w")).await.0, 410);
+    assert_eq!(service.lease("left", &lease_request("w")).await.0, 410);
     service.later(3000);
     wait_for!("the longest life is over", stub.living() == 0);
     let again = service.json(Method::POST, &format!("{}/renew", path(&kept)), "", Some(&json!({ "ttl_s": 60 }))).await;
     assert_eq!(again.0, 404);
     // Keys are forgotten after a day.
     service.later(25 * 3600);
-    wait_for!("a forgotten key is a new one", service.lease("left", &wish("w")).await.0 == 201);
+    wait_for!("a forgotten key is a new one", service.lease("left", &lease_request("w")).await.0 == 201);
 }
 
 #[tokio::test]
 async fn what_a_killed_service_asked_for_is_given_back_by_the_next() {
     let (stub, data) = (Stub::with_gate(1), folder());
     let mut service = Running::start(stub.clone(), data.path()).await;
-    let (_, held) = service.lease("held", &wish("w")).await;
+    let (_, held) = service.lease("held", &lease_request("w")).await;
     // The caller goes away before the provider has answered.
-    let unanswered = tokio::time::timeout(Duration::from_millis(200), service.lease("asked", &wish("w"))).await;
+    let unanswered =
+        tokio::time::timeout(Duration::from_millis(200), service.lease("asked", &lease_request("w"))).await;
     assert!(unanswered.is_err());
     wait_for!("asked", stub.living() == 2);
     service.kill();
@@ -178,9 +179,9 @@ async fn what_a_killed_service_asked_for_is_given_back_by_the_next() {
     wait_for!("what was never answered is gone", stub.living() == 1);
     service.later(11);
     wait_for!("and not listed", service.leases().await.len() == 1);
-    assert_eq!(service.lease("held", &wish("w")).await, (200, held), "what is held was lost");
+    assert_eq!(service.lease("held", &lease_request("w")).await, (200, held), "what is held was lost");
     stub.gate.add_permits(1);
-    assert_eq!(service.lease("asked", &wish("w")).await.0, 201, "nobody gave that key back");
+    assert_eq!(service.lease("asked", &lease_request("w")).await.0, 201, "nobody gave that key back");
 }
 
 #[tokio::test]
@@ -188,7 +189,9 @@ async fn a_machine_that_comes_true_after_the_next_start_is_given_back() {
     let (stub, data) = (Stub::with_gate(0), folder());
     let mut service = Running::start(stub.clone(), data.path()).await;
     for key in ["one", "two"] {
-        assert!(tokio::time::timeout(Duration::from_millis(100), service.lease(key, &wish("w"))).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(100), service.lease(key, &lease_request("w"))).await.is_err()
+        );
     }
     wait_for!("asked", stub.living() == 2);
     service.kill();
@@ -217,7 +220,7 @@ async fn a_machine_that_comes_true_after_the_next_start_is_given_back() {
 async fn a_ledger_of_the_first_version_is_taken_up() {
     let (stub, data) = (Stub::new(), folder());
     let mut service = Running::start(stub.clone(), data.path()).await;
-    let (_, lease) = service.lease("k", &wish("w")).await;
+    let (_, lease) = service.lease("k", &lease_request("w")).await;
     service.kill();
     let older = async || {
         let connection = rusqlite::Connection::open(data.path().join("pool.db")).expect("a ledger");
@@ -225,7 +228,7 @@ async fn a_ledger_of_the_first_version_is_taken_up() {
     };
     wait_for!("the killed one lets go", older().await.is_ok());
     let service = Running::start(stub.clone(), data.path()).await;
-    assert_eq!(service.lease("k", &wish("w")).await, (200, lease));
+    assert_eq!(service.lease("k", &lease_request("w")).await, (200, lease));
 }
 
 #[tokio::test]
@@ -236,7 +239,7 @@ async fn who_watches_is_answered_when_all_slots_are_taken() {
     let mut waiting = tokio::task::JoinSet::new();
     for number in 0..256 {
         let service = Arc::clone(&service);
-        waiting.spawn(async move { service.lease(&format!("k{number}"), &wish("w")).await.0 });
+        waiting.spawn(async move { service.lease(&format!("k{number}"), &lease_request("w")).await.0 });
     }
     wait_for!("all slots are taken", stub.living() == 256);
     assert_eq!(code(&service.json(Method::GET, POOL, "", None).await.1), "busy");
@@ -252,7 +255,7 @@ async fn who_watches_is_answered_when_all_slots_are_taken() {
 async fn a_caller_that_goes_away_finds_his_lease_by_its_key() {
     let (stub, data) = (Stub::with_gate(0), folder());
     let service = Running::start(stub.clone(), data.path()).await;
-    let body = wish("w");
+    let body = lease_request("w");
     assert!(tokio::time::timeout(Duration::from_millis(100), service.lease("k", &body)).await.is_err());
     wait_for!("asked", stub.living() == 1);
     assert_eq!(service.leases().await[0]["state"], "asked");
@@ -266,7 +269,7 @@ async fn a_caller_that_goes_away_finds_his_lease_by_its_key() {
 async fn giving_back_what_is_not_granted_yet_ends_the_wait() {
     let (stub, data) = (Stub::with_gate(0), folder());
     let service = Running::start(stub.clone(), data.path()).await;
-    let body = wish("w");
+    let body = lease_request("w");
     let give_back = async {
         wait_for!("asked", stub.living() == 1);
         service.json(Method::DELETE, &format!("{POOL}?idempotency_key=k"), "", None).await.0
@@ -285,7 +288,7 @@ async fn giving_back_what_is_not_granted_yet_ends_the_wait() {
 async fn what_cannot_be_given_back_is_tried_for_ever_and_shown_as_stuck() {
     let (stub, data) = (Stub::new(), folder());
     let service = Running::start(stub.clone(), data.path()).await;
-    let (_, lease) = service.lease("k", &wish("w")).await;
+    let (_, lease) = service.lease("k", &lease_request("w")).await;
     stub.stubborn.store(6, Ordering::SeqCst);
     let (status, shown) = service.json(Method::DELETE, &path(&lease), "", None).await;
     assert_eq!((status, &shown["state"], &shown["failures"]), (202, &json!("releasing"), &json!(1)));
@@ -317,14 +320,14 @@ async fn a_machine_that_is_not_granted_leaves_nothing_and_its_key_may_be_used_ag
     ] {
         let fault = fault.help("wait");
         *stub.fault.lock().expect("sound") = Some(fault);
-        let (status, problem) = service.lease("k", &wish("w")).await;
+        let (status, problem) = service.lease("k", &lease_request("w")).await;
         assert_eq!((status, code(&problem)), (expected, "lian::stub::fault"));
         assert_eq!(stub.living(), 0, "what was half made stays");
     }
     stub.here.store(true, Ordering::SeqCst);
-    assert_eq!(service.lease("k", &wish("w")).await.0, 501);
+    assert_eq!(service.lease("k", &lease_request("w")).await.0, 501);
     stub.here.store(false, Ordering::SeqCst);
-    assert_eq!(service.lease("k", &wish("w")).await.0, 201);
+    assert_eq!(service.lease("k", &lease_request("w")).await.0, 201);
 }
 
 #[tokio::test]
@@ -332,7 +335,7 @@ async fn a_provider_that_panics_keeps_nobody_waiting() {
     let (stub, data) = (Stub::new(), folder());
     let service = Running::start(stub.clone(), data.path()).await;
     stub.gate.close();
-    let (status, problem) = service.lease("k", &wish("w")).await;
+    let (status, problem) = service.lease("k", &lease_request("w")).await;
     assert_eq!((status, code(&problem)), (503, "lian::serve::bug"));
     wait_for!("what it left is given back", stub.living() == 0 && service.leases().await.is_empty());
 }
@@ -341,13 +344,13 @@ async fn a_provider_that_panics_keeps_nobody_waiting() {
 async fn an_end_keeps_what_is_held_and_gives_back_what_is_not_granted() {
     let (stub, data) = (Stub::with_gate(1), folder());
     let mut service = Running::start(stub.clone(), data.path()).await;
-    service.lease("held", &wish("w")).await;
+    service.lease("held", &lease_request("w")).await;
     let waiting = {
         let address = service.base.clone();
         tokio::spawn(async move {
             let client = reqwest::Client::builder().no_proxy().build().expect("a client");
             let request = client.post(format!("{address}{POOL}")).header("Idempotency-Key", "asked");
-            read(request.json(&wish("w")).send().await.expect("an answer")).await
+            read(request.json(&lease_request("w")).send().await.expect("an answer")).await
         })
     };
     wait_for!("asked", stub.living() == 2);
@@ -366,18 +369,18 @@ async fn what_makes_no_sense_is_a_problem_in_json() {
     let large = json!({ "workspace": "w".repeat(70_000) });
     assert_eq!(code(&service.lease("k", &large).await.1), "too_large");
     assert_eq!(code(&service.lease("k", &json!([])).await.1), "malformed");
-    assert_eq!(code(&service.lease("a b", &wish("w")).await.1), "idempotency_key");
+    assert_eq!(code(&service.lease("a b", &lease_request("w")).await.1), "idempotency_key");
     assert_eq!(code(&service.json(Method::GET, "/nothing", "", None).await.1), "not_found");
     assert_eq!(code(&service.json(Method::PUT, POOL, "", None).await.1), "method");
     let keyless = [(Method::POST, "`Idempotency-Key`"), (Method::DELETE, "?idempotency_key=KEY")];
     for (method, way_out) in keyless {
-        let problem = service.json(method, POOL, "", Some(&wish("w"))).await.1;
+        let problem = service.json(method, POOL, "", Some(&lease_request("w"))).await.1;
         assert_eq!(code(&problem), "idempotency_key");
         let help = problem["error"]["help"].as_str().expect("help");
         assert!(help.contains(way_out), "{help}");
     }
     assert_eq!(service.json(Method::DELETE, &format!("{POOL}/nothing"), "", None).await.0, 204);
-    let mut wrong = wish("w");
+    let mut wrong = lease_request("w");
     wrong["ttl_s"] = json!(3601);
     assert!(service.lease("k", &wrong).await.1["error"]["message"].as_str().expect("text").contains("60 to 3600"));
     let client = reqwest::Client::builder().no_proxy().build().expect("a client");
@@ -418,7 +421,7 @@ async fn hosts_that_are_leased_are_held_again_after_a_start() {
     let mut service = Running::start(hosts(), data.path()).await;
     let mut leases = Vec::new();
     for key in ["a", "b", "c"] {
-        leases.push(service.lease(key, &wish("w")).await.1);
+        leases.push(service.lease(key, &lease_request("w")).await.1);
     }
     let addresses: Vec<&Value> = leases.iter().map(|lease| &lease["address"]).collect();
     assert_eq!(addresses, ["one", "two", "three"]);
@@ -428,6 +431,10 @@ async fn hosts_that_are_leased_are_held_again_after_a_start() {
     service.kill();
     let service = Running::start(hosts(), data.path()).await;
     for (key, expected) in [("d", "one"), ("e", "two")] {
-        assert_eq!(service.lease(key, &wish("w")).await.1["address"], expected, "a leased host was leased twice");
+        assert_eq!(
+            service.lease(key, &lease_request("w")).await.1["address"],
+            expected,
+            "a leased host was leased twice"
+        );
     }
 }

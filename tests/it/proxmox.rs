@@ -138,10 +138,10 @@ async fn a_key_that_was_brought_is_used_and_none_is_made() {
     let stage = Stage::new().await;
     stage.fake.grant_all();
     let key = format!("{HOST_KEY} somebody+else@example");
-    let wish = AcquireRequest { authorized_key: Some(key.clone()), ..request("r-1") };
+    let asked = AcquireRequest { authorized_key: Some(key.clone()), ..request("r-1") };
     let settings = ProxmoxSettings { pool: None, full_clone: true, ..stage.fake.settings() };
     let provider = stage.with(settings, "me", Duration::from_secs(60)).expect("a provider");
-    let lease = provider.acquire(&wish).await.expect("a lease");
+    let lease = provider.acquire(&asked).await.expect("a lease");
     assert_eq!(target(&lease).identity, None);
     assert_eq!(stage.paper.orders.lock().expect("orders")[0].authorized_keys, [key]);
     // A machine that booted with another key cannot be used: it is made anew.

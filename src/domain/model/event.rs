@@ -169,7 +169,7 @@ pub enum EventBody {
     /// Somebody wants the run to stop.
     #[serde(rename = "run.stopping")]
     RunStopping {
-        /// Whether what still runs is killed rather than cancelled: a second wish.
+        /// Whether what still runs is killed rather than cancelled: a second request to stop.
         hard: bool,
     },
     /// A lease was granted to a step.

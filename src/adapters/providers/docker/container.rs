@@ -43,26 +43,26 @@ fn name(lease: &LeaseId) -> String {
 }
 
 /// Creates the lease's container, or reuses the one created before, and starts it.
-pub(super) async fn start(engine: &Engine, wish: &ContainerRequest<'_>) -> Result<String, Fault> {
-    let name = name(&wish.request.lease);
-    let args = create_args(&name, wish);
+pub(super) async fn start(engine: &Engine, container_request: &ContainerRequest<'_>) -> Result<String, Fault> {
+    let name = name(&container_request.request.lease);
+    let args = create_args(&name, container_request);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match engine.docker(&args).await {
         Ok(_) => {}
         Err(DockerError::Refused(words)) if words.contains("is already in use") => {
-            if holder(engine, &name).await?.as_deref() != Some(wish.request.lease.as_str()) {
+            if holder(engine, &name).await?.as_deref() != Some(container_request.request.lease.as_str()) {
                 return Err(not_ours(&name));
             }
         }
         Err(said) => return Err(said.fault()),
     }
     let folder = tempfile::tempdir().map_err(|error| unwritable(&error))?;
-    write(folder.path(), wish.inside).map_err(|error| unwritable(&error))?;
+    write(folder.path(), container_request.inside).map_err(|error| unwritable(&error))?;
     let from = format!("{}/.", folder.path().display());
     engine.docker(&["cp", &from, &format!("{name}:/")]).await.map_err(DockerError::fault)?;
     engine.docker(&["start", &name]).await.map_err(DockerError::fault)?;
     // Last resort if nobody releases it: at expiry the daemon stops, and the container with it.
-    let left = wish.request.expires.since(now()).as_secs();
+    let left = container_request.request.expires.since(now()).as_secs();
     let end = format!("sleep {left}; kill 1");
     if let Err(said) = engine.docker(&["exec", "--detach", &name, "sh", "-c", &end]).await {
         tracing::debug!("{name} has no end of its own: {}", said.fault().message);
@@ -70,10 +70,10 @@ pub(super) async fn start(engine: &Engine, wish: &ContainerRequest<'_>) -> Resul
     Ok(name)
 }
 
-fn create_args(name: &str, wish: &ContainerRequest<'_>) -> Vec<String> {
-    let (request, offer) = (wish.request, wish.offer);
-    let memory = (u64::from(offer.memory_gb) << 30).min(wish.capacity.memory);
-    let cpus = offer.cpu.min(wish.capacity.cpu);
+fn create_args(name: &str, container_request: &ContainerRequest<'_>) -> Vec<String> {
+    let (request, offer) = (container_request.request, container_request.offer);
+    let memory = (u64::from(offer.memory_gb) << 30).min(container_request.capacity.memory);
+    let cpus = offer.cpu.min(container_request.capacity.cpu);
     let label = |key: &str, value: String| format!("--label={key}={value}");
     let mut args = vec![
         "create".to_owned(),
@@ -90,11 +90,11 @@ fn create_args(name: &str, wish: &ContainerRequest<'_>) -> Vec<String> {
         format!("--memory-swap={memory}"),
         format!("--cpus={cpus}"),
     ];
-    args.extend(wish.settings.network.iter().map(|network| format!("--network={network}")));
-    if wish.inside.ca_bundle.is_some() {
+    args.extend(container_request.settings.network.iter().map(|network| format!("--network={network}")));
+    if container_request.inside.ca_bundle.is_some() {
         args.push(format!("--env=SSL_CERT_FILE=/{CA}"));
     }
-    args.push(wish.settings.image.clone());
+    args.push(container_request.settings.image.clone());
     args
 }
 

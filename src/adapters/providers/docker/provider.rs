@@ -35,14 +35,14 @@ impl ComputeProvider for Docker {
         let capacity = self.engine.capacity().await?;
         let offer = offers::smallest(&capacity, &self.settings, request)?;
         self.engine.demand_image(&self.settings.image).await?;
-        let wish = ContainerRequest {
+        let container_request = ContainerRequest {
             request,
             offer: &offer,
             capacity: &capacity,
             settings: &self.settings,
             inside: &self.inside,
         };
-        let name = container::start(&self.engine, &wish).await?;
+        let name = container::start(&self.engine, &container_request).await?;
         Ok(Lease { id: request.lease.clone(), offer, reach: Endpoint::Container { name }, ready_by: None })
     }
 

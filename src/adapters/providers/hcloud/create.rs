@@ -34,8 +34,8 @@ impl Hcloud {
         let ready_by = Some(now().plus(self.api.pace().boot));
         let market = self.market().await?;
         let candidates = offers::candidates(&self.settings, &market.types, request)?;
-        let wish = self.wish(request).await?;
-        let (server, action) = self.create(&wish, &candidates).await?;
+        let server_request = self.server_request(request).await?;
+        let (server, action) = self.create(&server_request, &candidates).await?;
         self.wait_for(&server, action).await?;
         let address = address(&server.public_net).ok_or_else(|| {
             let message = format!("the server {} has no public address", server.name);
@@ -43,13 +43,13 @@ impl Hcloud {
                 .help("look at it in the Hetzner console, or set `providers.hcloud.ipv4 = true`")
         })?;
         let offer = offers::offer(&server.server_type, [server.place()], &market.fees);
-        let (user, host_key) = ("root".to_owned(), wish.host.public);
-        let identity = wish.client.map(|pair| pair.private);
+        let (user, host_key) = ("root".to_owned(), server_request.host.public);
+        let identity = server_request.client.map(|pair| pair.private);
         let reach = Endpoint::Ssh(SshTarget { address, port: 22, user, host_key, identity });
         Ok(Lease { id: request.lease.clone(), offer, reach, ready_by })
     }
 
-    async fn wish<'a>(&self, request: &'a AcquireRequest) -> Result<ServerRequest<'a>, Fault> {
+    async fn server_request<'a>(&self, request: &'a AcquireRequest) -> Result<ServerRequest<'a>, Fault> {
         let folder = self.lease_keys(&request.lease);
         let host = Pair::ensure(&folder, "host").await?;
         let (login, client) = match &request.authorized_key {
@@ -76,17 +76,17 @@ impl Hcloud {
     /// A server and its create action; no action if the server existed already.
     async fn create(
         &self,
-        wish: &ServerRequest<'_>,
+        server_request: &ServerRequest<'_>,
         candidates: &[Candidate<'_>],
     ) -> Result<(Server, Option<Action>), Fault> {
-        let mut key = self.ssh_key(wish).await?;
+        let mut key = self.ssh_key(server_request).await?;
         for &candidate in candidates {
-            if let Some(made) = self.create_as(wish, candidate, &mut key).await? {
+            if let Some(made) = self.create_as(server_request, candidate, &mut key).await? {
                 return Ok(made);
             }
         }
         // An earlier run may have created a server for this lease and died before the response.
-        match self.adopt(wish).await? {
+        match self.adopt(server_request).await? {
             Some(server) => Ok((server, None)),
             None => Err(offers::sold_out(candidates)),
         }
@@ -95,29 +95,30 @@ impl Hcloud {
     /// `None` if this type is sold out in this location.
     async fn create_as(
         &self,
-        wish: &ServerRequest<'_>,
+        server_request: &ServerRequest<'_>,
         candidate: Candidate<'_>,
         key: &mut u64,
     ) -> Result<Option<(Server, Option<Action>)>, Fault> {
         let mut pauses = self.api.pauses();
         let mut fresh_keys = 3;
         loop {
-            let made = self.make(&wish.request.lease, "/servers", &self.body(wish, candidate, *key)).await;
+            let made =
+                self.make(&server_request.request.lease, "/servers", &self.body(server_request, candidate, *key)).await;
             let error = match made.and_then(parse::<Created>) {
                 Ok(created) => return Ok(Some((created.server, Some(created.action)))),
                 Err(error) if error.is_sold_out() => return Ok(None),
                 Err(error) => error,
             };
             if (error.may_have_worked() || error.is("uniqueness_error"))
-                && let Some(server) = self.adopt(wish).await?
+                && let Some(server) = self.adopt(server_request).await?
             {
                 return Ok(Some((server, None)));
             }
             // A caller's key may be stored under another lease and deleted with it: look it up again.
-            let is_stale = wish.client.is_none() && (error.is_not_found() || error.is("invalid_input"));
+            let is_stale = server_request.client.is_none() && (error.is_not_found() || error.is("invalid_input"));
             if is_stale && fresh_keys > 0 {
                 fresh_keys -= 1;
-                let again = self.ssh_key(wish).await?;
+                let again = self.ssh_key(server_request).await?;
                 if std::mem::replace(key, again) != again {
                     continue;
                 }
@@ -126,35 +127,35 @@ impl Hcloud {
         }
     }
 
-    fn body(&self, wish: &ServerRequest<'_>, candidate: Candidate<'_>, key: u64) -> Value {
+    fn body(&self, server_request: &ServerRequest<'_>, candidate: Candidate<'_>, key: u64) -> Value {
         // A snapshot has an id but no name.
         let image = self.settings.image.parse::<u64>().map_or_else(|_| json!(self.settings.image), |id| json!(id));
         json!({
-            "name": wish.name,
+            "name": server_request.name,
             "server_type": candidate.server_type,
             "location": candidate.location,
             "image": image,
-            "labels": wish.labels,
+            "labels": server_request.labels,
             "ssh_keys": [key],
             "public_net": {"enable_ipv4": self.settings.ipv4, "enable_ipv6": true},
-            "user_data": wish.user_data,
+            "user_data": server_request.user_data,
         })
     }
 
     /// The server with this lease's name, if it belongs to this lease.
-    async fn adopt(&self, wish: &ServerRequest<'_>) -> Result<Option<Server>, Fault> {
+    async fn adopt(&self, server_request: &ServerRequest<'_>) -> Result<Option<Server>, Fault> {
         let found: Vec<Server> = self
             .api
-            .list("servers", &[("name", &wish.name)])
+            .list("servers", &[("name", &server_request.name)])
             .await
             .map_err(|error| error.into_fault("find a server"))?;
-        let Some(server) = found.into_iter().find(|server| server.name == wish.name) else { return Ok(None) };
-        if !names::are_of(&server.labels, &self.owner, &names::value(wish.request.lease.as_str())) {
-            return Err(name_taken("server", &wish.name));
+        let Some(server) = found.into_iter().find(|server| server.name == server_request.name) else { return Ok(None) };
+        if !names::are_of(&server.labels, &self.owner, &names::value(server_request.request.lease.as_str())) {
+            return Err(name_taken("server", &server_request.name));
         }
         let why = if server.status == "deleting" {
             "is being deleted"
-        } else if server.labels.get(names::HOST_KEY) != wish.labels.get(names::HOST_KEY) {
+        } else if server.labels.get(names::HOST_KEY) != server_request.labels.get(names::HOST_KEY) {
             "was made with keys that are gone"
         } else {
             return Ok(Some(server));
@@ -165,18 +166,19 @@ impl Hcloud {
     }
 
     /// API id of the key that may log in; uploads the key if needed.
-    async fn ssh_key(&self, wish: &ServerRequest<'_>) -> Result<u64, Fault> {
+    async fn ssh_key(&self, server_request: &ServerRequest<'_>) -> Result<u64, Fault> {
         let refused = |error: ApiError| error.into_fault("store an SSH key");
-        let body = json!({"name": wish.name, "public_key": wish.login, "labels": wish.labels});
+        let body =
+            json!({"name": server_request.name, "public_key": server_request.login, "labels": server_request.labels});
         let mut pauses = self.api.pauses();
         loop {
-            let made = self.make(&wish.request.lease, "/ssh_keys", &body).await;
+            let made = self.make(&server_request.request.lease, "/ssh_keys", &body).await;
             let error = match made.and_then(|mut answer| parse::<SshKey>(answer["ssh_key"].take())) {
                 Ok(key) => return Ok(key.id),
                 Err(error) => error,
             };
             if error.is("uniqueness_error")
-                && let Some(id) = self.stored_key(wish).await?
+                && let Some(id) = self.stored_key(server_request).await?
             {
                 return Ok(id);
             }
@@ -185,13 +187,13 @@ impl Hcloud {
     }
 
     /// The key as already stored: under this lease's name or, for a caller's key, under any name.
-    async fn stored_key(&self, wish: &ServerRequest<'_>) -> Result<Option<u64>, Fault> {
+    async fn stored_key(&self, server_request: &ServerRequest<'_>) -> Result<Option<u64>, Fault> {
         let refused = |error: ApiError| error.into_fault("find an SSH key");
-        let named: Vec<SshKey> = self.api.list("ssh_keys", &[("name", &wish.name)]).await.map_err(refused)?;
-        let same = |key: &&SshKey| keys::bare(&key.public_key).is_some_and(|public| public == wish.login);
+        let named: Vec<SshKey> = self.api.list("ssh_keys", &[("name", &server_request.name)]).await.map_err(refused)?;
+        let same = |key: &&SshKey| keys::bare(&key.public_key).is_some_and(|public| public == server_request.login);
         if let Some(key) = named.first() {
-            if !names::are_of(&key.labels, &self.owner, &names::value(wish.request.lease.as_str())) {
-                return Err(name_taken("SSH key", &wish.name));
+            if !names::are_of(&key.labels, &self.owner, &names::value(server_request.request.lease.as_str())) {
+                return Err(name_taken("SSH key", &server_request.name));
             }
             if same(&key) {
                 return Ok(Some(key.id));
@@ -200,11 +202,11 @@ impl Hcloud {
             self.api.delete(&format!("/ssh_keys/{}", key.id)).await.map_err(refused)?;
             return Ok(None);
         }
-        if wish.client.is_some() {
+        if server_request.client.is_some() {
             return Ok(None);
         }
         // Reuse the stored key; whoever stored it deletes it.
-        let print = keys::md5_fingerprint(&wish.login).await?;
+        let print = keys::md5_fingerprint(&server_request.login).await?;
         let alike: Vec<SshKey> = self.api.list("ssh_keys", &[("fingerprint", &print)]).await.map_err(refused)?;
         Ok(alike.iter().find(same).map(|key| key.id))
     }

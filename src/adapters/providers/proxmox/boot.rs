@@ -36,12 +36,12 @@ impl Machines {
     /// A running machine of this mark: reuses one from an earlier attempt, or creates one.
     pub(super) async fn running(
         &self,
-        wish: &MachineRequest<'_>,
+        machine_request: &MachineRequest<'_>,
         settings: &ProxmoxSettings,
         until: Instant,
     ) -> Result<u32, ApiError> {
-        let keys = percent(&format!("{}\n", wish.key.trim()));
-        let lease = &wish.mark.lease;
+        let keys = percent(&format!("{}\n", machine_request.key.trim()));
+        let lease = &machine_request.mark.lease;
         if let Some(id) = self.of(lease, until).await?.ours.first().copied()
             && let Some(config) = self.unlocked(id, lease, until).await?
         {
@@ -50,14 +50,14 @@ impl Machines {
                 return Ok(id);
             }
             if !running {
-                self.start(id, wish, &keys, until).await?;
+                self.start(id, machine_request, &keys, until).await?;
                 return Ok(id);
             }
             // It booted with other keys, which only the first boot installs.
             self.destroy(id, lease, until).await?;
         }
-        let id = self.clone_template(&wish.mark, settings, until).await?;
-        self.start(id, wish, &keys, until).await?;
+        let id = self.clone_template(&machine_request.mark, settings, until).await?;
+        self.start(id, machine_request, &keys, until).await?;
         Ok(id)
     }
 
@@ -116,8 +116,14 @@ impl Machines {
         }
     }
 
-    async fn start(&self, id: u32, wish: &MachineRequest<'_>, keys: &str, until: Instant) -> Result<(), ApiError> {
-        if self.unlocked(id, &wish.mark.lease, until).await?.is_none() {
+    async fn start(
+        &self,
+        id: u32,
+        machine_request: &MachineRequest<'_>,
+        keys: &str,
+        until: Instant,
+    ) -> Result<(), ApiError> {
+        if self.unlocked(id, &machine_request.mark.lease, until).await?.is_none() {
             let message = format!("the machine {id} was deleted, or changed by others, before it was started");
             let fault = Fault::new(FaultKind::Infrastructure, "lian::proxmox::lost", message)
                 .help("look at the node's task log for who did; keep `providers.proxmox.ids` for lian-build alone");
@@ -125,16 +131,16 @@ impl Machines {
         }
         let fields = [
             ("sockets", "1".to_owned()),
-            ("cores", wish.offer.cpu.to_string()),
-            ("memory", (u64::from(wish.offer.memory_gb) * 1024).to_string()),
+            ("cores", machine_request.offer.cpu.to_string()),
+            ("memory", (u64::from(machine_request.offer.memory_gb) * 1024).to_string()),
             ("balloon", "0".to_owned()),
             ("ciuser", "root".to_owned()),
             ("sshkeys", keys.to_owned()),
             ("ipconfig0", "ip=dhcp".to_owned()),
             ("ciupgrade", "0".to_owned()),
             ("agent", "1".to_owned()),
-            ("tags", mark::tags(&wish.mark.owner).join(";")),
-            ("description", wish.mark.text()),
+            ("tags", mark::tags(&machine_request.mark.owner).join(";")),
+            ("description", machine_request.mark.text()),
         ];
         self.api.work(Method::POST, &Self::path(id, "/config"), &fields, until).await?;
         match self.api.work(Method::POST, &Self::path(id, "/status/start"), &[], until).await {

@@ -65,13 +65,15 @@ impl Proxmox {
 
     /// The smallest sufficient size.
     fn size(&self, request: &AcquireRequest) -> Result<Offer, Fault> {
-        let wish = &request.size;
+        let machine_request = &request.size;
         let fits = |offer: &Offer| {
-            offer.cpu >= wish.cpu && offer.memory_gb >= wish.memory_gb && offer.platform == request.platform
+            offer.cpu >= machine_request.cpu
+                && offer.memory_gb >= machine_request.memory_gb
+                && offer.platform == request.platform
         };
         self.sizes().into_iter().find(fits).ok_or_else(|| {
             let message =
-                format!("no machine of {} CPUs and {} GB for {}", wish.cpu, wish.memory_gb, request.platform);
+                format!("no machine of {} CPUs and {} GB for {}", machine_request.cpu, machine_request.memory_gb, request.platform);
             Fault::new(FaultKind::Unavailable, "lian::proxmox::no_size", message).help(format!(
                 "the template makes machines of up to 16 CPUs and 32 GB for {}: ask for less in .build-spec.ncl, or use \
                  another provider",
@@ -97,8 +99,8 @@ impl Proxmox {
             expires: request.expires,
             created: Some(now()),
         };
-        let wish = MachineRequest { mark, offer: &offer, key: &key };
-        let id = self.machines.running(&wish, &self.settings, until).await?;
+        let machine_request = MachineRequest { mark, offer: &offer, key: &key };
+        let id = self.machines.running(&machine_request, &self.settings, until).await?;
         let (address, host_key) = self.machines.ready(id, until).await?;
         let (address, port, user) = (address.to_string(), 22, "root".to_owned());
         let reach = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });

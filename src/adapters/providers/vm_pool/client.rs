@@ -222,8 +222,8 @@ impl VmPool {
                 if left < LEAST_TTL {
                     return;
                 }
-                let wish = serde_json::json!({ "ttl_s": left.min(TTL).as_secs() });
-                let answer = asked(&client, token.as_ref(), Method::POST, &address).json(&wish).send().await;
+                let lease_request = serde_json::json!({ "ttl_s": left.min(TTL).as_secs() });
+                let answer = asked(&client, token.as_ref(), Method::POST, &address).json(&lease_request).send().await;
                 match answer.map(|response| response.status()) {
                     Ok(status) if status.is_success() => {}
                     Ok(StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::GONE) => return,
@@ -297,10 +297,10 @@ impl VmPool {
     }
 
     /// The stored request body of a lease; created on first use.
-    async fn wish(&self, request: &AcquireRequest, folder: &Path) -> Result<LeaseRequest, Fault> {
+    async fn lease_request(&self, request: &AcquireRequest, folder: &Path) -> Result<LeaseRequest, Fault> {
         let kept = folder.join("request.json");
-        if let Some(wish) = std::fs::read(&kept).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
-            return Ok(wish);
+        if let Some(lease_request) = std::fs::read(&kept).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
+            return Ok(lease_request);
         }
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| unwritable(folder, &error))?;
@@ -312,7 +312,7 @@ impl VmPool {
         let whole = request.expires.since(now());
         // For a lease held by a client of ours, request the full lifetime: we may not be running to renew it.
         let ttl = if request.authorized_key.is_some() { whole } else { whole.min(TTL) };
-        let wish = LeaseRequest {
+        let lease_request = LeaseRequest {
             workspace: self.workspace.clone(),
             cpu: request.size.cpu,
             memory_gb: request.size.memory_gb,
@@ -320,10 +320,10 @@ impl VmPool {
             ttl_s: ttl.max(LEAST_TTL).as_secs(),
             ssh_public_key,
         };
-        let text = serde_json::to_vec(&wish).expect("invariant: a wish is plain data");
+        let text = serde_json::to_vec(&lease_request).expect("invariant: a lease_request is plain data");
         // Write atomically: a partial file would be a different request.
         write_whole(&kept, &text, 0o600).map_err(|error| unwritable(&kept, &error))?;
-        Ok(wish)
+        Ok(lease_request)
     }
 }
 
@@ -354,10 +354,10 @@ impl ComputeProvider for VmPool {
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
         let folder = self.folder(&request.lease)?;
-        let wish = self.wish(request, &folder).await?;
+        let lease_request = self.lease_request(request, &folder).await?;
         let make = || {
             let post = self.request(Method::POST, "/api/v1/vm-pool").timeout(ACQUIRE_BOUND);
-            post.header("Idempotency-Key", request.lease.as_str()).json(&wish)
+            post.header("Idempotency-Key", request.lease.as_str()).json(&lease_request)
         };
         let (_, json) = self.ask(make).await?;
         let granted: Granted =
