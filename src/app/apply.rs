@@ -1,5 +1,5 @@
-//! The use case behind `apply` and `dispatch`: give back what dead runs left, plan, build, wind up. Not responsible for: how it is
-//! shown, signals, exit codes (see `Frontend`, which the command line implements).
+//! The use case behind `apply` and `dispatch`: release the leases of dead runs, plan, build, finish. Not responsible
+//! for: display, signals, exit codes (see `Frontend`, which the command line implements).
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -29,47 +29,48 @@ use crate::domain::model::{Outcome, Plan, PlannedStep, RunOutcome, Size};
 use crate::domain::ports::{ImageStore, InUse, Journal, Sink};
 use crate::system::now;
 
-/// What is to be built.
+/// A request to build.
 pub struct ApplyRequest<D> {
-    /// The name of the run: made before anything can fail, so that a start that fails has one, too.
+    /// The run's id, created before anything can fail, so that a failed start has one, too.
     pub run: RunId,
-    /// Reads what is declared.
+    /// Reads the declared layers.
     pub declare: D,
-    /// How wide, and what a failure means for the rest.
+    /// Concurrency, and what happens after a failure.
     pub concurrency: Concurrency,
     /// The command line, as `runs` lists it.
     pub command: String,
 }
 
-/// What is worth saying before a run has events.
+/// A notice before a run has events.
 pub enum Notice<'a> {
-    /// Leases of dead runs were given back, or could not be.
+    /// Leases of dead runs were released, or could not be.
     Recovered(&'a Recovered),
-    /// Leases of dead runs that turned out to be stuck at the end.
+    /// Leases of dead runs that are stuck at the end.
     StillStuck(Vec<&'a (LeaseId, String)>),
-    /// The catalog is sound, perhaps with warnings.
+    /// The catalog is valid, perhaps with warnings.
     Surveyed(&'a Survey),
     /// A run of this project died.
     Interrupted(&'a InterruptedRun),
 }
 
-/// Whoever asks for a run: says things as they come, and says when to stop.
+/// The caller's interface: shows notices, provides sinks and requests stops.
 pub trait Frontend {
-    /// Something is worth saying.
+    /// Shows a notice.
     fn notice(&self, notice: Notice<'_>);
 
-    /// The sinks that a run is told to. `ladders` are the runner types that each layer may get, smallest first.
+    /// The sinks that receive the run's events. `ladders` are the runner types that each layer may get, smallest
+    /// first.
     fn sinks(&self, plan: &Plan, ladders: BTreeMap<LayerName, Vec<String>>) -> Vec<Box<dyn Sink>>;
 
-    /// Requests that the run stops. Called on the runtime that the run has.
+    /// Requests that the run stops. Called on the run's runtime.
     fn stops(&self) -> std::io::Result<Receiver<StopLevel>>;
 }
 
 /// How a run ended.
 pub enum RunEnd {
-    /// The catalog has faults: nothing was begun.
+    /// The catalog has faults: no run began.
     Unsound(Box<Survey>),
-    /// The run was told to its end.
+    /// The run ended.
     Finished(Box<FinishedRun>),
 }
 
@@ -77,21 +78,21 @@ pub enum RunEnd {
 pub struct FinishedRun {
     /// Its last state.
     pub run: Run,
-    /// The sinks that did not take its end in time.
+    /// The sinks that did not handle the last events in time.
     pub left_behind: Vec<LeftBehind>,
-    /// What went wrong after its end, in writing it down or in moving tags.
+    /// Errors after its end, from writing the history or moving tags.
     pub wound_up: Result<(), Error>,
 }
 
-/// What came of a request.
+/// The result of a request.
 pub struct Applied {
     /// How the run ended, or why it did not begin.
     pub end: Result<RunEnd, Error>,
-    /// A lease of a dead run could not be given back.
+    /// Whether a dead run's lease could not be released.
     pub stuck: bool,
 }
 
-/// Gives back what dead runs left, then plans what is declared, and builds it.
+/// Releases the leases of dead runs, then plans and builds the declared layers.
 pub fn apply<D>(session: &Session, request: ApplyRequest<D>, frontend: &dyn Frontend) -> Applied
 where
     D: FnOnce(&Config) -> Result<Declarations, Error>,
@@ -105,7 +106,7 @@ where
     if left.settling.is_empty() {
         return Applied { end, stuck: !left.stuck.is_empty() };
     }
-    // What had to settle is looked for once more.
+    // Leases that had to settle are checked again.
     let stuck = match recover::recover_project(session) {
         Ok(again) => {
             frontend.notice(Notice::StillStuck(again.newly_stuck(&left).collect()));
@@ -119,13 +120,13 @@ where
     Applied { end, stuck }
 }
 
-/// A run that is about to begin.
+/// A run that is ready to begin.
 struct Prepared {
     id: RunId,
     concurrency: Concurrency,
     command: String,
     plan: PreparedPlan,
-    /// Whatever the plan reuses stays until the run is over.
+    /// Keeps the reused images until the run ends.
     in_use: Option<Box<dyn InUse>>,
 }
 
@@ -149,14 +150,14 @@ where
     let mut plan = session.wait(plan)??;
     secrets::give_secrets(config, &survey, &mut plan.jobs)?;
     pins::add_missing(config, &plan.pins)?;
-    // An image that is reused is what the catalog says now, whatever was built in between.
+    // A reused image is the catalog's current state, even if others were built in between.
     let reused = plan.plan.steps.iter().filter(|step| step.digest.is_some());
     session.wait(point(images, "latest", reused))??;
     let finished = build(session, Prepared { id, concurrency, command, plan, in_use }, frontend)?;
     Ok(RunEnd::Finished(Box::new(finished)))
 }
 
-/// Points a tag to the images of these steps.
+/// Points a tag at the images of these steps.
 async fn point(images: &dyn ImageStore, tag: &str, steps: impl Iterator<Item = &PlannedStep>) -> Result<(), Error> {
     for step in steps {
         images.point(step.image.name.as_str(), tag, &step.key).await?;
@@ -164,7 +165,7 @@ async fn point(images: &dyn ImageStore, tag: &str, steps: impl Iterator<Item = &
     Ok(())
 }
 
-/// Builds what was planned.
+/// Builds the plan.
 fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Result<FinishedRun, Error> {
     let Prepared { id, concurrency, command, plan, in_use } = prepared;
     let (config, store, images) = (session.config(), session.store()?, session.images()?);
@@ -193,12 +194,13 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
     let work = execute(Work { id, run, jobs, digests }, services, sinks.emitter(), stops);
     let executed = catch_unwind(AssertUnwindSafe(|| session.wait(work)));
     let left_behind = sinks.close();
-    // Work that nobody waits for any more must not hold the process.
+    // Work that is no longer needed must not keep the process alive.
     session.stop_tasks();
     let run = match executed {
         Ok(finished) => finished?.run,
         Err(panic) => {
-            // A bug of ours must not be somebody's bill: without its recorder the run is dead, and what it left goes back.
+            // A bug here must not cost the user money: without its recorder the run is dead, so its leases are
+            // released.
             drop(recorder);
             let left = session.wait(recover::recover_all(store, session.project()))??;
             frontend.notice(Notice::Recovered(&left));
@@ -219,7 +221,7 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
     Ok(FinishedRun { run, left_behind, wound_up })
 }
 
-/// The logs, then whoever the caller wants to be told.
+/// The log sink, then the caller's sinks.
 fn start_sinks(plan: &PreparedPlan, recorder: &RunRecorder, frontend: &dyn Frontend) -> Sinks {
     let types = |sizes: &Vec<Size>| sizes.iter().map(|size| size.runner_type.clone()).collect();
     let ladders = plan.sizes.iter().map(|(layer, sizes)| (layer.clone(), types(sizes))).collect();
@@ -228,12 +230,12 @@ fn start_sinks(plan: &PreparedPlan, recorder: &RunRecorder, frontend: &dyn Front
     Sinks::start(sinks)
 }
 
-/// Whether a run did all that it was asked to, and left nothing.
+/// Whether a run completed everything and left no lease.
 fn is_clean(run: &Run) -> bool {
     run.outcome() == RunOutcome::Success && run.stuck().next().is_none()
 }
 
-/// The default bounds hold without being asked for; that they do not is no reason to fail.
+/// Applies the default storage limits; failures are only logged, because the user did not ask for this.
 async fn tidy(store: &Store, images: &dyn ImageStore, has_grown: bool) {
     if let Err(error) = store.prune() {
         tracing::warn!("tidying up: {error}");

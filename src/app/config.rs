@@ -1,4 +1,5 @@
-//! What a command works with: the workflow, overridden by the command line. Not responsible for: reading the catalog.
+//! The configuration of a command: the workflow, overridden by the command line. Not responsible for: reading the
+//! catalog.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,10 +12,10 @@ use crate::app::setting::Setting;
 use crate::app::{Error, UsageError};
 use crate::domain::model::{BuildSpec, ContextTransfer, ImageRef, ProviderName, Workflow};
 
-/// The workflow that is used where none is named.
+/// The default workflow file.
 const DEFAULT_WORKFLOW: &str = "workflows/local.ncl";
 
-/// Everything that was said about a command, by flag or workflow. It is built once and never changed.
+/// All settings of a command, from flags and workflow. Created once, then immutable.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The catalog's folder, as displayed.
@@ -25,11 +26,11 @@ pub struct Config {
     pub set: Vec<(String, String)>,
     /// Folders outside the project that may be imported from.
     pub allow_imports: Vec<PathBuf>,
-    /// The workflow. Where flags say something else of provider, runners and registry, that is in it already.
+    /// The workflow, with provider, runners and registry already overridden by flags.
     pub workflow: Workflow,
-    /// Layers to build; all where empty.
+    /// Layers to build; empty means all.
     pub targets: Setting<Vec<String>>,
-    /// Layers to build though nothing changed.
+    /// Layers to rebuild even if unchanged.
     pub forced: Vec<String>,
     /// Substitutes of external images, by normalised reference.
     pub base_images: BTreeMap<String, Substitute>,
@@ -41,18 +42,18 @@ pub struct Config {
     pub layout: Setting<PathBuf>,
     /// How many layers are built at once.
     pub width: Setting<usize>,
-    /// Where external images are pinned.
+    /// The lock file with the pins of external images.
     pub lock: PathBuf,
-    /// What was said on the command line about runners: wins over any `.build-spec.ncl`.
+    /// Runner settings from the command line; they override any `.build-spec.ncl`.
     pub spec: BuildSpec,
-    /// A tag for what is built, beside `latest` and the key's.
+    /// An additional tag for built images, beside `latest` and the key's.
     pub tag: Option<String>,
 }
 
 /// Which catalog, and how it is read.
 #[derive(Debug, Clone, Default)]
 pub struct Source {
-    /// The catalog's folder; the workflow's, or `catalog`, where unset.
+    /// The catalog's folder; default: the workflow's, or `catalog`.
     pub catalog: Option<PathBuf>,
     /// The workflow's file.
     pub workflow: Option<PathBuf>,
@@ -62,14 +63,14 @@ pub struct Source {
     pub allow_imports: Vec<PathBuf>,
 }
 
-/// Which layers of it, and with what. All of it wins over the workflow.
+/// Which layers to build, and with what. Everything here overrides the workflow.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     /// Which catalog.
     pub source: Source,
-    /// Layers to build; all where empty.
+    /// Layers to build; empty means all.
     pub targets: Vec<String>,
-    /// Layers to build though nothing changed.
+    /// Layers to rebuild even if unchanged.
     pub forced: Vec<String>,
     /// Substitutes of external images.
     pub base_images: Vec<(String, String)>,
@@ -79,30 +80,30 @@ pub struct Selection {
     pub build_args: Vec<(String, String)>,
     /// Where layers are built.
     pub placement: ProviderChoice,
-    /// The OCI layout folder, and whether a flag or the environment names it.
+    /// The OCI layout folder, and whether a flag or the environment set it.
     pub layout: Option<Setting<PathBuf>>,
     /// How many layers are built at once.
     pub parallel: Option<usize>,
 }
 
 impl Selection {
-    /// A catalog as it is.
+    /// A catalog without overrides.
     pub fn of(source: impl Into<Source>) -> Self {
         Self { source: source.into(), ..Self::default() }
     }
 }
 
-/// Where layers are built. What is said wins over the workflow.
+/// Where layers are built; overrides the workflow.
 #[derive(Debug, Clone, Default)]
 pub struct ProviderChoice {
     /// Where runners come from.
     pub provider: Option<ProviderName>,
-    /// How the context reaches them.
+    /// How the context is transferred to them.
     pub context_transfer: Option<ContextTransfer>,
 }
 
 impl ProviderChoice {
-    /// What was said, over what the workflow says.
+    /// The flags, with the workflow's values for unset ones.
     pub fn over(self, workflow: &mut Workflow) {
         if let Some(provider) = self.provider {
             workflow.compute_provider = provider;
@@ -113,18 +114,18 @@ impl ProviderChoice {
     }
 }
 
-/// The binary itself: Nickel is evaluated in children of it. Not by its path: the file there may be another one by now.
+/// This binary, which evaluates Nickel in child processes. Not by path: the file there may have been replaced.
 pub fn evaluator() -> Evaluator {
     Evaluator::new("/proc/self/exe".into())
 }
 
 impl Config {
-    /// What is known of the provider that the workflow or the command line names.
+    /// The descriptor of the configured provider.
     pub fn descriptor(&self) -> Result<&'static Descriptor, Error> {
         providers::registry().find(&self.workflow.compute_provider).map_err(Error::outside)
     }
 
-    /// From the flags, which win over the workflow.
+    /// From the flags, which override the workflow.
     pub fn new(selection: &Selection) -> Result<Self, Error> {
         let source = &selection.source;
         let (mut workflow, named) = load_workflow(source)?;
@@ -160,14 +161,14 @@ impl Config {
         Ok(config)
     }
 
-    /// As [`new`](Self::new), for a command that builds or says what would be built: what builds read must be there.
+    /// As [`new`](Self::new), for a command that builds or plans: files that builds read must exist.
     pub fn for_builds(selection: &Selection) -> Result<Self, Error> {
         let config = Self::new(selection)?;
         config.ca_bundle.as_deref().map_or(Ok(()), readable)?;
         Ok(config)
     }
 
-    /// Of a command that looks at a project, and at no catalog or workflow.
+    /// For a command that needs a project but no catalog or workflow.
     pub fn of_project(project: Project, layout: Option<Setting<PathBuf>>) -> Self {
         let workflow = Workflow::default();
         let catalog = Setting::default(project.root().join("catalog"));
@@ -196,7 +197,7 @@ pub fn ca_bundle(flag: Option<&PathBuf>, workflow: &Workflow) -> Setting<Option<
     Setting::choose(flag.cloned().map(Some), workflow.ca_bundle.clone().map(Some), || None)
 }
 
-/// Layers at once: as the flag says, else as the workflow says, else as many as there are processors. Zero says nothing.
+/// Concurrent layers: the flag, else the workflow, else the number of processors. Zero means unset.
 fn width(flag: Option<usize>, workflow: &Workflow) -> Setting<usize> {
     let said = |width: Option<usize>| width.filter(|width| *width > 0);
     let processors = || std::thread::available_parallelism().map_or(2, std::num::NonZero::get).max(2);
@@ -230,7 +231,8 @@ fn load_workflow(source: &Source) -> Result<(Workflow, Option<PathBuf>), Error> 
         Some(file) => file.clone(),
         None => {
             let catalog = source.catalog.clone().unwrap_or_else(|| "catalog".into());
-            // Beside the catalog as it was named, or as it is: `.` and links have other parents than names.
+            // Try the parent of the catalog's path as given, then of the resolved path: for `.` and links they
+            // differ.
             let named = catalog.file_name().and_then(|_| catalog.parent()).map(|parent| parent.join(DEFAULT_WORKFLOW));
             let actual = std::fs::canonicalize(&catalog).ok();
             let actual = actual.as_deref().and_then(Path::parent).map(|parent| parent.join(DEFAULT_WORKFLOW));

@@ -1,5 +1,5 @@
-//! One Dockerfile without a catalog: what was said about it, as a configuration and a catalog of one layer. Not responsible
-//! for: arguments, building.
+//! Turns a request to build one Dockerfile without a catalog into a configuration and a catalog of one layer. Not
+//! responsible for: arguments, building.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,36 +17,36 @@ use crate::domain::model::{
     Workflow,
 };
 
-/// What is built, and on what. All of it wins over the workflow.
+/// What to build, and where. Everything here overrides the workflow.
 #[derive(Debug, Clone, Default)]
 pub struct DispatchRequest {
     /// The build context.
     pub context: PathBuf,
-    /// The Dockerfile; the context's where unset.
+    /// The Dockerfile; default: the context's.
     pub dockerfile: Option<PathBuf>,
-    /// `[registry/]namespace/name[:tag]`; named after the context's folder where unset.
+    /// `[registry/]namespace/name[:tag]`; default: named after the context's folder.
     pub image: Option<String>,
-    /// The registry that it goes to, `host[:port][/prefix]`.
+    /// The registry to push to, `host[:port][/prefix]`.
     pub registry: Option<String>,
-    /// The registry is spoken to without TLS.
+    /// Whether to use plain HTTP for the registry.
     pub plain_http: bool,
-    /// The stage to build; the last one where unset.
+    /// The stage to build; default: the last one.
     pub target: Option<String>,
     /// A workflow with the settings of providers, runners and registry.
     pub workflow: Option<PathBuf>,
     /// Where it is built.
     pub placement: ProviderChoice,
-    /// What runner it wants.
+    /// The requirements for its runner.
     pub spec: BuildSpec,
-    /// Where servers are asked for, in order.
+    /// Locations to request servers in, in order.
     pub locations: Vec<String>,
-    /// A runner that is not ready by then is given back, seconds.
+    /// Boot timeout of a runner, seconds; it is then released.
     pub boot_timeout_s: Option<u64>,
-    /// No runner lives longer, minutes.
+    /// Maximum lifetime of a runner, minutes.
     pub max_lifetime_min: Option<u64>,
-    /// What it may cost, in the provider's currency.
+    /// Maximum cost, in the provider's currency.
     pub max_cost: Option<f64>,
-    /// The platform; the runner's where unset.
+    /// The platform; default: the runner's.
     pub platform: Option<String>,
     /// `ARG` values.
     pub build_args: Vec<(String, String)>,
@@ -54,26 +54,26 @@ pub struct DispatchRequest {
     pub labels: Vec<(String, String)>,
     /// Build secrets.
     pub secrets: Vec<Secret>,
-    /// Ids of ssh mounts that are lent the agent's keys.
+    /// Ids of ssh mounts that may use the agent's keys.
     pub ssh: Vec<String>,
     /// Substitutes of external images.
     pub base_images: Vec<(String, String)>,
     /// The source of the secret `ca`.
     pub ca_bundle: Option<PathBuf>,
-    /// Build though an image of the same inputs is there.
+    /// Build even if an image of the same inputs exists.
     pub force: bool,
     /// The OCI layout folder.
     pub layout: Option<Setting<PathBuf>>,
 }
 
 impl DispatchRequest {
-    /// What was said, with the image's name taken apart.
+    /// The request, with the image's name parsed.
     pub fn resolve(self) -> Result<Dispatch, Error> {
         Ok(Dispatch { image: image_of(&self)?, request: self })
     }
 }
 
-/// A request whose image is known.
+/// A request with a parsed image name.
 #[derive(Debug, Clone)]
 pub struct Dispatch {
     request: DispatchRequest,
@@ -81,7 +81,7 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// The configuration: what was said, over what the workflow says.
+    /// The configuration: the request, which overrides the workflow.
     pub fn config(&self) -> Result<Config, Error> {
         let request = &self.request;
         let workflow = workflow_of(request, &self.image)?;
@@ -99,7 +99,7 @@ impl Dispatch {
         base_images.extend(config::substitutes(request.base_images.iter().cloned())?);
         let ca_bundle = config::ca_bundle(request.ca_bundle.as_ref(), &workflow);
         ca_bundle.as_deref().map_or(Ok(()), config::readable)?;
-        // A registry that was named for this image wins over a layout that is named for all.
+        // A registry named for this image overrides a general layout setting.
         let named = self.image.registry.is_some() || request.registry.is_some();
         let layout = request.layout.clone().filter(|_| !named);
         Ok(Config {
@@ -121,7 +121,7 @@ impl Dispatch {
         })
     }
 
-    /// What the Dockerfile, which must be there, is declared as: a catalog of this one layer.
+    /// The declaration of the Dockerfile, which must exist: a catalog of this one layer.
     pub fn declarations(&self, config: &Config) -> Result<Declarations, Error> {
         let request = &self.request;
         let file = request.dockerfile.clone().unwrap_or_else(|| request.context.join("Dockerfile"));
@@ -137,7 +137,7 @@ impl Dispatch {
     }
 }
 
-/// The workflow, with what was said for this build over it.
+/// The workflow, overridden by the request.
 fn workflow_of(request: &DispatchRequest, image: &ImageName) -> Result<Workflow, Error> {
     let mut workflow = match &request.workflow {
         Some(file) => config::workflow_in(file, &[])?,
@@ -158,9 +158,9 @@ fn workflow_of(request: &DispatchRequest, image: &ImageName) -> Result<Workflow,
     Ok(workflow)
 }
 
-/// The registry that was named, over the workflow's.
+/// The requested registry, else the workflow's.
 fn set_registry(workflow: &mut Workflow, request: &DispatchRequest, image: &ImageName) -> Result<(), Error> {
-    // The image's own registry is meant in full; what `--registry` or the workflow says may have a prefix.
+    // A registry in the image's name is complete; `--registry` or the workflow may add a prefix.
     let address = match (&image.registry, &request.registry) {
         (Some(host), Some(given)) if given.trim_end_matches('/') != host => {
             let (image, registry) = (host.clone(), given.clone());
@@ -193,10 +193,10 @@ fn set_registry(workflow: &mut Workflow, request: &DispatchRequest, image: &Imag
     Ok(())
 }
 
-/// Where the image goes, and how it is called there.
+/// The image's destination and name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct ImageName {
-    /// `host[:port]`, where the reference says which.
+    /// `host[:port]`, if the reference has one.
     registry: Option<String>,
     namespace: String,
     name: String,
@@ -216,7 +216,7 @@ fn image_of(request: &DispatchRequest) -> Result<ImageName, Error> {
     Ok(ImageName { namespace: "dispatch".to_owned(), name, ..ImageName::default() })
 }
 
-/// `[registry/]namespace/name[:tag]`. The first part is a registry where it has a dot or a port, as everywhere.
+/// `[registry/]namespace/name[:tag]`. As usual, the first part is a registry if it has a dot or a port.
 fn parse_image(text: &str) -> Result<ImageName, &'static str> {
     if text.contains('@') {
         return Err("it has a digest, which only the build can know");
@@ -279,7 +279,7 @@ fn catalog(request: &DispatchRequest, config: &Config, image: &ImageName) -> Cat
         language: None,
         frontend: None,
     };
-    // The command line is the declaring file: relative paths start at the context.
+    // The command line counts as the declaring file: relative paths start at the context.
     let declared = Declared { layer, file: request.context.join("command line"), places: BTreeMap::new() };
     Catalog {
         root: request.context.clone(),

@@ -1,4 +1,4 @@
-//! What is missing on this machine, and the command that mends it. Not responsible for: mending it, showing it.
+//! Finds what is missing on this machine, and the command that fixes it. Not responsible for: fixing it, showing it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -15,38 +15,38 @@ use crate::system::process::{CommandError, output};
 /// Free space below which builds are likely to fail.
 const LOW_BYTES: u64 = 5_000_000_000;
 
-/// Where whoever has nothing but the binary gets BuildKit.
+/// Where users who have only the binary get BuildKit.
 const GET_BUILDKIT: &str = "put buildkitd and buildctl on the PATH, or their folder in LIAN_BUILDKIT_BIN: they are in the releases of \
                             moby/buildkit and in some distributions' packages (`make setup` in a checkout of lian-build fetches them); \
                             or build in Docker: `lian-build apply --provider docker-local`";
-/// An engine that has not answered by then answers nobody.
+/// Timeout for an engine to answer.
 const ENGINE_ANSWERS: Duration = Duration::from_secs(5);
 
-/// One thing that was looked at.
+/// The result of one check.
 pub struct Finding {
-    /// What it is.
+    /// The name of what was checked.
     pub name: &'static str,
-    /// How it is.
+    /// Its status.
     pub state: State,
-    /// What was seen.
+    /// What was found.
     pub told: String,
-    /// What to do about it.
+    /// The next action.
     pub mend: Option<String>,
 }
 
-/// How a thing is.
+/// The status of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// As it should be.
+    /// It works.
     Well,
-    /// Some commands lack it.
+    /// Some commands do not work without it.
     Advice,
-    /// Nothing is built without it.
+    /// No build works without it.
     Missing,
 }
 
 impl State {
-    /// As programs read it.
+    /// The name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Well => "well",
@@ -56,7 +56,7 @@ impl State {
     }
 }
 
-/// Looks at everything that builds need here.
+/// Checks everything that builds need on this machine.
 pub fn examine(session: &Session) -> Result<Vec<Finding>, Error> {
     let project = session.project();
     let space = space(project.root());
@@ -73,7 +73,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
-/// The first line that a program says about its version.
+/// The first line of a program's version output.
 fn version(program: &Path, flag: &str) -> Option<String> {
     let output = Command::new(program).arg(flag).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -157,7 +157,7 @@ fn git() -> Finding {
     }
 }
 
-/// Whether something can be written into a folder. Nothing of it is left.
+/// Whether a folder is writable. Leaves nothing behind.
 fn takes(folder: &Path) -> std::io::Result<()> {
     tempfile::tempfile_in(folder)?.write_all(&[0; 4096])
 }
@@ -214,7 +214,7 @@ fn engine(session: &Session) -> Result<Finding, Error> {
     })
 }
 
-/// The version of the engine behind a command, or why there is none.
+/// The version of a command's engine, or why it is unknown.
 async fn asked(name: &str) -> Result<String, String> {
     let format = if name == "docker" { "{{.Server.Version}}" } else { "{{.Version}}" };
     let mut command = tokio::process::Command::new(name);

@@ -1,26 +1,26 @@
-//! What stops a command before or beside its run, and whose fault it is. Not responsible for: drawing it, exit codes.
+//! Errors of the use cases, with their fault class. Not responsible for: showing them, exit codes.
 
 use crate::domain::model::{Classified, Diagnostic, Fault, FaultClass, Sources};
 
-/// A use case that could not be carried out.
+/// A use case failed.
 #[derive(Debug)]
 pub struct Error {
-    /// What there is to show.
+    /// The error to show.
     pub what: ErrorKind,
-    /// Whose fault it is.
+    /// Its fault class.
     pub class: FaultClass,
 }
 
-/// What an error has to show.
+/// The content of an error.
 #[derive(Debug)]
 pub enum ErrorKind {
     /// One module's error.
     Report(miette::Report),
-    /// Faults in the user's files, and the texts that they point into.
+    /// Faults in the user's files, and the source texts they point into.
     Files(Vec<Diagnostic>, Sources),
 }
 
-/// A fault of the outside world that ends a command rather than a step.
+/// An external failure that ends a command rather than a step.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", text(.0))]
 struct Outside(Fault);
@@ -58,7 +58,7 @@ impl std::fmt::Display for Error {
 }
 
 impl Error {
-    /// A provider's or a service's fault.
+    /// A fault of a provider or a service.
     pub fn outside(fault: Fault) -> Self {
         Outside(fault).into()
     }
@@ -68,7 +68,7 @@ impl Error {
         Self { what: ErrorKind::Files(faults, sources), class: FaultClass::Build }
     }
 
-    /// This machine refuses something that has nothing to do with a file of the user's.
+    /// This machine refuses an operation that does not concern a user's file.
     pub fn machine(error: std::io::Error) -> Self {
         MachineError(error).into()
     }
@@ -80,7 +80,7 @@ impl<E: miette::Diagnostic + Classified + Send + Sync + 'static> From<E> for Err
     }
 }
 
-/// This machine is at fault.
+/// A fault of this machine.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("this machine refuses: {0}")]
 #[diagnostic(code(lian::cli::machine), help("`lian-build doctor` shows what is missing"))]
@@ -92,10 +92,10 @@ impl Classified for MachineError {
     }
 }
 
-/// What the command line itself gets wrong.
+/// Errors in the command line itself.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum UsageError {
-    /// A substitute is not of the form `oci-layout:DIR`, or its reference is none.
+    /// A substitute is not of the form `oci-layout:DIR`, or its reference is invalid.
     #[error("`--base-image {given}`: {what}")]
     #[diagnostic(
         code(lian::cli::base_image),
@@ -107,20 +107,20 @@ pub enum UsageError {
         /// What is wrong.
         what: String,
     },
-    /// A file that was named is not there.
+    /// A named file does not exist.
     #[error("{what} {path} cannot be read: {cause}")]
     #[diagnostic(code(lian::cli::unreadable), help("{help}"))]
     Unreadable {
-        /// What it is for.
+        /// Its purpose.
         what: String,
         /// The file.
         path: String,
-        /// The system's answer.
+        /// The system's error.
         cause: String,
         /// The next action.
         help: String,
     },
-    /// No name of an image of ours.
+    /// Not a valid image name.
     #[error("`--image {given}` is no image to build: {what}")]
     #[diagnostic(
         code(lian::cli::image_name),
@@ -134,16 +134,16 @@ pub enum UsageError {
         /// What is wrong with it.
         what: String,
     },
-    /// The image's name and the flag disagree.
+    /// The image's name and the flag contradict each other.
     #[error("`--image` names the registry {image}, and `--registry` says {registry}")]
     #[diagnostic(code(lian::cli::two_registries), help("leave `--registry` out, or the registry in `--image`"))]
     TwoRegistries {
-        /// The image's.
+        /// The image's value.
         image: String,
-        /// The flag's.
+        /// The flag's value.
         registry: String,
     },
-    /// What the command line says is no registry's address.
+    /// A registry address on the command line is invalid.
     #[error("the registry `{given}` {what}")]
     #[diagnostic(code(lian::cli::registry), help("{help}"))]
     Registry {
@@ -154,14 +154,14 @@ pub enum UsageError {
         /// The next action.
         help: String,
     },
-    /// There is nothing to speak plain HTTP to.
+    /// `--plain-http` without a registry.
     #[error("`--plain-http` is about a registry, and images go to an OCI layout here")]
     #[diagnostic(
         code(lian::cli::no_registry),
         help("name the registry: --registry ADDRESS, or --image ADDRESS/team/app")
     )]
     NoRegistry,
-    /// Images would have to come back from a runner that keeps nothing.
+    /// Images would go to a layout, but this runner does not send them back.
     #[error(
         "runners that build by themselves (`context_transfer = 'rsync`) need a registry to push to, and images go to an OCI layout here"
     )]

@@ -1,4 +1,4 @@
-//! Looking back: the runs of a project, and what their builds wrote. Not responsible for: showing it.
+//! Reads the history: a project's runs and their build logs. Not responsible for: showing it.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -15,27 +15,27 @@ pub fn runs(session: &Session, limit: usize) -> Result<Vec<RunRecord>, Error> {
     Ok(runs.unwrap_or_default())
 }
 
-/// What the builds of one run wrote.
+/// The build logs of one run.
 pub struct RunLogs {
     /// The run.
     pub run: RunId,
     /// By layer.
     pub logs: Vec<LayerLog>,
-    /// The newest run that has logs; looked for where this one has none.
+    /// The newest run with logs, if this one has none.
     pub last_with_logs: Option<RunId>,
 }
 
-/// What the build of one layer wrote.
+/// The build log of one layer.
 pub struct LayerLog {
     /// The layer.
     pub layer: String,
-    /// Where it lies.
+    /// Its path.
     pub path: PathBuf,
-    /// Opened at its beginning.
+    /// Open, at its beginning.
     pub file: File,
 }
 
-/// The logs of a run, of one layer or of all. `run` is an id, the beginning of one, or `latest`.
+/// The logs of a run, of one layer or all. `run` is an id, a prefix of one, or `latest`.
 pub fn logs(session: &Session, run: &str, layer: Option<&str>) -> Result<RunLogs, Error> {
     let unknown = || StoreError::UnknownRun { wanted: run.to_owned() };
     let store = session.history()?.ok_or_else(unknown)?;
@@ -49,12 +49,12 @@ pub fn logs(session: &Session, run: &str, layer: Option<&str>) -> Result<RunLogs
     Ok(RunLogs { run, logs, last_with_logs })
 }
 
-/// A log that cannot be read.
+/// A log could not be read.
 pub fn unreadable(path: PathBuf, source: std::io::Error) -> Error {
     StoreError::Io { what: "read", path, source }.into()
 }
 
-/// The newest run that built anything, and whose logs are still kept.
+/// The newest run that built something and whose logs still exist.
 fn last_with_logs(store: &Store) -> Result<Option<RunId>, StoreError> {
     for run in store.runs(usize::MAX)? {
         if !store.logs(&run.id, None)?.is_empty() {

@@ -1,5 +1,5 @@
-//! Where a command's images live: in the OCI layout, or in the registry that the workflow names. Not responsible for: how either
-//! works.
+//! Opens the image store: the OCI layout, or the workflow's registry. Not responsible for: the stores'
+//! implementation.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::app::config::Config;
 use crate::domain::model::{Classified, FaultClass, RegistryProvider, RegistrySettings};
 use crate::domain::ports::ImageStore;
 
-/// The workflow wants a registry and does not say which.
+/// The workflow selects a registry without naming one.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("the workflow says `registry_provider = 'registry` and has no `registry.address`")]
 #[diagnostic(
@@ -26,8 +26,7 @@ impl Classified for NoAddress {
     }
 }
 
-/// The registry of the configuration; none where images live in a layout. A layout that was named for this command wins over
-/// the workflow.
+/// The configured registry; `None` if images go to a layout. A layout set for this command overrides the workflow.
 fn chosen(config: &Config) -> Result<Option<&RegistrySettings>, Error> {
     let named = config.layout.is_for_this_command();
     match config.workflow.registry_provider {
@@ -39,7 +38,7 @@ fn chosen(config: &Config) -> Result<Option<&RegistrySettings>, Error> {
     }
 }
 
-/// The registries (`host[:port]`) that our own daemon must speak to without TLS.
+/// The registries (`host[:port]`) for which our own daemon must use plain HTTP.
 pub fn http_registries(config: &Config) -> Vec<String> {
     let registry = chosen(config).ok().flatten().filter(|registry| registry.plain_http);
     registry
@@ -49,7 +48,7 @@ pub fn http_registries(config: &Config) -> Vec<String> {
         .collect()
 }
 
-/// Opens the store; a layout is made where there is none.
+/// Opens the store; creates a missing layout.
 pub fn open(config: &Config) -> Result<Arc<dyn ImageStore>, Error> {
     match registry(config)? {
         Some(registry) => Ok(registry),
@@ -57,7 +56,7 @@ pub fn open(config: &Config) -> Result<Arc<dyn ImageStore>, Error> {
     }
 }
 
-/// Opens the store without making anything: `None` where there is no layout yet.
+/// Opens the store without creating it: `None` if there is no layout yet.
 pub fn open_existing(config: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
     match registry(config)? {
         Some(registry) => Ok(Some(registry)),

@@ -1,5 +1,5 @@
-//! Which runners exist, and giving back those that nobody uses. Not responsible for: touching a lease of a run that lives, or of
-//! somebody else before it expires.
+//! Lists leases and releases unused ones. Not responsible for: releasing leases of live runs, or unexpired leases of
+//! others.
 
 use std::collections::BTreeSet;
 
@@ -14,17 +14,17 @@ use crate::domain::ports::{ComputeProvider, OwnedLease};
 use crate::report::LeaseRow;
 use crate::system::now;
 
-/// A lease that was named and cannot be given back.
+/// A named lease cannot be released.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 enum NamedLease {
-    /// A run of this project uses it.
+    /// A live run of this project uses it.
     #[error("the lease `{lease}` is held by the run {run}, which is alive")]
     #[diagnostic(
         code(lian::leases::held),
         help("stop that run (Ctrl-C where it runs): it gives its runners back by itself")
     )]
     Held { lease: String, run: RunId },
-    /// Nobody knows it.
+    /// The lease is unknown.
     #[error("there is no lease `{lease}`, neither in this project nor at its provider")]
     #[diagnostic(code(lian::leases::unknown), help("{help}"))]
     Unknown { lease: String, help: String },
@@ -36,11 +36,11 @@ impl Classified for NamedLease {
     }
 }
 
-/// The leases of a project, and what was given back of dead runs before they were listed.
+/// A project's leases, and the result of the recovery before they were listed.
 pub struct Listed {
-    /// What was given back.
+    /// The result of the recovery.
     pub recovered: Recovered,
-    /// The leases of this project, and those that its provider knows.
+    /// The leases of this project, and those its provider lists.
     pub rows: Result<Vec<LeaseRow>, Error>,
 }
 
@@ -56,7 +56,8 @@ pub fn list(session: &Session) -> Result<Listed, Error> {
     Ok(Listed { recovered, rows })
 }
 
-/// Strikes leases of dead runs off the books: all of them, or none. Whoever says so looks after what they may have left.
+/// Removes leases of dead runs from the ledger without releasing them: all of them, or none. The user must check for
+/// leftovers.
 pub fn forget(session: &Session, named: &[String]) -> Result<(), Error> {
     let store = session.existing_store()?;
     let open = open_leases(store)?;
@@ -78,15 +79,15 @@ pub fn forget(session: &Session, named: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
-/// What came of giving leases back.
+/// The result of releasing leases.
 pub struct Collected {
-    /// What was given back, and what could not be.
+    /// What was released, and what could not be.
     pub recovered: Recovered,
-    /// How many leases of others stay; or why a lease that was named could not be given back.
+    /// How many leases of others remain; or why a named lease could not be released.
     pub others: Result<usize, Error>,
 }
 
-/// Gives back what dead runs of this project left, and whatever at its provider is expired; and what is named.
+/// Releases the leases of dead runs of this project, expired leases at its provider, and the named ones.
 pub fn collect(session: &Session, named: &[String]) -> Result<Collected, Error> {
     let store = session.existing_store()?;
     let mut recovered = match store {
@@ -102,8 +103,8 @@ fn open_leases(store: Option<&Store>) -> Result<Vec<OpenLease>, Error> {
     Ok(store.map(Store::open_leases).transpose()?.unwrap_or_default())
 }
 
-/// Gives back what is expired or named; the first name that cannot be is told when all else is done. How many leases of
-/// others stay.
+/// Releases expired or named leases; reports the first name that fails after all others are done. Returns how many
+/// leases of others remain.
 fn collect_owned(
     session: &Session,
     store: Option<&Store>,

@@ -14,13 +14,13 @@ use crate::system::host_platform;
 /// How many layer names to list when the requested one is unknown.
 const NAMED: usize = 20;
 
-/// An image that was loaded.
+/// A loaded image.
 pub struct LoadedImage {
     /// Its name in the engine.
     pub reference: String,
     /// The engine.
     pub engine: String,
-    /// Where it was pulled from, if it was not on this machine.
+    /// Where it was pulled from, if it was not local.
     pub pulled: Option<String>,
 }
 
@@ -55,7 +55,7 @@ pub fn load(session: &Session, layer: &str, tag: Option<&str>) -> Result<LoadedI
     Ok(LoadedImage { reference, engine, pulled })
 }
 
-/// A layer that the catalog has, and whose image is not there.
+/// The error for a layer of the catalog without an image.
 fn not_built(layer: &str, name: String, built: &[String]) -> Error {
     let help = match nearest(&name, built.iter().map(String::as_str)) {
         Some(near) => format!("did you mean `{}`?", near.rsplit('/').next().unwrap_or(near)),
@@ -65,7 +65,7 @@ fn not_built(layer: &str, name: String, built: &[String]) -> Error {
     Error::from(UsageError::Unreadable { what, path: name, cause, help })
 }
 
-/// A layer that the catalog does not have, and those that it has.
+/// The error for an unknown layer, with the known ones.
 fn unknown(layer: &str, names: &[&str]) -> UnknownTarget {
     let near = nearest(layer, names.iter().copied());
     let meant = near.map_or_else(String::new, |near| format!("did you mean `{near}`? "));

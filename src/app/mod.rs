@@ -1,4 +1,4 @@
-//! The use of it all: opening a project, planning, executing, recovering. Not responsible for: arguments, printing, exit
+//! The use cases: opening a project, planning, executing, recovering. Not responsible for: arguments, printing, exit
 //! codes.
 
 pub mod apply;

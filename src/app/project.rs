@@ -1,17 +1,17 @@
-//! A project: its root, by one rule, and where lian-build keeps what belongs to it. Nobody else knows these places. Not
-//! responsible for: what is in them.
+//! Finds a project's root and defines the paths of lian-build's files in it; only this module knows them. Not
+//! responsible for: the files' content.
 //!
-//! The rule: a project's root is the nearest ancestor, itself included, that holds a `.git`. Where there is none, it depends
-//! on what was named: a catalog belongs to its parent; a build context to the working directory, if it lies below that,
-//! else to itself; a folder that a command looks back from (`runs`, `logs`, `gc`, …) to the nearest ancestor that has a
-//! history, else to itself.
+//! The rule: a project's root is the nearest folder upwards, itself included, with a `.git`. Without one it depends
+//! on the path given: a catalog belongs to its parent; a build context to the working directory if that contains it,
+//! else to itself; a folder given to `runs`, `logs`, `gc`, … to the nearest folder upwards with a history, else to
+//! itself.
 
 use std::path::{Path, PathBuf};
 
 use crate::adapters::store::{Store, StoreError};
 use crate::system::{catalog_root, git_root, resolved};
 
-/// Where a project is.
+/// The location of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Project {
     root: PathBuf,
@@ -23,57 +23,57 @@ impl Project {
         Self { root: catalog_root(catalog) }
     }
 
-    /// The project of a build context that no catalog declares. `runs`, `logs` and `leases` are typed in the working
-    /// directory, too.
+    /// The project of a build context without a catalog. The working directory counts if it contains the context,
+    /// because `runs`, `logs` and `leases` are typed there.
     pub fn of_context(context: &Path) -> Self {
         let context = resolved(context);
         let here = || std::env::current_dir().map(|here| resolved(&here)).ok().filter(|here| context.starts_with(here));
         Self { root: git_root(&context).or_else(here).unwrap_or(context) }
     }
 
-    /// The project of any of its folders.
+    /// The project of one of its folders.
     pub fn of_folder(folder: &Path) -> Self {
         let folder = resolved(folder);
         let with_history = || folder.ancestors().find(|folder| Store::is_there(&state_of(folder))).map(Path::to_owned);
         Self { root: git_root(&folder).or_else(with_history).unwrap_or(folder) }
     }
 
-    /// Absolute, without links. Contexts, Dockerfiles and imports lie inside it.
+    /// Absolute, links resolved. Contexts, Dockerfiles and imports must be inside it.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// The folder of everything that lian-build keeps for the project.
+    /// The folder for all of lian-build's files in the project.
     pub fn state(&self) -> PathBuf {
         state_of(&self.root)
     }
 
-    /// The private keys of the runners that are leased.
+    /// The private keys of leased runners.
     pub fn keys(&self) -> PathBuf {
         self.state().join("keys")
     }
 
-    /// The OCI layout that images go to unless another one is named.
+    /// The default OCI layout.
     pub fn layout(&self) -> PathBuf {
         self.state().join("images")
     }
 
-    /// The pins of images that `dispatch` builds on. A catalog has its own beside its layers.
+    /// The pins of images that `dispatch` builds on. A catalog has its own lock beside its layers.
     pub fn dispatch_lock(&self) -> PathBuf {
         self.state().join("dispatch.lock")
     }
 
-    /// Opens the history, making it where there is none.
+    /// Opens the history; creates it if missing.
     pub fn open_store(&self) -> Result<Store, StoreError> {
         Store::open(&self.state())
     }
 
-    /// Opens the history to read it: makes and changes nothing.
+    /// Opens the history read-only.
     pub fn read_store(&self) -> Result<Option<Store>, StoreError> {
         Store::open_existing(&self.state())
     }
 
-    /// Whether there is a history.
+    /// Whether a history exists.
     pub fn has_history(&self) -> bool {
         Store::is_there(&self.state())
     }
@@ -83,7 +83,7 @@ fn state_of(root: &Path) -> PathBuf {
     root.join(".lian")
 }
 
-/// Where a catalog's external images are pinned.
+/// The lock file with a catalog's pins.
 pub fn catalog_lock(catalog: &Path) -> PathBuf {
     catalog.join("lian.lock")
 }
@@ -105,7 +105,7 @@ mod tests {
     fn every_way_to_a_project_ends_at_its_git() {
         let (_dir, root) = folders(&[".git", "images/catalog/app"]);
         let (catalog, app) = (root.join("images/catalog"), root.join("images/catalog/app"));
-        // A history below it is older than its `.git`, and belongs to nobody any more.
+        // A history further down is older than the `.git` and no longer used.
         drop(Store::open(&state_of(&catalog)).expect("a history"));
         let found = [Project::of_catalog(&catalog), Project::of_context(&app), Project::of_folder(&app)];
         assert!(found.iter().all(|project| project.root() == root), "{found:?}");

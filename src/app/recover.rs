@@ -1,4 +1,4 @@
-//! Gives back what dead runs left. Not responsible for: touching the leases of a run that lives.
+//! Releases the leases of dead runs. Not responsible for: leases of live runs.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,31 +14,31 @@ use crate::domain::ports::ComputeProvider;
 use crate::system::now;
 use crate::system::retry::{Backoff, Retry, retry};
 
-/// A create call that was not answered may still come true at the provider, and may have been made long after it was
-/// written down: what it may have left is looked for once more, so long after the first look.
+/// An unanswered create call may still take effect at the provider, long after it was recorded: look for its result
+/// again after this delay.
 const SETTLED: Duration = Duration::from_secs(10);
-/// After its last try a release counts as stuck for this command.
+/// Retry delays; after the last one, a release counts as stuck for this command.
 const RELEASE: Backoff = Backoff::of_requests(Duration::from_millis(250), Duration::from_secs(1), 3);
 
-/// What came of the leases of dead runs.
+/// The result of recovering the leases of dead runs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
-    /// Given back.
+    /// Released.
     pub released: Vec<LeaseId>,
-    /// Given back as far as one can see; looked for again a little later.
+    /// Released as far as known; checked again later.
     pub settling: Vec<LeaseId>,
-    /// Not given back, and why.
+    /// Not released, and why.
     pub stuck: Vec<(LeaseId, String)>,
 }
 
 impl Recovered {
-    /// What is stuck now and was not at an earlier look.
+    /// Leases that are stuck now and were not at an earlier check.
     pub fn newly_stuck<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a (LeaseId, String)> {
         self.stuck.iter().filter(|(lease, _)| earlier.stuck.iter().all(|(known, _)| known != lease))
     }
 }
 
-/// Gives back every lease of a dead run, each at the provider that it was asked of.
+/// Releases every lease of a dead run, each at the provider it was requested from.
 pub async fn recover(store: &Store, project: &Project) -> Result<Recovered, Error> {
     let mut recovered = Recovered::default();
     let mut providers: BTreeMap<String, Result<RecordedProvider, String>> = BTreeMap::new();
@@ -70,21 +70,21 @@ pub async fn recover(store: &Store, project: &Project) -> Result<Recovered, Erro
     Ok(recovered)
 }
 
-/// A ledger that cannot be written is no reason to leave the other runners where they are: they are given back once more
-/// by the next command, which does no harm.
+/// An unwritable ledger must not stop the release of other runners: the next command releases these again, which is
+/// harmless.
 fn written(result: Result<(), StoreError>) {
     if let Err(error) = result {
         tracing::warn!("the ledger of leases: {error}");
     }
 }
 
-/// What was granted is gone once it is given back. What was only asked for, as far as one knows, is looked for twice.
+/// A granted lease is gone once released. A lease that was only requested is checked twice.
 fn is_settled(lease: &OpenLease) -> bool {
     lease.state == "held" || (lease.state == "settling" && now().since(lease.changed) >= SETTLED)
 }
 
-/// Gives back with the credentials of now. Where a run rented with others and these find nothing, nothing is known; where
-/// they do, that was it. Says whether it was found for certain.
+/// Releases with the current credentials. If the run used others and the lease is not found, its state is unknown.
+/// Returns whether it was found for certain.
 async fn give_back_there(recorded_provider: &RecordedProvider, lease: &LeaseId) -> Result<bool, String> {
     let provider = &*recorded_provider.provider;
     if recorded_provider.elsewhere {
@@ -101,19 +101,19 @@ async fn give_back_there(recorded_provider: &RecordedProvider, lease: &LeaseId) 
     Ok(recorded_provider.elsewhere)
 }
 
-/// Gives back what dead runs of the project left. A project without a history has no such runs.
+/// Releases the leases of a project's dead runs. Does nothing without a history.
 pub fn recover_project(session: &Session) -> Result<Recovered, Error> {
     let Some(store) = session.existing_store()? else { return Ok(Recovered::default()) };
     session.wait(recover(store, session.project()))?
 }
 
-/// How many leases of dead runs wait to be given back.
+/// How many leases of dead runs are still to release.
 pub fn waiting(project: &Project) -> usize {
     let Ok(Some(store)) = project.read_store() else { return 0 };
     store.open_leases().unwrap_or_default().into_iter().filter(|lease| !lease.alive).count()
 }
 
-/// As [`recover`], waiting for what has to settle.
+/// As [`recover`], but waits until pending leases settle.
 pub async fn recover_all(store: &Store, project: &Project) -> Result<Recovered, Error> {
     let mut all = Recovered::default();
     loop {
@@ -127,7 +127,7 @@ pub async fn recover_all(store: &Store, project: &Project) -> Result<Recovered, 
     }
 }
 
-/// Releases, trying again for a while.
+/// Releases with retries.
 pub async fn give_back(provider: &dyn ComputeProvider, lease: &LeaseId) -> Result<(), Fault> {
     let judge = |fault: &Fault| {
         tracing::debug!(%lease, "not given back yet: {}", fault.message);

@@ -1,4 +1,4 @@
-//! The Nickel schemas of this program: the fixed ones, and those of its providers. Not responsible for: evaluating.
+//! The program's Nickel schemas: the fixed ones, and those of its providers. Not responsible for: evaluating.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ use crate::adapters::nickel::{ProviderContract, ProviderSchema, Schemas};
 use crate::adapters::providers::{Descriptor, registry};
 use crate::domain::model::{Classified, FaultClass};
 
-/// A folder that was named takes no file.
+/// A schema could not be written to the requested folder.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("the file {path} cannot be written: {cause}")]
 #[diagnostic(code(lian::cli::unwritable), help("name a folder that can be written to"))]
@@ -22,7 +22,7 @@ impl Classified for Unwritable {
     }
 }
 
-/// All files that a catalog can import beside its own.
+/// All files that a catalog can import besides its own.
 pub fn all() -> Schemas {
     let providers: Vec<ProviderSchema> = registry().iter().map(of_provider).collect();
     Schemas::new(&providers)
@@ -37,7 +37,7 @@ fn of_provider(descriptor: &Descriptor) -> ProviderSchema {
     ProviderSchema { name: descriptor.name.as_str().to_owned(), settings }
 }
 
-/// Writes every schema below a folder, and says where each is.
+/// Writes every schema below a folder, and returns the paths.
 pub fn export(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let write = |(name, text): (&str, &str)| {
         let path = folder.join(name);

@@ -1,5 +1,5 @@
-//! What one command works with: its configuration, and the store, the images and the provider, each opened when it is first
-//! needed and only once; and the runtime on which all of it waits. Not responsible for: what is done with them.
+//! Owns one command's resources: configuration, store, images and provider (each opened once, on first use), and the
+//! async runtime. Not responsible for: what is done with them.
 
 use std::cell::{OnceCell, RefCell};
 use std::future::Future;
@@ -16,7 +16,7 @@ use super::runners::provider_context::ProviderContext;
 use crate::adapters::store::Store;
 use crate::domain::ports::ImageStore;
 
-/// Threads of the runtime. Builds are other processes; what there is to do here is waiting and passing on.
+/// Runtime threads. Builds are separate processes; work here is mostly waiting and forwarding.
 const WORKERS: usize = 2;
 
 /// A command's session.
@@ -30,19 +30,19 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session in which nothing is opened yet.
+    /// A session with nothing opened yet.
     pub fn new(config: Config) -> Self {
         let (store, history) = (OnceCell::new(), OnceCell::new());
         let (images, provider, runtime) = (OnceCell::new(), OnceCell::new(), RefCell::default());
         Self { config, runtime, store, history, images, provider }
     }
 
-    /// The session of a command that looks at a project, and at no catalog.
+    /// The session of a command that needs a project but no catalog.
     pub fn of_project(project: Project) -> Self {
         Self::new(Config::of_project(project, None))
     }
 
-    /// What was said.
+    /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
@@ -52,7 +52,7 @@ impl Session {
         &self.config.project
     }
 
-    /// Waits for something. It must not be called by what is waited for.
+    /// Blocks on a future. Must not be called from within one.
     pub fn wait<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
         Ok(self.runtime()?.block_on(work))
     }
@@ -68,20 +68,20 @@ impl Session {
         Ok(runtime)
     }
 
-    /// Ends whatever still runs that nobody waits for: it must neither hold the process nor look like a run that lives. What is
-    /// waited for after that has a runtime of its own.
+    /// Stops all background tasks: they must neither keep the process alive nor look like a live run. Later futures
+    /// get a new runtime.
     pub fn stop_tasks(&self) {
         if let Some(runtime) = self.runtime.take().and_then(Rc::into_inner) {
             runtime.shutdown_background();
         }
     }
 
-    /// The project's history, made where there is none.
+    /// The project's history, created if missing.
     pub fn store(&self) -> Result<&Store, Error> {
         once(&self.store, || Ok(self.project().open_store()?))
     }
 
-    /// The project's history, to be written; none where there is none yet, and none is made.
+    /// The project's history for writing; `None` if there is none yet.
     pub fn existing_store(&self) -> Result<Option<&Store>, Error> {
         match self.store.get() {
             None if !self.project().has_history() => Ok(None),
@@ -89,17 +89,17 @@ impl Session {
         }
     }
 
-    /// The project's history, to be read: makes and changes nothing.
+    /// The project's history, read-only.
     pub fn history(&self) -> Result<Option<&Store>, Error> {
         Ok(once(&self.history, || Ok(self.project().read_store()?))?.as_ref())
     }
 
-    /// The images; a layout is made where there is none.
+    /// The image store; a missing layout is created.
     pub fn images(&self) -> Result<&Arc<dyn ImageStore>, Error> {
         once(&self.images, || images::open(&self.config))
     }
 
-    /// The images; none where there is no layout yet, and none is made.
+    /// The image store; `None` if there is no layout yet.
     pub fn existing_images(&self) -> Result<Option<&Arc<dyn ImageStore>>, Error> {
         if self.images.get().is_none() {
             match images::open_existing(&self.config)? {
@@ -110,7 +110,7 @@ impl Session {
         self.images().map(Some)
     }
 
-    /// The provider, asked what it offers.
+    /// The provider, with its offers queried.
     pub fn provider(&self) -> Result<&ProviderContext, Error> {
         once(&self.provider, || self.wait(ProviderContext::of(&self.config))?)
     }
@@ -122,7 +122,7 @@ impl Drop for Session {
     }
 }
 
-/// What is in the cell; made first where it is empty.
+/// The cell's content; created first if empty.
 fn once<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T, Error>) -> Result<&T, Error> {
     match cell.get() {
         Some(made) => Ok(made),

@@ -1,8 +1,8 @@
-//! A value that can be said in several places, and which of them said it. Not responsible for: what the values mean.
+//! A value with its origin: flag, environment, workflow or default. Not responsible for: what the values mean.
 
 use std::ops::Deref;
 
-/// Who said a value.
+/// The origin of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     /// The command line.
@@ -11,7 +11,7 @@ pub enum Origin {
     Environment,
     /// The workflow.
     Workflow,
-    /// Nobody: it is the default.
+    /// The default.
     Default,
 }
 
@@ -20,7 +20,7 @@ pub enum Origin {
 pub struct Setting<T> {
     /// The value.
     pub value: T,
-    /// Who said it.
+    /// Its origin.
     pub origin: Origin,
 }
 
@@ -34,12 +34,12 @@ impl<T> Setting<T> {
         }
     }
 
-    /// A value that nobody said.
+    /// A default value.
     pub fn default(value: T) -> Self {
         Self { value, origin: Origin::Default }
     }
 
-    /// Whether it was said for this command, by flag or environment: then it wins over the workflow.
+    /// Whether a flag or the environment set it: it then overrides the workflow.
     pub fn is_for_this_command(&self) -> bool {
         matches!(self.origin, Origin::Flag | Origin::Environment)
     }

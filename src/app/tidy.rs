@@ -1,4 +1,4 @@
-//! Removes what nothing needs any more: old images, logs, the daemon's cache. Not responsible for: images in a registry.
+//! Removes unused data: old images, logs, the daemon's cache. Not responsible for: images in a registry.
 
 use super::session::Session;
 use super::{Error, UsageError};
@@ -6,30 +6,31 @@ use crate::adapters::buildkit::{Daemon, DaemonConfig};
 use crate::adapters::registry::{Collected, KeepPolicy, OciLayout, Registry};
 use crate::domain::base::nearest;
 
-/// What came of it.
+/// What was removed.
 pub struct Tidied {
-    /// Of the images in the layout.
+    /// Images removed from the layout.
     pub images: Collected,
-    /// Whether the project keeps images in a registry: nothing was removed there.
+    /// Whether the project uses a registry, where nothing is removed.
     pub registry: bool,
-    /// Bytes of logs that are gone.
+    /// Logs removed, bytes.
     pub logs: u64,
-    /// The daemon's cache.
+    /// The result for the daemon's cache.
     pub cache: Cache,
 }
 
-/// What came of the daemon's cache.
+/// The result for the daemon's cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cache {
-    /// So many bytes of it are gone.
+    /// Removed, bytes.
     Freed(u64),
-    /// The daemon is not our own: what it keeps is for others to decide.
+    /// The daemon is not ours: its owner decides about its cache.
     Foreign,
     /// No daemon runs.
     NotRunning,
 }
 
-/// Tidies a project. `keep_bytes` is what images may keep; the images in `dropped` lose all their tags: all of them, or none.
+/// Cleans up a project. `keep_bytes` limits the images' size. Images in `dropped` lose all their tags: all of them,
+/// or none.
 pub fn tidy(session: &Session, keep_bytes: Option<u64>, dropped: &[String]) -> Result<Tidied, Error> {
     let registry = Registry::tidy(&session.project().state())?;
     let images = collect(session, registry, keep_bytes, dropped)?;

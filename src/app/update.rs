@@ -1,4 +1,5 @@
-//! Moves the pins of a catalog's external images to what their tags mean now. Not responsible for: touching substituted images.
+//! Moves the pins of a catalog's external images to their tags' current digests. Not responsible for: substituted
+//! images.
 
 use std::collections::BTreeMap;
 
@@ -15,21 +16,21 @@ use crate::domain::model::{ImageRef, Lock, Pin};
 pub struct PinMove {
     /// The image's normalised reference.
     pub image: String,
-    /// None where it is new.
+    /// `None` if the pin is new.
     pub from: Option<Digest>,
-    /// None where nothing uses the image any more.
+    /// `None` if the image is no longer used.
     pub to: Option<Digest>,
 }
 
-/// The moves of an update.
+/// The result of an update.
 pub struct Update {
-    /// In the order of names; what is no longer used comes last.
+    /// In name order, unused images last.
     pub moves: Vec<PinMove>,
     /// Whether the lock was written.
     pub written: bool,
 }
 
-/// Looks every tag up; writes the lock unless it is a dry run.
+/// Resolves every tag; writes the lock unless it is a dry run.
 pub fn update(session: &Session, survey: &Survey, graph: &LayerGraph, dry_run: bool) -> Result<Update, Error> {
     let config = session.config();
     let old = store::read_lock(&config.lock)?.unwrap_or_default();
@@ -38,7 +39,7 @@ pub fn update(session: &Session, survey: &Survey, graph: &LayerGraph, dry_run: b
     for (name, image) in used(survey, graph)?.into_iter().filter(|(_, image)| image.digest.is_none()) {
         let before = old.images.get(&name);
         if config.base_images.contains_key(&name) {
-            // What a substitute stands in for keeps the pin it has.
+            // A substituted image keeps its pin.
             new.images.extend(before.map(|pin| (name, pin.clone())));
             continue;
         }
@@ -59,7 +60,7 @@ pub fn update(session: &Session, survey: &Survey, graph: &LayerGraph, dry_run: b
     Ok(Update { moves, written })
 }
 
-/// The external images of a catalog, by their normalised references.
+/// A catalog's external images, by normalised reference.
 fn used(survey: &Survey, graph: &LayerGraph) -> Result<BTreeMap<String, ImageRef>, Error> {
     let mut images = BTreeMap::new();
     for layer in graph.layers() {

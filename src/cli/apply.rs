@@ -1,5 +1,5 @@
-//! `lian-build apply`, and what `dispatch` shares with it: shows a run, and ends with its exit code. Not responsible for: the run
-//! (see `app::apply`).
+//! `lian-build apply`, and the code it shares with `dispatch`: shows a run and returns its exit code. Not responsible
+//! for: the run (see `app::apply`).
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -50,7 +50,7 @@ pub struct Apply {
     fail_fast: bool,
 }
 
-/// Runs the command. Whatever happens, a program's last line is `run.finished`.
+/// Runs the command. With JSON output, the last line is always `run.finished`.
 pub fn apply(global: &Global, flags: &Apply) -> Outcome {
     finish(global, |telling| {
         let selection = config::Selection { parallel: flags.parallel, ..(&flags.selection).into() };
@@ -60,15 +60,15 @@ pub fn apply(global: &Global, flags: &Apply) -> Outcome {
     })
 }
 
-/// A run as its program is told of it.
+/// The state of a run's JSON output.
 pub struct Telling {
-    /// Its name, known before anything can fail.
+    /// Its id, known before anything can fail.
     run: RunId,
-    /// Whether it was told to its end.
+    /// Whether `run.finished` was written.
     is_told: bool,
 }
 
-/// Sees to a program's last line, however the work ends.
+/// Writes `run.finished` for JSON output if the work ended without it, even by a panic.
 pub fn finish(global: &Global, work: impl FnOnce(&mut Telling) -> Outcome) -> Outcome {
     let mut telling = Telling { run: fresh_run_id(), is_told: false };
     let worked = catch_unwind(AssertUnwindSafe(|| work(&mut telling)));
@@ -83,7 +83,7 @@ pub fn finish(global: &Global, work: impl FnOnce(&mut Telling) -> Outcome) -> Ou
     worked.map_or_else(|panic| resume_unwind(panic), Ok)
 }
 
-/// Plans and builds what is declared. A lease of a dead run that cannot be given back outranks whatever comes of that.
+/// Plans and builds the declared layers. A stuck lease of a dead run outranks any other result.
 pub fn run(
     global: &Global,
     config: Config,
@@ -107,9 +107,9 @@ pub fn run(
     outranked(outcome, applied.stuck)
 }
 
-/// What a run that is over comes to.
+/// The result of a finished run.
 fn ended(FinishedRun { run, left_behind, wound_up }: FinishedRun) -> Outcome {
-    // This is said on the terminal: not where the terminal is what hangs.
+    // The warning goes to the terminal, so skip it if the terminal itself hangs.
     for LeftBehind(sink) in left_behind.iter().filter(|sink| sink.0 != TERMINAL) {
         tracing::warn!("`{sink}` does not take what is written: its end is left out");
     }
@@ -117,10 +117,10 @@ fn ended(FinishedRun { run, left_behind, wound_up }: FinishedRun) -> Outcome {
     outranked(wound_up.map(|()| exit).map_err(Into::into), exit == Exit::Stuck)
 }
 
-/// The command line as the front end of a run.
+/// The command line as a run's front end.
 struct CommandLine<'a> {
     global: &'a Global,
-    /// Layers at once.
+    /// Concurrent layers.
     width: usize,
 }
 
@@ -171,7 +171,7 @@ mod tests {
     use crate::domain::life::{Effect, Input, Limits, Placement, StepSpec};
     use crate::domain::model::{Fault, FaultKind, Size};
 
-    /// How a run of one layer ends whose runner does not come, for this reason.
+    /// The exit code of a run of one layer whose runner request fails with this kind of fault.
     fn ended(kind: FaultKind) -> Exit {
         let (runner_type, tier) = ("t".to_owned(), "explicit".to_owned());
         let sizes = vec![Size { runner_type, cpu: 2, memory_gb: 4, time_budget_min: 1, tier }];

@@ -9,7 +9,7 @@ use super::provider_flags::ProviderFlags;
 use crate::app::config;
 use crate::app::setting::{Origin, Setting};
 
-/// Over the flags that every command takes: they stand together, after a command's own.
+/// Help heading for the global flags: clap lists them together, after a command's own.
 const EVERYWHERE: &str = "Options of every command";
 
 /// Flags that every command takes.
@@ -85,7 +85,7 @@ pub struct Selection {
 /// Where images live.
 #[derive(Debug, Clone, Default)]
 pub struct Layout {
-    /// The OCI layout folder, if it was named, and where.
+    /// The OCI layout folder, if set, with its origin.
     pub chosen: Option<Setting<PathBuf>>,
 }
 
@@ -97,7 +97,7 @@ struct LayoutFlag {
     layout: Option<PathBuf>,
 }
 
-/// By hand, for only here clap says whether a value came from the command line or from the environment.
+/// Manual implementation: only here clap tells whether a value came from the command line or the environment.
 impl FromArgMatches for Layout {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         let mut layout = Self::default();

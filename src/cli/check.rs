@@ -1,4 +1,4 @@
-//! `lian-build check`: is the catalog sound? Not responsible for: lock, network, daemon.
+//! `lian-build check`: checks whether a catalog is valid. Not responsible for: lock, network, daemon.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! The commands, and what each of them runs. Not responsible for: their flags, which each has in its own file.
+//! The list of commands, and the code each one runs. Not responsible for: their flags (each command's own file).
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
@@ -98,7 +98,7 @@ pub fn perform(cli: Cli) -> Outcome {
     }
 }
 
-/// Whether a command itself sees to what dead runs left; completions are no time to speak of it.
+/// Whether a command releases the leases of dead runs itself, or, like completions, must not mention them.
 fn gives_back(command: &Command) -> bool {
     match command {
         Command::Apply(_) | Command::Dispatch(_) | Command::Leases(_) | Command::Completions { .. } => true,
@@ -118,7 +118,7 @@ mod tests {
         Cli::command().debug_assert();
     }
 
-    /// The help of each command, and what stands below it as it was written.
+    /// The help of each command, and its unwrapped after-help text.
     fn helps(command: &mut clap::Command, found: &mut Vec<(String, String, String)>) {
         let below = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         found.push((command.get_name().to_owned(), command.render_long_help().to_string(), below));
@@ -139,7 +139,7 @@ mod tests {
                 assert!(everywhere.contains(flag), "{name}: {everywhere}");
             }
             assert!(!help.contains("possible values: text") && !help.contains("- dot"), "{name}: {help}");
-            // Prose is wrapped where the terminal ends; a command that is wrapped cannot be copied.
+            // Prose is wrapped at the terminal's width; a wrapped command could not be copied.
             for line in below.lines().filter(|line| line.starts_with("  ")) {
                 assert!(line.chars().count() < 80, "{name}: `{line}` is wrapped on a small terminal");
             }

@@ -1,5 +1,4 @@
-//! `lian-build dispatch`: one Dockerfile, no catalog, through the whole life of a build. Not responsible for: several layers (see
-//! `apply`).
+//! `lian-build dispatch`: builds one Dockerfile without a catalog. Not responsible for: several layers (see `apply`).
 
 use std::path::PathBuf;
 

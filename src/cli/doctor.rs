@@ -1,4 +1,4 @@
-//! `lian-build doctor`: what is missing on this machine. Not responsible for: looking (see `app::doctor`).
+//! `lian-build doctor`: shows what is missing on this machine. Not responsible for: the checks (see `app::doctor`).
 
 use clap::Args;
 

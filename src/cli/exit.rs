@@ -1,11 +1,11 @@
-//! Exit codes, and errors that carry theirs. Not responsible for: drawing them.
+//! Exit codes, and errors with an exit code. Not responsible for: showing them.
 
 use std::process::ExitCode;
 
 use crate::app::{Error, ErrorKind};
 use crate::domain::model::{Classified, FaultClass, RunOutcome};
 
-/// What programs may rely on (see `docs/exit-codes.md`).
+/// Exit codes that programs may rely on (see `docs/exit-codes.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// Done.
@@ -14,9 +14,9 @@ pub enum Exit {
     Failed = 1,
     /// With `--detailed-exitcode`: there are changes.
     Changes = 2,
-    /// No runner or outside service.
+    /// No runner or external service is available.
     Unavailable = 4,
-    /// A lease could not be given back; outranks the others.
+    /// A lease could not be released; outranks the others.
     Stuck = 5,
     /// Wrong usage.
     Usage = 64,
@@ -32,18 +32,19 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A command that could not do its work.
+/// A command failed.
 #[derive(Debug)]
 pub struct Failure {
-    /// What is drawn.
+    /// The error to show.
     pub what: ErrorKind,
-    /// How the process ends.
+    /// The exit code.
     pub exit: Exit,
 }
 
 impl Exit {
-    /// The exit code of a run that gave everything back, by what its failed steps failed with. What another try does not
-    /// mend outranks what it may: one layer that failed by its own fault makes it `Failed`, whatever else was not to be had.
+    /// The exit code of a run that released all leases, from the faults of its failed steps. Faults that a retry
+    /// cannot fix outrank those it may fix: one layer that fails by its own fault makes it `Failed`, whatever else
+    /// was unavailable.
     pub fn of_run(outcome: RunOutcome, faults: impl IntoIterator<Item = FaultClass>) -> Self {
         let exits: Vec<Self> = faults.into_iter().map(Self::from).collect();
         match outcome {
@@ -82,10 +83,10 @@ impl<E: miette::Diagnostic + Classified + Send + Sync + 'static> From<E> for Fai
     }
 }
 
-/// What a command comes to.
+/// A command's result.
 pub type Outcome = Result<Exit, Failure>;
 
-/// What a command comes to where a lease is known to be stuck: that outranks all else, errors too.
+/// A command's result, unless a lease is stuck: that outranks everything, including errors.
 pub fn outranked(outcome: Outcome, stuck: bool) -> Outcome {
     match outcome {
         outcome if !stuck => outcome,
@@ -94,7 +95,7 @@ pub fn outranked(outcome: Outcome, stuck: bool) -> Outcome {
     }
 }
 
-/// Output of this form makes no sense for the command.
+/// The command does not support this output format.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("`--format {format}` is for `lian-build plan` only")]
 #[diagnostic(code(lian::cli::format), help("use --format text or --format json"))]

@@ -1,4 +1,4 @@
-//! `lian-build gc`: removes what nothing needs any more. Not responsible for: what that is (see `app::tidy`).
+//! `lian-build gc`: removes unused data. Not responsible for: deciding what is unused (see `app::tidy`).
 
 use clap::Args;
 

@@ -1,7 +1,7 @@
-//! The command as it was typed. Not responsible for: its meaning.
+//! The command line for the history. Not responsible for: parsing it.
 
-/// The command line without the program's name, as `runs` lists it: values of `--set` and `--build-arg` are left out,
-/// for they may be nobody's business.
+/// The command line without the program's name, as `runs` lists it. Values of `--set` and `--build-arg` are left out,
+/// because they may be secret.
 pub fn command_line() -> String {
     let mut shown = Vec::new();
     let mut hide = false;

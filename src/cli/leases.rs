@@ -1,4 +1,5 @@
-//! `lian-build leases`, `leases gc` and `leases gc --forget`. Not responsible for: which leases are given back (see `app::leases`).
+//! `lian-build leases`, `leases gc` and `leases gc --forget`. Not responsible for: which leases are released (see
+//! `app::leases`).
 
 use clap::{Args, Subcommand};
 
@@ -101,7 +102,7 @@ fn gc(global: &Global, session: &Session, named: &[String]) -> Outcome {
     let released: Vec<&str> = recovered.released.iter().map(LeaseId::as_str).collect();
     let stuck: Vec<&str> = recovered.stuck.iter().map(|(lease, _)| lease.as_str()).collect();
     match global.format {
-        // A program that asked for what cannot be is told that instead.
+        // With JSON output, the error replaces the result.
         Format::Json if collected.is_err() => {}
         Format::Json => show::json(&serde_json::json!({ "schema": 1, "released": released, "stuck": stuck })),
         _ if global.quiet => {}
@@ -114,7 +115,7 @@ fn gc(global: &Global, session: &Session, named: &[String]) -> Outcome {
     outranked(collected.map(|_| Exit::Done).map_err(Failure::from), !stuck.is_empty())
 }
 
-/// What is left to others, for a person who may have run something from another folder.
+/// Reports the leases of others, for a user who may have started a run from another folder.
 fn others(count: usize) -> String {
     match count {
         0 => String::new(),

@@ -1,4 +1,4 @@
-//! `lian-build load`: puts a layer's image into Docker or podman. Not responsible for: doing it (see `app::load`).
+//! `lian-build load`: loads a layer's image into Docker or podman. Not responsible for: loading it (see `app::load`).
 
 use clap::Args;
 

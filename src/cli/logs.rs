@@ -1,4 +1,4 @@
-//! `lian-build logs`: what the builds of a run wrote. Not responsible for: finding logs (see `app::history`).
+//! `lian-build logs`: shows a run's build logs. Not responsible for: finding logs (see `app::history`).
 
 use std::io::{BufReader, IsTerminal as _, Write as _};
 

@@ -1,5 +1,5 @@
-//! Arguments, rendering, signals and exit codes: one file a command, each of them parse, `app`, show. Not responsible for:
-//! deciding anything.
+//! Arguments, output, signals and exit codes. Each command has one file: parse, call `app`, show. Not responsible
+//! for: deciding anything.
 
 mod apply;
 mod args;
@@ -36,10 +36,10 @@ pub fn run() -> ExitCode {
     run_with(providers::builtin())
 }
 
-/// The same, with these providers.
+/// Runs the command line with these providers.
 pub fn run_with(providers: ProviderRegistry) -> ExitCode {
     providers::install(providers);
-    // Before anything else: this binary is also its own evaluator of Nickel and its own supervisor of the daemon, which
+    // This must come first: the binary also runs as its own Nickel evaluator and as supervisor of the daemon, which
     // need neither flags nor logs.
     if crate::adapters::nickel::is_child() {
         return crate::adapters::nickel::child_main(&crate::app::schemas::all());
@@ -51,7 +51,7 @@ pub fn run_with(providers: ProviderRegistry) -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version are results; everything else is wrong usage.
+            // Help and version are results; everything else is a usage error.
             let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
             let _ = error.print();
             return exit.into();
@@ -71,7 +71,7 @@ pub fn run_with(providers: ProviderRegistry) -> ExitCode {
     }
 }
 
-/// Details go to standard error; `RUST_LOG` wins over `-v`.
+/// Logs go to standard error; `RUST_LOG` overrides `-v`.
 fn start_tracing(verbose: u8) {
     let default = match verbose {
         0 => "warn",
@@ -83,11 +83,11 @@ fn start_tracing(verbose: u8) {
     let colour = report_colour();
     let subscriber =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Aside).with_ansi(colour).without_time();
-    // Only the first subscriber of a process counts: tests may have one.
+    // Only the first subscriber of a process counts: tests may have set one.
     let _ = subscriber.try_init();
 }
 
-/// Standard error, but above the picture of a running apply. Each remark is one write.
+/// Standard error, printed above a running apply's progress display. Each log message is one write.
 struct Aside;
 
 impl std::io::Write for Aside {

@@ -1,4 +1,4 @@
-//! `lian-build plan`: what would be built, and why. Not responsible for: writing anything.
+//! `lian-build plan`: shows what would be built, and why. Not responsible for: writing anything.
 
 use std::time::Instant;
 

@@ -1,5 +1,5 @@
-//! `--provider` and `--context-transfer`: where layers are built, said on the command line. Not responsible for: what a provider needs
-//! beside its name (the workflow says that).
+//! `--provider` and `--context-transfer`: where layers are built. Not responsible for: a provider's other settings
+//! (see the workflow).
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
@@ -19,7 +19,7 @@ pub struct ProviderFlags {
     pub context_transfer: Option<Transfer>,
 }
 
-/// Takes the names of this program's providers.
+/// Accepts the names of this program's providers.
 pub fn provider_names() -> impl TypedValueParser<Value = ProviderName> {
     let names = registry().iter().map(|known| PossibleValue::new(known.flag).help(known.summary));
     PossibleValuesParser::new(names).map(|given| {

@@ -1,4 +1,5 @@
-//! Telling what was given back of dead runs, and what could not be. Not responsible for: giving back (see `app::recover`).
+//! Reports which leases of dead runs were released, and which could not be. Not responsible for: releasing them (see
+//! `app::recover`).
 
 use std::path::Path;
 
@@ -9,13 +10,14 @@ use crate::app::recover::{self, Recovered};
 use crate::app::session::Session;
 use crate::domain::base::LeaseId;
 
-/// What a command does before all else that can fail: gives back what dead runs of this project left, and tells of it.
+/// Releases the leases of this project's dead runs and reports the result. Commands call it before anything that can
+/// fail.
 pub fn first(global: &Global, session: &Session) -> Result<(), Failure> {
     tell(global, &recover::recover_project(session)?);
     Ok(())
 }
 
-/// Tells what was done, and loudly what could not be.
+/// Reports the released leases (text output only) and the stuck ones (always).
 pub fn tell(global: &Global, recovered: &Recovered) {
     if global.format == Format::Text && !global.quiet {
         for lease in recovered.released.iter().chain(&recovered.settling) {
@@ -25,7 +27,7 @@ pub fn tell(global: &Global, recovered: &Recovered) {
     tell_stuck(recovered.stuck.iter());
 }
 
-/// Tells loudly what could not be given back.
+/// Reports stuck leases, even with `--quiet`.
 pub fn tell_stuck<'a>(stuck: impl Iterator<Item = &'a (LeaseId, String)>) {
     for (lease, why) in stuck {
         eprintln!("lian::leases::stuck: the runner {lease} could not be given back, and may still be billed: {why}");
@@ -33,7 +35,7 @@ pub fn tell_stuck<'a>(stuck: impl Iterator<Item = &'a (LeaseId, String)>) {
     }
 }
 
-/// One line for commands that rent nothing, if something of the project here waits to be given back.
+/// For commands that lease nothing: one line if leases of the project's dead runs are still to be released.
 pub fn remind() {
     let waiting = recover::waiting(&Project::of_folder(Path::new(".")));
     if waiting > 0 {
@@ -42,8 +44,8 @@ pub fn remind() {
     }
 }
 
-/// If the configuration cannot be read, nobody knows which project is meant, and nothing is given back; that something waits
-/// is said all the same.
+/// Reminds of unreleased leases if the configuration cannot be read: without it the project is unknown, so none are
+/// released.
 pub fn or_remind<T, E>(config: Result<T, E>) -> Result<T, E> {
     config.inspect_err(|_| remind())
 }

@@ -1,4 +1,4 @@
-//! `lian-build runs`: lists runs. Not responsible for: what is in one (see `logs`).
+//! `lian-build runs`: lists runs. Not responsible for: their logs (see `logs`).
 
 use clap::Args;
 

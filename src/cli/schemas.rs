@@ -1,4 +1,4 @@
-//! `lian-build schemas`: writes the embedded schemas out. Not responsible for: what is in them.
+//! `lian-build schemas`: writes the embedded schemas to files. Not responsible for: their content.
 
 use std::path::PathBuf;
 

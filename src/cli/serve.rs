@@ -1,4 +1,4 @@
-//! `lian-build serve`: leases runners to others over HTTP. Not responsible for: what a lease is (`serve` knows).
+//! `lian-build serve`: leases runners to others over HTTP. Not responsible for: lease handling (see `crate::serve`).
 
 use std::io::Read as _;
 use std::net::SocketAddr;
@@ -21,24 +21,24 @@ use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ComputeProvider;
 use crate::serve::{Bounds, Service, Tokens, hash_token, is_name, listen};
 
-/// Leases in all, where nobody says how many.
+/// Default limit of concurrent leases.
 const MAX_LEASES: usize = 16;
-/// How often expired leases are looked for.
+/// How often to look for expired leases.
 const SWEEP: Duration = Duration::from_secs(1);
-/// No token is longer, bytes.
+/// Maximum length of a token, bytes.
 const TOKEN_MOST: u64 = 4096;
 
-/// What `serve` is asked for and cannot be.
+/// An invalid use of `serve`.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 enum ServeUsage {
-    /// The workflow's machines are this one.
+    /// The workflow's runners are on this machine.
     #[error("runners of `{kind}` are on this machine: there is nothing to lease to others")]
     #[diagnostic(
         code(lian::serve::not_remote),
         help("name a workflow whose `compute_provider` has machines of its own, e.g. 'ssh, with --workflow FILE")
     )]
     NotRemote { kind: String },
-    /// A name that no tokens file may hold.
+    /// A name that is not allowed in a tokens file.
     #[error("`{name}` cannot be a token's or a workspace's name")]
     #[diagnostic(code(lian::serve::name), help("write 1 to 63 letters, digits, `.`, `_` or `-`"))]
     Name { name: String },
@@ -75,7 +75,7 @@ pub struct Serve {
 }
 
 impl Serve {
-    /// Whether it leases: only then it gives back what dead runs left.
+    /// Whether it leases runners: only then it releases the leases of dead runs.
     pub fn leases(&self) -> bool {
         self.command.is_none()
     }
@@ -131,8 +131,8 @@ pub fn serve(global: &Global, serve: Serve) -> Outcome {
 fn run(global: &Global, flags: &ServeFlags) -> Outcome {
     let source = Source { workflow: flags.workflow.clone(), ..Source::default() };
     let session = Session::new(or_remind(Config::new(&Selection::of(source)))?);
-    // What runs of this project left is given back as by every command that rents; what is stuck was told, and waits for
-    // the next one: nobody's reason not to serve.
+    // Like every command that leases runners, first release the leases of dead runs. Stuck ones are reported and
+    // retried by the next command; they do not prevent serving.
     recovered::first(global, &session)?;
     let tokens = flags.tokens.as_deref().map(Tokens::read).transpose()?.unwrap_or_default();
     let provider = provider_of(session.config())?;
@@ -164,12 +164,12 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
             () = again => Ok(Exit::Interrupted),
         }
     });
-    // A provider that does not answer must not keep the process: the ledger knows what is left.
+    // A provider that does not answer must not keep the process alive: the ledger records its leases.
     session.stop_tasks();
     ended?
 }
 
-/// The provider whose machines are leased: one that has machines of its own.
+/// The provider to lease from; its runners must be remote.
 fn provider_of(config: &Config) -> Result<Arc<dyn ComputeProvider>, Failure> {
     let descriptor = config.descriptor()?;
     if !descriptor.runners.remote {
@@ -200,7 +200,7 @@ fn hash(global: &Global, name: &str, workspaces: Vec<String>) -> Outcome {
     let (name, listed) = (serde_json::json!(name), serde_json::json!(workspaces));
     match global.format {
         Format::Json => show::json(&serde_json::json!({ "name": name, "sha256": sha256, "workspaces": listed })),
-        // A JSON text and a list of them are TOML too.
+        // A JSON string and a JSON list of strings are valid TOML, too.
         _ => show::out(&format!("[[tokens]]\nname = {name}\nsha256 = \"{sha256}\"\nworkspaces = {listed}\n")),
     }
     Ok(Exit::Done)

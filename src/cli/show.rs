@@ -1,5 +1,5 @@
-//! Putting results and failures where they belong: results on standard output, everything else on standard error.
-//! Not responsible for: how they look (see `report`).
+//! Writes results to standard output and everything else to standard error. Not responsible for: formatting (see
+//! `report`).
 
 use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +12,10 @@ use crate::app::{Error, ErrorKind};
 use crate::domain::model::Diagnostic;
 use crate::report::{self, Style};
 
-/// Whether a result could not be written.
+/// Whether writing a result failed.
 static LOST: AtomicBool = AtomicBool::new(false);
 
-/// Writes a result. A reader that went away is no failure; a full disk is.
+/// Writes a result. A closed pipe is not an error; a full disk is.
 pub fn out(text: &str) {
     let mut stdout = std::io::stdout().lock();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
@@ -26,7 +26,7 @@ pub fn out(text: &str) {
     }
 }
 
-/// Whether a result was lost on its way.
+/// Whether a result could not be written.
 pub fn lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }
@@ -36,7 +36,7 @@ pub fn json(value: &serde_json::Value) {
     out(&format!("{value}\n"));
 }
 
-/// Draws a command's failure and gives its exit code.
+/// Shows a command's failure and returns its exit code.
 pub fn failure(format: Format, failure: Failure) -> Exit {
     let style = Style::stderr();
     match (format, &failure.what) {
@@ -48,7 +48,7 @@ pub fn failure(format: Format, failure: Failure) -> Exit {
     failure.exit
 }
 
-/// Draws why a catalog cannot be planned.
+/// Shows why a catalog cannot be planned.
 pub fn unsound(global: &Global, survey: &Survey, started: Instant) -> Exit {
     let layers = survey.count();
     if global.format == Format::Json {
@@ -61,7 +61,7 @@ pub fn unsound(global: &Global, survey: &Survey, started: Instant) -> Exit {
     Exit::Failed
 }
 
-/// Draws the warnings of a sound catalog, for a person.
+/// Shows the warnings of a valid catalog (text output only).
 pub fn warnings(global: &Global, survey: &Survey) {
     let warnings: Vec<Diagnostic> =
         survey.diagnostics.iter().filter(|diagnostic| !diagnostic.is_error()).cloned().collect();
@@ -70,7 +70,7 @@ pub fn warnings(global: &Global, survey: &Survey) {
     }
 }
 
-/// An I/O error that has nothing to do with a file of the user's.
+/// An I/O error that does not concern a user's file.
 pub fn io(error: std::io::Error) -> Failure {
     Error::machine(error).into()
 }

@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and a closed terminal, as requests that a run stops. Not responsible for: ending the process: a run ends when
-//! every lease is back.
+//! Turns Ctrl-C, SIGTERM and a closed terminal into stop requests. Not responsible for: ending the process (a run
+//! ends once every lease is released).
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::error::TrySendError;
@@ -9,7 +9,7 @@ use crate::domain::life::StopLevel;
 
 /// Listens from now on: the first signal cancels, every later one kills.
 pub fn stops() -> std::io::Result<Receiver<StopLevel>> {
-    // One that cancels and one that kills: whatever comes on top of these changes nothing.
+    // One slot to cancel and one to kill: further signals change nothing.
     let (sender, receiver) = channel(2);
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

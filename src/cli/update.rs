@@ -1,4 +1,4 @@
-//! `lian-build update`: moves the pins of `lian.lock`. Not responsible for: where they go (see `app::update`).
+//! `lian-build update`: moves the pins of `lian.lock`. Not responsible for: resolving tags (see `app::update`).
 
 use clap::Args;
 

@@ -1,5 +1,5 @@
-//! The dispatcher's loop: one owner of the run, fed by the tasks that end. Not responsible for: performing effects (see
-//! `effects`), long work (see `task_context`).
+//! The dispatcher's loop: it owns the run and feeds it the results of tasks. Not responsible for: performing effects
+//! (see `effects`), long work (see `task_context`).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,34 +21,34 @@ use crate::domain::ports::{
 };
 use crate::system::now;
 
-/// What a run is carried out with.
+/// The ports and settings of a run.
 #[derive(Clone)]
 pub struct RunServices {
-    /// Rents runners.
+    /// Acquires and releases runners.
     pub provider: Arc<dyn ComputeProvider>,
-    /// Reaches them.
+    /// Connects to them.
     pub runners: Arc<dyn RunnerConnector>,
-    /// Keeps images.
+    /// Stores images.
     pub images: Arc<dyn ImageStore>,
     /// Reads contexts.
     pub contexts: Arc<dyn ContextReader>,
-    /// Writes down what happens.
+    /// Records what happens.
     pub journal: Arc<dyn Journal>,
-    /// Contexts stay inside it.
+    /// Contexts must be inside it.
     pub project_root: std::path::PathBuf,
-    /// No lease lives longer.
+    /// Maximum lifetime of a lease.
     pub max_lifetime: std::time::Duration,
 }
 
-/// What is carried out.
+/// The work to execute.
 pub struct Work {
-    /// The run's name.
+    /// The run's id.
     pub id: RunId,
-    /// Its state machine, not begun yet.
+    /// Its state machine, not started yet.
     pub run: Run,
-    /// The work of each layer that is built.
+    /// The job of each layer that is built.
     pub jobs: BTreeMap<LayerName, Job>,
-    /// The images of the layers that are reused.
+    /// The images of the reused layers.
     pub digests: BTreeMap<LayerName, Digest>,
 }
 
@@ -57,11 +57,11 @@ pub struct Work {
 pub struct Finished {
     /// Its last state.
     pub run: Run,
-    /// The image of each layer that ended well.
+    /// The image of each layer that succeeded.
     pub digests: BTreeMap<LayerName, Digest>,
 }
 
-/// Carries a run out. Returns when every lease is gone or stuck.
+/// Executes a run. Returns once every lease is released or stuck.
 pub async fn execute(work: Work, services: RunServices, emitter: Emitter, mut stops: Receiver<StopLevel>) -> Finished {
     let mut dispatcher = Dispatcher::new(work, services, emitter);
     dispatcher.begin();
@@ -78,12 +78,12 @@ pub async fn execute(work: Work, services: RunServices, emitter: Emitter, mut st
             else => unreachable!("invariant: a run that is not finished waits for something"),
         }
     }
-    // Timers that nobody waits for are dropped with the set.
+    // Timers that are no longer needed are dropped with the set.
     dispatcher.tasks.shutdown().await;
     Finished { run: dispatcher.run, digests: dispatcher.digests }
 }
 
-/// What a task was started for: known when it panics or is aborted.
+/// What a task was started for, so that a panic or abort can be reported.
 #[derive(Clone)]
 pub(super) enum TaskKind {
     Work(LayerName),
@@ -92,18 +92,18 @@ pub(super) enum TaskKind {
     Timer,
 }
 
-/// What is known of a layer's image on its way to promotion.
+/// State of a layer's image before promotion.
 pub(super) struct StagedBuild {
     pub staged: Staging,
     pub built: Built,
     pub measured: Option<Measured>,
     pub artifacts: Option<(Staging, Digest)>,
     pub built_on: BTreeMap<LayerName, Digest>,
-    /// Nobody else builds the key until its image is promoted or given up.
+    /// Keeps other runs from building the key until its image is promoted or abandoned.
     _claim: Box<dyn Claim>,
 }
 
-/// Owns the run and all that belongs to it while it goes on.
+/// Owns the run and its resources while it runs.
 pub(super) struct Dispatcher {
     pub id: RunId,
     pub run: Run,
@@ -113,7 +113,7 @@ pub(super) struct Dispatcher {
     emitter: Emitter,
     pub context: TaskContext,
     pub leases: BTreeMap<LeaseId, (Lease, Arc<dyn Runner>)>,
-    /// Runners that are asked for, and how to say that they are not wanted any more.
+    /// Pending runner requests, with the handle to cancel each.
     pub coming: BTreeMap<LeaseId, Arc<Notify>>,
     pub staged_builds: BTreeMap<LayerName, StagedBuild>,
     pub runner_types: BTreeMap<LayerName, String>,
@@ -121,7 +121,7 @@ pub(super) struct Dispatcher {
     kinds: BTreeMap<Id, TaskKind>,
     pub working: BTreeMap<LayerName, AbortHandle>,
     pub killing: BTreeSet<LayerName>,
-    /// What effects came to at once: at most one input for each effect of the last one.
+    /// Immediate results of effects: at most one input per effect of the last input.
     pub pending: VecDeque<Input>,
     /// Whether the last input is on disk.
     pub is_journalled: bool,
@@ -158,14 +158,14 @@ impl Dispatcher {
         }
     }
 
-    /// What the run begins with is written down beside what it is told: the two together replay it.
+    /// The start is journalled beside the inputs: together they replay the run.
     fn begin(&mut self) {
         let run = serde_json::to_value(&self.run).expect("invariant: a run is plain data");
         self.journal(now(), JournalKind::Start, &run);
         self.feed(Input::Begin);
     }
 
-    /// Tells the run what happened and performs what it wants. Inputs are journalled before they count.
+    /// Passes an input to the run and performs its effects. Inputs are journalled first.
     fn feed(&mut self, input: Input) {
         let at = now();
         self.is_journalled = self.journal(at, JournalKind::Input, &input);
@@ -180,7 +180,7 @@ impl Dispatcher {
         }
     }
 
-    /// Appends to the journal; says whether that was possible.
+    /// Appends to the journal; returns whether that succeeded.
     fn journal(&mut self, at: Timestamp, kind: JournalKind, value: &impl serde::Serialize) -> bool {
         let json = serde_json::to_string(value).expect("invariant: journal lines are plain data");
         match self.journal.append(at, kind, &json) {
@@ -195,7 +195,7 @@ impl Dispatcher {
         }
     }
 
-    /// Writes into the ledger how a lease stands; says whether that was possible.
+    /// Writes a lease's state into the ledger; returns whether that succeeded.
     pub fn mark(&mut self, at: Timestamp, lease: &LeaseId, mark: LeaseMark, runner_type: Option<&str>) -> bool {
         match self.journal.lease(at, lease, mark, runner_type) {
             Ok(()) => true,
@@ -220,7 +220,7 @@ impl Dispatcher {
         match message {
             Message::Input(input) => {
                 if let Input::Faulted { layer, .. } = &input {
-                    // What it had built is worth nothing any more, and may be gigabytes.
+                    // Its build result is no longer needed, and may be gigabytes.
                     self.staged_builds.remove(layer);
                 }
                 self.feed(input);
@@ -252,7 +252,7 @@ impl Dispatcher {
         }
     }
 
-    /// The images that a layer is built on at this moment.
+    /// The current images of a layer's parents.
     fn parents_of(&self, layer: &LayerName) -> BTreeMap<LayerName, Digest> {
         let parents = self.jobs.get(layer).map(|job| job.parents.as_slice()).unwrap_or_default();
         let digest = |parent: &ParentImage| Some((parent.layer.clone(), self.digests.get(&parent.layer)?.clone()));
@@ -267,14 +267,14 @@ impl Dispatcher {
         self.kinds.insert(handle.id(), kind);
     }
 
-    /// A task ended: by its message, by an abort that a `Kill` asked for, or by a panic.
+    /// Handles the end of a task: by message, by abort after a `Kill`, or by panic.
     fn ended(&mut self, ended: Result<(Id, Message), JoinError>) {
         let error = match ended {
             Ok((task, message)) => {
                 if let Some(TaskKind::Work(layer)) = self.kinds.remove(&task) {
                     self.working.remove(&layer);
                     if self.killing.remove(&layer) {
-                        // It ended by itself before the kill reached it: what came of it is not wanted any more.
+                        // It ended before the kill took effect: its result is no longer needed.
                         drop(message);
                         self.staged_builds.remove(&layer);
                         return self.feed(Input::Killed { layer });

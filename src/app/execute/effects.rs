@@ -1,5 +1,5 @@
-//! Performs what the run wants: each effect is a task that is started, or an answer at once. Not responsible for: when, and what
-//! comes of it (see `dispatcher`).
+//! Performs the run's effects: each starts a task or is answered at once. Not responsible for: when, and how results
+//! are handled (see `dispatcher`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Dispatcher {
             Effect::Promote { layer } => self.promote(layer),
             Effect::Record { layer, duration, phases } => self.record(at, layer, duration, phases),
             Effect::Kill { layer, .. } => match self.working.get(&layer) {
-                // The task's end, however it comes, is the answer.
+                // The end of the task is the answer, however it ends.
                 Some(task) => {
                     task.abort();
                     self.killing.insert(layer);
@@ -58,12 +58,12 @@ impl Dispatcher {
         }
     }
 
-    /// What an effect came to at once: told to the run after the effects beside it.
+    /// An effect's immediate result, passed to the run after the other effects.
     fn answer(&mut self, input: Input) {
         self.pending.push_back(input);
     }
 
-    /// What led to it and the intent are on disk before anything is asked for; where they cannot be, nothing is.
+    /// The inputs so far and the intent must be on disk before the request; otherwise no request is made.
     fn acquire(&mut self, at: Timestamp, request: AcquireRequest) {
         let written =
             self.is_journalled && self.mark(at, &request.lease, LeaseMark::Asked, Some(&request.size.runner_type));
@@ -77,7 +77,8 @@ impl Dispatcher {
             let error = self.journal_fault.as_ref();
             let message = error.map_or_else(String::new, ToString::to_string);
             let help = error.map_or_else(String::new, |error| error.help.clone());
-            // Missing to programs that read its kind; in truth this machine's fault, and nothing was rented.
+            // The kind stays `Missing` for programs that read it; the class is this machine's fault. Nothing was
+            // rented.
             let fault = Fault::new(FaultKind::Missing, "lian::store::journal", message)
                 .with_class(FaultClass::Unavailable)
                 .help(help);
@@ -85,7 +86,7 @@ impl Dispatcher {
         }
     }
 
-    /// A layer's work on its runner; a layer that lacks either fails.
+    /// Starts a layer's job on its runner; fails the layer if either is missing.
     fn step_task(&mut self, layer: LayerName, lease: &LeaseId) -> Option<StepTask> {
         let (job, runner) = (self.jobs.get(&layer).cloned(), self.leases.get(lease));
         match (job, runner.map(|(_, runner)| Arc::clone(runner))) {
@@ -159,7 +160,7 @@ impl Dispatcher {
             let (layer, key) = (layer.clone(), job.key.clone());
             let record = BuildRecord { layer, key, digest, duration, phases, steps, cached, runner_type, measured, at };
             if let Err(error) = self.journal.record(&record) {
-                // The image is promoted: a gap in the history does not undo that.
+                // The image is promoted: a failure to write the history does not undo that.
                 tracing::warn!("{error}");
             }
         }

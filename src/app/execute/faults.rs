@@ -1,21 +1,21 @@
-//! Faults that are made here. Not responsible for: those of runners, builders and stores.
+//! Faults created by the executor. Not responsible for: those of runners, builders and stores.
 
 use crate::domain::model::{Classified, Fault, FaultKind};
 use crate::domain::ports::ImageStoreError;
 use crate::system::error_chain::with_causes;
 
-/// A fault that is lian-build's own.
+/// A bug in lian-build.
 pub fn bug(message: &str) -> Fault {
     Fault::new(FaultKind::Bug, "lian::drive::bug", format!("lian-build failed: {message}"))
         .help("this is a bug in lian-build; please report it with the output of `lian-build logs`")
 }
 
-/// The inputs of a build are not what they were when it was planned.
+/// The inputs of a build changed after planning.
 pub fn context_moved(message: String) -> Fault {
     Fault::new(FaultKind::ContextMoved, "lian::drive::context_moved", message)
 }
 
-/// The image store's failure as a step's: the disk's matter, and the same the next time.
+/// An image store failure as a step's fault: the disk is the cause, so a retry does not help.
 pub fn store_fault(what: &str, error: &ImageStoreError) -> Fault {
     let code = format!("lian::registries::{what}");
     let fault = Fault::new(FaultKind::Unavailable, &code, with_causes(error)).with_class(error.class());

@@ -1,4 +1,4 @@
-//! All that is needed to build one layer. Not responsible for: where the values come from.
+//! All data needed to build one layer. Not responsible for: where the values come from.
 
 use std::collections::BTreeMap;
 
@@ -10,32 +10,32 @@ use crate::domain::ports::{BuildRequest, ImageStore, NamedContext};
 /// An image of the same catalog that a Dockerfile uses.
 #[derive(Debug, Clone)]
 pub struct ParentImage {
-    /// The name in the Dockerfile, familiar form.
+    /// The name in the Dockerfile, in familiar form.
     pub context: String,
     /// `<namespace>/<layer>`, or `<namespace>/<layer>-artifacts`.
     pub image: ImageName,
-    /// The layer that it is made from.
+    /// The layer that provides it.
     pub layer: LayerName,
-    /// The tag of the artifacts image, where that is what is used.
+    /// The tag of the artifacts image, if that is used.
     pub artifacts: Option<String>,
 }
 
-/// One layer's work, ready to be built once its parents are there.
+/// One layer's work, ready once its parents exist.
 #[derive(Debug, Clone)]
 pub struct Job {
     /// `<namespace>/<layer>`.
     pub image: ImageName,
-    /// The build, but for its parents' images and its staging folder.
+    /// The build request, without parents' images and staging folder.
     pub request: BuildRequest,
-    /// Parents within the catalog, by the names that the Dockerfile uses.
+    /// Parents within the catalog, by their names in the Dockerfile.
     pub parents: Vec<ParentImage>,
-    /// The key's parts, kept beside the image.
+    /// The key's parts, stored beside the image.
     pub parts: KeyParts,
-    /// Built though an image of its key may be there.
+    /// Whether to build even if an image of its key exists.
     pub forced: bool,
     /// The key.
     pub key: LayerKey,
-    /// The context as it was when the plan was made.
+    /// The context at planning time.
     pub listing: Listing,
     /// What the image must provide.
     pub tools: Vec<Tool>,
@@ -44,7 +44,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// The build request with its parents at their exact digests.
+    /// The build request with its parents at exact digests.
     pub async fn request_with(
         &self,
         images: &dyn ImageStore,
@@ -75,7 +75,7 @@ impl Job {
     }
 }
 
-/// The fault of inputs that changed while they were built, naming the first files; none where they did not.
+/// The fault if inputs changed during the build, with the first files; `None` if they did not.
 pub fn moved(before: &Listing, after: &Listing) -> Option<Fault> {
     if before == after {
         return None;

@@ -1,24 +1,24 @@
-//! Keeps the values of secrets out of what builds report: a step that prints one prints `***`. Not responsible for: finding secrets
-//! that were not handed over, or that a step has changed before printing them.
+//! Masks secret values in build reports as `***`. Not responsible for: secrets that lian-build did not provide, or
+//! that a step changes before printing them.
 
 use crate::domain::model::{BuildEvent, Fault};
 use crate::domain::ports::{SecretSource, SecretValue};
 
-/// What is shown instead.
+/// The replacement text.
 const SHOWN: &str = "***";
-/// Shorter values would take half of every log with them.
+/// Shorter values occur by chance too often.
 const SHORTEST: usize = 8;
-/// Longer ones are bundles and the like, and public.
+/// Longer values are public bundles and the like.
 const LONGEST: u64 = 64 * 1024;
-/// The CA bundle is nobody's secret.
+/// The CA bundle is not secret.
 const PUBLIC: &str = "ca";
 
-/// The values that are kept out.
+/// The values to mask.
 #[derive(Debug, Clone, Default)]
 pub struct Mask(Vec<String>);
 
 impl Mask {
-    /// Of the secrets that a build is given: whole values, their lines, and what stands behind `NAME=` in a line.
+    /// From a build's secrets: whole values, their lines, and the part after `NAME=` in a line.
     pub fn of(secrets: &[SecretSource]) -> Self {
         let mut values: Vec<String> = Vec::new();
         for secret in secrets.iter().filter(|secret| secret.id != PUBLIC) {
@@ -29,7 +29,7 @@ impl Mask {
             }
         }
         values.retain(|value| value.len() >= SHORTEST);
-        // The longest first: a part must not be replaced within a whole.
+        // Longest first, so that no part is replaced inside a longer value.
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         values.dedup();
         Self(values)
@@ -43,7 +43,7 @@ impl Mask {
         }
     }
 
-    /// A report without them.
+    /// Masks a report.
     pub fn event(&self, mut event: BuildEvent) -> BuildEvent {
         match &mut event {
             BuildEvent::Log { text, .. } | BuildEvent::Warning { message: text } => self.text(text),
@@ -56,7 +56,7 @@ impl Mask {
         event
     }
 
-    /// A fault without them.
+    /// Masks a fault.
     pub fn fault(&self, mut fault: Fault) -> Fault {
         self.text(&mut fault.message);
         fault.log_tail.iter_mut().for_each(|line| self.text(line));

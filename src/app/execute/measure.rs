@@ -1,9 +1,10 @@
-//! Looks at a runner's counters while something is built on it. Not responsible for: failing a build because nobody counts.
+//! Samples a runner's counters during a build. Not responsible for: failing a build whose runner has no counters.
 
 use crate::domain::model::{BuildEvent, Measured};
 use crate::domain::ports::{BuildSink, Counters, Usage};
 
-/// Awaits a build, telling what it uses meanwhile, then what comes `after` it; what the build came to, where the runner counts.
+/// Awaits a build and reports its usage meanwhile, then awaits `after`; returns the build's measurement if the runner
+/// counts.
 pub async fn measured<T, U>(
     counters: &(impl Counters + ?Sized),
     sink: &BuildSink<'_>,
@@ -15,7 +16,7 @@ pub async fn measured<T, U>(
         built = build => built,
         never = sample(counters, sink, &mut sum) => match never {},
     };
-    // A quick build may have ended before anybody looked twice.
+    // A quick build may end before the second sample.
     let last = async {
         match sum.first {
             Some(_) => counters.usage().await.ok(),
@@ -40,7 +41,7 @@ async fn sample(counters: &(impl Counters + ?Sized), sink: &BuildSink<'_>, sum: 
                 sum.add(&usage);
                 sink(BuildEvent::Memory { used: usage.memory_now, limit: usage.memory_limit });
             }
-            // The build itself says what is wrong with the runner.
+            // The build itself reports what is wrong with the runner.
             Err(fault) => tracing::debug!("nobody counts: {}", fault.message),
         }
     }
@@ -54,7 +55,7 @@ struct Sum {
     looks: u32,
 }
 
-/// A build that was looked at less often was too short to be caught at its height.
+/// With fewer samples, a build was too short for its peak to be caught.
 const ENOUGH: u32 = 4;
 
 impl Sum {
@@ -68,7 +69,7 @@ impl Sum {
     fn measured(&self) -> Option<Measured> {
         let first = self.first?;
         let cpu_us = self.last.cpu_us.saturating_sub(first.cpu_us);
-        // The kernel's own mark holds caches, too; it is this build's where this build raised it.
+        // The kernel's peak includes caches; it belongs to this build only if this build raised it.
         let raised = self.looks < ENOUGH && self.last.memory_peak > first.memory_peak;
         let memory_peak = if raised { self.peak.max(self.last.memory_peak) } else { self.peak };
         Some(Measured { memory_peak, memory_limit: self.last.memory_limit, cpu_ms: cpu_us / 1000 })
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
     use crate::domain::model::Fault;
 
-    /// Counts a little more each time, up and down.
+    /// Its counters rise a little each time.
     struct Steps(Mutex<u64>, u64);
 
     #[async_trait]
@@ -108,7 +109,7 @@ mod tests {
             "built"
         };
         let (built, (), measured) = measured(&Steps(Mutex::new(0), 1000), &sink, build, async {}).await;
-        // Looked at after 0, 500, 1000 and 1500 ms, and at the end.
+        // Sampled after 0, 500, 1000 and 1500 ms, and at the end.
         let expected = Measured { memory_peak: 700, memory_limit: 1000, cpu_ms: 40 };
         assert_eq!((built, measured), ("built", Some(expected)));
         let told = told.into_inner().expect("whole");

@@ -1,5 +1,5 @@
-//! The dispatcher. It alone mutates a [`crate::domain::life::Run`]: it performs the run's effects through `ports` and
-//! feeds back what came of them. Not responsible for: deciding anything.
+//! The dispatcher, the only code that mutates a [`crate::domain::life::Run`]: it performs the run's effects through
+//! `ports` and reports the results back. Not responsible for: deciding anything.
 
 mod dispatcher;
 mod effects;

@@ -1,4 +1,4 @@
-//! The effects that take time, each as one future that ends in one message. Not responsible for: touching the run.
+//! Runs each long effect as a future that ends in one message. Not responsible for: changing the run.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,33 +20,33 @@ use crate::domain::ports::{
 use crate::system::error_chain::with_causes;
 use crate::system::now;
 
-/// What a task hands to the dispatcher.
+/// A message from a task to the dispatcher.
 pub enum Message {
-    /// Something for the run.
+    /// An input for the run.
     Input(Input),
-    /// A runner came: the run is told, the dispatcher keeps it.
+    /// A runner was granted: reported to the run; the dispatcher keeps the runner.
     Lease(Lease, Arc<dyn Runner>),
-    /// A build ended well: the run is told, the dispatcher keeps the staging folder.
+    /// A build succeeded: reported to the run; the dispatcher keeps the staging folder.
     Built { layer: LayerName, staged: Staging, built: Built, measured: Option<Measured>, claim: Box<dyn Claim> },
-    /// Another run built the same key meanwhile: its image is taken.
+    /// Another run has built the same key meanwhile: its image is used.
     Found { layer: LayerName, digest: Digest },
-    /// An image holds what it must: the run is told, the dispatcher keeps the artifacts image.
+    /// An image passed verification: reported to the run; the dispatcher keeps the artifacts image.
     Verified { layer: LayerName, artifacts: Option<(Staging, Digest)> },
 }
 
-/// How a build ended well.
+/// How a build succeeded.
 enum Done {
     Built(Staging, Built, Option<Measured>, Box<dyn Claim>),
     Found(Digest),
 }
 
-/// How often a claimed key is looked at again.
+/// How often to check whether a claimed key is free.
 const CLAIM_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// A staging folder, shared between a task and the dispatcher.
 pub type Staging = Arc<dyn StagingFolder>;
 
-/// What tasks need of the world.
+/// The ports and settings that tasks use.
 #[derive(Clone)]
 pub struct TaskContext {
     pub provider: Arc<dyn ComputeProvider>,
@@ -66,13 +66,13 @@ pub struct StepTask {
 }
 
 impl TaskContext {
-    /// Rents a runner and connects to it. Once it is not wanted any more, it is not waited for.
+    /// Acquires a runner and connects to it. Stops waiting once the request is cancelled.
     pub async fn acquire(self, request: AcquireRequest, abandoned: Arc<Notify>) -> Message {
         let unwanted = || {
             let message = "the runner is not wanted any more";
             Fault::new(FaultKind::Infrastructure, "lian::drive::abandoned", message)
         };
-        // Whatever a dropped request has made, the release that follows finds by the lease's id.
+        // The release that follows finds whatever a dropped request created, by the lease's id.
         let reached = async {
             let rented = tokio::select! {
                 rented = self.provider.acquire(&request) => rented,
@@ -91,7 +91,7 @@ impl TaskContext {
         }
     }
 
-    /// Brings a layer's context.
+    /// Transfers a layer's context.
     pub async fn sync(self, StepTask { layer, job, runner }: StepTask) -> Message {
         let mask = Mask::of(&job.request.secrets);
         Message::Input(match runner.sync(&job.request, &self.sink(&layer, &mask)).await {
@@ -100,7 +100,7 @@ impl TaskContext {
         })
     }
 
-    /// Builds a layer into a fresh staging folder and looks at its context again.
+    /// Builds a layer into a new staging folder, then checks whether its context has changed.
     pub async fn build(self, step: StepTask, digests: BTreeMap<LayerName, Digest>) -> Message {
         let mask = Mask::of(&step.job.request.secrets);
         let built = self.built(&step, &digests, &mask).await;
@@ -137,7 +137,7 @@ impl TaskContext {
         }
     }
 
-    /// The right to build a key, waited for while another run builds it.
+    /// Claims the right to build a key; waits while another run builds it.
     async fn claim(&self, job: &Job) -> Result<Box<dyn Claim>, Fault> {
         loop {
             match self.images.claim(&job.key).await.map_err(|error| store_fault("staging", &error))? {
@@ -147,7 +147,7 @@ impl TaskContext {
         }
     }
 
-    /// The image of this key that another run promoted since the plan was made, if it stands on the same parents.
+    /// The image of this key that another run promoted since planning, if it was built on the same parents.
     async fn built_meanwhile(&self, job: &Job, digests: &BTreeMap<LayerName, Digest>) -> Result<Option<Digest>, Fault> {
         if job.forced {
             return Ok(None);
@@ -163,7 +163,7 @@ impl TaskContext {
         Ok(built_on.iter().all(same).then_some(found.digest))
     }
 
-    /// Checks a built image and makes its artifacts image.
+    /// Verifies a built image and creates its artifacts image.
     pub async fn verify(self, step: StepTask, image: ImageSource, platforms: Platforms) -> Message {
         let verified = self.verified(&step.job, &step.runner, image, platforms).await;
         let layer = step.layer;
@@ -201,7 +201,7 @@ impl TaskContext {
         Ok(artifacts.map(|digest| (staged, digest)))
     }
 
-    /// What an image that its builder pushed says of its processes: the builder has no copy to read.
+    /// The configs of an image that its builder pushed: the builder has no copy to read.
     async fn configs(
         &self,
         job: &Job,
@@ -230,7 +230,7 @@ impl TaskContext {
         Message::Input(input)
     }
 
-    /// Gives a runner back.
+    /// Releases a runner.
     pub async fn release(self, lease: LeaseId) -> Message {
         Message::Input(match self.provider.release(&lease).await {
             Ok(()) => Input::Released { lease },
@@ -243,7 +243,7 @@ impl TaskContext {
         Ok(Arc::from(staged))
     }
 
-    /// What a build reports goes to the sinks straight away: the dispatcher has no queue that it could fill.
+    /// Build reports go to the sinks directly, so they cannot fill the dispatcher's queue.
     fn sink(&self, layer: &LayerName, mask: &Mask) -> impl Fn(BuildEvent) + Send + Sync + use<> {
         let (emitter, run, layer, mask) = (self.emitter.clone(), self.run.clone(), layer.clone(), mask.clone());
         move |progress| {

@@ -1,4 +1,5 @@
-//! The dispatcher against a world of fakes: providers that never answer, builds that never end, panics. Not responsible for: real tools.
+//! Tests the dispatcher against fakes: providers that never answer, builds that never end, panics. Not responsible
+//! for: real tools.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,21 +19,21 @@ use crate::domain::model::{
 };
 use crate::domain::ports::*;
 
-/// What goes wrong.
+/// The failure to simulate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trouble {
     None,
-    /// No runner is ever granted, and somebody stops the run while it waits.
+    /// No runner is ever granted, and a stop is requested while the run waits.
     NoAnswer,
-    /// A build goes on for ever.
+    /// A build never ends.
     Endless,
     /// A build panics.
     Panic,
-    /// Builds write without end, and never a newline.
+    /// Builds write endless output without a newline.
     Flood,
 }
 
-/// One fake for all that a run is carried out with; it notes what was asked of it.
+/// One fake for all ports of a run; it records the calls.
 #[derive(Debug)]
 struct Fake {
     trouble: Trouble,
@@ -58,7 +59,7 @@ impl Fake {
     }
 }
 
-/// The fake behind traits that hand it out shared.
+/// The fake, shared, for traits that return an `Arc`.
 #[derive(Clone)]
 struct Shared(Arc<Fake>);
 
@@ -198,10 +199,10 @@ impl Journal for Shared {
     }
 }
 
-/// Pieces that a flood writes in one build: more than any queue takes.
+/// Log events of a flooding build: more than any queue takes.
 const FLOOD: usize = 30_000;
 
-/// What a sink was told, all but the texts.
+/// The events that a sink received, without texts.
 #[derive(Default)]
 struct Seen {
     ends: BTreeMap<LayerName, (Outcome, Option<Fault>)>,
@@ -210,7 +211,7 @@ struct Seen {
     dropped: u64,
 }
 
-/// Keeps what it is told.
+/// Records its events.
 struct Watching(Arc<Mutex<Seen>>);
 
 impl Sink for Watching {
@@ -317,14 +318,14 @@ fn spec(layer: &str, parents: &[&str]) -> StepSpec {
     }
 }
 
-/// Two layers, one on the other, carried out in this world.
+/// Runs two layers, one on the other, with this fake.
 async fn carried(fake: &Arc<Fake>) -> (Run, Seen) {
     let (run, seen, left) = carried_before(fake, Vec::new()).await;
     assert_eq!(left, []);
     (run, seen)
 }
 
-/// As [`carried`], told to these sinks, too; and the sinks that were left behind.
+/// As [`carried`], with additional sinks; also returns the sinks that were abandoned.
 async fn carried_before(fake: &Arc<Fake>, mut sinks: Vec<Box<dyn Sink>>) -> (Run, Seen, Vec<LeftBehind>) {
     let shared = Shared(Arc::clone(fake));
     let run = Run::new(RunId::from("r"), vec![spec("base", &[]), spec("app", &["base"])], limits());
@@ -345,14 +346,14 @@ async fn carried_before(fake: &Arc<Fake>, mut sinks: Vec<Box<dyn Sink>>) -> (Run
     let sinks = Sinks::start(sinks);
     let work = Work { id: RunId::from("r"), run, jobs, digests: BTreeMap::new() };
     let executed = execute(work, world, sinks.emitter(), stops);
-    // The clock is paused: it moves on only where everybody waits for it.
+    // The clock is paused: it advances only while every task waits.
     let finished = tokio::time::timeout(Duration::from_secs(24 * 3600), executed).await.expect("the run ends");
     let left = sinks.close();
     let seen = std::mem::take(&mut *seen.lock().expect("whole"));
     (finished.run, seen, left)
 }
 
-/// The run that the journal tells, and all that was emitted on its way.
+/// Replays the run from the journal, with all events it emits.
 fn replayed(fake: &Fake) -> (Run, Vec<EventBody>) {
     let lines = fake.lines.lock().expect("whole").clone();
     let (_, first, begun) = &lines[0];

@@ -1,5 +1,5 @@
-//! Reads the contexts of the layers that are planned, each once, on as many threads as there are processors. Not responsible for:
-//! what a listing is made of (see the adapter `context`).
+//! Reads the contexts of the planned layers, each once, with one thread per processor. Not responsible for: what a
+//! listing contains (see the adapter `context`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::domain::base::LayerName;
 use crate::domain::model::{Declared, DockerfileFacts, Listing};
 use crate::domain::ports::{ContextError, ContextReader as _};
 
-/// What is read of one layer before it is planned.
+/// The inputs of one layer that are read before planning.
 pub(super) struct LayerInputs<'a> {
     pub(super) declared: &'a Declared,
     pub(super) facts: &'a DockerfileFacts,
@@ -26,7 +26,7 @@ struct Place {
     dockerfile: PathBuf,
 }
 
-/// Reads the contexts of these layers, in their order. The error is that of the first layer that has one.
+/// Reads the contexts of these layers and keeps their order. Returns the error of the first layer that has one.
 pub(super) async fn read<'a>(
     config: &Config,
     survey: &'a Survey,
@@ -48,7 +48,7 @@ pub(super) async fn read<'a>(
     Ok(inputs)
 }
 
-/// The listing of each place, in their order.
+/// The listing of each context, in the same order.
 fn list_all(root: &Path, places: &[Place]) -> Vec<Result<Listing, ContextError>> {
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(places.len().max(1));
     let next = AtomicUsize::new(0);

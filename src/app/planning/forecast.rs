@@ -1,5 +1,5 @@
-//! What a plan will come to on leased runners: the run itself, played through with a clock of its own. Not responsible for: anything
-//! real.
+//! Forecasts a plan's duration and cost on leased runners by simulating the run. Not responsible for: executing
+//! anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -8,19 +8,19 @@ use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
 use crate::domain::life::{Effect, Input, Limits, Placement, Run, StepSpec};
 use crate::domain::model::{Action, EventBody, Fault, FaultKind, Forecast, Offer, Plan, PlannedStep, Size};
 
-/// From asking for a cloud's runner to building on it, as measured on one; the rest of a lease's life is short beside it.
+/// Time from requesting a cloud runner to building on it, as measured; the rest of a lease's overhead is negligible.
 pub const BOOT: Duration = Duration::from_secs(45);
 
-/// What there is to lease.
+/// The runners that can be leased.
 #[derive(Debug, Clone, Default)]
 pub struct Fleet {
-    /// From asking to building.
+    /// Time from request to build.
     pub boot: Duration,
-    /// Where leases are hosts of a fixed list, each one lease's alone; none where there are as many as one asks for.
+    /// The offers of a fixed list of hosts, each with one lease at a time; `None` if leases are unlimited.
     pub hosts: Option<Vec<Offer>>,
 }
 
-/// Plays the run through: every build takes what it usually takes, and nothing fails.
+/// Simulates the run: every build takes its usual time and nothing fails.
 pub fn forecast(plan: &Plan, specs: Vec<StepSpec>, limits: Limits, fleet: Fleet) -> Forecast {
     let currency = limits.currency.clone();
     let mut run = Run::new(RunId::from("forecast"), specs, limits);
@@ -28,7 +28,7 @@ pub fn forecast(plan: &Plan, specs: Vec<StepSpec>, limits: Limits, fleet: Fleet)
     let unknown = |step: &&PlannedStep| step.action == Action::Build && step.estimate_ms.is_none();
     forecast.unknown = plan.steps.iter().filter(unknown).count();
     let mut world = Simulation { plan, fleet, taken: BTreeMap::new(), waiting: Vec::new(), leases: BTreeSet::new() };
-    // What is to come, soonest first; the number keeps the order of what comes at once.
+    // Future inputs, soonest first; the number keeps simultaneous ones in order.
     let mut coming: BTreeSet<(Timestamp, usize)> = BTreeSet::new();
     let mut inputs: Vec<Input> = vec![Input::Begin];
     coming.insert((Timestamp(0), 0));
@@ -56,16 +56,16 @@ pub fn forecast(plan: &Plan, specs: Vec<StepSpec>, limits: Limits, fleet: Fleet)
 struct Simulation<'a> {
     plan: &'a Plan,
     fleet: Fleet,
-    /// Hosts of the fixed list that are leased, by their place in it.
+    /// Leased hosts of the fixed list, by index.
     taken: BTreeMap<LeaseId, usize>,
-    /// Who waits for one, whoever asked first.
+    /// Leases that wait for a host, in order of request.
     waiting: Vec<(LeaseId, Size, Placement)>,
-    /// Granted.
+    /// Granted leases.
     leases: BTreeSet<LeaseId>,
 }
 
 impl Simulation<'_> {
-    /// What comes of an effect, and after how long.
+    /// The input that an effect causes, and its delay.
     fn answers(&mut self, effect: Effect) -> Vec<(Duration, Input)> {
         let now = Duration::ZERO;
         let answer = match effect {
@@ -103,7 +103,7 @@ impl Simulation<'_> {
         vec![answer]
     }
 
-    /// Whoever waits gets what is free.
+    /// Grants free hosts to waiting leases.
     fn grants(&mut self) -> Vec<(Duration, Input)> {
         let mut granted = Vec::new();
         let mut waiting = std::mem::take(&mut self.waiting);
@@ -178,7 +178,7 @@ mod tests {
         let limits = Limits { width: 2, packed: true, prices, currency: "EUR".into(), ..Limits::default() };
         let fleet = Fleet { boot: BOOT, hosts: None };
         let forecast = forecast(&Plan { steps }, specs, limits, fleet);
-        // One runner takes a, b and d, into its second hour; the other c.
+        // One runner takes a, b and d and enters its second hour; the other takes c.
         let expected = Forecast {
             leases: 2,
             started_hours: 3,

@@ -1,4 +1,5 @@
-//! The work of each layer: its parents, the parts of its key, its build request. Not responsible for: which layers are built.
+//! Creates each layer's job: its parents, the parts of its key, its build request. Not responsible for: which layers
+//! are built.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,14 +28,14 @@ pub(super) struct JobMaker<'a> {
 struct Parents {
     /// By the names that the Dockerfile uses.
     keys: BTreeMap<String, ParentKey>,
-    /// Those of the catalog.
+    /// Images of the catalog.
     images: Vec<ParentImage>,
-    /// Those from outside.
+    /// External images.
     contexts: Vec<NamedContext>,
 }
 
 impl JobMaker<'_> {
-    /// The jobs of these layers, which come parents first: a key needs the keys of the parents.
+    /// The jobs of these layers, parents first: a key needs the keys of the parents.
     pub(super) fn jobs(&self, inputs: &[LayerInputs<'_>]) -> Result<Vec<(LayerName, Job)>, Error> {
         let mut keys = BTreeMap::new();
         let mut jobs = Vec::with_capacity(inputs.len());

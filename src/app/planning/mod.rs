@@ -1,4 +1,4 @@
-//! From a catalog's files to a plan and the work that carries it out. Not responsible for: deciding what is rebuilt (see
+//! Turns a catalog's files into a plan and its jobs. Not responsible for: deciding what is rebuilt (see
 //! `domain::plan`), executing.
 
 mod contexts;

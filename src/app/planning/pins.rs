@@ -1,5 +1,5 @@
-//! What each external image means: a substitute, a pin of `lian.lock`, or what its tag means now. Not responsible for: moving a pin
-//! (only `update` does).
+//! Resolves each external image: a substitute, a pin of `lian.lock`, or the tag's current digest. Not responsible
+//! for: moving a pin (only `update` does).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,15 +13,15 @@ use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{Declared, ImageRef, Pin};
 use crate::domain::ports::ImageSource;
 
-/// Tags resolved at once.
+/// Tags resolved concurrently.
 const AT_ONCE: usize = 16;
 
 /// External images at their exact digests.
 #[derive(Debug, Clone, Default)]
 pub struct Pins {
-    /// By the reference in full, its digest included where it has one.
+    /// By full reference, with its digest if it has one.
     pub sources: BTreeMap<String, ImageSource>,
-    /// Pins that the lock lacks: `apply` adds them, `plan` does not.
+    /// Pins missing from the lock: `apply` adds them, `plan` does not.
     pub missing: BTreeMap<String, Pin>,
 }
 
@@ -34,7 +34,7 @@ impl Pins {
     }
 }
 
-/// Finds every image's digest; asks a registry only for those that neither a substitute nor the lock knows.
+/// Finds every image's digest; queries a registry only for images that have neither a substitute nor a pin.
 pub async fn find(settings: &Config, platform: &Platform, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
     let lock = store::read_lock(&settings.lock)?.unwrap_or_default();
     let mut pins = Pins::default();
@@ -65,7 +65,7 @@ pub async fn find(settings: &Config, platform: &Platform, images: &BTreeSet<Imag
     Ok(pins)
 }
 
-/// The frontend image that a layer names for its Dockerfile.
+/// The frontend image that a layer declares for its Dockerfile.
 pub fn frontend(declared: &Declared) -> Result<Option<ImageRef>, Error> {
     let Some(text) = &declared.layer.frontend else { return Ok(None) };
     let image = text
@@ -74,7 +74,7 @@ pub fn frontend(declared: &Declared) -> Result<Option<ImageRef>, Error> {
     Ok(Some(image))
 }
 
-/// Adds the pins that the lock lacks.
+/// Adds the missing pins to the lock.
 pub fn add_missing(settings: &Config, pins: &Pins) -> Result<(), Error> {
     if pins.missing.is_empty() {
         return Ok(());
@@ -87,13 +87,13 @@ pub fn add_missing(settings: &Config, pins: &Pins) -> Result<(), Error> {
     Ok(())
 }
 
-/// What an image's tag means now.
+/// The current digest of an image's tag.
 pub async fn resolve(image: &ImageRef) -> Result<Digest, Error> {
     let mut found = resolve_all(&[image]).await?;
     Ok(found.pop().expect("invariant: one image was asked for").1)
 }
 
-/// What the tags of several images mean now. The error names every image that cannot be resolved.
+/// The current digests of several tags. The error names every image that cannot be resolved.
 async fn resolve_all(images: &[&ImageRef]) -> Result<Vec<(ImageRef, Digest)>, Error> {
     let resolver = Resolver::default();
     let asked: Vec<_> =

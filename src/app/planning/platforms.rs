@@ -1,5 +1,5 @@
-//! Which layers are built for another platform than the first offer's, because a runner type was named that is of another
-//! one. Not responsible for: layers that name their platforms themselves.
+//! Finds layers whose platform differs from the first offer's because they request a runner type of another platform.
+//! Not responsible for: layers that declare their platforms themselves.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::domain::base::{LayerName, Platform};
 use crate::domain::model::{BuildSpec, Classified, Declared, FaultClass};
 use crate::domain::sizing;
 
-/// A layer's runner type and its parents disagree.
+/// A layer's runner type conflicts with its parents.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error(
     "layer `{layer}` asks for `{runner_type}`, which is {platform}, and stands on `{parent}`, which is built for {other}"
@@ -38,8 +38,8 @@ impl Classified for Disagreement {
     }
 }
 
-/// Reads what is declared for the provider's first platform. Where a runner type decides another one, the Dockerfiles are
-/// read again: the platform is part of what they mean.
+/// Reads the declared layers for the provider's first platform. If a runner type requires another one, reads the
+/// Dockerfiles again, because their meaning depends on the platform.
 pub fn survey(
     config: &Config,
     provider_context: &ProviderContext,
@@ -55,14 +55,14 @@ pub fn survey(
     let Some(first) = decided.values().next().cloned() else { return Ok(survey) };
     let of_first = |declared: &Declared| decided.get(&declared.layer.name) == Some(&first);
     let platforms = match survey.catalog.layers.iter().all(of_first) {
-        // Then it is that of external images, too.
+        // External images then use that platform, too.
         true => TargetPlatforms::all(first),
         false => TargetPlatforms { decided, ..survey.platforms },
     };
     Ok(Survey::read(declarations, config, platforms))
 }
 
-/// The platforms of layers that are built for another one than the first offer's.
+/// The layers that are built for a platform other than the first offer's, with that platform.
 fn decided(
     config: &Config,
     provider_context: &ProviderContext,
@@ -83,7 +83,7 @@ fn decided(
         let own = specs.get(layer).map(|spec| named(spec, by_name[layer], provider_context)).transpose()?.flatten();
         let of_parent = |parent: &LayerName| match by_name[parent].layer.platforms.as_slice() {
             [] => Some(decided.get(parent).unwrap_or(default).clone()),
-            // What is built for several has its own way of being the right one.
+            // A build for several platforms chooses the right image by itself.
             [one] => Some(one.clone()),
             _ => None,
         };
@@ -105,7 +105,7 @@ fn decided(
     Ok(decided)
 }
 
-/// The runner type that a specification names, with its platform.
+/// The runner type that a specification requests, with its platform.
 fn named(
     spec: &BuildSpec,
     declared: &Declared,

@@ -1,5 +1,5 @@
-//! From a sound graph to a plan and the jobs that carry it out: contexts, pins, keys, what exists already. Not responsible for:
-//! deciding (see `plan`) and building.
+//! Creates a plan and its jobs from a valid graph: contexts, pins, keys, existing images. Not responsible for:
+//! deciding what is rebuilt (see `plan`), building.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,16 +19,16 @@ use crate::domain::model::{Action, ImageRef, Plan, Size};
 use crate::domain::plan::{self, Candidate};
 use crate::domain::ports::ImageStore;
 
-/// What earlier runs left behind.
+/// Data from earlier runs.
 #[derive(Clone, Copy, Default)]
 pub struct Past<'a> {
-    /// The images that were built; `None` where there is no store yet.
+    /// The images built so far; `None` if there is no store yet.
     pub images: Option<&'a dyn ImageStore>,
-    /// How long builds took; `None` where there is no history yet.
+    /// How long builds took; `None` if there is no history yet.
     pub history: Option<&'a Store>,
 }
 
-/// Draws the plan of a survey whose graph is sound.
+/// Creates the plan of a survey with a valid graph.
 pub async fn prepare(
     config: &Config,
     survey: &Survey,
@@ -53,7 +53,7 @@ pub async fn prepare(
         if provider_context.is_remote() {
             jobs.iter_mut().for_each(|(_, job)| job.request.push = images.push_target(job.image.as_str()));
         }
-        // What a reused image was made of is asked for only where something may be built from it all the same.
+        // The record of a reused image is needed only if something may be built on it.
         let wanted = jobs.iter().map(|(layer, job)| Wanted { layer, image: job.image.as_str(), key: &job.key });
         stored = stored::find(images, &wanted.collect::<Vec<_>>(), !forced.is_empty()).await?;
     }
@@ -74,7 +74,7 @@ pub async fn prepare(
     Ok(PreparedPlan { plan, jobs, digests, pins, sizes })
 }
 
-/// The layers that are built whatever exists, each of which the catalog must have.
+/// The layers that are always built; each must be in the catalog.
 fn forced_layers(config: &Config, graph: &LayerGraph) -> Result<BTreeSet<LayerName>, Error> {
     let forced: BTreeSet<LayerName> = names(&config.forced).into_iter().collect();
     if let Some(unknown) = forced.iter().find(|layer| !graph.contains(layer)) {
@@ -83,7 +83,7 @@ fn forced_layers(config: &Config, graph: &LayerGraph) -> Result<BTreeSet<LayerNa
     Ok(forced)
 }
 
-/// The targets with all that they stand on; everything where no target is named.
+/// The targets and all their ancestors; every layer if no target is given.
 fn chosen_graph(config: &Config, graph: &LayerGraph) -> Result<LayerGraph, Error> {
     match config.targets.as_slice() {
         [] => Ok(graph.clone()),
@@ -124,7 +124,7 @@ fn names(texts: &[String]) -> Vec<LayerName> {
     texts.iter().map(|text| LayerName::new(text.clone())).collect()
 }
 
-/// Whether a layer is built because it, or something that it stands on, was forced: an image of its key does not do.
+/// Whether a build of this layer or of one of its ancestors was forced: an existing image with its key is not reused.
 fn rebuild_required(plan: &Plan, forced: &BTreeSet<LayerName>, layer: &LayerName) -> bool {
     let mut waiting = vec![layer];
     let mut seen = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! A plan with everything that is needed to carry it out. Not responsible for: making it.
+//! A plan with everything needed to execute it. Not responsible for: creating it.
 
 use std::collections::BTreeMap;
 
@@ -7,16 +7,16 @@ use crate::app::execute::Job;
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::model::{Plan, Size};
 
-/// A plan with everything that is needed to carry it out.
+/// A plan with everything needed to execute it.
 pub struct PreparedPlan {
-    /// What is done.
+    /// The steps.
     pub plan: Plan,
-    /// The work of every layer that is built.
+    /// The job of every layer that is built.
     pub jobs: BTreeMap<LayerName, Job>,
-    /// The images of the layers that are reused.
+    /// The images of the reused layers.
     pub digests: BTreeMap<LayerName, Digest>,
     /// External images.
     pub pins: Pins,
-    /// What each layer runs on: the size to begin with, then those above it.
+    /// The runner sizes of each layer: the first to use, then the larger ones.
     pub sizes: BTreeMap<LayerName, Vec<Size>>,
 }

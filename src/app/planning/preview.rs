@@ -1,4 +1,4 @@
-//! What an apply would do and come to. Not responsible for: doing any of it.
+//! Shows what an apply would do, with time and cost estimates. Not responsible for: executing it.
 
 use super::forecast;
 use super::prepare::{self, Past};
@@ -9,19 +9,19 @@ use crate::app::session::Session;
 use crate::domain::graph::LayerGraph;
 use crate::domain::model::{Forecast, Plan};
 
-/// A plan, and what it will come to.
+/// A plan with its forecast.
 pub struct Preview {
     /// The plan.
     pub plan: Plan,
-    /// Where runners are leased.
+    /// The forecast, if runners are leased.
     pub forecast: Option<Forecast>,
 }
 
-/// Plans a sound catalog; writes nothing.
+/// Plans a valid catalog; writes nothing.
 pub fn preview(session: &Session, survey: &Survey, graph: &LayerGraph) -> Result<Preview, Error> {
     let (config, provider_context) = (session.config(), session.provider()?);
     let images = session.existing_images()?.map(|images| &**images);
-    // Without a history there are no estimates: no reason not to plan.
+    // Without a history there are no estimates, but planning still works.
     let history = session.history().unwrap_or_else(|error| {
         tracing::warn!("{error}: no estimates");
         None

@@ -1,5 +1,5 @@
-//! The values of the secrets that builds ask for: environment variables and files. Not responsible for: reading them, which only
-//! BuildKit does.
+//! Finds the secrets that builds request, in environment variables and files. Not responsible for: reading their
+//! values (only BuildKit does).
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::domain::base::LayerName;
 use crate::domain::model::{Declared, Secret};
 use crate::domain::ports::{SecretSource, SecretValue};
 
-/// Gives every job that is carried out its secrets; all that lack a value are told at once.
+/// Adds secrets to every job that is built; reports all missing values at once.
 pub fn give_secrets(settings: &Config, survey: &Survey, jobs: &mut BTreeMap<LayerName, Job>) -> Result<(), Error> {
     let mut missing = Vec::new();
     for declared in &survey.catalog.layers {
@@ -25,8 +25,8 @@ pub fn give_secrets(settings: &Config, survey: &Survey, jobs: &mut BTreeMap<Laye
     }
 }
 
-/// The secrets that have a value; what a required one lacks is added to `missing`. The caller's CA bundle is the value
-/// of `ca`.
+/// The secrets that have a value; adds required ones without a value to `missing`. The caller's CA bundle is the
+/// value of `ca`.
 fn secrets(settings: &Config, declared: &Declared, missing: &mut Vec<String>) -> Vec<SecretSource> {
     let mut sources = Vec::new();
     for secret in &declared.layer.secrets {

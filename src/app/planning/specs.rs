@@ -1,4 +1,5 @@
-//! What projects' `.build-spec.ncl` files ask of runners. Not responsible for: choosing among offers (see `sizing`).
+//! Reads the runner requirements of projects from `.build-spec.ncl`. Not responsible for: choosing among offers (see
+//! `sizing`).
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,10 +9,10 @@ use crate::app::config::{Config, evaluator};
 use crate::domain::base::LayerName;
 use crate::domain::model::{BuildSpec, Declared, Diagnostic};
 
-/// Where a context says what its build needs.
+/// The file in a context that states what its build needs.
 const FILE: &str = ".build-spec.ncl";
 
-/// The specifications of these layers' contexts, where they have one.
+/// The specifications in these layers' contexts, if present.
 pub fn read<'a>(
     config: &Config,
     layers: impl Iterator<Item = &'a Declared>,
@@ -40,7 +41,7 @@ pub fn read<'a>(
     Ok(specs)
 }
 
-/// What was said on the command line over what the file says: a size that was said replaces the file's whole size.
+/// Command-line values override the file; a size on the command line replaces the file's whole size.
 fn over(said: &BuildSpec, file: BuildSpec) -> BuildSpec {
     let sized = said.runner_type.is_some() || said.cpu.is_some() || said.memory_gb.is_some();
     let (runner_type, cpu, memory_gb) = match sized {

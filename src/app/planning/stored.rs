@@ -1,4 +1,4 @@
-//! What the image store has of the layers that are planned. All layers are asked for at once: keys are known without any
+//! Queries the image store for the planned layers. All queries run concurrently, because keys do not depend on any
 //! answer. Not responsible for: deciding what is built (see `domain::plan`).
 
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use crate::domain::base::{Digest, LayerName};
 use crate::domain::model::{KeyParts, LATEST, LayerKey};
 use crate::domain::ports::ImageStore;
 
-/// Layers asked for at once.
+/// Layers queried concurrently.
 const AT_ONCE: usize = 16;
 
-/// A layer that is asked for.
+/// A layer to look up.
 pub(super) struct Wanted<'a> {
     pub(super) layer: &'a LayerName,
     /// `<namespace>/<layer>`.
@@ -21,26 +21,26 @@ pub(super) struct Wanted<'a> {
     pub(super) key: &'a LayerKey,
 }
 
-/// The image of a layer's key.
+/// An existing image with a layer's key.
 struct StoredImage {
     digest: Digest,
-    /// The images of its parents that it was built on.
+    /// The parents' images it was built on.
     built_on: BTreeMap<LayerName, Digest>,
 }
 
-/// What the store has of one layer.
+/// What the store has for one layer.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(super) struct Stored {
-    /// The verified image of its key, if it was built on the images that its parents have now.
+    /// The verified image of its key, if it was built on its parents' current images.
     pub(super) existing: Option<Digest>,
-    /// Else the parent that was built again since: a forced build gives another image the same key.
+    /// Otherwise the parent that was rebuilt since: a forced build creates another image with the same key.
     pub(super) rebased: Option<LayerName>,
-    /// The parts of the image under `latest`, where they are asked for.
+    /// The key parts of the `latest` image, if requested.
     pub(super) latest: Option<KeyParts>,
 }
 
-/// Asks for these layers, parents first. `latest` is asked for where there is no image to reuse, or of all layers. The error
-/// is that of the first layer that has one.
+/// Looks up these layers, parents first. Reads `latest` for layers without a reusable image, or for all. Returns the
+/// error of the first layer that has one.
 pub(super) async fn find(
     images: &dyn ImageStore,
     layers: &[Wanted<'_>],
@@ -63,13 +63,13 @@ pub(super) async fn find(
 
 async fn image_of(images: &dyn ImageStore, wanted: &Wanted<'_>) -> Result<Option<StoredImage>, Error> {
     let found = images.find(wanted.image, &wanted.key.tag()).await?;
-    // Tags are short: two keys may have the same.
+    // Tags are short: two keys may share one.
     let Some(found) = found.filter(|found| found.key.as_ref() == Some(wanted.key)) else { return Ok(None) };
     let built_on = images.built_on(wanted.image, wanted.key, &found.digest).await?;
     Ok(built_on.map(|built_on| StoredImage { digest: found.digest, built_on }))
 }
 
-/// Of the images found, those that can be reused. Layers come parents first.
+/// The found images that can be reused. Layers must come parents first.
 fn reusable<'a>(found: impl Iterator<Item = (&'a LayerName, Option<StoredImage>)>) -> BTreeMap<LayerName, Stored> {
     let mut reusable: BTreeMap<LayerName, Stored> = BTreeMap::new();
     for (layer, image) in found {
@@ -98,13 +98,13 @@ mod tests {
     use crate::domain::model::ImageRecord;
     use crate::domain::ports::{Claim, Found, ImageSource, ImageStoreError, Staged, StagingFolder};
 
-    /// A store that has no image and takes its time. It counts how many questions wait for their answer at once.
+    /// A slow store without images. It counts how many queries wait concurrently.
     #[derive(Default)]
     struct Slow {
         open: AtomicUsize,
         most: AtomicUsize,
         finds: AtomicUsize,
-        /// Questions about this image fail.
+        /// Queries for this image fail.
         fails: Option<String>,
     }
 
@@ -190,7 +190,7 @@ mod tests {
             image("kept", &[("base", "base")]),
             image("stale", &[("base", "older base")]),
             None,
-            // A parent without an image says nothing against it: whether that is built is the plan's matter.
+            // A parent without an image does not prevent reuse: the plan decides whether that parent is built.
             image("above", &[("absent", "whatever"), ("stale", "stale")]),
         ];
         let stored = reusable(names.iter().zip(found));

@@ -1,4 +1,5 @@
-//! From a catalog's files to a sound graph with keys: what `check`, `plan` and `apply` share. Not responsible for: building.
+//! Reads a catalog's files into a valid graph with keys, for `check`, `plan` and `apply`. Not responsible for:
+//! building.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,16 +23,16 @@ pub struct Declarations {
     catalog: Catalog,
     diagnostics: Vec<Diagnostic>,
     sources: Sources,
-    /// Layers that did not evaluate.
+    /// Layers whose evaluation failed.
     broken: BTreeSet<LayerName>,
-    /// The catalog's own settings did not evaluate.
+    /// Whether the evaluation of the catalog's own settings failed.
     unsettled: bool,
-    /// Nobody declares what the Dockerfiles use: they say it themselves.
+    /// Whether parents and mounts are taken from the Dockerfiles because no catalog declares them.
     inferred: bool,
 }
 
 impl Declarations {
-    /// Evaluates the whole catalog. Needs neither lock, network nor daemon.
+    /// Evaluates the whole catalog. Needs no lock, network or daemon.
     pub fn evaluate(config: &Config) -> Result<Self, Error> {
         let loaded = evaluator().load(&LoadRequest {
             root: config.catalog.value.clone(),
@@ -44,38 +45,38 @@ impl Declarations {
         Ok(Self { catalog, diagnostics, sources, broken, unsettled, inferred: false })
     }
 
-    /// A Dockerfile that no catalog declares: what it stands on and what it mounts is what it says itself.
+    /// A Dockerfile without a catalog: its parents and mounts are taken from the Dockerfile itself.
     pub fn of_one(catalog: Catalog) -> Self {
         let (diagnostics, sources, broken) = (Vec::new(), Sources::default(), BTreeSet::new());
         Self { catalog, diagnostics, sources, broken, unsettled: false, inferred: true }
     }
 }
 
-/// A catalog as far as it could be read, with everything that is wrong with it.
+/// A catalog as far as it could be read, with all its faults.
 pub struct Survey {
-    /// The layers that evaluated.
+    /// The layers that were evaluated.
     pub catalog: Catalog,
-    /// The graph, where there are no errors.
+    /// The graph, if there are no errors.
     pub graph: Option<LayerGraph>,
-    /// Faults and warnings, in the order of files.
+    /// Faults and warnings, in file order.
     pub diagnostics: Vec<Diagnostic>,
-    /// The texts that they point into.
+    /// The source texts that the diagnostics point into.
     pub sources: Sources,
-    /// Each layer's Dockerfile as read.
+    /// Each layer's Dockerfile, parsed.
     pub dockerfiles: BTreeMap<LayerName, DockerfileRead>,
-    /// What the Dockerfiles were read for.
+    /// The platforms for which the Dockerfiles were read.
     pub platforms: TargetPlatforms,
-    /// How many layers did not evaluate.
+    /// How many layers failed to evaluate.
     broken: usize,
 }
 
 impl Survey {
-    /// Evaluates the whole catalog and reads it for this machine.
+    /// Evaluates the whole catalog and reads it for this machine's platform.
     pub fn of_catalog(config: &Config) -> Result<Self, Error> {
         Ok(Self::read(Declarations::evaluate(config)?, config, TargetPlatforms::all(host_platform())))
     }
 
-    /// Reads the Dockerfiles of what is declared, for these platforms, and draws the graph.
+    /// Reads the Dockerfiles of the declared layers for these platforms and creates the graph.
     pub fn read(declarations: Declarations, config: &Config, platforms: TargetPlatforms) -> Self {
         let Declarations { catalog, diagnostics, sources, broken, unsettled, inferred } = declarations;
         let (graph, dockerfiles) = (None, BTreeMap::new());
@@ -85,7 +86,7 @@ impl Survey {
             survey.infer();
         }
         let (graph, faults) = graph::build(&survey.catalog, &survey.dockerfiles, &broken);
-        // Where nobody declares anything, nothing disagrees with the Dockerfile, as long as there is a graph without it.
+        // Without declarations nothing can contradict the Dockerfile, as long as a graph exists without it.
         let agrees = |fault: &Diagnostic| inferred && graph.is_some() && fault.code == graph::MISMATCH;
         survey.diagnostics.extend(faults.into_iter().filter(|fault| !agrees(fault)));
         survey.graph = graph.filter(|_| !survey.diagnostics.iter().any(Diagnostic::is_error));
@@ -112,13 +113,13 @@ impl Survey {
         }
     }
 
-    /// How many layers were declared, well or badly.
+    /// How many layers were declared, including invalid ones.
     pub fn count(&self) -> usize {
         self.catalog.layers.len() + self.broken
     }
 
-    /// Where the catalog's own settings did not evaluate its namespace is not known, so Dockerfiles are judged by
-    /// themselves only.
+    /// If the catalog's settings failed to evaluate, its namespace is unknown, so each Dockerfile is checked on its
+    /// own.
     fn read_dockerfiles(&mut self, config: &Config, unsettled: bool) {
         for declared in &self.catalog.layers {
             let located = match context::check_files(declared, &self.catalog.project_root) {
@@ -135,7 +136,7 @@ impl Survey {
             let name = declared.layer.name.clone();
             let known = self.dockerfiles.contains_key(&name) || (unsettled && !torn(&facts));
             self.sources.add(located.dockerfile.clone(), located.text);
-            // Of two layers with one name the first counts.
+            // If two layers have the same name, the first one counts.
             if !known {
                 self.dockerfiles.insert(name, DockerfileRead { file: located.dockerfile, facts });
             }
@@ -143,7 +144,7 @@ impl Survey {
     }
 }
 
-/// Whether a Dockerfile cannot be read whatever the catalog says.
+/// Whether a Dockerfile is invalid independent of the catalog.
 fn torn(facts: &Result<DockerfileFacts, Vec<DockerfileFault>>) -> bool {
     facts.as_ref().is_err_and(|faults| faults.iter().all(|fault| fault.kind == DockerfileFaultKind::Parse))
 }

@@ -1,4 +1,4 @@
-//! What the connector needs to know of a run. Not responsible for: connecting.
+//! The connector's options for a run. Not responsible for: connecting.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,18 +13,18 @@ use crate::domain::model::ContextTransfer;
 pub struct ConnectOptions {
     /// How long a runner may take to become ready.
     pub boot_timeout: Duration,
-    /// How runners let us in over SSH, as their provider says.
+    /// How runners authorize SSH logins, per provider.
     pub login: Login,
-    /// How a context comes to a runner elsewhere.
+    /// How a context is transferred to a remote runner.
     pub context_transfer: ContextTransfer,
-    /// Registries (`host[:port]`) that this machine's own daemon speaks to without TLS.
+    /// Registries (`host[:port]`) for which this machine's own daemon uses plain HTTP.
     pub http_registries: Vec<String>,
-    /// Contexts lie inside it.
+    /// Contexts must be inside it.
     pub project_root: PathBuf,
 }
 
 impl ConnectOptions {
-    /// As the configuration says.
+    /// From the configuration.
     pub fn of(config: &Config, login: Login) -> Self {
         let runners = &config.workflow.runners;
         Self {

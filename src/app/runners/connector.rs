@@ -1,5 +1,5 @@
-//! Connects to whatever a provider grants: this machine's daemon, a container, a host over SSH. Not responsible for: renting it
-//! (see `provider_context`).
+//! Connects to granted runners: this machine's daemon, a container, a host over SSH. Not responsible for: acquiring
+//! them (see `provider_context`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// With these options, going on with connections that stand.
+    /// With these options; reuses open connections.
     pub fn new(options: ConnectOptions, connections: Arc<Connections>) -> Self {
         let here = Arc::new(OnDemand::new(options.http_registries.clone()));
         Self { options, here, connections, binaries: OnceCell::new() }
@@ -40,13 +40,13 @@ impl Connector {
         self.binaries.get_or_try_init(|| async { Binaries::find().map_err(|error| unavailable(&error)) }).await
     }
 
-    /// What is left of the time that a runner has to become ready.
+    /// The time left for a runner to become ready.
     fn time_left(&self, lease: &Lease) -> Duration {
         let Some(by) = lease.ready_by else { return self.options.boot_timeout };
         by.since(crate::system::now()).min(self.options.boot_timeout)
     }
 
-    /// buildctl runs here: where BuildKit is in a container only, its client is taken from there.
+    /// buildctl runs here: if BuildKit exists in a container only, its client is copied from there.
     async fn in_container(&self, lease: &Lease, name: &str) -> Result<Arc<dyn Runner>, Fault> {
         let container = ContainerExec::new(DockerCli::default(), name);
         let runner = RemoteRunner::prepare(Arc::new(container.clone()), self.time_left(lease)).await?;
@@ -105,14 +105,14 @@ impl RunnerConnector for Connector {
     }
 }
 
-/// buildctl here, on the runner's daemon.
+/// buildctl on this machine, with the runner's daemon.
 async fn tunnelled(runner: &Arc<RemoteRunner>, binaries: &Binaries) -> Result<Arc<dyn Builder>, Fault> {
     let address = runner.transport().daemon_address().await?;
     let inner = Buildctl::new(binaries, address).with_counters(Arc::clone(runner) as Arc<dyn Counters>);
     Ok(Arc::new(TunnelledBuilder { inner, runner: Arc::clone(runner) }))
 }
 
-/// buildctl out of a container, kept beside those that setup installs.
+/// buildctl copied from a container, kept beside those that setup installs.
 async fn fetched(container: &ContainerExec) -> Result<Binaries, Fault> {
     let version = container.version().await?;
     let kept = |error: &dyn std::fmt::Display| {

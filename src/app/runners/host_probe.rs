@@ -1,5 +1,5 @@
-//! Asks fixed hosts whether somebody on another machine holds them, and keeps the connection for whoever reaches the host next.
-//! Not responsible for: holding hosts (see `adapters::runner`).
+//! Checks whether fixed hosts are in use by another machine, and keeps the connections for later. Not responsible
+//! for: reserving hosts (see `adapters::runner`).
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::adapters::runner::is_held;
 use crate::adapters::transport::ssh::SshConnection;
 use crate::domain::ports::SshTarget;
 
-/// A host that does not answer within this time is not waited for here: whoever reaches it says why.
+/// Timeout per host; connecting to the host later reports the cause.
 const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Connections to hosts that were free, by user, address and port.
@@ -22,7 +22,7 @@ pub struct Connections {
 }
 
 impl Connections {
-    /// The connection to a host that was just asked, if it still stands.
+    /// Takes the connection to a recently checked host, if still open.
     pub async fn claim(&self, target: &SshTarget) -> Option<SshConnection> {
         let connection = self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&name(target))?;
         connection.stands().await.then_some(connection)

@@ -1,4 +1,4 @@
-//! What a run needs to know before it begins: where each step may run, and what bounds the whole. Not responsible for: running it.
+//! Computes a run's inputs: where each step may run, and the run's limits. Not responsible for: running it.
 
 use super::provider_context::ProviderContext;
 use crate::app::config::Config;
@@ -6,21 +6,21 @@ use crate::app::planning::prepared_plan::PreparedPlan;
 use crate::domain::life::{Limits, Placement, StepSpec};
 use crate::domain::model::{PlannedStep, RunnerReuse};
 
-/// How wide, and what a failure means for the rest.
+/// Concurrency, and what happens after a failure.
 #[derive(Debug, Clone, Copy)]
 pub struct Concurrency {
-    /// Layers at once.
+    /// Concurrent layers.
     pub width: usize,
-    /// Build what does not depend on a failed layer.
+    /// Whether to build what does not depend on a failed layer.
     pub keep_going: bool,
 }
 
-/// The plan's steps as a run needs them.
+/// The plan's steps in the form a run needs.
 pub fn specs(prepared: &PreparedPlan, provider_context: &ProviderContext) -> Vec<StepSpec> {
     let sizes =
         |step: &PlannedStep| prepared.sizes.get(&step.layer).cloned().unwrap_or_else(|| vec![step.size.clone()]);
     let place = |step: &PlannedStep| {
-        // What is reused runs nowhere.
+        // Reused steps need no runner.
         let job = prepared.jobs.get(&step.layer);
         let platform =
             job.map(|job| provider_context.place_of(&sizes(step)[0], &job.request.platforms)).unwrap_or_default();
@@ -36,7 +36,7 @@ pub fn specs(prepared: &PreparedPlan, provider_context: &ProviderContext) -> Vec
     prepared.plan.steps.iter().map(spec).collect()
 }
 
-/// What bounds a run.
+/// The limits of a run.
 pub fn limits(settings: &Config, provider_context: &ProviderContext, concurrency: Concurrency) -> Limits {
     let bounds = &settings.workflow.runners;
     Limits {
@@ -52,7 +52,7 @@ pub fn limits(settings: &Config, provider_context: &ProviderContext, concurrency
     }
 }
 
-/// Millionths; a fraction of one is nobody's money.
+/// Millionths of the currency's unit; smaller fractions are ignored.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a price is positive and small")]
 fn micros(units: f64) -> u64 {
     (units * 1e6).round().max(0.0) as u64

@@ -1,5 +1,5 @@
-//! Runners that are built on from here: buildctl runs on this machine and brings everything to a daemon, this machine's own or
-//! one elsewhere. Not responsible for: connecting to them.
+//! Runners that buildctl on this machine uses: it sends everything to a daemon, here or on another machine. Not
+//! responsible for: connecting to them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use crate::domain::base::Digest;
 use crate::domain::model::Fault;
 use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, Counters, Runner, Usage, VerifyRequest};
 
-/// How often a runner without counters is looked at.
+/// How often a runner without counters is sampled.
 const NEVER_MIND: Duration = Duration::from_secs(60);
 
-/// A daemon to which buildctl on this machine brings everything.
+/// A daemon to which buildctl on this machine sends everything.
 pub struct LocalRunner {
     /// Builds there.
     pub builder: Arc<dyn Builder>,
-    /// None where steps of several layers are counted together: they say nothing of one layer.
+    /// `None` if steps of several layers are counted together: the counts then say nothing about one layer.
     pub counters: Option<Arc<dyn Counters>>,
 }
 
@@ -48,11 +48,11 @@ impl Counters for LocalRunner {
     }
 }
 
-/// Builds on a runner elsewhere, and says of a failure whether the runner was gone.
+/// Builds on a remote runner; on failure, checks whether the runner was lost.
 pub struct TunnelledBuilder {
-    /// buildctl here, on the runner's daemon.
+    /// buildctl on this machine, with the runner's daemon.
     pub inner: Buildctl,
-    /// Kept for as long as it is built on.
+    /// Kept open during the build.
     pub runner: Arc<RemoteRunner>,
 }
 

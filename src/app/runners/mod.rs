@@ -1,5 +1,5 @@
-//! Puts providers, connections and BuildKit together: what a run needs to rent runners and to reach them. Not responsible
-//! for: the insides of any of them.
+//! Combines providers, connections and BuildKit into what a run needs to acquire and reach runners. Not responsible
+//! for: their implementation.
 
 pub mod connect_options;
 pub mod connector;

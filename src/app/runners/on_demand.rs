@@ -10,8 +10,7 @@ use crate::domain::model::{Classified, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
 use crate::system::error_chain::with_causes;
 
-/// A builder that looks for its daemon when it is first needed, and again when that one is gone. A run that builds nothing
-/// touches no daemon.
+/// A builder that finds its daemon on first use, and again after losing it. A run that builds nothing uses no daemon.
 #[derive(Default)]
 pub struct OnDemand {
     http_registries: Vec<String>,
@@ -19,7 +18,7 @@ pub struct OnDemand {
 }
 
 impl OnDemand {
-    /// A builder whose daemon speaks to these registries (`host[:port]`) without TLS.
+    /// A builder whose daemon uses plain HTTP for these registries (`host[:port]`).
     pub fn new(http_registries: Vec<String>) -> Self {
         Self { http_registries, ..Self::default() }
     }
@@ -41,7 +40,7 @@ impl OnDemand {
         Ok(ready)
     }
 
-    /// After an infrastructure fault the daemon is looked for anew.
+    /// After an infrastructure fault, find the daemon again.
     async fn forget<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         if result.as_ref().is_err_and(|fault| fault.class() == FaultClass::Infrastructure) {
             *self.daemon.lock().await = None;
@@ -50,7 +49,7 @@ impl OnDemand {
     }
 }
 
-/// The fault of a machine without a daemon. Trying again would not help.
+/// The fault of a machine without a daemon. A retry does not help.
 pub fn unavailable(error: &BuildkitError) -> Fault {
     let code = miette::Diagnostic::code(error).map_or_else(|| "lian::buildkit::daemon".to_owned(), |c| c.to_string());
     let fault = Fault::new(FaultKind::Unavailable, &code, with_causes(error)).with_class(error.class());

@@ -1,9 +1,9 @@
-//! Whether a bound on a run's cost can be kept. Not responsible for: keeping it (see `domain::life`).
+//! Checks whether a cost limit can be enforced. Not responsible for: enforcing it (see `domain::life`).
 
 use crate::app::Error;
 use crate::domain::model::{Classified, FaultClass, Offer, RunnerSettings};
 
-/// A bound on the cost that could not be kept.
+/// A cost limit that cannot be enforced.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 #[error("`max_cost` cannot be kept: nobody says what {runner_type} costs")]
 #[diagnostic(
@@ -20,7 +20,7 @@ impl Classified for NoPrice {
     }
 }
 
-/// Refuses a bound on the cost where a runner has no price. Runners that are free of charge need none.
+/// Rejects a cost limit if a runner has no price. Free runners need none.
 pub fn check(runners: &RunnerSettings, free_of_charge: bool, offers: &[Offer]) -> Result<(), Error> {
     match offers.iter().find(|offer| offer.price.is_none()) {
         Some(offer) if runners.max_cost.is_some() && !free_of_charge => {

@@ -1,5 +1,5 @@
-//! Wires a run's provider: which one, with what, and what it offers. Not responsible for: what any provider is like (its descriptor
-//! says that), and reaching runners (see `connector`).
+//! Creates a run's provider with its settings and offers. Not responsible for: the provider's properties (see its
+//! descriptor), connecting to runners (see `connector`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,23 +18,23 @@ use crate::domain::ports::ComputeProvider;
 use crate::domain::sizing;
 use crate::system::host_platform;
 
-/// Where a run's runners come from.
+/// The source of a run's runners.
 #[derive(Clone)]
 pub struct ProviderContext {
-    /// What the provider is like.
+    /// The provider's descriptor.
     pub descriptor: &'static Descriptor,
-    /// Rents them.
+    /// Acquires and releases them.
     pub provider: Arc<dyn ComputeProvider>,
-    /// What it has.
+    /// Its offers.
     pub offers: Vec<Offer>,
-    /// To fixed hosts that were asked whether they are free.
+    /// Open connections to fixed hosts that were found free.
     pub connections: Arc<Connections>,
-    /// Which it is, with its settings: enough to give back later what a dead run left. None where nothing is left.
+    /// The provider and its settings, to release a dead run's leases later. `None` if nothing can remain.
     pub provider_record: Option<String>,
 }
 
 impl ProviderContext {
-    /// As the settings say. Asks the provider what it offers.
+    /// From the settings. Queries the provider's offers.
     pub async fn of(settings: &Config) -> Result<Self, Error> {
         let (workflow, descriptor) = (&settings.workflow, settings.descriptor()?);
         let travels = workflow.runners.context_transfer == ContextTransfer::Rsync;
@@ -49,7 +49,8 @@ impl ProviderContext {
         Ok(Self { descriptor, provider, offers, connections, provider_record })
     }
 
-    /// The size a layer begins with, then those it goes on to when memory runs out. This host is as large as it is.
+    /// The first size for a layer, then the larger ones to use after running out of memory. This machine has one
+    /// size.
     pub fn sizes(
         &self,
         declared: &Declared,
@@ -64,58 +65,58 @@ impl ProviderContext {
         Ok(sizing::ladder(&size, &self.offers, &platform)?)
     }
 
-    /// The platform of the runner that builds for these: that of the type that was named is among them, or the first that
-    /// there is.
+    /// The platform of the runner for these target platforms: that of the requested type if it is among them, else
+    /// the first available.
     pub fn place_of(&self, size: &Size, platforms: &Platforms) -> Platform {
         let said = sizing::named(size, &self.offers).filter(|offer| platforms.include(&offer.platform));
         said.map_or_else(|| sizing::runner_platform(platforms, &self.offers), |offer| offer.platform.clone())
     }
 
-    /// What there is to lease, for a forecast.
+    /// The runners that can be leased, for a forecast.
     pub fn fleet(&self) -> Fleet {
         let runners = &self.descriptor.runners;
         Fleet { boot: runners.boot, hosts: runners.fixed_hosts.then(|| self.offers.clone()) }
     }
 
-    /// Whether runners are other machines: images then go to a registry straight from there, where there is one.
+    /// Whether runners are remote: they then push images to the registry directly, if there is one.
     pub fn is_remote(&self) -> bool {
         self.descriptor.runners.remote
     }
 
-    /// Whether runners are leased, rather than this machine as it is.
+    /// Whether runners are leased, not just this machine.
     pub fn is_leased(&self) -> bool {
         self.descriptor.runners.leased
     }
 
-    /// How long a lease may be used; for ever on this machine.
+    /// Maximum lifetime of a lease; unlimited on this machine.
     pub fn lifetime(&self, settings: &Config) -> Option<Duration> {
         self.is_leased().then(|| Duration::from_secs(settings.workflow.runners.max_lifetime_min * 60))
     }
 
-    /// What a started hour of each runner type costs, millionths.
+    /// The price of a started hour of each runner type, millionths of the currency's unit.
     pub fn prices(&self) -> BTreeMap<String, u64> {
         let price = |offer: &Offer| Some((offer.runner_type.clone(), offer.price.as_ref()?.hourly_micros));
         self.offers.iter().filter_map(price).collect()
     }
 
-    /// Of the prices.
+    /// The currency of the prices.
     pub fn currency(&self) -> String {
         let price = self.offers.iter().find_map(|offer| offer.price.as_ref());
         price.map_or_else(String::new, |price| price.currency.clone())
     }
 
-    /// What layers that name no platform are built for.
+    /// The default platform of layers that declare none.
     pub fn platform(&self) -> Platform {
         self.offers.first().map_or_else(host_platform, |offer| offer.platform.clone())
     }
 }
 
-/// The provider that the workflow names.
+/// The workflow's provider.
 pub fn provider(config: &Config) -> Result<Arc<dyn ComputeProvider>, Error> {
     build(config, leasing_options(config, &Arc::default()))
 }
 
-/// The provider that the workflow names, to list leases and to give them back.
+/// The workflow's provider, for listing and releasing leases.
 pub fn provider_for_leases(config: &Config) -> Result<Arc<dyn ComputeProvider>, Error> {
     build(config, ProviderOptions { leases: false, ..leasing_options(config, &Arc::default()) })
 }

@@ -1,4 +1,5 @@
-//! What every provider is given beside its own settings. Not responsible for: what only leasing needs (see `provider_context`).
+//! Options that every provider gets besides its own settings. Not responsible for: options for leasing only (see
+//! `provider_context`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use crate::app::project::Project;
 use crate::domain::base::Digest;
 use crate::system::host_platform;
 
-/// For a provider that is only asked to list leases and give them back.
+/// For a provider that only lists and releases leases.
 pub(super) fn to_give_back(project: &Project) -> ProviderOptions {
     ProviderOptions {
         leases: false,
@@ -25,7 +26,7 @@ pub(super) fn to_give_back(project: &Project) -> ProviderOptions {
     }
 }
 
-/// Who rents, in eight hex digits: this user on this machine.
+/// The owner mark of leases, eight hex digits: this user on this machine.
 fn owner() -> String {
     let host = std::fs::read_to_string("/etc/machine-id").or_else(|_| std::fs::read_to_string("/etc/hostname"));
     let seed = format!("{} {}", host.unwrap_or_default().trim(), data_folder().display());

@@ -1,5 +1,5 @@
-//! What the ledger keeps of a run's provider, so that another process can give its leases back. Not responsible for: the ledger, and
-//! secrets: of credentials only a salted digest is kept.
+//! The record of a run's provider in the ledger, so that another process can release its leases. Not responsible for:
+//! the ledger; secrets (of credentials only a salted digest is kept).
 
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use crate::domain::base::Digest;
 use crate::domain::model::{Fault, FaultKind, ProviderName, ProviderSettings};
 use crate::domain::ports::ComputeProvider;
 
-/// What a run writes down beside its leases. Older versions wrote the settings of every provider, null where there were none.
+/// The record beside a run's leases. Older versions wrote every provider's settings, null if absent.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct ProviderRecord {
     compute_provider: ProviderName,
     providers: ProviderSettings,
-    /// Tells the account from others.
+    /// Identifies the account.
     #[serde(default)]
     account: Option<Account>,
 }
 
-/// A digest of endpoint and token, and what it was salted with.
+/// A digest of endpoint and token, with its salt.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Account {
     salt: String,
@@ -31,13 +31,13 @@ struct Account {
 
 /// The provider that a run recorded.
 pub struct RecordedProvider {
-    /// As it is reached now.
+    /// With current credentials.
     pub provider: Arc<dyn ComputeProvider>,
-    /// Whether the run reached it with other credentials: there, its lease may be where these do not look.
+    /// Whether the run used other credentials: its lease may then be invisible to the current ones.
     pub elsewhere: bool,
 }
 
-/// Provider and settings as JSON, without secrets; none where leases end with their process.
+/// Provider and settings as JSON, without secrets; `None` if leases end with their process.
 pub(super) fn written(descriptor: &Descriptor, providers: &ProviderSettings) -> Result<Option<String>, Error> {
     if !descriptor.runners.outlive_process {
         return Ok(None);
@@ -54,7 +54,7 @@ pub(super) fn written(descriptor: &Descriptor, providers: &ProviderSettings) -> 
     Ok(Some(serde_json::to_string(&record).expect("invariant: settings are JSON")))
 }
 
-/// Reads what a run wrote down.
+/// Parses a run's record.
 pub fn read(record: &str, project: &Project) -> Result<RecordedProvider, Error> {
     let record: ProviderRecord = serde_json::from_str(record).map_err(|error| {
         let message = format!("what the ledger says of its provider cannot be read: {error}");
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
     use crate::adapters::providers::builtin;
 
-    /// As versions wrote it that knew every provider's settings by type.
+    /// The format of versions that knew every provider's settings by type.
     const OLD: &str = r#"{"compute_provider":"docker_local","providers":{"docker_local":{"image":"moby/buildkit:v0.32.2",
         "sizes":[{"cpu":2,"memory_gb":4}],"network":null},"ssh":{"hosts":[]},"hcloud":{"image":"debian-13",
         "prepared":false,"locations":["fsn1"],"server_types":["cax11"],"labels":{},"ipv4":true,

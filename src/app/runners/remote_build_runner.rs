@@ -1,5 +1,5 @@
-//! A runner that builds by itself: the context is copied to its workspace, buildctl runs there, the image goes to a registry.
-//! Not responsible for: keeping anything secret there longer than a build.
+//! A runner that builds remotely: the context is copied to its workspace, buildctl runs there, the image goes to a
+//! registry. Not responsible for: keeping secrets there longer than a build.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -21,23 +21,23 @@ use crate::domain::ports::{
 };
 use crate::system::exec::Exec;
 
-/// No manifest is larger, bytes.
+/// Maximum size of a manifest, bytes.
 const MANIFEST_MOST: u64 = 16 << 20;
 
-/// A runner with a context of its own.
+/// A runner with its own copy of the context.
 #[derive(Clone)]
 pub struct RemoteBuildRunner {
     runner: Arc<RemoteRunner>,
     /// Builds there.
     buildctl: RemoteBuildctl,
-    /// Verifies from here, over the same connection: nothing but small Dockerfiles is sent for it.
+    /// Verifies from here, over the same connection: only small Dockerfiles are sent.
     session: Arc<dyn Builder>,
-    /// Contexts lie inside it.
+    /// Contexts must be inside it.
     project_root: PathBuf,
 }
 
 impl RemoteBuildRunner {
-    /// On this runner. `session` verifies from here; contexts lie inside the project's root.
+    /// For this runner. `session` verifies from here; contexts must be inside the project's root.
     pub fn new(runner: Arc<RemoteRunner>, session: Arc<dyn Builder>, project_root: PathBuf) -> Self {
         let exec = Arc::clone(runner.transport()) as Arc<dyn Exec>;
         let (daemon, counters) = (runner.transport().environment().daemon, Arc::clone(&runner) as Arc<dyn Counters>);
@@ -64,7 +64,7 @@ impl Runner for RemoteBuildRunner {
         let (root, context, dockerfile) =
             (self.project_root.clone(), request.context.clone(), request.dockerfile.clone());
         let listing = tokio::task::spawn_blocking(move || Reader.list(&root, &context, &dockerfile));
-        // Whatever lies there was another build's: a file of the same length and time would pass for the same file.
+        // Remove another build's files: one of the same length and time would count as unchanged.
         let (listing, emptied) = tokio::join!(listing, self.runner.empty(WORKSPACE));
         let listing = listing.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
         emptied?;
@@ -95,7 +95,7 @@ impl Builder for RemoteBuildRunner {
         match built {
             Ok(built) => Ok(built),
             Err(fault) => {
-                // buildctl's wrapper may not have come to its end. Where the connection is gone, the runner cleans itself.
+                // buildctl's wrapper may not have finished. If the connection is lost, the runner cleans up itself.
                 let _ = self.runner.remove(&passing).await;
                 Err(self.runner.judge(fault).await)
             }
@@ -108,13 +108,13 @@ impl Builder for RemoteBuildRunner {
 }
 
 impl RemoteBuildRunner {
-    /// The request with the runner's paths, after everything that it names was copied there.
+    /// The request with the runner's paths, after copying everything it names.
     async fn prepared(&self, request: &BuildRequest) -> Result<BuildRequest, Fault> {
         let mut there = BuildRequest { context: WORKSPACE.into(), ..request.clone() };
         let name = request.dockerfile.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let text = tokio::fs::read(&request.dockerfile).await.map_err(|error| unreadable(&error))?;
         let dockerfile = format!("{PRIVATE}/dockerfile/{name}");
-        // Only the right files were copied: an ignore file there would leave out more.
+        // Only the right files were copied: an ignore file there would exclude more.
         let mut files = vec![(format!("{dockerfile}.dockerignore"), Vec::new()), (dockerfile.clone(), text)];
         there.dockerfile = dockerfile.into();
         for (at, secret) in there.secrets.iter_mut().enumerate() {
@@ -136,7 +136,7 @@ impl RemoteBuildRunner {
         Ok(there)
     }
 
-    /// Copies an image of a layout there.
+    /// Copies an image of a layout to the runner.
     async fn layout(&self, dir: &Path, digest: &Digest) -> Result<PathBuf, Fault> {
         let to = format!("{DISK}/layouts/{}", Digest::of(dir.as_os_str().as_encoded_bytes()).hex());
         let (below, top) = (dir.to_owned(), digest.clone());
@@ -149,7 +149,7 @@ impl RemoteBuildRunner {
     }
 }
 
-/// The registries that a build speaks to: those of its bases and its frontend, and the one that its image goes to.
+/// The registries that a build uses: for its bases, its frontend and its image.
 fn registries(request: &BuildRequest) -> BTreeSet<String> {
     let from = request.named_contexts.iter().filter_map(|context| match &context.source {
         ImageSource::Registry { name, .. } => Some(name.as_str()),
@@ -159,7 +159,7 @@ fn registries(request: &BuildRequest) -> BTreeSet<String> {
     names.filter_map(|name| name.split('/').next()).map(str::to_owned).collect()
 }
 
-/// The files of a layout that an image is made of. What is not there (another platform's part) is not needed either.
+/// The files of an image in a layout. Missing ones (of another platform) are not needed.
 fn reachable(dir: &Path, top: &Digest) -> Vec<OsString> {
     let (mut found, mut open) = (BTreeSet::new(), vec![top.clone()]);
     while let Some(digest) = open.pop() {

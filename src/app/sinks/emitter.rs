@@ -1,4 +1,5 @@
-//! The emitter, and the thread of each sink. Not responsible for: which events wait and which are left out (see `queue`).
+//! Emits events to sinks, each on its own thread. Not responsible for: which events are queued or dropped (see
+//! `queue`).
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use super::queue::Queue;
 use crate::domain::model::Event;
 use crate::domain::ports::Sink;
 
-/// How long all sinks together may take for the last events.
+/// Time limit for all sinks together to handle the last events.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Emits the events of a run, from any thread. Never waits for a sink.
@@ -27,31 +28,31 @@ impl Emitter {
     }
 }
 
-/// A sink that did not take its last events in time, by its name.
+/// The name of a sink that did not handle its last events in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeftBehind(pub &'static str);
 
 /// The sinks of a run. They are closed when this is dropped.
 pub struct Sinks {
     emitter: Emitter,
-    /// Empty once they are closed.
+    /// Empty once the sinks are closed.
     open: Vec<(&'static str, Arc<Queue>)>,
 }
 
 impl Sinks {
-    /// Starts a thread for each sink. Without a thread a sink is left out: a build needs none of them.
+    /// Starts a thread for each sink. A sink whose thread cannot start is skipped: a build does not need it.
     pub fn start(sinks: Vec<Box<dyn Sink>>) -> Self {
         let open: Vec<_> = sinks.into_iter().map(|sink| (sink.name(), start(sink))).collect();
         let queues = open.iter().map(|(_, queue)| Arc::clone(queue)).collect();
         Self { emitter: Emitter { queues }, open }
     }
 
-    /// What emits to them.
+    /// The emitter for these sinks.
     pub fn emitter(&self) -> Emitter {
         self.emitter.clone()
     }
 
-    /// Ends the sinks; those that did not end in time. Blocks, but not for long.
+    /// Closes the sinks; returns those that did not end in time. Blocks until the time limit at most.
     pub fn close(mut self) -> Vec<LeftBehind> {
         self.finish()
     }
@@ -61,7 +62,7 @@ impl Sinks {
         open.iter().for_each(|(_, queue)| queue.close());
         let now = Instant::now();
         for (_, queue) in open.iter().filter(|(_, queue)| !queue.wait_for_end(now + PATIENCE / 2)) {
-            // What a slow reader must not miss is how it ended.
+            // Even a slow reader must get the end of the run.
             queue.leave_out_progress();
         }
         let late = open.into_iter().filter(|(_, queue)| !queue.wait_for_end(now + PATIENCE));
@@ -85,7 +86,7 @@ fn start(mut sink: Box<dyn Sink>) -> Arc<Queue> {
                 sink.event(&event);
             }
             sink.close(PATIENCE);
-            // What it has drawn is taken off the screen before the run counts as told.
+            // The sink must clear its terminal output before it counts as closed.
             drop(sink);
         }));
         inbox.end();
@@ -121,7 +122,7 @@ mod tests {
         }
 
         fn event(&mut self, event: &Event) {
-            // Blocks until the gate opens for good.
+            // Blocks until the gate opens.
             let _ = self.gate.recv();
             self.seen.lock().expect("a lock").push(event.body.clone());
         }

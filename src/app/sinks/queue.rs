@@ -1,8 +1,8 @@
 //! The bounded queue between the emitter and one sink. Not responsible for: threads, deadlines.
 //!
-//! State events (of runs, steps and leases) are always kept: a run has a bounded number of them for each of its steps. Progress
-//! events are what a build writes, so their number and bytes are bounded here: those that find the queue full are left out,
-//! counted, and their place is marked.
+//! State events (of runs, steps and leases) are always kept: their number per step is bounded. Progress events come
+//! from a build's output, so their number and bytes are bounded here: if the queue is full, they are dropped and
+//! counted, and the gap is marked.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,9 @@ use std::time::Instant;
 
 use crate::domain::model::{BuildEvent, Event, EventBody};
 
-/// Progress events that may wait for a slow sink.
+/// Limit of queued progress events.
 pub const MAX_PROGRESS: usize = 10_000;
-/// Bytes of text that these may hold.
+/// Limit of their text, bytes.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
 
 /// Events that wait for one sink.
@@ -24,22 +24,22 @@ pub struct Queue {
 #[derive(Default)]
 struct State {
     events: VecDeque<Arc<Event>>,
-    /// Progress events that wait or are with the sink, and their bytes.
+    /// Progress events that are queued or being handled, and their bytes.
     progress: usize,
     bytes: usize,
-    /// Bytes of the progress event that the sink is busy with.
+    /// Bytes of the progress event that the sink is handling.
     busy: Option<usize>,
-    /// Progress events are left out until the queue is half empty: gaps are few and long.
+    /// Whether progress events are dropped until the queue is half empty: gaps are few and long.
     full: bool,
-    /// Left out since the last mark.
+    /// Dropped since the last mark.
     gap: u64,
-    /// No more events are taken.
+    /// The queue accepts no more events.
     closed: bool,
     /// The sink has ended.
     ended: bool,
 }
 
-/// The bytes of a progress event; none for a state event.
+/// The size of a progress event, bytes; `None` for a state event.
 fn progress_bytes(body: &EventBody) -> Option<usize> {
     let EventBody::StepProgress { progress, .. } = body else { return None };
     Some(match progress {
@@ -53,7 +53,7 @@ fn progress_bytes(body: &EventBody) -> Option<usize> {
     })
 }
 
-/// The mark of a gap, at the time of the event that follows it.
+/// Marks a gap, with the time of the next event.
 fn mark(next: &Event, count: u64) -> Arc<Event> {
     Arc::new(Event { at: next.at, run: next.run.clone(), body: EventBody::EventsDropped { count } })
 }
@@ -68,7 +68,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds an event, or leaves it out where it is a progress event and the queue is full. Never waits for the sink.
+    /// Adds an event; drops a progress event if the queue is full. Never waits for the sink.
     pub fn push(&self, event: &Arc<Event>) {
         let mut state = self.state();
         if state.closed || state.ended {
@@ -91,8 +91,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// The next event, waited for; none once the queue is closed and empty. Asking for it says that the sink is done with the
-    /// one before.
+    /// Waits for the next event; `None` once the queue is closed and empty. The call also confirms that the previous
+    /// event was handled.
     pub fn next(&self) -> Option<Arc<Event>> {
         let mut state = self.state();
         if let Some(bytes) = state.busy.take() {
@@ -112,13 +112,13 @@ impl Queue {
         }
     }
 
-    /// Takes no more events.
+    /// Closes the queue to new events.
     pub fn close(&self) {
         self.state().closed = true;
         self.changed.notify_all();
     }
 
-    /// Leaves out the progress events that still wait, so that the state events behind them reach a slow sink in time.
+    /// Drops queued progress events, so that the state events behind them reach a slow sink in time.
     pub fn leave_out_progress(&self) {
         let mut state = self.state();
         let mut kept = VecDeque::new();
@@ -142,7 +142,7 @@ impl Queue {
         state.events = kept;
     }
 
-    /// Says that the sink has ended: nothing waits for it any more.
+    /// Records that the sink has ended and wakes whatever waits for it.
     pub fn end(&self) {
         let mut state = self.state();
         state.ended = true;
@@ -150,7 +150,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until the sink has ended, at most until then; says whether it has.
+    /// Waits until the sink has ended or the deadline passes; returns whether it has ended.
     pub fn wait_for_end(&self, until: Instant) -> bool {
         let mut state = self.state();
         while !state.ended {
@@ -162,7 +162,7 @@ impl Queue {
         true
     }
 
-    /// Events that wait, progress events among these or with the sink, their bytes, and events left out since the last mark.
+    /// Queued events, progress events (queued or being handled), their bytes, and events dropped since the last mark.
     #[cfg(test)]
     pub fn counts(&self) -> (usize, usize, usize, u64) {
         let state = self.state();
@@ -212,7 +212,7 @@ mod tests {
             queue.next();
             queue.push(&log("x"));
         }
-        // One is with the sink: it counts until the next one is asked for.
+        // One event is being handled: it counts until the next one is requested.
         assert_eq!(queue.counts(), (MAX_PROGRESS / 2, MAX_PROGRESS / 2 + 1, MAX_PROGRESS + 2, 5_001));
         queue.next();
         queue.push(&log("y"));

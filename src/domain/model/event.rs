@@ -1,4 +1,4 @@
-//! What happens in a run, as programs read it: `apply --format json` writes one a line. Not responsible for: how people see it.
+//! The events of a run, as `apply --format json` writes them, one per line. Not responsible for: display to people.
 
 use std::collections::BTreeMap;
 
@@ -13,11 +13,11 @@ use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
 pub enum Outcome {
     /// Built, verified and promoted.
     Built,
-    /// An image with its key was there.
+    /// An image with its key existed.
     Reused,
     /// It failed; no tag moved.
     Failed,
-    /// A parent did not end well.
+    /// A parent did not succeed.
     Skipped,
     /// The run was stopped.
     Cancelled,
@@ -31,11 +31,11 @@ pub enum RunOutcome {
     Success,
     /// At least one step failed.
     Failure,
-    /// Somebody stopped it.
+    /// A stop was requested.
     Cancelled,
 }
 
-/// Where a vertex (a step of a Dockerfile) stands.
+/// The state of a vertex (a step of a Dockerfile).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VertexState {
@@ -43,7 +43,7 @@ pub enum VertexState {
     Started,
     /// It ran.
     Completed,
-    /// It did not have to.
+    /// Its result was cached.
     Cached,
     /// It failed.
     Failed,
@@ -59,11 +59,11 @@ pub enum BuildEvent {
         vertex: String,
         /// Its name, e.g. `[4/6] RUN cargo chef cook --release`.
         name: String,
-        /// Where it stands now.
+        /// Its new state.
         state: VertexState,
-        /// How long it ran, in milliseconds, where it ended.
+        /// Duration in milliseconds, once it ended.
         duration_ms: Option<u64>,
-        /// The error of a failed one.
+        /// The error, if it failed.
         error: Option<String>,
     },
     /// Text that a step wrote (whole or partial lines, lossy UTF-8).
@@ -73,37 +73,37 @@ pub enum BuildEvent {
         /// The text.
         text: String,
     },
-    /// Bytes that a step moved (a pull, a context transfer, an export).
+    /// Bytes that a step transferred (a pull, a context transfer, an export).
     Progress {
         /// The vertex.
         vertex: String,
-        /// What is moved.
+        /// What is transferred.
         id: String,
         /// Bytes done.
         current: u64,
-        /// Bytes in all, where known.
+        /// Total bytes, if known.
         total: Option<u64>,
     },
-    /// What the build uses of its runner's memory now.
+    /// The build's current memory use on its runner.
     Memory {
-        /// Bytes, caches aside.
+        /// Bytes, without caches.
         used: u64,
-        /// Bytes that it may use.
+        /// Limit in bytes.
         limit: u64,
     },
-    /// A remark of the frontend.
+    /// A warning of the frontend.
     Warning {
         /// In one line.
         message: String,
     },
 }
 
-/// What a build used of its runner, sampled while it ran.
+/// The resources a build used on its runner, sampled while it ran.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measured {
-    /// Bytes of memory at most, caches aside.
+    /// Peak memory without caches, bytes.
     pub memory_peak: u64,
-    /// Bytes of memory that it could have used.
+    /// Memory limit, bytes.
     pub memory_limit: u64,
     /// Processor time, milliseconds.
     pub cpu_ms: u64,
@@ -116,28 +116,28 @@ pub struct StepEnd {
     pub layer: LayerName,
     /// How it ended.
     pub outcome: Outcome,
-    /// The image, where there is one.
+    /// The image, if there is one.
     pub digest: Option<Digest>,
-    /// From its first lease to its end, in milliseconds; 0 where nothing ran.
+    /// Milliseconds from its first lease to its end; 0 if nothing ran.
     pub duration_ms: u64,
     /// The size it ran on.
     pub runner_type: Option<String>,
-    /// How often it was built (0 where nothing ran).
+    /// How often it was built (0 if nothing ran).
     pub attempts: u32,
     /// Dockerfile steps that ran or were cached.
     pub steps: u32,
     /// Of these, cached.
     pub cached: u32,
-    /// How long it was in each phase (see [`EventBody::StepPhase`]), all tries together, milliseconds.
+    /// Milliseconds in each phase (see [`EventBody::StepPhase`]), summed over all attempts.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub phases: BTreeMap<String, u64>,
-    /// What its build used, where the runner counts.
+    /// The resources its build used, if the runner counts them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured: Option<Measured>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
-    /// For whose sake it was skipped.
+    /// The failed ancestor because of which it was skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub because: Option<LayerName>,
 }
@@ -166,10 +166,10 @@ pub enum EventBody {
         /// Steps to reuse.
         reuse: usize,
     },
-    /// Somebody wants the run to stop.
+    /// A stop was requested.
     #[serde(rename = "run.stopping")]
     RunStopping {
-        /// Whether what still runs is killed rather than cancelled: a second request to stop.
+        /// Whether running work is killed rather than cancelled: a second request.
         hard: bool,
     },
     /// A lease was granted to a step.
@@ -182,13 +182,13 @@ pub enum EventBody {
         /// Its size.
         runner_type: String,
     },
-    /// A lease is gone.
+    /// A lease was released.
     #[serde(rename = "lease.released")]
     LeaseReleased {
         /// The lease.
         lease: LeaseId,
     },
-    /// A lease could not be given back.
+    /// A lease could not be released.
     #[serde(rename = "lease.stuck")]
     LeaseStuck {
         /// The lease.
@@ -220,32 +220,32 @@ pub enum EventBody {
         /// What.
         progress: BuildEvent,
     },
-    /// A step is tried again.
+    /// A step is retried.
     #[serde(rename = "step.retried")]
     StepRetried {
         /// The layer.
         layer: LayerName,
         /// Why.
         fault: Fault,
-        /// On this size.
+        /// The size for the retry.
         runner_type: String,
     },
     /// A step ended.
     #[serde(rename = "step.finished")]
     StepFinished(StepEnd),
-    /// What the run's leases came to, where they cost anything.
+    /// The cost of the run's leases, if they cost anything.
     #[serde(rename = "run.cost")]
     RunCost {
         /// ISO 4217.
         currency: String,
-        /// Millionths of its unit.
+        /// Millionths of the currency's unit.
         micros: u64,
         /// Leases that were granted.
         leases: usize,
         /// Hours that were started.
         started_hours: u64,
     },
-    /// Progress events that were left out here because the one who is told could not keep up.
+    /// Progress events dropped here because the sink could not keep up.
     #[serde(rename = "events.dropped")]
     EventsDropped {
         /// How many.

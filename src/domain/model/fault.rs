@@ -1,50 +1,50 @@
-//! The ways in which a build goes wrong. Not responsible for: what follows from it.
+//! Faults of a build and their classes. Not responsible for: their consequences.
 
 use serde::{Deserialize, Serialize};
 
-/// Whose fault a failure is. Nothing else decides whether another try is made and how the process exits; codes and
-/// messages are for people and programs that read them, and decide nothing. `docs/exit-codes.md` has the table.
+/// Whose fault a failure is. Only the class decides about retries and the exit code; codes and messages are for
+/// people and programs to read. `docs/exit-codes.md` has the table.
 ///
-/// Whoever makes a [`Fault`] or defines an error gives it its class, there and then.
+/// Code that creates a [`Fault`] or defines an error sets its class there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultClass {
-    /// A setting, a flag or a name on the command line: it never works as it stands, whoever waits. Made by whatever reads
-    /// settings: the command line, the workflow, a provider that checks its own.
+    /// A wrong setting, flag or name on the command line: a retry never helps. Set by code that reads settings: the
+    /// command line, the workflow, a provider that checks its own.
     Configuration,
-    /// A service refuses this user: a token is missing or lacks a right, a quota is used up. Made by whatever speaks to a
+    /// A service refuses this user: a token is missing or lacks a right, a quota is used up. Set by code that calls a
     /// service.
     Denied,
-    /// A service, a runner or something on this machine is not to be had; another try at once does not help. Made by
+    /// A service, a runner or something on this machine is unavailable; an immediate retry does not help. Set by
     /// adapters, and by the application for this machine's own faults.
     Unavailable,
-    /// A connection, a daemon or a runner was lost, or a service failed: another try may succeed. Made by adapters.
+    /// A connection, a daemon or a runner was lost, or a service failed: a retry may succeed. Set by adapters.
     Infrastructure,
-    /// What is built is wrong: a declaration, a Dockerfile, a step. Made by whatever reads or builds what the user wrote.
+    /// The user's input is wrong: a declaration, a Dockerfile, a step. Set by code that reads or builds it.
     Build,
-    /// The build needs more memory than its runner has. Made on evidence only (ADR-039), by whatever reads the kernel's
-    /// counters or a step's end.
+    /// The build needs more memory than its runner has. Set only on evidence (ADR-039), by code that reads the
+    /// kernel's counters or a step's end.
     OutOfMemory,
-    /// Somebody stopped it. Made by whoever was told to stop.
+    /// A stop was requested. Set by code that receives the request.
     Cancelled,
-    /// lian-build itself failed. Made where an invariant broke or a task panicked.
+    /// lian-build itself failed. Set when an invariant breaks or a task panics.
     Bug,
 }
 
 impl FaultClass {
-    /// Whether the answer was a plain no: nothing was begun, and another try gets the same answer.
+    /// Whether this is a refusal: nothing was begun, and a retry gets the same answer.
     pub fn is_refusal(self) -> bool {
         matches!(self, Self::Configuration | Self::Denied | Self::Unavailable)
     }
 }
 
-/// An error that knows whose fault it is. Each error type of the crate implements it beside its definition.
+/// An error with a fault class. Each error type of the crate implements it beside its definition.
 pub trait Classified {
     /// Whose fault it is.
     fn class(&self) -> FaultClass;
 }
 
-/// Why a step failed, as far as evidence goes.
+/// Why a step failed, as far as the evidence shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
@@ -56,20 +56,20 @@ pub enum FaultKind {
     Verification,
     /// The context changed while it was being built.
     ContextMoved,
-    /// The daemon, the link, the runner or the disk.
+    /// The daemon, the connection, the runner or the disk failed.
     Infrastructure,
-    /// A secret, a file or an image that the build needs is not there.
+    /// A secret, a file or an image that the build needs does not exist.
     Missing,
     /// Over its time budget.
     Timeout,
-    /// No daemon, runner or outside service is to be had; trying again would not help.
+    /// No daemon, runner or external service is available; a retry would not help.
     Unavailable,
     /// lian-build itself failed.
     Bug,
 }
 
 impl FaultKind {
-    /// The class of such a fault, where its maker does not say another one.
+    /// The default class of this kind.
     pub fn class(self) -> FaultClass {
         match self {
             Self::Build | Self::Verification | Self::ContextMoved | Self::Missing | Self::Timeout => FaultClass::Build,
@@ -84,9 +84,9 @@ impl FaultKind {
 /// A step's failure, or a provider's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
-    /// As far as evidence goes.
+    /// As far as the evidence shows.
     pub kind: FaultKind,
-    /// Only where it is not what the kind says: what was written before there were classes reads and writes the same.
+    /// Set only if it differs from the kind's class, so that faults written before classes existed stay unchanged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     class: Option<FaultClass>,
     /// Stable, `lian::module::cause`.
@@ -95,7 +95,7 @@ pub struct Fault {
     pub message: String,
     /// The Dockerfile's step, e.g. `[4/6] RUN cargo chef cook --release`.
     pub step: Option<String>,
-    /// What shows it: a counter, a text, an exit code.
+    /// A counter, a text or an exit code that shows the cause.
     pub evidence: Option<String>,
     /// The last lines of the step's log.
     pub log_tail: Vec<String>,
@@ -133,7 +133,7 @@ impl Fault {
         self.class.unwrap_or_else(|| self.kind.class())
     }
 
-    /// Says whose fault it is where that is not what its kind says.
+    /// Sets the class if it differs from the kind's.
     #[must_use]
     pub fn with_class(mut self, class: FaultClass) -> Self {
         self.class = (class != self.kind.class()).then_some(class);

@@ -1,27 +1,26 @@
-//! Where layers are built and what bounds it (`schemas/runners.ncl`). Not responsible for: which providers exist and what each needs to
-//! know (`adapters/providers/`).
+//! The provider and the runner settings of a workflow (`schemas/runners.ncl`). Not responsible for: which providers
+//! exist and their own settings (`adapters/providers/`).
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The name of a kind of provider as Nickel writes it, without the tick: `docker_local`. Which names exist is the business of
-/// the adapters: each provider brings its own.
+/// A provider's name as Nickel writes it, without the tick: `docker_local`. The adapters define which names exist.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ProviderName(Cow<'static, str>);
 
-/// A text that is not the name of a provider.
+/// The error for an invalid provider name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not the name of a provider: lower-case letters, digits and `_`, beginning with a letter")]
 pub struct ProviderNameError(String);
 
 impl ProviderName {
-    /// A name that is known when the program is compiled.
+    /// A name known at compile time.
     ///
     /// # Panics
-    /// Where the text is not a name: in a constant, the program then does not compile.
+    /// If the text is not a name; in a constant this is a compile error.
     pub const fn from_static(name: &'static str) -> Self {
         assert!(is_name(name), "invariant: the name of a provider is lower-case letters, digits and `_`");
         Self(Cow::Borrowed(name))
@@ -48,7 +47,7 @@ const fn is_name(text: &str) -> bool {
 }
 
 impl Default for ProviderName {
-    /// This machine: what the contract `Workflow` says where a workflow names none.
+    /// This machine: the default of the contract `Workflow`.
     fn default() -> Self {
         Self::from_static("local")
     }
@@ -77,11 +76,11 @@ impl std::fmt::Display for ProviderName {
 /// The settings of providers, by provider. Each provider reads its own; `schemas/providers/` checks them.
 pub type ProviderSettings = BTreeMap<ProviderName, serde_json::Value>;
 
-/// How a context reaches a runner.
+/// How a context is transferred to a runner.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ContextTransfer {
-    /// By rsync to `/workspace/` of the runner, where buildctl runs; images go from there to a registry.
+    /// By rsync to the runner's `/workspace/`, where buildctl runs; images go from there to a registry.
     #[default]
     Rsync,
     /// buildctl runs here, over a forwarded socket: context, secrets and registry credentials stay here.
@@ -92,28 +91,28 @@ pub enum ContextTransfer {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RunnerReuse {
-    /// One layer after the other, as long as one fits.
+    /// Several builds in sequence, as long as the layers fit.
     #[default]
     Packed,
     /// One build.
     PerBuild,
 }
 
-/// How runners are used, whatever provides them.
+/// How runners are used, independent of the provider.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct RunnerSettings {
-    /// How contexts reach them.
+    /// How contexts are transferred.
     pub context_transfer: ContextTransfer,
     /// What a lease is used for.
     pub runner_reuse: RunnerReuse,
-    /// What a run may cost, in the provider's currency.
+    /// Maximum cost of a run, in the provider's currency.
     pub max_cost: Option<f64>,
-    /// Leases at once; 0 is no bound of its own.
+    /// Maximum concurrent leases; 0 means no separate limit.
     pub max_leases: usize,
-    /// A runner that is not ready after so many seconds is given back.
+    /// Boot timeout in seconds; the runner is then released.
     pub boot_timeout_s: u64,
-    /// No runner lives longer, minutes.
+    /// Maximum lifetime of a runner, minutes.
     pub max_lifetime_min: u64,
 }
 
@@ -135,7 +134,7 @@ impl Default for RunnerSettings {
 pub struct RegistrySettings {
     /// `host[:port][/prefix]`.
     pub address: String,
-    /// Whether it is spoken to without TLS.
+    /// Whether to use plain HTTP.
     #[serde(default)]
     pub plain_http: bool,
 }

@@ -1,4 +1,5 @@
-//! How a catalog is run (`workflows/*.ncl`, contract `Workflow`). Not responsible for: the caller's own words.
+//! The settings for running a catalog (`workflows/*.ncl`, contract `Workflow`). Not responsible for: command-line
+//! flags.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::provider::{ProviderName, ProviderSettings, RegistrySettings, RunnerSettings};
 
-/// Where images live.
+/// Where images are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RegistryProvider {
@@ -18,29 +19,29 @@ pub enum RegistryProvider {
     Registry,
 }
 
-/// A workflow: a catalog, what to build of it, how wide and where.
+/// A workflow: a catalog, its targets, concurrency and providers.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Workflow {
-    /// The catalog; `catalog` in the working directory where unset. The file's own paths are relative to its folder; here
+    /// The catalog; default: `catalog` in the working directory. Paths in the file are relative to its folder; here
     /// they are resolved.
     #[serde(default)]
     pub catalog: Option<PathBuf>,
-    /// The layers to build with their ancestors; all where empty.
+    /// The layers to build with their ancestors; empty means all.
     #[serde(default)]
     pub targets: Vec<String>,
-    /// How many layers at once; 0 lets lian-build choose.
+    /// Concurrent layers; 0 lets lian-build choose.
     #[serde(default)]
     pub parallel: usize,
     /// Where layers are built.
     #[serde(default)]
     pub compute_provider: ProviderName,
-    /// What each provider needs to know.
+    /// Each provider's own settings.
     #[serde(default)]
     pub providers: ProviderSettings,
     /// How runners are used.
     #[serde(default)]
     pub runners: RunnerSettings,
-    /// Where images live.
+    /// Where images are stored.
     #[serde(default)]
     pub registry_provider: RegistryProvider,
     /// Which registry.
@@ -52,7 +53,7 @@ pub struct Workflow {
     /// A CA bundle handed to every build as the secret `ca`.
     #[serde(default)]
     pub ca_bundle: Option<PathBuf>,
-    /// `ARG` values for every layer whose Dockerfile declares them; these win over the catalog's.
+    /// `ARG` values for every layer whose Dockerfile declares them; they override the catalog's.
     #[serde(default)]
     pub build_args: BTreeMap<String, String>,
     /// Overrides of catalog fields, as `--set PATH=VALUE` gives them.

@@ -10,15 +10,15 @@ use crate::domain::model::{BuildEvent, Fault, Tool};
 
 use super::image::{ImageConfig, ImageSource, PushTarget};
 
-/// Takes the events of a build as they come. It must not block.
+/// Receives a build's events. It must not block.
 pub type BuildSink<'a> = dyn Fn(BuildEvent) + Send + Sync + 'a;
 
-/// An image under the name that a Dockerfile uses.
+/// An image with its name in a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedContext {
     /// The familiar name (`lamina/rust`, `debian:trixie-slim`; see [`crate::domain::model::ImageRef::familiar`]).
     pub name: String,
-    /// The image that it means.
+    /// The image that the name refers to.
     pub source: ImageSource,
 }
 
@@ -110,7 +110,7 @@ pub trait Builder: Send + Sync {
     /// Builds one image into its staging folder.
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault>;
 
-    /// Verifies without network that the image holds what it must, reports everything that is missing at once, and
-    /// builds the artifacts image. Returns its digest if there are artifact paths.
+    /// Verifies the image's content without network, reports everything missing at once, and builds the artifacts
+    /// image. Returns its digest if there are artifact paths.
     async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault>;
 }

@@ -1,4 +1,4 @@
-//! Renting a runner, reaching it and working on it. Not responsible for: who pays, and what is built.
+//! Interfaces for acquiring, reaching and using a runner. Not responsible for: costs; what is built.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,24 +15,24 @@ use crate::domain::model::{Fault, Offer, Size};
 /// A request for a runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcquireRequest {
-    /// Chosen by the caller before the provider is asked: whatever an unanswered request has made is found by it.
+    /// Chosen by the caller in advance, to find whatever an unanswered request created.
     pub lease: LeaseId,
-    /// The run that asks.
+    /// The requesting run.
     pub run: RunId,
-    /// The layer that it is for.
+    /// The layer to build on it.
     pub layer: LayerName,
-    /// At least this size.
+    /// Minimum size.
     pub size: Size,
-    /// Of this platform: exactly one, as the provider's offers say it, e.g. `linux/arm64`.
+    /// The platform: exactly one, as in the provider's offers, e.g. `linux/arm64`.
     pub platform: Platform,
-    /// It must not live longer.
+    /// End of its maximum lifetime.
     pub expires: Timestamp,
-    /// The public key that may log in (`ssh-ed25519 AAAA…`), where a service leases for others. Else the provider makes a
-    /// key pair and keeps it for as long as the lease lives.
+    /// The public key that may log in (`ssh-ed25519 AAAA…`), if a service leases for others. Otherwise the provider
+    /// creates a key pair and keeps it for the lease's lifetime.
     pub authorized_key: Option<String>,
 }
 
-/// Where a runner's sshd is, and how it proves that it is the one.
+/// A runner's SSH address and its host key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshTarget {
     /// IPv4, IPv6 (without brackets) or a name.
@@ -41,9 +41,9 @@ pub struct SshTarget {
     pub port: u16,
     /// The user who logs in.
     pub user: String,
-    /// The host's public key, `ssh-ed25519 AAAA…`: the only one that is accepted.
+    /// The only accepted host key, `ssh-ed25519 AAAA…`.
     pub host_key: String,
-    /// The private key to log in with; the agent's keys where there is none.
+    /// The private key to log in with; the agent's keys if unset.
     pub identity: Option<PathBuf>,
 }
 
@@ -64,58 +64,58 @@ pub enum Endpoint {
 /// A rented runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Its id, as asked for.
+    /// Its id, as requested.
     pub id: LeaseId,
-    /// The size that was granted; it may be larger than what was asked for.
+    /// The granted size; it may be larger than requested.
     pub offer: Offer,
     /// How it is reached.
     pub reach: Endpoint,
-    /// When a runner that boots for its lease must be ready; none where it runs already.
+    /// When a booting runner must be ready; `None` if it runs already.
     pub ready_by: Option<Timestamp>,
 }
 
-/// A lease that exists at a provider, whoever asked for it.
+/// A lease that exists at a provider, from any run or machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnedLease {
     /// Its id.
     pub lease: LeaseId,
-    /// The run that asked, where the provider knows it.
+    /// The requesting run, if the provider knows it.
     pub run: Option<RunId>,
     /// A description for people: `server 42, cax21 in fsn1`.
     pub what: String,
-    /// When it was made.
+    /// When it was created.
     pub created: Option<Timestamp>,
-    /// When it must be gone.
+    /// When it must be released.
     pub expires: Option<Timestamp>,
 }
 
-/// Rents runners and takes them back. Dropping a returned future may leave its request half-done: `release` finds whatever
-/// it made by the lease's id, and takes it back.
+/// Acquires and releases runners. Dropping a returned future may leave its request half-done: `release` finds
+/// whatever it created by the lease's id, and removes it.
 #[async_trait]
 pub trait ComputeProvider: Send + Sync {
-    /// The sizes it has, smallest first.
+    /// The available sizes, smallest first.
     async fn offers(&self) -> Result<Vec<Offer>, Fault>;
 
-    /// Whether its leases end with the process that holds them, as locks do: the next process must acquire them again.
+    /// Whether its leases end with the process that holds them, like locks: the next process must acquire them again.
     fn ends_with_process(&self) -> bool {
         false
     }
 
-    /// Rents one. Idempotent by the lease's id. After an error something may exist: the caller releases it.
+    /// Acquires a runner. Idempotent by the lease's id. After an error something may exist: the caller releases it.
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault>;
 
-    /// Gives one back, with everything that was made for it (servers, keys, addresses). Idempotent: what is gone already,
-    /// or never was, counts as given back.
+    /// Releases a runner and everything created for it (servers, keys, addresses). Idempotent: succeeds if it is
+    /// already gone or never existed.
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault>;
 
-    /// The leases that exist and carry lian-build's mark, of every run and machine that shares the account.
+    /// The existing leases with lian-build's mark, from all runs and machines that share the account.
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault>;
 }
 
-/// A machine whose kernel counts what builds use.
+/// A machine whose kernel counts the resources that builds use.
 #[async_trait]
 pub trait Counters: Send + Sync {
-    /// The counters now.
+    /// The current counters.
     async fn usage(&self) -> Result<Usage, Fault>;
 
     /// How often they may be read without slowing a build.
@@ -127,7 +127,7 @@ pub trait Counters: Send + Sync {
 /// A runner that can build.
 #[async_trait]
 pub trait Runner: Counters {
-    /// Copies the build's context there; does nothing where the build reads it from here.
+    /// Copies the build's context to the runner; does nothing if the build reads it from this machine.
     async fn sync(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<(), Fault>;
 
     /// Builds on it.

@@ -1,5 +1,5 @@
-//! What builders and image stores tell each other of an image: where its bytes are, where it is pushed to, what its config
-//! says. Not responsible for: building or storing it.
+//! Image data that builders and image stores exchange: where its bytes are, where to push it, what its config
+//! contains. Not responsible for: building or storing it.
 
 use std::path::PathBuf;
 
@@ -29,15 +29,15 @@ pub enum ImageSource {
 pub struct PushTarget {
     /// `host[:port]/repository`, without a tag.
     pub name: String,
-    /// Whether the registry is spoken to without TLS.
+    /// Whether to use plain HTTP for the registry.
     pub plain_http: bool,
 }
 
-/// What an image says about the processes that run in it.
+/// The process settings in an image's config.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageConfig {
     /// Its environment, `NAME=value`.
     pub env: Vec<String>,
-    /// Instructions that a Dockerfile which starts from it would run.
+    /// Instructions that run in a Dockerfile based on this image.
     pub on_build: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Where images live and how their tags move. Not responsible for: building them.
+//! The interface for storing images and moving their tags. Not responsible for: building them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use super::image::{ImageConfig, ImageSource, PushTarget};
 pub struct Found {
     /// The manifest's (or index's) digest.
     pub digest: Digest,
-    /// The full layer key in its label, where it has one.
+    /// The full layer key in its label, if present.
     pub key: Option<LayerKey>,
-    /// Its platform, e.g. `linux/amd64`, where its config says so.
+    /// Its platform, e.g. `linux/amd64`, if its config contains one.
     pub platform: Option<Platform>,
     /// Bytes of its blobs as stored.
     pub bytes: u64,
@@ -34,16 +34,16 @@ pub struct Staged {
     pub digest: Digest,
     /// Its key: becomes the tag `key-…`.
     pub key: LayerKey,
-    /// Kept beside the image, so that a later plan can say what changed.
+    /// Stored beside the image, so that a later plan can tell what changed.
     pub record: ImageRecord,
-    /// Place and digest of the artifacts image, promoted as `<name>-artifacts` in the same breath.
+    /// Location and digest of the artifacts image, promoted together as `<name>-artifacts`.
     pub artifacts: Option<(StagedAt, Digest)>,
 }
 
 /// Where an image waits for its promotion.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StagedAt {
-    /// In this folder, an OCI layout.
+    /// In an OCI layout in this folder.
     Folder(PathBuf),
     /// In the store itself, by its digest and without a tag: its builder pushed it there.
     Pushed,
@@ -56,13 +56,13 @@ pub enum ImageStoreError {
     #[error("{what}: {path}")]
     #[diagnostic(code(lian::registries::io), help("{help}"))]
     Io {
-        /// What was tried.
+        /// The operation.
         what: String,
-        /// Where.
+        /// The path.
         path: PathBuf,
         /// The next action.
         help: String,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -83,7 +83,7 @@ pub enum ImageStoreError {
     Remote {
         /// The host.
         registry: String,
-        /// What it said.
+        /// Its answer.
         what: String,
         /// The next action.
         help: String,
@@ -96,7 +96,7 @@ impl Classified for ImageStoreError {
     }
 }
 
-/// The way out of damage: an index is moved away and written anew, an image is dropped and built again.
+/// How to repair damage: a damaged index is moved away and recreated, an image is dropped and rebuilt.
 fn mend(name: &str, path: &Path) -> String {
     if path.ends_with("index.json") {
         format!("move {} away: images are built again, mostly from BuildKit's cache", path.display())
@@ -111,23 +111,23 @@ pub trait StagingFolder: Send + Sync {
     fn path(&self) -> &Path;
 }
 
-/// The right to build a key, given up when dropped.
+/// The right to build a key; dropping it gives up the right.
 pub trait Claim: Send + Sync {}
 
-/// A hold on the store's images: none is removed until this is dropped.
+/// Protects the store's images: none is removed until this is dropped.
 pub trait InUse: Send + Sync {}
 
-/// Where images live. An implementation does its file work on threads that may block.
+/// Stores images. Implementations do file work on threads that may block.
 #[async_trait]
 pub trait ImageStore: Send + Sync {
     /// The image that `<name>:<tag>` points to.
     async fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError>;
 
-    /// What is kept beside the image that `<name>:<tag>` points to. A damaged or absent record is `None`.
+    /// The record stored beside the image of `<name>:<tag>`. `None` if damaged or absent.
     async fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError>;
 
-    /// The parents' images that `image`, the image of this key, was built on. `None` where its record is damaged or absent. A
-    /// store overrides this where it can tell them without reading the whole record, which lists every file of the context.
+    /// The parents' images that `image`, with this key, was built on. `None` if its record is damaged or absent. A
+    /// store overrides this to avoid reading the whole record, which lists every file of the context.
     async fn built_on(
         &self,
         name: &str,
@@ -137,11 +137,12 @@ pub trait ImageStore: Send + Sync {
         Ok(self.record(name, &key.tag()).await?.map(|record| record.built_on))
     }
 
-    /// Points a tag (`latest`) to the image of this key, and the same tag of its artifacts image. Returns whether anything
-    /// moved. An image that is not there moves nothing.
+    /// Points a tag (`latest`) at the image of this key, and the same tag of its artifacts image. Returns whether
+    /// anything moved. Does nothing if the image does not exist.
     async fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError>;
 
-    /// Claims the building of a key. `None` while another run builds it. A claim ends with its holder.
+    /// Claims the right to build a key. `None` while another run builds it. A claim ends when dropped or with its
+    /// process.
     async fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError>;
 
     /// A fresh, private, empty folder on the store's own file system.
@@ -155,7 +156,7 @@ pub trait ImageStore: Send + Sync {
         None
     }
 
-    /// What the image with this digest says of its processes on a platform. `None` where that cannot be read.
+    /// The config of the image with this digest, for a platform. `None` if it cannot be read.
     async fn config(
         &self,
         _name: &str,
@@ -165,8 +166,8 @@ pub trait ImageStore: Send + Sync {
         Ok(None)
     }
 
-    /// Moves the blobs of a staged image into the store, then its tags `latest` and `key-…` onto it. `latest` moves last: if
-    /// this is interrupted, no tag has moved, or the next run completes it.
+    /// Moves the blobs of a staged image into the store, then its tags `latest` and `key-…` onto it. `latest` moves
+    /// last: if this is interrupted, no tag has moved, or the next run completes it.
     async fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError>;
 
     /// Keeps the store's images from being removed by other processes of this machine. `None` where no process can.
@@ -174,12 +175,12 @@ pub trait ImageStore: Send + Sync {
         Ok(None)
     }
 
-    /// Removes what nothing needs any more. A store that others clean up does nothing.
+    /// Removes unused data. Does nothing in a store that others clean up.
     async fn tidy(&self) -> Result<(), ImageStoreError> {
         Ok(())
     }
 
-    /// The names of the images that have a `latest`; empty where the store cannot list them.
+    /// The names of the images with a `latest` tag; empty if the store cannot list them.
     async fn built(&self) -> Result<Vec<String>, ImageStoreError> {
         Ok(Vec::new())
     }

@@ -1,4 +1,4 @@
-//! The interface for reading a layer's inputs from disk. Not responsible for: judging them.
+//! The interface for reading a layer's inputs from disk. Not responsible for: validating them.
 
 use std::path::{Path, PathBuf};
 
@@ -44,7 +44,7 @@ pub enum ContextError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// The system's answer.
+        /// The system's error.
         #[source]
         source: std::io::Error,
     },
@@ -58,7 +58,7 @@ impl Classified for ContextError {
 
 /// Reads build contexts. The calls block.
 pub trait ContextReader: Send + Sync {
-    /// Every entry that a build of `dockerfile` with `context` would see. Both paths must resolve to places inside
+    /// Every entry that a build of `dockerfile` with `context` would see. Both paths must resolve to locations inside
     /// `project_root`.
     fn list(&self, project_root: &Path, context: &Path, dockerfile: &Path) -> Result<Listing, ContextError>;
 }

@@ -1,4 +1,4 @@
-//! Writing down what happens in a run. Not responsible for: deciding what is worth writing, telling listeners (see `sink`).
+//! The interface for recording a run. Not responsible for: deciding what to record, notifying sinks (see `sink`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -6,13 +6,13 @@ use std::time::Duration;
 use crate::domain::base::{Digest, LayerName, LeaseId, Timestamp};
 use crate::domain::model::{Classified, FaultClass, LayerKey, Measured};
 
-/// What a journal line holds. Replaying the inputs on the start gives the run's state, and every event on its way: nothing
-/// else needs to be written. The next command reads it of a run that died, to say how far it came.
+/// The kind of a journal line. Replaying the inputs on the start restores the run's state and every event. The next
+/// command replays a dead run to report its progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum JournalKind {
-    /// What the run begins with: its steps and bounds.
+    /// The run's initial steps and limits.
     Start,
-    /// Something that the run was told.
+    /// An input to the run.
     Input,
 }
 
@@ -27,30 +27,30 @@ pub struct BuildRecord {
     pub digest: Digest,
     /// From its first lease to the promotion.
     pub duration: Duration,
-    /// Of this, how long it was in each phase (`leasing`, `syncing`, `building`, `verifying`), milliseconds.
+    /// Time in each phase (`leasing`, `syncing`, `building`, `verifying`), milliseconds.
     pub phases: BTreeMap<String, u64>,
     /// Dockerfile steps.
     pub steps: u32,
     /// Of these, cached.
     pub cached: u32,
-    /// What it ran on.
+    /// The runner type.
     pub runner_type: String,
-    /// What it used there, where that was counted.
+    /// The resources it used, if measured.
     pub measured: Option<Measured>,
     /// When it was promoted.
     pub at: Timestamp,
 }
 
-/// What the ledger knows of a lease.
+/// A lease's state in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseMark {
-    /// It is about to be asked for.
+    /// Recorded before the request.
     Asked,
     /// It was granted.
     Held,
-    /// It is given back.
+    /// It was released.
     Gone,
-    /// It could not be given back in its own run.
+    /// Its own run could not release it.
     Stuck,
 }
 
@@ -76,8 +76,8 @@ pub trait Journal: Send + Sync {
     /// Appends a line of JSON; on return it survives a kill of this process.
     fn append(&self, at: Timestamp, kind: JournalKind, json: &str) -> Result<(), JournalError>;
 
-    /// Writes into the ledger how a lease stands; on return it survives a power cut. `runner_type` is what was asked for or
-    /// granted.
+    /// Writes a lease's state into the ledger; on return it survives a power cut. `runner_type` is the requested or
+    /// granted type.
     fn lease(
         &self,
         at: Timestamp,

@@ -1,35 +1,36 @@
-//! What a runner's kernel counted, and how a shell there is asked for it. Not responsible for: running the shell.
+//! Resource counters of a runner's kernel, and the shell script that reads them. Not responsible for: running the
+//! shell.
 
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-/// What a runner's kernel counted.
+/// Counters of a runner's kernel.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Processes of the builds that the kernel killed, or allocations it refused, for want of memory; ever growing.
+    /// Build processes killed, or allocations refused, for lack of memory; cumulative.
     pub oom_kills: u64,
-    /// Processes that the kernel of the whole machine killed for want of memory; ever growing.
+    /// Processes killed on the whole machine for lack of memory; cumulative.
     pub kernel_kills: u64,
-    /// Bytes of memory that builds have used at most.
+    /// Peak memory of builds, bytes.
     pub memory_peak: u64,
-    /// Bytes of memory that builds use now, caches aside.
+    /// Current memory of builds without caches, bytes.
     pub memory_now: u64,
-    /// Bytes of memory that builds may use; 0 where nobody counts.
+    /// Memory limit of builds, bytes; 0 if not counted.
     pub memory_limit: u64,
-    /// Processor time that builds have used, microseconds; ever growing.
+    /// Processor time of builds, microseconds; cumulative.
     pub cpu_us: u64,
     /// How often buildkitd was started.
     pub daemon_starts: u64,
 }
 
-/// A peak this many bytes below the limit, or nearer, has reached it.
+/// A peak within this many bytes of the limit counts as reaching it.
 const MARGIN: u64 = 1 << 20;
 
-/// Prints `kills failures peak limit daemon kernel now cpu` of the first cgroup with memory counters. Under cgroup v1 a group
-/// does not count the kills of the groups below it. The kernel's own count does; that the limit failed, or that the peak is at
-/// the limit, then shows that the kills were of this group. The shell itself reads all but one number, so that a look costs a
-/// busy runner next to nothing.
+/// Prints `kills failures peak limit daemon kernel now cpu` of the first cgroup with memory counters. Under cgroup v1
+/// a group does not count kills in its child groups, but the kernel's global count does; a limit failure, or a peak
+/// at the limit, then shows that the kills were in this group. The shell reads all but one number itself, so that a
+/// sample costs a busy runner almost nothing.
 const SCRIPT: &str = r#"
 value() { v=; [ -r "$1" ] && read -r v <"$1"; v=${v:-0}; }
 sum() { v=0; [ -r "$1" ] || return 0; while read -r a b _; do case " $2 " in *" ${a%:} "*) v=$((v + b)) ;; esac; done <"$1"; }
@@ -58,12 +59,12 @@ s=$(stat -c %Y /run/buildkit/buildkitd.sock 2>/dev/null)
 echo "$k $f $p $l ${s:-0} $e $n $c"
 "#;
 
-/// A shell script that prints the counters of the first of these cgroups (a shell's words) that has any.
+/// A shell script that prints the counters of the first of these cgroups (shell words) that has any.
 pub fn usage_script(groups: &str) -> String {
     SCRIPT.replace("GROUPS", groups)
 }
 
-/// Makes sense of one runner's counters, look by look.
+/// Interprets successive samples of one runner's counters.
 #[derive(Debug, Default)]
 pub struct Meter {
     seen: Mutex<Seen>,
@@ -76,7 +77,7 @@ struct Seen {
 }
 
 impl Meter {
-    /// What [`usage_script`] printed at one more look; none where it is not understood.
+    /// Parses the next output of [`usage_script`]; `None` if it is invalid.
     pub fn read(&self, text: &str) -> Option<Usage> {
         let reading = Reading::parse(text)?;
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,14 +85,14 @@ impl Meter {
         Some(seen.last)
     }
 
-    /// The counters of a runner that the kernel has killed whole: those of the last look, and one kill more.
+    /// The counters after the kernel killed the whole runner: the last sample, plus one kill.
     pub fn killed(&self) -> Usage {
         let last = self.seen.lock().unwrap_or_else(PoisonError::into_inner).last;
         Usage { oom_kills: last.oom_kills + 1, memory_peak: last.memory_limit, ..last }
     }
 }
 
-/// One look at the counters.
+/// One sample of the counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Reading {
     kills: u64,
@@ -112,8 +113,8 @@ impl Reading {
     }
 }
 
-/// Counts the kills that were of this runner's builds: a kill counts only where the limit of their own cgroup was hit since
-/// the last look as well.
+/// Counts the kills in this runner's builds: only those where their own cgroup also hit its limit since the last
+/// sample.
 #[derive(Debug, Default)]
 struct Kills {
     last: Option<(u64, u64)>,
