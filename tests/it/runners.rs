@@ -70,7 +70,8 @@ fn memory_that_runs_out_is_told_by_the_counters_and_tried_once_on_the_next_size(
     project.layer(
         "hungry",
         &format!("{BASE}\n  language = \"go\","),
-        &format!("FROM base.example/busybox:1\n{HUNGRY}\n"),
+        // It keeps its memory for longer than the kernel may take to bring its statistics up to date (2 s), so that samples see it.
+        &format!("FROM base.example/busybox:1\n{HUNGRY}; sleep 5; echo done\n"),
     );
     project.write("catalog/hungry/.build-spec.ncl", "{ cpu = 2, memory_gb = 2 }");
     let ran = project.lian(&["apply", "--format", "json"]).exits(0);
