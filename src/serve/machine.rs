@@ -33,7 +33,7 @@ pub struct Machine {
 impl Machine {
     /// The machine of a lease. Fails if other machines cannot reach it over SSH.
     pub fn of(lease: Lease) -> Result<Self, Fault> {
-        let Endpoint::Ssh(SshTarget { address, port, user, host_key, .. }) = lease.reach else {
+        let Endpoint::Ssh(SshTarget { address, port, user, host_key, .. }) = lease.endpoint else {
             let message = "the pool's provider has no machines that others can reach";
             let fault = Fault::configuration("lian::serve::not_remote", message);
             return Err(fault.help("serve a provider whose machines have an sshd, e.g. 'ssh"));

@@ -90,8 +90,8 @@ impl ComputeProvider for Stub {
             identity: Some("/secret/id".into()),
         };
         let here = self.here.load(Ordering::SeqCst);
-        let reach = if here { Endpoint::Here } else { Endpoint::Ssh(target) };
-        Ok(Lease { id: request.lease.clone(), offer: offer(), reach, ready_by: None })
+        let endpoint = if here { Endpoint::Here } else { Endpoint::Ssh(target) };
+        Ok(Lease { id: request.lease.clone(), offer: offer(), endpoint, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {

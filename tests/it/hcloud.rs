@@ -84,7 +84,7 @@ impl Cloud {
 }
 
 fn target(lease: &Lease) -> &SshTarget {
-    let Endpoint::Ssh(target) = &lease.reach else { panic!("not by SSH: {lease:?}") };
+    let Endpoint::Ssh(target) = &lease.endpoint else { panic!("not by SSH: {lease:?}") };
     target
 }
 
@@ -156,7 +156,7 @@ async fn a_lease_is_rented_listed_and_given_back() {
     assert!(owned[0].created.is_some());
 
     let again = provider.acquire(&request("1a2b3c4d-1")).await.expect("the same again");
-    assert_eq!((again.id, again.offer, again.reach), (lease.id.clone(), lease.offer, lease.reach));
+    assert_eq!((again.id, again.offer, again.endpoint), (lease.id.clone(), lease.offer, lease.endpoint));
     for _ in 0..2 {
         provider.release(&lease.id).await.expect("given back");
         cloud.is_empty();

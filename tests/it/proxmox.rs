@@ -83,7 +83,7 @@ fn request(lease: &str) -> AcquireRequest {
 }
 
 fn target(lease: &Lease) -> &SshTarget {
-    match &lease.reach {
+    match &lease.endpoint {
         Endpoint::Ssh(target) => target,
         other => panic!("{other:?}"),
     }
@@ -120,7 +120,7 @@ async fn a_machine_is_cloned_found_again_and_given_back() {
     assert!(owned[0].created.is_some() && owned[0].what.contains(&id.to_string()), "{owned:?}");
 
     let again = stage.provider().acquire(&request("r-1")).await.expect("the same lease");
-    assert_eq!((&again.reach, stage.fake.count("POST", "/clone")), (&lease.reach, 1));
+    assert_eq!((&again.endpoint, stage.fake.count("POST", "/clone")), (&lease.endpoint, 1));
     assert!(lease.ready_by.is_some() && lease.ready_by < again.ready_by, "each request has its own time");
 
     provider.release(&LeaseId::from("r-1")).await.expect("given back");

@@ -92,7 +92,7 @@ impl ComputeProvider for Workshop {
         std::fs::create_dir_all(&self.settings.folder).map_err(|error| broken(&error))?;
         let file = self.settings.folder.join(request.lease.as_str());
         std::fs::write(file, request.expires.0.to_string()).map_err(|error| broken(&error))?;
-        Ok(Lease { id: request.lease.clone(), offer, reach: Endpoint::Here, ready_by: None })
+        Ok(Lease { id: request.lease.clone(), offer, endpoint: Endpoint::Here, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {

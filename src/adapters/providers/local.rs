@@ -69,7 +69,7 @@ impl ComputeProvider for Local {
     }
 
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
-        Ok(Lease { id: request.lease.clone(), offer: self.offer.clone(), reach: Endpoint::Here, ready_by: None })
+        Ok(Lease { id: request.lease.clone(), offer: self.offer.clone(), endpoint: Endpoint::Here, ready_by: None })
     }
 
     async fn release(&self, _lease: &LeaseId) -> Result<(), Fault> {

@@ -78,7 +78,7 @@ impl ComputeProvider for Shared {
         }
         let Size { runner_type, cpu, memory_gb, .. } = request.size.clone();
         let offer = Offer { runner_type, cpu, memory_gb, platform: request.platform.clone(), price: None };
-        Ok(Lease { id: request.lease.clone(), offer, reach: Endpoint::Here, ready_by: None })
+        Ok(Lease { id: request.lease.clone(), offer, endpoint: Endpoint::Here, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {

@@ -35,14 +35,14 @@ impl Pins {
 }
 
 /// Finds every image's digest; queries a registry only for images that have neither a substitute nor a pin.
-pub async fn find(settings: &Config, platform: &Platform, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
-    let lock = store::read_lock(&settings.lock)?.unwrap_or_default();
+pub async fn find(config: &Config, platform: &Platform, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
+    let lock = store::read_lock(&config.lock)?.unwrap_or_default();
     let mut pins = Pins::default();
     let mut unknown = Vec::new();
     for image in images {
         let name = image.normalised();
         let full = image.to_string();
-        if let Some(substitute) = settings.base_images.get(&name) {
+        if let Some(substitute) = config.base_images.get(&name) {
             let source = substitute.source(platform)?;
             pins.sources.insert(full, source);
         } else if let Some(digest) = &image.digest {
@@ -75,11 +75,11 @@ pub fn frontend(declared: &Declared) -> Result<Option<ImageRef>, Error> {
 }
 
 /// Adds the missing pins to the lock.
-pub fn add_missing(settings: &Config, pins: &Pins) -> Result<(), Error> {
+pub fn add_missing(config: &Config, pins: &Pins) -> Result<(), Error> {
     if pins.missing.is_empty() {
         return Ok(());
     }
-    store::change_lock(&settings.lock, |lock| {
+    store::change_lock(&config.lock, |lock| {
         for (name, pin) in &pins.missing {
             lock.images.entry(name.clone()).or_insert_with(|| pin.clone());
         }

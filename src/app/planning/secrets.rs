@@ -12,11 +12,11 @@ use crate::domain::model::{Declared, Secret};
 use crate::domain::ports::{SecretSource, SecretValue};
 
 /// Adds secrets to every job that is built; reports all missing values at once.
-pub fn give_secrets(settings: &Config, survey: &Survey, jobs: &mut BTreeMap<LayerName, Job>) -> Result<(), Error> {
+pub fn give_secrets(config: &Config, survey: &Survey, jobs: &mut BTreeMap<LayerName, Job>) -> Result<(), Error> {
     let mut missing = Vec::new();
     for declared in &survey.catalog.layers {
         if let Some(job) = jobs.get_mut(&declared.layer.name) {
-            job.request.secrets = secrets(settings, declared, &mut missing);
+            job.request.secrets = secrets(config, declared, &mut missing);
         }
     }
     match missing.len() {
@@ -27,10 +27,10 @@ pub fn give_secrets(settings: &Config, survey: &Survey, jobs: &mut BTreeMap<Laye
 
 /// The secrets that have a value; adds required ones without a value to `missing`. The caller's CA bundle is the
 /// value of `ca`.
-fn secrets(settings: &Config, declared: &Declared, missing: &mut Vec<String>) -> Vec<SecretSource> {
+fn secrets(config: &Config, declared: &Declared, missing: &mut Vec<String>) -> Vec<SecretSource> {
     let mut sources = Vec::new();
     for secret in &declared.layer.secrets {
-        match value_of(settings, declared, secret) {
+        match value_of(config, declared, secret) {
             Ok(Some(value)) => sources.push(SecretSource { id: secret.id.clone(), value }),
             Err(what) if secret.required => {
                 missing.push(format!("`{}` of layer `{}`: {what}", secret.id, declared.layer.name));
@@ -41,8 +41,8 @@ fn secrets(settings: &Config, declared: &Declared, missing: &mut Vec<String>) ->
     sources
 }
 
-fn value_of(settings: &Config, declared: &Declared, secret: &Secret) -> Result<Option<SecretValue>, String> {
-    match (&secret.env, &secret.file, &settings.ca_bundle.value) {
+fn value_of(config: &Config, declared: &Declared, secret: &Secret) -> Result<Option<SecretValue>, String> {
+    match (&secret.env, &secret.file, &config.ca_bundle.value) {
         (_, _, Some(bundle)) if secret.id == "ca" => Ok(Some(SecretValue::File(bundle.clone()))),
         (Some(name), _, _) if std::env::var_os(name).is_some_and(|value| !value.is_empty()) => {
             Ok(Some(SecretValue::Env(name.clone())))

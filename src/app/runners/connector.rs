@@ -97,7 +97,7 @@ impl Connector {
 #[async_trait]
 impl RunnerConnector for Connector {
     async fn reach(&self, lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
-        match &lease.reach {
+        match &lease.endpoint {
             Endpoint::Here => Ok(Arc::new(LocalRunner { builder: Arc::clone(&self.here), counters: None })),
             Endpoint::Container { name } => self.in_container(lease, name).await,
             Endpoint::Ssh(target) => self.over_ssh(lease, target).await,

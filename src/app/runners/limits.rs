@@ -37,14 +37,14 @@ pub fn specs(prepared: &PreparedPlan, provider_context: &ProviderContext) -> Vec
 }
 
 /// The limits of a run.
-pub fn limits(settings: &Config, provider_context: &ProviderContext, concurrency: Concurrency) -> Limits {
-    let bounds = &settings.workflow.runners;
+pub fn limits(config: &Config, provider_context: &ProviderContext, concurrency: Concurrency) -> Limits {
+    let bounds = &config.workflow.runners;
     Limits {
         width: concurrency.width,
         keep_going: concurrency.keep_going,
         packed: bounds.runner_reuse == RunnerReuse::Packed,
         max_leases: bounds.max_leases,
-        max_lifetime: provider_context.lifetime(settings),
+        max_lifetime: provider_context.lifetime(config),
         prices: provider_context.prices(),
         currency: provider_context.currency(),
         max_cost_micros: bounds.max_cost.map(micros),

@@ -35,14 +35,14 @@ pub struct ProviderContext {
 
 impl ProviderContext {
     /// From the settings. Queries the provider's offers.
-    pub async fn of(settings: &Config) -> Result<Self, Error> {
-        let (workflow, descriptor) = (&settings.workflow, settings.descriptor()?);
+    pub async fn of(config: &Config) -> Result<Self, Error> {
+        let (workflow, descriptor) = (&config.workflow, config.descriptor()?);
         let travels = workflow.runners.context_transfer == ContextTransfer::Rsync;
         if descriptor.runners.remote && travels && workflow.registry_provider == RegistryProvider::OciLayout {
             return Err(Error::from(UsageError::NeedsRegistry));
         }
         let connections = Arc::new(Connections::default());
-        let provider = build(settings, leasing_options(settings, &connections))?;
+        let provider = build(config, leasing_options(config, &connections))?;
         let offers = provider.offers().await.map_err(Error::outside)?;
         prices::check(&workflow.runners, descriptor.runners.free_of_charge, &offers)?;
         let provider_record = provider_record::written(descriptor, &workflow.providers)?;
@@ -89,8 +89,8 @@ impl ProviderContext {
     }
 
     /// Maximum lifetime of a lease; unlimited on this machine.
-    pub fn lifetime(&self, settings: &Config) -> Option<Duration> {
-        self.is_leased().then(|| Duration::from_secs(settings.workflow.runners.max_lifetime_min * 60))
+    pub fn lifetime(&self, config: &Config) -> Option<Duration> {
+        self.is_leased().then(|| Duration::from_secs(config.workflow.runners.max_lifetime_min * 60))
     }
 
     /// The price of a started hour of each runner type, millionths of the currency's unit.

@@ -69,7 +69,7 @@ pub struct Lease {
     /// The granted size; it may be larger than requested.
     pub offer: Offer,
     /// How it is reached.
-    pub reach: Endpoint,
+    pub endpoint: Endpoint,
     /// When a booting runner must be ready; `None` if it runs already.
     pub ready_by: Option<Timestamp>,
 }

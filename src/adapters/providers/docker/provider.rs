@@ -43,7 +43,7 @@ impl ComputeProvider for Docker {
             inside: &self.inside,
         };
         let name = container::start(&self.engine, &container_request).await?;
-        Ok(Lease { id: request.lease.clone(), offer, reach: Endpoint::Container { name }, ready_by: None })
+        Ok(Lease { id: request.lease.clone(), offer, endpoint: Endpoint::Container { name }, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {

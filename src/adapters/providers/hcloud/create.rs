@@ -45,8 +45,8 @@ impl Hcloud {
         let offer = offers::offer(&server.server_type, [server.place()], &market.fees);
         let (user, host_key) = ("root".to_owned(), server_request.host.public);
         let identity = server_request.client.map(|pair| pair.private);
-        let reach = Endpoint::Ssh(SshTarget { address, port: 22, user, host_key, identity });
-        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by })
+        let endpoint = Endpoint::Ssh(SshTarget { address, port: 22, user, host_key, identity });
+        Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by })
     }
 
     async fn server_request<'a>(&self, request: &'a AcquireRequest) -> Result<ServerRequest<'a>, Fault> {

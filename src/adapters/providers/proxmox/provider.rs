@@ -103,8 +103,8 @@ impl Proxmox {
         let id = self.machines.running(&machine_request, &self.settings, until).await?;
         let (address, host_key) = self.machines.ready(id, until).await?;
         let (address, port, user) = (address.to_string(), 22, "root".to_owned());
-        let reach = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
-        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by })
+        let endpoint = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
+        Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by })
     }
 
     async fn give_back(&self, lease: &LeaseId) -> Result<(), ApiError> {

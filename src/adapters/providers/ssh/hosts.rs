@@ -151,10 +151,10 @@ impl ComputeProvider for Ssh {
             polls.poll().await;
         };
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(request.lease.clone(), file);
-        let reach = Endpoint::Ssh(target(&host));
+        let endpoint = Endpoint::Ssh(target(&host));
         let (runner_type, platform) = (host.address, host.platform);
         let offer = Offer { runner_type, cpu: host.cpu, memory_gb: host.memory_gb, platform, price: None };
-        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
+        Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
@@ -202,9 +202,9 @@ mod tests {
         let taken = one.acquire(&request("a", 4)).await.expect("a lease");
         assert_eq!(taken.offer.runner_type, "small");
         assert!(
-            matches!(&taken.reach, Endpoint::Ssh(there) if there.host_key == "ssh-ed25519 AAAA"),
+            matches!(&taken.endpoint, Endpoint::Ssh(there) if there.host_key == "ssh-ed25519 AAAA"),
             "{:?}",
-            taken.reach
+            taken.endpoint
         );
         assert_eq!(two.acquire(&request("b", 4)).await.expect("a lease").offer.runner_type, "large");
         let third = request("c", 4);

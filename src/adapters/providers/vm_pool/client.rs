@@ -369,9 +369,9 @@ impl ComputeProvider for VmPool {
             let renewal = self.renewal(&lease_id, request.expires);
             self.renewals().insert(request.lease.clone(), renewal);
         }
-        let reach = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
+        let endpoint = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
         let offer = Offer { runner_type, cpu, memory_gb, platform: platform.into(), price: None };
-        Ok(Lease { id: request.lease.clone(), offer, reach, ready_by: None })
+        Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by: None })
     }
 
     /// If the service cannot release at once, it keeps trying; until it succeeds, this returns a failure.

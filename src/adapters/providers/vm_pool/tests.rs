@@ -47,14 +47,14 @@ async fn a_lease_goes_round_and_only_its_id_is_needed_to_give_it_back() {
     assert_eq!(client.offers().await.expect("offers"), [offer()]);
     let lease = client.acquire(&request("r-1")).await.expect("a lease");
     let identity = keys.path().join("r-1/id");
-    let reach = Endpoint::Ssh(SshTarget {
+    let endpoint = Endpoint::Ssh(SshTarget {
         address: "192.0.2.7".into(),
         port: 2222,
         user: "root".into(),
         host_key: "ssh-ed25519 AAAAhost".into(),
         identity: Some(identity.clone()),
     });
-    assert_eq!(lease, Lease { id: LeaseId::from("r-1"), offer: offer(), reach, ready_by: None });
+    assert_eq!(lease, Lease { id: LeaseId::from("r-1"), offer: offer(), endpoint, ready_by: None });
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&identity).expect("a key").permissions());
     assert_eq!(mode & 0o777, 0o600);
     let public = std::fs::read_to_string(keys.path().join("r-1/id.pub")).expect("a key");
@@ -83,7 +83,7 @@ async fn a_key_of_the_callers_own_is_used_as_it_is() {
     let mut request = request("r-1");
     request.authorized_key = Some(crate::serve::stub_tests::KEY.to_owned());
     let lease = pool(&service.base, keys.path()).acquire(&request).await.expect("a lease");
-    let Endpoint::Ssh(target) = lease.reach else { panic!("{:?}", lease.reach) };
+    let Endpoint::Ssh(target) = lease.endpoint else { panic!("{:?}", lease.endpoint) };
     assert_eq!(target.identity, None);
     assert!(!keys.path().join("r-1/id").exists());
     let identity = keys.path().join("mine");
@@ -93,7 +93,7 @@ async fn a_key_of_the_callers_own_is_used_as_it_is() {
     let public = crate::serve::stub_tests::KEY;
     std::fs::write(keys.path().join("mine.pub"), format!("{public} me@here\n")).expect("writable");
     let lease = client().acquire(&request).await.expect("a lease");
-    let Endpoint::Ssh(target) = lease.reach else { panic!("{:?}", lease.reach) };
+    let Endpoint::Ssh(target) = lease.endpoint else { panic!("{:?}", lease.endpoint) };
     assert_eq!(target.identity, Some(identity));
     assert_eq!(stub.made.lock().expect("sound").values().last().expect("one").authorized_key.as_deref(), Some(public));
 }
