@@ -1,6 +1,6 @@
 //! `apply` on a real buildkitd with tiny busybox layers: reuse, reasons, failures, verification, artifacts.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::project::{Project, Ran, text};
 
@@ -92,6 +92,11 @@ fn only_what_changed_is_built_and_the_plan_says_why() {
 fn plan_tells_changes_by_its_exit_code_and_writes_nothing() {
     let project = family();
     lian(&project, &["plan", "--detailed-exitcode"]).exits(2);
+    project.write("catalog/base/.build-spec.ncl", "{ runner_type = \"cax31\" }");
+    let size = plan(&project)["layers"][0]["size"].clone();
+    let expected =
+        json!({ "runner_type": "local", "cpu": 8, "memory_gb": 16, "time_budget_min": 30, "tier": "explicit" });
+    assert_eq!(size, expected, "another provider's name works here too, and the runner is this machine");
     assert!(!project.path().join(".lian").exists(), "plan wrote something");
     apply(&project, &[]).exits(0);
     let files = || -> Vec<_> {

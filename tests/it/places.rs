@@ -77,6 +77,16 @@ fn numbers_beyond_the_tiers_are_the_offers_business() {
     project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
     project.write("catalog/base/.build-spec.ncl", "{ cpu = 4, memory_gb = 8 }");
     assert_eq!(of(&plan(&fake, &project, &[]).exits(0).json(), "base").0, "cax21");
+    // A tier and its alias are sizes: the smallest offer that is as large has them.
+    for name in ["medium", "cax21", "large", "cax31"] {
+        project.write("catalog/base/.build-spec.ncl", &format!("{{ runner_type = \"{name}\" }}"));
+        let large = ["large", "cax31"].contains(&name);
+        let answer = plan(&fake, &project, &[]);
+        match large {
+            false => assert_eq!(of(&answer.exits(0).json(), "base").0, "cax21", "{name}"),
+            true => assert!(answer.exits(4).stdout.contains("8 CPUs and 16 GB"), "{name}"),
+        }
+    }
     project.write("catalog/base/.build-spec.ncl", "{ cpu = 48, memory_gb = 192 }");
     let none = plan(&fake, &project, &[]).exits(4);
     assert!(none.stdout.contains("48 CPUs and 192 GB") && none.stdout.contains("cpx31 (4 CPUs"), "{}", none.both());

@@ -36,6 +36,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
             resolved(settings, |settings: &mut WorkshopSettings| settings.folder = path(&settings.folder))
         },
     }),
+    size_aliases: &[],
     location_setting: None,
     account: |settings, salt| {
         let settings: WorkshopSettings = settings.demand()?;

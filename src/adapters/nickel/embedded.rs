@@ -13,6 +13,7 @@ const FILES: &[(&str, &str)] = &[
     ("schemas/values.ncl", include_str!("../../../schemas/values.ncl")),
     ("schemas/size_tiers.ncl", include_str!("../../../schemas/size_tiers.ncl")),
     ("defaults/size_tiers.ncl", include_str!("../../../defaults/size_tiers.ncl")),
+    ("defaults/size_aliases.ncl", include_str!("../../../defaults/size_aliases.ncl")),
     ("defaults/languages.ncl", include_str!("../../../defaults/languages.ncl")),
 ];
 

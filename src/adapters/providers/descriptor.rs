@@ -13,6 +13,7 @@ use super::host_probe::HostProbe;
 use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::ComputeProvider;
+use crate::domain::sizing::SizeAlias;
 
 /// Creates a provider from its settings.
 pub type Build = fn(&Settings<'_>, ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault>;
@@ -32,6 +33,8 @@ pub struct Descriptor {
     pub login: Login,
     /// Schema of `providers.<name>` in a workflow; `None` if the provider has no settings.
     pub settings: Option<SettingsSchema>,
+    /// Its own names for size tiers, e.g. `cax11` for `small`. They work with every provider.
+    pub size_aliases: &'static [SizeAlias],
     /// The setting that `--location` replaces; a list of strings.
     pub location_setting: Option<&'static str>,
     /// Salted digest of the account behind the environment's credentials. `None` if there is no account or no

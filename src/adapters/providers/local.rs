@@ -26,6 +26,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     },
     login: Login::WHILE_BOOTING,
     settings: None,
+    size_aliases: &[],
     location_setting: None,
     account: |_, _| Ok(None),
     build: |_, options| Ok(Arc::new(Local::new(options.platform))),

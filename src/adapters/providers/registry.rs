@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::descriptor::{Descriptor, Settings};
 use crate::domain::model::{Fault, ProviderName, ProviderSettings};
+use crate::domain::sizing::SizeAlias;
 
 /// The providers of a program, in listing order.
 #[derive(Debug, Clone)]
@@ -28,6 +29,11 @@ impl ProviderRegistry {
     /// All providers.
     pub fn iter(&self) -> impl Iterator<Item = &Descriptor> {
         self.descriptors.iter()
+    }
+
+    /// All providers' own names for size tiers.
+    pub fn size_aliases(&self) -> Vec<SizeAlias> {
+        self.iter().flat_map(|known| known.size_aliases).copied().collect()
     }
 
     /// The provider of this name.

@@ -111,7 +111,12 @@ fn named(
     declared: &Declared,
     provider_context: &ProviderContext,
 ) -> Result<Option<(String, Platform)>, Error> {
-    let size = sizing::wanted(Some(spec), declared.layer.language.as_deref(), &provider_context.offers)?;
+    let size = sizing::wanted(
+        Some(spec),
+        declared.layer.language.as_deref(),
+        &provider_context.offers,
+        &provider_context.aliases,
+    )?;
     let offer = spec.runner_type.as_ref().and_then(|_| sizing::named(&size, &provider_context.offers));
     Ok(offer.map(|offer| (offer.runner_type.clone(), offer.platform.clone())))
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::host_probe::Connections;
 use super::{prices, provider_options, provider_record};
-use crate::adapters::providers::{Descriptor, ProviderOptions, Settings};
+use crate::adapters::providers::{Descriptor, ProviderOptions, Settings, registry};
 use crate::app::config::Config;
 use crate::app::images;
 use crate::app::planning::forecast::Fleet;
@@ -15,7 +15,7 @@ use crate::app::{Error, UsageError};
 use crate::domain::base::{Platform, Platforms};
 use crate::domain::model::{BuildSpec, ContextTransfer, Declared, Offer, RegistryProvider, Size};
 use crate::domain::ports::ComputeProvider;
-use crate::domain::sizing;
+use crate::domain::sizing::{self, SizeAlias};
 use crate::system::host_platform;
 
 /// The source of a run's runners.
@@ -27,6 +27,8 @@ pub struct ProviderContext {
     pub provider: Arc<dyn ComputeProvider>,
     /// Its offers.
     pub offers: Vec<Offer>,
+    /// All providers' names for size tiers.
+    pub aliases: Vec<SizeAlias>,
     /// Open connections to fixed hosts that were found free.
     pub connections: Arc<Connections>,
     /// The provider and its settings, to release a dead run's leases later. `None` if nothing can remain.
@@ -46,20 +48,22 @@ impl ProviderContext {
         let offers = provider.offers().await.map_err(Error::outside)?;
         prices::check(&workflow.runners, descriptor.runners.free_of_charge, &offers)?;
         let provider_record = provider_record::written(descriptor, &workflow.providers)?;
-        Ok(Self { descriptor, provider, offers, connections, provider_record })
+        let aliases = registry().size_aliases();
+        Ok(Self { descriptor, provider, offers, aliases, connections, provider_record })
     }
 
-    /// The first size for a layer, then the larger ones to use after running out of memory. This machine has one
-    /// size.
+    /// The first size for a layer, then the larger ones to use after running out of memory. A runner that is not leased
+    /// is what it is: it is named in place of the type that was asked for.
     pub fn sizes(
         &self,
         declared: &Declared,
         spec: Option<&BuildSpec>,
         platforms: &Platforms,
     ) -> Result<Vec<Size>, Error> {
-        let size = sizing::wanted(spec, declared.layer.language.as_deref(), &self.offers)?;
+        let size = sizing::wanted(spec, declared.layer.language.as_deref(), &self.offers, &self.aliases)?;
         if !self.descriptor.runners.leased {
-            return Ok(vec![size]);
+            let here = self.offers.first().map(|offer| offer.runner_type.clone());
+            return Ok(vec![Size { runner_type: here.unwrap_or(size.runner_type), ..size }]);
         }
         let platform = self.place_of(&size, platforms);
         Ok(sizing::ladder(&size, &self.offers, &platform)?)

@@ -114,7 +114,9 @@ fn show(offer: &Offer) -> String {
 mod tests {
     use super::*;
     use crate::domain::model::BuildSpec;
-    use crate::domain::sizing::{resolve, wanted};
+    use crate::domain::sizing::{SizeAlias, resolve, wanted};
+
+    const ALIASES: [SizeAlias; 1] = [SizeAlias { name: "cax31", tier: "large" }];
 
     fn offers() -> Vec<Offer> {
         let offer = |name: &str, cpu, memory_gb, platform: &str| Offer {
@@ -143,7 +145,7 @@ mod tests {
     }
 
     fn size(spec: BuildSpec) -> Size {
-        wanted(Some(&spec), None, &offers()).expect("a size")
+        wanted(Some(&spec), None, &offers(), &ALIASES).expect("a size")
     }
 
     #[test]
@@ -158,7 +160,8 @@ mod tests {
         let mut more = offers();
         let (runner_type, platform) = ("ccx63".to_owned(), "linux/arm64".into());
         more.push(Offer { runner_type, cpu: 48, memory_gb: 192, platform, price: None });
-        let large = wanted(Some(&BuildSpec { cpu: Some(40), ..BuildSpec::default() }), None, &more).expect("a size");
+        let large =
+            wanted(Some(&BuildSpec { cpu: Some(40), ..BuildSpec::default() }), None, &more, &[]).expect("a size");
         assert_eq!(ladder(&large, &more, &"linux/arm64".into()).expect("sizes")[0].runner_type, "ccx63");
     }
 

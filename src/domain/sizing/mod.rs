@@ -10,4 +10,6 @@ mod tables;
 pub use ladder::{LadderError, ladder, named};
 pub use platform::runner_platform;
 pub use resolve::{SizingError, resolve, wanted};
-pub use tables::{Defaults, LANGUAGES, OTHER_LANGUAGES, TIERS, Tier, language_default, smallest_fitting, tier};
+pub use tables::{
+    Defaults, LANGUAGES, OTHER_LANGUAGES, SizeAlias, TIERS, Tier, language_default, smallest_fitting, tier,
+};

@@ -1,7 +1,7 @@
 //! Determines the size that a step asks for: the first source with an answer decides. Not responsible for: history,
 //! until it is measured. Its place is in [`wanted`], before the language's default.
 
-use super::tables::{TIERS, language_default, smallest_fitting, tier};
+use super::tables::{SizeAlias, TIERS, language_default, smallest_fitting, tier};
 use crate::domain::base::nearest;
 use crate::domain::model::{BuildSpec, Classified, FaultClass, Offer, Size};
 
@@ -40,23 +40,29 @@ pub fn resolve(language: Option<&str>) -> Size {
 }
 
 /// The error for a name that is neither an offer nor a tier.
-fn unknown(name: &str, offers: &[Offer]) -> SizingError {
-    let tiers = TIERS.iter().map(|tier| tier.name).filter(|tier| offers.iter().all(|offer| offer.runner_type != *tier));
+fn unknown(name: &str, offers: &[Offer], aliases: &[SizeAlias]) -> SizingError {
+    let tiers = TIERS.map(|tier| tier.name);
     let offered: Vec<&str> = offers.iter().map(|offer| offer.runner_type.as_str()).collect();
-    let all: Vec<&str> = offered.iter().copied().chain(tiers).collect();
-    let help = match nearest(name, all.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`? on offer: {}", offered.join(", ")),
-        None => format!("on offer: {}; a tier's name works too: cax11, cax21, cax31, cax41", offered.join(", ")),
+    let known = offered.iter().copied().chain(tiers).chain(aliases.iter().map(|alias| alias.name));
+    let there_are = format!("on offer: {}; or a tier: {}", offered.join(", "), tiers.join(", "));
+    let help = match nearest(name, known) {
+        Some(near) => format!("did you mean `{near}`? {there_are}"),
+        None => there_are,
     };
     SizingError::UnknownRunnerType { name: name.to_owned(), help }
 }
 
-/// The size that a build specification asks for, or else the language's default. A runner type must be an offer or a
-/// tier. Whether any offer is as large is checked later (see `ladder`).
+/// The size that a build specification asks for, or else the language's default. A runner type must be an offer, a
+/// tier or an alias of one. Whether any offer is as large is checked later (see `ladder`).
 ///
 /// # Errors
 /// [`SizingError`] if a name is neither an offer nor a tier.
-pub fn wanted(spec: Option<&BuildSpec>, language: Option<&str>, offers: &[Offer]) -> Result<Size, SizingError> {
+pub fn wanted(
+    spec: Option<&BuildSpec>,
+    language: Option<&str>,
+    offers: &[Offer],
+    aliases: &[SizeAlias],
+) -> Result<Size, SizingError> {
     let language = spec.and_then(|spec| spec.language.as_deref()).or(language);
     let size = resolve(language);
     let Some(spec) = spec else { return Ok(size) };
@@ -69,8 +75,8 @@ pub fn wanted(spec: Option<&BuildSpec>, language: Option<&str>, offers: &[Offer]
         let offered = offers.iter().find(|offer| offer.runner_type == *name);
         let offered = offered.map(|offer| (offer.cpu, offer.memory_gb));
         let (cpu, memory_gb) = offered
-            .or_else(|| tier(name).map(|tier| (tier.cpu, tier.memory_gb)))
-            .ok_or_else(|| unknown(name, offers))?;
+            .or_else(|| tier(name, aliases).map(|tier| (tier.cpu, tier.memory_gb)))
+            .ok_or_else(|| unknown(name, offers, aliases))?;
         return Ok(explicit(name, cpu, memory_gb));
     }
     if spec.cpu.is_none() && spec.memory_gb.is_none() {
@@ -103,18 +109,26 @@ mod tests {
             let size = resolve(language);
             format!("{} {} {} {} {}", size.runner_type, size.cpu, size.memory_gb, size.time_budget_min, size.tier)
         };
-        assert_eq!(shown(Some("rust")), "cax21 4 8 60 language_default");
-        assert_eq!(shown(Some("Go")), "cax11 2 4 30 language_default");
-        assert_eq!(shown(Some("java")), "cax21 4 8 45 language_default");
-        assert_eq!(shown(Some("cobol")), "cax11 2 4 30 language_default");
-        assert_eq!(shown(None), "cax11 2 4 30 language_default");
+        assert_eq!(shown(Some("rust")), "medium 4 8 60 language_default");
+        assert_eq!(shown(Some("Go")), "small 2 4 30 language_default");
+        assert_eq!(shown(Some("java")), "medium 4 8 45 language_default");
+        assert_eq!(shown(Some("cobol")), "small 2 4 30 language_default");
+        assert_eq!(shown(None), "small 2 4 30 language_default");
     }
 
     #[test]
     fn a_name_must_be_on_offer_or_a_tiers() {
         let spec = BuildSpec { runner_type: Some("cax13".into()), ..BuildSpec::default() };
-        let error = wanted(Some(&spec), None, &[]).expect_err("unknown");
+        let aliases = [SizeAlias { name: "cax31", tier: "large" }];
+        let error = wanted(Some(&spec), None, &[], &aliases).expect_err("unknown");
         assert_eq!(error.to_string(), "there is no runner type `cax13`");
+        let SizingError::UnknownRunnerType { help, .. } = error;
+        assert!(help.starts_with("did you mean `cax31`?") && help.contains("small, medium, large, xlarge"), "{help}");
+        for name in ["large", "cax31"] {
+            let spec = BuildSpec { runner_type: Some(name.into()), ..BuildSpec::default() };
+            let size = wanted(Some(&spec), None, &[], &aliases).expect("a tier");
+            assert_eq!((size.runner_type.as_str(), size.cpu, size.memory_gb), (name, 8, 16));
+        }
     }
 
     proptest! {
@@ -126,7 +140,7 @@ mod tests {
             language in "(rust|go|java|c)",
         ) {
             let spec = BuildSpec { cpu, memory_gb, time_budget_min: budget, ..BuildSpec::default() };
-            let (size, default) = (wanted(Some(&spec), Some(&language), &[]).expect("a size"), resolve(Some(&language)));
+            let (size, default) = (wanted(Some(&spec), Some(&language), &[], &[]).expect("a size"), resolve(Some(&language)));
             let said = cpu.or(memory_gb).is_some();
             prop_assert_eq!(size.tier.as_str(), if said { "explicit" } else { "language_default" });
             prop_assert_eq!((size.cpu, size.memory_gb), (cpu.unwrap_or(default.cpu), memory_gb.unwrap_or(default.memory_gb)));

@@ -4,7 +4,7 @@
 /// A named size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tier {
-    /// Its name, whatever the provider. Other providers map it by CPU and memory.
+    /// Its name, whatever the provider. Offers are mapped to it by CPU and memory.
     pub name: &'static str,
     /// Virtual CPUs.
     pub cpu: u32,
@@ -25,12 +25,21 @@ pub struct Defaults {
     pub time_budget_min: u32,
 }
 
+/// A provider's own name for a tier. It stands for the tier's size with every provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SizeAlias {
+    /// The provider's name.
+    pub name: &'static str,
+    /// The tier's name.
+    pub tier: &'static str,
+}
+
 /// The tiers, smallest first.
 pub const TIERS: [Tier; 4] = [
-    Tier { name: "cax11", cpu: 2, memory_gb: 4 },
-    Tier { name: "cax21", cpu: 4, memory_gb: 8 },
-    Tier { name: "cax31", cpu: 8, memory_gb: 16 },
-    Tier { name: "cax41", cpu: 16, memory_gb: 32 },
+    Tier { name: "small", cpu: 2, memory_gb: 4 },
+    Tier { name: "medium", cpu: 4, memory_gb: 8 },
+    Tier { name: "large", cpu: 8, memory_gb: 16 },
+    Tier { name: "xlarge", cpu: 16, memory_gb: 32 },
 ];
 
 /// Languages with needs of their own.
@@ -43,8 +52,9 @@ pub const LANGUAGES: [Defaults; 3] = [
 /// The default for every other language, and for none.
 pub const OTHER_LANGUAGES: Defaults = Defaults { language: "", cpu: 2, memory_gb: 4, time_budget_min: 30 };
 
-/// The tier of this name.
-pub fn tier(name: &str) -> Option<&'static Tier> {
+/// The tier of this name, which may be an alias.
+pub fn tier(name: &str, aliases: &[SizeAlias]) -> Option<&'static Tier> {
+    let name = aliases.iter().find(|alias| alias.name == name).map_or(name, |alias| alias.tier);
     TIERS.iter().find(|tier| tier.name == name)
 }
 

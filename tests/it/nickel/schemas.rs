@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::{catalog, drawn, evaluator, load};
 use lian_build::adapters::nickel::embedded;
+use lian_build::adapters::providers::builtin;
 use lian_build::domain::sizing::{LANGUAGES, OTHER_LANGUAGES, TIERS};
 
 /// Every field of each contract, said once, none left at its default.
@@ -151,6 +152,9 @@ fn exported(file: &str) -> Value {
 fn defaults_are_what_the_binary_counts_with() {
     let tiers = TIERS.iter().map(|tier| (tier.name, json!({ "cpu": tier.cpu, "memory_gb": tier.memory_gb })));
     assert_eq!(exported("defaults/size_tiers.ncl"), json!(BTreeMap::from_iter(tiers)));
+    let aliases = builtin().size_aliases();
+    let aliases = aliases.iter().map(|alias| (alias.name, json!(alias.tier)));
+    assert_eq!(exported("defaults/size_aliases.ncl"), json!(BTreeMap::from_iter(aliases)));
     let languages = LANGUAGES.iter().chain([&OTHER_LANGUAGES]).map(|one| {
         let name = if one.language.is_empty() { "other" } else { one.language };
         let size = json!({ "cpu": one.cpu, "memory_gb": one.memory_gb, "time_budget_min": one.time_budget_min });

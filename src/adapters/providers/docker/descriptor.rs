@@ -33,6 +33,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         records: &[("docker_local", &["image", "sizes", "network"]), ("sizes", &["cpu", "memory_gb"])],
         resolve: |settings, _| resolved(settings, |_: &mut DockerLocalSettings| {}),
     }),
+    size_aliases: &[],
     location_setting: None,
     account,
     build,

@@ -12,6 +12,7 @@ use crate::adapters::providers::descriptor::{
 };
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::ComputeProvider;
+use crate::domain::sizing::SizeAlias;
 
 /// Hetzner Cloud.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -37,6 +38,12 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         ],
         resolve: |settings, _| resolved(settings, |_: &mut HcloudSettings| {}),
     }),
+    size_aliases: &[
+        SizeAlias { name: "cax11", tier: "small" },
+        SizeAlias { name: "cax21", tier: "medium" },
+        SizeAlias { name: "cax31", tier: "large" },
+        SizeAlias { name: "cax41", tier: "xlarge" },
+    ],
     location_setting: Some("locations"),
     account: |_, salt| Ok(Some(Access::from_env()?.digest(salt))),
     build,

@@ -36,6 +36,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         )],
         resolve,
     }),
+    size_aliases: &[],
     location_setting: None,
     account,
     build,

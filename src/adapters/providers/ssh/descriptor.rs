@@ -35,6 +35,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         ],
         resolve,
     }),
+    size_aliases: &[],
     location_setting: None,
     account: |_, _| Ok(None),
     build,

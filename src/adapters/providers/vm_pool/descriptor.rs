@@ -40,6 +40,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         records: &[("vm_pool", &["endpoint", "workspace"])],
         resolve: |settings, _| resolved(settings, |_: &mut VmPoolSettings| {}),
     }),
+    size_aliases: &[],
     location_setting: None,
     account,
     build,
