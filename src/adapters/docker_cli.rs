@@ -83,11 +83,11 @@ impl DockerError {
                 unavailable("there is no `docker` command").help("install Docker, or use another `compute_provider`")
             }
             Self::NotRun(error) => unavailable(&format!("the `docker` command cannot be run: {error}"))
-                .help("see whether `docker info` works"),
+                .help("check whether `docker info` works"),
             Self::NoAnswer(patience) => {
                 let message = format!("the Docker Engine does not answer, after {} s", patience.as_secs());
                 Fault::new(FaultKind::Infrastructure, "lian::docker::slow", message)
-                    .help("see whether `docker info` answers; start the engine anew where it does not")
+                    .help("check whether `docker info` answers; restart the engine if it does not")
             }
             Self::Refused(words) => refused(&words),
         }
@@ -97,13 +97,13 @@ impl DockerError {
 fn refused(words: &str) -> Fault {
     let unavailable = |message: &str| Fault::new(FaultKind::Unavailable, "lian::docker::engine", message);
     let mut fault = if words.contains("permission denied") {
-        Fault::denied("lian::docker::engine", "this user may not speak to the Docker Engine")
+        Fault::denied("lian::docker::engine", "this user has no access to the Docker Engine")
             .help("add the user to the group `docker`, or point DOCKER_HOST at an engine of its own")
     } else if words.contains("Cannot connect to the Docker daemon") || words.contains("there is no engine") {
         unavailable("no Docker Engine answers").help("start Docker, or name an engine in DOCKER_HOST or DOCKER_CONTEXT")
     } else {
-        Fault::new(FaultKind::Infrastructure, "lian::docker::failed", "the Docker Engine refuses")
-            .help("see whether the same works by hand; `docker info` says how the engine is")
+        Fault::new(FaultKind::Infrastructure, "lian::docker::failed", "the Docker Engine refused")
+            .help("check whether the same works by hand; `docker info` shows the engine's state")
     };
     fault.evidence = Some(last_line(words));
     fault
@@ -117,7 +117,7 @@ pub fn is_missing(words: &str) -> bool {
 /// The last meaningful line of the error output.
 pub fn last_line(words: &str) -> String {
     let mut words = words.lines().filter(|line| !line.trim().is_empty() && !line.contains("docker run --help"));
-    let last = words.next_back().unwrap_or("docker ended without a word").trim();
+    let last = words.next_back().unwrap_or("docker ended without a message").trim();
     last.trim_start_matches("Error response from daemon: ").trim_start_matches("docker: ").to_owned()
 }
 

@@ -168,7 +168,12 @@ fn temporary(folder: &Path) -> Finding {
         Ok(()) => finding("TMPDIR", State::Well, format!("{shown} can be written to"), None),
         Err(error) => {
             let told = format!("{shown} cannot be written to: {error}");
-            finding("TMPDIR", State::Missing, told, Some("make it, make room in it, or set TMPDIR to another folder"))
+            finding(
+                "TMPDIR",
+                State::Missing,
+                told,
+                Some("create it, free space in it, or set TMPDIR to another folder"),
+            )
         }
     }
 }
@@ -206,7 +211,7 @@ fn engine(session: &Session) -> Result<Finding, Error> {
         Ok(version) => finding("engine", State::Well, format!("{name} {version} answers, for `lian-build load`"), None),
         Err(why) => {
             let mend = format!(
-                "start it, and see whether this user may speak to it (`{name} version`); only `load` and \
+                "start it, and check whether this user has access to it (`{name} version`); only `load` and \
                                 `--provider docker-local` need it"
             );
             finding("engine", State::Advice, format!("{name} is there, and no engine answers: {why}"), Some(&mend))
@@ -222,7 +227,7 @@ async fn asked(name: &str) -> Result<String, String> {
     let first = |text: &str| text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
     match output(command, ENGINE_ANSWERS).await {
         Ok(printed) => Ok(first(&String::from_utf8_lossy(&printed))),
-        Err(CommandError::Late(limit)) => Err(format!("no word within {} s", limit.as_secs())),
+        Err(CommandError::Late(limit)) => Err(format!("no answer within {} s", limit.as_secs())),
         Err(error) => Err(first(&error.to_string())),
     }
 }

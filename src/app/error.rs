@@ -82,7 +82,7 @@ impl<E: miette::Diagnostic + Classified + Send + Sync + 'static> From<E> for Err
 
 /// A fault of this machine.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("this machine refuses: {0}")]
+#[error("a system call failed: {0}")]
 #[diagnostic(code(lian::cli::machine), help("`lian-build doctor` shows what is missing"))]
 struct MachineError(std::io::Error);
 
@@ -121,7 +121,7 @@ pub enum UsageError {
         help: String,
     },
     /// Not a valid image name.
-    #[error("`--image {given}` is no image to build: {what}")]
+    #[error("`--image {given}` does not name an image to build: {what}")]
     #[diagnostic(
         code(lian::cli::image_name),
         help(

@@ -11,7 +11,7 @@ use crate::domain::ports::ImageStore;
 
 /// The workflow selects a registry without naming one.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("the workflow says `registry_provider = 'registry` and has no `registry.address`")]
+#[error("the workflow sets `registry_provider = 'registry` but has no `registry.address`")]
 #[diagnostic(
     code(lian::cli::registry_address),
     help(

@@ -71,7 +71,7 @@ fn no_image(name: &str, names: &[String]) -> Error {
 fn kept_elsewhere(name: &str) -> Error {
     let (what, path) = ("the image".to_owned(), name.to_owned());
     let cause = "the project's images are in a registry".to_owned();
-    let help = "delete it there: a registry's images are the registry's business".to_owned();
+    let help = "delete it there: lian-build deletes no images of a registry".to_owned();
     Error::from(UsageError::Unreadable { what, path, cause, help })
 }
 

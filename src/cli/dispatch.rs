@@ -152,7 +152,7 @@ impl From<Dispatch> for DispatchRequest {
 /// A positive amount of money.
 fn parse_cost(text: &str) -> Result<f64, String> {
     let amount = text.parse::<f64>().ok().filter(|amount| amount.is_finite() && *amount > 0.0);
-    amount.ok_or_else(|| format!("`{text}` is no amount: write a positive number such as 0.50"))
+    amount.ok_or_else(|| format!("`{text}` is not an amount: write a positive number such as 0.50"))
 }
 
 /// `id=ID,env=VARIABLE`, `id=ID,src=FILE`.

@@ -10,7 +10,7 @@ use crate::app::project::Project;
 use crate::app::session::Session;
 use crate::report::Style;
 
-/// Says what is missing on this machine, and the command that mends it
+/// Says what is missing on this machine, and the command that fixes it
 #[derive(Debug, Args)]
 pub struct Doctor {
     #[command(flatten)]

@@ -63,7 +63,7 @@ fn text(Tidied { images, registry, logs, cache }: &Tidied) {
         show::out(&format!("images: {went} went, {freed} freed, {} kept\n", human_bytes(images.kept)));
     }
     if *registry {
-        show::out("registry: its images are its own business; nothing was removed there\n");
+        show::out("registry: lian-build deletes no images there\n");
     }
     show::out(&format!("logs:   {} freed\n", human_bytes(*logs)));
     match cache {

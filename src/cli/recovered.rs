@@ -31,7 +31,7 @@ pub fn tell(global: &Global, recovered: &Recovered) {
 pub fn tell_stuck<'a>(stuck: impl Iterator<Item = &'a (LeaseId, String)>) {
     for (lease, why) in stuck {
         eprintln!("lian::leases::stuck: the runner {lease} could not be given back, and may still be billed: {why}");
-        eprintln!("  help: mend that, then type `lian-build leases gc`; every apply tries again, too");
+        eprintln!("  help: fix that, then run `lian-build leases gc`; every apply tries again, too");
     }
 }
 

@@ -49,8 +49,8 @@ pub fn failure_block(run: &RunId, end: &StepEnd, board: &RunView, style: Style) 
     }
     let follows = match board.skipped_for(&end.layer).as_slice() {
         [] => String::new(),
-        [one] => format!("{one} was skipped: it stands on {layer}. "),
-        many => format!("{} were skipped: they stand on {layer}. ", list(many)),
+        [one] => format!("{one} was skipped: it depends on {layer}. "),
+        many => format!("{} were skipped: they depend on {layer}. ", list(many)),
     };
     let _ = writeln!(text, "   {follows}No tag of {layer} moved.");
     let help = more_memory(end, board).or_else(|| fault.help.clone());
@@ -103,18 +103,18 @@ fn head(fault: &Fault, again: bool) -> String {
 fn what_to_do(kind: FaultKind, run: &RunId, layer: &str) -> String {
     match kind {
         FaultKind::Build => {
-            format!("read `lian-build logs {run} {layer}`, mend the step, then run it again")
+            format!("read `lian-build logs {run} {layer}`, fix the step, then run it again")
         }
         FaultKind::OutOfMemory => {
             "set a larger `runner_type` in .build-spec.ncl, or lower the parallelism of the step (e.g. CARGO_BUILD_JOBS)".to_owned()
         }
         FaultKind::Verification => {
-            "let the Dockerfile install it, or take it out of the layer's `tools_provided` and `artifact_paths`"
+            "let the Dockerfile install it, or remove it from the layer's `tools_provided` and `artifact_paths`"
                 .to_owned()
         }
-        FaultKind::ContextMoved => "run it again when the files rest".to_owned(),
+        FaultKind::ContextMoved => "run it again when the files no longer change".to_owned(),
         FaultKind::Infrastructure | FaultKind::Unavailable => {
-            "`lian-build doctor` says what this machine lacks; then run it again".to_owned()
+            "`lian-build doctor` shows what is missing here; then run it again".to_owned()
         }
         FaultKind::Bug => format!("please report it, with the output of `lian-build logs {run} {layer}`"),
         FaultKind::Missing => "provide what is missing, then run it again".to_owned(),

@@ -216,7 +216,7 @@ fn step_words(name: &str) -> String {
 
 /// Advice for a lease that could not be released.
 pub fn stuck_help(style: Style) -> String {
-    let help = "it may still be billed: mend that, then type `lian-build leases gc`; every later run tries again, too";
+    let help = "it may still be billed: fix that, then run `lian-build leases gc`; every later run tries again, too";
     format!("{} {help}", style.strong("help:"))
 }
 

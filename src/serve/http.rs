@@ -57,7 +57,7 @@ impl App {
         if !OPEN.contains(&request.uri().path()) {
             let headers = request.headers();
             if self.tokens.is_empty() && !is_local(headers) {
-                let message = "without tokens only this machine's own name is answered";
+                let message = "without tokens, only requests to this machine's own name are answered";
                 return Err(Problem::new(403, "forbidden", message, "ask for http://127.0.0.1 or http://localhost"));
             }
             let caller = self.tokens.caller(text(headers, header::AUTHORIZATION.as_str()))?;
@@ -90,11 +90,13 @@ pub fn routes() -> Vec<Route> {
 /// The router with all routes and the guard.
 pub fn router(app: &Arc<App>) -> Router {
     let router = routes().into_iter().fold(Router::new(), |router, (_, path, answer)| router.route(path, answer));
-    let help = format!("{} describes what there is", openapi::PATH);
+    let help = format!("{} describes the paths", openapi::PATH);
     let wrong = help.clone();
     router
         .fallback(async || Problem::new(404, "not_found", "there is no such path", help))
-        .method_not_allowed_fallback(async || Problem::new(405, "method", "the path has no such method", wrong))
+        .method_not_allowed_fallback(async || {
+            Problem::new(405, "method", "the path does not support this method", wrong)
+        })
         .layer(from_fn_with_state(Arc::clone(app), guard))
         .with_state(Arc::clone(app))
 }
@@ -129,7 +131,7 @@ async fn body(request: Request) -> Result<Bytes, Problem> {
     let read = tokio::time::timeout(BODY_BOUND, to_bytes(request.into_body(), BODY_MOST)).await;
     match read {
         Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(Problem::new(413, "too_large", "the body is cut off or over 64 KiB", "send less")),
+        Ok(Err(_)) => Err(Problem::new(413, "too_large", "the body is truncated or over 64 KiB", "send less")),
         Err(_) => Err(Problem::new(408, "slow", "the body did not come within 30 s", "send it again")),
     }
 }

@@ -424,7 +424,7 @@ fn late(bound: Duration) -> Fault {
 
 fn unwritten(error: &ServeError) -> Fault {
     tracing::error!(error = ?error, "the ledger failed");
-    Fault::new(FaultKind::Infrastructure, "lian::serve::ledger", "the pool cannot write down what it does")
+    Fault::new(FaultKind::Infrastructure, "lian::serve::ledger", "the pool cannot write its ledger")
         .help("try again; the pool's operator finds the cause in the service's log")
 }
 

@@ -52,7 +52,7 @@ impl From<ServeError> for Problem {
     fn from(error: ServeError) -> Self {
         tracing::error!(error = ?error, "the ledger failed");
         let help = "try again; the pool's operator finds the cause in the service's log";
-        Self::new(503, "ledger", "the pool cannot write down what it does", help).retry(5)
+        Self::new(503, "ledger", "the pool cannot write its ledger", help).retry(5)
     }
 }
 

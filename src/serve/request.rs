@@ -88,15 +88,15 @@ pub fn read_renewal(body: &[u8], max_ttl_s: u64) -> Result<u64, Problem> {
 }
 
 fn invalid(faults: &[String]) -> Problem {
-    Problem::new(422, "invalid", faults.join("; "), "mend these fields; /api/v1/openapi.json describes them")
+    Problem::new(422, "invalid", faults.join("; "), "correct these fields; /api/v1/openapi.json describes them")
 }
 
 fn object(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     let help = "send a JSON object; /api/v1/openapi.json describes it";
     match serde_json::from_slice(body) {
         Ok(Value::Object(fields)) => Ok(fields),
-        Ok(_) => Err(Problem::new(400, "malformed", "the body is no JSON object", help)),
-        Err(error) => Err(Problem::new(400, "malformed", format!("the body is no JSON: {error}"), help)),
+        Ok(_) => Err(Problem::new(400, "malformed", "the body is not a JSON object", help)),
+        Err(error) => Err(Problem::new(400, "malformed", format!("the body is not JSON: {error}"), help)),
     }
 }
 

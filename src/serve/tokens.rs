@@ -75,7 +75,7 @@ impl Tokens {
         let help = "send `Authorization: Bearer TOKEN` with a token that the pool's operator gave you";
         let shown = authorization.and_then(|value| value.split_once(' '));
         let Some((_, token)) = shown.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")) else {
-            return Err(Problem::new(401, "unauthorized", "there is no bearer token", help));
+            return Err(Problem::new(401, "unauthorized", "the request has no bearer token", help));
         };
         let hash = Digest::of(token.trim());
         // Compare with every entry, so that the time taken reveals nothing.

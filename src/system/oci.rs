@@ -25,7 +25,7 @@ pub enum ManifestError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// It contains a digest with an unsupported algorithm.
-    #[error("`{0}` is no SHA-256 digest")]
+    #[error("`{0}` is not a SHA-256 digest")]
     Digest(String),
 }
 

@@ -133,7 +133,7 @@ fn what_was_changed_in_the_registry_is_refused() {
     std::fs::write(&manifest, sound.replacen("\"schemaVersion\": 2", "\"schemaVersion\":  2", 1)).expect("writable");
     assert_ne!(std::fs::read_to_string(&manifest).expect("a manifest"), sound, "nothing was changed");
     let ran = project.lian(&["plan"]).exits(4);
-    assert!(ran.stderr.contains("something else than its digest says"), "{}", ran.both());
+    assert!(ran.stderr.contains("content that does not match its digest"), "{}", ran.both());
     assert!(ran.stderr.contains("team/lamina/app") && ran.stderr.contains("help:"), "{}", ran.both());
 }
 
@@ -154,7 +154,7 @@ fn a_registry_that_wants_a_login_gets_the_one_that_docker_kept() {
     let project = pair(&registry.address());
     let folder = scratch();
     let stranger = with_docker_config(&project, &["plan"], folder.path()).exits(4);
-    let wants = format!("{} wants a login", registry.address());
+    let wants = format!("{} requires a login", registry.address());
     assert!(stranger.stderr.contains(&wants), "{}", stranger.both());
     assert!(stranger.stderr.contains(&format!("docker login {}", registry.address())), "{}", stranger.both());
 
@@ -234,7 +234,7 @@ fn gc_and_load_say_what_a_registry_means_for_them() {
     apply(&project).exits(0);
     let before = registry.tags("team/lamina/app");
     let gc = project.lian(&["gc"]).exits(0);
-    assert!(gc.stdout.contains("registry: its images are its own business"), "{}", gc.both());
+    assert!(gc.stdout.contains("registry: lian-build deletes no images there"), "{}", gc.both());
     project.lian(&["gc", "--drop", "lamina/app"]).exits(64);
     assert_eq!(registry.tags("team/lamina/app"), before);
 

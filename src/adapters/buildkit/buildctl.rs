@@ -115,7 +115,7 @@ fn demand_image(name: &str, source: &ImageSource) -> Result<(), Fault> {
 fn unread(dockerfile: &Path, error: &std::io::Error) -> Fault {
     full(error, &std::env::temp_dir()).unwrap_or_else(|| {
         let message = format!("the Dockerfile cannot be read: {error}");
-        let help = format!("see whether {} and its ignore file are readable", dockerfile.display());
+        let help = format!("check whether {} and its ignore file are readable", dockerfile.display());
         Fault::new(FaultKind::Missing, "lian::buildkit::missing_file", message).help(help)
     })
 }

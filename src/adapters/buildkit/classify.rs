@@ -194,12 +194,12 @@ fn of_push(error: &str) -> Option<Fault> {
     let mut fault = if refused {
         let message = format!("the registry does not take {repository}");
         Fault::denied("lian::buildkit::push_denied", message).help(format!(
-            "log in (`docker login {registry}`) with a user who may push there, and see whether `{repository}` is the \
+            "log in (`docker login {registry}`) with a user who may push there, and check whether `{repository}` is the \
              repository's name"
         ))
     } else if NO_TLS.iter().any(|sign| why.contains(sign)) {
         // Another try would fail the same way.
-        let message = format!("{repository} could not be pushed: {registry} speaks no TLS");
+        let message = format!("{repository} could not be pushed: {registry} does not use TLS");
         Fault::configuration("lian::buildkit::push_failed", message).help(
             "set `plain_http = true` in the workflow's `registry`, and name it in the buildkitd.toml of runners \
              ([registry.\"HOST:PORT\"] http = true)",
@@ -207,7 +207,7 @@ fn of_push(error: &str) -> Option<Fault> {
     } else {
         let message = format!("{repository} could not be pushed");
         Fault::new(FaultKind::Infrastructure, "lian::buildkit::push_failed", message).help(format!(
-            "see whether {registry} can be reached from the runner and is well; then run it again: what is built is cached"
+            "check whether {registry} can be reached from the runner and is healthy; then run it again: what is built is cached"
         ))
     };
     fault.evidence = Some(one_line(why));
@@ -231,7 +231,7 @@ fn of_image(error: &str, text: &str) -> Option<Fault> {
     let image = name.unwrap_or("the base image");
     let missing = error.ends_with(": not found") || error.contains("pull access denied");
     let (kind, code, what) = if missing {
-        (FaultKind::Missing, "lian::buildkit::base_not_found", "does not exist, or is not ours to read")
+        (FaultKind::Missing, "lian::buildkit::base_not_found", "does not exist, or may not be read")
     } else {
         (FaultKind::Infrastructure, "lian::buildkit::base_unreachable", "could not be fetched")
     };
@@ -249,7 +249,7 @@ fn of_file(error: &str) -> Option<Fault> {
     }?;
     let message = format!("the step copies `{path}`, which does not exist there");
     let fault = Fault::new(FaultKind::Missing, "lian::buildkit::missing_file", message);
-    Some(fault.help("correct the path, or see whether .dockerignore leaves the file out"))
+    Some(fault.help("correct the path, or check whether .dockerignore leaves the file out"))
 }
 
 /// What buildctl reports when its daemon is gone.
@@ -279,11 +279,14 @@ fn of_daemon(error: &str, failure: &Failure) -> Option<Fault> {
         OomEvidence::None => {}
         OomEvidence::Counter { text } => return Some(out_of_memory(text)),
         OomEvidence::Daemon => {
-            return Some(out_of_memory("the kernel killed the BuildKit daemon for want of memory"));
+            return Some(out_of_memory("the kernel killed the BuildKit daemon because memory ran out"));
         }
     }
-    let mut fault =
-        Fault::new(FaultKind::Infrastructure, "lian::buildkit::daemon_gone", "the BuildKit daemon went away");
+    let mut fault = Fault::new(
+        FaultKind::Infrastructure,
+        "lian::buildkit::daemon_gone",
+        "the BuildKit daemon stopped during the build",
+    );
     fault.evidence = Some(one_line(if error.is_empty() { text } else { error }));
     Some(fault.help("run it again: that starts a new one; `lian-build doctor` shows the daemon's log"))
 }

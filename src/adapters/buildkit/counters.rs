@@ -22,9 +22,9 @@ impl Counters for HostCounters {
     /// Fault: `lian::buildkit::usage` if the counters cannot be read.
     async fn usage(&self) -> Result<Usage, Fault> {
         let unknown = |why: String| {
-            let message = format!("this machine's memory counters are not understood: {why}");
+            let message = format!("this machine's memory counters could not be read: {why}");
             Fault::new(FaultKind::Infrastructure, "lian::buildkit::usage", message)
-                .help("steps that the kernel kills are told as failed builds")
+                .help("steps that the kernel kills are reported as failed builds")
         };
         let mut command = Command::new("sh");
         command.arg("-c").arg(usage_script(GROUPS)).stdin(Stdio::null()).kill_on_drop(true);

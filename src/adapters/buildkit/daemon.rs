@@ -161,7 +161,7 @@ async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Vec
         CommandError::Failed { stderr, .. } => stderr.trim_start_matches("error: ").to_owned(),
     })?;
     let workers: Vec<Worker> =
-        serde_json::from_slice(&printed).map_err(|error| format!("its answer is not understood: {error}"))?;
+        serde_json::from_slice(&printed).map_err(|error| format!("its answer could not be parsed: {error}"))?;
     let platforms = workers.into_iter().flat_map(|worker| worker.platforms);
     Ok(platforms.map(|platform| Platform::of(&platform.os, &platform.architecture, &platform.variant)).collect())
 }
@@ -206,7 +206,7 @@ async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Res
             return Ok(platforms);
         }
         if let Some(status) = child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
-            return Err(died(config, format!("ended at its start ({status})")));
+            return Err(died(config, format!("exited at startup ({status})")));
         }
         if Instant::now() > deadline {
             if let Some(mut child) = child {
@@ -272,7 +272,7 @@ async fn until(deadline: Instant, mut holds: impl FnMut() -> std::io::Result<boo
     loop {
         match holds() {
             Ok(true) => return Ok(()),
-            Ok(false) if Instant::now() > deadline => return Err("is held up by another lian-build".to_owned()),
+            Ok(false) if Instant::now() > deadline => return Err("is in use by another lian-build".to_owned()),
             Ok(false) => tokio::time::sleep(Duration::from_millis(20)).await,
             Err(error) => return Err(format!("cannot be locked: {error}")),
         }

@@ -37,7 +37,7 @@ impl Daemon {
         let text = self.run(&["du", "--format", "{{json .}}"]).await?;
         let records: Option<Vec<Record>> = serde_json::from_slice(&text).map_err(|error| BuildkitError::Command {
             command: "buildctl du".to_owned(),
-            what: format!("its answer is not understood: {error}"),
+            what: format!("its answer could not be parsed: {error}"),
             help: "is this BuildKit v0.18 or newer? `lian-build doctor` shows its version".to_owned(),
         })?;
         let mut found = DiskUse::default();

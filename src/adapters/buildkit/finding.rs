@@ -36,7 +36,7 @@ impl Finding {
     fn help(&self) -> &'static str {
         match self {
             Self::MissingTool { .. } => {
-                "install it in the Dockerfile, see that its folder is on the image's PATH, or take it out of \
+                "install it in the Dockerfile, see that its folder is on the image's PATH, or remove it from \
                  `tools_provided`"
             }
             Self::Version { .. } => {

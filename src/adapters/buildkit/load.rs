@@ -83,7 +83,7 @@ pub async fn load_into(
     let stream: Stdio = stdout.try_into().map_err(spawned)?;
     let mut import = tokio::process::Command::new(program);
     import.arg("load").stdin(stream).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let running = format!("is {engine} running, and may this user speak to it?");
+    let running = format!("is {engine} running, and may this user use it?");
     let command = format!("{engine} load");
     let importing = import.spawn().map_err(|error| failed(&command, error.to_string(), &running))?;
     // Drop our end of the pipe, so that buildctl notices when the engine stops reading.
@@ -101,5 +101,5 @@ pub async fn load_into(
 
 fn last_line(text: &[u8]) -> String {
     let text = String::from_utf8_lossy(text);
-    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no word of why").trim().to_owned()
+    text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("no reason given").trim().to_owned()
 }

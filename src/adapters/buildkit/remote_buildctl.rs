@@ -126,8 +126,12 @@ fn digest(text: &str) -> Result<Digest, Fault> {
     }
     let told = text.lines().rev().find_map(|line| line.trim().strip_prefix(METADATA));
     told.and_then(|json| serde_json::from_str::<Metadata>(json).ok()).map(|metadata| metadata.digest).ok_or_else(|| {
-        Fault::new(FaultKind::Infrastructure, "lian::buildkit::no_digest", "buildctl told no digest of what it built")
-            .help("is the runner's BuildKit v0.13 or newer?")
+        Fault::new(
+            FaultKind::Infrastructure,
+            "lian::buildkit::no_digest",
+            "buildctl reported no digest of what it built",
+        )
+        .help("is the runner's BuildKit v0.13 or newer?")
     })
 }
 
@@ -141,7 +145,7 @@ fn no_buildctl() -> Fault {
 pub fn on_runner(fault: Fault) -> Fault {
     let help = match (fault.code.as_str(), &fault.help) {
         ("lian::buildkit::daemon_gone", _) => {
-            "it is tried again on a new lease; should it go on, look at buildkitd's log on the runner"
+            "it is tried again on a new lease; if this keeps happening, look at buildkitd's log on the runner"
         }
         ("lian::buildkit::disk_full", _) => {
             "free disk space on the runner (`buildctl prune` there), or give the layer a larger one"
@@ -172,7 +176,7 @@ fn lost(evidence: &str) -> Fault {
     let mut fault =
         Fault::new(FaultKind::Infrastructure, "lian::remote::link_lost", "the connection to the runner was lost");
     fault.evidence = Some(evidence.to_owned());
-    fault.help("should it happen again and again, look at the network between here and the runner")
+    fault.help("if this keeps happening, check the network between here and the runner")
 }
 
 #[cfg(test)]

@@ -108,7 +108,11 @@ struct Metadata {
 pub(super) fn digest_in(metadata: &Path) -> Result<Digest, Fault> {
     let read = || serde_json::from_slice::<Metadata>(&std::fs::read(metadata).ok()?).ok();
     read().map(|metadata| metadata.digest).ok_or_else(|| {
-        Fault::new(FaultKind::Infrastructure, "lian::buildkit::no_digest", "buildctl told no digest of what it built")
-            .help("is this BuildKit v0.13 or newer? `lian-build doctor` shows its version")
+        Fault::new(
+            FaultKind::Infrastructure,
+            "lian::buildkit::no_digest",
+            "buildctl reported no digest of what it built",
+        )
+        .help("is this BuildKit v0.13 or newer? `lian-build doctor` shows its version")
     })
 }

@@ -23,12 +23,9 @@ pub(super) fn complete(diagnostic: &mut Diagnostic, contract: Contract, missing:
         "lian::nickel::parse" if diagnostic.message == END => {
             "close what is open: a quote, a bracket or a brace; or say what should follow".to_owned()
         }
-        "lian::nickel::parse" => {
-            "correct the syntax here; fields are parted by commas, strings stand in quotes".to_owned()
-        }
+        "lian::nickel::parse" => "correct the syntax here: commas separate fields, strings are quoted".to_owned(),
         _ if diagnostic.message == "infinite recursion" => {
-            "inside a record a name means the record's own field: give the value meant from outside another name"
-                .to_owned()
+            "inside a record a name means the record's own field: give the outer value another name".to_owned()
         }
         _ if diagnostic.message == "non mergeable terms" => {
             "remove one of the two, or say which wins: `field | default = …`, `field | force = …`".to_owned()
@@ -108,10 +105,10 @@ pub(super) fn tags(contract: &str) -> Option<String> {
 
 fn missing_help(field: &str) -> String {
     match field {
-        "name" => "say the layer's name: `name = \"…\"`".to_owned(),
-        "kind" => "say what it is for: `kind = 'toolchain`, `'deps`, `'utility` or `'app`".to_owned(),
+        "name" => "set the layer's name: `name = \"…\"`".to_owned(),
+        "kind" => "set what it is for: `kind = 'toolchain`, `'deps`, `'utility` or `'app`".to_owned(),
         "build_base" => {
-            "say what it stands on: `build_base = \"<layer>\"`, or `build_base = { image = \"…\" }`".to_owned()
+            "set what it is built on: `build_base = \"<layer>\"`, or `build_base = { image = \"…\" }`".to_owned()
         }
         other => format!("add `{other} = …` to this record"),
     }

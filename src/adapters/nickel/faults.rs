@@ -180,7 +180,7 @@ impl Drawer<'_> {
             ImportFault::Cycle { files, span } => {
                 let trail: Vec<_> = files.iter().map(|file| self.shown(file).display().to_string()).collect();
                 let (message, help) = match trail.as_slice() {
-                    [one, again] if one == again => (format!("{one} imports itself"), "take this import out"),
+                    [one, again] if one == again => (format!("{one} imports itself"), "remove this import"),
                     _ => (
                         format!("{}: each imports the next", trail.join(" → ")),
                         "move what they share into a file of its own that imports none of them",
@@ -192,7 +192,7 @@ impl Drawer<'_> {
             ImportFault::Package { name, span } => {
                 let found = Diagnostic::error(
                     "lian::nickel::import_not_found",
-                    format!("cannot import the package `{name}`: lian-build knows no Nickel packages"),
+                    format!("cannot import the package `{name}`: lian-build does not support Nickel packages"),
                 )
                 .help("copy the package's files into the project and import them by path");
                 vec![self.at(hub, found, span, "imported here")]
@@ -241,7 +241,7 @@ impl Drawer<'_> {
         Diagnostic::error(
             "lian::nickel::limit",
             format!(
-                "the declaration is {} long; at most 1.0 MB is taken",
+                "the declaration is {} long; at most 1.0 MB is accepted",
                 crate::domain::base::human_bytes(bytes as u64)
             ),
         )

@@ -152,7 +152,7 @@ impl Guard {
                 }
                 let kind = fs::metadata(&actual).map(|data| data.file_type());
                 if !kind.is_ok_and(|kind| kind.is_file()) {
-                    "it is no regular file".clone_into(&mut reason);
+                    "it is not a regular file".clone_into(&mut reason);
                     // Nickel would open it, and wait for ever on a pipe.
                     return Err(ImportFault::NotFound { path: import.to_owned(), reason, near: None, span });
                 }

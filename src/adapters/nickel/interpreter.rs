@@ -109,7 +109,7 @@ impl EvalContext {
 fn readable(path: &Path) -> io::Result<()> {
     let data = std::fs::metadata(path)?;
     if !data.is_file() {
-        return Err(io::Error::other("it is no regular file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     if data.len() > FILE_BYTES {
         return Err(io::Error::other("it is larger than 1 MB"));

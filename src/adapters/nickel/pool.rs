@@ -296,7 +296,7 @@ fn cause(status: ExitStatus, late: bool, stderr: &str) -> Death {
     {
         Death::Memory
     } else {
-        let line = stderr.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it ended without a word");
+        let line = stderr.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it ended without a message");
         Death::Crash(line.chars().take(300).collect())
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn parse(path: &str, value: &str) -> Result<Setting, Box<Diagnostic>>
         |message: String, help: String| Box::new(Diagnostic::error("lian::nickel::setting", message).help(help));
     let mut parts = split(path).ok_or_else(|| {
         fault(
-            format!("`{path}` is no path of a field"),
+            format!("`{path}` is not the path of a field"),
             "write `<layer>.<field>=VALUE` or `catalog.<field>=VALUE`; a key with dots stands in quotes".to_owned(),
         )
     })?;
@@ -131,7 +131,7 @@ mod tests {
             "there is no field `contxt` to set in `rust.contxt`; did you mean `context`?"
         );
         assert!(shown("rust", "x").starts_with("`rust` names no field"));
-        assert!(shown("rust..x", "x").starts_with("`rust..x` is no path"));
+        assert!(shown("rust..x", "x").starts_with("`rust..x` is not the path"));
         assert!(shown("rust.name", "x").contains("cannot be set"));
     }
 }

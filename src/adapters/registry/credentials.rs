@@ -152,7 +152,7 @@ fn answered(answer: &[u8]) -> Option<Login> {
 /// Runs `docker-credential-HELPER get`. `None` if it has no login, fails, or times out.
 fn ask(helper: &str, server: &str) -> Option<Vec<u8>> {
     if !helper.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
-        tracing::warn!(helper, "no name of a credential helper");
+        tracing::warn!(helper, "not the name of a credential helper");
         return None;
     }
     let program = format!("docker-credential-{helper}");

@@ -218,7 +218,7 @@ impl OciLayout {
         let Some(entry) = self.index()?.find(name, tag) else { return Ok(None) };
         let found = self.whole(&entry.digest);
         if found.is_none() {
-            tracing::warn!(name, tag, digest = %entry.digest, "the image is damaged: blobs are missing or cut off");
+            tracing::warn!(name, tag, digest = %entry.digest, "the image is damaged: blobs are missing or truncated");
         }
         Ok(found)
     }

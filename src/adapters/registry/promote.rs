@@ -86,7 +86,7 @@ fn take(layout: &OciLayout, folder: &Path, digest: &Digest, name: &str) -> Resul
     if Digest::of(&bytes) != *digest {
         return Err(damaged("its content has another digest".to_owned()));
     }
-    let manifest = Manifest::read(&bytes).map_err(|error| damaged(format!("it is no manifest: {error}")))?;
+    let manifest = Manifest::read(&bytes).map_err(|error| damaged(format!("it is not a manifest: {error}")))?;
     for blob in manifest.blobs() {
         move_blob(layout, folder, blob, name)?;
     }
@@ -108,7 +108,7 @@ fn move_blob(layout: &OciLayout, folder: &Path, blob: &Descriptor, name: &str) -
     }
     let source = folder.join("blobs/sha256").join(digest.hex());
     if !has(&source) {
-        let what = if source.exists() { "it is cut off" } else { "it is missing" };
+        let what = if source.exists() { "it is truncated" } else { "it is missing" };
         return Err(ImageStoreError::Corrupt { path: source, what: what.to_owned(), name: name.to_owned() });
     }
     let moved = std::fs::File::open(&source)

@@ -103,12 +103,12 @@ fn failed(image: &ImageRef, error: ApiError) -> ResolveError {
     match error.cause {
         Cause::Unreachable(what) => unreachable(image, what),
         Cause::Unauthorized { had_login: true, .. } => refused(image, "it does not accept the login (401)".to_owned()),
-        Cause::Unauthorized { had_login: false, .. } => refused(image, "it wants a login (401)".to_owned()),
+        Cause::Unauthorized { had_login: false, .. } => refused(image, "it requires a login (401)".to_owned()),
         Cause::Refused { status, message, .. } => {
             let answer = format!("it answers {}{message}", status.as_u16());
             if status.is_server_error() { unreachable(image, answer) } else { refused(image, answer) }
         }
-        Cause::DigestMismatch(_) => refused(image, "it sends something else than its digest says".to_owned()),
+        Cause::DigestMismatch(_) => refused(image, "it sent content that does not match its digest".to_owned()),
         Cause::Unusable { what, .. } => refused(image, format!("it {what}")),
         Cause::File(error) => refused(image, error.to_string()),
     }

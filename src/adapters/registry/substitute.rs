@@ -27,7 +27,7 @@ pub struct Substitute {
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum SubstituteError {
     /// The syntax is invalid.
-    #[error("`{text}` is no substitute for an image")]
+    #[error("`{text}` is not a substitute for an image")]
     #[diagnostic(
         code(lian::registries::substitute),
         help("write `--base-image REF=oci-layout:DIR`, `…:DIR:TAG` or `…:DIR@sha256:…`")
@@ -41,7 +41,7 @@ pub enum SubstituteError {
     #[diagnostic(
         code(lian::registries::no_layout),
         help(
-            "`make demo` makes one with scripts/base-image.sh; `skopeo copy docker://REF oci:DIR` makes one where the Hub is in reach"
+            "`make demo` makes one with scripts/base-image.sh; `skopeo copy docker://REF oci:DIR` makes one where Docker Hub is reachable"
         )
     )]
     NoLayout {
@@ -125,7 +125,7 @@ pub fn layout_digest(substitute: &Substitute, platform: &Platform) -> Result<Dig
     };
     let held = blob(&digest);
     if !is_manifest(&held) {
-        return Err(no_layout(format!("{} is not in it, or is no image", digest.short())));
+        return Err(no_layout(format!("{} is not in it, or is not an image", digest.short())));
     }
     Ok(digest)
 }

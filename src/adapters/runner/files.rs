@@ -68,5 +68,5 @@ fn refused(transport: &dyn Transport, what: &str, evidence: &str) -> Fault {
     let message = format!("{} refuses {what}", transport.name());
     let mut fault = Fault::new(FaultKind::Infrastructure, "lian::remote::transfer", message);
     fault.evidence = Some(evidence.to_owned());
-    fault.help("see whether its disk is full, and whether the user may write there")
+    fault.help("check whether its disk is full, and whether the user may write there")
 }

@@ -142,13 +142,13 @@ fn not_held(transport: &dyn Transport, word: &str, words: &str) -> Fault {
         }
         "denied" => {
             let help = "log in as root, or let the user write /run/lian-build, /run/lian-build.lock and /workspace";
-            (FaultClass::Denied, "lian::remote::denied", "does not let its user hold it", help)
+            (FaultClass::Denied, "lian::remote::denied", "cannot be reserved by its user", help)
         }
         "no_flock" => {
             let help = "install it there: it belongs to util-linux";
             (FaultClass::Unavailable, "lian::remote::no_flock", "has no `flock`", help)
         }
-        _ if words.is_empty() => return transport.lost("the runner's guard ended without a word"),
+        _ if words.is_empty() => return transport.lost("the runner's guard ended without a message"),
         _ => return transport.lost(words),
     };
     let kind = if class.is_refusal() { FaultKind::Unavailable } else { FaultKind::Infrastructure };

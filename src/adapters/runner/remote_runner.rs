@@ -72,7 +72,7 @@ impl RemoteRunner {
     async fn check(&self) -> Result<(), Fault> {
         self.transport.check().await?;
         match &self.guard {
-            Some(guard) if guard.has_ended() => Err(self.transport.lost("the runner is not held any more")),
+            Some(guard) if guard.has_ended() => Err(self.transport.lost("this run no longer holds the runner")),
             _ => Ok(()),
         }
     }

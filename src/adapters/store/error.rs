@@ -20,7 +20,7 @@ pub enum Cause {
 pub enum StoreError {
     /// A file or folder could not be read or written.
     #[error("cannot {what} {path}")]
-    #[diagnostic(code(lian::store::io), help("see whether the path is a folder of this machine that works"))]
+    #[diagnostic(code(lian::store::io), help("check whether the path is a folder of this machine that works"))]
     Io {
         /// The operation.
         what: &'static str,
@@ -92,7 +92,7 @@ pub enum StoreError {
     #[diagnostic(
         code(lian::store::database),
         help(
-            "see whether the disk is well, and run it again. Where that does not help, move it aside, and keep it: it knows which runners are still to be given back. Then `lian-build leases \
+            "check whether the disk is well, and run it again. Where that does not help, move it aside, and keep it: it knows which runners are still to be given back. Then `lian-build leases \
              --provider …` lists what its provider has, and `lian-build leases gc --provider … --lease ID` gives it back. \
              Images stay; estimates and the list of runs begin anew"
         )

@@ -88,7 +88,7 @@ pub fn moved(before: &Listing, after: &Listing) -> Option<Fault> {
     let more = changed.len().saturating_sub(1);
     let rest = if more > 0 { format!(", +{more} more") } else { String::new() };
     let fault = context_moved(format!("{first}{rest} changed during the build"));
-    Some(fault.help("nothing was promoted; run it again when the files rest"))
+    Some(fault.help("nothing was promoted; run it again when the files no longer change"))
 }
 
 /// Paths that differ between two contexts, sorted.

@@ -42,7 +42,7 @@ async fn sample(counters: &(impl Counters + ?Sized), sink: &BuildSink<'_>, sum: 
                 sink(BuildEvent::Memory { used: usage.memory_now, limit: usage.memory_limit });
             }
             // The build itself reports what is wrong with the runner.
-            Err(fault) => tracing::debug!("nobody counts: {}", fault.message),
+            Err(fault) => tracing::debug!("no counters: {}", fault.message),
         }
     }
 }

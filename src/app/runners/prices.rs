@@ -5,10 +5,10 @@ use crate::domain::model::{Classified, FaultClass, Offer, RunnerSettings};
 
 /// A cost limit that cannot be enforced.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("`max_cost` cannot be kept: nobody says what {runner_type} costs")]
+#[error("`max_cost` cannot be enforced: the provider reports no price for {runner_type}")]
 #[diagnostic(
     code(lian::cli::no_price),
-    help("take {runner_type} out of what the provider may rent, or `runners.max_cost` out of the workflow")
+    help("remove {runner_type} from what the provider may rent, or `runners.max_cost` from the workflow")
 )]
 struct NoPrice {
     runner_type: String,

@@ -57,7 +57,7 @@ pub(super) fn written(descriptor: &Descriptor, providers: &ProviderSettings) -> 
 /// Parses a run's record.
 pub fn read(record: &str, project: &Project) -> Result<RecordedProvider, Error> {
     let record: ProviderRecord = serde_json::from_str(record).map_err(|error| {
-        let message = format!("what the ledger says of its provider cannot be read: {error}");
+        let message = format!("the ledger's record of its provider cannot be read: {error}");
         Error::outside(Fault::new(FaultKind::Unavailable, "lian::providers::record", message))
     })?;
     let descriptor = registry().find(&record.compute_provider).map_err(Error::outside)?;

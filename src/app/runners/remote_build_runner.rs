@@ -195,7 +195,7 @@ async fn value(secret: &SecretSource) -> Result<Vec<u8>, Fault> {
 
 fn unreadable(error: &dyn std::fmt::Display) -> Fault {
     Fault::new(FaultKind::ContextMoved, "lian::cli::context", format!("the context cannot be read: {error}"))
-        .help("run it again when the files rest")
+        .help("run it again when the files no longer change")
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ fn start(mut sink: Box<dyn Sink>) -> Arc<Queue> {
         }));
         inbox.end();
         if fed.is_err() {
-            tracing::warn!("the sink `{name}` failed: it is told nothing more");
+            tracing::warn!("the sink `{name}` failed: it gets no more events");
         }
     };
     if let Err(error) = std::thread::Builder::new().name(format!("sink-{name}")).spawn(work) {

@@ -75,7 +75,7 @@ fn fault(indexed: &LayerIndex<'_>, cycle: &[usize]) -> Diagnostic {
     words.push(name(cycle[0]).as_str());
     let mut fault = Diagnostic::error("lian::graph::cycle", format!("{}: each waits for the next", words.join(" → ")))
         .layer(name(cycle[0]))
-        .help("take one of these edges out: a layer can stand only on what is built before it");
+        .help("remove one of these edges: a layer can stand only on what is built before it");
     for (at, child) in cycle.iter().enumerate().take(SHOWN) {
         let parent = cycle[(at + 1) % cycle.len()];
         if let Some(edge) = indexed.parents[*child].iter().find(|edge| edge.parent == parent) {

@@ -205,7 +205,7 @@ impl Check<'_, '_> {
             ),
         };
         let message =
-            format!("the Dockerfile of `{}` uses `{}`, which is no layer of this catalog", self.name(), image.image);
+            format!("the Dockerfile of `{}` uses `{}`, which is not a layer of this catalog", self.name(), image.image);
         self.faults.push(
             Diagnostic::error("lian::dockerfile::unknown_layer", message)
                 .layer(self.name())
@@ -361,7 +361,7 @@ impl Check<'_, '_> {
                 .label(self.declared.place(&format!("build_inputs.{at}")), "declared here")
                 .note(format!("read from {}", self.read.file.display()))
                 .help(format!(
-                    "write `COPY --from={}/{input} …` there, or take it out of `build_inputs`",
+                    "write `COPY --from={}/{input} …` there, or remove it from `build_inputs`",
                     self.namespace()
                 ));
             self.faults.push(fault);
@@ -403,7 +403,7 @@ impl Check<'_, '_> {
         for name in layer.build_args.keys().filter(|name| !facts.declared_args.contains(*name) && !predefined(name)) {
             let help = match nearest(name, facts.declared_args.iter().map(String::as_str)) {
                 Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("add `ARG {name}` to the Dockerfile, or take it out"),
+                None => format!("add `ARG {name}` to the Dockerfile, or remove it"),
             };
             found.push(
                 Diagnostic::warning(

@@ -134,7 +134,7 @@ impl<'a> LayerIndex<'a> {
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("declare it in `{}`", self.catalog.root.join(name.as_str()).join("workflow.ncl").display()),
         };
-        Diagnostic::error(code, format!("the {role} `{name}` of `{layer}` is no layer of this catalog"))
+        Diagnostic::error(code, format!("the {role} `{name}` of `{layer}` is not a layer of this catalog"))
             .layer(layer)
             .label(place, "no such layer")
             .help(help)
@@ -156,7 +156,7 @@ fn repeated(declared: &Declared, name: &LayerName, place: SourceLocation, first:
         .layer(layer)
         .label(place, "again here")
         .label(first, "first here")
-        .help("once is enough: take this one out")
+        .help("remove this one: once is enough")
 }
 
 fn own(declared: &Declared, field: &str, place: SourceLocation) -> Diagnostic {

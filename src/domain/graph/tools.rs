@@ -135,7 +135,7 @@ fn missing_fault(
             ),
             None => format!(
                 "`{layer}` itself provides it: what its own build needs must be there before, so let its base provide \
-                 `{tool}`, or take it out of `tools_required`"
+                 `{tool}`, or remove it from `tools_required`"
             ),
         },
     };
@@ -240,7 +240,7 @@ fn repeated_fault(indexed: &LayerIndex<'_>, declared: &Declared, at: usize, tool
             .layer(layer)
             .label(place, "again here")
             .label(base.place(&format!("tools_provided.{first}")), "provided here")
-            .help("take it out here, or drop it there if this layer replaces it");
+            .help("remove it here, or there if this layer replaces it");
         }
         below = base_of(indexed, base);
     }

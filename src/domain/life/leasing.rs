@@ -133,7 +133,7 @@ impl Run {
         if self.bill.micros(at).saturating_add(price) <= most {
             return None;
         }
-        let message = format!("another {} would cost more than the run may: `max_cost` is reached", size.runner_type);
+        let message = format!("another {} would exceed `max_cost`", size.runner_type);
         Some(max_cost(message))
     }
 
@@ -190,7 +190,7 @@ impl Run {
         }
         let (Some(layer), false) = (self.holder(&id), unwanted) else { return self.release(id, effects) };
         if self.is_overspent(at) {
-            let message = format!("with the granted {runner_type}, the run costs more than it may (`max_cost`)");
+            let message = format!("with the granted {runner_type}, the run would cost more than `max_cost`");
             return self.end(at, &layer, Outcome::Failed, Some(max_cost(message)), None, effects);
         }
         if let Some(after) = self.life_left(at, &self.leases[&id]) {
@@ -227,7 +227,7 @@ impl Run {
 }
 
 fn overspent() -> Fault {
-    max_cost("the run has cost as much as it may (`max_cost`): nothing more is started".to_owned())
+    max_cost("the run has reached `max_cost`: nothing more is started".to_owned())
 }
 
 fn max_cost(message: String) -> Fault {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// The user of a registry that wants a login, and the password.
+/// The user of a registry that requires a login, and the password.
 pub const LOGIN: (&str, &str) = ("me", "right");
 /// The password as the registry's own file has it (bcrypt).
 const HASH: &str = "$2y$05$abcdefghijklmnopqrstuu8xaCxxL82bnl.UY74PMksDxIJShppPC";

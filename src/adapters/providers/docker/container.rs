@@ -65,7 +65,7 @@ pub(super) async fn start(engine: &Engine, container_request: &ContainerRequest<
     let left = container_request.request.expires.since(now()).as_secs();
     let end = format!("sleep {left}; kill 1");
     if let Err(said) = engine.docker(&["exec", "--detach", &name, "sh", "-c", &end]).await {
-        tracing::debug!("{name} has no end of its own: {}", said.fault().message);
+        tracing::debug!("{name} has no time limit: {}", said.fault().message);
     }
     Ok(name)
 }
@@ -178,13 +178,13 @@ fn row(line: &str) -> Option<OwnedLease> {
 fn not_ours(name: &str) -> Fault {
     let message = format!("the container `{name}` was not made for this lease");
     Fault::new(FaultKind::Unavailable, "lian::docker::name_taken", message)
-        .help(format!("look at it with `docker inspect {name}`, and remove it where nobody needs it"))
+        .help(format!("inspect it with `docker inspect {name}`, and remove it if nobody needs it"))
 }
 
 fn unwritable(error: &std::io::Error) -> Fault {
     let message = format!("the container's configuration cannot be written: {error}");
     Fault::new(FaultKind::Unavailable, "lian::docker::configuration", message)
-        .help("free disk space, see whether the CA bundle can be read, or set TMPDIR to a writable folder")
+        .help("free disk space, check whether the CA bundle can be read, or set TMPDIR to a writable folder")
 }
 
 #[cfg(test)]

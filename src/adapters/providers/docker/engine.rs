@@ -53,7 +53,7 @@ impl Engine {
             return Err(DockerError::Refused("there is no engine: is the Docker daemon running?".to_owned()).fault());
         }
         if info.system != "linux" {
-            let message = format!("the Docker Engine runs {} containers, and BuildKit wants linux", info.system);
+            let message = format!("the Docker Engine runs {} containers, and BuildKit needs linux", info.system);
             let fault = Fault::new(FaultKind::Unavailable, "lian::docker::system", message);
             return Err(fault.help("switch it to Linux containers, or use another provider"));
         }

@@ -38,12 +38,12 @@ impl Access {
             Fault::configuration("lian::hcloud::endpoint", message)
                 .help(format!("unset HCLOUD_ENDPOINT, or write it like {ENDPOINT}"))
         };
-        let address: Url = endpoint.parse().map_err(|_| bad("is no address of an API"))?;
+        let address: Url = endpoint.parse().map_err(|_| bad("is not the address of an API"))?;
         match address.scheme() {
             "https" => {}
             "http" if is_loopback(&address) => {}
-            "http" => return Err(bad("would have the token travel in the clear")),
-            _ => return Err(bad("is no address of an API")),
+            "http" => return Err(bad("would send the token unencrypted")),
+            _ => return Err(bad("is not the address of an API")),
         }
         let token = token.trim().to_owned();
         if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {

@@ -53,7 +53,7 @@ pub(super) struct Api {
 impl Api {
     pub(super) fn new(access: Access, pace: Timeouts) -> Result<Self, Fault> {
         let client = client_for(access.address()).timeout(pace.request).build().map_err(|error| {
-            let message = format!("no client for Hetzner Cloud can be made: {}", innermost(&error));
+            let message = format!("cannot create an HTTP client for Hetzner Cloud: {}", innermost(&error));
             Fault::new(FaultKind::Unavailable, "lian::hcloud::client", message)
                 .help("check the system's certificates (SSL_CERT_FILE) and proxy settings")
         })?;
@@ -89,7 +89,8 @@ impl Api {
         if bytes.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&bytes).map_err(|error| ApiError::Lost(format!("its answer is not understood: {error}")))
+        serde_json::from_slice(&bytes)
+            .map_err(|error| ApiError::Lost(format!("its answer could not be parsed: {error}")))
     }
 
     /// Sends a request and retries until there is a final response. Only for repeatable requests.
@@ -169,7 +170,7 @@ impl Api {
 
 /// Deserializes a response.
 pub(super) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
-    serde_json::from_value(value).map_err(|error| ApiError::Lost(format!("its answer is not understood: {error}")))
+    serde_json::from_value(value).map_err(|error| ApiError::Lost(format!("its answer could not be parsed: {error}")))
 }
 
 /// Retry pauses of one request.

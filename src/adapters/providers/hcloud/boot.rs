@@ -184,7 +184,7 @@ pub(super) fn user_data(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<St
     text.push_str("runcmd:\n  - |\n");
     block(&mut text, 4, &script);
     if text.len() > LONGEST {
-        let message = format!("what a runner is told at its first boot has {} bytes, over 32 KiB", text.len());
+        let message = format!("the runner's first-boot data is {} bytes, over 32 KiB", text.len());
         return Err(
             Fault::configuration("lian::hcloud::user_data", message).help("shorten `providers.hcloud.buildkit.url`")
         );

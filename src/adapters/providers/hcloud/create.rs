@@ -60,7 +60,7 @@ impl Hcloud {
             }
         };
         let login = keys::bare(&login).ok_or_else(|| {
-            Fault::configuration("lian::hcloud::key", "the key that is to log in is no public key")
+            Fault::configuration("lian::hcloud::key", "the key that is to log in is not a public key")
                 .help("give a line like `ssh-ed25519 AAAA…`")
         })?;
         let secret = host.secret()?;
@@ -213,11 +213,11 @@ impl Hcloud {
 
     /// Waits until the server is created.
     async fn wait_for(&self, server: &Server, action: Option<Action>) -> Result<(), Fault> {
-        let refused = |error: ApiError| error.into_fault("tell how a server is coming along");
+        let refused = |error: ApiError| error.into_fault("report a server's progress");
         let failed = |what: String| {
             let message = format!("the server {} was not made: {what}", server.name);
             Fault::new(FaultKind::Infrastructure, "lian::hcloud::create_failed", message)
-                .help("run it again; if it stays so, see https://status.hetzner.com")
+                .help("run it again; if it happens again, see https://status.hetzner.com")
         };
         let mut polls = self.api.polls();
         let mut action = action;

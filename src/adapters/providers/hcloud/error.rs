@@ -42,7 +42,7 @@ impl ApiError {
         let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
         let text = |key: &str| value["error"][key].as_str().unwrap_or("").trim().to_owned();
         let (code, message) = (text("code"), text("message"));
-        let message = if message.is_empty() { "it failed without a word".to_owned() } else { message };
+        let message = if message.is_empty() { "it failed without a message".to_owned() } else { message };
         Self::Refused { status, code, message, wait }
     }
 
@@ -108,7 +108,7 @@ impl ApiError {
             ("unauthorized", _) | ("", 401) => (
                 FaultClass::Denied,
                 "unauthorized",
-                "HCLOUD_TOKEN is no token of a project, or was deleted: make a new one in the Hetzner console \
+                "HCLOUD_TOKEN is not a project's token, or was deleted: make a new one in the Hetzner console \
                  (project > Security > API tokens)",
             ),
             ("token_readonly", _) => (
@@ -126,7 +126,7 @@ impl ApiError {
                 (FaultClass::Denied, "forbidden", "check what the token and the project may do in the Hetzner console")
             }
             ("protected", _) => {
-                (FaultClass::Denied, "protected", "take its protection away in the Hetzner console, then run it again")
+                (FaultClass::Denied, "protected", "remove its protection in the Hetzner console, then run it again")
             }
             _ if self.retry() == Retry::Never => (
                 FaultClass::Unavailable,

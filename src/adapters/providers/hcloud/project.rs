@@ -120,7 +120,7 @@ impl Hcloud {
     async fn settled<T>(&self, wanted: &str, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
         let limit = self.api.pace().settle;
         tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-            let message = format!("Hetzner Cloud did not get so far as to {wanted} within {} s", limit.as_secs());
+            let message = format!("Hetzner Cloud did not {wanted} within {} s", limit.as_secs());
             Err(Fault::new(FaultKind::Infrastructure, "lian::hcloud::slow", message)
                 .help("see https://status.hetzner.com and the project in the Hetzner console, then run it again"))
         })
@@ -142,7 +142,7 @@ impl ComputeProvider for Hcloud {
         let limit = self.api.pace().boot;
         tokio::time::timeout(limit, self.rent(request)).await.unwrap_or_else(|_| {
             let name = names::server(&self.owner, &names::value(request.lease.as_str()));
-            let message = format!("the server {name} does not run after {} s", limit.as_secs());
+            let message = format!("the server {name} is not running after {} s", limit.as_secs());
             Err(Fault::new(FaultKind::Infrastructure, "lian::hcloud::boot_timeout", message)
                 .help("raise `runners.boot_timeout_s`, or see https://status.hetzner.com"))
         })

@@ -157,5 +157,5 @@ fn elsewhere(owner: &str, lease: &LeaseId) -> Fault {
 fn renamed(server: &Server, lease: &LeaseId) -> Fault {
     let message = format!("server {} is lease {lease}'s by its labels, but is called {}", server.id, server.name);
     Fault::new(FaultKind::Infrastructure, "lian::hcloud::renamed", message)
-        .help("it is billed: delete it in the Hetzner console, or, if it is to stay, take its label `lian` away")
+        .help("it is billed: delete it in the Hetzner console, or, if it is to stay, remove its label `lian`")
 }

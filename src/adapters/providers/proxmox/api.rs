@@ -60,7 +60,7 @@ impl Api {
     /// Creates the client for the settings' node; sends nothing yet.
     pub(super) fn new(settings: &ProxmoxSettings, token: Token) -> Result<Self, Fault> {
         let bad = |error: &dyn std::fmt::Display| {
-            let message = format!("`{}` is no address of an API: {error}", settings.endpoint);
+            let message = format!("`{}` is not the address of an API: {error}", settings.endpoint);
             Fault::configuration("lian::proxmox::endpoint", message)
                 .help("write `providers.proxmox.endpoint = \"https://HOST:8006\"`")
         };
@@ -194,7 +194,7 @@ async fn answer(method: &Method, path: &str, response: Response) -> Result<Value
     }
     match json.as_object_mut().and_then(|answer| answer.remove("data")) {
         Some(data) => Ok(data),
-        None => refused("this is no answer of Proxmox VE".to_owned()),
+        None => refused("this is not an answer of Proxmox VE".to_owned()),
     }
 }
 

@@ -85,9 +85,9 @@ impl Machines {
                 Err(trouble) => return Err(trouble),
             }
         }
-        let message = format!("no id from {} to {} is free", settings.ids.0, settings.ids.1);
+        let message = format!("no machine id from {} to {} is free", settings.ids.0, settings.ids.1);
         let fault = Fault::new(FaultKind::Unavailable, "lian::proxmox::no_id", message)
-            .help("widen `providers.proxmox.ids`, or delete machines that were left over");
+            .help("widen `providers.proxmox.ids`, or delete leftover machines");
         Err(fault.into())
     }
 
@@ -111,7 +111,7 @@ impl Machines {
             Ok(heard) => heard.unwrap_or_else(|error| Err(ApiError::Unanswered(error.to_string()))),
             Err(_) => Err(ApiError::Late {
                 waited: began.elapsed(),
-                what: "the clone was asked for, without an answer".into(),
+                what: "the clone was requested, and no answer came".into(),
             }),
         }
     }
@@ -173,7 +173,7 @@ impl Machines {
             let said = match self.api.once(&Method::GET, &path, &fields, until).await {
                 Ok(answer) => match read(&answer) {
                     Some(told) => return Ok(told),
-                    None => "it does not tell yet".to_owned(),
+                    None => "it does not report it yet".to_owned(),
                 },
                 Err(ApiError::Refused { status, message, .. }) if status >= 500 && !message.contains(FORBIDDEN) => {
                     message

@@ -116,7 +116,7 @@ fn no_pin(endpoint: &Url) -> Fault {
     let message = if endpoint.scheme() == "https" {
         "the certificate of the Proxmox VE API is not pinned"
     } else {
-        "the Proxmox VE API is to be spoken to without TLS, on another machine"
+        "the Proxmox VE API on another machine would be used without TLS"
     };
     Fault::configuration("lian::proxmox::no_pin", message).help(
         "write an `https://` endpoint and set `providers.proxmox.fingerprint` to what `pvenode cert info` shows on the \

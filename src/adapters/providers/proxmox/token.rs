@@ -40,7 +40,7 @@ impl Token {
         if sound && text.bytes().all(|byte| byte.is_ascii_graphic()) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(no_token("what was given is no API token of Proxmox VE"))
+            Err(no_token("this is not an API token of Proxmox VE"))
         }
     }
 

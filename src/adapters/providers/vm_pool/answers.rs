@@ -67,7 +67,7 @@ pub(super) fn infrastructure(cause: &str, message: impl Into<String>, help: impl
 }
 
 pub(super) fn strange(endpoint: &str, what: &str) -> Fault {
-    let help = "see whether `providers.vm_pool.endpoint` is the address of a `lian-build serve` of this version";
+    let help = "check whether `providers.vm_pool.endpoint` is the address of a `lian-build serve` of this version";
     unavailable("answer", format!("the service at {endpoint} answers what no pool does: {what}"), help)
 }
 

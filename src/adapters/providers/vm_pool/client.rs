@@ -158,18 +158,18 @@ impl VmPool {
     pub fn new(settings: VmPoolSettings, token: Option<PoolToken>, keys: impl Into<PathBuf>) -> Result<Self, Fault> {
         let shown = &settings.endpoint;
         let address: Url = shown.parse().map_err(|error| {
-            configuration("endpoint", format!("`{shown}` is no address: {error}"), "write `https://host[:port]`")
+            configuration("endpoint", format!("`{shown}` is not an address: {error}"), "write `https://host[:port]`")
         })?;
         if address.scheme() != "https" && token.is_some() && !is_loopback(&address) {
-            let message = format!("the pool's token would travel in the clear to {shown}");
+            let message = format!("the pool's token would be sent unencrypted to {shown}");
             return Err(configuration("plain_http", message, "write `https://…` in `providers.vm_pool.endpoint`"));
         }
         // Keepalive: proxies in between must not drop the connection while a machine boots for minutes.
         let client = client_for(&address).tcp_keepalive(KEEPALIVE).build().map_err(|error| {
             unavailable(
                 "client",
-                format!("no HTTP client: {error}"),
-                "see whether this machine's CA certificates are there",
+                format!("cannot create an HTTP client: {error}"),
+                "check whether this machine's CA certificates are there",
             )
         })?;
         let (endpoint, workspace) = (shown.trim_end_matches('/').to_owned(), settings.workspace);
@@ -260,7 +260,7 @@ impl VmPool {
             // Without the URL: its query may hold private data.
             let message =
                 format!("the pool at {} did not answer: {}", self.endpoint, with_causes(&error.without_url()));
-            let help = "see whether the service runs and `providers.vm_pool.endpoint` is its address";
+            let help = "check whether the service runs and `providers.vm_pool.endpoint` is its address";
             Refusal::Passing(infrastructure("unreachable", message, help), None)
         };
         let response = request.send().await.map_err(lost)?;
@@ -291,7 +291,7 @@ impl VmPool {
         let name = lease.as_str();
         let sound = !name.starts_with('.') && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
         if name.is_empty() || !sound {
-            return Err(unavailable("lease", format!("`{name}` is no lease of ours"), "see `lian-build leases`"));
+            return Err(unavailable("lease", format!("`{name}` is not one of our leases"), "see `lian-build leases`"));
         }
         Ok(self.keys.join(name))
     }

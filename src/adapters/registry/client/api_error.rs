@@ -116,14 +116,14 @@ impl From<ApiError> for ImageStoreError {
             Cause::File(error) => return error,
             Cause::Unreachable(why) => unreachable(&why),
             Cause::Unauthorized { repository, had_login } => {
-                let what = if had_login { "does not accept the login for" } else { "wants a login for" };
+                let what = if had_login { "does not accept the login for" } else { "requires a login for" };
                 (format!("{what} {repository}"), format!("log in: {login}"))
             }
             Cause::Refused { repository, status, message, .. } => {
                 refused(&repository, status, &format!("{}{message}", status.as_u16()), &login)
             }
             Cause::DigestMismatch(place) => (
-                format!("sends something else than its digest says: {place}"),
+                format!("sent content that does not match its digest: {place}"),
                 "somebody or something changed it in the registry: delete it there, then build it again".to_owned(),
             ),
             Cause::Unusable { what, help } => (what, help.to_owned()),
@@ -158,17 +158,17 @@ fn refused(repository: &str, status: StatusCode, answer: &str, login: &str) -> (
             ),
         ),
         StatusCode::NOT_FOUND => (
-            format!("knows no {repository}: {answer}"),
-            "make its project first where the registry wants one (Harbor does), or correct `registry.address`"
+            format!("has no {repository}: {answer}"),
+            "make its project first where the registry requires one (Harbor does), or correct `registry.address`"
                 .to_owned(),
         ),
         status if is_busy(status) => (
-            format!("is not able to answer for {repository}: {answer}"),
+            format!("failed to answer for {repository}: {answer}"),
             "it was asked several times; try again when it has recovered".to_owned(),
         ),
         _ => (
             format!("refuses a request for {repository}: {answer}"),
-            "see the registry's own log; `RUST_LOG=debug` shows what it was asked".to_owned(),
+            "check the registry's log; `RUST_LOG=debug` shows what it was asked".to_owned(),
         ),
     }
 }
@@ -184,7 +184,7 @@ mod tests {
         let login = told(Cause::Unauthorized { repository: "a/b".into(), had_login: false });
         assert_eq!(
             (login.to_string().as_str(), help(&login).as_str()),
-            ("host:5000 wants a login for a/b", "log in: docker login host:5000")
+            ("host:5000 requires a login for a/b", "log in: docker login host:5000")
         );
         let answered = |status, body: &[u8]| told(Cause::refused("a/b", status, body));
         let denied = answered(StatusCode::FORBIDDEN, br#"{"errors":[{"code":"DENIED","message":"no rights"}]}"#);

@@ -22,7 +22,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// Lifetime of a token without `expires_in`, from the token specification.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 /// Help text for faults of the registry itself.
-const SEE_LOG: &str = "see the registry's own log";
+const SEE_LOG: &str = "check the registry's log";
 
 /// Access that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -65,7 +65,7 @@ impl Client {
             return Err(self.error(Cause::DigestMismatch(place)));
         }
         let mut raw = RawManifest::read(bytes).map_err(|what| {
-            let help = "something else than lian-build put it there: delete the tag, or use another `registry.address`";
+            let help = "it was not put there by lian-build: delete the tag, or use another `registry.address`";
             self.error(Cause::Unusable { what: format!("holds no image at {place}: {what}"), help })
         })?;
         if raw.manifest.named_media_type().is_none()

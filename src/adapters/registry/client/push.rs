@@ -68,8 +68,8 @@ impl Client {
         }
         let location = begun.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let Some(mut url) = location.and_then(|location| self.joined(location)) else {
-            let what = "begins an upload and does not say where".to_owned();
-            return Err(self.error(Cause::Unusable { what, help: "see the registry's own log" }));
+            let what = "started an upload without saying where".to_owned();
+            return Err(self.error(Cause::Unusable { what, help: "check the registry's log" }));
         };
         url.query_pairs_mut().append_pair("digest", blob.digest().as_ref());
         let body = match source {
@@ -119,7 +119,7 @@ impl Client {
             Some(_) => Err(self.error(Cause::DigestMismatch(format!("{repository} {}", raw.digest)))),
             None => Err(self.error(Cause::Unusable {
                 what: format!("does not have what was just put into {repository}: {}", raw.digest),
-                help: "see whether something deletes images there that have no tag yet; then try again",
+                help: "check whether something deletes images there that have no tag yet; then try again",
             })),
         }
     }

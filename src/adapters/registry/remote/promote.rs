@@ -142,7 +142,7 @@ impl Upload<'_> {
         if self.client.has_blob(&self.repository, &digest).await? {
             return Ok(());
         }
-        let what = if size.is_ok() { "it is cut off" } else { "it is missing" };
+        let what = if size.is_ok() { "it is truncated" } else { "it is missing" };
         Err(ImageStoreError::Corrupt { path, what: what.to_owned(), name: self.name.to_string() })
     }
 
@@ -156,7 +156,7 @@ impl Upload<'_> {
             ImageStoreError::Corrupt { path, what, name }
         };
         let raw =
-            RawManifest::read(Bytes::from(bytes)).map_err(|what| damaged(format!("it is no manifest: {what}")))?;
+            RawManifest::read(Bytes::from(bytes)).map_err(|what| damaged(format!("it is not a manifest: {what}")))?;
         if raw.digest != *digest {
             return Err(damaged("its content has another digest".to_owned()));
         }

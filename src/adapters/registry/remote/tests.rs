@@ -153,7 +153,7 @@ async fn a_login_that_is_refused_names_the_way_out_and_no_secret() {
     assert!(shown.contains(&format!("docker login 127.0.0.1:{}", fake.port)) && !shown.contains("hidden"), "{shown}");
     let (_folder, stranger) = fake.registry(Login::Anonymous);
     let error = stranger.find("lamina/app", "latest").await.expect_err("refused");
-    assert!(error.to_string().contains("wants a login"), "{error}");
+    assert!(error.to_string().contains("requires a login"), "{error}");
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn content_that_is_not_its_digests_is_refused() {
     let fake = Fake::new(move |_, _, _| (200, vec![("Docker-Content-Digest", promised.clone())], body.clone()));
     let (_folder, registry) = fake.registry(Login::Anonymous);
     let error = registry.find("lamina/app", "latest").await.expect_err("refused");
-    assert!(error.to_string().contains("something else than its digest says"), "{error}");
+    assert!(error.to_string().contains("content that does not match its digest"), "{error}");
     assert!(registry.config("lamina/app", &Digest::of("x"), &"linux/amd64".into()).await.is_err());
 }
 

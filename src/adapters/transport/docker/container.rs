@@ -109,7 +109,7 @@ impl Transport for ContainerExec {
             let message = format!("{} did not take the whole context", self.name);
             let mut fault = Fault::new(FaultKind::Infrastructure, "lian::docker::copy", message);
             fault.evidence = Some(why);
-            fault.help("see whether the engine's disk is full, and whether `docker cp` works by hand")
+            fault.help("check whether the engine's disk is full, and whether `docker cp` works by hand")
         })
     }
 
@@ -140,8 +140,8 @@ impl Transport for ContainerExec {
             }
             Problem::Hangs(within) => DockerError::NoAnswer(within).fault(),
             Problem::NoCounters => {
-                let message = "the container's memory counters are not understood".to_owned();
-                fault("lian::docker::usage", message).help("out-of-memory kills in it are told as failed builds")
+                let message = "the container's memory counters could not be read".to_owned();
+                fault("lian::docker::usage", message).help("out-of-memory kills in it are reported as failed builds")
             }
         }
     }

@@ -26,7 +26,7 @@ pub(super) fn here(error: &std::io::Error) -> Fault {
 pub(super) fn wrong_key(name: &str) -> Fault {
     let message = format!("{name} shows another host key than the pinned one: nothing was sent to it");
     Fault::new(FaultKind::Unavailable, "lian::remote::host_key", message).help(
-        "somebody may stand between here and there, or the machine was made anew: compare its key with what the provider \
+        "the connection may be intercepted, or the machine was reinstalled: compare its key with what the provider \
          or the workflow says",
     )
 }
@@ -36,7 +36,7 @@ pub(super) fn no_target(unfit: &Unfit) -> Fault {
     let Unfit { what, value } = unfit;
     // The value may come from a pool: show only printable characters.
     let shown: String = value.chars().filter(|c| !c.is_control()).take(80).collect();
-    Fault::configuration("lian::remote::target", format!("`{shown}` is no {what} of a runner"))
+    Fault::configuration("lian::remote::target", format!("`{shown}` is not a valid {what} of a runner"))
         .help("correct it in the workflow's `providers`, or ask the operator of the pool that named it")
 }
 
@@ -63,6 +63,6 @@ pub(super) fn never_came(name: &str, refused: &Refused, within: Duration, fixed:
         Refused::Login(_) => {
             "authorise the key there (`ssh-copy-id -i KEY.pub`), name another one in `identity`, or add it to the agent"
         }
-        _ => "see whether a firewall stands between; a slow boot needs a longer `runners.boot_timeout_s`",
+        _ => "check whether a firewall stands between; a slow boot needs a longer `runners.boot_timeout_s`",
     })
 }

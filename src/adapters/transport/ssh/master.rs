@@ -110,7 +110,7 @@ pub(super) fn refused(words: &str) -> Refused {
     if words.contains("Host key verification failed") || words.contains("IDENTIFICATION HAS CHANGED") {
         return Refused::HostKey;
     }
-    let last = words.lines().last().unwrap_or("ssh ended without a word").trim().to_owned();
+    let last = words.lines().last().unwrap_or("ssh ended without a message").trim().to_owned();
     if words.contains("Permission denied") || words.contains("Too many authentication failures") {
         return Refused::Login(last);
     }

@@ -55,7 +55,7 @@ impl SshConnection {
 
     /// The fault of a failed transfer.
     fn rsync_fault(&self, code: i32, words: &str) -> Fault {
-        let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("rsync ended without a word");
+        let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("rsync ended without a message");
         let (kind, id, what, help) = if words.contains("No space left on device") {
             let help = "give the layer a runner with a larger disk, or leave files out with .dockerignore";
             (FaultKind::Unavailable, "lian::remote::disk_full", "has no space left for the context", help)
@@ -63,7 +63,7 @@ impl SshConnection {
             let help = "install rsync there, or set `runners.context_transfer = 'session`";
             (FaultKind::Unavailable, "lian::remote::no_rsync", "has no rsync", help)
         } else {
-            let help = "should it happen again and again, look at the network between here and the runner";
+            let help = "if this keeps happening, check the network between here and the runner";
             (FaultKind::Infrastructure, "lian::remote::transfer", "did not take the whole context", help)
         };
         let mut fault = Fault::new(kind, id, format!("{} {what}", self.name));

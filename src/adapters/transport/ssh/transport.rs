@@ -103,7 +103,7 @@ impl Transport for SshConnection {
         let message = format!("the connection to {} was lost", self.name);
         let mut fault = Fault::new(FaultKind::Infrastructure, "lian::remote::link_lost", message);
         fault.evidence = Some(evidence.to_owned());
-        fault.help("should it happen again and again, look at the network between here and the runner")
+        fault.help("if this keeps happening, check the network between here and the runner")
     }
 
     async fn explain(&self, problem: Problem) -> Fault {
@@ -120,16 +120,17 @@ impl Transport for SshConnection {
                 ))
             }
             Problem::Hangs(within) => {
-                let message = format!("{} lets in and then answers nothing, for {} s", self.address, within.as_secs());
+                let message =
+                    format!("{} accepts the login and then does not answer, for {} s", self.address, within.as_secs());
                 fault("lian::remote::hangs", message).help(
                     "see what its shell and its disk do: `ssh` there and run `true`; a slow boot needs a longer \
                      `runners.boot_timeout_s`",
                 )
             }
             Problem::NoCounters => {
-                let message = format!("the memory counters of {} are not understood", self.name);
+                let message = format!("the memory counters of {} could not be read", self.name);
                 fault("lian::remote::usage", message)
-                    .help("out-of-memory kills of this runner are told as failed builds")
+                    .help("out-of-memory kills of this runner are reported as failed builds")
             }
         }
     }
