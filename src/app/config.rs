@@ -26,8 +26,12 @@ pub struct Config {
     pub set: Vec<(String, String)>,
     /// Folders outside the project that may be imported from.
     pub allow_imports: Vec<PathBuf>,
-    /// The workflow, with provider, runners and registry already overridden by flags.
+    /// The workflow as it is written; `dispatch` sets runners and registry in it.
     pub workflow: Workflow,
+    /// Where runners come from.
+    pub provider: Setting<ProviderName>,
+    /// How the context is transferred to them.
+    pub context_transfer: Setting<ContextTransfer>,
     /// Layers to build; empty means all.
     pub targets: Setting<Vec<String>>,
     /// Layers to rebuild even if unchanged.
@@ -103,14 +107,16 @@ pub struct ProviderChoice {
 }
 
 impl ProviderChoice {
-    /// The flags, with the workflow's values for unset ones.
-    pub fn over(self, workflow: &mut Workflow) {
-        if let Some(provider) = self.provider {
-            workflow.compute_provider = provider;
-        }
-        if let Some(transfer) = self.context_transfer {
-            workflow.runners.context_transfer = transfer;
-        }
+    /// The provider: the flag's, else the workflow's. `written` is whether there is a workflow.
+    pub fn provider(&self, workflow: &Workflow, written: bool) -> Setting<ProviderName> {
+        let own = written.then(|| workflow.compute_provider.clone());
+        Setting::choose(self.provider.clone(), own, || workflow.compute_provider.clone())
+    }
+
+    /// As [`provider`](Self::provider), for how the context is transferred.
+    pub fn context_transfer(&self, workflow: &Workflow, written: bool) -> Setting<ContextTransfer> {
+        let own = workflow.runners.context_transfer;
+        Setting::choose(self.context_transfer, written.then_some(own), || own)
     }
 }
 
@@ -122,14 +128,13 @@ pub fn evaluator() -> Evaluator {
 impl Config {
     /// The descriptor of the configured provider.
     pub fn descriptor(&self) -> Result<&'static Descriptor, Error> {
-        providers::registry().find(&self.workflow.compute_provider).map_err(Error::outside)
+        providers::registry().find(&self.provider).map_err(Error::outside)
     }
 
     /// From the flags, which override the workflow.
     pub fn new(selection: &Selection) -> Result<Self, Error> {
         let source = &selection.source;
-        let (mut workflow, named) = load_workflow(source)?;
-        selection.placement.clone().over(&mut workflow);
+        let (workflow, named) = load_workflow(source)?;
         let catalog = Setting::choose(source.catalog.clone(), workflow.catalog.clone(), || "catalog".into());
         let project = Project::of_catalog(&catalog);
         let own_set = workflow.set.iter().map(|(path, value)| (path.clone(), value.clone()));
@@ -152,12 +157,15 @@ impl Config {
             ca_bundle: ca_bundle(selection.ca_bundle.as_ref(), &workflow),
             build_args,
             width: width(selection.parallel, &workflow),
+            provider: selection.placement.provider(&workflow, named.is_some()),
+            context_transfer: selection.placement.context_transfer(&workflow, named.is_some()),
             catalog,
             project,
             workflow,
         };
         tracing::debug!(workflow = ?named, catalog = ?config.catalog, root = %config.project.root().display(),
-            layout = ?config.layout, targets = ?config.targets, width = ?config.width, "configuration");
+            layout = ?config.layout, targets = ?config.targets, width = ?config.width,
+            provider = ?config.provider, context_transfer = ?config.context_transfer, "configuration");
         Ok(config)
     }
 
@@ -185,6 +193,8 @@ impl Config {
             ca_bundle: Setting::default(None),
             build_args: BTreeMap::new(),
             width: width(None, &workflow),
+            provider: Setting::default(workflow.compute_provider.clone()),
+            context_transfer: Setting::default(workflow.runners.context_transfer),
             catalog,
             project,
             workflow,
@@ -273,6 +283,13 @@ mod tests {
         assert_eq!(ca_bundle(None, &workflow), Setting::default(None));
         workflow.ca_bundle = Some("own.pem".into());
         assert_eq!(ca_bundle(None, &workflow).origin, Origin::Workflow);
+        let flags = ProviderChoice { provider: Some(ProviderName::from_static("ssh")), context_transfer: None };
+        assert_eq!(
+            (flags.provider(&workflow, true).origin, flags.provider.as_ref()),
+            (Origin::Flag, Some(&flags.provider(&workflow, true).value))
+        );
+        assert_eq!(flags.context_transfer(&workflow, true).origin, Origin::Workflow);
+        assert_eq!(flags.context_transfer(&workflow, false).origin, Origin::Default);
         let flag = PathBuf::from("flag.pem");
         assert_eq!(ca_bundle(Some(&flag), &workflow), Setting { value: Some(flag), origin: Origin::Flag });
     }

@@ -116,6 +116,8 @@ impl Dispatch {
             tag: self.image.tag.clone(),
             lock: project.dispatch_lock(),
             spec: request.spec.clone(),
+            provider: request.placement.provider(&workflow, request.workflow.is_some()),
+            context_transfer: request.placement.context_transfer(&workflow, request.workflow.is_some()),
             project,
             workflow,
         })
@@ -143,7 +145,6 @@ fn workflow_of(request: &DispatchRequest, image: &ImageName) -> Result<Workflow,
         Some(file) => config::workflow_in(file, &[])?,
         None => Workflow::default(),
     };
-    request.placement.clone().over(&mut workflow);
     if !request.locations.is_empty() {
         providers::registry().locate(&mut workflow.providers, &request.locations);
     }

@@ -30,7 +30,7 @@ impl ConnectOptions {
         Self {
             boot_timeout: Duration::from_secs(runners.boot_timeout_s),
             login,
-            context_transfer: runners.context_transfer,
+            context_transfer: config.context_transfer.value,
             http_registries: images::http_registries(config),
             project_root: config.project.root().to_owned(),
         }

@@ -39,7 +39,7 @@ impl ProviderContext {
     /// From the settings. Queries the provider's offers.
     pub async fn of(config: &Config) -> Result<Self, Error> {
         let (workflow, descriptor) = (&config.workflow, config.descriptor()?);
-        let travels = workflow.runners.context_transfer == ContextTransfer::Rsync;
+        let travels = config.context_transfer.value == ContextTransfer::Rsync;
         if descriptor.runners.remote && travels && workflow.registry_provider == RegistryProvider::OciLayout {
             return Err(Error::from(UsageError::NeedsRegistry));
         }
