@@ -1,5 +1,7 @@
-//! Many runs of a small catalog through random kills and faults: afterwards nothing is left at the provider, and no event
-//! is lost. `make chaos RUNS=200 SEED=n`; a short one in every test run.
+//! Many runs of a small catalog through random kills, each in one of the `worlds`: afterwards nothing is left at the
+//! provider, and no event is lost. `make chaos RUNS=200 SEED=n`; a short one in every test run.
+
+mod worlds;
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use lian_build::domain::life::{Effect, Run};
 use lian_build::domain::model::Event;
 
 use crate::cloud::{Cloud, registry};
+use worlds::{WORLDS, World};
 
 /// What befalls a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,10 +23,15 @@ enum Blow {
 }
 
 /// xorshift64*: the same seed, the same blows.
-struct Dice(u64);
+pub struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
+    /// For somebody else's dice.
+    pub fn seed(&mut self) -> u64 {
+        self.below(1 << 40)
+    }
+
+    pub fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -58,7 +66,8 @@ fn number(variable: &str, default: u64) -> u64 {
 
 #[test]
 fn whatever_befalls_a_run_nothing_is_left_and_no_event_is_lost() {
-    let (runs, seed) = (number("LIAN_CHAOS_RUNS", 8), number("LIAN_CHAOS_SEED", 1));
+    let (runs, seed) =
+        (number("LIAN_CHAOS_RUNS", 8.max(u64::try_from(WORLDS.len()).expect("few"))), number("LIAN_CHAOS_SEED", 1));
     println!("chaos: {runs} runs, seed {seed}");
     let (_registry, in_it) = registry();
     let cloud = Cloud::new("", &in_it);
@@ -77,7 +86,10 @@ fn whatever_befalls_a_run_nothing_is_left_and_no_event_is_lost() {
             "",
             &format!("parallel = 2, {in_it}"),
         );
-        one(&cloud, &mut dice, run, &mut tally);
+        // Each world has its turn, though there are few runs.
+        let world = &WORLDS[usize::try_from(run).expect("small") % WORLDS.len()];
+        (world.begin)(&cloud, &mut dice);
+        one(&cloud, &mut dice, run, world, &mut tally);
     }
     cloud.fake.forgive();
     let collected = cloud.lian(&["leases", "gc"]).exits(0);
@@ -96,18 +108,15 @@ fn whatever_befalls_a_run_nothing_is_left_and_no_event_is_lost() {
     cloud.is_empty();
 }
 
-/// One run and its blow. Of eight, one has its peace, one is killed while it holds a server, and one sees many faults.
-fn one(cloud: &Cloud, dice: &mut Dice, run: u64, tally: &mut Tally) {
+/// One run and its blow. Of eight, one has its peace, and one is killed while it holds a server.
+fn one(cloud: &Cloud, dice: &mut Dice, run: u64, world: &World, tally: &mut Tally) {
     cloud.project.write("catalog/base/run", &run.to_string());
-    let (seed, often) = (dice.below(1 << 40), [0, 10, 40, 80][usize::try_from(dice.below(4)).expect("small")]);
     let (blow, after) = (dice.blow(), Duration::from_millis(dice.below(3500)));
-    let (often, blow) = match run % 8 {
-        0 => (0, Blow::None),
-        1 => (0, Blow::Signal("KILL")),
-        2 => (80, blow),
-        _ => (often, blow),
+    let blow = match run % 8 {
+        0 => Blow::None,
+        1 => Blow::Signal("KILL"),
+        _ => blow,
     };
-    cloud.fake.chaos(seed, often);
     let started = Instant::now();
     let output = cloud.project.path().join("events");
     let file = std::fs::File::create(&output).expect("a file");
@@ -142,6 +151,7 @@ fn one(cloud: &Cloud, dice: &mut Dice, run: u64, tally: &mut Tally) {
         child.wait().expect("waited for");
     }
     let code = child.wait().expect("waited for").code();
+    (world.end)(cloud);
     let told = std::fs::read_to_string(&output).expect("readable");
     if !killed && code != Some(5) {
         gave_back(cloud, &told, code);
@@ -149,7 +159,7 @@ fn one(cloud: &Cloud, dice: &mut Dice, run: u64, tally: &mut Tally) {
     tally.done += u64::from(code == Some(0));
     let lost = lost(cloud, &told, killed);
     let (after, took) = (after.as_millis(), started.elapsed().as_secs());
-    println!("chaos: run {run}: {blow:?} after {after} ms, {took} s, lost {lost}");
+    println!("chaos: run {run}: {}: {blow:?} after {after} ms, {took} s, lost {lost}", world.name);
     tally.runs += 1;
     tally.lost_events += lost;
 }
