@@ -162,18 +162,14 @@ pub enum UsageError {
     )]
     NoRegistry,
     /// Images would go to a layout, but this runner does not send them back.
-    #[error(
-        "runners that build by themselves (`context_transfer = 'rsync`) need a registry to push to, and images go to an OCI layout here"
-    )]
-    #[diagnostic(
-        code(lian::cli::needs_registry),
-        help(
-            "set `runners.context_transfer = 'session` (buildctl runs here, images come back over the connection), or \
-             `registry_provider = 'registry` with `registry.address`; for one command: `--context-transfer session`, or for \
-             `dispatch` `--registry ADDRESS`"
-        )
-    )]
-    NeedsRegistry,
+    #[error("runners that build by themselves (`context_transfer = 'rsync`) need a registry to push to, and {why}")]
+    #[diagnostic(code(lian::cli::needs_registry), help("{help}"))]
+    NeedsRegistry {
+        /// Why images go to a layout.
+        why: String,
+        /// The next action.
+        help: String,
+    },
     /// Several external images cannot be resolved.
     #[error("{what}")]
     #[diagnostic(
@@ -208,7 +204,7 @@ impl Classified for UsageError {
             | Self::TwoRegistries { .. }
             | Self::Registry { .. }
             | Self::NoRegistry
-            | Self::NeedsRegistry
+            | Self::NeedsRegistry { .. }
             | Self::MissingSecrets { .. } => FaultClass::Configuration,
         }
     }

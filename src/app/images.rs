@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::adapters::registry::{Address, OciLayout, Registry};
 use crate::app::Error;
 use crate::app::config::Config;
+use crate::app::setting::Origin;
 use crate::domain::model::{Classified, FaultClass, RegistryProvider, RegistrySettings};
 use crate::domain::ports::ImageStore;
 
@@ -36,6 +37,27 @@ fn chosen(config: &Config) -> Result<Option<&RegistrySettings>, Error> {
         },
         _ => Ok(None),
     }
+}
+
+/// Where images go although the workflow's runners may need a registry; `None` if they go to a registry.
+pub fn layout_of(config: &Config) -> Result<Option<LayoutReason>, Error> {
+    if chosen(config)?.is_some() {
+        return Ok(None);
+    }
+    Ok(Some(match (config.workflow.registry_provider, config.layout.origin) {
+        (RegistryProvider::Registry, Origin::Environment) => LayoutReason::Named("LIAN_LAYOUT"),
+        (RegistryProvider::Registry, _) => LayoutReason::Named("--layout"),
+        (RegistryProvider::OciLayout, _) => LayoutReason::NoRegistry,
+    }))
+}
+
+/// Why images go to a layout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayoutReason {
+    /// The workflow has no registry.
+    NoRegistry,
+    /// The flag or the environment variable of this name overrides the workflow's registry.
+    Named(&'static str),
 }
 
 /// The registries (`host[:port]`) for which our own daemon must use plain HTTP.

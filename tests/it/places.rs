@@ -113,3 +113,26 @@ fn the_command_line_wins_over_the_workflow() {
     assert_eq!(built.outcomes(), ["base=built"]);
     assert!(fake.bills().is_empty());
 }
+
+#[test]
+fn a_layout_for_one_command_does_not_send_a_runner_that_pushes_to_it() {
+    let (fake, project) = mixed();
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    let workflow = std::fs::read_to_string(project.path().join("workflows/local.ncl")).expect("a workflow");
+    let pushing = "context_transfer = 'rsync, registry_provider = 'registry, \
+                   registry = { address = \"127.0.0.1:1/team\", plain_http = true }";
+    project.write("workflows/local.ncl", &workflow.replace("context_transfer = 'session", pushing));
+    let refused = |ran: Ran, named: &str| {
+        let ran = ran.exits(64);
+        let told = ran.stdout.contains("lian::cli::needs_registry") && ran.stdout.contains(&format!("without {named}"));
+        assert!(told && !ran.stdout.contains("lian::registries"), "{}", ran.both());
+    };
+    refused(plan(&fake, &project, &["--layout", "elsewhere"]), "--layout");
+    let mut command = project.command(&["apply", "--format", "json"]);
+    command.env("HCLOUD_TOKEN", TOKEN).env("HCLOUD_ENDPOINT", fake.endpoint()).env("LIAN_LAYOUT", "elsewhere");
+    refused(command.output().expect("it starts").into(), "LIAN_LAYOUT");
+    assert!(fake.bills().is_empty() && !project.path().join("elsewhere").exists());
+    // Runners whose images come back here may.
+    plan(&fake, &project, &["--layout", "elsewhere", "--context-transfer", "session"]).exits(0);
+    plan(&fake, &project, &["--layout", "elsewhere", "--provider", "local"]).exits(0);
+}

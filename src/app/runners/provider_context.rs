@@ -9,11 +9,11 @@ use super::host_probe::Connections;
 use super::{prices, provider_options, provider_record};
 use crate::adapters::providers::{Descriptor, ProviderOptions, Settings, registry};
 use crate::app::config::Config;
-use crate::app::images;
+use crate::app::images::{self, LayoutReason};
 use crate::app::planning::forecast::Fleet;
 use crate::app::{Error, UsageError};
 use crate::domain::base::{Platform, Platforms};
-use crate::domain::model::{BuildSpec, ContextTransfer, Declared, Offer, RegistryProvider, Size};
+use crate::domain::model::{BuildSpec, ContextTransfer, Declared, Offer, Size};
 use crate::domain::ports::ComputeProvider;
 use crate::domain::sizing::{self, SizeAlias};
 use crate::system::host_platform;
@@ -40,8 +40,11 @@ impl ProviderContext {
     pub async fn of(config: &Config) -> Result<Self, Error> {
         let (workflow, descriptor) = (&config.workflow, config.descriptor()?);
         let travels = config.context_transfer.value == ContextTransfer::Rsync;
-        if descriptor.runners.remote && travels && workflow.registry_provider == RegistryProvider::OciLayout {
-            return Err(Error::from(UsageError::NeedsRegistry));
+        if descriptor.runners.remote
+            && travels
+            && let Some(reason) = images::layout_of(config)?
+        {
+            return Err(Error::from(needs_registry(reason)));
         }
         let connections = Arc::new(Connections::default());
         let provider = build(config, leasing_options(config, &connections))?;
@@ -112,6 +115,24 @@ impl ProviderContext {
     /// The default platform of layers that declare none.
     pub fn platform(&self) -> Platform {
         self.offers.first().map_or_else(host_platform, |offer| offer.platform.clone())
+    }
+}
+
+/// The refusal of runners that push their images, where images go to a layout.
+fn needs_registry(reason: LayoutReason) -> UsageError {
+    let session = "buildctl runs here, images come back over the connection";
+    match reason {
+        LayoutReason::NoRegistry => UsageError::NeedsRegistry {
+            why: "images go to an OCI layout here".to_owned(),
+            help: format!(
+                "set `runners.context_transfer = 'session` ({session}), or `registry_provider = 'registry` with \
+                 `registry.address`; for one command: `--context-transfer session`, or for `dispatch` `--registry ADDRESS`"
+            ),
+        },
+        LayoutReason::Named(by) => UsageError::NeedsRegistry {
+            why: format!("{by} sends images to an OCI layout instead of the workflow's registry"),
+            help: format!("go without {by}, or add `--context-transfer session` ({session})"),
+        },
     }
 }
 
