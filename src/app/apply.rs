@@ -103,7 +103,9 @@ where
     };
     frontend.notice(Notice::Recovered(&left));
     let end = plan_and_build(session, request, frontend);
-    if left.settling.is_empty() {
+    // Whoever leaves waits for nothing: the next command looks again.
+    let was_left = matches!(&end, Ok(RunEnd::Finished(finished)) if finished.run.was_left());
+    if left.settling.is_empty() || was_left {
         return Applied { end, stuck: !left.stuck.is_empty() };
     }
     // Leases that had to settle are checked again.
@@ -209,6 +211,9 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
     };
     let wound_up = recorder.end(now(), Tally::of(&run)).map_err(Error::from).and_then(|()| {
         drop(in_use);
+        if run.was_left() {
+            return Ok(());
+        }
         let tag = config.tag.as_deref().filter(|_| is_clean(&run));
         session.wait(async {
             if let Some(tag) = tag {

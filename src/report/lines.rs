@@ -52,6 +52,7 @@ pub fn brief(name: &str) -> String {
 
 fn doing(running: &Running) -> String {
     let phase = match running.phase.as_str() {
+        "contended" => "waits for another run that builds it",
         "leasing" => "waits for a runner",
         "pausing" => "pauses before another try",
         "syncing" => match running.sent {
@@ -224,7 +225,7 @@ pub fn stuck_help(style: Style) -> String {
 pub fn stop_line(hard: bool, style: Style) -> String {
     let text = match hard {
         false => "stopping: nothing new starts, running builds are cancelled · Ctrl-C again kills them",
-        true => "killing what still runs",
+        true => "killing what still runs · Ctrl-C again leaves at once, and runners stay in the ledger",
     };
     format!("{} {text}", style.notable("!"))
 }

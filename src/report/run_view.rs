@@ -25,7 +25,7 @@ pub enum StepView {
 pub struct Running {
     /// Start time.
     pub since: Timestamp,
-    /// Phase, e.g. `leasing`, `syncing`, `building`, `verifying`, `recording`.
+    /// Phase, e.g. `contended`, `leasing`, `syncing`, `building`, `verifying`, `recording`.
     pub phase: String,
     /// Runner, once known.
     pub runner: Option<String>,

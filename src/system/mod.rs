@@ -13,6 +13,7 @@ pub mod retry;
 mod roots;
 pub mod scratch;
 pub mod shell;
+pub mod stop;
 
 pub use clock::{now, since_epoch};
 pub use host::host_platform;

@@ -64,6 +64,14 @@ pub fn owned_command(program: impl AsRef<OsStr>) -> tokio::process::Command {
     command
 }
 
+/// Asks a child of ours to end. It must not have been waited for yet: its number may be another process's then.
+pub fn terminate(child: u32) {
+    let process = i32::try_from(child).ok().and_then(rustix::process::Pid::from_raw);
+    if let Some(process) = process {
+        let _ = rustix::process::kill_process(process, Signal::TERM);
+    }
+}
+
 /// Maximum bytes to keep of a command's output. The rest is read and dropped, so that the command never blocks.
 const STDOUT_BYTES: u64 = 64 * 1024 * 1024;
 const STDERR_BYTES: u64 = 64 * 1024;

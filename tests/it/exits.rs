@@ -225,3 +225,49 @@ fn a_server_that_comes_late_is_looked_for_once_more_and_told_where_it_stays() {
     cloud.lian(&["leases", "gc"]).exits(0);
     cloud.is_empty();
 }
+
+#[test]
+fn the_third_time_a_run_is_left_at_once_and_says_which_runners_stay() {
+    let cloud = long();
+    while_leased(&cloud, |reading, lease| {
+        let lease = lease.to_owned();
+        let (reading, _) = reading.read_on(|line| line.contains("RUN sleep 64") && line.contains("started"));
+        for _ in 0..40 {
+            cloud.fake.fail_next(FaultPlan::new("*", Kind::Hang));
+        }
+        kill(reading.id(), "-INT");
+        let (reading, _) = reading.read_on(|line| line.contains("step.finished") && line.contains("cancelled"));
+        kill(reading.id(), "-INT");
+        let (reading, _) = reading.read_on(|line| line.contains("run.stopping") && line.contains("\"hard\":true"));
+        kill(reading.id(), "-INT");
+        let left = std::time::Instant::now();
+        let (code, output) = reading.drain();
+        assert!(left.elapsed().as_secs() < 20, "it was not left at once");
+        assert_eq!(code, 5, "{output}");
+        let stuck = output.lines().find(|line| line.contains("lease.stuck")).expect("a lease that stays");
+        assert!(stuck.contains(&lease), "{output}");
+        assert!(output.lines().last().is_some_and(|line| line.contains("run.finished")), "{output}");
+        cloud.fake.forgive();
+        let waits = cloud.lian(&["runs"]).exits(0);
+        assert!(waits.stderr.contains("dead runs"), "the ledger does not know: {}", waits.both());
+    });
+    cloud.lian(&["leases", "gc"]).exits(0);
+    cloud.is_empty();
+}
+
+#[test]
+fn a_layer_that_another_run_builds_is_waited_for_without_a_server() {
+    let cloud = Cloud::new(SESSION, "");
+    cloud.project.layer("slow", BASE, "FROM base.example/busybox:1\nRUN sleep 4; true\n");
+    while_leased(&cloud, |first, _| {
+        let second = cloud.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn();
+        let mut second = second.expect("it starts");
+        let waiting = read_until(&mut second, |line| line.contains("\"contended\""));
+        assert_eq!(cloud.fake.servers().len(), 1, "a server was rented to wait");
+        assert_eq!(first.drain().0, 0);
+        let (code, output) = waiting.drain();
+        assert!(code == 0 && output.contains("\"outcome\":\"reused\""), "{code} {output}");
+    });
+    assert_eq!(cloud.fake.bills().len(), 1, "{:?}", cloud.fake.bills());
+    cloud.is_empty();
+}

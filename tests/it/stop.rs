@@ -156,3 +156,43 @@ fn a_reader_that_never_reads_holds_up_neither_the_run_nor_its_end() {
     };
     assert_eq!(status.code(), Some(130));
 }
+
+#[test]
+fn the_first_time_buildctl_is_asked_to_end_and_the_second_time_it_is_killed() {
+    let project = slow();
+    let real = crate::support::buildkitd::binaries().buildctl.display().to_string();
+    let said = project.path().join("said");
+    // It takes note of being asked, and goes on.
+    let deaf = format!(
+        "#!/bin/sh\ncase \" $* \" in *\" build \"*) ;; *) exec {real} \"$@\" ;; esac\n\
+         trap 'echo asked >>{said}' TERM\necho began >>{said}\nwhile :; do sleep 0.1; done\n",
+        said = said.display()
+    );
+    project.write("bin/buildctl", &deaf);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(project.path().join("bin/buildctl"), mode).expect("a mode");
+    let mut command = project.command(&["apply", "--format", "json"]);
+    let mut child = command
+        .env("LIAN_BUILDKIT_BIN", project.path().join("bin"))
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let reading = read_until(&mut child, |line| line.contains("step.started"));
+    let until = |wanted: &str| {
+        let started = std::time::Instant::now();
+        while !std::fs::read_to_string(&said).is_ok_and(|said| said.contains(wanted)) {
+            assert!(started.elapsed().as_secs() < 60, "never `{wanted}`");
+            std::thread::yield_now();
+        }
+    };
+    until("began");
+    signal(reading.id(), "INT");
+    until("asked");
+    let own = format!("{}/bin/buildctl", project.path().display());
+    assert_eq!(processes(&own).len(), 1, "it is not left to end by itself");
+    signal(reading.id(), "INT");
+    let (code, output) = reading.drain();
+    assert_eq!(code, 130, "{output}");
+    assert!(output.contains("\"hard\":true"), "it ended before it was killed: {output}");
+    wait_for_none(&own);
+}

@@ -13,6 +13,7 @@ use crate::domain::model::{BuildEvent, Fault, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Built, Counters};
 use crate::system::exec::{Exec, Process};
 use crate::system::shell::quoted;
+use crate::system::stop::gently;
 
 /// Marks buildctl's exit code in the output. The connection's exit code is ambiguous: `ssh` exits with 255 both when
 /// the connection breaks and when its command is killed.
@@ -109,11 +110,14 @@ impl RemoteBuildctl {
         let started = if agent { self.exec.start_with_agent(script).await } else { self.exec.start(script).await };
         let Process { stdin, mut stdout, stderr, end } = started?;
         let mut nowhere = tokio::io::sink();
-        let (progress, _) = tokio::join!(read(stderr, sink), tokio::io::copy(&mut stdout, &mut nowhere));
-        let progress = progress.map_err(|error| lost(&error.to_string()))?;
-        let exit = end.await;
-        drop(stdin);
-        Ok((progress, exit))
+        let ended = async {
+            let (progress, _) = tokio::join!(read(stderr, sink), tokio::io::copy(&mut stdout, &mut nowhere));
+            let progress = progress.map_err(|error| lost(&error.to_string()))?;
+            Ok((progress, end.await))
+        };
+        // The script ends buildctl there when its standard input closes.
+        let mut stdin = Some(stdin);
+        gently(ended, || drop(stdin.take())).await
     }
 }
 

@@ -11,7 +11,8 @@ use super::progress::Progress;
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Fault, FaultKind};
 use crate::domain::ports::BuildSink;
-use crate::system::process::owned_command;
+use crate::system::process::{owned_command, terminate};
+use crate::system::stop::gently;
 
 /// Runs solves on one daemon.
 #[derive(Debug, Clone)]
@@ -61,8 +62,13 @@ pub(super) async fn follow(mut command: Command, sink: &BuildSink<'_>) -> std::i
     // Held open while the command runs: when it closes, the other side knows that nobody waits any more.
     let _stdin = child.stdin.take();
     let stderr = child.stderr.take().expect("invariant: standard error is piped");
-    let progress = read(stderr, sink).await?;
-    Ok((progress, child.wait().await?.code()))
+    let id = child.id();
+    let ended = async {
+        let progress = read(stderr, sink).await?;
+        Ok((progress, child.wait().await?.code()))
+    };
+    // buildctl then cancels its solve, and ends once the daemon has done so.
+    gently(ended, || id.into_iter().for_each(terminate)).await
 }
 
 /// Reads buildctl's reports until they end.

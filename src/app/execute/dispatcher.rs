@@ -14,12 +14,16 @@ use super::task_context::{Message, Staging, TaskContext};
 use crate::app::sinks::Emitter;
 use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
 use crate::domain::life::{Input, Run, StopLevel};
-use crate::domain::model::{Event, EventBody, Measured, Offer};
+use crate::domain::model::{Event, EventBody, Measured, Offer, StepEnd};
 use crate::domain::ports::{
     Built, Claim, ComputeProvider, ContextReader, ImageStore, Journal, JournalError, JournalKind, Lease, LeaseMark,
     Runner, RunnerConnector,
 };
 use crate::system::now;
+use crate::system::stop::Stop;
+
+/// How long a cancelled build has to end by itself.
+const GRACE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The ports and settings of a run.
 #[derive(Clone)]
@@ -78,8 +82,10 @@ pub async fn execute(work: Work, services: RunServices, emitter: Emitter, mut st
             else => unreachable!("invariant: a run that is not finished waits for something"),
         }
     }
-    // Timers that are no longer needed are dropped with the set.
-    dispatcher.tasks.shutdown().await;
+    // Timers that are no longer needed are dropped with the set. Whoever leaves waits for no task.
+    if !dispatcher.run.was_left() {
+        dispatcher.tasks.shutdown().await;
+    }
     Finished { run: dispatcher.run, digests: dispatcher.digests }
 }
 
@@ -99,8 +105,6 @@ pub(super) struct StagedBuild {
     pub measured: Option<Measured>,
     pub artifacts: Option<(Staging, Digest)>,
     pub built_on: BTreeMap<LayerName, Digest>,
-    /// Keeps other runs from building the key until its image is promoted or abandoned.
-    _claim: Box<dyn Claim>,
 }
 
 /// Owns the run and its resources while it runs.
@@ -115,11 +119,14 @@ pub(super) struct Dispatcher {
     pub leases: BTreeMap<LeaseId, (Lease, Arc<dyn Runner>)>,
     /// Pending runner requests, with the handle to cancel each.
     pub coming: BTreeMap<LeaseId, Arc<Notify>>,
+    /// Keeps other runs from building a key until the step has ended or is tried again.
+    claims: BTreeMap<LayerName, Box<dyn Claim>>,
     pub staged_builds: BTreeMap<LayerName, StagedBuild>,
     pub runner_types: BTreeMap<LayerName, String>,
     tasks: JoinSet<Message>,
     kinds: BTreeMap<Id, TaskKind>,
-    pub working: BTreeMap<LayerName, AbortHandle>,
+    /// The tasks of steps, with what stops each gently.
+    pub working: BTreeMap<LayerName, (AbortHandle, Stop)>,
     pub killing: BTreeSet<LayerName>,
     /// Immediate results of effects: at most one input per effect of the last input.
     pub pending: VecDeque<Input>,
@@ -145,6 +152,7 @@ impl Dispatcher {
             context,
             leases: BTreeMap::new(),
             coming: BTreeMap::new(),
+            claims: BTreeMap::new(),
             staged_builds: BTreeMap::new(),
             runner_types: BTreeMap::new(),
             tasks: JoinSet::new(),
@@ -209,10 +217,18 @@ impl Dispatcher {
 
     pub fn emit(&mut self, at: Timestamp, body: EventBody) {
         match &body {
-            EventBody::LeaseReleased { lease } => self.mark(at, lease, LeaseMark::Gone, None),
-            EventBody::LeaseStuck { lease, .. } => self.mark(at, lease, LeaseMark::Stuck, None),
-            _ => true,
-        };
+            EventBody::LeaseReleased { lease } => {
+                self.mark(at, lease, LeaseMark::Gone, None);
+            }
+            // A run that was left knows nothing new of its leases: what was held is still held.
+            EventBody::LeaseStuck { lease, .. } if !self.run.was_left() => {
+                self.mark(at, lease, LeaseMark::Stuck, None);
+            }
+            EventBody::StepFinished(StepEnd { layer, .. }) | EventBody::StepRetried { layer, .. } => {
+                self.claims.remove(layer);
+            }
+            _ => {}
+        }
         self.emitter.emit(Event { at, run: self.id.clone(), body });
     }
 
@@ -236,10 +252,14 @@ impl Dispatcher {
                 self.digests.insert(layer.clone(), digest.clone());
                 self.feed(Input::Found { layer, digest });
             }
-            Message::Built { layer, staged, built, measured, claim } => {
+            Message::Claimed { layer, claim } => {
+                self.claims.insert(layer.clone(), claim);
+                self.feed(Input::Claimed { layer });
+            }
+            Message::Built { layer, staged, built, measured } => {
                 let (digest, steps, cached) = (built.digest.clone(), built.steps, built.cached);
                 let built_on = self.parents_of(&layer);
-                let staged_build = StagedBuild { staged, built, measured, artifacts: None, built_on, _claim: claim };
+                let staged_build = StagedBuild { staged, built, measured, artifacts: None, built_on };
                 self.staged_builds.insert(layer.clone(), staged_build);
                 self.feed(Input::BuildDone { layer, digest, steps, cached, measured });
             }
@@ -249,6 +269,8 @@ impl Dispatcher {
                 }
                 self.feed(Input::Verified { layer });
             }
+            // Only what is being killed is stopped, and its end was answered there.
+            Message::Stopped => {}
         }
     }
 
@@ -260,10 +282,15 @@ impl Dispatcher {
     }
 
     pub fn spawn(&mut self, kind: TaskKind, work: impl Future<Output = Message> + Send + 'static) {
-        let handle = self.tasks.spawn(work);
-        if let TaskKind::Work(layer) = &kind {
-            self.working.insert(layer.clone(), handle.clone());
-        }
+        let handle = if let TaskKind::Work(layer) = &kind {
+            let stop = Stop::default();
+            let guarded = stop.clone().guard(GRACE, work);
+            let handle = self.tasks.spawn(async move { guarded.await.unwrap_or(Message::Stopped) });
+            self.working.insert(layer.clone(), (handle.clone(), stop));
+            handle
+        } else {
+            self.tasks.spawn(work)
+        };
         self.kinds.insert(handle.id(), kind);
     }
 

@@ -29,15 +29,21 @@ impl Dispatcher {
                     abandoned.notify_one();
                 }
             }
+            Effect::Claim { layer } => self.claim(layer, false),
+            Effect::AwaitClaim { layer } => self.claim(layer, true),
             Effect::Sync { layer, lease } => self.sync(layer, &lease),
             Effect::Build { layer, lease } => self.build(layer, &lease),
             Effect::Verify { layer, lease } => self.verify(layer, &lease),
             Effect::Promote { layer } => self.promote(layer),
             Effect::Record { layer, duration, phases } => self.record(at, layer, duration, phases),
-            Effect::Kill { layer, .. } => match self.working.get(&layer) {
+            Effect::Kill { layer, hard } => match self.working.get(&layer) {
                 // The end of the task is the answer, however it ends.
-                Some(task) => {
-                    task.abort();
+                Some((task, stop)) => {
+                    if hard {
+                        task.abort()
+                    } else {
+                        stop.request()
+                    }
                     self.killing.insert(layer);
                 }
                 None => self.answer(Input::Killed { layer }),
@@ -96,6 +102,15 @@ impl Dispatcher {
                 None
             }
         }
+    }
+
+    /// Claims a layer's key; `waits` while another run builds it.
+    fn claim(&mut self, layer: LayerName, waits: bool) {
+        let Some(job) = self.jobs.get(&layer).cloned() else {
+            return self.answer(Input::Faulted { layer, fault: bug("a step without a job was claimed") });
+        };
+        let work = self.context.clone().claim(layer.clone(), job, self.digests.clone(), waits);
+        self.spawn(TaskKind::Work(layer), work);
     }
 
     fn sync(&mut self, layer: LayerName, lease: &LeaseId) {

@@ -27,17 +27,15 @@ pub enum Message {
     /// A runner was granted: reported to the run; the dispatcher keeps the runner.
     Lease(Lease, Arc<dyn Runner>),
     /// A build succeeded: reported to the run; the dispatcher keeps the staging folder.
-    Built { layer: LayerName, staged: Staging, built: Built, measured: Option<Measured>, claim: Box<dyn Claim> },
+    Built { layer: LayerName, staged: Staging, built: Built, measured: Option<Measured> },
+    /// A key is claimed: reported to the run; the dispatcher keeps the claim.
+    Claimed { layer: LayerName, claim: Box<dyn Claim> },
     /// Another run has built the same key meanwhile: its image is used.
     Found { layer: LayerName, digest: Digest },
     /// An image passed verification: reported to the run; the dispatcher keeps the artifacts image.
     Verified { layer: LayerName, artifacts: Option<(Staging, Digest)> },
-}
-
-/// How a build succeeded.
-enum Done {
-    Built(Staging, Built, Option<Measured>, Box<dyn Claim>),
-    Found(Digest),
+    /// The task was stopped.
+    Stopped,
 }
 
 /// How often to check whether a claimed key is free.
@@ -106,8 +104,7 @@ impl TaskContext {
         let built = self.built(&step, &digests, &mask).await;
         let layer = step.layer;
         match built {
-            Ok(Done::Built(staged, built, measured, claim)) => Message::Built { layer, staged, built, measured, claim },
-            Ok(Done::Found(digest)) => Message::Found { layer, digest },
+            Ok((staged, built, measured)) => Message::Built { layer, staged, built, measured },
             Err(fault) => Message::Input(Input::Faulted { layer, fault: mask.fault(fault) }),
         }
     }
@@ -117,11 +114,7 @@ impl TaskContext {
         StepTask { layer, job, runner }: &StepTask,
         digests: &BTreeMap<LayerName, Digest>,
         mask: &Mask,
-    ) -> Result<Done, Fault> {
-        let claim = self.claim(job).await?;
-        if let Some(digest) = self.built_meanwhile(job, digests).await? {
-            return Ok(Done::Found(digest));
-        }
+    ) -> Result<(Staging, Built, Option<Measured>), Fault> {
         let staged = self.staging().await?;
         let request = job.request_with(&*self.images, digests, staged.path()).await?;
         let (builder, sink) = (runner.builder(), self.sink(layer, mask));
@@ -133,18 +126,34 @@ impl TaskContext {
         let after = after?.map_err(|error| context_moved(with_causes(&error)))?;
         match moved(&job.listing, &after) {
             Some(fault) => Err(fault),
-            None => Ok(Done::Built(staged, built, measured, claim)),
+            None => Ok((staged, built, measured)),
         }
     }
 
-    /// Claims the right to build a key; waits while another run builds it.
-    async fn claim(&self, job: &Job) -> Result<Box<dyn Claim>, Fault> {
-        loop {
-            match self.images.claim(&job.key).await.map_err(|error| store_fault("staging", &error))? {
-                Some(claim) => return Ok(claim),
-                None => tokio::time::sleep(CLAIM_PAUSE).await,
-            }
-        }
+    /// Claims the right to build a layer's key, and looks whether another run has built it meanwhile. While another run
+    /// builds it, it `waits` or says so.
+    pub async fn claim(
+        self,
+        layer: LayerName,
+        job: Arc<Job>,
+        digests: BTreeMap<LayerName, Digest>,
+        waits: bool,
+    ) -> Message {
+        let claimed = async {
+            let claim = loop {
+                let claim = self.images.claim(&job.key).await.map_err(|error| store_fault("staging", &error))?;
+                match claim {
+                    Some(claim) => break claim,
+                    None if waits => tokio::time::sleep(CLAIM_PAUSE).await,
+                    None => return Ok(Message::Input(Input::ClaimTaken { layer: layer.clone() })),
+                }
+            };
+            Ok(match self.built_meanwhile(&job, &digests).await? {
+                Some(digest) => Message::Found { layer: layer.clone(), digest },
+                None => Message::Claimed { layer: layer.clone(), claim },
+            })
+        };
+        claimed.await.unwrap_or_else(|fault| Message::Input(Input::Faulted { layer: layer.clone(), fault }))
     }
 
     /// The image of this key that another run promoted since planning, if it was built on the same parents.

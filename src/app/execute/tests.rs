@@ -1,6 +1,8 @@
 //! Tests the dispatcher against fakes: providers that never answer, builds that never end, panics. Not responsible
 //! for: real tools.
 
+mod stops;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -18,6 +20,7 @@ use crate::domain::model::{
     Outcome, RunOutcome, Size,
 };
 use crate::domain::ports::*;
+use crate::system::stop::gently;
 
 /// The failure to simulate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +34,14 @@ enum Trouble {
     Panic,
     /// Builds write endless output without a newline.
     Flood,
+    /// Another run builds the keys for a while.
+    Claimed,
+    /// A stop is requested while a build goes on that ends for no request; a second one follows if `twice`.
+    Deaf {
+        twice: bool,
+    },
+    /// Three stops are requested while a build goes on, and a release never ends.
+    Left,
 }
 
 /// One fake for all ports of a run; it records the calls.
@@ -41,13 +52,14 @@ struct Fake {
     lines: Mutex<Vec<(Timestamp, JournalKind, String)>>,
     staging: tempfile::TempDir,
     stops: Mutex<Option<mpsc::Sender<StopLevel>>>,
+    tries: Mutex<usize>,
 }
 
 impl Fake {
     fn new(trouble: Trouble) -> Arc<Self> {
         let staging = tempfile::tempdir().expect("a folder");
         let (notes, lines, stops) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Arc::new(Self { trouble, notes, lines, staging, stops })
+        Arc::new(Self { trouble, notes, lines, staging, stops, tries: Mutex::default() })
     }
 
     fn note(&self, what: String) {
@@ -60,8 +72,15 @@ impl Fake {
 }
 
 /// The fake, shared, for traits that return an `Arc`.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Shared(Arc<Fake>);
+
+impl Shared {
+    fn stop(&self, level: StopLevel) {
+        let stops = self.0.stops.lock().expect("whole").clone();
+        stops.expect("a run").try_send(level).expect("the run listens");
+    }
+}
 
 #[async_trait]
 impl ComputeProvider for Shared {
@@ -72,8 +91,7 @@ impl ComputeProvider for Shared {
     async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
         self.0.note(format!("acquire {} {}", request.lease, request.platform));
         if self.0.trouble == Trouble::NoAnswer {
-            let stops = self.0.stops.lock().expect("whole").clone();
-            stops.expect("a run").try_send(StopLevel::Cancel).expect("the run listens");
+            self.stop(StopLevel::Cancel);
             std::future::pending::<()>().await;
         }
         let Size { runner_type, cpu, memory_gb, .. } = request.size.clone();
@@ -83,6 +101,11 @@ impl ComputeProvider for Shared {
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
         self.0.note(format!("release {lease}"));
+        if self.0.trouble == Trouble::Left {
+            self.stop(StopLevel::Kill);
+            self.stop(StopLevel::Leave);
+            std::future::pending::<()>().await;
+        }
         Ok(())
     }
 
@@ -127,6 +150,20 @@ impl Builder for Shared {
                 }
             }
             Trouble::Endless => std::future::pending().await,
+            Trouble::Left => {
+                self.stop(StopLevel::Cancel);
+                std::future::pending().await
+            }
+            Trouble::Deaf { twice } => {
+                self.stop(StopLevel::Cancel);
+                let asked = || {
+                    self.0.note("asked to end".to_owned());
+                    if twice {
+                        self.stop(StopLevel::Kill);
+                    }
+                };
+                gently(std::future::pending(), asked).await
+            }
             Trouble::Panic => panic!("a bug of ours"),
             _ => {}
         }
@@ -144,7 +181,17 @@ impl StagingFolder for Shared {
     }
 }
 
-impl Claim for Shared {}
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.0.note("unclaimed".to_owned());
+    }
+}
+
+/// A claim that tells when it ends.
+#[derive(Debug)]
+struct Held(Shared);
+
+impl Claim for Held {}
 
 #[async_trait]
 impl ImageStore for Shared {
@@ -161,7 +208,13 @@ impl ImageStore for Shared {
     }
 
     async fn claim(&self, _key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
-        Ok(Some(Box::new(self.clone())))
+        let mut tries = self.0.tries.lock().expect("whole");
+        *tries += 1;
+        if self.0.trouble == Trouble::Claimed && *tries <= TAKEN {
+            return Ok(None);
+        }
+        self.0.note("claimed".to_owned());
+        Ok(Some(Box::new(Held(self.clone()))))
     }
 
     async fn staging(&self) -> Result<Box<dyn StagingFolder>, ImageStoreError> {
@@ -198,6 +251,9 @@ impl Journal for Shared {
         Ok(())
     }
 }
+
+/// How often a key is found to be claimed.
+const TAKEN: usize = 100_000;
 
 /// Log events of a flooding build: more than any queue takes.
 const FLOOD: usize = 30_000;
@@ -339,7 +395,7 @@ async fn carried_before(fake: &Arc<Fake>, mut sinks: Vec<Box<dyn Sink>>) -> (Run
         project_root: PathBuf::new(),
         max_lifetime: Duration::from_secs(3600),
     };
-    let (sender, stops) = mpsc::channel(2);
+    let (sender, stops) = mpsc::channel(3);
     *fake.stops.lock().expect("whole") = Some(sender);
     let seen = Arc::new(Mutex::new(Seen::default()));
     sinks.push(Box::new(Watching(Arc::clone(&seen))));
@@ -370,7 +426,7 @@ fn replayed(fake: &Fake) -> (Run, Vec<EventBody>) {
 }
 
 fn limits() -> Limits {
-    Limits { packed: true, ..Limits::default() }
+    Limits { packed: true, claims: true, ..Limits::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -378,7 +434,7 @@ async fn a_stop_waits_for_no_provider() {
     let fake = Fake::new(Trouble::NoAnswer);
     let (run, _) = carried(&fake).await;
     assert_eq!(run.outcome(), RunOutcome::Cancelled);
-    assert_eq!(fake.noted(), ["acquire r-1 linux/arm64", "release r-1"]);
+    assert_eq!(fake.noted(), ["claimed", "acquire r-1 linux/arm64", "unclaimed", "release r-1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -390,7 +446,7 @@ async fn a_build_over_its_time_budget_is_ended_and_its_runner_given_back() {
     assert_eq!(run.outcome(), RunOutcome::Failure);
     let (_, fault) = &watching.ends[&LayerName::from("base")];
     assert_eq!(fault.as_ref().map(|fault| fault.code.as_str()), Some("lian::life::over_budget"));
-    assert_eq!(fake.noted(), ["acquire r-1 linux/arm64", "release r-1"]);
+    assert_eq!(fake.noted(), ["claimed", "acquire r-1 linux/arm64", "unclaimed", "release r-1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -400,7 +456,7 @@ async fn a_bug_gives_runners_back_and_is_told_as_one() {
     assert_eq!(run.faults().collect::<Vec<_>>(), [FaultClass::Bug]);
     let (_, fault) = &watching.ends[&LayerName::from("base")];
     assert_eq!(fault.as_ref().map(|fault| fault.code.as_str()), Some("lian::drive::bug"));
-    assert_eq!(fake.noted(), ["acquire r-1 linux/arm64", "release r-1"]);
+    assert_eq!(fake.noted(), ["claimed", "acquire r-1 linux/arm64", "unclaimed", "release r-1"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -408,7 +464,13 @@ async fn one_runner_takes_one_layer_after_the_other_and_the_journal_replays_the_
     let fake = Fake::new(Trouble::None);
     let (run, _) = carried(&fake).await;
     assert_eq!(run.outcome(), RunOutcome::Success);
-    assert_eq!(fake.noted(), ["acquire r-1 linux/arm64", "promote test/base", "promote test/app", "release r-1"]);
+    let built = |layer: &str| [format!("promote test/{layer}"), "unclaimed".to_owned()];
+    let mut noted = vec!["claimed".to_owned(), "acquire r-1 linux/arm64".to_owned()];
+    noted.extend(built("base"));
+    noted.push("claimed".to_owned());
+    noted.extend(built("app"));
+    noted.push("release r-1".to_owned());
+    assert_eq!(fake.noted(), noted);
     assert_eq!(replayed(&fake).0, run);
 }
 

@@ -88,6 +88,7 @@ impl Simulation<'_> {
                 answers.extend(self.grants());
                 return answers;
             }
+            Effect::Claim { layer } | Effect::AwaitClaim { layer } => (now, Input::Claimed { layer }),
             Effect::Sync { layer, .. } => (now, Input::Synced { layer }),
             Effect::Build { layer, .. } => {
                 let (digest, usual) = (Digest::of("forecast"), usual(self.plan, &layer));

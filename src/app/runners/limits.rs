@@ -42,6 +42,7 @@ pub fn limits(config: &Config, provider_context: &ProviderContext, concurrency: 
     Limits {
         width: concurrency.width,
         keep_going: concurrency.keep_going,
+        claims: true,
         packed: bounds.runner_reuse == RunnerReuse::Packed,
         max_leases: bounds.max_leases,
         max_lifetime: provider_context.lifetime(config),

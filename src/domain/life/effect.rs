@@ -47,6 +47,17 @@ pub enum Timer {
 pub enum Effect {
     /// Send an event to all listeners. Never answered, never waited for.
     Emit(Box<EventBody>),
+    /// Try once to claim the step's key. Answered by `Claimed`, `ClaimTaken`, `Found` or `Faulted`.
+    Claim {
+        /// The layer.
+        layer: LayerName,
+    },
+    /// Wait until the other run that builds the key has ended, and claim it then. Answered by `Claimed`, `Found` or
+    /// `Faulted`.
+    AwaitClaim {
+        /// The layer.
+        layer: LayerName,
+    },
     /// Rent a runner.
     Acquire {
         /// The id to rent it under.

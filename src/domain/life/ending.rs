@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::effect::{Effect, Timer};
 use super::input::StopLevel;
+use super::lease::LeaseState;
 use super::run::{Run, emit};
 use super::step::{CancelReason, StepState};
 use crate::domain::base::{LayerName, Timestamp};
@@ -48,7 +49,7 @@ impl Run {
         }
         let step = self.step(layer);
         step.enter(at, StepState::Pausing);
-        step.doom = None;
+        (step.doom, step.claimed) = (None, false);
         let runner_type = step.size().runner_type.clone();
         effects.push(emit(EventBody::StepRetried { layer: layer.clone(), fault, runner_type }));
         self.drop_lease(at, layer, false, effects);
@@ -59,6 +60,7 @@ impl Run {
         let Some(step) = self.steps.get(layer).filter(|step| step.state != StepState::Ended) else { return };
         match step.doom {
             Some(CancelReason::Stopped) => self.end(at, layer, Outcome::Cancelled, None, None, effects),
+            Some(CancelReason::Closed) => self.end(at, layer, Outcome::Skipped, None, None, effects),
             Some(CancelReason::OverBudget) => {
                 let minutes = step.size().time_budget_min;
                 let message = format!("over its time budget of {minutes} minutes");
@@ -105,6 +107,9 @@ impl Run {
             return;
         }
         self.stop = Some(level);
+        if level == StopLevel::Leave {
+            return self.leave(at, effects);
+        }
         effects.push(emit(EventBody::RunStopping { hard: level == StopLevel::Kill }));
         for layer in self.order.clone() {
             let step = self.step(&layer);
@@ -117,6 +122,24 @@ impl Run {
                     effects.push(Effect::Kill { layer, hard: level == StopLevel::Kill });
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// Ends the run at once: no step is waited for, and every lease that is not given back is told.
+    fn leave(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
+        for layer in self.order.clone() {
+            if self.steps[&layer].state != StepState::Ended {
+                // Its lease is told below: a release that began now would be cut short.
+                self.step(&layer).lease = None;
+                self.end(at, &layer, Outcome::Cancelled, None, None, effects);
+            }
+        }
+        for (id, lease) in &mut self.leases {
+            if !lease.state.is_over() {
+                lease.state = LeaseState::Stuck;
+                let message = "the run was left before it was given back".to_owned();
+                effects.push(emit(EventBody::LeaseStuck { lease: id.clone(), message }));
             }
         }
     }
@@ -177,6 +200,7 @@ impl Run {
                 self.end(at, &layer, Outcome::Skipped, None, None, effects);
             }
         }
+        self.stop_contending(effects);
     }
 }
 

@@ -345,3 +345,42 @@ fn a_step_goes_where_its_parent_was_built() {
         |effect: &Effect| matches!(effect, Effect::Sync { layer: at, lease: on } if *at == layer(2) && *on == lease(2));
     assert!(played.effects.iter().any(on), "the smaller runner has nothing of its parent: {:?}", played.effects);
 }
+
+#[test]
+fn a_step_that_waits_for_another_run_keeps_no_runner_that_the_other_may_wait_for() {
+    let limits = Limits { claims: true, width: 1, ..packed() };
+    let mut played = play(&[&[], &[0], &[1]], limits);
+    assert_eq!(played.effects.last(), Some(&Effect::Claim { layer: layer(0) }));
+    played.told(Input::Claimed { layer: layer(0) });
+    played.granted(1, 0);
+    played.promoted(0);
+    played.told(Input::Recorded { layer: layer(0) });
+    let released = |played: &Played| played.effects.contains(&Effect::Release { lease: lease(1) });
+    assert!(played.effects.contains(&Effect::Claim { layer: layer(1) }) && !released(&played), "{:?}", played.effects);
+    played.told(Input::ClaimTaken { layer: layer(1) });
+    assert!(
+        played.effects.contains(&Effect::AwaitClaim { layer: layer(1) }) && released(&played),
+        "{:?}",
+        played.effects
+    );
+    played.told(Input::Released { lease: lease(1) });
+    // Its image is there: the next one, which stands on it, goes on.
+    played.told(Input::Found { layer: layer(1), digest: Digest::of("theirs") });
+    assert_eq!(played.run.outcome_of(&layer(1)), Some(Outcome::Reused));
+    assert!(played.effects.contains(&Effect::Claim { layer: layer(2) }), "{:?}", played.effects);
+}
+
+#[test]
+fn a_step_that_waits_for_another_run_holds_up_no_other_and_ends_with_a_failure_that_ends_all() {
+    let mut played = play(&[&[], &[]], Limits { claims: true, width: 1, keep_going: false, ..Limits::default() });
+    played.told(Input::ClaimTaken { layer: layer(0) });
+    assert!(played.effects.contains(&Effect::Claim { layer: layer(1) }), "{:?}", played.effects);
+    played.told(Input::Claimed { layer: layer(1) });
+    let fault = Fault::new(FaultKind::Unavailable, "lian::test", "no");
+    played.told(Input::LeaseRefused { lease: lease(1), fault });
+    assert!(played.effects.contains(&Effect::Kill { layer: layer(0), hard: false }), "{:?}", played.effects);
+    played.told(Input::Killed { layer: layer(0) });
+    played.told(Input::Released { lease: lease(1) });
+    assert_eq!(played.run.outcome_of(&layer(0)), Some(Outcome::Skipped));
+    assert!(played.run.is_finished());
+}

@@ -4,7 +4,7 @@
 use super::effect::{Effect, Timer};
 use super::lease::{Lease, LeaseState};
 use super::run::{Run, emit};
-use super::step::{CancelReason, StepState};
+use super::step::CancelReason;
 use crate::domain::base::{LayerName, LeaseId, Timestamp};
 use crate::domain::model::EventBody;
 
@@ -49,9 +49,9 @@ impl Run {
 
     /// Releases every idle lease that no future step could use.
     pub(super) fn release_useless(&mut self, at: Timestamp, effects: &mut Vec<Effect>) {
-        let to_come = |state: StepState| matches!(state, StepState::Waiting | StepState::Ready | StepState::Pausing);
         let usable = |lease: &Lease| {
-            let wanted = self.steps.values().any(|step| to_come(step.state) && self.may_use(at, lease, step));
+            let wanted =
+                self.steps.values().any(|step| self.may_need_lease(step.state) && self.may_use(at, lease, step));
             self.stop.is_none() && wanted
         };
         let idle = self.idle();

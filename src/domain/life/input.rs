@@ -14,6 +14,8 @@ pub enum StopLevel {
     Cancel,
     /// Kill what is still running.
     Kill,
+    /// End the run now: what is not given back stays in the ledger.
+    Leave,
 }
 
 /// Something happened. The journal holds the inputs in order; they alone are enough to rebuild a run's state.
@@ -39,6 +41,16 @@ pub enum Input {
         lease: LeaseId,
         /// Why.
         fault: Fault,
+    },
+    /// This run may build the step's key, and nobody has built it meanwhile.
+    Claimed {
+        /// The layer.
+        layer: LayerName,
+    },
+    /// Another run builds the step's key.
+    ClaimTaken {
+        /// The layer.
+        layer: LayerName,
     },
     /// The context is on the runner.
     Synced {

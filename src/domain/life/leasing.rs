@@ -21,7 +21,7 @@ impl Run {
             self.hand(at, layer, lease, effects);
             return true;
         }
-        if self.limits.max_leases > 0 && self.open_leases() >= self.limits.max_leases {
+        if !self.may_get_lease(at, layer) {
             self.make_room(effects);
             return false;
         }
@@ -39,6 +39,12 @@ impl Run {
         }
         self.ask(at, layer, size, effects);
         true
+    }
+
+    /// Whether the number of leases allows it a runner: an idle one that it may use, or a new one.
+    pub(super) fn may_get_lease(&self, at: Timestamp, layer: &LayerName) -> bool {
+        let most = self.limits.max_leases;
+        most == 0 || self.open_leases() < most || self.idle_for(at, layer).is_some()
     }
 
     fn ask(&mut self, at: Timestamp, layer: &LayerName, size: Size, effects: &mut Vec<Effect>) {

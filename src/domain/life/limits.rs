@@ -25,6 +25,9 @@ pub struct Limits {
     pub release_tries: u32,
     /// Whether steps have time budgets.
     pub budgets: bool,
+    /// Whether a step claims its key before it gets a runner: other runs may build the same key.
+    #[serde(default)]
+    pub claims: bool,
     /// Whether a lease that is still good takes the next layer that fits.
     pub packed: bool,
     /// How many leases may exist at the same time; 0 means no limit.
@@ -55,6 +58,7 @@ impl Default for Limits {
             retry_pause: Duration::from_secs(1),
             release_tries: 5,
             budgets: true,
+            claims: false,
             packed: false,
             max_leases: 0,
             max_lifetime: None,

@@ -4,6 +4,7 @@
 //! `properties.rs` states what must always hold.
 
 mod bill;
+mod claiming;
 mod effect;
 mod ending;
 #[cfg(test)]

@@ -38,11 +38,22 @@ fn specs() -> impl Strategy<Value = Vec<StepSpec>> {
 
 fn limits() -> impl Strategy<Value = Limits> {
     let bounds = (0..4usize, prop::option::of(1..200u64), prop::option::of(1..400u64), any::<bool>());
-    (1..4usize, any::<bool>(), any::<bool>(), bounds).prop_map(|(width, keep_going, packed, bounds)| {
+    let packed = (any::<bool>(), any::<bool>());
+    (1..4usize, any::<bool>(), packed, bounds).prop_map(|(width, keep_going, (packed, claims), bounds)| {
         let (max_leases, max_cost_micros, minutes, priced) = bounds;
         let prices = (0..SIZES).filter(|_| priced).map(|index| (size(index, 1).runner_type, price(index))).collect();
         let max_lifetime = minutes.map(|minutes| Duration::from_secs(minutes * 60));
-        Limits { width, keep_going, packed, max_leases, max_lifetime, prices, max_cost_micros, ..Limits::default() }
+        Limits {
+            width,
+            keep_going,
+            packed,
+            claims,
+            max_leases,
+            max_lifetime,
+            prices,
+            max_cost_micros,
+            ..Limits::default()
+        }
     })
 }
 
@@ -94,6 +105,7 @@ fn simulate(specs: &[StepSpec], limits: &Limits, hosts: Option<Vec<usize>>, dice
         match odd {
             0 if good % 8 == 0 => feed(&mut run, &mut world, at, Input::Stop { level: StopLevel::Cancel }),
             1 if good % 16 == 0 => feed(&mut run, &mut world, at, Input::Stop { level: StopLevel::Kill }),
+            1 if good % 64 == 1 => feed(&mut run, &mut world, at, Input::Stop { level: StopLevel::Leave }),
             2..=20 => feed(&mut run, &mut world, at, world::stray(good)),
             _ => {
                 if let Some(input) = world.answer(pick, good) {
@@ -104,6 +116,10 @@ fn simulate(specs: &[StepSpec], limits: &Limits, hosts: Option<Vec<usize>>, dice
         if run.is_finished() {
             break;
         }
+    }
+    if run.was_left() {
+        // What was under way is answered to nobody.
+        return (world, run);
     }
     world.patient = true;
     let mut rounds = 0;
@@ -135,7 +151,8 @@ fn every_run_ends_and_every_lease_comes_home_over_a_million_inputs() {
             let (world, run) = simulate(&specs, &limits, hosts, dice);
             prop_assert!(world.finished && run.is_finished(), "a run waits for ever");
             let stuck: BTreeSet<_> = run.stuck().cloned().collect();
-            prop_assert_eq!(&world.held, &stuck, "held at the end and not reported stuck");
+            let left = if run.was_left() { world.open() } else { world.held.clone() };
+            prop_assert_eq!(&left, &stuck, "held at the end and not reported stuck");
             prop_assert!(world.given_back.values().all(|count| *count == 1), "{:?}", world.given_back);
             inputs.set(inputs.get() + world.inputs);
             Ok(())

@@ -75,6 +75,11 @@ impl Run {
         self.steps.get(layer).and_then(|step| step.outcome)
     }
 
+    /// Whether it was ended before everything was given back.
+    pub fn was_left(&self) -> bool {
+        self.stop == Some(StopLevel::Leave)
+    }
+
     /// The leases that could not be released.
     pub fn stuck(&self) -> impl Iterator<Item = &LeaseId> {
         self.leases.iter().filter(|(_, lease)| lease.state == LeaseState::Stuck).map(|(id, _)| id)
@@ -108,6 +113,8 @@ impl Run {
                 self.granted(at, lease, runner_type, (cpu, memory_gb), effects);
             }
             Input::LeaseRefused { lease, fault } => self.refused(at, &lease, fault, effects),
+            Input::Claimed { layer } => self.claimed(at, &layer),
+            Input::ClaimTaken { layer } => self.claim_taken(at, &layer, effects),
             Input::Synced { layer } => self.move_on(&layer, StepState::Syncing, StepState::Building, effects),
             Input::BuildDone { layer, digest, steps, cached, measured } => {
                 if let Some(step) = self.in_state(&layer, StepState::Building) {
@@ -116,12 +123,7 @@ impl Run {
                     self.move_on(&layer, StepState::Building, StepState::Verifying, effects);
                 }
             }
-            Input::Found { layer, digest } => {
-                if let Some(step) = self.in_state(&layer, StepState::Building) {
-                    step.digest = Some(digest);
-                    self.end(at, &layer, Outcome::Reused, None, None, effects);
-                }
-            }
+            Input::Found { layer, digest } => self.found(at, &layer, digest, effects),
             Input::Verified { layer } => self.move_on(&layer, StepState::Verifying, StepState::Recording, effects),
             Input::Promoted { layer } => self.promoted(at, &layer, effects),
             Input::Recorded { layer } => {
@@ -218,8 +220,12 @@ impl Run {
         self.steps.get(parent).is_none_or(Step::ended_well)
     }
 
-    /// Starts a ready step, if it can get a lease.
+    /// Starts a ready step, if it can get a lease. It claims its key first: waiting for another run costs nothing
+    /// then.
     fn start(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) -> bool {
+        if self.limits.claims && !self.steps[layer].claimed {
+            return self.claim(at, layer, effects);
+        }
         let started = self.lease_for(at, layer, effects);
         if started {
             let step = self.step(layer);

@@ -41,6 +41,10 @@ pub enum StepState {
     Ready,
     /// It waits before another attempt.
     Pausing,
+    /// It claims its key.
+    Claiming,
+    /// It waits for another run that builds its key. It needs no runner for that, and keeps none.
+    Contended,
     /// It waits for a runner.
     Leasing,
     /// Its context is brought to the runner.
@@ -58,12 +62,17 @@ pub enum StepState {
 impl StepState {
     /// Whether it counts towards the run's limit on steps.
     pub fn is_active(self) -> bool {
-        !matches!(self, Self::Waiting | Self::Ready | Self::Ended)
+        !matches!(self, Self::Waiting | Self::Ready | Self::Contended | Self::Ended)
+    }
+
+    /// Whether the time in it is told with the step's end.
+    fn is_timed(self) -> bool {
+        !matches!(self, Self::Waiting | Self::Ready | Self::Claiming | Self::Ended)
     }
 
     /// Whether it has a task that can be killed.
     pub fn is_killable(self) -> bool {
-        matches!(self, Self::Syncing | Self::Building | Self::Verifying)
+        matches!(self, Self::Claiming | Self::Contended | Self::Syncing | Self::Building | Self::Verifying)
     }
 
     /// Its name in events.
@@ -72,6 +81,8 @@ impl StepState {
             Self::Waiting => "waiting",
             Self::Ready => "ready",
             Self::Pausing => "pausing",
+            Self::Claiming => "claiming",
+            Self::Contended => "contended",
             Self::Leasing => "leasing",
             Self::Syncing => "syncing",
             Self::Building => "building",
@@ -90,6 +101,8 @@ pub(super) enum CancelReason {
     OverBudget,
     /// Its runner reached its maximum lifetime.
     Outlived,
+    /// It waits for another run, and this one starts nothing more.
+    Closed,
 }
 
 /// The whole state of a step.
@@ -97,6 +110,9 @@ pub(super) enum CancelReason {
 pub(super) struct Step {
     pub spec: StepSpec,
     pub state: StepState,
+    /// Whether this run has the right to build its key. Each attempt claims it anew.
+    #[serde(default)]
+    pub claimed: bool,
     pub outcome: Option<Outcome>,
     pub lease: Option<LeaseId>,
     /// Whether its next lease must be a new one, because the age of the last one ended it.
@@ -127,6 +143,7 @@ impl Step {
         Self {
             spec,
             state: StepState::Waiting,
+            claimed: false,
             outcome: None,
             lease: None,
             requires_new_lease: false,
@@ -150,7 +167,7 @@ impl Step {
 
     /// Enters another state and adds up the time that it spent in the last one.
     pub fn enter(&mut self, at: Timestamp, state: StepState) {
-        if self.state.is_active() {
+        if self.state.is_timed() {
             let took = u64::try_from(at.since(self.since).as_millis()).unwrap_or(u64::MAX);
             *self.phases.entry(self.state.phase().to_owned()).or_default() += took;
         }

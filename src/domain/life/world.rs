@@ -66,6 +66,8 @@ pub struct World {
     pub held: BTreeSet<LeaseId>,
     pub given_back: BTreeMap<LeaseId, usize>,
     pub ended: BTreeMap<LayerName, Outcome>,
+    /// The layers whose key this run has claimed.
+    claimed: BTreeSet<LayerName>,
     oom_retries: BTreeMap<LayerName, u32>,
     /// The memory of the runner on which a layer ran out of memory.
     died_on: BTreeMap<LayerName, u32>,
@@ -97,6 +99,7 @@ impl World {
             held: BTreeSet::new(),
             given_back: BTreeMap::new(),
             ended: BTreeMap::new(),
+            claimed: BTreeSet::new(),
             oom_retries: BTreeMap::new(),
             died_on: BTreeMap::new(),
             active: BTreeSet::new(),
@@ -108,6 +111,11 @@ impl World {
             inputs: 0,
             journal: Vec::new(),
         }
+    }
+
+    /// The leases that were asked for and are not given back.
+    pub fn open(&self) -> BTreeSet<LeaseId> {
+        self.rented.keys().filter(|lease| !self.given_back.contains_key(*lease)).cloned().collect()
     }
 
     /// Updates the world by what it tells the run.
@@ -231,6 +239,7 @@ impl World {
     }
 
     fn starts(&mut self, layer: &LayerName) {
+        assert!(!self.limits.claims || self.claimed.contains(layer), "{layer} gets a runner without its claim");
         self.active.insert(layer.clone());
         assert!(self.active.len() <= self.limits.width, "wider than {}: {:?}", self.limits.width, self.active);
         for parent in &self.specs[layer].parents {
@@ -275,6 +284,7 @@ impl World {
 
     fn leave(&mut self, layer: &LayerName) {
         self.active.remove(layer);
+        self.claimed.remove(layer);
         if let Some(lease) = self.on.remove(layer) {
             self.busy.remove(&lease);
         }
@@ -324,14 +334,20 @@ impl World {
                 self.owed.retain(|(_, owed)| !is_work_of(owed, &layer));
                 Input::Killed { layer }
             }
+            Effect::Claim { layer } | Effect::AwaitClaim { layer } if bad => Input::Faulted { layer, fault },
+            Effect::Claim { layer } if dice.is_multiple_of(4) && !self.patient => Input::ClaimTaken { layer },
+            Effect::Claim { layer } | Effect::AwaitClaim { layer } if dice.is_multiple_of(16) => {
+                Input::Found { layer, digest: Digest::of([dice]) }
+            }
+            Effect::Claim { layer } | Effect::AwaitClaim { layer } => {
+                self.claimed.insert(layer.clone());
+                Input::Claimed { layer }
+            }
             Effect::Sync { layer, .. } | Effect::Build { layer, .. } | Effect::Verify { layer, .. } if bad => {
                 Input::Faulted { layer, fault }
             }
             Effect::Promote { layer } if bad => Input::Faulted { layer, fault },
             Effect::Sync { layer, .. } => Input::Synced { layer },
-            Effect::Build { layer, .. } if dice.is_multiple_of(16) => {
-                Input::Found { layer, digest: Digest::of([dice]) }
-            }
             Effect::Build { layer, .. } => {
                 Input::BuildDone { layer, digest: Digest::of([dice]), steps: 3, cached: 1, measured: None }
             }
@@ -386,7 +402,11 @@ fn is_by_the_clock(effect: &Effect) -> bool {
 
 fn is_work_of(effect: &Effect, wanted: &LayerName) -> bool {
     match effect {
-        Effect::Sync { layer, .. } | Effect::Build { layer, .. } | Effect::Verify { layer, .. } => layer == wanted,
+        Effect::Claim { layer }
+        | Effect::AwaitClaim { layer }
+        | Effect::Sync { layer, .. }
+        | Effect::Build { layer, .. }
+        | Effect::Verify { layer, .. } => layer == wanted,
         _ => false,
     }
 }
