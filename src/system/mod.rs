@@ -6,6 +6,7 @@ pub mod exec;
 pub mod files;
 mod host;
 pub mod http;
+pub mod http2;
 pub mod lock;
 pub mod oci;
 pub mod process;
@@ -14,6 +15,7 @@ mod roots;
 pub mod scratch;
 pub mod shell;
 pub mod stop;
+pub mod words;
 
 pub use clock::{now, since_epoch};
 pub use host::host_platform;

@@ -16,6 +16,7 @@ mod evidence;
 mod exits;
 mod hcloud;
 mod hooks;
+mod hosts;
 mod nickel;
 mod places;
 mod pool;

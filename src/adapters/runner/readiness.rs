@@ -4,31 +4,28 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::adapters::transport::{Problem, Transport};
+use crate::adapters::transport::{Problem, Readiness, Transport};
 use crate::domain::model::Fault;
+use crate::system::retry::Backoff;
 
-/// First and longest delay between checks.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// Delays between looks.
+const LOOKS: Backoff = Backoff::of_polls(Duration::from_millis(20), Duration::from_millis(500));
 
-/// Waits until the runner's own test succeeds.
+/// Waits until the runner's daemon answers.
 ///
 /// # Errors
 /// [`Problem::NotReady`] on timeout; [`Transport::lost`] at once if the runner is gone.
 pub(super) async fn until_ready(transport: &dyn Transport, within: Duration) -> Result<(), Fault> {
-    let test = transport.environment().ready_test;
-    let deadline = Instant::now() + within;
-    let mut pause = PAUSES.0;
+    let mut looks = LOOKS.pauses().until(Instant::now() + within);
     loop {
-        let output = transport.exec(&test, b"").await?;
-        if output.code == 0 {
-            return Ok(());
-        }
-        tracing::debug!(words = output.stderr, "{} is not ready", transport.name());
+        let missing = match transport.look().await? {
+            Readiness::Ready => return Ok(()),
+            missing => missing,
+        };
+        tracing::debug!(?missing, "{} is not ready", transport.name());
         transport.check().await?;
-        if Instant::now() + pause > deadline {
-            return Err(transport.explain(Problem::NotReady(within)).await);
+        if !looks.poll().await {
+            return Err(transport.explain(Problem::NotReady(within, missing)).await);
         }
-        tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(PAUSES.1);
     }
 }

@@ -14,12 +14,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::RemoteRunner;
-use crate::adapters::transport::{Environment, Problem, Progress, Transport};
+use crate::adapters::transport::{Environment, Problem, Progress, Readiness, Transport};
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::Counters as _;
 use crate::system::exec::{Exec, Process};
 
-const READY_TEST: &str = "the ready test";
 const WITHIN: Duration = Duration::from_secs(30);
 
 struct State {
@@ -81,13 +80,6 @@ fn ended(code: i32, stdout: &str) -> Process {
 impl Exec for Fake {
     async fn start(&self, script: &str) -> Result<Process, Fault> {
         let mut state = self.state();
-        if script == READY_TEST {
-            let Some(left) = state.looks else {
-                return Ok(Process { end: Box::pin(std::future::pending()), ..ended(0, "") });
-            };
-            state.looks = Some(left.saturating_sub(1));
-            return Ok(ended(i32::from(left > 0), ""));
-        }
         if script.contains("memory.events") {
             let counted = state.counters.pop_front().map(|counted| ended(0, counted));
             return counted.ok_or_else(|| self.lost("nobody counts"));
@@ -118,7 +110,6 @@ impl Transport for Fake {
     fn environment(&self) -> Environment {
         Environment {
             daemon: String::new(),
-            ready_test: READY_TEST.to_owned(),
             cgroups: "/nowhere",
             pace: Duration::from_secs(7),
             shared: self.state().shared,
@@ -131,6 +122,12 @@ impl Transport for Fake {
 
     async fn daemon_address(&self) -> Result<String, Fault> {
         Ok("tcp://fake".to_owned())
+    }
+
+    async fn look(&self) -> Result<Readiness, Fault> {
+        let Some(left) = self.state().looks else { return std::future::pending().await };
+        self.state().looks = Some(left.saturating_sub(1));
+        Ok(if left > 0 { Readiness::NoSocket } else { Readiness::Ready })
     }
 
     async fn check(&self) -> Result<(), Fault> {
@@ -165,7 +162,7 @@ async fn a_runner_that_is_late_is_waited_for_and_one_that_never_comes_is_not() {
     assert!(started.elapsed() > Duration::from_secs(5) && fake.state().looks == Some(0), "{:?}", started.elapsed());
 
     fake.state().looks = Some(u32::MAX);
-    assert_eq!(message(fake.prepare().await), "NotReady(30s)");
+    assert_eq!(message(fake.prepare().await), "NotReady(30s, NoSocket)");
     // The runner is lost meanwhile: that is reported at once.
     fake.state().reached = false;
     let started = Instant::now();

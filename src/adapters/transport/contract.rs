@@ -18,8 +18,6 @@ pub type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
 pub struct Environment {
     /// The address of the BuildKit daemon, for a `buildctl` that runs on the runner.
     pub daemon: String,
-    /// A shell test that succeeds as soon as the runner can build.
-    pub ready_test: String,
     /// The cgroups that count builds, as shell words. The first one with counters is read.
     pub cgroups: &'static str,
     /// Minimum interval between reads of the counters, so that builds are not slowed.
@@ -28,11 +26,29 @@ pub struct Environment {
     pub shared: bool,
 }
 
+/// What a look at a runner finds: whether it can build now, and what is missing if not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Readiness {
+    /// Its BuildKit daemon answers.
+    Ready,
+    /// Its first boot has not ended.
+    Booting,
+    /// No daemon listens: there is no socket.
+    NoSocket,
+    /// There is a socket, and the user of the connection may not open it.
+    Denied,
+    /// There is a socket, and no daemon answers on it; with what was seen instead.
+    NoAnswer(String),
+}
+
+/// How long a daemon that runs may take to answer.
+pub const ANSWER: Duration = Duration::from_secs(8);
+
 /// Problems on a runner, for any transport. Each transport words them for its own kind of runner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
-    /// It was not ready after this time.
-    NotReady(Duration),
+    /// It was not ready after this time, for this reason.
+    NotReady(Duration, Readiness),
     /// It accepts connections, but a command did not finish within this time.
     Hangs(Duration),
     /// Its memory counters could not be parsed.
@@ -62,6 +78,13 @@ pub trait Transport: Exec {
 
     /// The address of the runner's BuildKit daemon, for a `buildctl` that runs on this machine.
     async fn daemon_address(&self) -> Result<String, Fault>;
+
+    /// Looks whether the runner can build now: asks its BuildKit daemon. Returns within [`ANSWER`] or little more, also
+    /// where a daemon hangs; a runner that hangs itself may hold it up for longer.
+    ///
+    /// # Errors
+    /// [`Transport::lost`] if the runner cannot be asked.
+    async fn look(&self) -> Result<Readiness, Fault>;
 
     /// Checks that the runner still responds; the fault says why not.
     async fn check(&self) -> Result<(), Fault>;

@@ -39,9 +39,11 @@ LimitNOFILE=1048576
 TasksMax=infinity
 ";
 
-/// Arms the power-off at expiry first, in case nobody releases the runner. bootcmd must not block, so the timer has
+/// Says that the machine is not ready until `ready` is written. Arms the power-off at expiry first, in case nobody
+/// releases the runner. bootcmd must not block, so the timer has
 /// no dependencies on later boot stages.
 const ARM: &str = r#"mkdir -p /run/lian
+: > /run/lian/booting
 left=$(( EXPIRES - $(date +%s) ))
 [ "$left" -gt 0 ] || left=1
 systemd-run --no-block --unit=lian-expiry --on-active="${left}s" --timer-property=AccuracySec=1s \

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::super::contract::{Environment, Problem, Progress, Transport};
+use super::super::contract::{ANSWER, Environment, Problem, Progress, Readiness, Transport};
 use super::copy::copy;
 use crate::adapters::docker_cli::{DockerCli, DockerError, PATIENCE};
 use crate::domain::model::{Fault, FaultKind};
@@ -91,9 +91,8 @@ impl Transport for ContainerExec {
 
     /// A container belongs to one lease and is removed with it, so it is not shared.
     fn environment(&self) -> Environment {
-        let ready_test = "exec buildctl debug workers >/dev/null".to_owned();
         let daemon = "unix:///run/buildkit/buildkitd.sock".to_owned();
-        Environment { daemon, ready_test, cgroups: CGROUPS, pace: PACE, shared: false }
+        Environment { daemon, cgroups: CGROUPS, pace: PACE, shared: false }
     }
 
     /// Bounded by a timeout, because an engine may hang.
@@ -117,6 +116,16 @@ impl Transport for ContainerExec {
         Ok(format!("docker-container://{}", self.container))
     }
 
+    async fn look(&self) -> Result<Readiness, Fault> {
+        let late = || Readiness::NoAnswer(format!("buildctl had no answer within {} s", ANSWER.as_secs()));
+        match tokio::time::timeout(ANSWER, self.exec("exec buildctl debug workers >/dev/null", b"")).await {
+            Ok(Ok(output)) if output.code == 0 => Ok(Readiness::Ready),
+            Ok(Ok(output)) => Ok(Readiness::NoAnswer(output.stderr.trim().to_owned())),
+            Ok(Err(fault)) => Err(fault),
+            Err(_) => Ok(late()),
+        }
+    }
+
     async fn check(&self) -> Result<(), Fault> {
         match self.inspect("{{.State.Running}}").await.map_err(DockerError::fault)?.as_str() {
             "true" => Ok(()),
@@ -134,9 +143,13 @@ impl Transport for ContainerExec {
     async fn explain(&self, problem: Problem) -> Fault {
         let fault = |code: &str, message: String| Fault::new(FaultKind::Infrastructure, code, message);
         match problem {
-            Problem::NotReady(within) => {
+            Problem::NotReady(within, missing) => {
                 let message = format!("the container's BuildKit daemon is not ready after {} s", within.as_secs());
-                self.with_log(fault("lian::docker::boot_timeout", message)).await
+                let mut fault = fault("lian::docker::boot_timeout", message);
+                if let Readiness::NoAnswer(words) = missing {
+                    fault.evidence = Some(words);
+                }
+                self.with_log(fault).await
             }
             Problem::Hangs(within) => DockerError::NoAnswer(within).fault(),
             Problem::NoCounters => {

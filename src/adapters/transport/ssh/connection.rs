@@ -5,27 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openssh::Session;
-use tokio::process::Child;
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::faults;
-use super::master::{self, Refused};
+use super::master::{self, Master, Refused};
 use crate::domain::model::Fault;
 use crate::domain::ports::SshTarget;
+use crate::system::retry::Backoff;
 
 /// Maximum bytes of a socket path on Linux, including the final NUL.
 const SOCKET_PATH: usize = 108;
 /// ssh first binds its control socket under a temporary name: `/m.`, 16 letters and the final NUL.
 const SOCKET_NAME: usize = 20;
-/// Longest delay between connection attempts.
-const PAUSE: Duration = Duration::from_millis(500);
+/// Delays between connection attempts.
+const AGAIN: Backoff = Backoff::of_polls(Duration::from_millis(50), Duration::from_millis(500));
+/// Delays between looks at an attempt: a connection takes either under 100 ms or much longer.
+const LOOKS: Backoff = Backoff::of_polls(Duration::from_millis(4), Duration::from_millis(50)).factor(1.1);
 
 /// A live connection. Dropping it ends everything that uses it.
 pub struct SshConnection {
     pub(super) session: Arc<Session>,
     /// Held because dropping it kills the process.
-    _master: Child,
+    pub(super) master: Master,
     pub(super) folder: tempfile::TempDir,
+    /// The local socket that is forwarded to the runner's daemon.
+    pub(super) forwarded: OnceCell<PathBuf>,
     /// `USER@ADDRESS:PORT`.
     pub(super) name: String,
     pub(super) address: String,
@@ -42,12 +47,12 @@ impl SshConnection {
         let name = format!("{}@{}:{}", target.user, target.address, target.port);
         let folder = prepare(target, alias)?;
         let started = Instant::now();
-        let mut pause = Duration::from_millis(50);
+        let mut again = AGAIN.pauses();
         loop {
             let refused = match attempt(folder.path(), started + within).await {
                 Ok((session, master)) => {
-                    let (session, address) = (Arc::new(session), target.address.clone());
-                    return Ok(Self { session, _master: master, folder, name, address });
+                    let (session, address, forwarded) = (Arc::new(session), target.address.clone(), OnceCell::new());
+                    return Ok(Self { session, master, folder, forwarded, name, address });
                 }
                 Err(refused) => refused,
             };
@@ -57,11 +62,10 @@ impl SshConnection {
                 Refused::Login(_) => login.min(within),
                 Refused::NotThere(_) => within,
             };
-            if started.elapsed() + pause > patience {
+            again = again.until(started + patience);
+            if !again.poll().await {
                 return Err(faults::never_came(&name, &refused, patience, patience < within));
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE);
         }
     }
 
@@ -99,14 +103,14 @@ fn prepare(target: &SshTarget, alias: &str) -> Result<tempfile::TempDir, Fault> 
     Ok(folder)
 }
 
-async fn attempt(folder: &Path, deadline: Instant) -> Result<(Session, Child), Refused> {
+async fn attempt(folder: &Path, deadline: Instant) -> Result<(Session, Master), Refused> {
     let socket = folder.join("m");
     let _ = std::fs::remove_file(&socket);
-    let mut master = master::start(folder).map_err(|error| Refused::NoSsh(error.to_string()))?;
-    let started = Instant::now();
+    let mut master = Master::start(folder).map_err(|error| Refused::NoSsh(error.to_string()))?;
+    let mut looks = LOOKS.pauses().until(deadline);
     loop {
-        if let Ok(Some(_)) = master.try_wait() {
-            return Err(master::refused(&master::last_words(&mut master).await));
+        if let Some(words) = master.ended().await {
+            return Err(master::refused(&words));
         }
         if socket.exists() {
             let session = Session::resume_mux(socket.clone().into(), None);
@@ -114,11 +118,8 @@ async fn attempt(folder: &Path, deadline: Instant) -> Result<(Session, Child), R
                 return Ok((session, master));
             }
         }
-        if Instant::now() > deadline {
+        if !looks.poll().await {
             return Err(Refused::NotThere("no answer".to_owned()));
         }
-        // A connection takes either under 100 ms or much longer.
-        let soon = started.elapsed() < Duration::from_secs(1);
-        tokio::time::sleep(Duration::from_millis(if soon { 4 } else { 50 })).await;
     }
 }

@@ -3,12 +3,16 @@
 
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::process::Child;
+use tokio::task::JoinHandle;
 
 use crate::domain::ports::SshTarget;
 use crate::system::process::owned_command;
+use crate::system::words::cause;
 
 /// Why a connection failed.
 #[derive(Debug, PartialEq, Eq)]
@@ -89,20 +93,60 @@ fn argument(path: &Path) -> Option<String> {
     Some(format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%")))
 }
 
-/// Starts the master. It ends with its connection, with this process, and on drop.
-pub(super) fn start(folder: &Path) -> std::io::Result<Child> {
-    let mut command = owned_command("ssh");
-    command.arg("-F").arg(folder.join("config")).arg("-S").arg(folder.join("m")).args(["-M", "-N", "runner"]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
+/// The most bytes of a master's error output that are kept, the last ones.
+const WORDS: usize = 4096;
+
+/// The master process. It ends with its connection, with this process, and on drop.
+pub(super) struct Master {
+    child: Child,
+    /// The end of its error output. It is read all the time: a full pipe would stop the master.
+    words: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
 }
 
-/// The error output of a master that ended.
-pub(super) async fn last_words(master: &mut Child) -> String {
-    let mut text = String::new();
-    if let Some(mut stderr) = master.stderr.take() {
-        let _ = stderr.read_to_string(&mut text).await;
+impl Master {
+    /// Starts it.
+    pub(super) fn start(folder: &Path) -> std::io::Result<Self> {
+        let mut command = owned_command("ssh");
+        command.arg("-F").arg(folder.join("config")).arg("-S").arg(folder.join("m")).args(["-M", "-N", "runner"]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let mut stderr = child.stderr.take().expect("invariant: standard error is piped");
+        let words = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&words);
+        let reader = tokio::spawn(async move {
+            let mut piece = [0; 1024];
+            while let Ok(count @ 1..) = stderr.read(&mut piece).await {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                kept.extend_from_slice(&piece[..count]);
+                let surplus = kept.len().saturating_sub(WORDS);
+                kept.drain(..surplus);
+            }
+        });
+        Ok(Self { child, words, reader })
     }
-    text.trim().to_owned()
+
+    /// Its error output if it has ended.
+    pub(super) async fn ended(&mut self) -> Option<String> {
+        match self.child.try_wait() {
+            Ok(Some(_)) => {}
+            _ => return None,
+        }
+        // A child of the master might keep the pipe open.
+        let _ = tokio::time::timeout(Duration::from_secs(1), &mut self.reader).await;
+        Some(self.words())
+    }
+
+    /// The end of its error output so far.
+    pub(super) fn words(&self) -> String {
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&words).trim().to_owned()
+    }
+}
+
+impl Drop for Master {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
 }
 
 /// Derives the reason from ssh's error output.
@@ -110,11 +154,11 @@ pub(super) fn refused(words: &str) -> Refused {
     if words.contains("Host key verification failed") || words.contains("IDENTIFICATION HAS CHANGED") {
         return Refused::HostKey;
     }
-    let last = words.lines().last().unwrap_or("ssh ended without a message").trim().to_owned();
+    let cause = cause(words, &[]).unwrap_or_else(|| "ssh ended without a message".to_owned());
     if words.contains("Permission denied") || words.contains("Too many authentication failures") {
-        return Refused::Login(last);
+        return Refused::Login(cause);
     }
-    Refused::NotThere(last)
+    Refused::NotThere(cause)
 }
 
 #[cfg(test)]

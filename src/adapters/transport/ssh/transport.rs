@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use openssh::{ForwardType, Session, Socket};
+use tokio::net::UnixStream;
 
-use super::super::contract::{Environment, Problem, Progress, Transport};
+use super::super::contract::{ANSWER, Environment, Problem, Progress, Readiness, Transport};
 use super::connection::SshConnection;
-use crate::domain::model::{Fault, FaultKind};
+use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::exec::{Exec, Process};
+use crate::system::http2::greet;
 use crate::system::process::owned_command;
 use crate::system::shell::quoted;
 
@@ -26,6 +28,87 @@ const CGROUPS: &str = "$(cat /run/lian/cgroup 2>/dev/null) /sys/fs/cgroup/lian-b
 /// The script as a command for any login shell. `exec` makes the session's sshd its parent.
 fn command_line(script: &str) -> String {
     format!("exec sh -c {}", quoted(script))
+}
+
+/// Says what a host lacks before its daemon can be asked. A machine that lian-build boots says so in its folder until it
+/// is `ready`: its daemon may answer before that.
+const LOOK: &str = "[ ! -e /run/lian/booting ] || [ -e /run/lian/ready ] || { echo booting; exit; }; \
+  s=/run/buildkit/buildkitd.sock; [ -S $s ] || { echo no_socket; exit; }; [ -w $s ] || echo denied";
+
+impl SshConnection {
+    /// A local socket that leads to the host's daemon.
+    async fn forwarded(&self) -> Result<&PathBuf, Fault> {
+        let forward = || async {
+            let local = self.folder.path().join("d");
+            let (from, to) = (
+                Socket::UnixSocket { path: local.clone().into() },
+                Socket::UnixSocket { path: PathBuf::from(DAEMON_SOCKET).into() },
+            );
+            let forwarded = self.session.request_port_forward(ForwardType::Local, from, to).await;
+            forwarded.map(|()| local).map_err(|error| self.lost(&error.to_string()))
+        };
+        self.forwarded.get_or_try_init(forward).await
+    }
+
+    /// Asks the daemon. A socket file alone may be left of one that is gone.
+    async fn greeted(&self) -> Result<Readiness, Fault> {
+        let local = self.forwarded().await?;
+        let greeting = async { greet(UnixStream::connect(local).await?).await };
+        Ok(match tokio::time::timeout(ANSWER, greeting).await {
+            Ok(Ok(())) => Readiness::Ready,
+            Ok(Err(error)) => {
+                // ssh itself knows why no connection came about.
+                let words = self.master.words();
+                let told = words.lines().rev().find_map(|line| line.split_once("open failed: "));
+                Readiness::NoAnswer(told.map_or_else(|| error.to_string(), |(_, why)| why.to_owned()))
+            }
+            Err(_) => {
+                Readiness::NoAnswer(format!("it takes connections and has said nothing for {} s", ANSWER.as_secs()))
+            }
+        })
+    }
+
+    async fn not_ready(&self, within: Duration, missing: Readiness) -> Fault {
+        let fault = |code: &str, what: &str| {
+            let message = format!("{} {what}, after {} s", self.name, within.as_secs());
+            Fault::new(FaultKind::Infrastructure, code, message)
+        };
+        let start = format!("start buildkitd there, listening on {DAEMON_SOCKET} (systemctl start buildkit)");
+        match missing {
+            Readiness::NoSocket => {
+                let what = format!("has no BuildKit daemon: there is no socket {DAEMON_SOCKET}");
+                let mut fault = fault("lian::remote::no_socket", &what);
+                fault.log_tail = self.boot_log().await;
+                fault.help(start)
+            }
+            Readiness::Denied => fault("lian::remote::no_access", "does not let its user open BuildKit's socket")
+                .with_class(FaultClass::Denied)
+                .help(format!(
+                    "log in as root, or give the user the group of {DAEMON_SOCKET} (`[grpc] gid` in buildkitd.toml)"
+                )),
+            Readiness::NoAnswer(seen) => {
+                let mut fault = fault("lian::remote::no_answer", "has a BuildKit socket, and no daemon answers on it");
+                let refused = seen.contains("prohibited");
+                fault.evidence = Some(seen);
+                fault.help(if refused {
+                    "set `AllowStreamLocalForwarding yes` in its sshd_config, and reload sshd"
+                } else {
+                    "start buildkitd anew there (systemctl restart buildkit)"
+                })
+            }
+            Readiness::Booting | Readiness::Ready => {
+                let mut fault = fault("lian::remote::not_ready", "is not ready: its first boot has not ended");
+                // The last line of its first boot's log is the most useful.
+                fault.log_tail = self.boot_log().await;
+                fault.help("a slow boot needs a longer `runners.boot_timeout_s`")
+            }
+        }
+    }
+
+    async fn boot_log(&self) -> Vec<String> {
+        let log = self.exec("tail -n 12 /var/log/cloud-init-output.log 2>/dev/null", b"").await;
+        log.map(|log| log.stdout.lines().map(str::to_owned).collect()).unwrap_or_default()
+    }
 }
 
 #[async_trait]
@@ -65,11 +148,9 @@ impl Transport for SshConnection {
         &self.name
     }
 
-    /// A host with a long first boot writes a readiness file at the end; the file's folder shows that it will.
     fn environment(&self) -> Environment {
         Environment {
             daemon: format!("unix://{DAEMON_SOCKET}"),
-            ready_test: format!("[ -S {DAEMON_SOCKET} ] && {{ [ ! -d /run/lian ] || [ -e /run/lian/ready ]; }}"),
             cgroups: CGROUPS,
             pace: Duration::from_millis(500),
             shared: true,
@@ -85,14 +166,16 @@ impl Transport for SshConnection {
     }
 
     async fn daemon_address(&self) -> Result<String, Fault> {
-        let local = self.folder.path().join("d");
-        let (from, to) = (
-            Socket::UnixSocket { path: local.clone().into() },
-            Socket::UnixSocket { path: PathBuf::from(DAEMON_SOCKET).into() },
-        );
-        let forwarded = self.session.request_port_forward(ForwardType::Local, from, to).await;
-        forwarded.map_err(|error| self.lost(&error.to_string()))?;
-        Ok(format!("unix://{}", local.display()))
+        Ok(format!("unix://{}", self.forwarded().await?.display()))
+    }
+
+    async fn look(&self) -> Result<Readiness, Fault> {
+        match self.exec(LOOK, b"").await?.stdout.trim() {
+            "booting" => Ok(Readiness::Booting),
+            "no_socket" => Ok(Readiness::NoSocket),
+            "denied" => Ok(Readiness::Denied),
+            _ => self.greeted().await,
+        }
     }
 
     async fn check(&self) -> Result<(), Fault> {
@@ -109,16 +192,7 @@ impl Transport for SshConnection {
     async fn explain(&self, problem: Problem) -> Fault {
         let fault = |code: &str, message: String| Fault::new(FaultKind::Infrastructure, code, message);
         match problem {
-            Problem::NotReady(within) => {
-                let message = format!("{} has no BuildKit daemon, after {} s", self.name, within.as_secs());
-                let mut fault = fault("lian::remote::not_ready", message);
-                // The last line of its first boot's log is the most useful.
-                let log = self.exec("tail -n 12 /var/log/cloud-init-output.log 2>/dev/null", b"").await;
-                fault.log_tail = log.map(|log| log.stdout.lines().map(str::to_owned).collect()).unwrap_or_default();
-                fault.help(format!(
-                    "start buildkitd there, listening on {DAEMON_SOCKET}, or raise `runners.boot_timeout_s`"
-                ))
-            }
+            Problem::NotReady(within, missing) => self.not_ready(within, missing).await,
             Problem::Hangs(within) => {
                 let message =
                     format!("{} accepts the login and then does not answer, for {} s", self.address, within.as_secs());
