@@ -1,5 +1,5 @@
-//! Lists leases and releases unused ones. Not responsible for: releasing leases of live runs, or unexpired leases of
-//! others.
+//! Lists leases and releases unused ones. Not responsible for: releasing leases of this project's live runs; asking a
+//! person (the caller's `consent`).
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use super::recover::{self, Recovered};
 use super::runners::provider_context;
 use super::session::Session;
 use crate::adapters::store::{OpenLease, Store};
-use crate::domain::base::{LeaseId, RunId, nearest};
+use crate::domain::base::{LeaseId, RunId, Timestamp, human_duration, nearest};
 use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::{ComputeProvider, OwnedLease};
 use crate::report::LeaseRow;
@@ -24,6 +24,21 @@ enum NamedLease {
         help("stop that run (Ctrl-C where it runs): it gives its runners back by itself")
     )]
     Held { lease: String, run: RunId },
+    /// It has not expired, and nothing here says that its run is dead.
+    #[error(
+        "the lease `{lease}`{of} is not expired{until}: its run may be alive, in another folder or on another machine"
+    )]
+    #[diagnostic(
+        code(lian::leases::foreign),
+        help(
+            "ask whoever runs it to stop it; `--force` takes the runner away all the same, and that run's build is lost"
+        )
+    )]
+    Foreign { lease: String, of: String, until: String },
+    /// Whoever was asked declined.
+    #[error("the lease `{lease}` stays as it is")]
+    #[diagnostic(code(lian::leases::declined), help("answer `y` to take it away from its run"))]
+    Declined { lease: String },
     /// The lease is unknown.
     #[error("there is no lease `{lease}`, neither in this project nor at its provider")]
     #[diagnostic(code(lian::leases::unknown), help("{help}"))]
@@ -32,8 +47,19 @@ enum NamedLease {
 
 impl Classified for NamedLease {
     fn class(&self) -> FaultClass {
-        FaultClass::Configuration
+        match self {
+            Self::Held { .. } | Self::Foreign { .. } | Self::Unknown { .. } => FaultClass::Configuration,
+            Self::Declined { .. } => FaultClass::Cancelled,
+        }
     }
+}
+
+/// Leases to release although they are not expired.
+pub struct Named<'a> {
+    /// Their ids.
+    pub leases: &'a [String],
+    /// Whether each may be taken from a run that may be alive. `None`: none may.
+    pub consent: Option<&'a dyn Fn(&OwnedLease) -> bool>,
 }
 
 /// A project's leases, and the result of the recovery before they were listed.
@@ -51,8 +77,13 @@ pub fn list(session: &Session) -> Result<Listed, Error> {
         Some(store) => session.wait(recover::recover(store, session.project()))??,
         None => Recovered::default(),
     };
-    let owned = provider_context::provider_for_leases(session.config()).and_then(|provider| owned(session, &*provider));
-    let rows = owned.and_then(|owned| Ok(rows(&open_leases(store)?, &owned)));
+    let rows = provider_context::provider_for_leases(session.config()).and_then(|provider| {
+        let (owned, holders) =
+            (owned(session, &*provider)?, session.wait(provider.holders())?.map_err(Error::outside)?);
+        let mut rows = rows(&open_leases(store)?, &owned);
+        rows.extend(holders.into_iter().map(|holder| row_of(holder, "held")));
+        Ok(rows)
+    });
     Ok(Listed { recovered, rows })
 }
 
@@ -81,21 +112,24 @@ pub fn forget(session: &Session, named: &[String]) -> Result<(), Error> {
 
 /// The result of releasing leases.
 pub struct Collected {
-    /// What was released, and what could not be.
+    /// Leases of dead runs that were released, and all that could not be.
     pub recovered: Recovered,
+    /// Leases that had expired, or were named, and were released.
+    pub taken: Vec<OwnedLease>,
     /// How many leases of others remain; or why a named lease could not be released.
     pub others: Result<usize, Error>,
 }
 
 /// Releases the leases of dead runs of this project, expired leases at its provider, and the named ones.
-pub fn collect(session: &Session, named: &[String]) -> Result<Collected, Error> {
+pub fn collect(session: &Session, named: &Named<'_>) -> Result<Collected, Error> {
     let store = session.existing_store()?;
-    let mut recovered = match store {
+    let recovered = match store {
         Some(store) => session.wait(recover::recover_all(store, session.project()))??,
         None => Recovered::default(),
     };
-    let others = collect_owned(session, store, &mut recovered, named);
-    Ok(Collected { recovered, others })
+    let mut collected = Collected { recovered, taken: Vec::new(), others: Ok(0) };
+    collected.others = collect_owned(session, store, &mut collected, named);
+    Ok(collected)
 }
 
 /// The leases in the project's ledger.
@@ -108,27 +142,38 @@ fn open_leases(store: Option<&Store>) -> Result<Vec<OpenLease>, Error> {
 fn collect_owned(
     session: &Session,
     store: Option<&Store>,
-    recovered: &mut Recovered,
-    named: &[String],
+    collected: &mut Collected,
+    named: &Named<'_>,
 ) -> Result<usize, Error> {
     let provider = provider_context::provider_for_leases(session.config())?;
     let owned = owned(session, &*provider)?;
     let open = open_leases(store)?;
+    let before: BTreeSet<LeaseId> = collected.recovered.released.iter().cloned().collect();
     let alive = |lease: &LeaseId| open.iter().any(|open| open.alive && open.lease == *lease);
-    let wanted = |lease: &&OwnedLease| {
-        let over = lease.expires.is_some_and(|expires| expires <= now());
-        !alive(&lease.lease) && (over || named.iter().any(|name| name == lease.lease.as_str()))
-    };
-    let before: BTreeSet<LeaseId> = recovered.released.iter().cloned().collect();
-    for lease in owned.iter().filter(wanted).filter(|lease| !before.contains(&lease.lease)) {
+    let is_named = |lease: &LeaseId| named.leases.iter().any(|name| name == lease.as_str());
+    let mut kept = None;
+    for lease in owned.iter().filter(|lease| !alive(&lease.lease) && !before.contains(&lease.lease)) {
+        if lease.expires.is_none_or(|expires| expires > now()) {
+            if !is_named(&lease.lease) {
+                continue;
+            }
+            if let Err(refused) = consented(lease, named) {
+                kept = kept.or(Some(refused));
+                continue;
+            }
+        }
         match session.wait(recover::give_back(&*provider, &lease.lease))? {
-            Ok(()) => recovered.released.push(lease.lease.clone()),
-            Err(fault) => recovered.stuck.push((lease.lease.clone(), fault.message)),
+            Ok(()) => collected.taken.push(lease.clone()),
+            Err(fault) => collected.recovered.stuck.push((lease.lease.clone(), fault.message)),
         }
     }
+    let Collected { recovered, taken, .. } = &*collected;
     let seen = recovered.released.iter().chain(recovered.stuck.iter().map(|(lease, _)| lease));
-    let seen: BTreeSet<&str> = seen.map(LeaseId::as_str).collect();
-    if let Some(lease) = named.iter().find(|name| !seen.contains(name.as_str())).cloned() {
+    let seen: BTreeSet<&str> = seen.chain(taken.iter().map(|lease| &lease.lease)).map(LeaseId::as_str).collect();
+    if let Some(refused) = kept {
+        return Err(Error::from(refused));
+    }
+    if let Some(lease) = named.leases.iter().find(|name| !seen.contains(name.as_str())).cloned() {
         return Err(Error::from(match open.iter().find(|open| open.alive && open.lease.as_str() == lease) {
             Some(open) => NamedLease::Held { lease, run: open.run.clone() },
             None => unknown(
@@ -139,6 +184,20 @@ fn collect_owned(
     }
     let others = owned.iter().filter(|owned| !seen.contains(owned.lease.as_str()) && !alive(&owned.lease));
     Ok(others.count())
+}
+
+/// Whether a lease may be taken from a run that may be alive.
+fn consented(owned: &OwnedLease, named: &Named<'_>) -> Result<(), NamedLease> {
+    let lease = owned.lease.to_string();
+    match named.consent {
+        Some(consent) if consent(owned) => Ok(()),
+        Some(_) => Err(NamedLease::Declined { lease }),
+        None => {
+            let of = owned.run.as_ref().map_or_else(String::new, |run| format!(" of the run {run}"));
+            let left = |expires: Timestamp| format!(" (it is in {})", human_duration(expires.since(now())));
+            Err(NamedLease::Foreign { lease, of, until: owned.expires.map_or_else(String::new, left) })
+        }
+    }
 }
 
 fn unknown<'a>(lease: String, known: impl Iterator<Item = &'a str>) -> NamedLease {
@@ -160,6 +219,7 @@ fn rows(open: &[OpenLease], owned: &[OwnedLease]) -> Vec<LeaseRow> {
         .map(|lease| {
             let seen = known(&lease.lease);
             let state = match (lease.alive, lease.state.as_str()) {
+                (true, "asked") => "queued",
                 (true, _) => "held",
                 (false, "stuck") => "stuck",
                 (false, _) => "left",
@@ -176,13 +236,17 @@ fn rows(open: &[OpenLease], owned: &[OwnedLease]) -> Vec<LeaseRow> {
         })
         .collect();
     let foreign = owned.iter().filter(|owned| !open.iter().any(|lease| lease.lease == owned.lease));
-    rows.extend(foreign.map(|owned| LeaseRow {
+    rows.extend(foreign.map(|owned| row_of(owned.clone(), "foreign")));
+    rows
+}
+
+fn row_of(owned: OwnedLease, state: &str) -> LeaseRow {
+    LeaseRow {
         lease: owned.lease.to_string(),
         run: owned.run.as_ref().map(ToString::to_string),
-        state: "foreign".to_owned(),
-        what: owned.what.clone(),
+        state: state.to_owned(),
+        what: owned.what,
         since: owned.created,
         expires: owned.expires,
-    }));
-    rows
+    }
 }

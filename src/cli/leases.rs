@@ -1,6 +1,8 @@
 //! `lian-build leases`, `leases gc` and `leases gc --forget`. Not responsible for: which leases are released (see
 //! `app::leases`).
 
+use std::io::IsTerminal as _;
+
 use clap::{Args, Subcommand};
 
 use super::args::{Format, Global, Source};
@@ -9,10 +11,11 @@ use super::provider_flags::provider_names;
 use super::recovered;
 use super::show;
 use crate::app::config::{Config, ProviderChoice, Selection};
-use crate::app::leases;
+use crate::app::leases::{self, Named};
 use crate::app::session::Session;
 use crate::domain::base::LeaseId;
 use crate::domain::model::ProviderName;
+use crate::domain::ports::OwnedLease;
 use crate::report::{self, Style};
 use crate::system::now;
 
@@ -24,7 +27,7 @@ use crate::system::now;
   lian-build leases
   lian-build leases --provider hcloud
   lian-build leases gc
-  lian-build leases gc --lease 7f3a9c21-1"
+  lian-build leases gc --lease 7f3a9c21-1 --force"
 )]
 pub struct Leases {
     #[command(subcommand)]
@@ -48,6 +51,9 @@ enum LeasesCommand {
         /// Also this lease, though it is not expired; may be repeated
         #[arg(long, value_name = "LEASE")]
         lease: Vec<String>,
+        /// Takes the named leases away from runs that may be alive; on a terminal, asks before each
+        #[arg(long, requires = "lease")]
+        force: bool,
         /// Strikes a dead run's lease off the books without giving it back, e.g. where its account is gone; may be repeated
         #[arg(long, value_name = "LEASE", conflicts_with = "lease")]
         forget: Vec<String>,
@@ -58,9 +64,11 @@ enum LeasesCommand {
 pub fn leases(global: &Global, flags: &Leases) -> Outcome {
     match &flags.command {
         None => list(global, &session_of(&flags.source, flags.provider.clone())?),
-        Some(LeasesCommand::Gc { source, provider, lease, forget }) => {
+        Some(LeasesCommand::Gc { source, provider, lease, force, forget }) => {
             let session = session_of(source, provider.clone())?;
-            if forget.is_empty() { gc(global, &session, lease) } else { strike(global, &session, forget) }
+            let consent: Option<&dyn Fn(&OwnedLease) -> bool> = if *force { Some(&consents) } else { None };
+            let named = Named { leases: lease, consent };
+            if forget.is_empty() { gc(global, &session, &named) } else { strike(global, &session, forget) }
         }
     }
 }
@@ -96,10 +104,42 @@ fn strike(global: &Global, session: &Session, named: &[String]) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn gc(global: &Global, session: &Session, named: &[String]) -> Outcome {
-    let leases::Collected { recovered, others: collected } = leases::collect(session, named)?;
+/// Asks whether a lease may be taken from a run that may be alive. Without a terminal there is nobody to ask: `--force`
+/// is the answer.
+fn consents(lease: &OwnedLease) -> bool {
+    let (stdin, stderr) = (std::io::stdin(), std::io::stderr());
+    if !stdin.is_terminal() || !stderr.is_terminal() {
+        return true;
+    }
+    let of = lease.run.as_ref().map_or_else(String::new, |run| format!(" of the run {run}"));
+    let what = report::clean(&lease.what);
+    eprint!("the lease {}{of} ({what}) may be in use: take it away? [y/N] ", lease.lease);
+    let mut answer = String::new();
+    let _ = stdin.read_line(&mut answer);
+    matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+/// Tells of leases that were no dead run's.
+fn tell_taken(global: &Global, taken: &[OwnedLease]) {
+    if global.format != Format::Text || global.quiet {
+        return;
+    }
+    for OwnedLease { lease, run, expires, .. } in taken {
+        let of = run.as_ref().map_or_else(String::new, |run| format!(" of the run {run}"));
+        if expires.is_some_and(|expires| expires <= now()) {
+            eprintln!("the runner {lease}{of} was given back: it had expired");
+        } else {
+            eprintln!("the runner {lease}{of} was taken away: if that run lives, its build on it is lost");
+        }
+    }
+}
+
+fn gc(global: &Global, session: &Session, named: &Named<'_>) -> Outcome {
+    let leases::Collected { recovered, taken, others: collected } = leases::collect(session, named)?;
     recovered::tell(global, &recovered);
-    let released: Vec<&str> = recovered.released.iter().map(LeaseId::as_str).collect();
+    tell_taken(global, &taken);
+    let released = recovered.released.iter().chain(taken.iter().map(|taken| &taken.lease));
+    let released: Vec<&str> = released.map(LeaseId::as_str).collect();
     let stuck: Vec<&str> = recovered.stuck.iter().map(|(lease, _)| lease.as_str()).collect();
     match global.format {
         // With JSON output, the error replaces the result.
@@ -120,8 +160,10 @@ fn others(count: usize) -> String {
     match count {
         0 => String::new(),
         count => format!(
-            "; {} of other projects not expired yet: `lian-build leases` lists them, `leases gc --lease ID` gives one back",
-            report::count(count, "lease")
+            "; {} of other projects {} not expired yet: `lian-build leases` lists {}",
+            report::count(count, "lease"),
+            if count == 1 { "is" } else { "are" },
+            if count == 1 { "it" } else { "them" }
         ),
     }
 }

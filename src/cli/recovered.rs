@@ -40,7 +40,8 @@ pub fn remind() {
     let waiting = recover::waiting(&Project::of_folder(Path::new(".")));
     if waiting > 0 {
         let runners = crate::report::count(waiting, "runner");
-        eprintln!("{runners} of dead runs wait to be given back: lian-build leases gc");
+        let wait = if waiting == 1 { "waits" } else { "wait" };
+        eprintln!("{runners} of dead runs {wait} to be given back: lian-build leases gc");
     }
 }
 

@@ -14,7 +14,8 @@ pub struct LeaseRow {
     pub lease: String,
     /// Run that requested it.
     pub run: Option<String>,
-    /// `held` by a live run, `left` by a dead one, `stuck`, or `foreign`: of another project or machine.
+    /// `queued`: a live run waits for it; `held` by a live run, `left` by a dead one, `stuck`, or `foreign`: of another
+    /// project or machine.
     pub state: String,
     /// Description, e.g. `server 42, cax21 in fsn1`.
     pub what: String,

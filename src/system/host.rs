@@ -1,4 +1,4 @@
-//! The platform of this machine. Not responsible for: its resources.
+//! The platform of this machine, and who works on it. Not responsible for: its resources.
 
 use crate::domain::base::Platform;
 
@@ -12,4 +12,12 @@ pub fn host_platform() -> Platform {
         other => other,
     };
     format!("linux/{arch}").into()
+}
+
+/// `user@machine`, for people: who holds something that others wait for.
+pub fn whoami() -> String {
+    let named =
+        ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok().filter(|user| !user.is_empty()));
+    let user = named.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()));
+    format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
 }

@@ -18,5 +18,5 @@ pub mod stop;
 pub mod words;
 
 pub use clock::{now, since_epoch};
-pub use host::host_platform;
+pub use host::{host_platform, whoami};
 pub use roots::{catalog_root, git_root, resolved};

@@ -226,7 +226,9 @@ fn strangers_leases_go_when_they_expire_and_not_before() {
     assert_eq!(names, ["lian-somebody-r-2", "precious"]);
     let told = cloud.lian(&["leases", "gc"]).exits(0);
     assert!(told.stdout.starts_with("nothing to give back; 1 lease of other projects"), "{}", told.both());
-    let refused = cloud.lian(&["leases", "gc", "--lease", "r-2"]).exits(5);
+    let refused = cloud.lian(&["leases", "gc", "--lease", "r-2"]).exits(64);
+    assert!(refused.stderr.contains("lian::leases::foreign") && refused.stderr.contains("run r"), "{}", refused.both());
+    let refused = cloud.lian(&["leases", "gc", "--lease", "r-2", "--force"]).exits(5);
     assert!(refused.stderr.contains("`somebody`'s"), "{}", refused.both());
     assert_eq!(cloud.fake.servers().len(), 2);
 }

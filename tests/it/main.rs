@@ -17,6 +17,7 @@ mod exits;
 mod hcloud;
 mod hooks;
 mod hosts;
+mod leases;
 mod nickel;
 mod places;
 mod pool;

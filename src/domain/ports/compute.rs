@@ -110,6 +110,11 @@ pub trait ComputeProvider: Send + Sync {
 
     /// The existing leases with lian-build's mark, from all runs and machines that share the account.
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault>;
+
+    /// Who holds its runners now, where leases end with their process: nothing of these is ever left to release.
+    async fn holders(&self) -> Result<Vec<OwnedLease>, Fault> {
+        Ok(Vec::new())
+    }
 }
 
 /// A machine whose kernel counts the resources that builds use.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::holder::Holder;
 use super::settings::{SshHost, SshSettings};
 use crate::adapters::providers::host_probe::{Availability, HostProbe};
 use crate::domain::base::LeaseId;
@@ -81,9 +82,13 @@ impl Ssh {
 
     fn open(&self, host: &SshHost) -> std::io::Result<File> {
         std::fs::create_dir_all(&self.folder)?;
+        lock::open(&self.lock_file(host))
+    }
+
+    fn lock_file(&self, host: &SshHost) -> PathBuf {
         let safe = |c: char| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '_' };
         let name: String = host.address.chars().map(safe).collect();
-        lock::open(&self.folder.join(format!("{name}-{}", host.port)))
+        self.folder.join(format!("{name}-{}", host.port))
     }
 
     fn none_fits(&self, request: &AcquireRequest) -> Fault {
@@ -150,6 +155,10 @@ impl ComputeProvider for Ssh {
             }
             polls.poll().await;
         };
+        // Only `leases` reads it: a full disk must not keep a host from being used.
+        if let Err(error) = Holder::of(request).write(&file) {
+            tracing::debug!(host = host.address, "who holds it is not written down: {error}");
+        }
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(request.lease.clone(), file);
         let endpoint = Endpoint::Ssh(target(&host));
         let (runner_type, platform) = (host.address, host.platform);
@@ -165,6 +174,12 @@ impl ComputeProvider for Ssh {
     /// Always empty: a lock ends with the process that holds it.
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
         Ok(Vec::new())
+    }
+
+    /// The hosts that runs of this user on this machine hold.
+    async fn holders(&self) -> Result<Vec<OwnedLease>, Fault> {
+        let named = |host: &SshHost| format!("host {}:{}", host.address, host.port);
+        Ok(self.hosts.iter().filter_map(|host| Holder::read(&self.lock_file(host), &named(host))).collect())
     }
 }
 
@@ -210,8 +225,14 @@ mod tests {
         let third = request("c", 4);
         let waiting = tokio::time::timeout(Duration::from_secs(60), two.acquire(&third));
         assert!(waiting.await.is_err(), "a host that is taken was leased");
+        let holders = two.holders().await.expect("listed");
+        let held: Vec<(&str, Option<&str>)> =
+            holders.iter().map(|holder| (holder.lease.as_str(), holder.run.as_ref().map(RunId::as_str))).collect();
+        assert_eq!(held, [("a", Some("r")), ("b", Some("r"))]);
+        assert!(holders[0].what.starts_with("host small:22, of ") && holders[0].what.ends_with(", taken for l"));
         one.release(&LeaseId::from("a")).await.expect("given back");
         one.release(&LeaseId::from("a")).await.expect("given back twice");
+        assert_eq!(two.holders().await.expect("listed").len(), 1, "one that is free is held by nobody");
         assert_eq!(two.acquire(&request("c", 4)).await.expect("a lease").offer.runner_type, "small");
     }
 
