@@ -55,9 +55,48 @@ pub fn update(session: &Session, survey: &Survey, graph: &LayerGraph, dry_run: b
     }
     let written = !dry_run && new != old;
     if written {
-        store::write_lock(&config.lock, &new)?;
+        store::change_lock(&config.lock, |lock| apply(&old, &new, lock))?;
     }
     Ok(Update { moves, written })
+}
+
+/// Makes the changes from `old` to `new` in the lock as it is now: what others added meanwhile stays.
+fn apply(old: &Lock, new: &Lock, now: &mut Lock) {
+    now.images.retain(|name, pin| new.images.contains_key(name) || old.images.get(name) != Some(pin));
+    let moved = new.images.iter().filter(|(name, pin)| old.images.get(*name) != Some(*pin));
+    now.images.extend(moved.map(|(name, pin)| (name.clone(), pin.clone())));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lock(pins: &[(&str, &str)]) -> Lock {
+        let images = pins.iter().map(|(name, of)| ((*name).to_owned(), Pin { digest: Digest::of(of) })).collect();
+        Lock { images, ..Lock::default() }
+    }
+
+    #[test]
+    fn an_update_changes_what_it_saw_and_leaves_what_came_meanwhile() {
+        let old = lock(&[("kept", "1"), ("moved", "1"), ("unused", "1"), ("unused, then pinned again", "1")]);
+        let new = lock(&[("kept", "1"), ("moved", "2"), ("added", "2")]);
+        let mut now = lock(&[
+            ("kept", "moved by another"),
+            ("moved", "1"),
+            ("unused", "1"),
+            ("unused, then pinned again", "3"),
+            ("added meanwhile", "3"),
+        ]);
+        apply(&old, &new, &mut now);
+        let expected = lock(&[
+            ("kept", "moved by another"),
+            ("moved", "2"),
+            ("unused, then pinned again", "3"),
+            ("added", "2"),
+            ("added meanwhile", "3"),
+        ]);
+        assert_eq!(now, expected);
+    }
 }
 
 /// A catalog's external images, by normalised reference.

@@ -287,6 +287,44 @@ fn what_stands_on_a_forced_layer_is_built_by_a_later_apply_too() {
     }
 }
 
+/// Removes every tag `key-…` of a layer from the project's image layout.
+fn remove_key_tags(project: &Project, layer: &str) {
+    let file = project.path().join(".lian/images/index.json");
+    let mut index: Value = serde_json::from_slice(&std::fs::read(&file).expect("an index")).expect("JSON");
+    let manifests = index["manifests"].as_array_mut().expect("manifests");
+    let before = manifests.len();
+    let prefix = format!("lamina/{layer}:key-");
+    manifests.retain(|entry| !text(&entry["annotations"]["org.opencontainers.image.ref.name"]).starts_with(&prefix));
+    assert!(manifests.len() < before, "{layer} has no such tag");
+    std::fs::write(&file, index.to_string()).expect("writable");
+}
+
+#[test]
+fn what_stands_on_an_image_that_is_gone_follows_the_new_one_in_the_same_run() {
+    let project = family();
+    project.write("catalog/base/Dockerfile", "FROM base.example/busybox:1\nRUN cat /proc/uptime > /base\n");
+    apply(&project, &[]).exits(0);
+    let (base, app) = (project.digest("lamina/base:latest"), project.digest("lamina/app:latest"));
+
+    // The daemon has the step in its cache: the image comes out the same, and what stands on it stays.
+    remove_key_tags(&project, "base");
+    let again = apply(&project, &[]).exits(0);
+    assert_eq!(again.outcomes(), ["app=reused", "base=built", "other=reused", "tool=reused"]);
+    assert_eq!((project.digest("lamina/base:latest"), project.digest("lamina/app:latest")), (base, app.clone()));
+    assert_eq!(plan(&project)["summary"]["build"], 0);
+
+    // Another daemon has never seen it: the image is another one.
+    remove_key_tags(&project, "base");
+    let folder = crate::support::buildkitd::scratch();
+    let daemon = crate::support::buildkitd::another(folder.path());
+    let mut command = project.command(&["apply", "--format", "json"]);
+    let again: Ran = command.env("BUILDKIT_HOST", daemon.address()).output().expect("it starts").into();
+    let again = again.exits(0);
+    assert_eq!(again.outcomes(), ["app=built", "base=built", "other=reused", "tool=built"]);
+    assert_ne!(project.digest("lamina/app:latest"), app);
+    assert_eq!(plan(&project)["summary"]["build"], 0, "right after a success: {}", plan(&project));
+}
+
 #[test]
 fn two_applies_at_once_build_each_layer_once() {
     let project = family();

@@ -42,7 +42,7 @@ pub fn change_lock(path: &Path, change: impl FnOnce(&mut Lock)) -> Result<(), St
 }
 
 /// Writes the pins atomically.
-pub fn write_lock(path: &Path, lock: &Lock) -> Result<(), StoreError> {
+fn write_lock(path: &Path, lock: &Lock) -> Result<(), StoreError> {
     let mut json = serde_json::to_string_pretty(lock).expect("invariant: a lock is plain data");
     json.push('\n');
     // `lian.lock` is a project file: everyone may read it.

@@ -15,7 +15,7 @@ mod session;
 pub use dead_runs::{InterruptedRun, Reached};
 pub use error::StoreError;
 pub use leases::OpenLease;
-pub use lock_file::{change_lock, read_lock, write_lock};
+pub use lock_file::{change_lock, read_lock};
 pub use logs::StepLogs;
 pub use runs::{Store, fresh_run_id};
 pub use session::{RunRecorder, Tally};

@@ -12,7 +12,7 @@ use super::measure::measured;
 use crate::app::sinks::Emitter;
 use crate::domain::base::{Digest, LayerName, LeaseId, Platform, Platforms, RunId};
 use crate::domain::life::Input;
-use crate::domain::model::{BuildEvent, Event, EventBody, Fault, FaultKind, KEY_LABEL, Measured};
+use crate::domain::model::{BuildEvent, Event, EventBody, Fault, FaultKind, KEY_LABEL, LATEST, Measured};
 use crate::domain::ports::{
     AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore, Lease, Runner,
     RunnerConnector, Staged, StagingFolder, VerifyRequest,
@@ -156,7 +156,8 @@ impl TaskContext {
         claimed.await.unwrap_or_else(|fault| Message::Input(Input::Faulted { layer: layer.clone(), fault }))
     }
 
-    /// The image of this key that another run promoted since planning, if it was built on the same parents.
+    /// The image of this key that another run promoted since planning, or that was there before and stands on the
+    /// parents' images all the same. It becomes the latest one, because it is the catalog's current state.
     async fn built_meanwhile(&self, job: &Job, digests: &BTreeMap<LayerName, Digest>) -> Result<Option<Digest>, Fault> {
         if job.forced {
             return Ok(None);
@@ -169,7 +170,11 @@ impl TaskContext {
             return Ok(None);
         };
         let same = |(layer, digest): (&LayerName, &Digest)| digests.get(layer) == Some(digest);
-        Ok(built_on.iter().all(same).then_some(found.digest))
+        if !built_on.iter().all(same) {
+            return Ok(None);
+        }
+        self.images.point(image, LATEST, key).await.map_err(fault)?;
+        Ok(Some(found.digest))
     }
 
     /// Verifies a built image and creates its artifacts image.

@@ -139,3 +139,7 @@ fn rebuild_required(plan: &Plan, forced: &BTreeSet<LayerName>, layer: &LayerName
     }
     false
 }
+
+#[cfg(test)]
+#[path = "fixed_point_tests.rs"]
+mod fixed_point_tests;

@@ -190,7 +190,7 @@ mod tests {
             image("kept", &[("base", "base")]),
             image("stale", &[("base", "older base")]),
             None,
-            // A parent without an image does not prevent reuse: the plan decides whether that parent is built.
+            // A parent without an image is built, and the plan then builds what stands on it too.
             image("above", &[("absent", "whatever"), ("stale", "stale")]),
         ];
         let stored = reusable(names.iter().zip(found));

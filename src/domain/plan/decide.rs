@@ -8,10 +8,10 @@ use crate::domain::base::LayerName;
 use crate::domain::model::{Action, Plan, PlannedStep, Why, WhyKind};
 
 /// Decides over candidates in topological order. A layer is reused if a verified image with its key exists, unless the
-/// layer or one of its ancestors is forced: the descendants of a forced layer are built again too.
+/// layer is forced or one of its parents is built. Its image stands on the parent's old image, and nobody knows yet
+/// whether the new one will be the same. If it is, the executor finds the layer's image and reuses it after all.
 pub fn plan(candidates: Vec<Candidate>, forced: &BTreeSet<LayerName>) -> Plan {
     let mut building: BTreeSet<LayerName> = BTreeSet::new();
-    let mut dirty: BTreeSet<LayerName> = BTreeSet::new();
     let mut waves: BTreeMap<LayerName, usize> = BTreeMap::new();
     let mut steps = Vec::with_capacity(candidates.len());
     for candidate in candidates {
@@ -22,11 +22,8 @@ pub fn plan(candidates: Vec<Candidate>, forced: &BTreeSet<LayerName>) -> Plan {
         if forced.contains(&layer) {
             why.push(Why { kind: WhyKind::Forced, detail: "forced".to_owned() });
         }
-        let parent_rebuilt = candidate.parents.iter().any(|parent| dirty.contains(parent));
-        if !why.is_empty() || parent_rebuilt {
-            dirty.insert(layer.clone());
-        }
-        let build = candidate.existing.is_none() || !why.is_empty() || parent_rebuilt;
+        let parent_builds = candidate.parents.iter().any(|parent| building.contains(parent));
+        let build = candidate.existing.is_none() || !why.is_empty() || parent_builds;
         if build {
             why.extend(reasons(&candidate, &building));
             building.insert(layer.clone());
@@ -172,6 +169,29 @@ mod tests {
             &BTreeSet::from([LayerName::from("debian")]),
         );
         assert_eq!(told(&plan), ["1 debian Build forced", "2 rust Build base debian rebuilds"]);
+    }
+
+    #[test]
+    fn what_stands_on_an_image_that_is_gone_is_looked_at_again() {
+        let base = parts("debian", "a", &[]);
+        let child = parts("rust", "b", &[("lamina/debian", &base.key())]);
+        let grandchild = parts("app", "c", &[("lamina/rust", &child.key())]);
+        let plan = plan(
+            vec![
+                candidate(base.clone(), &[], false, Some(base)),
+                candidate(child.clone(), &["debian"], true, Some(child)),
+                candidate(grandchild.clone(), &["rust"], true, Some(grandchild)),
+            ],
+            &BTreeSet::new(),
+        );
+        assert_eq!(
+            told(&plan),
+            [
+                "1 debian Build new: its image is gone",
+                "2 rust Build base debian rebuilds",
+                "3 app Build base rust rebuilds"
+            ]
+        );
     }
 
     #[test]

@@ -95,6 +95,12 @@ pub fn binaries() -> Binaries {
     FOUND.get_or_init(find).clone()
 }
 
+/// Another daemon, with an empty cache, whose state is in this folder.
+pub fn another(folder: &Path) -> Daemon {
+    let config = config(folder);
+    std::thread::spawn(move || start(&config)).join().expect("a daemon")
+}
+
 fn start(config: &DaemonConfig) -> Daemon {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(Daemon::ensure_with(config, binaries())).unwrap_or_else(|error| panic!("{error}"))
