@@ -361,7 +361,7 @@ async fn apply(world: &World, layers: &Layers, applied: &Applied) -> BTreeMap<La
         sizes: vec![size()],
     });
     let id = RunId::from("r");
-    let run = Run::new(id.clone(), specs.collect(), Limits { packed: true, ..Limits::default() });
+    let run = Run::new(id.clone(), specs.collect(), Limits { packed: true, claims: true, ..Limits::default() });
     let services = RunServices {
         provider: Arc::new(world.clone()),
         runners: Arc::new(world.clone()),
