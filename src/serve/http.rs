@@ -13,13 +13,13 @@ use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::machine::{KeyIn, Row, lease_id, read_key};
+use super::machine::{KeyIn, Row, read_key};
 use super::openapi;
 use super::pool::{Leased, Pool};
 use super::problem::Problem;
 use super::request::{read_renewal, read_wish};
+use super::slots::{Patience, Slot, Slots};
 use super::tokens::{Caller, Tokens};
 use crate::domain::base::LeaseId;
 
@@ -29,10 +29,6 @@ const BODY_MOST: usize = 64 * 1024;
 const BODY_BOUND: Duration = Duration::from_secs(30);
 /// Timeout for listing offers.
 const OFFERS_BOUND: Duration = Duration::from_secs(60);
-/// Concurrent requests.
-const REQUESTS_MOST: usize = 256;
-/// Paths exempt from the request limit: monitoring must work under load.
-const WATCH: [&str; 2] = ["/healthz", "/metrics"];
 /// Paths that need no token: they expose no data of a caller.
 const OPEN: [&str; 2] = ["/healthz", openapi::PATH];
 
@@ -41,7 +37,7 @@ pub struct App {
     /// The pool of leases.
     pub pool: Arc<Pool>,
     tokens: Tokens,
-    slots: Semaphore,
+    slots: Slots,
 }
 
 type Answer = Result<Response, Problem>;
@@ -50,10 +46,10 @@ type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
 impl App {
     /// An app that serves this pool to the holders of these tokens.
     pub fn new(pool: Arc<Pool>, tokens: Tokens) -> Arc<Self> {
-        Arc::new(Self { pool, tokens, slots: Semaphore::new(REQUESTS_MOST) })
+        Arc::new(Self { pool, tokens, slots: Slots::new() })
     }
 
-    fn admit(&self, request: &mut Request) -> Result<Option<SemaphorePermit<'_>>, Problem> {
+    fn admit(&self, request: &mut Request) -> Result<Slot<'_>, Problem> {
         if !OPEN.contains(&request.uri().path()) {
             let headers = request.headers();
             if self.tokens.is_empty() && !is_local(headers) {
@@ -63,24 +59,23 @@ impl App {
             let caller = self.tokens.caller(text(headers, header::AUTHORIZATION.as_str()))?;
             request.extensions_mut().insert(caller);
         }
-        let busy = |_| Problem::new(503, "busy", "there are too many requests at once", "try again").retry(1);
-        if WATCH.contains(&request.uri().path()) {
-            return Ok(None);
-        }
-        self.slots.try_acquire().map(Some).map_err(busy)
+        let busy = || Problem::new(503, "busy", "there are too many requests at once", "try again").retry(1);
+        let slot = self.slots.take(request.method(), request.uri().path()).ok_or_else(busy)?;
+        request.extensions_mut().insert(slot.patience);
+        Ok(slot)
     }
 }
 
 /// All routes: method, path and handler. `openapi` describes each.
 pub fn routes() -> Vec<Route> {
     vec![
-        ("post", "/api/v1/vm-pool", post(lease)),
-        ("get", "/api/v1/vm-pool", get(list)),
-        ("delete", "/api/v1/vm-pool", delete(give_back_by_key)),
+        ("post", openapi::POOL, post(lease)),
+        ("get", openapi::POOL, get(list)),
+        ("delete", openapi::POOL, delete(give_back_by_key)),
         ("get", "/api/v1/vm-pool/{lease_id}", get(show)),
         ("delete", "/api/v1/vm-pool/{lease_id}", delete(give_back)),
         ("post", "/api/v1/vm-pool/{lease_id}/renew", post(renew)),
-        ("get", "/api/v1/offers", get(offers)),
+        ("get", openapi::OFFERS, get(offers)),
         ("get", openapi::PATH, get(async || Json(openapi::document()))),
         ("get", "/healthz", get(healthz)),
         ("get", "/metrics", get(metrics)),
@@ -104,7 +99,7 @@ pub fn router(app: &Arc<App>) -> Router {
 async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let method = request.method().clone();
     let response = match app.admit(&mut request) {
-        Ok(_permit) => next.run(request).await,
+        Ok(_slot) => next.run(request).await,
         Err(problem) => problem.into_response(),
     };
     app.pool.metrics.answered(method.as_str(), response.status().as_u16());
@@ -185,10 +180,11 @@ async fn show(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>,
 async fn give_back(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    Extension(patience): Extension<Patience>,
     Path(id): Path<String>,
 ) -> Answer {
     match own(&app, &caller, &id).await? {
-        Some(row) => take_back(&app, &caller, &row.owner, &row.key, &row.id).await,
+        Some(row) => take_back(&app, &caller, Row::to_give_back(&row.owner, &row.key, app.pool.now()), patience).await,
         None => Ok(StatusCode::NO_CONTENT.into_response()),
     }
 }
@@ -201,18 +197,20 @@ struct ByKey {
 async fn give_back_by_key(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
+    Extension(patience): Extension<Patience>,
     Query(query): Query<ByKey>,
 ) -> Answer {
     let key = read_key(query.idempotency_key.as_deref(), KeyIn::Query)?;
-    take_back(&app, &caller, &caller.name, &key, &lease_id(&caller.name, &key)).await
+    take_back(&app, &caller, Row::to_give_back(&caller.name, &key, app.pool.now()), patience).await
 }
 
-async fn take_back(app: &App, caller: &Caller, owner: &str, key: &str, id: &LeaseId) -> Answer {
-    if app.pool.give_back(owner, key, id).await? {
+async fn take_back(app: &App, caller: &Caller, row: Row, Patience(patience): Patience) -> Answer {
+    let id = row.id.clone();
+    if app.pool.give_back(row, patience).await? {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     // The ledger holds the release request, so the release continues without the caller.
-    let row = app.pool.get(id).await?;
+    let row = app.pool.get(&id).await?;
     let shown = row.map_or(Value::Null, |row| row.shown(&caller.name));
     Ok((StatusCode::ACCEPTED, [(header::RETRY_AFTER, "5")], Json(shown)).into_response())
 }
@@ -234,10 +232,13 @@ async fn offers(State(app): State<Arc<App>>) -> Answer {
     Ok(Json(json!({ "offers": offers })).into_response())
 }
 
-/// Healthy as long as the ledger is readable.
+/// Healthy as long as the ledger works. Anybody may ask, so it touches neither the ledger nor its lock.
 async fn healthz(State(app): State<Arc<App>>) -> Answer {
-    app.pool.list().await?;
-    Ok(Json(json!({ "ok": true })).into_response())
+    if app.pool.is_well() {
+        return Ok(Json(json!({ "ok": true })).into_response());
+    }
+    let help = "the pool's operator finds the cause in the service's log";
+    Err(Problem::new(503, "ledger", "the ledger of leases does not work", help).retry(5))
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Answer {

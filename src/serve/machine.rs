@@ -111,6 +111,23 @@ pub struct Row {
 }
 
 impl Row {
+    /// What the ledger is to note of a key that is given back, whether a request has used it or not.
+    pub fn to_give_back(owner: &str, key: &str, at: Timestamp) -> Self {
+        Self {
+            id: lease_id(owner, key),
+            owner: owner.to_owned(),
+            key: key.to_owned(),
+            lease_request: None,
+            state: State::Releasing,
+            asked: at,
+            expires: at,
+            machine: None,
+            failures: 0,
+            fault: None,
+            settles: Timestamp(0),
+        }
+    }
+
     /// Workspace of the lease; empty if there was no request.
     pub fn workspace(&self) -> &str {
         self.lease_request.as_ref().map_or("", |lease_request| &lease_request.workspace)

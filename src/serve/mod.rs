@@ -3,8 +3,11 @@
 
 mod connections;
 mod error;
+mod health;
 mod http;
 mod ledger;
+#[cfg(test)]
+mod load_tests;
 mod machine;
 mod metrics;
 mod openapi;
@@ -13,6 +16,7 @@ mod problem;
 mod recovery;
 mod request;
 mod service;
+mod slots;
 #[cfg(test)]
 pub(crate) mod stub_tests;
 mod tokens;

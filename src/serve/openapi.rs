@@ -6,6 +6,10 @@ use super::request::MIN_TTL_S;
 
 /// Path of the description.
 pub const PATH: &str = "/api/v1/openapi.json";
+/// Path of the leases.
+pub const POOL: &str = "/api/v1/vm-pool";
+/// Path of the offers.
+pub const OFFERS: &str = "/api/v1/offers";
 
 /// The description.
 pub fn document() -> Value {

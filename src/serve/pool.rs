@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::error::ServeError;
+use super::health::Health;
 use super::ledger::{Asked, Ledger, Quota};
 use super::machine::{Machine, Row, State, lease_id};
 use super::metrics::Metrics;
@@ -23,8 +24,6 @@ use crate::domain::ports::{ComputeProvider, Offer};
 const ACQUIRE_BOUND: Duration = Duration::from_secs(20 * 60);
 /// Timeout for one release call to the provider.
 const RELEASE_BOUND: Duration = Duration::from_secs(5 * 60);
-/// How long a caller waits for a release; the release continues afterwards.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// Poll interval for a release whose create call may still land.
 const SETTLING: Duration = Duration::from_millis(500);
 /// On shutdown, timeout for releasing leases that are not granted yet.
@@ -73,6 +72,7 @@ pub struct Pool {
     desk: Arc<Mutex<Desk>>,
     pub(super) bounds: Bounds,
     clock: Clock,
+    health: Health,
     pub(super) metrics: Metrics,
 }
 
@@ -88,7 +88,8 @@ impl Pool {
     /// Creates a pool on an open ledger.
     pub fn new(provider: Arc<dyn ComputeProvider>, ledger: Ledger, bounds: Bounds, clock: Clock) -> Arc<Self> {
         let desk = Desk { ledger, works: BTreeMap::new(), stopping: false };
-        Arc::new(Self { provider, desk: Arc::new(Mutex::new(desk)), bounds, clock, metrics: Metrics::default() })
+        let (desk, health, metrics) = (Arc::new(Mutex::new(desk)), Health::default(), Metrics::default());
+        Arc::new(Self { provider, desk, bounds, clock, health, metrics })
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -178,42 +179,38 @@ impl Pool {
         }
     }
 
-    /// Releases a lease and waits for up to `PATIENCE`. True if it is gone.
-    pub async fn give_back(self: &Arc<Self>, owner: &str, key: &str, id: &LeaseId) -> Result<bool, Problem> {
-        let now = self.now();
-        let row = Row {
-            id: id.clone(),
-            owner: owner.to_owned(),
-            key: key.to_owned(),
-            lease_request: None,
-            state: State::Releasing,
-            asked: now,
-            expires: now,
-            machine: None,
-            failures: 0,
-            fault: None,
-            settles: Timestamp(0),
-        };
+    /// Writes down that a lease is to be released, and waits for that for a while. True if it is gone.
+    pub async fn give_back(self: &Arc<Self>, row: Row, patience: Duration) -> Result<bool, Problem> {
+        let id = row.id.clone();
+        // Even who waits for nothing waits until it is written down.
+        let Some(begun) = self.begin_release(&id, Some(row)).await? else { return Ok(true) };
         // After the timeout, report the current state.
-        match tokio::time::timeout(PATIENCE, self.taken_back(row)).await {
+        match tokio::time::timeout(patience, self.released(&id, begun)).await {
             Ok(gone) => Ok(gone?),
-            Err(_) => Ok(self.get(id).await?.is_none()),
+            Err(_) => Ok(self.get(&id).await?.is_none()),
         }
     }
 
-    /// Releases until the lease is gone or a release failed. Repeats while a create call may still land.
-    async fn taken_back(self: &Arc<Self>, row: Row) -> Result<bool, ServeError> {
-        let id = row.id.clone();
-        let mut unwritten = Some(row);
+    /// Starts the release of a lease, or joins it; `None` if the lease is gone. With a row, it is written down first, in
+    /// one critical section: no other request can start the release in between.
+    async fn begin_release(
+        self: &Arc<Self>,
+        id: &LeaseId,
+        row: Option<Row>,
+    ) -> Result<Option<(Timestamp, Arc<Work>)>, ServeError> {
+        let (pool, wanted) = (Arc::clone(self), id.clone());
+        let begun = self.at_desk(move |desk| {
+            row.map_or(Ok(()), |row| desk.ledger.give_back(&row))?;
+            let row = desk.ledger.get(&wanted)?.filter(|row| row.state != State::Released);
+            Ok(row.map(|row| (row.settles, desk.take_back(&pool, &wanted))))
+        });
+        begun.await
+    }
+
+    /// Waits until a lease is gone or a release failed. Repeats while a create call may still land.
+    async fn released(self: &Arc<Self>, id: &LeaseId, begun: (Timestamp, Arc<Work>)) -> Result<bool, ServeError> {
+        let (mut settles, mut work) = begun;
         loop {
-            let (pool, wanted, first) = (Arc::clone(self), id.clone(), unwritten.take());
-            // One critical section: no other request can start the release in between.
-            let work = self.at_desk(move |desk| {
-                first.map_or(Ok(()), |row| desk.ledger.give_back(&row))?;
-                let row = desk.ledger.get(&wanted)?.filter(|row| row.state != State::Released);
-                Ok(row.map(|row| (row.settles, desk.take_back(&pool, &wanted))))
-            });
-            let Some((settles, work)) = work.await? else { return Ok(true) };
             ended(&work).await;
             if settles <= self.now() {
                 let wanted = id.clone();
@@ -221,11 +218,26 @@ impl Pool {
                 return Ok(row.is_none_or(|row| row.state == State::Released));
             }
             tokio::time::sleep(SETTLING).await;
+            match self.begin_release(id, None).await? {
+                Some(again) => (settles, work) = again,
+                None => return Ok(true),
+            }
         }
+    }
+
+    /// Whether the ledger worked when it was last looked at.
+    pub fn is_well(&self) -> bool {
+        self.health.is_well(self.bounds.sweep)
     }
 
     /// Releases expired leases and retries failed releases.
     pub async fn sweep(self: &Arc<Self>) -> Result<(), ServeError> {
+        let swept = self.swept().await;
+        self.health.note(swept.is_ok());
+        swept
+    }
+
+    async fn swept(self: &Arc<Self>) -> Result<(), ServeError> {
         let (pool, now) = (Arc::clone(self), self.now());
         self.at_desk(move |desk| {
             let expired = desk.ledger.expire(now)?;

@@ -20,8 +20,8 @@ use super::tokens::Tokens;
 use crate::domain::ports::ComputeProvider;
 use crate::system::{lock, now};
 
-/// Concurrent connections.
-const CONNECTIONS_MOST: usize = 512;
+/// Concurrent connections: more than all requests that are handled at once, so that health can be asked for.
+const CONNECTIONS_MOST: usize = 1024;
 /// On shutdown, requests still unanswered after this time are dropped.
 const END_BOUND: Duration = Duration::from_secs(40);
 

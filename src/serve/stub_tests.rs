@@ -33,6 +33,10 @@ pub struct Stub {
     pub gate: Semaphore,
     /// Number of release calls that will fail.
     pub stubborn: AtomicUsize,
+    /// Number of release calls.
+    pub releases: AtomicUsize,
+    /// Whether release calls never end.
+    pub hangs: AtomicBool,
     /// Fault of the next acquire call.
     pub fault: Mutex<Option<Fault>>,
     /// Whether machines are this machine, without SSH.
@@ -52,6 +56,8 @@ impl Stub {
             makes: AtomicUsize::new(0),
             gate: Semaphore::new(open),
             stubborn: AtomicUsize::new(0),
+            releases: AtomicUsize::new(0),
+            hangs: AtomicBool::new(false),
             fault: Mutex::default(),
             here: AtomicBool::new(false),
         })
@@ -95,6 +101,10 @@ impl ComputeProvider for Stub {
     }
 
     async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
+        self.releases.fetch_add(1, Ordering::SeqCst);
+        if self.hangs.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
         let stubborn =
             self.stubborn.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
         if stubborn {
