@@ -115,7 +115,16 @@ mod tests {
     fn this_machine_is_known_in_all_its_names() {
         let loopback = |text: &str| is_loopback(&text.parse().expect("an address"));
         assert!(["http://localhost:1", "https://127.0.0.9/x", "http://[::1]:5000"].into_iter().all(loopback));
-        assert!(!["http://local.example", "http://10.0.0.1", "http://[2001:db8::1]"].into_iter().any(loopback));
+        let others = [
+            "http://local.example",
+            "http://10.0.0.1",
+            "http://[2001:db8::1]",
+            "http://127.evil.example",
+            "http://127.0.0.1.evil.example",
+            "http://localhost.evil.example",
+            "http://127.0.0.1@evil.example",
+        ];
+        assert!(!others.into_iter().any(loopback));
     }
 
     #[test]

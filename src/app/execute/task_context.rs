@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::faults::{bug, context_moved, store_fault};
 use super::job::{Job, moved};
-use super::mask::Mask;
+use super::mask::{Mask, MaskedReports};
 use super::measure::measured;
 use crate::app::sinks::Emitter;
 use crate::domain::base::{Digest, LayerName, LeaseId, Platform, Platforms, RunId};
@@ -92,9 +92,11 @@ impl TaskContext {
     /// Transfers a layer's context.
     pub async fn sync(self, StepTask { layer, job, runner }: StepTask) -> Message {
         let mask = Mask::of(&job.request.secrets);
-        Message::Input(match runner.sync(&job.request, &self.sink(&layer, &mask)).await {
+        let reports = mask.reports();
+        let synced = runner.sync(&job.request, &self.sink(&layer, &reports)).await;
+        Message::Input(match synced {
             Ok(()) => Input::Synced { layer },
-            Err(fault) => Input::Faulted { layer, fault },
+            Err(fault) => Input::Faulted { layer, fault: mask.fault(fault) },
         })
     }
 
@@ -117,11 +119,13 @@ impl TaskContext {
     ) -> Result<(Staging, Built, Option<Measured>), Fault> {
         let staged = self.staging().await?;
         let request = job.request_with(&*self.images, digests, staged.path()).await?;
-        let (builder, sink) = (runner.builder(), self.sink(layer, mask));
+        let reports = mask.reports();
+        let (builder, sink) = (runner.builder(), self.sink(layer, &reports));
         let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
         let look =
             async { blocking(move || contexts.list(&root, &again.request.context, &again.request.dockerfile)).await };
         let (built, after, measured) = measured(&**runner, &sink, builder.build(&request, &sink), look).await;
+        reports.rest().into_iter().for_each(|report| self.report(layer, report));
         let built = built?;
         let after = after?.map_err(|error| context_moved(with_causes(&error)))?;
         match moved(&job.listing, &after) {
@@ -183,7 +187,10 @@ impl TaskContext {
         let layer = step.layer;
         match verified {
             Ok(artifacts) => Message::Verified { layer, artifacts },
-            Err(fault) => Message::Input(Input::Faulted { layer, fault }),
+            Err(fault) => {
+                let fault = Mask::of(&step.job.request.secrets).fault(fault);
+                Message::Input(Input::Faulted { layer, fault })
+            }
         }
     }
 
@@ -258,12 +265,13 @@ impl TaskContext {
     }
 
     /// Build reports go to the sinks directly, so they cannot fill the dispatcher's queue.
-    fn sink(&self, layer: &LayerName, mask: &Mask) -> impl Fn(BuildEvent) + Send + Sync + use<> {
-        let (emitter, run, layer, mask) = (self.emitter.clone(), self.run.clone(), layer.clone(), mask.clone());
-        move |progress| {
-            let body = EventBody::StepProgress { layer: layer.clone(), progress: mask.event(progress) };
-            emitter.emit(Event { at: now(), run: run.clone(), body });
-        }
+    fn sink<'a>(&'a self, layer: &'a LayerName, reports: &'a MaskedReports) -> impl Fn(BuildEvent) + Send + Sync + 'a {
+        move |progress| reports.pass(progress).into_iter().for_each(|report| self.report(layer, report))
+    }
+
+    fn report(&self, layer: &LayerName, progress: BuildEvent) {
+        let body = EventBody::StepProgress { layer: layer.clone(), progress };
+        self.emitter.emit(Event { at: now(), run: self.run.clone(), body });
     }
 }
 

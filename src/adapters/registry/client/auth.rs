@@ -42,6 +42,7 @@ pub(super) struct Scope<'a> {
 
 /// The authorisation state of one registry.
 pub(super) struct Auth {
+    /// Follows no redirects: the body of a request holds a login, and would be sent again.
     http: reqwest::Client,
     host: String,
     /// Whether tokens may be fetched without TLS.
@@ -172,6 +173,11 @@ impl Auth {
         match status {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(self.unauthorized(repository).await);
+            }
+            status if status.is_redirection() => {
+                let what = "has a token server that sends the login elsewhere".to_owned();
+                let help = "let the registry name the address that its token server redirects to";
+                return Err(self.error(Cause::Unusable { what, help }));
             }
             status if !status.is_success() => {
                 return Err(self.error(Cause::refused(repository, status, b"").retry_after(pause)));

@@ -78,11 +78,11 @@ impl Client {
             let help = "correct `registry.address` in the workflow";
             failed(Cause::Unusable { what: "is no address".to_owned(), help })
         })?;
+        let built = |client: reqwest::ClientBuilder| client.build().map_err(|error| failed(Cause::unreachable(error)));
         // Some registries redirect blobs to another host; do not send the login there.
-        let http = client_for(&base).redirect(reqwest::redirect::Policy::default());
-        let http = http.build().map_err(|error| failed(Cause::unreachable(error)))?;
+        let http = built(client_for(&base).redirect(reqwest::redirect::Policy::default()))?;
         let open = base.scheme() == "http" || is_loopback(&base);
-        let auth = Auth::new(http.clone(), endpoint.host.clone(), open, endpoint.access);
+        let auth = Auth::new(built(client_for(&base))?, endpoint.host.clone(), open, endpoint.access);
         let backoff = Backoff::of_requests(PAUSES.0, PAUSES.1, endpoint.retries).factor(3.0);
         Ok(Self { host: endpoint.host.clone(), base, http, auth, backoff })
     }

@@ -172,6 +172,23 @@ async fn what_stumbles_is_asked_again_and_what_refuses_is_not() {
 }
 
 #[tokio::test]
+async fn a_login_is_sent_to_the_token_server_that_the_registry_names_and_to_no_other() {
+    let thief = Fake::new(|_, _, _| (200, Vec::new(), br#"{"token":"tkn"}"#.to_vec()));
+    let elsewhere = format!("http://127.0.0.1:{}/token", thief.port);
+    let fake = Fake::new(move |seen, _, port| match seen.line.split(['?', ' ']).nth(1) {
+        Some("/token") => (307, vec![("Location", elsewhere.clone())], Vec::new()),
+        _ => guarded(seen, port, answer(404)),
+    });
+    for login in [Login::Identity("refresh".into()), me()] {
+        let (_folder, registry) = fake.registry(login);
+        let error = registry.find("lamina/app", "latest").await.expect_err("refused").to_string();
+        assert!(error.contains("sends the login elsewhere"), "{error}");
+    }
+    assert!(fake.seen.lock().expect("a lock").iter().any(|seen| seen.line == "POST /token" && !seen.body.is_empty()));
+    assert_eq!(thief.lines(), [""; 0], "the login was sent on");
+}
+
+#[tokio::test]
 async fn content_that_is_not_its_digests_is_refused() {
     let promised = Digest::of("something else").to_string();
     let body = br#"{"schemaVersion":2,"config":null}"#.to_vec();
