@@ -21,6 +21,9 @@ const KILLED: &str = "(signal: 9, SIGKILL: kill)";
 /// keep writing.
 const KILLED_LINES: usize = 1000;
 
+/// How much text that is not JSON is kept.
+const TEXT_BYTES: usize = 256 * 1024;
+
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Record {
@@ -80,6 +83,8 @@ struct Vertex {
     error: Option<String>,
     said: Option<VertexState>,
     tail: Tail,
+    /// The bytes at the end of its log that are the beginning of a character.
+    cut_character: Vec<u8>,
 }
 
 /// The last lines of a log of any size.
@@ -161,7 +166,27 @@ impl Tail {
 pub(super) struct Progress {
     vertices: BTreeMap<String, Vertex>,
     order: Vec<String>,
-    text: Vec<String>,
+    text: Text,
+}
+
+/// The last lines that are not JSON.
+#[derive(Default)]
+struct Text {
+    lines: VecDeque<String>,
+    bytes: usize,
+}
+
+impl Text {
+    fn push(&mut self, line: &str) {
+        // Half of it, so that what follows a long line does not push all of it out.
+        let from = line.len().saturating_sub(TEXT_BYTES / 2);
+        let line = &line[line.ceil_char_boundary(from)..];
+        self.lines.push_back(line.to_owned());
+        self.bytes += line.len() + 1;
+        while self.bytes > TEXT_BYTES {
+            self.bytes -= self.lines.pop_front().map_or(self.bytes, |line| line.len() + 1);
+        }
+    }
 }
 
 impl Progress {
@@ -189,7 +214,7 @@ impl Progress {
             }));
         // logrus writes its own messages (`time="…" level=warning …`) between the records.
         } else if !line.starts_with("time=\"") && !line.trim().is_empty() {
-            self.text.push(line.to_owned());
+            self.text.push(line);
         }
         events
     }
@@ -238,7 +263,11 @@ impl Progress {
 
     fn log(&mut self, log: LogRecord) -> Option<BuildEvent> {
         let bytes = base64::engine::general_purpose::STANDARD.decode(&log.data).ok()?;
-        self.entry(&log.vertex).tail.push(&bytes);
+        let vertex = self.entry(&log.vertex);
+        vertex.tail.push(&bytes);
+        // BuildKit cuts logs at any byte.
+        let mut bytes = [std::mem::take(&mut vertex.cut_character), bytes].concat();
+        vertex.cut_character = bytes.split_off(bytes.len() - cut_bytes(&bytes));
         Some(BuildEvent::Log { vertex: log.vertex, text: String::from_utf8_lossy(&bytes).into_owned() })
     }
 
@@ -265,9 +294,9 @@ impl Progress {
             .collect()
     }
 
-    /// The text that is not JSON: what buildctl writes after the records.
+    /// The last of the text that is not JSON: what buildctl writes after the records.
     pub(super) fn text(&self) -> String {
-        self.text.join("\n")
+        self.text.lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
     }
 }
 
@@ -276,6 +305,19 @@ impl Vertex {
         let total: i128 = self.intervals.iter().map(|(start, end)| end.map_or(0, |end| (end - start).max(0))).sum();
         u64::try_from(total / 1_000_000).unwrap_or(0)
     }
+}
+
+/// How many bytes at the end are the beginning of a UTF-8 character.
+fn cut_bytes(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rev().take(3).position(|byte| byte & 0xc0 != 0x80);
+    let Some(begun) = last.map(|behind| behind + 1) else { return 0 };
+    let whole = match bytes[bytes.len() - begun] {
+        0xc2..=0xdf => 2,
+        0xe0..=0xef => 3,
+        0xf0..=0xf4 => 4,
+        _ => 1,
+    };
+    if begun < whole { begun } else { 0 }
 }
 
 /// An RFC 3339 time as nanoseconds since the epoch.

@@ -125,3 +125,32 @@ proptest! {
         prop_assert!(lines.iter().all(|line| line.len() <= 3 * (HEAD_BYTES + END_BYTES) + 5));
     }
 }
+
+#[test]
+fn a_character_that_is_cut_is_told_whole_with_the_next_piece() {
+    let text = "a§ – 🦀é";
+    for at in 0..=text.len() {
+        let mut progress = Progress::default();
+        let mut told = String::new();
+        for piece in [&text.as_bytes()[..at], &text.as_bytes()[at..]] {
+            let data = base64::engine::general_purpose::STANDARD.encode(piece);
+            for event in progress.line(&format!(r#"{{"logs":[{{"vertex":"v","data":"{data}"}}]}}"#)) {
+                let BuildEvent::Log { text, .. } = event else { panic!("{event:?}") };
+                told.push_str(&text);
+            }
+        }
+        assert_eq!(told, text, "cut at {at}");
+    }
+}
+
+#[test]
+fn text_that_is_no_report_is_kept_up_to_a_bound_and_its_end_wins() {
+    let mut progress = Progress::default();
+    for number in 0..100_000 {
+        progress.line(&format!("warning {number} of a client that does not end"));
+    }
+    progress.line(&format!("{}the end", "§".repeat(TEXT_BYTES)));
+    progress.line("error: failed to solve");
+    let text = progress.text();
+    assert!(text.len() <= TEXT_BYTES && text.ends_with("the end\nerror: failed to solve"), "{}", text.len());
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 
 use super::classify::{Failure, OomEvidence, classify};
@@ -13,6 +13,11 @@ use crate::domain::model::{BuildEvent, Fault, FaultKind};
 use crate::domain::ports::BuildSink;
 use crate::system::process::{owned_command, terminate};
 use crate::system::stop::gently;
+
+/// Maximum length of a report. BuildKit's messages have 16 MiB at most, of which Base64 makes a third more.
+const LINE_BYTES: u64 = 24 << 20;
+/// What the buffer for reports keeps after a long one.
+const IDLE_BYTES: usize = 1 << 20;
 
 /// Runs solves on one daemon.
 #[derive(Debug, Clone)]
@@ -71,19 +76,39 @@ pub(super) async fn follow(mut command: Command, sink: &BuildSink<'_>) -> std::i
     gently(ended, || id.into_iter().for_each(terminate)).await
 }
 
-/// Reads buildctl's reports until they end.
+/// Reads buildctl's reports until they end. A line that is too long for a report is left out, which a warning says.
 pub(super) async fn read(stderr: impl AsyncRead + Unpin, sink: &BuildSink<'_>) -> std::io::Result<Progress> {
     let mut progress = Progress::default();
     let mut reader = BufReader::with_capacity(64 * 1024, stderr);
     let mut line = Vec::new();
     loop {
         line.clear();
-        if reader.read_until(b'\n', &mut line).await? == 0 {
+        if (&mut reader).take(LINE_BYTES).read_until(b'\n', &mut line).await? == 0 {
             break;
         }
-        progress.line(String::from_utf8_lossy(&line).trim_end()).into_iter().for_each(sink);
+        if line.last() != Some(&b'\n') && line.len() as u64 == LINE_BYTES {
+            skip_line(&mut reader).await?;
+            let message = format!("a progress report of more than {} MB is left out", LINE_BYTES / 1_000_000);
+            sink(BuildEvent::Warning { message });
+        } else {
+            progress.line(String::from_utf8_lossy(&line).trim_end()).into_iter().for_each(sink);
+        }
+        line.shrink_to(IDLE_BYTES);
     }
     Ok(progress)
+}
+
+/// Reads on to the end of a line and drops what it reads.
+async fn skip_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<()> {
+    loop {
+        let piece = reader.fill_buf().await?;
+        let end = piece.iter().position(|byte| *byte == b'\n');
+        let read = end.map_or(piece.len(), |end| end + 1);
+        reader.consume(read);
+        if end.is_some() || read == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// The evidence of a solve that failed.
@@ -121,4 +146,23 @@ pub(super) fn digest_in(metadata: &Path) -> Result<Digest, Fault> {
         )
         .help("is this BuildKit v0.13 or newer? `lian-build doctor` shows its version")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_report_without_an_end_is_dropped_as_it_comes_and_the_next_one_is_read() {
+        let report = b"{\"logs\":[{\"vertex\":\"v\",\"data\":\"aGVsbG8=\"}]}\n";
+        let flood = tokio::io::repeat(b'x').take(3 * LINE_BYTES);
+        let stderr = flood.chain(&b"\n"[..]).chain(&report[..]).chain(&b"error: the last words"[..]);
+        let told = Mutex::new(Vec::new());
+        let progress = read(stderr, &|event| told.lock().expect("whole").push(event)).await.expect("readable");
+        let told = told.into_inner().expect("whole");
+        assert!(matches!(&told[..], [BuildEvent::Warning { .. }, BuildEvent::Log { .. }]), "{told:?}");
+        assert_eq!(progress.text(), "error: the last words");
+    }
 }

@@ -12,7 +12,7 @@ use tokio::process::Command;
 use super::super::contract::Progress;
 use super::connection::SshConnection;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
-use crate::system::process::owned_command;
+use crate::system::process::{owned_command, stderr_text};
 
 /// Minimum interval between progress reports.
 const REPORT: Duration = Duration::from_millis(100);
@@ -78,15 +78,14 @@ async fn run(mut command: Command, files: &[OsString], sent: Progress<'_>) -> Re
     let mut child = command.spawn().map_err(|error| not_here(&error))?;
     let mut stdin = child.stdin.take().expect("invariant: standard input is piped");
     let stdout = child.stdout.take().expect("invariant: standard output is piped");
-    let mut stderr = child.stderr.take().expect("invariant: standard error is piped");
+    let stderr = child.stderr.take().expect("invariant: standard error is piped");
     let list = listed(files);
     let feed = async move {
         // If rsync ended early, its exit code says why.
         let _ = stdin.write_all(&list).await;
         drop(stdin);
     };
-    let mut words = String::new();
-    let ((), last, _) = tokio::join!(feed, report(stdout, sent), stderr.read_to_string(&mut words));
+    let ((), last, words) = tokio::join!(feed, report(stdout, sent), stderr_text(stderr));
     if let Some(sent) = last.lines().find(|line| line.starts_with("sent ")) {
         tracing::debug!("rsync {sent}");
     }
