@@ -1,5 +1,5 @@
-//! Scratch folders on the system's temporary file system. Removes those of killed processes. Not responsible for:
-//! their content.
+//! Scratch folders, most of them on the system's temporary file system. Removes those of killed processes. Not
+//! responsible for: their content.
 
 use std::fs::Permissions;
 use std::io;
@@ -14,8 +14,20 @@ use tempfile::TempDir;
 pub fn folder() -> io::Result<TempDir> {
     static SWEEP: Once = Once::new();
     SWEEP.call_once(|| sweep(&std::env::temp_dir()));
+    made(&std::env::temp_dir())
+}
+
+/// As [`folder`], inside this folder, which is created if needed: programs are not always executable from the temporary
+/// file system.
+pub fn folder_in(base: &Path) -> io::Result<TempDir> {
+    std::fs::create_dir_all(base)?;
+    sweep(base);
+    made(base)
+}
+
+fn made(base: &Path) -> io::Result<TempDir> {
     let name = format!("{}{}-", prefix(), std::process::id());
-    tempfile::Builder::new().prefix(&name).permissions(Permissions::from_mode(0o700)).tempdir()
+    tempfile::Builder::new().prefix(&name).permissions(Permissions::from_mode(0o700)).tempdir_in(base)
 }
 
 /// Prefix of scratch folder names; the pid follows. A pid is valid only in its namespace, so the prefix names that: a
@@ -32,11 +44,17 @@ fn sweep(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix(&prefix).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
-        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+        if process.is_some_and(is_dead) {
             // Another user's folder cannot be removed; ignore it.
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }
+}
+
+/// Whether there is no such process. One that may not be signalled is there.
+fn is_dead(process: u32) -> bool {
+    let process = i32::try_from(process).ok().and_then(rustix::process::Pid::from_raw);
+    process.is_some_and(|process| rustix::process::test_kill_process(process) == Err(rustix::io::Errno::SRCH))
 }
 
 #[cfg(test)]
@@ -66,7 +84,7 @@ mod tests {
         let (gone, own) = (made(dead), made(std::process::id()));
         let other = folder.path().join("lian-build-other");
         std::fs::create_dir(&other).expect("a folder");
-        sweep(folder.path());
-        assert!(!gone.exists() && own.exists() && other.exists());
+        let fresh = folder_in(folder.path()).expect("a folder");
+        assert!(!gone.exists() && own.exists() && other.exists() && fresh.path().exists());
     }
 }

@@ -138,10 +138,14 @@ fn without_buildkit_on_this_machine_the_containers_client_is_used() {
     symlink(docker, bare.path().join("docker")).expect("a link");
     let mut command = command(&project, &engine, &["apply", "--format", "json"]);
     command.env("PATH", bare.path()).env("XDG_CACHE_HOME", bare.path()).env_remove("LIAN_BUILDKIT_BIN");
+    let data = tempfile::tempdir().expect("a folder");
+    command.env("LIAN_DATA_DIR", data.path());
     let ran = Ran::from(command.output().expect("the binary starts")).exits(0);
     assert_eq!(ran.outcomes(), ["one=built"]);
-    let kept = bare.path().join("lian-build/tools/buildctl-v0.32.2/bin/buildctl");
-    assert!(kept.is_file(), "{kept:?} is not there");
+    // The image is the workflow's: no other project may come to run its programs.
+    assert!(!bare.path().join("lian-build/tools").exists());
+    let left = std::fs::read_dir(data.path().join("scratch")).expect("it was there").count();
+    assert_eq!(left, 0, "buildctl outlives its run");
     engine.is_empty();
 }
 

@@ -66,11 +66,6 @@ fn cache() -> Option<PathBuf> {
         .or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")))
 }
 
-/// The folder for versions of BuildKit that were installed for lian-build alone, each in a folder of its own.
-pub fn tools_folder() -> Option<PathBuf> {
-    cache().map(|cache| cache.join("lian-build/tools"))
-}
-
 /// Where setup installs them: `bin` links to the version that was installed last; each version has its own folder
 /// beside it.
 fn tool_folders(cache: &Path) -> Vec<PathBuf> {
@@ -78,6 +73,8 @@ fn tool_folders(cache: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(&tools) else { return Vec::new() };
     let mut versions: Vec<_> = entries
         .flatten()
+        // Earlier versions of lian-build kept programs here that came out of the images of workflows.
+        .filter(|entry| !entry.file_name().to_string_lossy().starts_with("buildctl-"))
         .flat_map(|entry| [entry.path(), entry.path().join("bin")])
         .filter_map(|folder| Some((std::fs::metadata(&folder).ok()?.modified().ok()?, folder)))
         .collect();
@@ -121,7 +118,9 @@ mod tests {
 
         let found = Binaries::find_in(None, path(), Some(&cache)).expect("found");
         assert_eq!((found.buildctl, found.buildkitd), (on_path, Some(daemon)));
-        assert_eq!(Binaries::find_in(None, None, Some(&cache)).expect("found").buildctl, cached);
+        let foreign = program(&cache.join("lian-build/tools/buildctl-v9/bin"), "buildctl");
+        let found = Binaries::find_in(None, None, Some(&cache)).expect("found").buildctl;
+        assert_eq!(found, cached, "{} came out of somebody's image", foreign.display());
 
         let nowhere = root.path().join("nowhere");
         let error =

@@ -25,7 +25,7 @@ mod supervise;
 mod verify;
 mod version;
 
-pub use binaries::{Binaries, tools_folder};
+pub use binaries::Binaries;
 pub use buildctl::Buildctl;
 pub use classify::{Failure, OomEvidence, VertexFailure, classify};
 pub use config::{DaemonConfig, data_folder};

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
@@ -20,6 +21,7 @@ use crate::adapters::transport::docker::ContainerExec;
 use crate::adapters::transport::ssh::SshConnection;
 use crate::domain::model::{ContextTransfer, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{Builder, Counters, Endpoint, Lease, Runner, RunnerConnector, SshTarget};
+use crate::system::scratch;
 
 /// Connects to runners.
 pub struct Connector {
@@ -27,13 +29,15 @@ pub struct Connector {
     here: Arc<dyn Builder>,
     connections: Arc<Connections>,
     binaries: OnceCell<Binaries>,
+    /// buildctl out of a container, in a folder that goes with this.
+    fetched: OnceCell<(TempDir, Binaries)>,
 }
 
 impl Connector {
     /// With these options; reuses open connections.
     pub fn new(options: ConnectOptions, connections: Arc<Connections>) -> Self {
         let here = Arc::new(OnDemand::new(options.http_registries.clone()));
-        Self { options, here, connections, binaries: OnceCell::new() }
+        Self { options, here, connections, binaries: OnceCell::new(), fetched: OnceCell::new() }
     }
 
     async fn binaries(&self) -> Result<&Binaries, Fault> {
@@ -52,7 +56,7 @@ impl Connector {
         let runner = RemoteRunner::prepare(Arc::new(container.clone()), self.time_left(lease)).await?;
         let binaries = match self.binaries().await {
             Ok(binaries) => binaries.clone(),
-            Err(mut missing) => match fetched(&container).await {
+            Err(mut missing) => match self.fetched(&container).await {
                 Ok(binaries) => binaries,
                 Err(error) => {
                     missing.evidence = Some(error.message);
@@ -63,6 +67,22 @@ impl Connector {
         let runner = Arc::new(runner);
         let builder = tunnelled(&runner, &binaries).await?;
         Ok(Arc::new(LocalRunner { builder, counters: Some(runner) }))
+    }
+
+    /// buildctl copied from a container, once. It is this run's only: a workflow names the image that it comes from, and
+    /// other projects must not run what that holds.
+    async fn fetched(&self, container: &ContainerExec) -> Result<Binaries, Fault> {
+        let fetched = self.fetched.get_or_try_init(|| async {
+            let kept = |error: std::io::Error| {
+                let message = format!("buildctl cannot be kept: {error}");
+                Fault::new(FaultKind::Unavailable, "lian::cli::buildctl", message)
+            };
+            let folder = scratch::folder_in(&buildkit::data_folder().join("scratch")).map_err(kept)?;
+            let buildctl = folder.path().join("buildctl");
+            container.copy_out("buildctl", &buildctl).await?;
+            Ok::<_, Fault>((folder, Binaries { buildctl, buildkitd: None }))
+        });
+        Ok(fetched.await?.1.clone())
     }
 
     async fn over_ssh(&self, lease: &Lease, target: &SshTarget) -> Result<Arc<dyn Runner>, Fault> {
@@ -110,19 +130,4 @@ async fn tunnelled(runner: &Arc<RemoteRunner>, binaries: &Binaries) -> Result<Ar
     let address = runner.transport().daemon_address().await?;
     let inner = Buildctl::new(binaries, address).with_counters(Arc::clone(runner) as Arc<dyn Counters>);
     Ok(Arc::new(TunnelledBuilder { inner, runner: Arc::clone(runner) }))
-}
-
-/// buildctl copied from a container, kept beside those that setup installs.
-async fn fetched(container: &ContainerExec) -> Result<Binaries, Fault> {
-    let version = container.version().await?;
-    let kept = |error: &dyn std::fmt::Display| {
-        Fault::new(FaultKind::Unavailable, "lian::cli::buildctl", format!("buildctl cannot be kept: {error}"))
-    };
-    let folder = buildkit::tools_folder().ok_or_else(|| kept(&"neither XDG_CACHE_HOME nor HOME is set"))?;
-    let folder = folder.join(format!("buildctl-{version}")).join("bin");
-    std::fs::create_dir_all(&folder).map_err(|error| kept(&error))?;
-    let (file, part) = (folder.join("buildctl"), folder.join(format!(".buildctl-{}", std::process::id())));
-    container.copy_out("buildctl", &part).await?;
-    std::fs::rename(&part, &file).map_err(|error| kept(&error))?;
-    Ok(Binaries { buildctl: file, buildkitd: None })
 }

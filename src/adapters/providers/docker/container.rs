@@ -56,7 +56,7 @@ pub(super) async fn start(engine: &Engine, container_request: &ContainerRequest<
         }
         Err(said) => return Err(said.fault()),
     }
-    let folder = tempfile::tempdir().map_err(|error| unwritable(&error))?;
+    let folder = crate::system::scratch::folder().map_err(|error| unwritable(&error))?;
     write(folder.path(), container_request.inside).map_err(|error| unwritable(&error))?;
     let from = format!("{}/.", folder.path().display());
     engine.docker(&["cp", &from, &format!("{name}:/")]).await.map_err(DockerError::fault)?;

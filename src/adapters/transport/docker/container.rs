@@ -32,18 +32,6 @@ impl ContainerExec {
         Self { docker, container: container.to_owned(), name: format!("the container {container}") }
     }
 
-    /// The version of its BuildKit, e.g. `v0.32.2`.
-    ///
-    /// # Errors
-    /// The engine's faults.
-    pub async fn version(&self) -> Result<String, Fault> {
-        let version = self.docker.run(&["exec", &self.container, "buildctl", "--version"]).await;
-        let version = version.map_err(DockerError::fault)?;
-        let word = version.split_whitespace().nth(2).unwrap_or("unknown");
-        // The version becomes part of a path.
-        Ok(word.chars().filter(|c| c.is_ascii_alphanumeric() || ".-_".contains(*c)).collect())
-    }
-
     /// Copies a program from its PATH to this machine.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use super::master::{self, Master, Refused};
 use crate::domain::model::Fault;
 use crate::domain::ports::SshTarget;
 use crate::system::retry::Backoff;
+use crate::system::scratch;
 
 /// Maximum bytes of a socket path on Linux, including the final NUL.
 const SOCKET_PATH: usize = 108;
@@ -85,13 +86,12 @@ impl SshConnection {
     }
 }
 
-/// A private folder for the files that `ssh` reads. Its name is short, because socket paths are limited.
+/// A private folder for the files that `ssh` reads. The next process removes it if this one is killed.
 fn prepare(target: &SshTarget, alias: &str) -> Result<tempfile::TempDir, Fault> {
     if let Some(identity) = target.identity.as_ref().filter(|identity| !identity.is_file()) {
         return Err(faults::no_identity(identity));
     }
-    let folder =
-        tempfile::Builder::new().prefix("lian-").rand_bytes(8).tempdir().map_err(|error| faults::here(&error))?;
+    let folder = scratch::folder().map_err(|error| faults::here(&error))?;
     if folder.path().as_os_str().len() + SOCKET_NAME > SOCKET_PATH {
         return Err(faults::long_path(folder.path()));
     }
