@@ -79,7 +79,8 @@ pub fn finish(global: &Global, work: impl FnOnce(&mut Telling) -> Outcome) -> Ou
     let (outcome, none) = (RunOutcome::Failure, 0);
     let body = EventBody::RunFinished { outcome, built: none, reused: none, failed: none, skipped: none };
     let last = Event { at: now(), run: telling.run, body };
-    show::json(&serde_json::to_value(last).expect("invariant: events are plain data"));
+    let last = serde_json::to_string(&last).expect("invariant: events are plain data");
+    show::event(&format!("{last}\n"));
     worked.map_or_else(|panic| resume_unwind(panic), Ok)
 }
 
@@ -111,7 +112,10 @@ pub fn run(
 fn ended(FinishedRun { run, left_behind, wound_up }: FinishedRun) -> Outcome {
     // The warning goes to the terminal, so skip it if the terminal itself hangs.
     for LeftBehind(sink) in left_behind.iter().filter(|sink| sink.0 != TERMINAL) {
-        tracing::warn!("`{sink}` does not take what is written: its end is left out");
+        match *sink {
+            report::JSON => show::lose_events("whoever reads them does not take the last ones"),
+            sink => tracing::warn!("`{sink}` does not take what is written: its end is left out"),
+        }
     }
     let exit = exit_of(&run);
     outranked(wound_up.map(|()| exit).map_err(Into::into), exit == Exit::Stuck)
@@ -145,10 +149,10 @@ impl Frontend for CommandLine<'_> {
     fn sinks(&self, plan: &Plan, ladders: BTreeMap<LayerName, Vec<String>>) -> Vec<Box<dyn Sink>> {
         let Global { format, quiet, verbose, .. } = *self.global;
         if format == Format::Json {
-            return vec![report::json_events()];
+            return vec![report::json_events(show::event)];
         }
         let look = ProgressOptions { style: Style::stderr(), quiet, verbose, width: self.width };
-        vec![report::terminal(plan, look, ladders)]
+        vec![report::terminal(plan, look, ladders, show::out)]
     }
 
     fn stops(&self) -> std::io::Result<Receiver<StopLevel>> {

@@ -1,6 +1,16 @@
 //! Arguments, output, signals and exit codes. Each command has one file: parse, call `app`, show. Not responsible
 //! for: deciding anything.
 
+/// Prints to standard error. Unlike the standard library's macro it does not panic if nobody reads there any more.
+macro_rules! eprint {
+    ($($text:tt)*) => { $crate::report::whisper(&format!($($text)*)) };
+}
+
+/// Prints a line to standard error; see `eprint`.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::report::whisper(&(format!($($text)*) + "\n")) };
+}
+
 mod apply;
 mod args;
 mod check;

@@ -12,13 +12,12 @@ use crate::app::{Error, ErrorKind};
 use crate::domain::model::Diagnostic;
 use crate::report::{self, Style};
 
-/// Whether writing a result failed.
+/// Whether a result or an event could not be written.
 static LOST: AtomicBool = AtomicBool::new(false);
 
-/// Writes a result. A closed pipe is not an error; a full disk is.
+/// Writes a result. A closed pipe is not an error, because its reader has seen enough; a full disk is.
 pub fn out(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+    if let Err(error) = write(text)
         && error.kind() != std::io::ErrorKind::BrokenPipe
         && !LOST.swap(true, Ordering::Relaxed)
     {
@@ -26,7 +25,32 @@ pub fn out(text: &str) {
     }
 }
 
-/// Whether a result could not be written.
+/// Writes an event of a run. Whoever reads events needs the last one, so a closed pipe is an error, too. The run goes on
+/// without its reader: nothing more is written, since it would follow half a line.
+pub fn event(line: &str) {
+    if lost() {
+        return;
+    }
+    if let Err(error) = write(line) {
+        lose_events(&error.to_string());
+    }
+}
+
+/// Remembers that events are lost, and says so once.
+pub fn lose_events(why: &str) {
+    if !LOST.swap(true, Ordering::Relaxed) {
+        eprintln!("lian::cli::output: the events cannot be written: {why}");
+        eprintln!("  help: the run goes on without them; `lian-build runs` and `lian-build logs` say what came of it");
+    }
+}
+
+fn write(text: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
+}
+
+/// Whether a result or an event could not be written.
 pub fn lost() -> bool {
     LOST.load(Ordering::Relaxed)
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::lines::{Window, picture};
 use super::progress::{Progress, TERMINAL};
-use super::style::{say, whisper, window};
+use super::style::{whisper, window};
 use super::text::width;
 use crate::domain::model::Event;
 use crate::domain::ports::Sink;
@@ -35,7 +35,7 @@ pub fn aside(text: &str) {
             let same = shown.clone();
             repaint(shown, &[text.to_owned()], same);
         }
-        None => whisper(text),
+        None => whisper(&format!("{text}\n")),
     }
 }
 
@@ -81,17 +81,19 @@ impl Screen {
 pub struct Live {
     screen: Arc<(Mutex<Screen>, Condvar)>,
     thread: Option<JoinHandle<()>>,
+    /// Writes the result.
+    out: fn(&str),
 }
 
 impl Live {
-    /// Starts the drawing thread.
-    pub fn start(progress: Progress) -> Self {
+    /// Starts the drawing thread. `out` writes the result.
+    pub fn start(progress: Progress, out: fn(&str)) -> Self {
         *held(&SHOWN) = Some(Vec::new());
         let screen = Arc::new((Mutex::new(Screen { progress, turns: 0, over: false }), Condvar::new()));
         let shared = Arc::clone(&screen);
         // If the thread cannot start, the view is redrawn only with new permanent lines.
         let thread = std::thread::Builder::new().name("progress".to_owned()).spawn(move || turn(&shared)).ok();
-        Self { screen, thread }
+        Self { screen, thread, out }
     }
 
     /// Clears the live view and stops the thread.
@@ -135,7 +137,7 @@ impl Sink for Live {
         };
         if !result.is_empty() {
             self.stop();
-            result.iter().for_each(|line| say(line));
+            result.iter().for_each(|line| (self.out)(&format!("{line}\n")));
         }
     }
 

@@ -21,13 +21,13 @@ mod text;
 
 pub use diagnostics::{at_the_edges, check_json, draw_diagnostics, draw_error, error_json, summary_line};
 pub use graphs::{dot, mermaid};
-pub use json::json_events;
+pub use json::{JSON, json_events};
 pub use leases::{LeaseRow, leases_json, leases_table};
 pub use live::aside;
 pub use logs::{LogStop, copy_log, logs_json};
 pub use plan::{plan_json, plan_table};
 pub use progress::{ProgressOptions, TERMINAL};
 pub use runs::{runs_json, runs_table};
-pub use style::Style;
+pub use style::{Style, whisper};
 pub use terminal::terminal;
 pub use text::{clean, count};

@@ -3,19 +3,20 @@
 use std::time::Duration;
 
 use super::progress::{Progress, TERMINAL};
-use super::style::{say, whisper};
+use super::style::whisper;
 use crate::domain::model::{Event, EventBody};
 use crate::domain::ports::Sink;
 
-/// A sink that writes progress lines to standard error and the result to standard output.
+/// A sink that writes progress lines to standard error and hands the result on.
 pub struct Plain {
     progress: Progress,
+    out: fn(&str),
 }
 
 impl Plain {
-    /// A sink for a new run.
-    pub fn new(progress: Progress) -> Self {
-        Self { progress }
+    /// A sink for a new run. `out` writes the result.
+    pub fn new(progress: Progress, out: fn(&str)) -> Self {
+        Self { progress, out }
     }
 }
 
@@ -27,10 +28,10 @@ impl Sink for Plain {
     fn event(&mut self, event: &Event) {
         let said = self.progress.take(event);
         if let (EventBody::StepStarted { layer, .. }, false) = (&event.body, self.progress.look.quiet) {
-            whisper(&format!("· {layer}"));
+            whisper(&format!("· {layer}\n"));
         }
-        said.aside.iter().for_each(|line| whisper(line));
-        said.result.iter().for_each(|line| say(line));
+        said.aside.iter().for_each(|line| whisper(&format!("{line}\n")));
+        said.result.iter().for_each(|line| (self.out)(&format!("{line}\n")));
     }
 
     fn close(&mut self, _: Duration) {}

@@ -77,12 +77,7 @@ fn console_width(stream: rustix::fd::BorrowedFd<'_>) -> Option<usize> {
     rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// Prints a line to standard output. Ignores errors, unlike `println!`: a closed pipe must not stop a build.
-pub fn say(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
-}
-
-/// Prints a line to standard error; see [`say`].
-pub fn whisper(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+/// Prints to standard error. Ignores errors, unlike `eprint!`: a closed pipe must not stop a build.
+pub fn whisper(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

@@ -1,5 +1,7 @@
 //! `apply` on a real buildkitd with tiny busybox layers: reuse, reasons, failures, verification, artifacts.
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 
 use crate::support::project::{Project, Ran, text};
@@ -387,4 +389,37 @@ fn an_image_for_two_platforms_is_verified_on_both() {
     project.layer("both", &fields("absent"), dockerfile);
     let ran = apply(&project, &[]).exits(1);
     assert!(ran.stdout.contains("the image lacks `absent`"), "{}", ran.both());
+}
+
+#[test]
+fn events_that_cannot_be_written_are_told_and_the_run_goes_on() {
+    let project = Project::with_base();
+    project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    let told = |force: bool, stdout: Stdio| {
+        let mut command = project.command(&["apply", "--format", "json"]);
+        if force {
+            command.args(["--force", "base"]);
+        }
+        let ran: Ran = command.stdout(stdout).stderr(Stdio::piped()).output().expect("it starts").into();
+        let ran = ran.exits(4);
+        assert_eq!(ran.stderr.matches("lian::cli::output").count(), 1, "{}", ran.both());
+        let runs = project.lian(&["runs", "--format", "json"]).exits(0).json();
+        assert_eq!(
+            (text(&runs["runs"][0]["state"]), runs["runs"][0]["built"].as_u64()),
+            ("success", Some(1)),
+            "{runs}"
+        );
+    };
+    let full = || std::fs::File::options().write(true).open("/dev/full").expect("a full disk");
+    told(false, full().into());
+    let (reader, closed) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    told(true, closed.into());
+    // A person's summary is a result, too.
+    let ran: Ran = project.command(&["apply", "--force", "base"]).stdout(full()).output().expect("it starts").into();
+    assert!(ran.exits(4).stderr.contains("lian::cli::output"));
+    // What fails by itself keeps its own code.
+    project.write("catalog/base/Dockerfile", "FROM base.example/busybox:1\nRUN false\n");
+    let ran: Ran = project.command(&["apply", "--format", "json"]).stdout(full()).output().expect("it starts").into();
+    ran.exits(1);
 }
