@@ -261,3 +261,37 @@ fn a_temporary_folder_that_is_not_there_is_this_machines_fault_and_tried_once() 
     assert_eq!((text(&end["fault"]["kind"]), text(&end["fault"]["code"])), ("unavailable", "lian::buildkit::scratch"));
     assert!(!events.iter().any(|event| event["type"] == "step.retried"), "{}", ran.both());
 }
+
+#[test]
+fn a_reader_that_went_away_changes_no_exit_code() {
+    let project = one_layer();
+    let with = |arguments: &[&str]| {
+        let (reader, closed) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = project.command(arguments);
+        command.stdout(closed.try_clone().expect("a pipe")).stderr(closed);
+        command.status().expect("it starts").code()
+    };
+    assert_eq!(with(&["check"]), Some(0));
+    project.write("catalog/base/Dockerfile", "FRM base.example/busybox:1\n");
+    assert_eq!(with(&["check"]), Some(1), "a fault that nobody reads is no bug");
+    assert_eq!(with(&["check", "--format", "json"]), Some(1));
+}
+
+#[test]
+fn the_layer_that_help_shows_in_an_empty_folder_is_sound_as_it_stands() {
+    let project = Project::new();
+    let told = project.lian(&["check"]).exits(64).stderr;
+    // What a person would copy: below a file's name, what is indented no less than it, up to an empty line.
+    for name in ["catalog/hello/workflow.ncl", "catalog/hello/Dockerfile"] {
+        let lines = told.lines().skip_while(|line| line.trim() != name);
+        let text: Vec<&str> = lines.skip(1).take_while(|line| !line.trim().is_empty()).map(str::trim).collect();
+        assert!(!text.is_empty(), "{name} is not shown:\n{told}");
+        project.write(name, &(text.join("\n") + "\n"));
+    }
+    let json = project.lian(&["check", "--strict", "--format", "json"]).exits(0).json();
+    assert_eq!((json["layers"].as_u64(), json["diagnostics"].as_array().map(Vec::len)), (Some(1), Some(0)), "{json}");
+    // Another folder is named by its own name.
+    let told = project.lian(&["check", "--catalog", "elsewhere"]).exits(64).stderr;
+    assert!(told.contains("elsewhere/hello/Dockerfile"), "{told}");
+}

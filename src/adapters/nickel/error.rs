@@ -13,11 +13,13 @@ pub enum NickelError {
     #[error("there is no catalog at {path}")]
     #[diagnostic(
         code(lian::nickel::no_catalog),
-        help("name the folder that holds the layers, or create a folder with a workflow.ncl in it for each layer")
+        help("name the folder that holds the layers, or begin with a smallest layer, which is two files:\n\n{first}")
     )]
     NoCatalog {
         /// The folder, as given.
         path: PathBuf,
+        /// A layer to begin with.
+        first: String,
     },
     /// The workflow's file does not exist.
     #[error("there is no workflow at {path}")]
@@ -56,6 +58,22 @@ pub enum NickelError {
         #[source]
         source: io::Error,
     },
+}
+
+/// The smallest layer, as two files to copy.
+const FIRST_LAYER: [(&str, &str); 2] = [
+    ("workflow.ncl", "{\n  name = \"hello\",\n  kind = 'app,\n  build_base = { image = \"debian:trixie-slim\" },\n}\n"),
+    ("Dockerfile", "FROM debian:trixie-slim\nRUN echo hello > /hello\n"),
+];
+
+impl NickelError {
+    /// There is no such folder.
+    pub(super) fn no_catalog(path: PathBuf) -> Self {
+        let file = |(name, text): &(&str, &str)| format!("{}\n{text}", path.join("hello").join(name).display());
+        let first = FIRST_LAYER.iter().map(file).collect::<Vec<_>>().join("\n");
+        let first = format!("{first}\nThen type `lian-build check`. The fields of a layer: README.md, \"A layer\"");
+        Self::NoCatalog { path, first }
+    }
 }
 
 impl Classified for NickelError {

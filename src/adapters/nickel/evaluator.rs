@@ -90,7 +90,7 @@ impl Evaluator {
         let actual = fs::canonicalize(&request.root)
             .ok()
             .filter(|path| path.is_dir())
-            .ok_or_else(|| NickelError::NoCatalog { path: request.root.clone() })?;
+            .ok_or_else(|| NickelError::no_catalog(request.root.clone()))?;
         let shown = locate::shown(&request.root, &actual);
         let scope = locate::scope(&request.project_root, &request.allow_imports);
         let (found, mut diagnostics) = locate::layers(&actual, &shown, &scope)?;
