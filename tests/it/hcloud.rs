@@ -310,7 +310,7 @@ async fn a_key_that_is_given_serves_many_leases() {
     let asking = tokio::spawn(async move { patient.acquire(&third).await });
     let start = std::time::Instant::now();
     while cloud.fake.times("POST /servers").len() == before {
-        assert!(start.elapsed() < Duration::from_secs(10), "nothing was ever asked for");
+        assert!(start.elapsed() < Duration::from_secs(60), "nothing was ever asked for");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     provider.release(&one.id).await.expect("given back");

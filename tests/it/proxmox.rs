@@ -339,7 +339,8 @@ async fn an_agent_that_never_comes_ends_the_wait_and_leaves_nothing() {
     let provider = stage.with(stage.fake.settings(), "me", boot).expect("a provider");
     let began = Instant::now();
     let fault = provider.acquire(&request("r-1")).await.expect_err("no agent");
-    assert!(began.elapsed() < boot + Duration::from_secs(1), "{:?}", began.elapsed());
+    // Far from every other patience of the provider, and from what a busy machine adds.
+    assert!(began.elapsed() < boot + Duration::from_secs(60), "{:?}", began.elapsed());
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::proxmox::late"));
     assert!(fault.message.contains("QEMU guest agent is not running"), "{}", fault.message);
     assert_eq!(stage.fake.machines().len(), 1);

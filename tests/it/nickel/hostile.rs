@@ -62,7 +62,7 @@ fn deep_nesting_reaches_the_stack_limit() {
 #[test]
 fn a_catalog_full_of_endless_files_ends_in_bounded_time() {
     let project = catalog(&[]);
-    for index in 0..30 {
+    for index in 0..300 {
         let folder = project.path().join(format!("catalog/l{index}"));
         std::fs::create_dir(&folder).expect("a folder");
         std::fs::write(folder.join("workflow.ncl"), "let rec f = fun x => f x in f 1").expect("a file");
@@ -70,8 +70,9 @@ fn a_catalog_full_of_endless_files_ends_in_bounded_time() {
     let limits = Limits { wall: Duration::from_secs(3), ..tight() };
     let began = Instant::now();
     let loaded = evaluator().with_limits(limits).load(&request(project.path())).expect("a catalog");
-    assert!(began.elapsed() < Duration::from_secs(12), "it took {:?}", began.elapsed());
-    assert_eq!(loaded.broken.len(), 30);
+    // One after the other, each with a second of its own, they would take minutes.
+    assert!(began.elapsed() < Duration::from_secs(60), "it took {:?}", began.elapsed());
+    assert_eq!(loaded.broken.len(), 300);
     assert!(loaded.diagnostics.iter().all(|fault| fault.code == "lian::nickel::limit"));
 }
 
