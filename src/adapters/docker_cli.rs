@@ -8,9 +8,13 @@ use tokio::process::Command;
 
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::process::owned_command;
+use crate::system::watch::{SignsOfLife, until_silent};
+use crate::system::words::cause;
 
-/// Timeout of a call. Most return at once, but an engine may hang.
+/// Timeout of a call that an engine answers at once. An engine that hangs is noticed sooner.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of docker that only sum up, or give general advice.
+const SUMMARIES: [&str; 4] = ["failed to start containers", "docker run --help", "See 'docker", "Run 'docker"];
 
 /// Why `docker` failed.
 #[derive(Debug)]
@@ -57,20 +61,37 @@ impl DockerCli {
         self.run_within(PATIENCE, args).await
     }
 
-    /// Like [`DockerCli::run`], with this timeout.
+    /// Like [`DockerCli::run`], with this timeout, for what may take long. An engine that hangs is given up before that:
+    /// it is asked for its version meanwhile.
     ///
     /// # Errors
     /// [`DockerError`].
     pub async fn run_within(&self, patience: Duration, args: &[&str]) -> Result<String, DockerError> {
         let mut command = self.command(args);
         command.stdin(Stdio::null());
-        let output = match tokio::time::timeout(patience, command.output()).await {
+        let began = tokio::time::Instant::now();
+        let signs = SignsOfLife::default();
+        let output = tokio::select! {
+            biased;
+            output = tokio::time::timeout(patience, command.output()) => output,
+            _ = until_silent(&signs, || self.greeted()) => return Err(DockerError::NoAnswer(began.elapsed())),
+        };
+        let output = match output {
             Err(_) => return Err(DockerError::NoAnswer(patience)),
             Ok(Err(error)) => return Err(DockerError::NotRun(error)),
             Ok(Ok(output)) => output,
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(DockerError::Refused(text(&output.stderr))) }
+    }
+}
+
+impl DockerCli {
+    /// Asks the engine for its version.
+    async fn greeted(&self) -> Result<(), ()> {
+        let mut command = self.command(&["version", "--format", "{{.Server.Version}}"]);
+        let status = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+        if status.is_ok_and(|status| status.success()) { Ok(()) } else { Err(()) }
     }
 }
 
@@ -105,7 +126,7 @@ fn refused(words: &str) -> Fault {
         Fault::new(FaultKind::Infrastructure, "lian::docker::failed", "the Docker Engine refused")
             .help("check whether the same works by hand; `docker info` shows the engine's state")
     };
-    fault.evidence = Some(last_line(words));
+    fault.evidence = Some(reason(words));
     fault
 }
 
@@ -114,11 +135,10 @@ pub fn is_missing(words: &str) -> bool {
     words.contains("No such ") || words.contains("no such ")
 }
 
-/// The last meaningful line of the error output.
-pub fn last_line(words: &str) -> String {
-    let mut words = words.lines().filter(|line| !line.trim().is_empty() && !line.contains("docker run --help"));
-    let last = words.next_back().unwrap_or("docker ended without a message").trim();
-    last.trim_start_matches("Error response from daemon: ").trim_start_matches("docker: ").to_owned()
+/// Why the engine refused, in its own words.
+pub fn reason(words: &str) -> String {
+    let told = cause(words, &SUMMARIES).unwrap_or_else(|| "docker ended without a message".to_owned());
+    told.trim_start_matches("docker: ").trim_start_matches("Error response from daemon: ").to_owned()
 }
 
 #[cfg(test)]
@@ -127,6 +147,15 @@ mod tests {
 
     fn fault(words: &str) -> Fault {
         DockerError::Refused(words.to_owned()).fault()
+    }
+
+    #[test]
+    fn the_engines_own_reason_is_told_and_not_the_line_that_sums_up() {
+        let words = "Error response from daemon: failed to create task for container: OCI runtime create failed: \
+                     no such cgroup\nError: failed to start containers: lian-r1-1\n";
+        let told = fault(words).evidence.expect("evidence");
+        assert_eq!(told, "failed to create task for container: OCI runtime create failed: no such cgroup");
+        assert_eq!(reason(""), "docker ended without a message");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::exit::{Exit, Outcome};
 use super::show;
 use crate::app::config::{Config, Selection};
 use crate::app::planning::survey::Survey;
+use crate::app::runners::provider_context::unusable_runners;
 use crate::domain::base::human_duration;
 use crate::domain::model::Diagnostic;
 use crate::report::{self, Style};
@@ -31,7 +32,8 @@ pub struct Check {
 pub fn check(global: &Global, flags: &Check) -> Outcome {
     let (started, strict) = (Instant::now(), flags.strict);
     let config = Config::new(&Selection::of(&flags.source))?;
-    let survey = Survey::of_catalog(&config)?;
+    let mut survey = Survey::of_catalog(&config)?;
+    survey.diagnostics.extend(unusable_runners(&config));
     let (layers, faults) = (survey.count(), &survey.diagnostics);
     let fails = faults.iter().any(|fault| strict || fault.is_error());
     let exit = if fails { Exit::Failed } else { Exit::Done };

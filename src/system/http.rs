@@ -23,6 +23,15 @@ pub fn client_for(server: &Url) -> ClientBuilder {
     if is_loopback(server) { builder.no_proxy() } else { builder }
 }
 
+/// How long an API may say nothing. One that takes connections and never answers is noticed with the second request,
+/// within half a minute (see `Retry::Once`).
+const SILENCE: Duration = Duration::from_secs(13);
+
+/// The same for a provider's API, which answers every request within seconds.
+pub fn api_client_for(server: &Url) -> ClientBuilder {
+    client_for(server).read_timeout(SILENCE)
+}
+
 /// Maximum bytes of an API response.
 pub const API_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
@@ -109,6 +118,16 @@ mod tests {
         let read = async |most| read_body(client.get(url.clone()).send().await.expect("an answer"), most).await;
         assert_eq!(read(5).await.expect("short enough"), b"hello");
         assert!(matches!(read(4).await, Err(BodyError::TooLong(4))));
+    }
+
+    #[tokio::test]
+    async fn an_api_that_takes_connections_and_says_nothing_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url: Url = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URL");
+        let began = std::time::Instant::now();
+        let error = api_client_for(&url).build().expect("a client").get(url).send().await.expect_err("no answer");
+        assert!(error.is_timeout() && began.elapsed() <= SILENCE + CONNECT, "{error:?} {:?}", began.elapsed());
+        assert!(2 * SILENCE < Duration::from_secs(30));
     }
 
     #[test]

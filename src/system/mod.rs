@@ -15,6 +15,7 @@ mod roots;
 pub mod scratch;
 pub mod shell;
 pub mod stop;
+pub mod watch;
 pub mod words;
 
 pub use clock::{now, since_epoch};

@@ -23,6 +23,8 @@ pub enum Retry {
     Never,
     /// Counts towards the limit of retries.
     Counted(Option<Duration>),
+    /// Nobody answered: each try costs a whole timeout, so there is one more and no other. It counts, too.
+    Once,
     /// A temporary condition: only the deadline limits it.
     Uncounted(Option<Duration>),
 }
@@ -55,7 +57,7 @@ impl Backoff {
             .with_factor(self.factor)
             .without_max_times();
         let delays = if self.jitter { delays.with_jitter() } else { delays };
-        Pauses { delays: delays.build(), backoff: self, left: self.retries, deadline: None }
+        Pauses { delays: delays.build(), backoff: self, left: self.retries, deadline: None, asked_once: false }
     }
 }
 
@@ -66,6 +68,8 @@ pub struct Pauses {
     backoff: Backoff,
     left: u32,
     deadline: Option<Instant>,
+    /// Whether [`Retry::Once`] is used up.
+    asked_once: bool,
 }
 
 impl Pauses {
@@ -80,7 +84,12 @@ impl Pauses {
     pub async fn wait(&mut self, retry: Retry) -> bool {
         let asked = match retry {
             Retry::Never => return false,
-            Retry::Counted(_) if self.left == 0 => return false,
+            Retry::Counted(_) | Retry::Once if self.left == 0 => return false,
+            Retry::Once if std::mem::replace(&mut self.asked_once, true) => return false,
+            Retry::Once => {
+                self.left -= 1;
+                None
+            }
             Retry::Counted(asked) => {
                 self.left -= 1;
                 asked
@@ -178,6 +187,14 @@ mod tests {
             Retry::Never,
         ];
         assert_eq!(lengths(&mut pauses, &retries).await, [60_000, 1000, 7000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_answers_is_asked_once_more_and_no_more() {
+        let mut pauses = Backoff::of_requests(SECOND, SECOND * 3, 5).pauses();
+        let retries = [Retry::Once, Retry::Counted(None), Retry::Once, Retry::Counted(None)];
+        assert_eq!(lengths(&mut pauses, &retries).await.len(), 3);
+        assert_eq!(pauses.counted(), 3);
     }
 
     #[tokio::test(start_paused = true)]

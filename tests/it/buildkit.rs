@@ -120,7 +120,7 @@ async fn this_machines_kernel_is_asked_what_it_counted() {
     let request = stage().request(folder.path(), "FROM base\nRUN echo counted\n");
     stage().builder().build(&request, &quiet).await.expect("built");
     let usage = HostCounters::default().usage().await.expect("counters");
-    assert!(usage.memory_limit > 0 && usage.memory_peak > 0 && usage.cpu_us > 0, "{usage:?}");
+    assert!(usage.memory_limit > 0 && usage.cpu_us > 0, "{usage:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -127,6 +127,71 @@ fn a_container_that_is_taken_away_is_followed_by_another() {
     engine.is_empty();
 }
 
+/// A folder whose `docker` creates containers as an engine under load does: late, and also for a client that is gone.
+fn late_docker() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = std::env::var_os("PATH").expect("a PATH");
+    let docker = std::env::split_paths(&path).map(|dir| dir.join("docker")).find(|file| file.exists()).expect("docker");
+    let script = format!(
+        "#!/bin/sh\n[ \"$1\" = create ] || exec {0} \"$@\"\n: >{1}/asked\n\
+         {{ sleep 2; {0} \"$@\" >{1}/out 2>&1; : >{1}/created; }} >/dev/null 2>&1 </dev/null &\nwait $!\ncat {1}/out\n",
+        docker.display(),
+        folder.path().display()
+    );
+    std::fs::write(folder.path().join("docker"), script).expect("writable");
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(folder.path().join("docker"), executable).expect("writable");
+    folder
+}
+
+#[track_caller]
+fn comes(file: &std::path::Path) {
+    let started = std::time::Instant::now();
+    while !file.exists() {
+        assert!(started.elapsed().as_secs() < 60, "{file:?} never came");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_container_that_is_called_off_while_it_is_created_is_given_back() {
+    let engine = engine();
+    let project = project(SIZES, "");
+    project.layer("one", BASE, "FROM base.example/busybox:1\nRUN echo one > /one\n");
+    let late = late_docker();
+    let mut command = command(&project, &engine, &["apply", "--format", "json"]);
+    command.env("PATH", format!("{}:{}", late.path().display(), std::env::var("PATH").expect("a PATH")));
+    let mut child = command.stdout(Stdio::null()).spawn().expect("the binary starts");
+    comes(&late.path().join("asked"));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill").success());
+    assert_eq!(child.wait().expect("waited for").code(), Some(130));
+    comes(&late.path().join("created"));
+    engine.is_empty();
+}
+
+#[test]
+fn an_engine_that_hangs_is_noticed_within_half_a_minute() {
+    let engine = engine();
+    let project = project(SIZES, "");
+    project.layer("long", BASE, "FROM base.example/busybox:1\nRUN sleep 309; true\n");
+    let mut child = command(&project, &engine, &["apply", "--format", "json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the binary starts");
+    let reading = read_until(&mut child, |line| line.contains("RUN sleep 309") && line.contains("started"));
+    engine.hang(true);
+    let began = std::time::Instant::now();
+    let (reading, retried) = reading.read_on(|line| line.contains("step.retried") || line.contains("step.finished"));
+    let noticed = began.elapsed();
+    engine.hang(false);
+    assert!(Command::new("kill").args(["-INT", &reading.id().to_string()]).status().expect("kill").success());
+    let (code, output) = reading.drain();
+    assert!(retried.contains("step.retried"), "{retried}");
+    assert!(noticed.as_secs() <= 30, "noticed after {noticed:?}: {retried}");
+    assert_eq!(code, 130, "{output}");
+    engine.is_empty();
+}
+
 #[test]
 fn without_buildkit_on_this_machine_the_containers_client_is_used() {
     let engine = engine();

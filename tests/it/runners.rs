@@ -70,8 +70,7 @@ fn memory_that_runs_out_is_told_by_the_counters_and_tried_once_on_the_next_size(
     project.layer(
         "hungry",
         &format!("{BASE}\n  language = \"go\","),
-        // It keeps its memory for longer than the kernel may take to bring its statistics up to date (2 s), so that samples see it.
-        &format!("FROM base.example/busybox:1\n{HUNGRY}; sleep 5; echo done\n"),
+        &format!("FROM base.example/busybox:1\n{HUNGRY}\n"),
     );
     project.write("catalog/hungry/.build-spec.ncl", "{ cpu = 2, memory_gb = 2 }");
     let ran = project.lian(&["apply", "--format", "json"]).exits(0);
@@ -261,8 +260,8 @@ fn what_is_missing_here_is_told_at_once() {
     let ran = ran.exits(4);
     assert!(ran.stdout.contains("lian::remote::no_ssh") && ran.stdout.contains("install OpenSSH"), "{}", ran.both());
     std::fs::remove_file(&key).expect("removable");
-    let ran = project.lian(&["apply", "--format", "json"]).exits(4);
-    assert!(ran.stdout.contains("lian::remote::identity") && !ran.stdout.contains("step.retried"), "{}", ran.both());
+    let ran = project.lian(&["apply", "--format", "json"]).exits(64);
+    assert!(ran.both().contains("lian::remote::identity") && !ran.stdout.contains("step.retried"), "{}", ran.both());
     assert!(started.elapsed().as_secs() < 30, "the boot timeout was waited for");
 }
 

@@ -37,7 +37,7 @@ impl OomEvidence {
     /// The evidence in two readings of a runner's counters, before and after the build.
     pub fn between(before: &Usage, after: &Usage) -> Self {
         if after.oom_kills > before.oom_kills {
-            return Self::Counter { text: format!("killed at {}", share(after.memory_peak, after.memory_limit)) };
+            return Self::Counter { text: format!("killed at {}", share(after.killed_at, after.memory_limit)) };
         }
         let other_daemon = after.daemon_starts != before.daemon_starts;
         if after.kernel_kills > before.kernel_kills && other_daemon { Self::Daemon } else { Self::None }
@@ -253,10 +253,12 @@ fn of_file(error: &str) -> Option<Fault> {
 }
 
 /// What buildctl reports when its daemon is gone.
-const GONE: [&str; 6] = [
+const GONE: [&str; 7] = [
     "error reading from server: EOF",
     "error reading from server: read",
     "connection refused",
+    // Somebody took the connection and ended it: a forwarded socket whose daemon is gone.
+    "error reading server preface",
     "transport: Error while dialing",
     "the client connection is closing",
     // The container was stopped while its daemon was running.

@@ -119,7 +119,7 @@ fn counters_tell_whose_kill_it_was() {
     let usage = |oom_kills, kernel_kills, daemon_starts| Usage {
         oom_kills,
         kernel_kills,
-        memory_peak: 7_800_000_000,
+        killed_at: 7_800_000_000,
         memory_limit: 8_000_000_000,
         daemon_starts,
         ..Usage::default()

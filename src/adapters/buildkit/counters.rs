@@ -27,7 +27,7 @@ impl Counters for HostCounters {
                 .help("steps that the kernel kills are reported as failed builds")
         };
         let mut command = Command::new("sh");
-        command.arg("-c").arg(usage_script(GROUPS)).stdin(Stdio::null()).kill_on_drop(true);
+        command.arg("-c").arg(usage_script(GROUPS, false)).stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await.map_err(|error| unknown(error.to_string()))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         self.meter.read(&text).ok_or_else(|| unknown(text))

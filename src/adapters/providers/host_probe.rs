@@ -1,21 +1,22 @@
-//! Interface to check whether a fixed host is free. Not responsible for: connecting to it (the transport does).
+//! Interface to check whether a fixed host is free and well. Not responsible for: connecting to it (the transport does).
 
 use async_trait::async_trait;
 
+use crate::domain::model::Fault;
 use crate::domain::ports::SshTarget;
 
-/// Whether a host is free of other machines' leases.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Whether a host can be leased now.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Availability {
-    /// The host is free.
+    /// It is free, and its BuildKit daemon answers.
     Yes,
     /// Another machine has leased it.
     No,
-    /// The host did not answer.
-    Unknown,
+    /// It cannot be used, for this reason.
+    Unusable(Box<Fault>),
 }
 
-/// Checks whether a host is leased by someone else.
+/// Checks whether a host can be leased.
 #[async_trait]
 pub trait HostProbe: Send + Sync {
     /// The host's availability; returns within seconds.

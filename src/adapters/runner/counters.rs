@@ -9,7 +9,7 @@ use crate::domain::ports::{Meter, Usage, usage_script};
 /// # Errors
 /// [`Problem::NoCounters`]; [`Transport::lost`].
 pub(super) async fn usage(transport: &dyn Transport, meter: &Meter) -> Result<Usage, Fault> {
-    let script = usage_script(transport.environment().cgroups);
+    let script = usage_script(transport.environment().cgroups, true);
     let fault = match transport.exec(&script, b"").await {
         Ok(output) => match meter.read(&output.stdout) {
             Some(usage) => return Ok(usage),

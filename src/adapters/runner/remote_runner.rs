@@ -11,12 +11,16 @@ use async_trait::async_trait;
 use super::hold::{Guard, hold};
 use super::readiness::until_ready;
 use super::{counters, files};
-use crate::adapters::transport::{Problem, Progress, Transport};
+use crate::adapters::transport::{Problem, Progress, Readiness, Transport};
 use crate::domain::model::{Fault, FaultClass};
 use crate::domain::ports::{Counters, Meter, Usage};
+use crate::system::watch::{SignsOfLife, until_silent};
 
 /// Grace on top of the inner timeouts, so that the inner error is reported.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long a dead runner may take to show its logs.
+const EXPLAINED: Duration = Duration::from_secs(3);
 
 /// A runner that can build. Dropping it ends what runs there and starts its cleanup.
 pub struct RemoteRunner {
@@ -60,12 +64,69 @@ impl RemoteRunner {
         if fault.class() == FaultClass::OutOfMemory {
             return fault;
         }
-        match self.check().await {
-            Ok(()) => fault,
-            Err(mut gone) => {
+        let gone = match self.check().await {
+            Err(gone) => Some(gone),
+            // A fault that names a step is that step's. Any other may be the daemon's.
+            Ok(()) if fault.class() == FaultClass::Build && fault.step.is_none() => self.silent_daemon().await,
+            Ok(()) => None,
+        };
+        match gone {
+            None => fault,
+            Some(mut gone) => {
                 gone.evidence = Some(fault.message);
                 gone
             }
+        }
+    }
+
+    /// The fault of a daemon that does not answer now; `None` if it does.
+    async fn silent_daemon(&self) -> Option<Fault> {
+        match self.transport.ask_daemon().await {
+            Ok(Readiness::Ready) => None,
+            Ok(missing) => Some(self.transport.explain(Problem::NotReady(Duration::ZERO, missing)).await),
+            Err(fault) => Some(fault),
+        }
+    }
+
+    /// Returns when the runner's daemon is silent for too long, with the fault. While `signs` grow, nobody asks it.
+    pub async fn death(&self, signs: &SignsOfLife) -> Fault {
+        let (transport, began) = (&self.transport, tokio::time::Instant::now());
+        let ask = || async {
+            match transport.ask_daemon().await {
+                Ok(Readiness::Ready) => Ok(()),
+                Ok(missing) => Err(Ok(missing)),
+                Err(fault) => Err(Err(fault)),
+            }
+        };
+        let missing = match until_silent(signs, ask).await {
+            Some(Err(fault)) => return fault,
+            Some(Ok(missing)) => missing,
+            None => Readiness::NoAnswer("it takes connections and says nothing".to_owned()),
+        };
+        // Whose silence is it: the daemon's alone, or the runner's?
+        let explained = async {
+            self.check().await?;
+            transport.exec("true", b"").await?;
+            Ok::<Fault, Fault>(transport.explain(Problem::NotReady(Duration::ZERO, missing)).await)
+        };
+        match tokio::time::timeout(EXPLAINED, explained).await {
+            Ok(Ok(fault) | Err(fault)) => fault,
+            Err(_) => transport.explain(Problem::Silent(began.elapsed())).await,
+        }
+    }
+
+    /// Does work for which the runner must run commands. Ends it if the runner takes connections and answers nothing.
+    async fn alive_for<T>(&self, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        let (signs, began) = (SignsOfLife::default(), tokio::time::Instant::now());
+        let transport = &self.transport;
+        let ask = || async { transport.exec("true", b"").await.map(drop) };
+        tokio::select! {
+            biased;
+            done = work => done,
+            silent = until_silent(&signs, ask) => Err(match silent {
+                Some(fault) => fault,
+                None => self.transport.explain(Problem::Hangs(began.elapsed())).await,
+            }),
         }
     }
 
@@ -82,7 +143,7 @@ impl RemoteRunner {
     /// # Errors
     /// The transport's faults.
     pub async fn copy_in(&self, from: &Path, files: &[OsString], to: &str, sent: Progress<'_>) -> Result<(), Fault> {
-        self.transport.copy_in(from, files, to, sent).await
+        self.alive_for(self.transport.copy_in(from, files, to, sent)).await
     }
 
     /// Creates a folder if missing.
@@ -90,7 +151,7 @@ impl RemoteRunner {
     /// # Errors
     /// `lian::remote::transfer`; [`Transport::lost`].
     pub async fn make(&self, folder: &str) -> Result<(), Fault> {
-        files::make(&*self.transport, folder).await
+        self.alive_for(files::make(&*self.transport, folder)).await
     }
 
     /// Writes files that only their owner may read.
@@ -98,7 +159,7 @@ impl RemoteRunner {
     /// # Errors
     /// `lian::remote::transfer`; [`Transport::lost`].
     pub async fn put(&self, files: &[(String, Vec<u8>)]) -> Result<(), Fault> {
-        files::put_all(&*self.transport, files).await
+        self.alive_for(files::put_all(&*self.transport, files)).await
     }
 
     /// Empties a folder.
@@ -106,7 +167,7 @@ impl RemoteRunner {
     /// # Errors
     /// `lian::remote::transfer`; [`Transport::lost`].
     pub async fn empty(&self, folder: &str) -> Result<(), Fault> {
-        files::empty(&*self.transport, folder).await
+        self.alive_for(files::empty(&*self.transport, folder)).await
     }
 
     /// Removes files and folders, if they exist.
@@ -114,7 +175,7 @@ impl RemoteRunner {
     /// # Errors
     /// `lian::remote::transfer`; [`Transport::lost`].
     pub async fn remove(&self, paths: &[String]) -> Result<(), Fault> {
-        files::remove(&*self.transport, paths).await
+        self.alive_for(files::remove(&*self.transport, paths)).await
     }
 }
 

@@ -241,7 +241,7 @@ async fn what_fails_on_a_runner_that_is_not_ours_any_more_fails_for_that() {
 async fn the_counters_of_a_runner_are_read_and_its_own_death_counts() {
     let fake = Fake::new();
     let runner = fake.prepare().await.expect("held");
-    fake.state().counters = ["0 0 10 5000000 1 0 10 5", "2 1 20 5000000 1 2 15 9", "nonsense"].into();
+    fake.state().counters = ["0 0 10 5000000 1 0 10 5 0 0", "2 1 20 5000000 1 2 15 9 0 0", "nonsense"].into();
     let first = runner.usage().await.expect("counted");
     assert_eq!((first.oom_kills, first.memory_now, first.cpu_us), (0, 10, 5));
     assert_eq!(runner.usage().await.expect("counted").oom_kills, 2);

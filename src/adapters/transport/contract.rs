@@ -9,6 +9,8 @@ use async_trait::async_trait;
 
 use crate::domain::model::Fault;
 use crate::system::exec::{Exec, Output};
+#[allow(unused_imports, reason = "the documentation names it")]
+use crate::system::watch::ANSWER;
 
 /// Called with the bytes that a copy has sent so far.
 pub type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
@@ -41,9 +43,6 @@ pub enum Readiness {
     NoAnswer(String),
 }
 
-/// How long a daemon that runs may take to answer.
-pub const ANSWER: Duration = Duration::from_secs(8);
-
 /// Problems on a runner, for any transport. Each transport words them for its own kind of runner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Problem {
@@ -51,6 +50,8 @@ pub enum Problem {
     NotReady(Duration, Readiness),
     /// It accepts connections, but a command did not finish within this time.
     Hangs(Duration),
+    /// Neither its daemon nor a command has answered for this time: the runner, or the way to it, is gone.
+    Silent(Duration),
     /// Its memory counters could not be parsed.
     NoCounters,
 }
@@ -79,12 +80,20 @@ pub trait Transport: Exec {
     /// The address of the runner's BuildKit daemon, for a `buildctl` that runs on this machine.
     async fn daemon_address(&self) -> Result<String, Fault>;
 
-    /// Looks whether the runner can build now: asks its BuildKit daemon. Returns within [`ANSWER`] or little more, also
-    /// where a daemon hangs; a runner that hangs itself may hold it up for longer.
+    /// Looks whether the runner can build now, and asks its BuildKit daemon. A daemon that hangs does not hold it up for
+    /// longer than [`ANSWER`]; a runner that hangs does.
     ///
     /// # Errors
     /// [`Transport::lost`] if the runner cannot be asked.
     async fn look(&self) -> Result<Readiness, Fault>;
+
+    /// Asks its BuildKit daemon and nothing else, as cheaply as possible: it is asked again and again during a build.
+    ///
+    /// # Errors
+    /// As [`Transport::look`].
+    async fn ask_daemon(&self) -> Result<Readiness, Fault> {
+        self.look().await
+    }
 
     /// Checks that the runner still responds; the fault says why not.
     async fn check(&self) -> Result<(), Fault>;

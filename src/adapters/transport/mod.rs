@@ -8,4 +8,4 @@ mod contract;
 pub mod docker;
 pub mod ssh;
 
-pub use contract::{ANSWER, Environment, Problem, Progress, Readiness, Transport};
+pub use contract::{Environment, Problem, Progress, Readiness, Transport};

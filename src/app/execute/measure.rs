@@ -3,6 +3,9 @@
 use crate::domain::model::{BuildEvent, Measured};
 use crate::domain::ports::{BuildSink, Counters, Usage};
 
+/// How long the last look may take.
+const LAST_LOOK: std::time::Duration = std::time::Duration::from_secs(4);
+
 /// Awaits a build and reports its usage meanwhile, then awaits `after`; returns the build's measurement if the runner
 /// counts.
 pub async fn measured<T, U>(
@@ -19,7 +22,8 @@ pub async fn measured<T, U>(
     // A quick build may end before the second sample.
     let last = async {
         match sum.first {
-            Some(_) => counters.usage().await.ok(),
+            // A runner that hangs must not hold up the end of its build.
+            Some(_) => tokio::time::timeout(LAST_LOOK, counters.usage()).await.ok().and_then(Result::ok),
             None => None,
         }
     };
@@ -52,27 +56,21 @@ struct Sum {
     first: Option<Usage>,
     last: Usage,
     peak: u64,
-    looks: u32,
 }
-
-/// With fewer samples, a build was too short for its peak to be caught.
-const ENOUGH: u32 = 4;
 
 impl Sum {
     fn add(&mut self, usage: &Usage) {
+        // The first look's peak is older than the build.
+        let seen = if self.first.is_some() { usage.memory_peak } else { usage.memory_now };
         self.first.get_or_insert(*usage);
         self.last = *usage;
-        self.peak = self.peak.max(usage.memory_now);
-        self.looks += 1;
+        self.peak = self.peak.max(seen);
     }
 
     fn measured(&self) -> Option<Measured> {
         let first = self.first?;
         let cpu_us = self.last.cpu_us.saturating_sub(first.cpu_us);
-        // The kernel's peak includes caches; it belongs to this build only if this build raised it.
-        let raised = self.looks < ENOUGH && self.last.memory_peak > first.memory_peak;
-        let memory_peak = if raised { self.peak.max(self.last.memory_peak) } else { self.peak };
-        Some(Measured { memory_peak, memory_limit: self.last.memory_limit, cpu_ms: cpu_us / 1000 })
+        Some(Measured { memory_peak: self.peak, memory_limit: self.last.memory_limit, cpu_ms: cpu_us / 1000 })
     }
 }
 
@@ -86,7 +84,7 @@ mod tests {
     use super::*;
     use crate::domain::model::Fault;
 
-    /// Its counters rise a little each time.
+    /// Its counters rise a little each time; the peak is short and in between two looks.
     struct Steps(Mutex<u64>, u64);
 
     #[async_trait]
@@ -94,8 +92,8 @@ mod tests {
         async fn usage(&self) -> Result<Usage, Fault> {
             let mut looks = self.0.lock().expect("whole");
             *looks += 1;
-            let memory_now = if *looks == 3 { 700 } else { 100 };
-            let (memory_peak, cpu_us) = (*looks * 200, *looks * 10_000);
+            let memory_peak = if *looks == 3 { 700 } else { 1000 / *looks };
+            let (memory_now, cpu_us) = (100, *looks * 10_000);
             Ok(Usage { memory_now, memory_peak, memory_limit: self.1, cpu_us, ..Usage::default() })
         }
     }
@@ -113,14 +111,14 @@ mod tests {
         let expected = Measured { memory_peak: 700, memory_limit: 1000, cpu_ms: 40 };
         assert_eq!((built, measured), ("built", Some(expected)));
         let told = told.into_inner().expect("whole");
-        assert_eq!((told.len(), &told[2]), (4, &BuildEvent::Memory { used: 700, limit: 1000 }));
+        assert_eq!((told.len(), &told[2]), (4, &BuildEvent::Memory { used: 100, limit: 1000 }));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_build_too_short_to_be_looked_at_is_told_by_the_kernels_own_mark() {
         let build = tokio::time::sleep(Duration::from_millis(100));
         let (.., measured) = measured(&Steps(Mutex::new(0), 1000), &|_| {}, build, async {}).await;
-        assert_eq!(measured.map(|all| all.memory_peak), Some(400));
+        assert_eq!(measured.map(|all| all.memory_peak), Some(500), "of the second look alone");
     }
 
     #[tokio::test(start_paused = true)]

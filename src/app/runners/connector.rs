@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::connect_options::ConnectOptions;
-use super::host_probe::Connections;
+use super::host_probe::{Connections, REACH};
 use super::local_runner::{LocalRunner, TunnelledBuilder};
 use super::on_demand::{OnDemand, unavailable};
 use super::remote_build_runner::RemoteBuildRunner;
@@ -103,7 +103,8 @@ impl Connector {
         if let Some(connection) = self.connections.claim(target).await {
             return Ok(connection);
         }
-        let within = self.time_left(lease);
+        let left = self.time_left(lease);
+        let within = if self.connections.is_fixed(target) { left.min(REACH) } else { left };
         let login = self.options.login;
         let patience = login.patience.map_or(within, |patience| patience.min(within));
         let connected = SshConnection::connect(target, lease.id.as_str(), within, patience).await;

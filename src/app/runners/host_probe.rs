@@ -1,8 +1,8 @@
-//! Checks whether fixed hosts are in use by another machine, and keeps the connections for later. Not responsible
-//! for: reserving hosts (see `adapters::runner`).
+//! Checks whether fixed hosts are in use by another machine and are well, and keeps the connections for later. Not
+//! responsible for: reserving hosts (see `adapters::runner`).
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,22 +10,56 @@ use async_trait::async_trait;
 use crate::adapters::providers::{Availability, HostProbe};
 use crate::adapters::runner::is_held;
 use crate::adapters::transport::ssh::SshConnection;
+use crate::adapters::transport::{Problem, Readiness, Transport as _};
+use crate::domain::model::Fault;
 use crate::domain::ports::SshTarget;
 
-/// Timeout per host; connecting to the host later reports the cause.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// How long a host may take to let us in. A fixed host does not boot.
+pub(super) const REACH: Duration = Duration::from_secs(5);
+/// How long it may then take to say how it is.
+const ASK: Duration = Duration::from_secs(12);
 
-/// Connections to hosts that were free, by user, address and port.
+/// Connections to hosts that were free and well, by user, address and port.
 #[derive(Default)]
 pub struct Connections {
     kept: Mutex<BTreeMap<String, SshConnection>>,
+    /// Hosts that were ever probed.
+    fixed: Mutex<BTreeSet<String>>,
 }
 
 impl Connections {
     /// Takes the connection to a recently checked host, if still open.
     pub async fn claim(&self, target: &SshTarget) -> Option<SshConnection> {
-        let connection = self.kept.lock().unwrap_or_else(PoisonError::into_inner).remove(&name(target))?;
+        let connection = locked(&self.kept).remove(&name(target))?;
         connection.stands().await.then_some(connection)
+    }
+
+    /// Whether this is a fixed host: it does not boot, so that it can be reached in seconds or not at all.
+    pub fn is_fixed(&self, target: &SshTarget) -> bool {
+        locked(&self.fixed).contains(&name(target))
+    }
+
+    /// Asks a host; keeps the connection if it can be used.
+    async fn asked(&self, target: &SshTarget) -> Result<Availability, Fault> {
+        let connection = SshConnection::connect(target, "host", REACH, Duration::ZERO).await?;
+        let looked = async {
+            if is_held(&connection).await? {
+                return Ok(Some(Availability::No));
+            }
+            match connection.look().await? {
+                Readiness::Ready => Ok(None),
+                missing => Err(connection.explain(Problem::NotReady(Duration::ZERO, missing)).await),
+            }
+        };
+        match tokio::time::timeout(ASK, looked).await {
+            Ok(Ok(Some(taken))) => Ok(taken),
+            Ok(Ok(None)) => {
+                locked(&self.kept).insert(name(target), connection);
+                Ok(Availability::Yes)
+            }
+            Ok(Err(fault)) => Err(fault),
+            Err(_) => Err(connection.explain(Problem::Hangs(ASK)).await),
+        }
     }
 }
 
@@ -33,21 +67,14 @@ fn name(target: &SshTarget) -> String {
     format!("{}@{}:{}", target.user, target.address, target.port)
 }
 
+fn locked<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[async_trait]
 impl HostProbe for Connections {
     async fn of(&self, target: &SshTarget) -> Availability {
-        let asked = async {
-            let connection = SshConnection::connect(target, "host", PATIENCE / 2, Duration::ZERO).await.ok()?;
-            let held = is_held(&connection).await.ok()?;
-            Some((connection, held))
-        };
-        match tokio::time::timeout(PATIENCE, asked).await {
-            Ok(Some((_, true))) => Availability::No,
-            Ok(Some((connection, false))) => {
-                self.kept.lock().unwrap_or_else(PoisonError::into_inner).insert(name(target), connection);
-                Availability::Yes
-            }
-            Ok(None) | Err(_) => Availability::Unknown,
-        }
+        locked(&self.fixed).insert(name(target));
+        self.asked(target).await.unwrap_or_else(|fault| Availability::Unusable(Box::new(fault)))
     }
 }

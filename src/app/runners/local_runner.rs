@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use crate::adapters::buildkit::{Buildctl, on_runner};
 use crate::adapters::runner::RemoteRunner;
 use crate::domain::base::Digest;
-use crate::domain::model::Fault;
+use crate::domain::model::{BuildEvent, Fault};
 use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, Counters, Runner, Usage, VerifyRequest};
+use crate::system::watch::SignsOfLife;
 
 /// How often a runner without counters is sampled.
 const NEVER_MIND: Duration = Duration::from_secs(60);
@@ -57,10 +58,15 @@ pub struct TunnelledBuilder {
 }
 
 impl TunnelledBuilder {
-    async fn judged<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
-        match result {
-            Ok(done) => Ok(done),
-            Err(fault) => Err(on_runner(self.runner.judge(fault).await)),
+    /// Ends the work if the runner dies meanwhile, without a word or with one.
+    async fn watched<T>(&self, signs: &SignsOfLife, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+        tokio::select! {
+            biased;
+            done = work => match done {
+                Ok(done) => Ok(done),
+                Err(fault) => Err(on_runner(self.runner.judge(fault).await)),
+            },
+            fault = self.runner.death(signs) => Err(fault),
         }
     }
 }
@@ -68,12 +74,15 @@ impl TunnelledBuilder {
 #[async_trait]
 impl Builder for TunnelledBuilder {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
-        let result = self.inner.build(request, sink).await;
-        self.judged(result).await
+        let signs = SignsOfLife::default();
+        let heard = |event: BuildEvent| {
+            signs.heard();
+            sink(event);
+        };
+        self.watched(&signs, self.inner.build(request, &heard)).await
     }
 
     async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
-        let result = self.inner.verify(request).await;
-        self.judged(result).await
+        self.watched(&SignsOfLife::default(), self.inner.verify(request)).await
     }
 }

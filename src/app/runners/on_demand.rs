@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::adapters::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig, HostCounters};
 use crate::domain::base::Digest;
-use crate::domain::model::{Classified, Fault, FaultClass, FaultKind};
+use crate::domain::model::{BuildEvent, Classified, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
 use crate::system::error_chain::with_causes;
+use crate::system::http2::greet;
+use crate::system::watch::{SignsOfLife, until_silent};
 
 /// A builder that finds its daemon on first use, and again after losing it. A run that builds nothing uses no daemon.
 #[derive(Default)]
@@ -40,6 +43,22 @@ impl OnDemand {
         Ok(ready)
     }
 
+    /// Ends the work if the daemon falls silent: a build on one that hangs, or behind a link that is gone, never ends.
+    async fn watched<T>(
+        &self,
+        daemon: &Daemon,
+        signs: &SignsOfLife,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let address = daemon.address();
+        let result = tokio::select! {
+            biased;
+            done = work => done,
+            silent = until_silent(signs, || greeted(address)) => Err(hangs(address, silent)),
+        };
+        self.forget(result).await
+    }
+
     /// After an infrastructure fault, find the daemon again.
     async fn forget<T>(&self, result: Result<T, Fault>) -> Result<T, Fault> {
         if result.as_ref().is_err_and(|fault| fault.class() == FaultClass::Infrastructure) {
@@ -47,6 +66,23 @@ impl OnDemand {
         }
         result
     }
+}
+
+/// Greets the daemon at an address. Only sockets can be greeted: of any other address it is assumed that it answers.
+async fn greeted(address: &str) -> std::io::Result<()> {
+    match address.split_once("://") {
+        Some(("unix", path)) => greet(UnixStream::connect(path).await?).await,
+        Some(("tcp", place)) => greet(TcpStream::connect(place).await?).await,
+        _ => Ok(()),
+    }
+}
+
+fn hangs(address: &str, error: Option<std::io::Error>) -> Fault {
+    let message = format!("the BuildKit daemon at {address} does not answer any more");
+    let mut fault = Fault::new(FaultKind::Infrastructure, "lian::buildkit::daemon_hangs", message);
+    fault.evidence =
+        Some(error.map_or_else(|| "it takes connections and says nothing".to_owned(), |error| error.to_string()));
+    fault.help("start it anew; `lian-build doctor` shows its log")
 }
 
 /// The fault of a machine without a daemon. A retry does not help.
@@ -63,13 +99,16 @@ pub fn unavailable(error: &BuildkitError) -> Fault {
 impl Builder for OnDemand {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
         let ready = self.builder().await?;
-        let result = ready.1.build(request, sink).await;
-        self.forget(result).await
+        let signs = SignsOfLife::default();
+        let heard = |event: BuildEvent| {
+            signs.heard();
+            sink(event);
+        };
+        self.watched(&ready.0, &signs, ready.1.build(request, &heard)).await
     }
 
     async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
         let ready = self.builder().await?;
-        let result = ready.1.verify(request).await;
-        self.forget(result).await
+        self.watched(&ready.0, &SignsOfLife::default(), ready.1.verify(request)).await
     }
 }

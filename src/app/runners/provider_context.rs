@@ -11,9 +11,9 @@ use crate::adapters::providers::{Descriptor, ProviderOptions, Settings, registry
 use crate::app::config::Config;
 use crate::app::images::{self, LayoutReason};
 use crate::app::planning::forecast::Fleet;
-use crate::app::{Error, UsageError};
+use crate::app::{Error, ErrorKind, UsageError};
 use crate::domain::base::{Platform, Platforms};
-use crate::domain::model::{BuildSpec, ContextTransfer, Declared, Offer, Size};
+use crate::domain::model::{BuildSpec, ContextTransfer, Declared, Diagnostic, Offer, Size};
 use crate::domain::ports::ComputeProvider;
 use crate::domain::sizing::{self, SizeAlias};
 use crate::system::host_platform;
@@ -144,6 +144,29 @@ pub fn provider(config: &Config) -> Result<Arc<dyn ComputeProvider>, Error> {
 /// The workflow's provider, for listing and releasing leases.
 pub fn provider_for_leases(config: &Config) -> Result<Arc<dyn ComputeProvider>, Error> {
     build(config, ProviderOptions { leases: false, ..leasing_options(config, &Arc::default()) })
+}
+
+/// Warns of runners that can never be used as they are declared. Only fixed hosts are looked at: all other providers need
+/// a service or its credentials, which `check` does without.
+pub fn unusable_runners(config: &Config) -> Option<Diagnostic> {
+    let fixed = config.descriptor().is_ok_and(|descriptor| descriptor.runners.fixed_hosts);
+    let fault = fixed.then(|| provider(config)).and_then(Result::err)?;
+    let (code, help) = match &fault.what {
+        ErrorKind::Report(report) => {
+            (report.code().map(|code| code.to_string()), report.help().map(|help| help.to_string()))
+        }
+        ErrorKind::Files(..) => (None, None),
+    };
+    let code = if code.as_deref() == Some("lian::remote::identity") {
+        "lian::remote::identity"
+    } else {
+        "lian::cli::missing_setting"
+    };
+    let warning = Diagnostic::warning(code, fault.to_string());
+    Some(match help {
+        Some(help) => warning.help(help),
+        None => warning,
+    })
 }
 
 fn leasing_options(config: &Config, connections: &Arc<Connections>) -> ProviderOptions {

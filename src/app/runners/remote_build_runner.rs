@@ -20,6 +20,7 @@ use crate::domain::ports::{
     SecretSource, SecretValue, Usage, VerifyRequest,
 };
 use crate::system::exec::Exec;
+use crate::system::watch::SignsOfLife;
 
 /// Maximum size of a manifest, bytes.
 const MANIFEST_MOST: u64 = 16 << 20;
@@ -88,11 +89,21 @@ impl Runner for RemoteBuildRunner {
 impl Builder for RemoteBuildRunner {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
         let passing = ["secrets", "docker", "dockerfile"].map(|folder| format!("{PRIVATE}/{folder}"));
-        let built = match self.prepared(request).await {
-            Ok(there) => self.buildctl.build(&there, &passing, sink).await,
-            Err(fault) => Err(fault),
+        let signs = SignsOfLife::default();
+        let heard = |event: BuildEvent| {
+            signs.heard();
+            sink(event);
         };
-        match built {
+        let work = async {
+            let there = self.prepared(request).await?;
+            // buildctl there may wait for a daemon that hangs.
+            tokio::select! {
+                biased;
+                built = self.buildctl.build(&there, &passing, &heard) => built,
+                fault = self.runner.death(&signs) => Err(fault),
+            }
+        };
+        match work.await {
             Ok(built) => Ok(built),
             Err(fault) => {
                 // buildctl's wrapper may not have finished. If the connection is lost, the runner cleans up itself.

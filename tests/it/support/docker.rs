@@ -97,6 +97,14 @@ impl Engine {
         text(&output.stdout)
     }
 
+    /// Makes it hang, or go on: it takes connections and answers nothing.
+    pub fn hang(&self, hang: bool) {
+        let signal = if hang { "-STOP" } else { "-CONT" };
+        let name = format!("dockerd --data-root {}", self.folder.join("root").display());
+        let sent = Command::new("pkill").args([signal, "-f", &format!("^{name}")]).status().expect("pkill runs");
+        assert!(sent.success(), "no engine to send {signal} to");
+    }
+
     /// Asserts that there is neither a container nor a volume.
     #[track_caller]
     pub fn is_empty(&self) {

@@ -12,6 +12,7 @@ use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Offer};
 use crate::domain::ports::{AcquireRequest, OwnedLease};
 use crate::system::now;
+use crate::system::retry::Backoff;
 
 /// Label of our containers; its value is the lease id.
 const LEASE: &str = "build.lian.lease";
@@ -47,7 +48,7 @@ pub(super) async fn start(engine: &Engine, container_request: &ContainerRequest<
     let name = name(&container_request.request.lease);
     let args = create_args(&name, container_request);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    match engine.docker(&args).await {
+    match engine.create(&container_request.request.lease, &args).await {
         Ok(_) => {}
         Err(DockerError::Refused(words)) if words.contains("is already in use") => {
             if holder(engine, &name).await?.as_deref() != Some(container_request.request.lease.as_str()) {
@@ -128,12 +129,16 @@ async fn holder(engine: &Engine, name: &str) -> Result<Option<String>, Fault> {
 /// Removes a lease's container and its volumes. Succeeds if it does not exist.
 pub(super) async fn remove(engine: &Engine, lease: &LeaseId) -> Result<(), Fault> {
     let name = name(lease);
+    // A container whose creation was called off, or not answered, may still be coming.
+    if let Some(late) = engine.settled(lease).await {
+        appeared(engine, &name, late).await?;
+    }
     match holder(engine, &name).await? {
         None => return Ok(()),
         Some(found) if found == lease.as_str() => {}
         Some(_) => return Err(not_ours(&name)),
     }
-    match engine.docker(&["rm", "--force", "--volumes", &name]).await {
+    match engine.remove(&["rm", "--force", "--volumes", &name]).await {
         Ok(_) => Ok(()),
         Err(DockerError::Refused(words)) if is_missing(&words) => Ok(()),
         Err(DockerError::Refused(words)) if words.contains("already in progress") => gone(engine, &name).await,
@@ -141,14 +146,25 @@ pub(super) async fn remove(engine: &Engine, lease: &LeaseId) -> Result<(), Fault
     }
 }
 
+/// Waits until a container is there, or until it cannot appear any more.
+async fn appeared(engine: &Engine, name: &str, late: Instant) -> Result<(), Fault> {
+    let mut looks = Backoff::of_polls(Duration::from_millis(100), Duration::from_secs(2)).pauses().until(late);
+    while holder(engine, name).await?.is_none() {
+        if !looks.poll().await {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Waits until a removal started elsewhere is done.
 async fn gone(engine: &Engine, name: &str) -> Result<(), Fault> {
-    let deadline = Instant::now() + PATIENCE;
+    let polls = Backoff::of_polls(Duration::from_millis(100), Duration::from_secs(2));
+    let mut polls = polls.pauses().until(Instant::now() + PATIENCE);
     while holder(engine, name).await?.is_some() {
-        if Instant::now() > deadline {
+        if !polls.poll().await {
             return Err(DockerError::NoAnswer(PATIENCE).fault());
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Ok(())
 }

@@ -1,20 +1,30 @@
 //! The Docker Engine: its capacity and its images. Not responsible for: containers and leases.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::Deserialize;
+use tokio::time::Instant;
 
-use crate::adapters::docker_cli::{DockerCli, DockerError, is_missing, last_line};
-use crate::domain::base::Platform;
+use crate::adapters::docker_cli::{DockerCli, DockerError, PATIENCE, is_missing, reason};
+use crate::domain::base::{LeaseId, Platform};
 use crate::domain::model::{Fault, FaultKind};
 
 /// Timeout for pulling an image of about 100 MB over a slow connection.
 const PULL: Duration = Duration::from_secs(900);
 
+/// Timeout for removing a container: its volumes may hold gigabytes.
+const REMOVE: Duration = Duration::from_secs(600);
+/// How long after a creation without an answer its container may still appear.
+const LATE: Duration = Duration::from_secs(30);
+
 /// The engine that the `docker` command reaches.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Engine {
     cli: DockerCli,
+    /// Creations that may be under way; `settled` waits for them. Each holds until when a container may still appear.
+    creations: Mutex<BTreeMap<LeaseId, Arc<tokio::sync::Mutex<Option<Instant>>>>>,
 }
 
 /// Capacity of the engine's machine.
@@ -42,6 +52,41 @@ impl Engine {
     /// Runs `docker` to completion; returns its output.
     pub async fn docker(&self, args: &[&str]) -> Result<String, DockerError> {
         self.cli.run(args).await
+    }
+
+    /// Removes containers or other things that take time.
+    pub async fn remove(&self, args: &[&str]) -> Result<String, DockerError> {
+        self.cli.run_within(REMOVE, args).await
+    }
+
+    /// Creates a lease's container. It goes on to its end even if the caller's future is dropped: the engine would create
+    /// the container all the same, and nobody would know of it.
+    pub async fn create(&self, lease: &LeaseId, args: &[&str]) -> Result<String, DockerError> {
+        let mut late = self.creation(lease).lock_owned().await;
+        let cli = self.cli.clone();
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let task = tokio::spawn(async move {
+            *late = Some(Instant::now() + PATIENCE + LATE);
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let created = cli.run(&args).await;
+            *late = matches!(created, Err(DockerError::NoAnswer(_))).then(|| Instant::now() + LATE);
+            created
+        });
+        task.await.unwrap_or_else(|error| Err(DockerError::NotRun(std::io::Error::other(error))))
+    }
+
+    /// Waits for a creation that is under way; returns until when a container may still appear, if it was not answered.
+    pub async fn settled(&self, lease: &LeaseId) -> Option<Instant> {
+        let creation = self.creation(lease);
+        let late = *creation.lock().await;
+        if late.is_none() {
+            self.creations.lock().unwrap_or_else(PoisonError::into_inner).remove(lease);
+        }
+        late
+    }
+
+    fn creation(&self, lease: &LeaseId) -> Arc<tokio::sync::Mutex<Option<Instant>>> {
+        Arc::clone(self.creations.lock().unwrap_or_else(PoisonError::into_inner).entry(lease.clone()).or_default())
     }
 
     /// Queries the capacity.
@@ -82,7 +127,7 @@ impl Engine {
                     "lian::docker::image",
                     format!("the Docker Engine has no image `{image}`, and cannot fetch it"),
                 );
-                fault.evidence = Some(last_line(&words));
+                fault.evidence = Some(reason(&words));
                 Err(fault.help(format!(
                     "`docker pull {image}` on a machine that can, then `docker save` and `docker load`; or name another \
                      image with buildkitd in it: `providers.docker_local.image`"

@@ -8,10 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::access::Access;
-use super::error::ApiError;
+use super::error::{ApiError, SILENT};
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::error_chain::innermost;
-use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, read_body, retry_after};
+use crate::system::http::{API_ANSWER_BYTES, BodyError, api_client_for, read_body, retry_after};
 use crate::system::retry::{Backoff, Pauses, Retry};
 use crate::system::since_epoch;
 
@@ -52,7 +52,7 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn new(access: Access, pace: Timeouts) -> Result<Self, Fault> {
-        let client = client_for(access.address()).timeout(pace.request).build().map_err(|error| {
+        let client = api_client_for(access.address()).timeout(pace.request).build().map_err(|error| {
             let message = format!("cannot create an HTTP client for Hetzner Cloud: {}", innermost(&error));
             Fault::new(FaultKind::Unavailable, "lian::hcloud::client", message)
                 .help("check the system's certificates (SSL_CERT_FILE) and proxy settings")
@@ -194,5 +194,5 @@ impl RequestPauses {
 
 fn lost(error: reqwest::Error) -> ApiError {
     let error = error.without_url();
-    ApiError::Lost(if error.is_timeout() { "no answer in time".to_owned() } else { innermost(&error) })
+    ApiError::Lost(if error.is_timeout() { SILENT.to_owned() } else { innermost(&error) })
 }

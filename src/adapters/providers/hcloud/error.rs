@@ -8,6 +8,9 @@ use serde_json::Value;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::retry::Retry;
 
+/// What is lost where nothing came within the timeout.
+pub(super) const SILENT: &str = "no answer in time";
+
 /// Why an API request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ApiError {
@@ -76,7 +79,11 @@ impl ApiError {
 
     /// Whether to retry.
     pub(super) fn retry(&self) -> Retry {
-        let Self::Refused { status, code, wait, .. } = self else { return Retry::Counted(None) };
+        let (status, code, wait) = match self {
+            Self::Refused { status, code, wait, .. } => (status, code, wait),
+            Self::Lost(what) if what == SILENT => return Retry::Once,
+            Self::Lost(_) => return Retry::Counted(None),
+        };
         match (code.as_str(), *status) {
             ("rate_limit_exceeded" | "conflict" | "locked", _) => Retry::Uncounted(*wait),
             (
@@ -168,6 +175,7 @@ mod tests {
         ] {
             assert_eq!(refused(status, code).retry(), retry, "{code}");
         }
+        assert_eq!(ApiError::Lost(SILENT.to_owned()).retry(), Retry::Once);
         assert_eq!(ApiError::from_answer(502, b"<html>", None).retry(), some);
         assert_eq!(ApiError::from_answer(400, b"<html>", None).retry(), none);
     }

@@ -13,7 +13,7 @@ use super::tls;
 use super::token::Token;
 use crate::domain::model::Fault;
 use crate::system::error_chain::with_causes;
-use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, read_body};
+use crate::system::http::{API_ANSWER_BYTES, BodyError, api_client_for, read_body};
 use crate::system::retry::{Backoff, Pauses, retry};
 
 /// Timeout of one request.
@@ -69,7 +69,7 @@ impl Api {
             return Err(bad(&"it does not begin with https://"));
         }
         let trust = tls::trust(&endpoint, settings)?;
-        let client = client_for(&endpoint)
+        let client = api_client_for(&endpoint)
             .tls_backend_preconfigured(trust)
             .https_only(endpoint.scheme() == "https")
             // pveproxy closes connections after 5 s of idling.
@@ -206,6 +206,9 @@ fn unanswered(error: &reqwest::Error) -> ApiError {
         }
         Some(wrong @ rustls::Error::InvalidCertificate(_)) => return ApiError::Untrusted(one_line(&wrong.to_string())),
         _ => {}
+    }
+    if error.is_timeout() {
+        return ApiError::Silent;
     }
     ApiError::Unanswered(one_line(&with_causes(error)))
 }

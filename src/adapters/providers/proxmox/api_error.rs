@@ -13,6 +13,8 @@ pub(super) enum ApiError {
     Untrusted(String),
     /// No complete response: the request may have taken effect.
     Unanswered(String),
+    /// Nothing came within the timeout: the request may have taken effect.
+    Silent,
     /// The API refused the request.
     Refused { what: String, status: u16, message: String },
     /// A task ended with an error.
@@ -41,7 +43,7 @@ impl ApiError {
     fn is_transient(&self) -> bool {
         let busy = ["can't lock file", "got timeout", "got lock request timeout", "got lock timeout"];
         match self {
-            Self::Unanswered(_) => true,
+            Self::Unanswered(_) | Self::Silent => true,
             // Errors of pveproxy itself: it could not reach, or lost, the node or its worker.
             Self::Refused { status: 429 | 502..=504 | 595..=599, .. } => true,
             Self::Refused { status: 500, message, .. } if message.is_empty() => true,
@@ -52,7 +54,11 @@ impl ApiError {
 
     /// Whether to retry.
     pub(super) fn retry(&self) -> Retry {
-        if self.is_transient() { Retry::Counted(None) } else { Retry::Never }
+        match self {
+            Self::Silent => Retry::Once,
+            _ if self.is_transient() => Retry::Counted(None),
+            _ => Retry::Never,
+        }
     }
 
     /// The machine does not exist. Errors on existing machines also say "do not exist" of storages, volumes and
@@ -93,6 +99,7 @@ impl ApiError {
                      there, write its fingerprint into `providers.proxmox.fingerprint`",
                 )
             }
+            Self::Silent => Self::Unanswered("no answer in time".to_owned()).fault(boot_timeout),
             Self::Unanswered(text) => {
                 let message = format!("the Proxmox VE API does not answer: {text}");
                 Fault::new(FaultKind::Infrastructure, "lian::proxmox::unreachable", message)

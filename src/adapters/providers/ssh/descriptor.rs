@@ -54,5 +54,10 @@ fn build(settings: &Settings<'_>, options: ProviderOptions) -> Result<Arc<dyn Co
     if settings.hosts.is_empty() {
         return Err(missing_setting("providers.ssh.hosts"));
     }
-    Ok(Arc::new(Ssh::new(settings, options.data.join("hosts")).asking(options.host_probe)))
+    // What only lists or gives back needs no key.
+    if options.leases {
+        settings.check_identities()?;
+    }
+    let ssh = Ssh::new(settings, options.data.join("hosts"));
+    Ok(Arc::new(ssh.asking(options.host_probe).waiting(options.boot_timeout)))
 }

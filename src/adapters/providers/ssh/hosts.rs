@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
+use super::health::Health;
 use super::holder::Holder;
 use super::settings::{SshHost, SshSettings};
 use crate::adapters::providers::host_probe::{Availability, HostProbe};
@@ -29,6 +31,18 @@ pub struct Ssh {
     folder: PathBuf,
     held: Mutex<BTreeMap<LeaseId, File>>,
     probe: Option<Arc<dyn HostProbe>>,
+    health: Health,
+    boot_timeout: Duration,
+}
+
+/// What a search for a host finds.
+enum Search {
+    /// This one is locked now.
+    Locked(Box<SshHost>, File),
+    /// One that fits is leased, and will come free.
+    Taken,
+    /// All that fit cannot be used.
+    Unusable(Vec<(SshHost, Fault)>),
 }
 
 impl Ssh {
@@ -36,7 +50,8 @@ impl Ssh {
     pub fn new(settings: SshSettings, folder: impl Into<PathBuf>) -> Self {
         let mut hosts = settings.hosts;
         hosts.sort_by_key(|host| (host.memory_gb, host.cpu));
-        Self { hosts, folder: folder.into(), held: Mutex::default(), probe: None }
+        let (folder, health) = (folder.into(), Health::default());
+        Self { hosts, folder, held: Mutex::default(), probe: None, health, boot_timeout: Duration::ZERO }
     }
 
     /// Probes each host before leasing it to a run on this machine. A service skips this for its clients: it has no
@@ -47,37 +62,50 @@ impl Ssh {
         self
     }
 
-    /// Locks the smallest free host that fits. A host that does not answer is used only if no other host fits, free
-    /// or leased.
-    async fn lock(&self, request: &AcquireRequest) -> Result<Option<(SshHost, File)>, Fault> {
+    /// Waits this long for a host to come back that was used before, as long as for a machine that boots.
+    #[must_use]
+    pub fn waiting(mut self, boot_timeout: Duration) -> Self {
+        self.boot_timeout = boot_timeout;
+        self
+    }
+
+    /// Locks the smallest host that fits, is free and is well. One that is not well is passed over.
+    async fn lock(&self, request: &AcquireRequest) -> Result<Search, Fault> {
         let fits = |host: &&SshHost| {
             let large = host.cpu >= request.size.cpu && host.memory_gb >= request.size.memory_gb;
             large && host.platform == request.platform
         };
-        let (mut any, mut taken, mut silent) = (false, false, None);
-        for host in self.hosts.iter().filter(fits) {
-            any = true;
+        let mut fitting: Vec<&SshHost> = self.hosts.iter().filter(fits).collect();
+        if fitting.is_empty() {
+            return Err(self.none_fits(request));
+        }
+        // Those that were just found unusable come last: each costs seconds.
+        fitting.sort_by_key(|host| self.health.is_ill(host));
+        let (mut taken, mut unusable) = (false, Vec::new());
+        for &host in &fitting {
             let file = self.open(host).map_err(|error| here(&error))?;
             if !lock::try_exclusive(&file).map_err(|error| here(&error))? {
                 taken = true;
                 continue;
             }
             let probe = self.probe.as_ref().filter(|_| request.authorized_key.is_none());
-            let vacant = match probe {
-                Some(probe) => probe.of(&target(host)).await,
-                None => Availability::Yes,
-            };
-            match vacant {
-                Availability::Yes => return Ok(Some((host.clone(), file))),
+            let Some(probe) = probe else { return Ok(Search::Locked(Box::new(host.clone()), file)) };
+            if taken && self.health.is_ill(host) {
+                continue;
+            }
+            match probe.of(&target(host)).await {
+                Availability::Yes => {
+                    self.health.is_well(host);
+                    return Ok(Search::Locked(Box::new(host.clone()), file));
+                }
                 Availability::No => taken = true,
-                Availability::Unknown => silent = silent.or(Some((host.clone(), file))),
+                Availability::Unusable(fault) => {
+                    self.health.is_unusable(host, &fault, fitting.len() > 1);
+                    unusable.push((host.clone(), *fault));
+                }
             }
         }
-        match (any, taken) {
-            (false, _) => Err(self.none_fits(request)),
-            (true, true) => Ok(None),
-            (true, false) => Ok(silent),
-        }
+        Ok(if taken { Search::Taken } else { Search::Unusable(unusable) })
     }
 
     fn open(&self, host: &SshHost) -> std::io::Result<File> {
@@ -146,12 +174,22 @@ impl ComputeProvider for Ssh {
         let longest = if self.probe.is_some() { LONGEST_PAUSE } else { PAUSE };
         let mut polls = Backoff::of_polls(PAUSE, longest).pauses();
         let mut warned = false;
+        let mut ill_since = None;
         let (host, file) = loop {
-            if let Some(locked) = self.lock(request).await? {
-                break locked;
-            }
-            if !std::mem::replace(&mut warned, true) {
-                tracing::warn!(layer = %request.layer, "all hosts that fit are taken: waiting");
+            match self.lock(request).await? {
+                Search::Locked(host, file) => break (*host, file),
+                Search::Taken => {
+                    ill_since = None;
+                    if !std::mem::replace(&mut warned, true) {
+                        tracing::warn!(layer = %request.layer, "all hosts that fit are taken: waiting");
+                    }
+                }
+                Search::Unusable(all) => {
+                    let since = *ill_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= self.health.patience(&all, self.boot_timeout) {
+                        return Err(self.health.fault(all));
+                    }
+                }
             }
             polls.poll().await;
         };
@@ -242,7 +280,7 @@ mod tests {
     #[async_trait]
     impl HostProbe for Told {
         async fn of(&self, target: &SshTarget) -> Availability {
-            self.0.lock().expect("whole").get(&target.address).copied().unwrap_or(Availability::Yes)
+            self.0.lock().expect("whole").get(&target.address).cloned().unwrap_or(Availability::Yes)
         }
     }
 
@@ -256,22 +294,79 @@ mod tests {
         let first = ssh.acquire(&request("a", 4)).await.expect("a lease");
         assert_eq!(first.offer.runner_type, "large");
         ssh.release(&LeaseId::from("a")).await.expect("given back");
-        // An unreachable host is not used while a leased one will become free.
-        say("large", Availability::Unknown);
+        // An unusable host is not used while a leased one will become free.
+        say("large", sick(FaultKind::Infrastructure));
         let second = request("b", 4);
         let mut waiting = Box::pin(ssh.acquire(&second));
         assert!(tokio::time::timeout(Duration::from_secs(600), &mut waiting).await.is_err(), "a taken host was leased");
         say("small", Availability::Yes);
         assert_eq!(waiting.await.expect("a lease").offer.runner_type, "small");
         ssh.release(&LeaseId::from("b")).await.expect("given back");
-        // If no host answers, lease one anyway: connecting to it reports the cause.
-        say("small", Availability::Unknown);
-        assert_eq!(ssh.acquire(&request("c", 4)).await.expect("a lease").offer.runner_type, "small");
-        ssh.release(&LeaseId::from("c")).await.expect("given back");
         // A service that leases to others does not probe.
         say("small", Availability::No);
         let other = AcquireRequest { authorized_key: Some("ssh-ed25519 AAAA".into()), ..request("d", 4) };
         assert_eq!(ssh.acquire(&other).await.expect("a lease").offer.runner_type, "small");
+    }
+
+    fn sick(kind: FaultKind) -> Availability {
+        let fault = Fault::new(kind, "lian::remote::sick", "it is sick").help("cure it");
+        Availability::Unusable(Box::new(fault))
+    }
+
+    /// A provider of a small and a large host, and what its probe is told.
+    fn asked(folder: &std::path::Path) -> (Ssh, Arc<Told>) {
+        let told = Arc::new(Told(Mutex::default()));
+        let settings = SshSettings { hosts: vec![host("small", 4), host("large", 16)] };
+        let ssh = Ssh::new(settings, folder).asking(Arc::clone(&told) as Arc<dyn HostProbe>);
+        (ssh.waiting(Duration::from_secs(180)), told)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sick_host_is_passed_over_and_taken_again_when_it_is_well() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (ssh, told) = asked(folder.path());
+        let say = |host: &str, vacant| told.0.lock().expect("whole").insert(host.to_owned(), vacant);
+        for kind in [FaultKind::Infrastructure, FaultKind::Unavailable] {
+            say("small", sick(kind));
+            let began = Instant::now();
+            assert_eq!(ssh.acquire(&request("a", 4)).await.expect("a lease").offer.runner_type, "large");
+            assert_eq!(began.elapsed(), Duration::ZERO);
+            ssh.release(&LeaseId::from("a")).await.expect("given back");
+        }
+        say("small", Availability::Yes);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(ssh.acquire(&request("b", 4)).await.expect("a lease").offer.runner_type, "small");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hosts_that_never_worked_fail_in_seconds_and_one_that_did_may_come_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (ssh, told) = asked(folder.path());
+        let say = |host: &str, vacant| told.0.lock().expect("whole").insert(host.to_owned(), vacant);
+        let fails = async |ssh: &Ssh| {
+            let began = Instant::now();
+            let fault = ssh.acquire(&request("a", 4)).await.expect_err("it is sick");
+            (began.elapsed().as_secs(), fault)
+        };
+        (say("small", sick(FaultKind::Unavailable)), say("large", sick(FaultKind::Unavailable)));
+        let (took, fault) = fails(&ssh).await;
+        assert_eq!((took, fault.code.as_str()), (0, "lian::providers::no_usable_host"));
+        assert!(
+            fault.message.contains("small: it is sick") && fault.message.contains("large: it is sick"),
+            "{fault:?}"
+        );
+        say("large", sick(FaultKind::Infrastructure));
+        let (took, fault) = fails(&ssh).await;
+        assert!((5..30).contains(&took) && fault.class().is_refusal(), "{took} {fault:?}");
+        say("large", Availability::Yes);
+        ssh.acquire(&request("b", 4)).await.expect("a lease");
+        ssh.release(&LeaseId::from("b")).await.expect("given back");
+        say("large", sick(FaultKind::Infrastructure));
+        let (took, fault) = fails(&ssh).await;
+        assert!((180..200).contains(&took) && !fault.class().is_refusal(), "{took} {fault:?}");
+        // One host that fits alone is told in its own words.
+        let fault = ssh.acquire(&request("c", 16)).await.expect_err("it is sick");
+        assert_eq!(fault.code, "lian::remote::sick");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 //! machines, which is checked before the lease is granted. Not responsible for: preparing hosts.
 
 mod descriptor;
+mod health;
 mod holder;
 mod hosts;
 mod settings;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::domain::base::Platform;
+use crate::domain::model::Fault;
 
 /// Settings of the fixed-host provider.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,28 @@ pub struct SshHost {
     pub memory_gb: u32,
     /// Platform, e.g. `linux/amd64`.
     pub platform: Platform,
+}
+
+impl SshSettings {
+    /// Checks that the private keys are there: without one, its host can never be used.
+    ///
+    /// # Errors
+    /// `lian::remote::identity`.
+    pub(super) fn check_identities(&self) -> Result<(), Fault> {
+        for host in &self.hosts {
+            let Some(identity) = &host.identity else { continue };
+            if let Err(error) = std::fs::File::open(identity) {
+                let message = format!(
+                    "the private key {} of the host {} cannot be read: {error}",
+                    identity.display(),
+                    host.address
+                );
+                return Err(Fault::configuration("lian::remote::identity", message)
+                    .help("correct `identity` in `providers.ssh.hosts`, or leave it out to use the agent's keys"));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn port() -> u16 {

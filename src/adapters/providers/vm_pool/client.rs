@@ -26,6 +26,7 @@ use crate::system::files::write_whole;
 use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, is_loopback, read_body, retry_after};
 use crate::system::now;
 use crate::system::retry::{Backoff, Retry, retry};
+use crate::system::watch::{SignsOfLife, until_silent};
 
 /// Timeout for acquiring: the service waits this long for a machine, plus time to release it on failure.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
@@ -251,8 +252,26 @@ impl VmPool {
                 Retry::Counted(*after)
             }
         };
-        let answer = retry(AGAIN.pauses(), || self.answer(make()), judge).await;
+        // A request may take minutes, while a machine boots. The pool itself answers at once as long as it lives.
+        let signs = SignsOfLife::default();
+        let answer = tokio::select! {
+            biased;
+            answer = retry(AGAIN.pauses(), || self.answer(make()), judge) => answer,
+            _ = until_silent(&signs, || self.greeted()) => {
+                let message = format!("the pool at {} does not answer any more", self.endpoint);
+                let help = "check whether the service runs and `providers.vm_pool.endpoint` is its address";
+                return Err(infrastructure("silent", message, help));
+            }
+        };
         answer.map_err(|(Refusal::Final(fault) | Refusal::Full(fault, _) | Refusal::Passing(fault, _))| fault)
+    }
+
+    /// Whether the pool lives. Any answer says so, and so does a refused connection: retries end with that.
+    async fn greeted(&self) -> Result<(), ()> {
+        match self.client.get(format!("{}/healthz", self.endpoint)).send().await {
+            Err(error) if error.is_timeout() => Err(()),
+            _ => Ok(()),
+        }
     }
 
     async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Value), Refusal> {

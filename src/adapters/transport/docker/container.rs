@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::super::contract::{ANSWER, Environment, Problem, Progress, Readiness, Transport};
+use super::super::contract::{Environment, Problem, Progress, Readiness, Transport};
 use super::copy::copy;
 use crate::adapters::docker_cli::{DockerCli, DockerError, PATIENCE};
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::exec::{Exec, Output, Process};
+use crate::system::watch::ANSWER;
 
 /// The container's cgroup as seen from inside. Its limit covers the daemon and its steps together.
 const CGROUPS: &str = "/sys/fs/cgroup/memory /sys/fs/cgroup";
@@ -139,7 +140,7 @@ impl Transport for ContainerExec {
                 }
                 self.with_log(fault).await
             }
-            Problem::Hangs(within) => DockerError::NoAnswer(within).fault(),
+            Problem::Hangs(within) | Problem::Silent(within) => DockerError::NoAnswer(within).fault(),
             Problem::NoCounters => {
                 let message = "the container's memory counters could not be read".to_owned();
                 fault("lian::docker::usage", message).help("out-of-memory kills in it are reported as failed builds")

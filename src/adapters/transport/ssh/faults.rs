@@ -8,7 +8,7 @@ use crate::domain::model::{Fault, FaultClass, FaultKind};
 
 pub(super) fn no_identity(identity: &Path) -> Fault {
     let message = format!("there is no private key {}", identity.display());
-    Fault::new(FaultKind::Unavailable, "lian::remote::identity", message)
+    Fault::configuration("lian::remote::identity", message)
         .help("correct `identity`, or leave it out to use the agent's keys")
 }
 
@@ -62,6 +62,12 @@ pub(super) fn never_came(name: &str, refused: &Refused, within: Duration, fixed:
     fault.help(match refused {
         Refused::Login(_) => {
             "authorise the key there (`ssh-copy-id -i KEY.pub`), name another one in `identity`, or add it to the agent"
+        }
+        Refused::NotThere(words) if words.contains("Could not resolve hostname") => {
+            "correct the host's `address`, or make the name known to this machine"
+        }
+        Refused::NotThere(words) if words.contains("Connection refused") => {
+            "check whether sshd runs there and listens on this port; a slow boot needs a longer `runners.boot_timeout_s`"
         }
         _ => "check whether a firewall stands between; a slow boot needs a longer `runners.boot_timeout_s`",
     })

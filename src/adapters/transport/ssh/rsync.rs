@@ -13,9 +13,14 @@ use super::super::contract::Progress;
 use super::connection::SshConnection;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::process::{owned_command, stderr_text};
+use crate::system::words::cause;
 
 /// Minimum interval between progress reports.
 const REPORT: Duration = Duration::from_millis(100);
+/// Seconds after which a transfer that moves nothing is broken.
+const SILENCE: u32 = 25;
+/// Lines of rsync that only sum up.
+const SUMMARIES: [&str; 3] = ["rsync error: ", "connection unexpectedly closed", "[sender] io timeout"];
 /// Maximum number of resumes after a transfer breaks while the connection is alive.
 const TRIES: u32 = 3;
 
@@ -47,7 +52,8 @@ impl SshConnection {
     fn rsync_command(&self, from: &Path, to: &str) -> Command {
         let shell: Vec<String> = self.ssh().iter().map(|word| format!("\"{word}\"")).collect();
         let mut command = owned_command("rsync");
-        command.args(["-lpt", "--from0", "--files-from=-", "--inplace", "--timeout=60", "--no-h"]);
+        command.args(["-lpt", "--from0", "--files-from=-", "--inplace", "--no-h"]);
+        command.arg(format!("--timeout={SILENCE}"));
         command.arg("--info=progress2,stats1");
         command.arg("-e").arg(shell.join(" ")).arg(from.join("")).arg(format!("runner:{to}/"));
         command
@@ -55,7 +61,7 @@ impl SshConnection {
 
     /// The fault of a failed transfer.
     fn rsync_fault(&self, code: i32, words: &str) -> Fault {
-        let last = words.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("rsync ended without a message");
+        let cause = cause(words, &SUMMARIES).unwrap_or_else(|| "it gave no reason".to_owned());
         let (kind, id, what, help) = if words.contains("No space left on device") {
             let help = "give the layer a runner with a larger disk, or leave files out with .dockerignore";
             (FaultKind::Unavailable, "lian::remote::disk_full", "has no space left for the context", help)
@@ -67,7 +73,7 @@ impl SshConnection {
             (FaultKind::Infrastructure, "lian::remote::transfer", "did not take the whole context", help)
         };
         let mut fault = Fault::new(kind, id, format!("{} {what}", self.name));
-        fault.evidence = Some(format!("rsync ended with {code}: {last}"));
+        fault.evidence = Some(format!("rsync ended with {code}: {cause}"));
         fault.help(help)
     }
 }

@@ -10,13 +10,14 @@ use async_trait::async_trait;
 use openssh::{ForwardType, Session, Socket};
 use tokio::net::UnixStream;
 
-use super::super::contract::{ANSWER, Environment, Problem, Progress, Readiness, Transport};
+use super::super::contract::{Environment, Problem, Progress, Readiness, Transport};
 use super::connection::SshConnection;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::exec::{Exec, Process};
 use crate::system::http2::greet;
 use crate::system::process::owned_command;
 use crate::system::shell::quoted;
+use crate::system::watch::ANSWER;
 
 /// buildkitd's socket on every host.
 const DAEMON_SOCKET: &str = "/run/buildkit/buildkitd.sock";
@@ -70,7 +71,8 @@ impl SshConnection {
 
     async fn not_ready(&self, within: Duration, missing: Readiness) -> Fault {
         let fault = |code: &str, what: &str| {
-            let message = format!("{} {what}, after {} s", self.name, within.as_secs());
+            let after = if within.is_zero() { String::new() } else { format!(", after {} s", within.as_secs()) };
+            let message = format!("{} {what}{after}", self.name);
             Fault::new(FaultKind::Infrastructure, code, message)
         };
         let start = format!("start buildkitd there, listening on {DAEMON_SOCKET} (systemctl start buildkit)");
@@ -178,6 +180,10 @@ impl Transport for SshConnection {
         }
     }
 
+    async fn ask_daemon(&self) -> Result<Readiness, Fault> {
+        self.greeted().await
+    }
+
     async fn check(&self) -> Result<(), Fault> {
         self.session.check().await.map_err(|error| self.lost(&error.to_string()))
     }
@@ -201,6 +207,7 @@ impl Transport for SshConnection {
                      `runners.boot_timeout_s`",
                 )
             }
+            Problem::Silent(within) => self.lost(&format!("nothing was heard for {} s", within.as_secs())),
             Problem::NoCounters => {
                 let message = format!("the memory counters of {} could not be read", self.name);
                 fault("lian::remote::usage", message)
