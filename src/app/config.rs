@@ -131,6 +131,15 @@ impl Config {
         providers::registry().find(&self.provider).map_err(Error::outside)
     }
 
+    /// The substitute of an image: one for exactly this reference, else one for its name and tag.
+    pub fn substitute(&self, image: &ImageRef) -> Option<&Substitute> {
+        let tagged = || {
+            let (name, tag) = image.tagged();
+            self.base_images.get(&format!("{name}:{tag}"))
+        };
+        self.base_images.get(&image.to_string()).or_else(tagged)
+    }
+
     /// From the flags, which override the workflow.
     pub fn new(selection: &Selection) -> Result<Self, Error> {
         let source = &selection.source;
@@ -255,14 +264,14 @@ fn load_workflow(source: &Source) -> Result<(Workflow, Option<PathBuf>), Error> 
     workflow_in(&file, &source.allow_imports).map(|workflow| (workflow, Some(file)))
 }
 
-/// Substitutes by normalised reference.
+/// Substitutes by full reference, with its digest if it has one.
 pub fn substitutes(pairs: impl Iterator<Item = (String, String)>) -> Result<BTreeMap<String, Substitute>, Error> {
     pairs
         .map(|(name, to)| {
             let reference: ImageRef = name.parse().map_err(|error| {
                 Error::from(UsageError::BaseImage { given: format!("{name}={to}"), what: format!("{error}") })
             })?;
-            Ok((reference.normalised(), to.parse().map_err(Error::from)?))
+            Ok((reference.to_string(), to.parse().map_err(Error::from)?))
         })
         .collect()
 }

@@ -36,9 +36,9 @@ pub fn update(session: &Session, survey: &Survey, graph: &LayerGraph, dry_run: b
     let old = store::read_lock(&config.lock)?.unwrap_or_default();
     let mut new = Lock::default();
     let mut moves = Vec::new();
-    for (name, image) in used(survey, graph)?.into_iter().filter(|(_, image)| image.digest.is_none()) {
+    for (name, image) in used(survey, graph)? {
         let before = old.images.get(&name);
-        if config.base_images.contains_key(&name) {
+        if config.substitute(&image).is_some() {
             // A substituted image keeps its pin.
             new.images.extend(before.map(|pin| (name, pin.clone())));
             continue;
@@ -65,6 +65,19 @@ fn apply(old: &Lock, new: &Lock, now: &mut Lock) {
     now.images.retain(|name, pin| new.images.contains_key(name) || old.images.get(name) != Some(pin));
     let moved = new.images.iter().filter(|(name, pin)| old.images.get(*name) != Some(*pin));
     now.images.extend(moved.map(|(name, pin)| (name.clone(), pin.clone())));
+}
+
+/// A catalog's external images that need a pin, by normalised reference: those without a digest of their own.
+fn used(survey: &Survey, graph: &LayerGraph) -> Result<BTreeMap<String, ImageRef>, Error> {
+    let mut images: Vec<ImageRef> = Vec::new();
+    for layer in graph.layers() {
+        images.extend(graph.externals(layer).into_iter().map(|(image, _)| image.clone()));
+    }
+    for declared in &survey.catalog.layers {
+        images.extend(pins::frontend(declared)?);
+    }
+    images.retain(|image| image.digest.is_none());
+    Ok(images.into_iter().map(|image| (image.normalised(), image)).collect())
 }
 
 #[cfg(test)]
@@ -97,16 +110,4 @@ mod tests {
         ]);
         assert_eq!(now, expected);
     }
-}
-
-/// A catalog's external images, by normalised reference.
-fn used(survey: &Survey, graph: &LayerGraph) -> Result<BTreeMap<String, ImageRef>, Error> {
-    let mut images = BTreeMap::new();
-    for layer in graph.layers() {
-        images.extend(graph.externals(layer).into_iter().map(|image| (image.normalised(), image)));
-    }
-    for declared in &survey.catalog.layers {
-        images.extend(pins::frontend(declared)?.map(|image| (image.normalised(), image)));
-    }
-    Ok(images)
 }

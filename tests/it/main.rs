@@ -19,6 +19,7 @@ mod hooks;
 mod hosts;
 mod leases;
 mod nickel;
+mod parents;
 mod places;
 mod pool;
 mod proxmox;

@@ -32,6 +32,9 @@ pub(super) fn build(request: &BuildRequest, metadata: &Path) -> Vec<String> {
         opt(&mut args, &format!("label:{name}"), value);
     }
     contexts(&mut args, &request.named_contexts);
+    for name in &request.stand_ins {
+        opt(&mut args, &format!("context:{name}"), EMPTY);
+    }
     for secret in &request.secrets {
         args.extend(["--secret".to_owned(), secret_field(secret)]);
     }
@@ -71,6 +74,9 @@ pub(super) fn image_output(args: &mut Vec<String>, staging: &Path, push: Option<
 pub(super) fn folder_output(args: &mut Vec<String>, folder: &Path) {
     args.extend(["--output".to_owned(), format!("type=local,{}", csv(&format!("dest={}", folder.display())))]);
 }
+
+/// The context of an empty image.
+const EMPTY: &str = "docker-image://scratch";
 
 fn start(frontend: Option<&str>) -> Vec<String> {
     let mut args = vec!["build".to_owned(), "--progress=rawjson".to_owned(), "--frontend".to_owned()];
@@ -154,6 +160,7 @@ mod tests {
                     source: ImageSource::Registry { name: "host:5000/lamina/rust".into(), digest },
                 },
             ],
+            stand_ins: vec!["lamina/tools".into()],
             frontend: None,
             staging: "/images/staging/1".into(),
             push: None,

@@ -10,7 +10,7 @@ use super::parts::PARTS;
 use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
-use crate::system::oci::{self, Manifest};
+use crate::system::oci::{self, ConfigFile, Manifest};
 
 /// An image in an OCI layout that replaces an external one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,22 @@ pub enum SubstituteError {
         dir: PathBuf,
         /// The reason.
         what: String,
+    },
+    /// Its image is for other platforms.
+    #[error("{dir} holds an image for {held}, and one for {wanted} is needed")]
+    #[diagnostic(
+        code(lian::registries::other_platform),
+        help(
+            "add an image for {wanted} to it (`skopeo copy --all` takes those of all platforms), or change `platforms`"
+        )
+    )]
+    OtherPlatform {
+        /// The folder.
+        dir: PathBuf,
+        /// The image's platforms.
+        held: String,
+        /// The requested one.
+        wanted: Platform,
     },
     /// No single image matches.
     #[error("{dir} holds {found} image(s) {wanted}")]
@@ -103,10 +119,53 @@ impl Substitute {
     /// As [`layout_digest`].
     pub fn source(&self, platform: &Platform) -> Result<ImageSource, SubstituteError> {
         let digest = layout_digest(self, platform)?;
+        let held = self.platforms(&digest);
+        let fits = |held: &Platform| (held.os(), held.architecture()) == (platform.os(), platform.architecture());
+        if !held.is_empty() && !held.iter().any(fits) {
+            let held = held.iter().map(Platform::as_str).collect::<Vec<_>>().join(" and ");
+            return Err(SubstituteError::OtherPlatform { dir: self.dir.clone(), held, wanted: platform.clone() });
+        }
         // Absolute, because buildctl runs in another folder.
         let dir = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
         Ok(ImageSource::Layout { dir, digest })
     }
+}
+
+impl Substitute {
+    /// The `ONBUILD` lines in the config of its image for a platform; none if it cannot be read.
+    pub fn on_build(&self, platform: &Platform) -> Vec<String> {
+        let config = || {
+            let manifest = self.manifest(&layout_digest(self, platform).ok()?)?;
+            match manifest.image_for(Some(platform)) {
+                Some(image) => self.config(&self.manifest(&oci::digest(image))?),
+                None => self.config(&manifest),
+            }
+        };
+        config().map(|config| config.processes().on_build).unwrap_or_default()
+    }
+
+    /// The platforms of an image; none if it does not say.
+    fn platforms(&self, digest: &Digest) -> Vec<Platform> {
+        let Some(manifest) = self.manifest(digest) else { return Vec::new() };
+        if manifest.children().is_empty() {
+            return self.config(&manifest).map(|config| config.platform()).into_iter().collect();
+        }
+        let children = manifest.children().iter().filter_map(|child| child.platform().as_ref());
+        let platforms = children.map(|of| Platform::of(&of.os().to_string(), &of.architecture().to_string(), ""));
+        platforms.filter(|platform| platform.os() != "unknown").collect()
+    }
+
+    fn manifest(&self, digest: &Digest) -> Option<Manifest> {
+        Manifest::read(&std::fs::read(blob(&self.dir, digest)).ok()?).ok()
+    }
+
+    fn config(&self, manifest: &Manifest) -> Option<ConfigFile> {
+        ConfigFile::read(&std::fs::read(blob(&self.dir, &oci::digest(manifest.config()?))).ok()?)
+    }
+}
+
+fn blob(dir: &Path, digest: &Digest) -> PathBuf {
+    dir.join("blobs/sha256").join(digest.hex())
 }
 
 /// The digest of a substitute's image: the named one, the only one, or the only one for the platform.
@@ -116,14 +175,13 @@ impl Substitute {
 pub fn layout_digest(substitute: &Substitute, platform: &Platform) -> Result<Digest, SubstituteError> {
     let dir = &substitute.dir;
     let no_layout = |what: String| SubstituteError::NoLayout { dir: dir.clone(), what };
-    let blob = |digest: &Digest| dir.join("blobs/sha256").join(digest.hex());
     let bytes = std::fs::read(dir.join("index.json")).map_err(|error| no_layout(format!("index.json: {error}")))?;
     let index = Manifest::read(&bytes).map_err(|error| no_layout(format!("index.json: {error}")))?;
     let digest = match &substitute.digest {
         Some(digest) => digest.clone(),
         None => choose(substitute, platform, index.children())?,
     };
-    let held = blob(&digest);
+    let held = blob(dir, &digest);
     if !is_manifest(&held) {
         return Err(no_layout(format!("{} is not in it, or is not an image", digest.short())));
     }

@@ -346,6 +346,7 @@ fn job(layer: &str) -> Job {
         secrets: Vec::new(),
         ssh: Vec::new(),
         named_contexts: Vec::new(),
+        stand_ins: Vec::new(),
         frontend: None,
         staging: PathBuf::new(),
         push: None,

@@ -157,7 +157,7 @@ fn listing() -> Listing {
 fn job(parts: KeyParts, parents: &BTreeSet<usize>) -> Job {
     let parent = |at: &usize| ParentImage {
         context: format!("test/l{at}"),
-        image: ImageName::new("test", &name(*at)),
+        image: ImageName::new("test", name(*at)),
         layer: name(*at),
         artifacts: None,
     };
@@ -171,6 +171,7 @@ fn job(parts: KeyParts, parents: &BTreeSet<usize>) -> Job {
         secrets: Vec::new(),
         ssh: Vec::new(),
         named_contexts: Vec::new(),
+        stand_ins: Vec::new(),
         frontend: None,
         staging: PathBuf::new(),
         push: None,

@@ -10,10 +10,10 @@ use super::survey::Survey;
 use crate::app::Error;
 use crate::app::config::Config;
 use crate::app::execute::{Job, ParentImage};
-use crate::domain::base::LayerName;
-use crate::domain::graph::{self, ImageOrigin, LayerGraph};
-use crate::domain::model::{ImageName, KeyParts, LayerKey, ParentKey};
-use crate::domain::ports::{BuildRequest, NamedContext};
+use crate::domain::base::{LayerName, Platform};
+use crate::domain::graph::{self, ImageOrigin, LayerGraph, UsedImage};
+use crate::domain::model::{ImageName, ImageRef, KeyParts, LayerKey, ParentKey};
+use crate::domain::ports::{BuildRequest, ImageSource, NamedContext};
 
 /// Makes the jobs of one plan.
 pub(super) struct JobMaker<'a> {
@@ -76,6 +76,7 @@ impl JobMaker<'_> {
             secrets: Vec::new(),
             ssh: layer.ssh.clone(),
             named_contexts: parents.contexts,
+            stand_ins: self.graph.looked_up(&layer.name).to_vec(),
             frontend: frontend.map(|(digest, image)| format!("{}@{digest}", image.name())),
             staging: PathBuf::new(),
             push: None,
@@ -96,13 +97,13 @@ impl JobMaker<'_> {
     fn parents(&self, layer: &LayerName, keys: &BTreeMap<LayerName, LayerKey>) -> Parents {
         let mut parents = Parents::default();
         for used in self.graph.images(layer) {
-            let context = used.familiar.clone();
+            let context = used.context.clone();
             let (layer, image, artifacts) = match &used.origin {
                 ImageOrigin::External(image) => {
-                    let Some(digest) = self.pins.digest(image) else { continue };
-                    parents.keys.insert(context.clone(), ParentKey::External(digest.clone()));
-                    let source = self.pins.sources[&image.to_string()].clone();
-                    parents.contexts.push(NamedContext { name: context, source });
+                    for (name, source) in self.sources(used, image) {
+                        parents.keys.insert(name.clone(), ParentKey::External(source.digest().clone()));
+                        parents.contexts.push(NamedContext { name, source: source.clone() });
+                    }
                     continue;
                 }
                 ImageOrigin::Layer(parent) => (parent, self.image(parent), None),
@@ -112,6 +113,21 @@ impl JobMaker<'_> {
             parents.images.push(ParentImage { context, image, layer: layer.clone(), artifacts });
         }
         parents
+    }
+
+    /// The images to hand over for an external one: one, or one for each platform where a substitute holds several.
+    fn sources(&self, used: &UsedImage, image: &ImageRef) -> Vec<(String, &ImageSource)> {
+        let sources = used.platforms.iter().filter_map(|platform| Some((platform, self.pins.source(image, platform)?)));
+        let sources: Vec<(&Platform, &ImageSource)> = sources.collect();
+        match sources.first() {
+            Some((_, first)) if sources.iter().all(|(_, source)| source == first) => {
+                vec![(used.context.clone(), first)]
+            }
+            _ => {
+                let named = |(platform, source)| (format!("{}::{platform}", used.context), source);
+                sources.into_iter().map(named).collect()
+            }
+        }
     }
 
     /// `<namespace>/<layer>`.

@@ -14,3 +14,4 @@ pub mod specs;
 mod stored;
 pub mod survey;
 pub mod target_platforms;
+mod triggers;

@@ -16,50 +16,61 @@ use crate::domain::ports::ImageSource;
 /// Tags resolved concurrently.
 const AT_ONCE: usize = 16;
 
+/// The external images that a plan needs, with the platforms for which it needs them.
+pub type Wanted = BTreeMap<ImageRef, BTreeSet<Platform>>;
+
 /// External images at their exact digests.
 #[derive(Debug, Clone, Default)]
 pub struct Pins {
-    /// By full reference, with its digest if it has one.
-    pub sources: BTreeMap<String, ImageSource>,
+    /// By full reference, with its digest if it has one, and by platform: a substitute may hold an image for each.
+    sources: BTreeMap<String, BTreeMap<Platform, ImageSource>>,
     /// Pins missing from the lock: `apply` adds them, `plan` does not.
     pub missing: BTreeMap<String, Pin>,
 }
 
 impl Pins {
-    /// The digest of an image.
+    /// Where the image for a platform is; `None` if it was not asked for.
+    pub fn source(&self, image: &ImageRef, platform: &Platform) -> Option<&ImageSource> {
+        self.sources.get(&image.to_string())?.get(platform)
+    }
+
+    /// The digest of an image for whatever platform it was asked for.
     pub fn digest(&self, image: &ImageRef) -> Option<&Digest> {
-        self.sources.get(&image.to_string()).map(|source| match source {
-            ImageSource::Layout { digest, .. } | ImageSource::Registry { digest, .. } => digest,
-        })
+        self.sources.get(&image.to_string())?.values().next().map(ImageSource::digest)
+    }
+
+    fn add(&mut self, image: &ImageRef, platforms: &BTreeSet<Platform>, source: &ImageSource) {
+        let sources = platforms.iter().map(|platform| (platform.clone(), source.clone()));
+        self.sources.entry(image.to_string()).or_default().extend(sources);
     }
 }
 
-/// Finds every image's digest; queries a registry only for images that have neither a substitute nor a pin.
-pub async fn find(config: &Config, platform: &Platform, images: &BTreeSet<ImageRef>) -> Result<Pins, Error> {
+/// Finds every image's digest; queries a registry only for images that have neither a substitute, a digest of their own
+/// nor a pin.
+pub async fn find(config: &Config, images: &Wanted) -> Result<Pins, Error> {
     let lock = store::read_lock(&config.lock)?.unwrap_or_default();
     let mut pins = Pins::default();
     let mut unknown = Vec::new();
-    for image in images {
-        let name = image.normalised();
-        let full = image.to_string();
-        if let Some(substitute) = config.base_images.get(&name) {
-            let source = substitute.source(platform)?;
-            pins.sources.insert(full, source);
+    for (image, platforms) in images {
+        let registry = |digest: Digest| ImageSource::Registry { name: image.name(), digest };
+        if let Some(substitute) = config.substitute(image) {
+            for platform in platforms {
+                let source = substitute.source(platform)?;
+                pins.sources.entry(image.to_string()).or_default().insert(platform.clone(), source);
+            }
         } else if let Some(digest) = &image.digest {
             let digest = digest.parse().map_err(|error| {
                 Error::from(UsageError::BaseImage { given: image.to_string(), what: format!("{error}") })
             })?;
-            pins.sources.insert(full, ImageSource::Registry { name: image.name(), digest });
-        } else if let Some(pin) = lock.images.get(&name) {
-            let source = ImageSource::Registry { name: image.name(), digest: pin.digest.clone() };
-            pins.sources.insert(full, source);
+            pins.add(image, platforms, &registry(digest));
+        } else if let Some(pin) = lock.images.get(&image.normalised()) {
+            pins.add(image, platforms, &registry(pin.digest.clone()));
         } else {
             unknown.push(image);
         }
     }
     for (image, digest) in resolve_all(&unknown).await? {
-        let source = ImageSource::Registry { name: image.name(), digest: digest.clone() };
-        pins.sources.insert(image.to_string(), source);
+        pins.add(&image, &images[&image], &ImageSource::Registry { name: image.name(), digest: digest.clone() });
         pins.missing.insert(image.normalised(), Pin { digest });
     }
     Ok(pins)

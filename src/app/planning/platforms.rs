@@ -10,6 +10,7 @@ use crate::app::Error;
 use crate::app::config::Config;
 use crate::app::runners::provider_context::ProviderContext;
 use crate::domain::base::{LayerName, Platform};
+use crate::domain::graph::LayerGraph;
 use crate::domain::model::{BuildSpec, Classified, Declared, FaultClass};
 use crate::domain::sizing;
 
@@ -50,35 +51,65 @@ pub fn survey(
     if !mixed {
         return Ok(Survey::read(declarations, config, TargetPlatforms::all(default)));
     }
-    let survey = Survey::read(declarations.clone(), config, TargetPlatforms::all(default));
-    let decided = decided(config, provider_context, &survey)?;
-    let Some(first) = decided.values().next().cloned() else { return Ok(survey) };
-    let of_first = |declared: &Declared| decided.get(&declared.layer.name) == Some(&first);
-    let platforms = match survey.catalog.layers.iter().all(of_first) {
-        // External images then use that platform, too.
-        true => TargetPlatforms::all(first),
-        false => TargetPlatforms { decided, ..survey.platforms },
+    let survey = Survey::read(declarations.clone(), config, TargetPlatforms::guessed(default.clone()));
+    let Some(chosen) = Chosen::of(config, &survey)? else { return Ok(survey) };
+    let decided = decided(&chosen, provider_context, &default)?;
+    let first = decided.values().next().cloned();
+    let of_first = |declared: &Declared| decided.get(&declared.layer.name) == first.as_ref();
+    let mut platforms = match first.clone().filter(|_| survey.catalog.layers.iter().all(of_first)) {
+        Some(first) => TargetPlatforms::guessed(first),
+        None => TargetPlatforms { decided, ..survey.platforms.clone() },
     };
+    platforms.builders = builders(&chosen, provider_context, &platforms)?;
     Ok(Survey::read(declarations, config, platforms))
+}
+
+/// The layers of a sound catalog that the targets need, with what their projects say of their runners.
+struct Chosen<'a> {
+    graph: LayerGraph,
+    declared: BTreeMap<&'a LayerName, &'a Declared>,
+    specs: BTreeMap<LayerName, BuildSpec>,
+}
+
+impl<'a> Chosen<'a> {
+    /// `None` if the catalog is not sound.
+    fn of(config: &Config, survey: &'a Survey) -> Result<Option<Self>, Error> {
+        let Some(graph) = &survey.graph else { return Ok(None) };
+        let targets: Vec<LayerName> = config.targets.iter().map(|name| LayerName::new(name.clone())).collect();
+        let graph = match targets.as_slice() {
+            [] => graph.clone(),
+            targets => graph.with_targets(targets)?,
+        };
+        let declared: BTreeMap<&LayerName, &Declared> =
+            survey.catalog.layers.iter().map(|declared| (&declared.layer.name, declared)).collect();
+        let specs = specs::read(config, graph.layers().map(|layer| declared[layer]))?;
+        Ok(Some(Self { graph, declared, specs }))
+    }
+}
+
+/// The platforms of the runners.
+fn builders(
+    chosen: &Chosen<'_>,
+    provider_context: &ProviderContext,
+    platforms: &TargetPlatforms,
+) -> Result<BTreeMap<LayerName, Platform>, Error> {
+    let mut builders = BTreeMap::new();
+    for layer in chosen.graph.layers() {
+        let (declared, spec) = (chosen.declared[layer], chosen.specs.get(layer));
+        let (language, offers) = (declared.layer.language.as_deref(), &provider_context.offers);
+        let size = sizing::wanted(spec, language, offers, &provider_context.aliases)?;
+        builders.insert(layer.clone(), provider_context.place_of(&size, &platforms.of(declared)));
+    }
+    Ok(builders)
 }
 
 /// The layers that are built for a platform other than the first offer's, with that platform.
 fn decided(
-    config: &Config,
+    Chosen { graph, declared: by_name, specs }: &Chosen<'_>,
     provider_context: &ProviderContext,
-    survey: &Survey,
+    default: &Platform,
 ) -> Result<BTreeMap<LayerName, Platform>, Error> {
     let mut decided: BTreeMap<LayerName, Platform> = BTreeMap::new();
-    let default = &survey.platforms.default;
-    let Some(graph) = &survey.graph else { return Ok(decided) };
-    let targets: Vec<LayerName> = config.targets.iter().map(|name| LayerName::new(name.clone())).collect();
-    let graph = &match targets.as_slice() {
-        [] => graph.clone(),
-        targets => graph.with_targets(targets)?,
-    };
-    let by_name: BTreeMap<&LayerName, &Declared> =
-        survey.catalog.layers.iter().map(|declared| (&declared.layer.name, declared)).collect();
-    let specs = specs::read(config, graph.layers().map(|layer| by_name[layer]))?;
     for layer in graph.layers().filter(|layer| by_name[*layer].layer.platforms.is_empty()) {
         let own = specs.get(layer).map(|spec| named(spec, by_name[layer], provider_context)).transpose()?.flatten();
         let of_parent = |parent: &LayerName| match by_name[parent].layer.platforms.as_slice() {

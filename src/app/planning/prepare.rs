@@ -15,7 +15,7 @@ use crate::app::execute::Job;
 use crate::app::runners::provider_context::ProviderContext;
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::graph::LayerGraph;
-use crate::domain::model::{Action, ImageRef, Plan, Size};
+use crate::domain::model::{Action, Plan, Size};
 use crate::domain::plan::{self, Candidate};
 use crate::domain::ports::ImageStore;
 
@@ -40,12 +40,17 @@ pub async fn prepare(
     let graph = &chosen_graph(config, graph)?;
     let chosen: Vec<LayerName> = graph.layers().cloned().collect();
     let inputs = contexts::read(config, survey, &chosen).await?;
-    let mut externals: BTreeSet<ImageRef> = BTreeSet::new();
+    let mut externals = pins::Wanted::new();
     for input in &inputs {
-        externals.extend(graph.externals(&input.declared.layer.name));
-        externals.extend(pins::frontend(input.declared)?);
+        for (image, platforms) in graph.externals(&input.declared.layer.name) {
+            externals.entry(image.clone()).or_default().extend(platforms.iter().cloned());
+        }
+        if let Some(frontend) = pins::frontend(input.declared)? {
+            // It runs on the builder.
+            externals.entry(frontend).or_default().insert(survey.platforms.builder(input.declared).normalised());
+        }
     }
-    let pins = pins::find(config, &survey.platforms.default, &externals).await?;
+    let pins = pins::find(config, &externals).await?;
     let specs = specs::read(config, inputs.iter().map(|input| input.declared))?;
     let mut jobs = JobMaker { config, survey, graph, pins: &pins }.jobs(&inputs)?;
     let mut stored = BTreeMap::new();

@@ -2,18 +2,20 @@
 //! building.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::target_platforms::TargetPlatforms;
+use super::triggers;
 use crate::adapters::context;
 use crate::adapters::nickel::{LoadRequest, Loaded};
 use crate::app::Error;
 use crate::app::config::{Config, evaluator};
 use crate::domain::base::LayerName;
-use crate::domain::dockerfile;
-use crate::domain::graph::{self, LayerGraph};
+use crate::domain::dockerfile::{self, Dockerfile};
+use crate::domain::graph::{self, Evidence, KnownPlatforms, LayerGraph};
 use crate::domain::model::{
-    Base, Catalog, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, Secret, Sources,
-    UseKind,
+    Base, Catalog, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, Secret,
+    Sources, UseKind,
 };
 use crate::system::host_platform;
 
@@ -71,9 +73,9 @@ pub struct Survey {
 }
 
 impl Survey {
-    /// Evaluates the whole catalog and reads it for this machine's platform.
+    /// Evaluates the whole catalog and reads it for this machine's platform, as a guess at that of the runners.
     pub fn of_catalog(config: &Config) -> Result<Self, Error> {
-        Ok(Self::read(Declarations::evaluate(config)?, config, TargetPlatforms::all(host_platform())))
+        Ok(Self::read(Declarations::evaluate(config)?, config, TargetPlatforms::guessed(host_platform())))
     }
 
     /// Reads the Dockerfiles of the declared layers for these platforms and creates the graph.
@@ -81,11 +83,21 @@ impl Survey {
         let Declarations { catalog, diagnostics, sources, broken, unsettled, inferred } = declarations;
         let (graph, dockerfiles) = (None, BTreeMap::new());
         let mut survey = Self { catalog, graph, diagnostics, sources, dockerfiles, platforms, broken: broken.len() };
-        survey.read_dockerfiles(config, unsettled);
+        survey.read_dockerfiles(config, unsettled, inferred);
         if inferred {
             survey.infer();
         }
-        let (graph, faults) = graph::build(&survey.catalog, &survey.dockerfiles, &broken);
+        let sure = survey.platforms.sure(&survey.catalog);
+        let builders = survey.platforms.known || !survey.platforms.builders.is_empty();
+        let (graph, faults) = graph::build(
+            &survey.catalog,
+            Evidence {
+                dockerfiles: &survey.dockerfiles,
+                broken: &broken,
+                platforms: KnownPlatforms { layers: &sure, builders },
+                alone: inferred,
+            },
+        );
         // Without declarations nothing can contradict the Dockerfile, as long as a graph exists without it.
         let agrees = |fault: &Diagnostic| inferred && graph.is_some() && fault.code == graph::MISMATCH;
         survey.diagnostics.extend(faults.into_iter().filter(|fault| !agrees(fault)));
@@ -120,25 +132,40 @@ impl Survey {
 
     /// If the catalog's settings failed to evaluate, its namespace is unknown, so each Dockerfile is checked on its
     /// own.
-    fn read_dockerfiles(&mut self, config: &Config, unsettled: bool) {
+    fn read_dockerfiles(&mut self, config: &Config, unsettled: bool, alone: bool) {
+        let mut parsed: Vec<(&Declared, PathBuf, Result<Dockerfile, DockerfileFault>)> = Vec::new();
         for declared in &self.catalog.layers {
-            let located = match context::check_files(declared, &self.catalog.project_root) {
-                Ok(located) => located,
+            match context::check_files(declared, &self.catalog.project_root) {
+                Ok(located) => {
+                    let file = dockerfile::parse(&located.text);
+                    self.sources.add(located.dockerfile.clone(), located.text);
+                    parsed.push((declared, located.dockerfile, file));
+                }
                 Err(faults) => {
                     self.diagnostics.extend(faults);
                     continue;
                 }
-            };
+            }
             self.diagnostics.extend(context::stale_recipe(declared, &self.catalog.project_root));
-            let given = graph::known_build_args(&self.catalog.settings, &config.build_args, &declared.layer);
-            let target = declared.layer.target.as_deref();
-            let facts = dockerfile::read(&located.text, target, &given, self.platforms.of(declared).first());
+        }
+        let files = parsed.iter().filter_map(|(declared, _, file)| Some((&declared.layer, file.as_ref().ok()?)));
+        let mut triggers = triggers::of_substitutes(config, &self.platforms.default);
+        if !alone {
+            triggers.extend(triggers::of_layers(&self.catalog.settings, files));
+        }
+        for (declared, path, file) in parsed {
+            let reading = dockerfile::Reading {
+                target: declared.layer.target.as_deref(),
+                build_args: &graph::known_build_args(&self.catalog.settings, &config.build_args, &declared.layer),
+                platforms: &self.platforms.of(declared),
+                builder: self.platforms.builder(declared),
+                triggers: &triggers,
+            };
+            let facts = file.map_err(|fault| vec![fault]).and_then(|file| dockerfile::references(&file, &reading));
             let name = declared.layer.name.clone();
-            let known = self.dockerfiles.contains_key(&name) || (unsettled && !torn(&facts));
-            self.sources.add(located.dockerfile.clone(), located.text);
             // If two layers have the same name, the first one counts.
-            if !known {
-                self.dockerfiles.insert(name, DockerfileRead { file: located.dockerfile, facts });
+            if !self.dockerfiles.contains_key(&name) && (!unsettled || torn(&facts)) {
+                self.dockerfiles.insert(name, DockerfileRead { file: path, facts });
             }
         }
     }

@@ -254,6 +254,7 @@ mod tests {
                 from("host:5000/team/base"),
                 context(ImageSource::Layout { dir: "layout.example/x".into(), digest: digest.clone() }),
             ],
+            stand_ins: Vec::new(),
             frontend: Some("front.example/dockerfile@sha256:00".to_owned()),
             staging: "s".into(),
             push: Some(crate::domain::ports::PushTarget {

@@ -48,14 +48,26 @@ impl Platform {
         self.0.splitn(3, '/').nth(index).unwrap_or_default()
     }
 
-    /// The platform without a variant that every machine of its architecture has: `linux/arm64/v8` becomes
-    /// `linux/arm64`, as containerd normalises it.
+    /// The platform as containerd normalises it, and BuildKit with it: one name for an architecture of several, without
+    /// a variant that every machine of its architecture has. `linux/arm64/v8` becomes `linux/arm64`, `linux/x86_64`
+    /// becomes `linux/amd64`, and `linux/arm` becomes `linux/arm/v7`.
     #[must_use]
     pub fn normalised(&self) -> Self {
-        match self.0.rsplit_once('/') {
-            Some((base @ "linux/arm64", "v8") | (base @ "linux/amd64", "v1")) => Self(base.to_owned()),
-            _ => self.clone(),
-        }
+        let (architecture, variant) = match (self.architecture(), self.variant()) {
+            ("amd64" | "x86_64" | "x86-64", "" | "v1") => ("amd64", ""),
+            ("x86_64" | "x86-64", variant) => ("amd64", variant),
+            ("arm64" | "aarch64", "" | "8" | "v8" | "v8.0") => ("arm64", ""),
+            ("arm64" | "aarch64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
+            ("aarch64", variant) => ("arm64", variant),
+            ("i386", _) => ("386", ""),
+            ("armhf", _) | ("arm", "" | "7") => ("arm", "v7"),
+            ("armel", _) | ("arm", "6") => ("arm", "v6"),
+            ("arm", "5") => ("arm", "v5"),
+            ("arm", "8") => ("arm", "v8"),
+            ("", _) => return self.clone(),
+            other => other,
+        };
+        Self::of(self.os(), architecture, variant)
     }
 }
 
@@ -165,6 +177,21 @@ mod tests {
         assert_eq!(Platform::new("linux/arm64/v8").normalised(), Platform::new("linux/arm64"));
         assert_eq!(Platform::new("linux/amd64/v1").normalised(), Platform::new("linux/amd64"));
         assert_eq!(Platform::new("linux/arm/v7").normalised(), Platform::new("linux/arm/v7"));
+        assert_eq!(Platform::new("linux/riscv64").normalised(), Platform::new("linux/riscv64"));
+        assert_eq!(Platform::new("").normalised(), Platform::new(""));
+    }
+
+    #[test]
+    fn an_architecture_of_several_names_has_one() {
+        for (written, meant) in [
+            ("linux/x86_64", "linux/amd64"),
+            ("linux/aarch64", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/armhf", "linux/arm/v7"),
+            ("linux/amd64/v2", "linux/amd64/v2"),
+        ] {
+            assert_eq!(Platform::new(written).normalised(), Platform::new(meant), "{written}");
+        }
     }
 
     #[test]

@@ -7,7 +7,11 @@ mod mounts;
 mod parse;
 mod references;
 #[cfg(test)]
+mod references_tests;
+mod resolver;
+#[cfg(test)]
 mod tests;
 
-pub use parse::{Arg, Dockerfile, Source, Stage, Word, parse};
-pub use references::{read, references};
+pub use parse::{Arg, Dockerfile, Needs, Source, Stage, Word, parse};
+pub use references::{read, references, triggers, triggers_in};
+pub use resolver::{Reading, Triggers};

@@ -37,6 +37,19 @@ pub enum Source {
     Mount(Word),
 }
 
+/// What instructions ask for besides the context.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The sources, in the order of the file.
+    pub sources: Vec<Source>,
+    /// `ARG`s.
+    pub args: Vec<Arg>,
+    /// Ids of secret mounts.
+    pub secrets: Vec<Word>,
+    /// Ids of ssh mounts.
+    pub ssh: Vec<Word>,
+}
+
 /// One `FROM` and its instructions.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
@@ -46,14 +59,10 @@ pub struct Stage {
     pub from: Word,
     /// `--platform=`, as written.
     pub platform: Option<Word>,
-    /// The sources, in the order of the file.
-    pub sources: Vec<Source>,
-    /// `ARG`s.
-    pub args: Vec<Arg>,
-    /// Ids of secret mounts.
-    pub secrets: Vec<Word>,
-    /// Ids of ssh mounts.
-    pub ssh: Vec<Word>,
+    /// What its own instructions ask for.
+    pub needs: Needs,
+    /// What its `ONBUILD` lines ask for. They run in the stages that are based on this one.
+    pub triggers: Needs,
 }
 
 /// A Dockerfile that can be read.
@@ -83,17 +92,9 @@ pub fn parse(text: &str) -> Result<Dockerfile, DockerfileFault> {
         match (instruction, file.stages.last_mut()) {
             (Instruction::From(from), _) => file.stages.push(reader.stage(from)?),
             (Instruction::Arg(arg), None) => file.args.extend(reader.args(arg)),
-            (Instruction::Arg(arg), Some(stage)) => stage.args.extend(reader.args(arg)),
-            (Instruction::Copy(copy), Some(stage)) => {
-                let from = copy.options.iter().find(|flag| flag.name.value == "from");
-                stage.sources.extend(from.and_then(|flag| reader.value(flag)).map(Source::Copy));
-            }
-            (Instruction::Run(run), Some(stage)) => {
-                for flag in run.options.iter().filter(|flag| flag.name.value == "mount") {
-                    reader.mount(flag, stage);
-                }
-            }
-            _ => {}
+            (Instruction::Onbuild(trigger), Some(stage)) => reader.needs(&trigger.instruction, &mut stage.triggers),
+            (instruction, Some(stage)) => reader.needs(instruction, &mut stage.needs),
+            (_, None) => {}
         }
     }
     Ok(file)
@@ -161,11 +162,26 @@ impl Converter {
             name,
             from: Word { text: from.image.value.clone().into_owned(), span: self.span(&from.image.span) },
             platform: platform.and_then(|flag| self.value(flag)),
-            sources: vec![],
-            args: vec![],
-            secrets: vec![],
-            ssh: vec![],
+            needs: Needs::default(),
+            triggers: Needs::default(),
         })
+    }
+
+    /// Adds what an instruction of a stage asks for.
+    fn needs(&self, instruction: &Instruction<'_>, needs: &mut Needs) {
+        match instruction {
+            Instruction::Arg(arg) => needs.args.extend(self.args(arg)),
+            Instruction::Copy(copy) => {
+                let from = copy.options.iter().find(|flag| flag.name.value == "from");
+                needs.sources.extend(from.and_then(|flag| self.value(flag)).map(Source::Copy));
+            }
+            Instruction::Run(run) => {
+                for flag in run.options.iter().filter(|flag| flag.name.value == "mount") {
+                    self.mount(flag, needs);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn args(&self, arg: &parse_dockerfile::ArgInstruction<'_>) -> Vec<Arg> {
@@ -177,7 +193,7 @@ impl Converter {
         expand::words(&arg.arguments.value, self.escape).into_iter().map(split).collect()
     }
 
-    fn mount(&self, flag: &Flag<'_>, stage: &mut Stage) {
+    fn mount(&self, flag: &Flag<'_>, needs: &mut Needs) {
         let Some(word) = self.value(flag) else { return };
         // The value has a place of its own only if no continuation or quote was removed from it.
         let exact = word.text.len() == word.span.end - word.span.start;
@@ -187,9 +203,9 @@ impl Converter {
             Word { text, span }
         };
         match mounts::read(&word.text) {
-            Some(Mount::From(text, at)) => stage.sources.push(Source::Mount(place(text, at))),
-            Some(Mount::Secret(text, at)) => stage.secrets.push(place(text, at)),
-            Some(Mount::Ssh(text, at)) => stage.ssh.push(place(text, at)),
+            Some(Mount::From(text, at)) => needs.sources.push(Source::Mount(place(text, at))),
+            Some(Mount::Secret(text, at)) => needs.secrets.push(place(text, at)),
+            Some(Mount::Ssh(text, at)) => needs.ssh.push(place(text, at)),
             None => {}
         }
     }

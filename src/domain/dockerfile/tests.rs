@@ -56,7 +56,8 @@ COPY --from=BUILD --chown=1 /b /b
     assert_eq!(uses(text, Some("x"), &[]), [""; 0]);
     assert_eq!(uses(text, None, &[("BASE", "lamina/other")])[0], "From lamina/other@0");
     let facts = with(text, None, &[]).expect("sound");
-    assert_eq!(facts.uses[0].platform, Some("linux/arm64/v8".into()));
+    assert_eq!(facts.uses[0].platforms, ["linux/arm64".into()]);
+    assert!(facts.uses[0].for_builder && !facts.uses[1].for_builder);
     assert_eq!(facts.secret_ids.keys().collect::<Vec<_>>(), ["creds"]);
     assert_eq!(facts.ssh_ids.keys().collect::<Vec<_>>(), ["default"]);
     assert_eq!(facts.declared_args.into_iter().collect::<Vec<_>>(), ["BASE"]);
@@ -75,12 +76,12 @@ FROM docker.io/library/rust:${TAG}$SUFFIX AS a
 FROM img-$TARGETARCH$TARGETVARIANT:${TAG%-*} AS b
 COPY --from=a / /
 ";
-    assert_eq!(uses(text, None, &[]), ["From docker.io/library/rust:1.92-trixie@0", "From img-arm64v8:1.92@1"]);
+    assert_eq!(uses(text, None, &[]), ["From docker.io/library/rust:1.92-trixie@0", "From img-arm64:1.92@1"]);
     assert_eq!(
         uses(text, Some("a"), &[("SUFFIX", "-slim"), ("OS", "x")]),
         ["From docker.io/library/rust:1.92-x-slim@0"]
     );
-    assert_eq!(uses(text, Some("b"), &[("TARGETARCH", "amd64")])[1], "From img-amd64v8:1.92@1");
+    assert_eq!(uses(text, Some("b"), &[("TARGETARCH", "amd64")])[1], "From img-amd64:1.92@1");
 }
 
 #[test]

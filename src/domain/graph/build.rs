@@ -1,30 +1,23 @@
 //! Builds the graph of a catalog and runs every check in one pass. It does not stop at the first fault.
 
-use std::collections::{BTreeMap, BTreeSet};
-
+use super::evidence::Evidence;
 use super::layer_graph::{LayerGraph, Node};
 use super::layer_index::LayerIndex;
-use super::{cycles, dockerfiles, tools};
-use crate::domain::base::LayerName;
-use crate::domain::model::{Catalog, Diagnostic, DockerfileRead};
+use super::{cycles, dockerfiles, image_names, tools};
+use crate::domain::model::{Catalog, Diagnostic};
 
-/// Checks that the layers fit together and with their Dockerfiles. `dockerfiles` holds what was read for each layer; a
-/// layer without an entry had no readable file (`context::check_files` reports that), and its Dockerfile is not
-/// checked. `broken` names layers whose declaration did not evaluate: references to them are not reported.
+/// Checks that the layers fit together and with their Dockerfiles.
 ///
 /// There is a graph only if no fault is an error and all parents are known. All faults are returned, sorted by place.
-pub fn build(
-    catalog: &Catalog,
-    dockerfiles: &BTreeMap<LayerName, DockerfileRead>,
-    broken: &BTreeSet<LayerName>,
-) -> (Option<LayerGraph>, Vec<Diagnostic>) {
-    let (indexed, mut faults) = LayerIndex::of(catalog, broken);
+pub fn build(catalog: &Catalog, evidence: Evidence<'_>) -> (Option<LayerGraph>, Vec<Diagnostic>) {
+    let (indexed, mut faults) = LayerIndex::of(catalog, evidence);
     faults.extend(cycles::check(&indexed));
+    faults.extend(image_names::check(&indexed));
     let order = indexed.order();
     faults.extend(tools::check(&indexed, &order));
     let mut images = Vec::with_capacity(indexed.layers.len());
     for declared in &indexed.layers {
-        let read = dockerfiles.get(&declared.layer.name);
+        let read = evidence.dockerfiles.get(&declared.layer.name);
         images.push(dockerfiles::check(&indexed, declared, read, &mut faults));
     }
     faults.sort_by(|a, b| a.labels.first().map(|l| &l.place).cmp(&b.labels.first().map(|l| &l.place)));

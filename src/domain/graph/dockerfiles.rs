@@ -1,66 +1,49 @@
 //! Compares Dockerfiles with declarations: the images that are used with the parents that are declared. Not responsible
 //! for: reading Dockerfiles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::layer_graph::{ImageOrigin, UsedImage};
+use super::layer_graph::{ImageOrigin, Images, UsedImage};
 use super::layer_index::LayerIndex;
-use crate::domain::base::{LayerName, SourceLocation, Span, nearest};
+use super::mounts;
+use super::places::Places;
+use super::platforms::Lacking;
+use crate::domain::base::{LayerName, Platform, SourceLocation, Span};
 use crate::domain::model::{
-    Base, Declared, Diagnostic, DockerfileFacts, DockerfileFault, DockerfileRead, ImageName, ImageRef, ImageUse,
-    UseKind,
+    Base, Declared, Diagnostic, DockerfileFault, DockerfileRead, ImageName, ImageRef, ImageUse, UseKind,
 };
 
-/// The id of the secret that a workflow's `ca_bundle` gives to every build.
-const CA_SECRET: &str = "ca";
 /// The code of faults about a declaration that disagrees with its Dockerfile.
 pub const MISMATCH: &str = "lian::dockerfile::base_mismatch";
 
-/// Checks one layer against its Dockerfile and returns the images that it uses, by familiar name.
-pub(super) fn check(
-    indexed: &LayerIndex<'_>,
-    declared: &Declared,
-    read: Option<&DockerfileRead>,
+/// Checks one layer against its Dockerfile and returns the images that its build needs.
+pub(super) fn check<'a>(
+    indexed: &'a LayerIndex<'a>,
+    declared: &'a Declared,
+    read: Option<&'a DockerfileRead>,
     faults: &mut Vec<Diagnostic>,
-) -> Vec<UsedImage> {
-    let Some(read) = read else { return declared_base(declared) };
+) -> Images {
+    let Some(read) = read else { return Images::default() };
     match &read.facts {
         Err(found) => {
             faults.extend(found.iter().map(|fault| unreadable(declared, read, fault)));
-            declared_base(declared)
+            Images::default()
         }
         Ok(facts) => {
-            let mut check = Check {
-                indexed,
-                declared,
-                read,
-                faults,
-                seen: BTreeMap::new(),
-                used: Vec::new(),
-                undeclared: Vec::new(),
-            };
+            let mut check = Check::new(indexed, declared, read);
             for image in &facts.uses {
                 check.image(image);
             }
             check.base();
             check.faults.append(&mut check.undeclared);
             check.inputs();
-            check.names(facts);
-            let images = check.seen.into_iter();
-            images.map(|(familiar, origin)| UsedImage { familiar, origin }).collect()
+            check.faults.extend(mounts::check(&check.places, declared, facts));
+            check.faults.extend(std::mem::take(&mut check.lacking).faults(indexed, declared));
+            faults.append(&mut check.faults);
+            let looked_up = facts.looked_up.iter().filter(|name| !check.seen.contains_key(*name)).cloned().collect();
+            Images { used: check.seen.into_values().collect(), looked_up }
         }
     }
-}
-
-fn declared_base(declared: &Declared) -> Vec<UsedImage> {
-    let image = match &declared.layer.build_base {
-        Base::External { image } => image.parse::<ImageRef>().ok(),
-        Base::Layer(_) => None,
-    };
-    image
-        .map(|image| UsedImage { familiar: image.familiar(), origin: ImageOrigin::External(image) })
-        .into_iter()
-        .collect()
 }
 
 fn unreadable(declared: &Declared, read: &DockerfileRead, fault: &DockerfileFault) -> Diagnostic {
@@ -74,53 +57,82 @@ fn unreadable(declared: &Declared, read: &DockerfileRead, fault: &DockerfileFaul
     diagnostic
 }
 
-/// The reference without its digest. A missing tag becomes `latest`, even beside a digest.
-fn tagged(image: &ImageRef) -> (String, &str) {
-    (image.name(), image.tag.as_deref().unwrap_or("latest"))
-}
-
-struct Check<'a, 'b> {
+struct Check<'a> {
     indexed: &'a LayerIndex<'a>,
     declared: &'a Declared,
     read: &'a DockerfileRead,
-    faults: &'b mut Vec<Diagnostic>,
-    /// By familiar name.
-    seen: BTreeMap<String, ImageOrigin>,
+    places: Places<'a>,
+    faults: Vec<Diagnostic>,
+    /// The declared base, if it is an image from outside.
+    outside: Option<ImageRef>,
+    /// By the name of the named context.
+    seen: BTreeMap<String, UsedImage>,
     /// Layers and external images, with the instruction that uses them.
     used: Vec<(ImageOrigin, UseKind, Span)>,
     /// Faults about layers that FROM names and the declaration does not. They are dropped if a wrong `build_base`
     /// explains them.
     undeclared: Vec<Diagnostic>,
+    lacking: Lacking<'a>,
 }
 
-impl Check<'_, '_> {
-    fn name(&self) -> &LayerName {
+impl<'a> Check<'a> {
+    fn new(indexed: &'a LayerIndex<'a>, declared: &'a Declared, read: &'a DockerfileRead) -> Self {
+        let outside = match &declared.layer.build_base {
+            Base::External { image } => image.parse().ok(),
+            Base::Layer(_) => None,
+        };
+        Self {
+            indexed,
+            declared,
+            read,
+            places: Places { indexed, read },
+            faults: Vec::new(),
+            outside,
+            seen: BTreeMap::new(),
+            used: Vec::new(),
+            undeclared: Vec::new(),
+            lacking: Lacking::default(),
+        }
+    }
+
+    fn name(&self) -> &'a LayerName {
         &self.declared.layer.name
     }
 
     fn place(&self, image: &ImageUse) -> SourceLocation {
-        SourceLocation { file: self.read.file.clone(), span: image.span }
-    }
-
-    /// The part of the reference after the catalog's namespace; `None` if it is outside.
-    fn in_namespace(&self, image: &ImageRef) -> Option<String> {
-        let probe: ImageRef = format!("{}/x", self.indexed.catalog.settings.namespace).parse().ok()?;
-        let prefix = probe.name();
-        image.name().strip_prefix(&prefix[..prefix.len() - 1]).filter(|rest| !rest.contains('/')).map(str::to_owned)
+        self.places.own(image.span)
     }
 
     fn image(&mut self, image: &ImageUse) {
         // The Dockerfile's reader has already rejected texts that are not references.
         let Ok(reference) = image.image.parse::<ImageRef>() else { return };
-        let origin = match self.in_namespace(&reference) {
-            None => ImageOrigin::External(reference.clone()),
+        let origin = match self.indexed.in_namespace(&reference) {
+            None => ImageOrigin::External(self.pinned(&reference)),
             Some(name) => match self.layer(image, &reference, &name) {
                 Some(origin) => origin,
                 None => return,
             },
         };
         self.used.push((origin.clone(), image.kind, image.span));
-        self.seen.entry(reference.familiar()).or_insert(origin);
+        let context = reference.context_name();
+        let platforms = BTreeSet::new();
+        let entry = self.seen.entry(context.clone()).or_insert(UsedImage { context, origin, platforms });
+        entry.platforms.extend(image.platforms.iter().map(Platform::normalised));
+    }
+
+    /// The image, at the digest that the declaration of the base names for it.
+    fn pinned(&self, image: &ImageRef) -> ImageRef {
+        match &self.outside {
+            Some(ImageRef { digest: Some(digest), .. }) if image.digest.is_none() && self.is_base(image) => {
+                ImageRef { digest: Some(digest.clone()), ..image.clone() }
+            }
+            _ => image.clone(),
+        }
+    }
+
+    /// Whether this may be the declared base, which is an image from outside.
+    fn is_base(&self, image: &ImageRef) -> bool {
+        self.outside.as_ref().is_some_and(|base| base.agrees_with(image))
     }
 
     /// The layer that a reference in the catalog's namespace means, if the declaration allows it.
@@ -136,16 +148,22 @@ impl Check<'_, '_> {
             }
         };
         let parent = &found.layer.name;
+        // A base that is declared as an image from outside, and is none, was reported before.
+        if self.is_own_outside(reference) {
+            return Some(origin);
+        }
         if parent == self.name() {
             // A base or an input of the layer's own name was reported before.
             if self.declared.layer.parents().contains(&parent) {
                 return None;
             }
-            let message = format!("the Dockerfile of `{parent}` uses the image that it builds");
+            let user = self.places.user(parent, image.trigger.as_ref());
+            let message = format!("{user} uses the image that it builds");
             self.mismatch(image, message, "this is the layer itself", "name what it stands on".to_owned());
             return None;
         }
-        if reference.digest.is_some() || tagged(reference).1 != "latest" {
+        self.lacking.add(self.indexed, self.name(), found, image, self.places.own(image.span));
+        if reference.digest.is_some() || reference.tagged().1 != "latest" {
             let message = format!("`{}` names a layer with a tag or a digest of its own", image.image);
             let plain = format!("write `{}/{name}`: lian-build hands over the exact image", self.namespace());
             self.mismatch(image, message, "a layer of this catalog", plain);
@@ -154,7 +172,8 @@ impl Check<'_, '_> {
             self.mismatch(image, message, "there is no such image", format!("give `{parent}` `artifact_paths`"));
         }
         if !self.declared.layer.parents().contains(&parent) {
-            let message = format!("the Dockerfile of `{}` uses layer `{parent}`, which is not declared", self.name());
+            let user = self.places.user(self.name(), image.trigger.as_ref());
+            let message = format!("{user} uses layer `{parent}`, which is not declared");
             let help = match (image.kind, &self.declared.layer.build_base) {
                 (UseKind::From, Base::External { .. }) => {
                     format!("set `build_base = \"{parent}\"`, or add it to `build_inputs`")
@@ -185,13 +204,22 @@ impl Check<'_, '_> {
     }
 
     fn fault(&self, image: &ImageUse, message: String, label: &str, help: String) -> Diagnostic {
-        Diagnostic::error(MISMATCH, message).layer(self.name()).label(self.place(image), label).help(help)
+        let fault = Diagnostic::error(MISMATCH, message).layer(self.name());
+        self.places.marked(fault, image.span, image.trigger.as_ref(), label).help(help)
+    }
+
+    /// Whether this image lies in the catalog's namespace and is the base that is declared as one from outside.
+    fn is_own_outside(&self, image: &ImageRef) -> bool {
+        self.outside.as_ref().is_some_and(|base| base.name() == image.name())
     }
 
     fn unknown(&mut self, image: &ImageUse, name: &str) {
+        if image.image.parse().is_ok_and(|image| self.is_own_outside(&image)) {
+            return;
+        }
         let told = |name: &str| {
             let declared = self.declared.layer.parents().into_iter().any(|parent| parent.as_str() == name);
-            declared || self.indexed.broken.contains(name)
+            declared || self.indexed.evidence.broken.contains(name)
         };
         if told(name) || ImageName::layer_of_artifacts(name).is_some_and(told) {
             return;
@@ -204,14 +232,10 @@ impl Check<'_, '_> {
                 self.namespace()
             ),
         };
-        let message =
-            format!("the Dockerfile of `{}` uses `{}`, which is not a layer of this catalog", self.name(), image.image);
-        self.faults.push(
-            Diagnostic::error("lian::dockerfile::unknown_layer", message)
-                .layer(self.name())
-                .label(self.place(image), "no such layer")
-                .help(help),
-        );
+        let user = self.places.user(self.name(), image.trigger.as_ref());
+        let message = format!("{user} uses `{}`, which is not a layer of this catalog", image.image);
+        let fault = Diagnostic::error("lian::dockerfile::unknown_layer", message).layer(self.name());
+        self.faults.push(self.places.marked(fault, image.span, image.trigger.as_ref(), "no such layer").help(help));
     }
 
     fn base(&mut self) {
@@ -239,17 +263,44 @@ impl Check<'_, '_> {
                     );
                     return;
                 };
+                if self.indexed.in_namespace(&wanted).is_some() {
+                    return;
+                }
                 let is_base = |origin: &ImageOrigin| match origin {
-                    ImageOrigin::External(used) => tagged(used) == tagged(&wanted),
+                    ImageOrigin::External(used) => wanted.agrees_with(used),
                     ImageOrigin::Layer(_) | ImageOrigin::Artifacts(_) => false,
                 };
-                (wanted.familiar(), "build_base.image", self.place_of(is_base))
+                let found = self.place_of(is_base);
+                if found.is_none() && self.other_digest(&wanted) {
+                    return;
+                }
+                (wanted.context_name(), "build_base.image", found)
             }
         };
         match use_of_base {
             Some((UseKind::From, _)) => {}
             used => self.other_base(&shown, field, used.map(|(_, place)| place)),
         }
+    }
+
+    /// Reports a base that the Dockerfile pins to another digest than the declaration.
+    fn other_digest(&mut self, wanted: &ImageRef) -> bool {
+        let other = self.used.iter().find_map(|(origin, kind, span)| match origin {
+            ImageOrigin::External(used) if *kind == UseKind::From && used.tagged() == wanted.tagged() => Some(*span),
+            _ => None,
+        });
+        let Some(span) = other else { return false };
+        let layer = self.name();
+        let message =
+            format!("the declaration of `{layer}` pins its base to one digest, and the Dockerfile to another");
+        self.faults.push(
+            Diagnostic::error(MISMATCH, message)
+                .layer(layer)
+                .label(self.declared.place("build_base.image"), "declared here")
+                .label(self.places.own(span), "another digest")
+                .help("write the same digest in both places, or leave it out in one"),
+        );
+        true
     }
 
     /// Reports that the Dockerfile is not based on the declared base. It may still copy from it at `copied`.
@@ -305,10 +356,11 @@ impl Check<'_, '_> {
     }
 
     /// The place of a stage that the target does not need and that is based on this image.
-    fn unreached(&self, familiar: &str) -> Option<SourceLocation> {
+    fn unreached(&self, shown: &str) -> Option<SourceLocation> {
         let facts = self.read.facts.as_ref().ok()?;
         let is_it = |used: &&ImageUse| {
-            used.kind == UseKind::From && used.image.parse::<ImageRef>().is_ok_and(|image| image.familiar() == familiar)
+            used.kind == UseKind::From
+                && used.image.parse::<ImageRef>().is_ok_and(|image| image.context_name() == shown)
         };
         facts.unreached.iter().find(is_it).map(|used| self.place(used))
     }
@@ -337,7 +389,7 @@ impl Check<'_, '_> {
                 ImageOrigin::Layer(layer) => (self.image_name(layer).to_string(), Some(format!("\"{layer}\""))),
                 ImageOrigin::Artifacts(layer) => (self.image_name(layer).artifacts().to_string(), None),
                 ImageOrigin::External(image) => {
-                    (image.familiar(), Some(format!("{{ image = \"{}\" }}", image.familiar())))
+                    (image.context_name(), Some(format!("{{ image = \"{}\" }}", image.context_name())))
                 }
             };
             if found.iter().all(|(known, ..)| *known != name) {
@@ -367,61 +419,4 @@ impl Check<'_, '_> {
             self.faults.push(fault);
         }
     }
-
-    /// Reports secrets, sockets and arguments that only the declaration or only the Dockerfile names.
-    fn names(&mut self, facts: &DockerfileFacts) {
-        let layer = &self.declared.layer;
-        let secrets = facts
-            .secret_ids
-            .iter()
-            .filter(|(id, _)| *id != CA_SECRET && !layer.secrets.iter().any(|secret| secret.id == **id));
-        let sockets = facts.ssh_ids.iter().filter(|(id, _)| !layer.ssh.contains(id));
-        let undeclared = secrets
-            .map(|(id, span)| {
-                (
-                    "lian::dockerfile::undeclared_secret",
-                    "secret",
-                    id,
-                    *span,
-                    format!("add `{{ id = \"{id}\", env = \"…\" }}` to `secrets`"),
-                )
-            })
-            .chain(sockets.map(|(id, span)| {
-                ("lian::dockerfile::undeclared_ssh", "ssh socket", id, *span, format!("add `\"{id}\"` to `ssh`"))
-            }));
-        let mut found: Vec<Diagnostic> = undeclared
-            .map(|(code, what, id, span, help)| {
-                Diagnostic::warning(
-                    code,
-                    format!("the Dockerfile of `{}` mounts the {what} `{id}`, which is not declared", layer.name),
-                )
-                .layer(&layer.name)
-                .label(SourceLocation { file: self.read.file.clone(), span }, "mounted here")
-                .help(help)
-            })
-            .collect();
-        for name in layer.build_args.keys().filter(|name| !facts.declared_args.contains(*name) && !predefined(name)) {
-            let help = match nearest(name, facts.declared_args.iter().map(String::as_str)) {
-                Some(meant) => format!("did you mean `{meant}`?"),
-                None => format!("add `ARG {name}` to the Dockerfile, or remove it"),
-            };
-            found.push(
-                Diagnostic::warning(
-                    "lian::dockerfile::unused_build_arg",
-                    format!("the Dockerfile of `{}` has no `ARG {name}`", layer.name),
-                )
-                .layer(&layer.name)
-                .label(self.declared.place(&format!("build_args.{name}")), "has no effect")
-                .help(help),
-            );
-        }
-        self.faults.append(&mut found);
-    }
-}
-
-/// Arguments that BuildKit knows without `ARG`.
-fn predefined(name: &str) -> bool {
-    let upper = name.to_ascii_uppercase();
-    ["HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY", "SOURCE_DATE_EPOCH"].contains(&upper.as_str())
-        || upper.starts_with("BUILDKIT_")
 }

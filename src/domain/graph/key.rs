@@ -44,7 +44,7 @@ pub struct KeyInputs<'a> {
     pub platforms: &'a Platforms,
     /// The pinned frontend image; `None` for BuildKit's built-in one.
     pub frontend: Option<&'a Digest>,
-    /// The keys of the parents, by the name that the Dockerfile uses (`UsedImage::familiar`).
+    /// The keys of the parents, by the name that the Dockerfile uses (`UsedImage::context`).
     pub parents: &'a BTreeMap<String, ParentKey>,
     /// The catalog's labels. A layer's own value overrides them.
     pub labels: &'a BTreeMap<String, String>,

@@ -1,9 +1,9 @@
 //! The sound graph of layers: parents before children, in waves. Cycles and unknown names were found before (see
 //! `build`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::domain::base::{LayerName, nearest};
+use crate::domain::base::{LayerName, Platform, nearest};
 use crate::domain::model::{Classified, FaultClass, ImageRef};
 
 /// Where an image that a Dockerfile names comes from.
@@ -20,17 +20,28 @@ pub enum ImageOrigin {
 /// An image that a layer's Dockerfile uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsedImage {
-    /// The familiar name, which is also the name of the named context that replaces it.
-    pub familiar: String,
+    /// The name of the named context that replaces it ([`ImageRef::context_name`]).
+    pub context: String,
     /// Where it comes from.
     pub origin: ImageOrigin,
+    /// The platforms for which it is needed, as they are normalised.
+    pub platforms: BTreeSet<Platform>,
+}
+
+/// What a layer's build must be given by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Images {
+    /// The images that its Dockerfile and the triggers of its bases use, by name.
+    pub used: Vec<UsedImage>,
+    /// Names that BuildKit looks up and takes nothing from.
+    pub looked_up: Vec<String>,
 }
 
 /// A layer and its parents, as `build` passes them.
 pub(super) struct Node {
     pub name: LayerName,
     pub parents: Vec<usize>,
-    pub images: Vec<UsedImage>,
+    pub images: Images,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +50,7 @@ struct Member {
     wave: usize,
     parents: Vec<usize>,
     children: Vec<usize>,
-    images: Vec<UsedImage>,
+    images: Images,
 }
 
 /// The layers of a sound catalog, or those that some targets need.
@@ -184,18 +195,26 @@ impl LayerGraph {
         waves.into_values().collect()
     }
 
-    /// Every image that the layer's Dockerfile uses, by familiar name.
+    /// Every image that the layer's build uses, by name.
     pub fn images(&self, name: &LayerName) -> &[UsedImage] {
-        self.index.get(name).map_or(&[], |at| &self.members[*at].images)
+        self.index.get(name).map_or(&[], |at| &self.members[*at].images.used)
     }
 
-    /// The external images that the layer's Dockerfile uses, which must be pinned.
-    pub fn externals(&self, name: &LayerName) -> Vec<ImageRef> {
-        let external = |image: &UsedImage| match &image.origin {
-            ImageOrigin::External(image) => Some(image.clone()),
-            ImageOrigin::Layer(_) | ImageOrigin::Artifacts(_) => None,
-        };
-        self.images(name).iter().filter_map(external).collect()
+    /// Names that the layer's build looks up and takes nothing from.
+    pub fn looked_up(&self, name: &LayerName) -> &[String] {
+        self.index.get(name).map_or(&[], |at| &self.members[*at].images.looked_up)
+    }
+
+    /// The external images that the layer's build uses, which must be pinned, with the platforms for which it needs
+    /// them.
+    pub fn externals(&self, name: &LayerName) -> Vec<(&ImageRef, &BTreeSet<Platform>)> {
+        let images = self.images(name).iter();
+        images
+            .filter_map(|used| match &used.origin {
+                ImageOrigin::External(image) => Some((image, &used.platforms)),
+                ImageOrigin::Layer(_) | ImageOrigin::Artifacts(_) => None,
+            })
+            .collect()
     }
 
     /// These layers and all their direct and indirect parents. Waves keep their numbers.

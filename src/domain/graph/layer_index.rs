@@ -1,9 +1,10 @@
 //! Indexes the layers by name, finds the edges between them, and reports names that are not layers.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
+use super::evidence::Evidence;
 use crate::domain::base::{LayerName, SourceLocation, nearest};
-use crate::domain::model::{Base, Catalog, Declared, Diagnostic};
+use crate::domain::model::{Base, Catalog, Declared, Diagnostic, ImageRef};
 
 /// One layer waits for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,14 +25,14 @@ pub(super) struct LayerIndex<'a> {
     pub parents: Vec<Vec<Edge>>,
     /// For each layer whether one of its parents is unknown.
     pub lost: Vec<bool>,
-    pub broken: &'a BTreeSet<LayerName>,
+    pub evidence: Evidence<'a>,
 }
 
 impl<'a> LayerIndex<'a> {
-    pub fn of(catalog: &'a Catalog, broken: &'a BTreeSet<LayerName>) -> (Self, Vec<Diagnostic>) {
+    pub fn of(catalog: &'a Catalog, evidence: Evidence<'a>) -> (Self, Vec<Diagnostic>) {
         let mut faults = Vec::new();
         let mut indexed =
-            Self { catalog, layers: vec![], index: HashMap::new(), parents: vec![], lost: vec![], broken };
+            Self { catalog, layers: vec![], index: HashMap::new(), parents: vec![], lost: vec![], evidence };
         for declared in &catalog.layers {
             let name = declared.layer.name.as_str();
             match indexed.index.get(name) {
@@ -57,6 +58,16 @@ impl<'a> LayerIndex<'a> {
     /// The layer of this name.
     pub fn find(&self, name: &str) -> Option<&'a Declared> {
         self.index.get(name).map(|index| self.layers[*index])
+    }
+
+    /// The part of the reference after the catalog's namespace; `None` if it is outside.
+    pub fn in_namespace(&self, image: &ImageRef) -> Option<String> {
+        if self.evidence.alone {
+            return None;
+        }
+        let probe: ImageRef = format!("{}/x", self.catalog.settings.namespace).parse().ok()?;
+        let prefix = probe.name();
+        image.name().strip_prefix(&prefix[..prefix.len() - 1]).filter(|rest| !rest.contains('/')).map(str::to_owned)
     }
 
     /// The name that was probably meant, among all layers except `except`.
@@ -111,7 +122,7 @@ impl<'a> LayerIndex<'a> {
             } else {
                 lost = true;
                 // A reference to a declaration that did not evaluate is not a fault of its own.
-                if !self.broken.contains(name) {
+                if !self.evidence.broken.contains(name) {
                     faults.push(self.unknown(declared, name, &field, place));
                 }
             }

@@ -4,16 +4,22 @@
 mod build;
 mod cycles;
 mod dockerfiles;
+mod evidence;
+mod image_names;
 mod key;
 #[cfg(test)]
 mod key_tests;
 mod layer_graph;
 mod layer_index;
+mod mounts;
+mod places;
+mod platforms;
 #[cfg(test)]
 mod tests;
 mod tools;
 
 pub use build::build;
 pub use dockerfiles::MISMATCH;
+pub use evidence::{Evidence, KnownPlatforms};
 pub use key::{KeyInputs, effective_build_args, key_parts, known_build_args};
-pub use layer_graph::{ImageOrigin, LayerGraph, UnknownTarget, UsedImage};
+pub use layer_graph::{ImageOrigin, Images, LayerGraph, UnknownTarget, UsedImage};

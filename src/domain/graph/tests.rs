@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::{ImageOrigin, LayerGraph, build};
+use super::{Evidence, ImageOrigin, KnownPlatforms, LayerGraph, build};
 use crate::domain::base::{LayerName, SourceLocation, Span};
 use crate::domain::dockerfile;
 use crate::domain::model::{
@@ -116,7 +116,9 @@ fn judged(sketches: &[Sketch], broken: &[&str]) -> (Option<LayerGraph>, Vec<Diag
     let settings = CatalogSettings::default();
     let catalog = Catalog { root: "catalog".into(), project_root: "/p".into(), settings, layers };
     let broken: BTreeSet<LayerName> = broken.iter().map(|name| (*name).into()).collect();
-    build(&catalog, &read, &broken)
+    let platforms = &BTreeMap::new();
+    let platforms = KnownPlatforms { layers: platforms, builders: false };
+    build(&catalog, Evidence { dockerfiles: &read, broken: &broken, platforms, alone: false })
 }
 
 fn sound(sketches: &[Sketch]) -> LayerGraph {
@@ -170,9 +172,9 @@ fn answers_questions_about_a_sound_catalog() {
     assert_eq!(names(&graph.descendants(&"rust".into())), ["rust-deps", "app", "uses-artifacts"]);
     assert_eq!((graph.edge_count(), graph.wave(&"app".into())), (8, Some(5)));
     let external = graph.externals(&"nushell".into());
-    assert_eq!(external.iter().map(ToString::to_string).collect::<Vec<_>>(), ["docker.io/library/alpine:3"]);
+    assert_eq!(external.iter().map(|(image, _)| image.to_string()).collect::<Vec<_>>(), ["docker.io/library/alpine:3"]);
     let images = graph.images(&"uses-artifacts".into());
-    assert_eq!(images[0].familiar, "lamina/debian");
+    assert_eq!(images[0].context, "lamina/debian");
     assert_eq!(images[1].origin, ImageOrigin::Artifacts("rust-deps".into()));
     let part = graph.with_targets(&["rust".into()]).expect("a layer");
     assert_eq!(names(&part.layers().collect::<Vec<_>>()), ["debian", "nushell", "rust"]);

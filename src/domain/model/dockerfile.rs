@@ -16,6 +16,16 @@ pub enum UseKind {
     Mount,
 }
 
+/// The `ONBUILD` line behind something that a Dockerfile does not say itself: it belongs to the image that a stage is
+/// based on, and runs in that stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trigger {
+    /// That image, in familiar form.
+    pub image: String,
+    /// The byte range of the word in the image's own Dockerfile, if it is a layer of the catalog.
+    pub span: Span,
+}
+
 /// One use of an image. Stages of the same file and `scratch` are not images.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageUse {
@@ -23,12 +33,33 @@ pub struct ImageUse {
     pub image: String,
     /// The instruction.
     pub kind: UseKind,
-    /// The byte range of the image's word in the Dockerfile.
+    /// The byte range of the image's word in the Dockerfile; for a trigger that of the `FROM` that runs it.
     pub span: Span,
     /// The stage that uses it, counted from 0.
     pub stage: usize,
-    /// The value of `FROM --platform=`, with its variables replaced.
-    pub platform: Option<Platform>,
+    /// The platforms for which it is needed: the value of `FROM --platform=`, else what the layer is built for.
+    pub platforms: Vec<Platform>,
+    /// Whether `FROM --platform=` names the builder's platform (`$BUILDPLATFORM`).
+    pub for_builder: bool,
+    /// The trigger that uses it; `None` if the Dockerfile does.
+    pub trigger: Option<Trigger>,
+}
+
+impl ImageUse {
+    /// Whether both are the same words of the Dockerfile with the same meaning, for whatever platforms.
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.image, self.kind, self.span, self.stage) == (&other.image, other.kind, other.span, other.stage)
+            && self.trigger == other.trigger
+    }
+}
+
+/// The place of a mount: of a secret or an ssh socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountPlace {
+    /// The byte range of its id in the Dockerfile; for a trigger that of the `FROM` that runs it.
+    pub span: Span,
+    /// The trigger that mounts it; `None` if the Dockerfile does.
+    pub trigger: Option<Trigger>,
 }
 
 /// One `FROM`, which begins a stage.
@@ -52,13 +83,43 @@ pub struct DockerfileFacts {
     /// The names of all `ARG`s, global or in a needed stage.
     pub declared_args: BTreeSet<String>,
     /// The ids of secret mounts, each with its first place.
-    pub secret_ids: BTreeMap<String, Span>,
+    pub secret_ids: BTreeMap<String, MountPlace>,
     /// The ids of ssh mounts, each with its first place.
-    pub ssh_ids: BTreeMap<String, Span>,
+    pub ssh_ids: BTreeMap<String, MountPlace>,
+    /// Images, in familiar form, that BuildKit looks up and takes nothing from: it reads the triggers of an image even
+    /// where that is only copied from.
+    pub looked_up: BTreeSet<String>,
     /// All stages, whether needed or not.
     pub stages: Vec<StageName>,
     /// The frontend that `# syntax=` names.
     pub syntax: Option<(String, Span)>,
+}
+
+impl DockerfileFacts {
+    /// Adds what the same Dockerfile uses on another platform.
+    pub fn merge(&mut self, other: Self) {
+        for used in other.uses {
+            match self.uses.iter_mut().find(|known| known.is_same(&used)) {
+                Some(known) => {
+                    let new = used.platforms.into_iter().filter(|platform| !known.platforms.contains(platform));
+                    known.platforms.extend(new.collect::<Vec<_>>());
+                }
+                None => self.uses.push(used),
+            }
+        }
+        self.uses.sort_by_key(|used| used.stage);
+        self.unreached.extend(other.unreached);
+        self.unreached.retain(|unused| !self.uses.iter().any(|used| used.is_same(unused)));
+        self.from_scratch |= other.from_scratch;
+        self.declared_args.extend(other.declared_args);
+        for (id, place) in other.secret_ids {
+            self.secret_ids.entry(id).or_insert(place);
+        }
+        for (id, place) in other.ssh_ids {
+            self.ssh_ids.entry(id).or_insert(place);
+        }
+        self.looked_up.extend(other.looked_up);
+    }
 }
 
 /// What is wrong with a Dockerfile.
@@ -72,6 +133,8 @@ pub enum DockerfileFaultKind {
     Variable,
     /// An image's name is not an image reference.
     Image,
+    /// Triggers (`ONBUILD`) that never end.
+    Trigger,
 }
 
 impl DockerfileFaultKind {
@@ -82,6 +145,7 @@ impl DockerfileFaultKind {
             Self::UnknownStage => "lian::dockerfile::unknown_stage",
             Self::Variable => "lian::dockerfile::variable",
             Self::Image => "lian::dockerfile::image",
+            Self::Trigger => "lian::dockerfile::trigger",
         }
     }
 }

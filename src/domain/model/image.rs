@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::domain::base::Digest;
+
 /// An image reference, normalised as Docker does: `debian` is `docker.io/library/debian:latest`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef {
@@ -22,19 +24,45 @@ pub struct ImageRef {
 pub struct ImageRefError(pub String);
 
 impl ImageRef {
-    /// The form that people and Dockerfiles use, which is also the name of BuildKit's named context: without
-    /// `docker.io`, `library/`, `:latest` and the digest.
+    /// The form that people use: without `docker.io`, `library/`, `:latest` and the digest.
     pub fn familiar(&self) -> String {
-        let mut text = match (self.registry.as_str(), self.repository.strip_prefix("library/")) {
+        match self.tag.as_deref().filter(|tag| *tag != "latest") {
+            Some(tag) => format!("{}:{tag}", self.familiar_name()),
+            None => self.familiar_name(),
+        }
+    }
+
+    /// The name of BuildKit's named context that replaces it: the familiar form, which keeps the tag `latest` only
+    /// beside a digest.
+    pub fn context_name(&self) -> String {
+        match (&self.digest, &self.tag) {
+            (None, _) => self.familiar(),
+            (Some(digest), None) => format!("{}@{digest}", self.familiar_name()),
+            (Some(digest), Some(tag)) => format!("{}:{tag}@{digest}", self.familiar_name()),
+        }
+    }
+
+    fn familiar_name(&self) -> String {
+        match (self.registry.as_str(), self.repository.strip_prefix("library/")) {
             ("docker.io", Some(official)) => official.to_owned(),
             ("docker.io", None) => self.repository.clone(),
             (registry, _) => format!("{registry}/{}", self.repository),
-        };
-        if let Some(tag) = self.tag.as_deref().filter(|tag| *tag != "latest") {
-            text.push(':');
-            text.push_str(tag);
         }
-        text
+    }
+
+    /// The name and tag without the digest. A missing tag becomes `latest`, even beside a digest.
+    pub fn tagged(&self) -> (String, &str) {
+        (self.name(), self.tag.as_deref().unwrap_or("latest"))
+    }
+
+    /// Whether both may name one image: one name and tag, and no two digests. With one digest in both, the tag says
+    /// nothing more, and either may leave it out.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        match (&self.digest, &other.digest) {
+            (Some(own), Some(others)) if own != others => false,
+            (Some(_), Some(_)) if self.tag.is_none() || other.tag.is_none() => self.name() == other.name(),
+            _ => self.tagged() == other.tagged(),
+        }
     }
 
     /// The whole name without the digest: the key in `lian.lock`.
@@ -91,7 +119,7 @@ impl FromStr for ImageRef {
                 && !tag.starts_with(['.', '-'])
                 && tag.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
         };
-        let digest_ok = digest.as_ref().is_none_or(|d| d.contains(':') && d.len() > 8);
+        let digest_ok = digest.as_ref().is_none_or(|digest| digest.parse::<Digest>().is_ok());
         if !repository.split('/').all(part) || !tag.iter().all(tag_ok) || !digest_ok {
             return Err(bad());
         }
@@ -135,7 +163,8 @@ mod tests {
 
     #[test]
     fn refuses_nonsense() {
-        for text in ["", "UPPER", "a//b", "a:", "a b", "-a", "$BASE", "a@b"] {
+        for text in ["", "UPPER", "a//b", "a:", "a b", "-a", "$BASE", "a@b", "a@sha256:0123", "a@md5:0123456789abcdef"]
+        {
             assert!(text.parse::<ImageRef>().is_err(), "{text}");
         }
     }

@@ -16,7 +16,8 @@ pub type BuildSink<'a> = dyn Fn(BuildEvent) + Send + Sync + 'a;
 /// An image with its name in a Dockerfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedContext {
-    /// The familiar name (`lamina/rust`, `debian:trixie-slim`; see [`crate::domain::model::ImageRef::familiar`]).
+    /// The name (`lamina/rust`, `debian:trixie-slim`; see [`crate::domain::model::ImageRef::context_name`]), with
+    /// `::os/architecture` if it is for one platform only.
     pub name: String,
     /// The image that the name refers to.
     pub source: ImageSource,
@@ -61,6 +62,8 @@ pub struct BuildRequest {
     pub ssh: Vec<String>,
     /// Parents and external images, pinned.
     pub named_contexts: Vec<NamedContext>,
+    /// Names of images that BuildKit looks up and takes nothing from: an empty image stands in for each.
+    pub stand_ins: Vec<String>,
     /// A pinned frontend image (`host/repo@sha256:…`); `None` for BuildKit's built-in one.
     pub frontend: Option<String>,
     /// An existing, empty, private folder, into which the image is exported as an OCI layout.

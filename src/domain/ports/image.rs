@@ -24,6 +24,15 @@ pub enum ImageSource {
     },
 }
 
+impl ImageSource {
+    /// The manifest or index.
+    pub fn digest(&self) -> &Digest {
+        match self {
+            Self::Layout { digest, .. } | Self::Registry { digest, .. } => digest,
+        }
+    }
+}
+
 /// Where a builder pushes an image to, by its digest alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PushTarget {

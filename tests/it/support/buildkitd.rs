@@ -14,14 +14,18 @@ use lian_build::domain::ports::{BuildRequest, ImageSource, NamedContext};
 /// What the tests build with.
 pub struct Stage {
     pub daemon: Daemon,
-    /// An OCI layout with one image: busybox in `/bin`, `PATH=/bin`.
+    /// An image in an OCI layout: busybox in `/bin`, `PATH=/bin`. The layout has the same for some other platforms.
     pub base: ImageSource,
 }
 
-const APPLETS: [&str; 18] = [
+const APPLETS: [&str; 19] = [
     "sh", "ls", "cat", "echo", "sleep", "head", "tr", "mkdir", "true", "false", "id", "rm", "cp", "ln", "chmod",
-    "touch", "dd", "kill",
+    "touch", "dd", "kill", "grep",
 ];
+
+/// The architectures of the base image's platforms: this machine's first.
+const PLATFORMS: [&str; 3] =
+    if cfg!(target_arch = "aarch64") { ["arm64", "amd64", "386"] } else { ["amd64", "arm64", "386"] };
 
 /// The shared daemon, started by the first test that asks.
 pub fn stage() -> &'static Stage {
@@ -58,6 +62,7 @@ impl Stage {
             secrets: Vec::new(),
             ssh: Vec::new(),
             named_contexts: vec![NamedContext { name: "base".to_owned(), source: self.base.clone() }],
+            stand_ins: Vec::new(),
             frontend: None,
             staging,
             push: None,
@@ -164,17 +169,22 @@ fn make_base(layout: &Path) -> ImageSource {
     };
     let diff = Digest::of(&layer);
     let layer = put(&layer, "application/vnd.oci.image.layer.v1.tar");
-    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-    let config = serde_json::json!({
-        "architecture": architecture, "os": "linux", "config": {"Env": ["PATH=/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [diff]},
-    });
-    let config = put(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
     let manifest_type = "application/vnd.oci.image.manifest.v1+json";
-    let manifest =
-        serde_json::json!({"schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": [layer]});
-    let manifest = put(manifest.to_string().as_bytes(), manifest_type);
-    let index = serde_json::json!({"schemaVersion": 2, "manifests": [manifest]});
+    // The same busybox for each: a test may build for a platform without running anything of it.
+    let images = PLATFORMS.map(|architecture| {
+        let config = serde_json::json!({
+            "architecture": architecture, "os": "linux", "config": {"Env": ["PATH=/bin"]},
+            "rootfs": {"type": "layers", "diff_ids": [diff]},
+        });
+        let config = put(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
+        let manifest =
+            serde_json::json!({"schemaVersion": 2, "mediaType": manifest_type, "config": config, "layers": [layer]});
+        let mut image = put(manifest.to_string().as_bytes(), manifest_type);
+        image["platform"] = serde_json::json!({"os": "linux", "architecture": architecture});
+        image
+    });
+    let manifest = &images[0];
+    let index = serde_json::json!({"schemaVersion": 2, "manifests": images});
     std::fs::write(layout.join("index.json"), index.to_string()).expect("a file");
     std::fs::write(layout.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("a file");
     let digest = manifest["digest"].as_str().expect("a digest").parse().expect("a digest");

@@ -1,0 +1,422 @@
+//! Resolves what each stage of a Dockerfile names: images, stages, and what the triggers (`ONBUILD`) of its base ask for.
+//! Not responsible for: which stages are needed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::expand;
+use super::parse::{Arg, Dockerfile, Needs, Source, Word};
+use crate::domain::base::{Platform, Platforms, Span, nearest};
+use crate::domain::model::{DockerfileFault, DockerfileFaultKind, ImageRef, ImageUse, Trigger, UseKind};
+
+/// BuildKit's name for an empty image.
+pub(super) const SCRATCH: &str = "scratch";
+
+/// The triggers of images: what their `ONBUILD` lines ask for, by familiar name.
+pub type Triggers = BTreeMap<String, Needs>;
+
+/// What a Dockerfile is read for.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    /// The stage to build; the last one if `None`.
+    pub target: Option<&'a str>,
+    /// The values of `ARG`s.
+    pub build_args: &'a BTreeMap<String, String>,
+    /// What the image is built for: the `TARGET*` variables.
+    pub platforms: &'a Platforms,
+    /// What builds it: the `BUILD*` variables.
+    pub builder: &'a Platform,
+    /// The triggers of images that stages may be based on.
+    pub triggers: &'a Triggers,
+}
+
+/// The image on which a stage is based.
+#[derive(Debug, Clone)]
+pub(super) struct Base {
+    /// In familiar form.
+    pub image: String,
+    /// The word of the `FROM`.
+    pub from: Span,
+}
+
+/// What a stage names, sorted by kind.
+#[derive(Default)]
+pub(super) struct Resolved<'a> {
+    /// Images that are not stages of this file.
+    pub images: Vec<ImageUse>,
+    /// Stages of this file, with the word and the place that name them.
+    pub stages: Vec<(usize, String, Span)>,
+    /// Stages that BuildKit looks up and takes nothing from.
+    pub looked_at: Vec<usize>,
+    /// Images, in familiar form, that BuildKit looks up and takes nothing from.
+    pub looked_up: BTreeSet<String>,
+    /// Triggers that lead to themselves.
+    pub endless: Vec<DockerfileFault>,
+    /// What its instructions and the triggers that it runs ask for; with the image that the triggers belong to, or
+    /// `None` for words of this file.
+    pub needs: Vec<(Option<Base>, &'a Needs)>,
+    /// Whether it begins with `FROM scratch`.
+    pub scratch: bool,
+}
+
+/// A source, and who asks for it.
+struct Asked<'a> {
+    /// The stage that asks.
+    stage: usize,
+    source: &'a Source,
+    /// The image whose trigger asks; `None` for words of this file.
+    by: Option<&'a Base>,
+    /// Whether something is taken from it. BuildKit looks up the sources of triggers that it does not run, too.
+    taken: bool,
+}
+
+impl Asked<'_> {
+    fn word(&self) -> &Word {
+        match self.source {
+            Source::Copy(word) | Source::Mount(word) => word,
+        }
+    }
+
+    fn kind(&self) -> UseKind {
+        match self.source {
+            Source::Copy(_) => UseKind::Copy,
+            Source::Mount(_) => UseKind::Mount,
+        }
+    }
+
+    /// The place in this file.
+    fn span(&self) -> Span {
+        self.by.map_or(self.word().span, |base| base.from)
+    }
+
+    fn trigger(&self) -> Option<Trigger> {
+        self.by.map(|base| Trigger { image: base.image.clone(), span: self.word().span })
+    }
+}
+
+pub(super) struct Resolver<'a> {
+    file: &'a Dockerfile,
+    reading: Reading<'a>,
+    platform: Platform,
+    values: BTreeMap<String, String>,
+    /// The last stage of each name, which `COPY --from` and the target mean.
+    by_name: HashMap<&'a str, usize>,
+    pub faults: Vec<DockerfileFault>,
+}
+
+impl<'a> Resolver<'a> {
+    pub fn new(file: &'a Dockerfile, reading: &Reading<'a>, platform: &Platform) -> Self {
+        let by_name = file
+            .stages
+            .iter()
+            .enumerate()
+            .filter_map(|(index, stage)| Some((stage.name.as_ref()?.text.as_str(), index)))
+            .collect();
+        let last = file.stages.last().and_then(|stage| stage.name.as_ref()).map(|name| name.text.as_str());
+        let stage = reading.target.or(last).unwrap_or("default");
+        let platform = platform.normalised();
+        let mut values = platform_values(&reading.builder.normalised(), &platform, stage);
+        for (name, value) in &mut values {
+            if let Some(given) = reading.build_args.get(name) {
+                value.clone_from(given);
+            }
+        }
+        let mut resolver = Self { file, reading: *reading, platform, values, by_name, faults: Vec::new() };
+        for arg in &file.args {
+            resolver.declare(arg);
+        }
+        resolver
+    }
+
+    fn declare(&mut self, arg: &Arg) {
+        let value = match (self.reading.build_args.get(&arg.name), &arg.default) {
+            (Some(given), _) => Ok(given.clone()),
+            (None, Some(default)) => expand::expand(default, self.file.escape, &self.values).map(|e| e.text),
+            (None, None) => return,
+        };
+        match value {
+            Ok(value) => {
+                self.values.insert(arg.name.clone(), value);
+            }
+            Err(what) => self.fault(DockerfileFaultKind::Variable, arg.span, format!("`ARG {}`: {what}", arg.name)),
+        }
+    }
+
+    fn fault(&mut self, kind: DockerfileFaultKind, span: Span, message: String) {
+        let help = Some("correct what is marked: variables are `$NAME`, `${NAME}` or `${NAME:-default}`".to_owned());
+        self.faults.push(DockerfileFault { kind, message, span: Some(span), help });
+    }
+
+    pub fn target(&mut self, target: Option<&str>) -> Option<usize> {
+        let Some(wanted) = target else { return self.file.stages.len().checked_sub(1) };
+        let found = self.by_name.get(wanted.to_lowercase().as_str()).copied();
+        if found.is_none() {
+            let help = self.stage_help(wanted);
+            self.faults.push(DockerfileFault {
+                kind: DockerfileFaultKind::UnknownStage,
+                message: format!("the Dockerfile has no stage `{wanted}`"),
+                span: None,
+                help: Some(help),
+            });
+        }
+        found
+    }
+
+    fn stage_help(&self, wanted: &str) -> String {
+        let names: Vec<&str> = self.file.stages.iter().filter_map(|s| Some(s.name.as_ref()?.text.as_str())).collect();
+        match nearest(&wanted.to_lowercase(), names.iter().copied()) {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None if names.is_empty() => "it names no stages: write `FROM image AS name`".to_owned(),
+            None => format!("its stages are `{}`", names.join("`, `")),
+        }
+    }
+
+    pub fn stage(&mut self, index: usize) -> Resolved<'a> {
+        let file = self.file;
+        let mut resolved = Resolved::default();
+        match self.from(index, &mut resolved) {
+            // A stage that is based on another one of the same file runs that one's triggers.
+            Some(Based::Stage(below)) => self.run(index, None, &file.stages[below].triggers, &mut resolved),
+            Some(Based::Image(base)) => {
+                if let Some(needs) = self.reading.triggers.get(&base.image) {
+                    self.run(index, Some(base), needs, &mut resolved);
+                }
+            }
+            None => {}
+        }
+        self.run(index, None, &file.stages[index].needs, &mut resolved);
+        resolved
+    }
+
+    /// Resolves what instructions of a stage ask for: its own, or the triggers of an image.
+    fn run(&mut self, stage: usize, of: Option<Base>, needs: &'a Needs, resolved: &mut Resolved<'a>) {
+        for source in &needs.sources {
+            self.source(&Asked { stage, source, by: of.as_ref(), taken: true }, &mut Vec::new(), resolved);
+        }
+        resolved.needs.push((of, needs));
+    }
+
+    fn from(&mut self, index: usize, resolved: &mut Resolved<'a>) -> Option<Based> {
+        let stage = &self.file.stages[index];
+        let word = &stage.from;
+        let image = self.value(word)?;
+        let platform = stage.platform.as_ref().and_then(|platform| self.value(platform));
+        // FROM sees only earlier stages, and only lower-case names. Of two stages with one name it takes the later one.
+        let earlier = self.file.stages[..index].iter().rposition(|s| s.name.as_ref().is_some_and(|n| n.text == image));
+        if let Some(earlier) = earlier {
+            resolved.stages.push((earlier, word.text.clone(), word.span));
+            return Some(Based::Stage(earlier));
+        }
+        if image == SCRATCH {
+            resolved.scratch = true;
+            return None;
+        }
+        let reference = self.image(&image, word.span)?;
+        resolved.images.push(ImageUse {
+            image,
+            kind: UseKind::From,
+            span: word.span,
+            stage: index,
+            platforms: vec![platform.map_or_else(|| self.platform.clone(), |text| Platform::from(text).normalised())],
+            for_builder: stage.platform.as_ref().is_some_and(|platform| platform.text.contains("BUILD")),
+            trigger: None,
+        });
+        Some(Based::Image(Base { image: reference.familiar(), from: word.span }))
+    }
+
+    /// Replaces the variables in a word of `FROM`.
+    fn value(&mut self, word: &Word) -> Option<String> {
+        let expanded = match expand::expand(&word.text, self.file.escape, &self.values) {
+            Ok(expanded) => expanded,
+            Err(what) => {
+                self.fault(DockerfileFaultKind::Variable, word.span, format!("`{}`: {what}", word.text));
+                return None;
+            }
+        };
+        // An unset variable is empty, which may be intended (`debian:trixie$SUFFIX`), unless the result is not an
+        // image.
+        let unsound =
+            expanded.text.is_empty() || (expanded.text != SCRATCH && expanded.text.parse::<ImageRef>().is_err());
+        let Some(unset) = expanded.unset.first().filter(|_| unsound) else {
+            if expanded.text.is_empty() {
+                self.fault(DockerfileFaultKind::Variable, word.span, format!("`{}` is empty", word.text));
+                return None;
+            }
+            return Some(expanded.text);
+        };
+        let declared = self.file.args.iter().any(|arg| arg.name == *unset);
+        let help = if declared {
+            format!("give it a default (`ARG {unset}=…`) or a value in the layer's `build_args`")
+        } else if self.file.stages.iter().any(|stage| stage.needs.args.iter().any(|arg| arg.name == *unset)) {
+            format!("FROM sees only what is declared before the first FROM: move `ARG {unset}` there")
+        } else {
+            format!("declare it before the first FROM: `ARG {unset}=…`")
+        };
+        self.faults.push(DockerfileFault {
+            kind: DockerfileFaultKind::Variable,
+            message: format!("`{unset}` has no value, so `{}` names no image", word.text),
+            span: Some(word.span),
+            help: Some(help),
+        });
+        None
+    }
+
+    fn image(&mut self, image: &str, span: Span) -> Option<ImageRef> {
+        if let Ok(reference) = image.parse::<ImageRef>() {
+            return Some(reference);
+        }
+        let stage = self.by_name.contains_key(image.to_lowercase().as_str());
+        let help = if stage {
+            format!("stages are named in lower case here: `{}`", image.to_lowercase())
+        } else if image.contains('@') {
+            "write `[registry/]name[:tag]@sha256:…`, with the digest's 64 hexadecimal digits".to_owned()
+        } else {
+            "write `[registry/]name[:tag][@digest]`, in lower case".to_owned()
+        };
+        self.faults.push(DockerfileFault {
+            kind: DockerfileFaultKind::Image,
+            message: format!("`{image}` is not an image reference"),
+            span: Some(span),
+            help: Some(help),
+        });
+        None
+    }
+
+    /// Resolves `COPY --from=` and `RUN --mount=from=`: a stage by name in any case, for COPY also by number, else an
+    /// image. `path` lists the images whose triggers lead here.
+    fn source(&mut self, asked: &Asked<'_>, path: &mut Vec<String>, resolved: &mut Resolved<'a>) {
+        let text = &asked.word().text;
+        if text.contains('$') {
+            let help = format!("name it with a stage: `FROM {text} AS name`, then `from=name`");
+            let message = format!("BuildKit replaces no variables in `{text}`");
+            return self.source_fault(asked, DockerfileFaultKind::Variable, message, help);
+        }
+        let number = text.parse::<usize>().ok().filter(|_| asked.kind() == UseKind::Copy);
+        let stage = number.or_else(|| self.by_name.get(text.to_lowercase().as_str()).copied());
+        match stage {
+            Some(stage) if stage < self.file.stages.len() => match asked.taken {
+                true => resolved.stages.push((stage, text.clone(), asked.span())),
+                false => resolved.looked_at.push(stage),
+            },
+            Some(stage) => {
+                let help = format!("stages are counted from 0; the last is {}", self.file.stages.len() - 1);
+                let message = format!("there is no stage {stage}");
+                self.source_fault(asked, DockerfileFaultKind::UnknownStage, message, help);
+            }
+            None if text == SCRATCH => {}
+            None => self.image_source(asked, path, resolved),
+        }
+    }
+
+    fn image_source(&mut self, asked: &Asked<'_>, path: &mut Vec<String>, resolved: &mut Resolved<'a>) {
+        let text = &asked.word().text;
+        let Some(reference) = self.image(text, asked.span()) else { return };
+        let familiar = reference.familiar();
+        if asked.taken {
+            resolved.images.push(ImageUse {
+                image: text.clone(),
+                kind: asked.kind(),
+                span: asked.span(),
+                stage: asked.stage,
+                platforms: vec![self.platform.clone()],
+                for_builder: false,
+                trigger: asked.trigger(),
+            });
+        } else {
+            resolved.looked_up.insert(reference.context_name());
+        }
+        let Some(needs) = self.reading.triggers.get(&familiar) else { return };
+        if path.contains(&familiar) {
+            resolved.endless.push(endless(asked, path));
+            return;
+        }
+        path.push(familiar.clone());
+        let base = Base { image: familiar, from: asked.span() };
+        for source in &needs.sources {
+            self.source(&Asked { stage: asked.stage, source, by: Some(&base), taken: false }, path, resolved);
+        }
+        path.pop();
+    }
+
+    fn source_fault(&mut self, asked: &Asked<'_>, kind: DockerfileFaultKind, message: String, help: String) {
+        let message = match asked.by {
+            Some(base) => format!("a trigger (`ONBUILD`) of `{}` cannot run here: {message}", base.image),
+            None => message,
+        };
+        self.faults.push(DockerfileFault { kind, message, span: Some(asked.span()), help: Some(help) });
+    }
+
+    /// Reports stages that take files from a stage that is not above them.
+    pub fn check_order(&mut self, resolved: &[Resolved<'_>], reached: &BTreeSet<usize>) {
+        for index in reached {
+            for (stage, text, span) in resolved[*index].stages.iter().filter(|(stage, ..)| stage >= index) {
+                let (message, help) = if stage == index {
+                    (format!("the stage takes from itself: `{text}`"), "name an earlier stage".to_owned())
+                } else {
+                    (format!("stage `{text}` begins further down"), "move that stage above this one".to_owned())
+                };
+                self.faults.push(DockerfileFault {
+                    kind: DockerfileFaultKind::UnknownStage,
+                    message,
+                    span: Some(*span),
+                    help: Some(help),
+                });
+            }
+        }
+    }
+
+    /// Reports stages with the name of an image that they use. Images are given to BuildKit as named contexts, and a
+    /// context replaces a whole stage of the same name: `FROM debian AS debian` would build nothing.
+    pub fn check_shadows(&mut self, resolved: &[Resolved<'_>], reached: &BTreeSet<usize>) {
+        let images: BTreeSet<String> = reached
+            .iter()
+            .flat_map(|index| &resolved[*index].images)
+            .filter_map(|image| Some(image.image.parse::<ImageRef>().ok()?.context_name()))
+            .collect();
+        for name in reached.iter().filter_map(|index| self.file.stages[*index].name.as_ref()) {
+            if images.contains(&name.text) {
+                self.faults.push(DockerfileFault {
+                    kind: DockerfileFaultKind::Image,
+                    message: format!("stage `{0}` has the name of the image `{0}`, which would replace it", name.text),
+                    span: Some(name.span),
+                    help: Some(format!("call the stage something else, such as `{}-stage`", name.text)),
+                });
+            }
+        }
+    }
+}
+
+/// What a stage is based on.
+enum Based {
+    /// An earlier stage.
+    Stage(usize),
+    /// An image.
+    Image(Base),
+}
+
+/// The fault of triggers that lead to themselves: BuildKit reads the triggers of each image that a trigger copies from,
+/// for ever.
+fn endless(asked: &Asked<'_>, path: &[String]) -> DockerfileFault {
+    let image = path.iter().chain(path.first()).map(|image| format!("`{image}`")).collect::<Vec<_>>().join(" → ");
+    DockerfileFault {
+        kind: DockerfileFaultKind::Trigger,
+        message: format!("a trigger (`ONBUILD`) leads back to itself, and BuildKit never ends: {image}"),
+        span: Some(asked.span()),
+        help: Some("let the trigger copy from a layer that has none".to_owned()),
+    }
+}
+
+/// The variables that BuildKit declares itself.
+fn platform_values(builder: &Platform, target: &Platform, stage: &str) -> BTreeMap<String, String> {
+    let mut values = BTreeMap::from([("TARGETSTAGE".to_owned(), stage.to_owned())]);
+    for (side, platform) in [("BUILD", builder), ("TARGET", target)] {
+        let named = [
+            ("PLATFORM", platform.as_str()),
+            ("OS", platform.os()),
+            ("OSVERSION", ""),
+            ("ARCH", platform.architecture()),
+            ("VARIANT", platform.variant()),
+        ];
+        values.extend(named.map(|(name, value)| (format!("{side}{name}"), value.to_owned())));
+    }
+    values
+}
