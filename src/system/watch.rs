@@ -67,7 +67,7 @@ mod tests {
     async fn a_peer_that_says_nothing_is_noticed_within_half_a_minute() {
         let began = Instant::now();
         let signs = SignsOfLife::default();
-        let silent: Option<()> = until_silent(&signs, || std::future::pending()).await;
+        let silent: Option<()> = until_silent(&signs, std::future::pending).await;
         assert_eq!((silent, began.elapsed().as_secs()), (None, 22));
         let began = Instant::now();
         assert_eq!(until_silent(&signs, || async { Err("refused") }).await, Some("refused"));

@@ -20,7 +20,17 @@ enum Blow {
     Signal(&'static str),
     Daemons,
     Hosts,
+    /// Every link is open on one side only.
+    Links,
+    /// Every daemon takes connections and answers nothing.
+    Hangs,
+    /// No host has any disk space left.
+    FullDisks,
 }
+
+/// Leaves a host no space for contexts, and its daemon none for builds.
+const FILL: &str = "for d in /run /workspace /var/lib/lian-build; do \
+  mount -o remount,size=$(($(df -k --output=used $d | tail -1) + 64))k $d; done";
 
 /// xorshift64*: the same seed, the same blows.
 pub struct Dice(u64);
@@ -39,13 +49,16 @@ impl Dice {
     }
 
     fn blow(&mut self) -> Blow {
-        match self.below(10) {
+        match self.below(14) {
             0 => Blow::None,
             1 => Blow::Signal("INT"),
             2 => Blow::Signal("TERM"),
             3 => Blow::Signal("HUP"),
             4 | 5 => Blow::Daemons,
             6 => Blow::Hosts,
+            7 | 8 => Blow::Links,
+            9 => Blow::Hangs,
+            10 => Blow::FullDisks,
             _ => Blow::Signal("KILL"),
         }
     }
@@ -141,6 +154,9 @@ fn one(cloud: &Cloud, dice: &mut Dice, run: u64, world: &World, tally: &mut Tall
             }
             Blow::Daemons => cloud.hosts.on_each("pkill -9 buildkitd"),
             Blow::Hosts => cloud.hosts.on_each("kill -9 -1"),
+            Blow::Links => cloud.hosts.cut_each(),
+            Blow::Hangs => cloud.hosts.on_each("pkill -STOP buildkitd"),
+            Blow::FullDisks => cloud.hosts.on_each(FILL),
             Blow::None => {}
         }
         tally.killed += u64::from(matches!(blow, Blow::Signal(_)));

@@ -237,3 +237,56 @@ fn an_address_that_comes_back_with_another_key_is_passed_over() {
     assert!(output.contains("step.retried") && output.contains("lian::remote::link_lost"), "{output}");
     assert!(output.contains(&format!("\"runner_type\":\"{}\"", two.second.address)), "{output}");
 }
+
+/// Bytes that no compression makes smaller.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    std::iter::repeat_with(&mut next).flatten().take(bytes).collect()
+}
+
+#[test]
+fn a_full_disk_is_told_on_the_side_that_it_is_on() {
+    let end = |two: &Two| {
+        let ran = two.project.lian(&["apply", "--format", "json"]).exits(4);
+        let end = ran.events().into_iter().find(|event| event["type"] == "step.finished").expect("an end");
+        (text(&end["fault"]["code"]).to_owned(), end["fault"].to_string())
+    };
+    let mount = |arguments: &[&str], folder: &std::path::Path| {
+        let mounted = std::process::Command::new("mount").args(arguments).arg(folder).status();
+        assert!(mounted.expect("mount runs").success(), "{arguments:?}");
+    };
+    // The result comes back to this machine, where there is no space for it.
+    let here = two("COPY big /big", false);
+    std::fs::write(here.project.path().join("catalog/one/big"), noise(12_000_000)).expect("writable");
+    let images = here.project.path().join(".lian/images");
+    std::fs::create_dir_all(&images).expect("writable");
+    mount(&["-t", "tmpfs", "-o", "size=6m", "tmpfs"], &images);
+    let (code, told) = end(&here);
+    assert!(std::process::Command::new("umount").arg("-l").arg(&images).status().expect("umount runs").success());
+    assert_eq!(code, "lian::buildkit::disk_full");
+    assert!(told.contains("on this machine") && told.contains("not the runner's"), "{told}");
+    // The daemon's own disk is full, then the runner's place for contexts.
+    let small = "mount -o remount,size=$(($(df -k --output=used $d | tail -1) + 2000))k $d";
+    let there = two("COPY big /big", false);
+    std::fs::write(there.project.path().join("catalog/one/big"), noise(12_000_000)).expect("writable");
+    for host in [&there.first, &there.second] {
+        host.run(&format!("d=/run; {small}"));
+    }
+    let (code, told) = end(&there);
+    assert_eq!(code, "lian::buildkit::disk_full");
+    assert!(told.contains("on the runner") && !told.contains("this machine"), "{told}");
+    let copied = two("COPY big /big", true);
+    std::fs::write(copied.project.path().join("catalog/one/big"), noise(12_000_000)).expect("writable");
+    for host in [&copied.first, &copied.second] {
+        host.run(&format!("d=/workspace; {small}"));
+    }
+    let (code, told) = end(&copied);
+    assert_eq!(code, "lian::remote::disk_full");
+    assert!(told.contains("No space left on device"), "the cause is not quoted: {told}");
+}

@@ -1,6 +1,8 @@
 //! Explains why a solve failed, from its vertices, buildctl's last messages and its exit code. It never guesses:
 //! without evidence of something else, it is a failed build (ADR-039).
 
+use std::path::PathBuf;
+
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::Usage;
 
@@ -63,6 +65,8 @@ pub struct Failure {
     pub exit: Option<i32>,
     /// The evidence about memory.
     pub oom: OomEvidence,
+    /// The folder on this machine that could not take the result because its disk is full.
+    pub full_here: Option<PathBuf>,
 }
 
 const PROCESS: &str = "did not complete successfully: ";
@@ -168,6 +172,12 @@ fn of_world(error: &str, failure: &Failure) -> Option<Fault> {
         let message = "the build needs ssh keys, and no ssh agent is running".to_owned();
         return fault(FaultKind::Missing, "lian::buildkit::missing_ssh", message)
             .map(|fault| fault.help("start one: `eval $(ssh-agent); ssh-add`"));
+    }
+    if let Some(folder) = &failure.full_here {
+        let message = format!("no space is left in {} on this machine", folder.display());
+        return fault(FaultKind::Unavailable, "lian::buildkit::disk_full", message).map(|fault| {
+            fault.help("free space there: it is the disk of this machine that is full, not the runner's")
+        });
     }
     if error.contains("no space left on device") || text.contains("no space left on device") {
         // Another try would fail the same way, so this is not an infrastructure fault.

@@ -137,7 +137,7 @@ fn counters_tell_whose_kill_it_was() {
 #[test]
 fn a_daemon_that_the_kernel_killed_is_out_of_memory_and_a_step_beside_it_is_not() {
     let text = "error: failed to solve: Unavailable: error reading from server: EOF".to_owned();
-    let failure = |oom| Failure { vertices: Vec::new(), text: text.clone(), exit: Some(1), oom };
+    let failure = |oom| Failure { text: text.clone(), exit: Some(1), oom, ..Failure::default() };
     assert!(failure(OomEvidence::None).lost_daemon());
     assert_eq!(classify(&failure(OomEvidence::None)).kind, FaultKind::Infrastructure);
     let killed = classify(&failure(OomEvidence::Daemon));

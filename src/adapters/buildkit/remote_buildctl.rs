@@ -151,9 +151,6 @@ pub fn on_runner(fault: Fault) -> Fault {
         ("lian::buildkit::daemon_gone", _) => {
             "it is tried again on a new lease; if this keeps happening, look at buildkitd's log on the runner"
         }
-        ("lian::buildkit::disk_full", _) => {
-            "free disk space on the runner (`buildctl prune` there), or give the layer a larger one"
-        }
         (_, Some(help)) if help.contains("`lian-build gc`") => {
             "free disk space on the runner (`buildctl prune` there), or give the layer a larger one"
         }

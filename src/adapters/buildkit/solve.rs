@@ -6,7 +6,7 @@ use std::process::Stdio;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, BufReader};
 use tokio::process::Command;
 
-use super::classify::{Failure, OomEvidence, classify};
+use super::classify::{Failure, classify};
 use super::progress::Progress;
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Fault, FaultKind};
@@ -57,7 +57,7 @@ impl Solver {
         let mut command = self.command();
         command.args(args).stdin(Stdio::null());
         let (progress, exit) = follow(command, sink).await.map_err(|error| broken(&error))?;
-        if exit == Some(0) { Ok(progress) } else { Err(failed(&progress, exit)) }
+        if exit == Some(0) { Ok(progress) } else { Err(full_here(failed(&progress, exit), args)) }
     }
 }
 
@@ -114,7 +114,26 @@ async fn skip_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<
 /// The evidence of a solve that failed.
 pub(super) fn failed(progress: &Progress, exit: Option<i32>) -> Unsolved {
     let (vertices, text) = (progress.failures(), progress.text());
-    Unsolved::Failed(Failure { vertices, text, exit, oom: OomEvidence::None })
+    Unsolved::Failed(Failure { vertices, text, exit, ..Failure::default() })
+}
+
+/// What BuildKit says of a disk without space, after the file that it wrote.
+const NO_SPACE: &str = ": no space left on device";
+
+/// Notes whether the disk that is full is this machine's: the result of a solve is written here by buildctl, wherever the
+/// daemon is.
+fn full_here(mut unsolved: Unsolved, args: &[String]) -> Unsolved {
+    if let Unsolved::Failed(failure) = &mut unsolved {
+        let outputs = args.iter().flat_map(|arg| arg.split(','));
+        let mut folders = outputs.filter_map(|part| part.trim_matches('"').strip_prefix("dest="));
+        let written = |folder: &str| {
+            let file =
+                |line: &str| line.split(NO_SPACE).next().is_some_and(|file| file.contains(&format!("{folder}/")));
+            failure.text.lines().any(|line| line.contains(NO_SPACE) && file(line))
+        };
+        failure.full_here = folders.find(|folder| written(folder)).map(PathBuf::from);
+    }
+    unsolved
 }
 
 /// A sink for solves whose progress nobody needs.
@@ -164,5 +183,24 @@ mod tests {
         let told = told.into_inner().expect("whole");
         assert!(matches!(&told[..], [BuildEvent::Warning { .. }, BuildEvent::Log { .. }]), "{told:?}");
         assert_eq!(progress.text(), "error: the last words");
+    }
+
+    #[test]
+    fn a_full_disk_here_is_told_from_one_of_the_daemon() {
+        let args = ["--output", "type=oci,tar=false,\"dest=/p/.lian/staging/x\""].map(str::to_owned);
+        let fault = |file: &str| {
+            let text =
+                format!("error: failed to solve: failed to copy: rpc error: write {file}: no space left on device");
+            let failure = Failure { text, exit: Some(1), ..Failure::default() };
+            fault_of(full_here(Unsolved::Failed(failure), &args))
+        };
+        let here = fault("/p/.lian/staging/x/ingest/0/data");
+        assert!(here.message.contains("/p/.lian/staging/x on this machine"), "{here:?}");
+        assert!(here.help.expect("help").contains("not the runner's"));
+        let there = fault("/var/lib/buildkit/x");
+        assert_eq!(
+            (there.code.as_str(), there.message.as_str()),
+            ("lian::buildkit::disk_full", "no space left on the device")
+        );
     }
 }

@@ -9,8 +9,6 @@ use async_trait::async_trait;
 
 use crate::domain::model::Fault;
 use crate::system::exec::{Exec, Output};
-#[allow(unused_imports, reason = "the documentation names it")]
-use crate::system::watch::ANSWER;
 
 /// Called with the bytes that a copy has sent so far.
 pub type Progress<'a> = &'a (dyn Fn(u64) + Send + Sync);
@@ -81,7 +79,7 @@ pub trait Transport: Exec {
     async fn daemon_address(&self) -> Result<String, Fault>;
 
     /// Looks whether the runner can build now, and asks its BuildKit daemon. A daemon that hangs does not hold it up for
-    /// longer than [`ANSWER`]; a runner that hangs does.
+    /// longer than [`ANSWER`](crate::system::watch::ANSWER); a runner that hangs does.
     ///
     /// # Errors
     /// [`Transport::lost`] if the runner cannot be asked.

@@ -348,7 +348,8 @@ mod tests {
             let fault = ssh.acquire(&request("a", 4)).await.expect_err("it is sick");
             (began.elapsed().as_secs(), fault)
         };
-        (say("small", sick(FaultKind::Unavailable)), say("large", sick(FaultKind::Unavailable)));
+        say("small", sick(FaultKind::Unavailable));
+        say("large", sick(FaultKind::Unavailable));
         let (took, fault) = fails(&ssh).await;
         assert_eq!((took, fault.code.as_str()), (0, "lian::providers::no_usable_host"));
         assert!(
