@@ -3,6 +3,7 @@
 pub mod buildkit;
 pub mod context;
 pub mod docker_cli;
+pub mod engine;
 pub mod nickel;
 pub mod providers;
 pub mod registry;

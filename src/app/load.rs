@@ -1,13 +1,13 @@
 //! Puts a layer's image into an engine on this machine. Not responsible for: building it.
 
-use super::images::http_registries;
 use super::planning::survey::Survey;
 use super::session::Session;
 use super::{Error, UsageError};
-use crate::adapters::buildkit::{self, Daemon, DaemonConfig};
+use crate::adapters::engine::Engine;
+use crate::adapters::registry::{Archive, ArchiveStop};
 use crate::domain::base::nearest;
 use crate::domain::graph::UnknownTarget;
-use crate::domain::model::LATEST;
+use crate::domain::model::{ImageRef, ImageRefError, LATEST};
 use crate::domain::ports::ImageSource;
 use crate::system::host_platform;
 
@@ -24,7 +24,8 @@ pub struct LoadedImage {
     pub pulled: Option<String>,
 }
 
-/// Loads a layer's image under `tag`, or as `<namespace>/<layer>:latest`.
+/// Loads a layer's image under `tag`, or as `<namespace>/<layer>:latest`. Needs no BuildKit: the archive that the engine
+/// takes is made of the image's own blobs.
 pub fn load(session: &Session, layer: &str, tag: Option<&str>) -> Result<LoadedImage, Error> {
     let config = session.config();
     let survey = Survey::of_catalog(config)?;
@@ -38,21 +39,35 @@ pub fn load(session: &Session, layer: &str, tag: Option<&str>) -> Result<LoadedI
             false => Error::from(unknown(layer, &names)),
         });
     };
-    let reference = tag.map_or_else(|| format!("{name}:latest"), str::to_owned);
+    let reference = tag.map_or_else(|| format!("{name}:{LATEST}"), str::to_owned);
+    let named: ImageRef = reference.parse().map_err(|error| misnamed(&reference, error))?;
+    let engine = Engine::find()?;
+    session.wait(engine.version())??;
     let platform = found.platform.clone().unwrap_or_else(host_platform);
-    let from = images.source(&name, &found.digest);
-    let engine = session.wait(async {
-        let mut daemon = DaemonConfig::from_env()?;
-        daemon.http_registries = http_registries(config);
-        let daemon = Daemon::ensure(&daemon).await?;
-        buildkit::load(&daemon, &from, &platform, &reference).await
+    let scratch = session.wait(async {
+        let scratch = images.staging().await?;
+        let layout = images.layout_of(&name, &found.digest, &platform, scratch.path()).await?;
+        Ok::<_, Error>((scratch, layout))
     })?;
-    let engine = engine?.to_string();
-    let pulled = match &from {
+    let (_scratch, layout) = scratch?;
+    let archive = Archive { layout, image: found.digest.clone(), platform, name: named };
+    match engine.load(|out| archive.write(out))? {
+        Ok(()) => {}
+        Err(ArchiveStop::Image(error)) => return Err(error.into()),
+        Err(ArchiveStop::Reader(error)) => return Err(Error::machine(error)),
+    }
+    let pulled = match images.source(&name, &found.digest) {
         ImageSource::Registry { name, digest } => Some(format!("{name}@{digest}")),
         ImageSource::Layout { .. } => None,
     };
-    Ok(LoadedImage { reference, engine, pulled })
+    Ok(LoadedImage { reference, engine: engine.name.to_owned(), pulled })
+}
+
+/// The error for a name that no engine takes.
+fn misnamed(reference: &str, error: ImageRefError) -> Error {
+    let (what, path, cause) = ("the name".to_owned(), reference.to_owned(), error.to_string());
+    let help = "write [REGISTRY/]NAME[:TAG] in lower case, e.g. registry.example/app:dev".to_owned();
+    Error::from(UsageError::Unreadable { what, path, cause, help })
 }
 
 /// The error for a layer of the catalog without an image.

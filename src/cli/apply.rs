@@ -18,9 +18,10 @@ use crate::app::apply::{self, ApplyRequest, FinishedRun, Frontend, Notice, RunEn
 use crate::app::config::{self, Config};
 use crate::app::planning::survey::Declarations;
 use crate::app::runners::limits::Concurrency;
+use crate::app::runners::stand_in;
 use crate::app::session::Session;
 use crate::app::sinks::LeftBehind;
-use crate::domain::base::{LayerName, RunId};
+use crate::domain::base::{LayerName, RunId, Timestamp};
 use crate::domain::life::{Run, StopLevel};
 use crate::domain::model::{Event, EventBody, Plan, RunOutcome};
 use crate::domain::ports::Sink;
@@ -92,9 +93,9 @@ pub fn run(
     concurrency: Concurrency,
     telling: &mut Telling,
 ) -> Outcome {
-    let started = Instant::now();
-    let session = Session::new(config);
-    let frontend = CommandLine { global, width: concurrency.width };
+    let (started, began) = (Instant::now(), now());
+    let session = Session::new(stand_in::settled(config));
+    let frontend = CommandLine { global, width: concurrency.width, began };
     let (run, command) = (telling.run.clone(), invocation::command_line());
     let applied = apply::apply(&session, ApplyRequest { run, declare, concurrency, command }, &frontend);
     let outcome = match applied.end {
@@ -126,6 +127,8 @@ struct CommandLine<'a> {
     global: &'a Global,
     /// Concurrent layers.
     width: usize,
+    /// When the command began.
+    began: Timestamp,
 }
 
 impl Frontend for CommandLine<'_> {
@@ -151,7 +154,8 @@ impl Frontend for CommandLine<'_> {
         if format == Format::Json {
             return vec![report::json_events(show::event)];
         }
-        let look = ProgressOptions { style: Style::stderr(), quiet, verbose, width: self.width };
+        let look =
+            ProgressOptions { style: Style::stderr(), quiet, verbose, width: self.width, began: Some(self.began) };
         vec![report::terminal(plan, look, ladders, show::out)]
     }
 

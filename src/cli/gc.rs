@@ -37,14 +37,17 @@ pub fn gc(global: &Global, flags: &Gc) -> Outcome {
     let session = Session::new(Config::of_project(project, flags.layout.chosen.clone()));
     let tidied = tidy::tidy(&session, flags.keep_bytes, &flags.drop)?;
     if global.format == Format::Json {
-        json(&tidied);
+        json(&tidied, flags.keep_bytes);
     } else {
-        text(&tidied);
+        text(&tidied, flags.keep_bytes);
     }
     Ok(Exit::Done)
 }
 
-fn json(Tidied { images, logs, cache, .. }: &Tidied) {
+/// Why more is kept than was asked for: what nothing removes but its name.
+const KEPT: &str = "the image under each `latest` is kept, whatever its size; `gc --drop IMAGE` removes one";
+
+fn json(Tidied { images, logs, cache, .. }: &Tidied, keep: Option<u64>) {
     let cache = match cache {
         Cache::Freed(bytes) => Some(bytes),
         Cache::Foreign | Cache::NotRunning => None,
@@ -52,15 +55,23 @@ fn json(Tidied { images, logs, cache, .. }: &Tidied) {
     show::json(&serde_json::json!({
         "schema": 1, "busy": images.busy, "images": images.images, "blobs": images.blobs,
         "freed_bytes": images.freed, "kept_bytes": images.kept, "logs_freed_bytes": logs, "cache_freed_bytes": cache,
+        "kept_why": keep.filter(|keep| images.kept > *keep).map(|_| KEPT),
     }));
 }
 
-fn text(Tidied { images, registry, logs, cache }: &Tidied) {
+fn text(Tidied { images, registry, logs, cache }: &Tidied, keep: Option<u64>) {
     if images.busy {
         show::out("images: a run uses them; nothing was removed\n");
     } else {
-        let (went, freed) = (report::count(images.images, "image"), human_bytes(images.freed));
-        show::out(&format!("images: {went} went, {freed} freed, {} kept\n", human_bytes(images.kept)));
+        let went = match images.images {
+            0 => "none removed".to_owned(),
+            images => format!("{} removed", report::count(images, "image")),
+        };
+        let (freed, kept) = (human_bytes(images.freed), human_bytes(images.kept));
+        show::out(&format!("images: {went}, {freed} freed, {kept} kept\n"));
+        if let Some(keep) = keep.filter(|keep| images.kept > *keep) {
+            show::out(&format!("        more than {}: {KEPT}\n", human_bytes(keep)));
+        }
     }
     if *registry {
         show::out("registry: lian-build deletes no images there\n");

@@ -12,8 +12,9 @@ use super::recovered;
 use super::show;
 use crate::app::config::{Config, ProviderChoice, Selection};
 use crate::app::leases::{self, Named};
+use crate::app::runners::stand_in;
 use crate::app::session::Session;
-use crate::domain::base::LeaseId;
+use crate::domain::base::{LeaseId, agrees};
 use crate::domain::model::ProviderName;
 use crate::domain::ports::OwnedLease;
 use crate::report::{self, Style};
@@ -76,7 +77,7 @@ pub fn leases(global: &Global, flags: &Leases) -> Outcome {
 fn session_of(source: &Source, provider: Option<ProviderName>) -> Result<Session, Failure> {
     let placement = ProviderChoice { provider, ..ProviderChoice::default() };
     let selection = Selection { source: source.into(), placement, ..Selection::default() };
-    Ok(Session::new(Config::new(&selection)?))
+    Ok(Session::new(stand_in::settled(Config::new(&selection)?)))
 }
 
 fn list(global: &Global, session: &Session) -> Outcome {
@@ -162,8 +163,8 @@ fn others(count: usize) -> String {
         count => format!(
             "; {} of other projects {} not expired yet: `lian-build leases` lists {}",
             report::count(count, "lease"),
-            if count == 1 { "is" } else { "are" },
-            if count == 1 { "it" } else { "them" }
+            agrees(count, "is", "are"),
+            agrees(count, "it", "them")
         ),
     }
 }

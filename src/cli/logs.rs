@@ -15,11 +15,12 @@ use crate::report::{self, LogStop, Style};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lian-build logs
+  lian-build logs latest rust-deps      what its last build wrote
   lian-build logs 7f3 rust-deps")]
 pub struct Logs {
     #[command(flatten)]
     project: ProjectFlags,
-    /// A run's id, the beginning of one, or `latest`
+    /// A run's id, the beginning of one, `latest` (with a layer: its last build, whichever run that was), or only a layer
     #[arg(default_value = "latest")]
     run: String,
     /// Only this layer

@@ -22,6 +22,7 @@ mod gc;
 mod invocation;
 mod leases;
 mod load;
+mod log_lines;
 mod logs;
 mod plan;
 mod provider_flags;
@@ -38,8 +39,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::adapters::providers::{self, ProviderRegistry};
-use command_line::{Cli, perform};
+use args::{Format, Global};
+use command_line::{Cli, Command, perform};
 use exit::Exit;
+use log_lines::LogLook;
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -67,7 +70,7 @@ pub fn run_with(providers: ProviderRegistry) -> ExitCode {
             return exit.into();
         }
     };
-    start_tracing(cli.global.verbose);
+    start_tracing(&cli);
     std::panic::set_hook(Box::new(|panic| {
         eprintln!("lian::bug\n\n  × lian-build failed: {panic}\n  help: this is a bug in lian-build; please report it");
     }));
@@ -81,36 +84,49 @@ pub fn run_with(providers: ProviderRegistry) -> ExitCode {
     }
 }
 
-/// Logs go to standard error; `RUST_LOG` overrides `-v`.
-fn start_tracing(verbose: u8) {
+/// Logs go to standard error; `RUST_LOG` overrides `-v`. A service's log is its operator's: it has more in it, and as
+/// JSON it is the service's output.
+fn start_tracing(cli: &Cli) {
+    let Global { format, verbose, .. } = cli.global;
+    let serves = matches!(&cli.command, Command::Serve(serve) if serve.leases());
     let default = match verbose {
+        0 if serves => "lian_build::serve=info,warn",
         0 => "warn",
         1 => "lian_build=info,warn",
         _ => "lian_build=debug,info",
     };
+    let look = match format {
+        Format::Json if serves => LogLook::Json,
+        _ if serves => LogLook::Operator,
+        _ => LogLook::Person { style: crate::report::Style::stderr(), modules: verbose > 1 },
+    };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let colour = report_colour();
-    let subscriber =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Aside).with_ansi(colour).without_time();
+    let writer = move || if look == LogLook::Json { LogStream::Output } else { LogStream::Aside };
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).event_format(look);
     // Only the first subscriber of a process counts: tests may have set one.
     let _ = subscriber.try_init();
 }
 
-/// Standard error, printed above a running apply's progress display. Each log message is one write.
-struct Aside;
+/// Where a log line goes. Each is one write.
+enum LogStream {
+    /// Standard error, printed above a running apply's progress display.
+    Aside,
+    /// Standard output.
+    Output,
+}
 
-impl std::io::Write for Aside {
+impl std::io::Write for LogStream {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        crate::report::aside(String::from_utf8_lossy(bytes).trim_end());
+        let line = String::from_utf8_lossy(bytes);
+        match self {
+            Self::Aside => crate::report::aside(line.trim_end()),
+            Self::Output => show::out(&line),
+        }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
         Ok(())
     }
-}
-
-fn report_colour() -> bool {
-    crate::report::Style::stderr().colour
 }

@@ -8,7 +8,7 @@ use super::exit::Failure;
 use crate::app::project::Project;
 use crate::app::recover::{self, Recovered};
 use crate::app::session::Session;
-use crate::domain::base::LeaseId;
+use crate::domain::base::{LeaseId, agrees};
 
 /// Releases the leases of this project's dead runs and reports the result. Commands call it before anything that can
 /// fail.
@@ -40,7 +40,7 @@ pub fn remind() {
     let waiting = recover::waiting(&Project::of_folder(Path::new(".")));
     if waiting > 0 {
         let runners = crate::report::count(waiting, "runner");
-        let wait = if waiting == 1 { "waits" } else { "wait" };
+        let wait = agrees(waiting, "waits", "wait");
         eprintln!("{runners} of dead runs {wait} to be given back: lian-build leases gc");
     }
 }

@@ -8,6 +8,7 @@ use super::args::{Format, Global};
 use super::exit::{Exit, Outcome};
 use super::show;
 use crate::app::schemas;
+use crate::report;
 
 /// Writes the embedded schemas out, for editors and the Nickel language server
 #[derive(Debug, Args)]
@@ -28,7 +29,7 @@ pub fn schemas(global: &Global, flags: &Schemas) -> Outcome {
         }
         _ if global.quiet => {}
         _ => {
-            show::out(&format!("{} files below {folder}\n", written.len()));
+            show::out(&format!("{} below {folder}\n", report::count(written.len(), "file")));
             show::out(&format!("for the Nickel language server: export NICKEL_IMPORT_PATH={folder}\n"));
         }
     }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::run_view::{Earlier, RunView};
 use super::style::Style;
-use super::text::{clean, list};
+use super::text::{clean, count, list};
 use crate::domain::base::RunId;
 use crate::domain::model::{Fault, FaultKind, StepEnd};
 
@@ -39,14 +39,7 @@ pub fn failure_block(run: &RunId, end: &StepEnd, board: &RunView, style: Style) 
             let _ = writeln!(text, "   {place}{}", clean(fault.evidence.as_deref().unwrap_or(&fault.message)));
         }
     }
-    for line in &fault.log_tail {
-        let _ = writeln!(text, "   {} {}", style.dim("│"), clean(line));
-    }
-    if !fault.log_tail.is_empty() {
-        let shown = fault.log_tail.len();
-        let lines = if shown == 1 { "the last line".to_owned() } else { format!("the last {shown} lines") };
-        let _ = writeln!(text, "   {}", style.dim(&format!("({lines}; the rest: lian-build logs {run} {layer})")));
-    }
+    log_end(&mut text, fault, &format!("lian-build logs {run} {layer}"), style);
     let follows = match board.skipped_for(&end.layer).as_slice() {
         [] => String::new(),
         [one] => format!("{one} was skipped: it depends on {layer}. "),
@@ -57,6 +50,36 @@ pub fn failure_block(run: &RunId, end: &StepEnd, board: &RunView, style: Style) 
     let help = help.unwrap_or_else(|| what_to_do(fault.kind, run, layer));
     let _ = writeln!(text, "   {}", help_line(&help, style));
     text
+}
+
+/// The end of a step's log, below the lines that look like the cause.
+fn log_end(text: &mut String, fault: &Fault, command: &str, style: Style) {
+    for line in &fault.causes {
+        let _ = writeln!(text, "   {} {}", style.dim("│"), style.strong(&clean(line)));
+    }
+    if !fault.causes.is_empty() {
+        let _ = writeln!(text, "   {}", style.dim("⋮"));
+    }
+    for line in &fault.log_tail {
+        let _ = writeln!(text, "   {} {}", style.dim("│"), clean(line));
+    }
+    if !fault.log_tail.is_empty() {
+        let shown = fault.log_tail.len();
+        let lines = if shown == 1 { "the last line".to_owned() } else { format!("the last {shown} lines") };
+        let above = match fault.causes.len() {
+            0 => String::new(),
+            causes => format!(", and {} above that may be the cause", count(causes, "line")),
+        };
+        let _ = writeln!(text, "   {}", style.dim(&format!("({lines}{above}; the rest: {command})")));
+    }
+    if let Some(clipped) = &fault.clipped {
+        let _ = writeln!(
+            text,
+            "   BuildKit did not keep all of it ({}): start its daemon with BUILDKIT_STEP_LOG_MAX_SIZE=-1 and \
+             BUILDKIT_STEP_LOG_MAX_SPEED=-1",
+            clean(clipped)
+        );
+    }
 }
 
 /// Advice after running out of memory: a larger runner type, if there is one on offer.
@@ -189,11 +212,25 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_noisy_step_shows_what_may_be_the_cause_and_that_its_log_was_clipped() {
+        let mut end = failed();
+        let fault = end.fault.as_mut().expect("a fault");
+        fault.causes = vec!["error[E0433]: failed to resolve".into(), "  --> src/main.rs:1:5".into()];
+        fault.clipped = Some("output clipped, log limit 2MiB reached".into());
+        let text = block(&end);
+        let (cause, tail) = (text.find("E0433").expect("the cause"), text.find("mismatched").expect("the tail"));
+        assert!(cause < tail, "{text}");
+        assert!(text.contains("(the last 2 lines, and 2 lines above that may be the cause; the rest:"), "{text}");
+        assert!(text.contains("log limit 2MiB reached") && text.contains("BUILDKIT_STEP_LOG_MAX_SIZE"), "{text}");
+    }
+
+    #[test]
     fn what_a_build_wrote_cannot_move_the_cursor() {
         let mut end = failed();
         let evil = "\u{1b}]0;title\u{7}\u{1b}[2Jgone";
         let fault = end.fault.as_mut().expect("a fault");
         fault.log_tail = vec![evil.into()];
+        (fault.causes, fault.clipped) = (vec![evil.into()], Some(evil.into()));
         (fault.step, fault.evidence, fault.help) = (Some(evil.into()), Some(evil.into()), Some(evil.into()));
         fault.message = evil.into();
         let text = block(&end);

@@ -7,7 +7,7 @@ use super::run_view::{RunView, Running, is_numbered};
 use super::style::Style;
 use super::text::{clean, count, cut, list, money, pad, pad_left, width};
 use crate::adapters::providers::Local;
-use crate::domain::base::{LeaseId, RunId, Timestamp, human_bytes, human_duration};
+use crate::domain::base::{LeaseId, RunId, Timestamp, agrees, human_bytes, human_duration};
 use crate::domain::model::{Action, Fault, FaultKind, Outcome, RunOutcome, StepEnd};
 
 /// Maximum number of waiting layers listed.
@@ -50,10 +50,21 @@ pub fn brief(name: &str) -> String {
     format!("{number}{}", words.collect::<Vec<_>>().join(" "))
 }
 
-fn doing(running: &Running) -> String {
-    let phase = match running.phase.as_str() {
+/// What a step waits for, if it does not work.
+pub fn waits_for(running: &Running) -> Option<&'static str> {
+    Some(match running.phase.as_str() {
         "contended" => "waits for another run that builds it",
         "leasing" => "waits for a runner",
+        "building" if running.current().is_none() => "waits for the BuildKit daemon",
+        _ => return None,
+    })
+}
+
+fn doing(running: &Running) -> String {
+    if let Some(waits) = waits_for(running) {
+        return waits.to_owned();
+    }
+    let phase = match running.phase.as_str() {
         "pausing" => "pauses before another try",
         "syncing" => match running.sent {
             Some((sent, Some(all))) => {
@@ -63,7 +74,7 @@ fn doing(running: &Running) -> String {
         },
         "verifying" => "verifying what it provides",
         "recording" => "moving its tags",
-        "building" => return running.current().map_or_else(|| "building".to_owned(), brief),
+        "building" => return running.current().map(brief).unwrap_or_default(),
         other => other,
     };
     phase.to_owned()
@@ -107,7 +118,10 @@ pub fn picture(board: &RunView, now: Timestamp, frame: usize, window: Window) ->
         });
     }
     if shown < running.len() {
-        lines.push(style.dim(&cut(&format!("  and {} more run", running.len() - shown), columns)));
+        lines.push(style.dim(&cut(
+            &format!("  and {} more {}", running.len() - shown, agrees(running.len() - shown, "runs", "run")),
+            columns,
+        )));
     }
     let waiting: Vec<_> = board.waiting().collect();
     let room = rows.saturating_sub(lines.len() + 2).min(WAITING);
@@ -119,7 +133,7 @@ pub fn picture(board: &RunView, now: Timestamp, frame: usize, window: Window) ->
     }
     if shown < waiting.len() && room > 0 {
         let more = waiting.len() - shown;
-        let verb = if more == 1 { "waits" } else { "wait" };
+        let verb = agrees(more, "waits", "wait");
         lines.push(style.dim(&cut(&format!("· {more} more {verb}"), columns)));
     }
     lines.push(cut(&status(board, now), columns));
@@ -241,7 +255,7 @@ pub fn summary(
 ) -> Vec<String> {
     let mut lines: Vec<String> =
         board.failed().map(|end| format!("\n{}", failure_block(run, end, board, style).trim_end())).collect();
-    let took = human_duration(board.started.map_or(Duration::ZERO, |started| at.since(started)));
+    let took = human_duration(board.began.or(board.started).map_or(Duration::ZERO, |began| at.since(began)));
     let layers = count(built + reused + failed + skipped, "layer");
     let saved = match board.saved() {
         saved if saved.as_secs() == 0 => None,
@@ -263,7 +277,7 @@ pub fn summary(
         .filter(|end| end.outcome == Outcome::Built)
         .fold((0, 0), |(steps, cached), end| (steps + end.steps, cached + end.cached));
     if cached > 0 {
-        parts.push(format!("{cached} of {steps} steps cached"));
+        parts.push(format!("{cached} of {} cached", count(steps as usize, "step")));
     }
     parts.extend(saved);
     if let Some((currency, micros, leases, hours)) = &board.cost {

@@ -30,4 +30,4 @@ pub use progress::{ProgressOptions, TERMINAL};
 pub use runs::{runs_json, runs_table};
 pub use style::{Style, whisper};
 pub use terminal::terminal;
-pub use text::{clean, count};
+pub use text::{clean, clean_lines, count};

@@ -7,7 +7,7 @@ use super::lines::{again, brief, end_line, name_width, stop_line, stuck_help, su
 use super::run_view::{RunView, is_numbered};
 use super::style::Style;
 use super::text::{clean, count, cut, pad};
-use crate::domain::base::{LayerName, human_duration};
+use crate::domain::base::{LayerName, Timestamp, human_duration};
 use crate::domain::model::{BuildEvent, Event, EventBody, Plan, RunOutcome, VertexState};
 
 /// Largest unfinished line kept, in bytes: a step that never ends a line must not exhaust memory.
@@ -27,6 +27,8 @@ pub struct ProgressOptions {
     pub verbose: u8,
     /// Number of layers built in parallel.
     pub width: usize,
+    /// When the command began: the result tells the time since then.
+    pub began: Option<Timestamp>,
 }
 
 /// Lines to print for an event.
@@ -49,7 +51,8 @@ pub struct Progress {
 impl Progress {
     /// State of a plan before its first event.
     pub fn new(plan: &Plan, look: ProgressOptions) -> Self {
-        let board = RunView::new(plan.clone(), look.width);
+        let mut board = RunView::new(plan.clone(), look.width);
+        board.began = look.began;
         let names = name_width(&board, look.style.width);
         Self { board, look, names, partial: BTreeMap::new() }
     }

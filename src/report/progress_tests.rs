@@ -7,7 +7,7 @@ use super::*;
 use crate::domain::base::{RunId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Outcome};
 
-const LOOK: ProgressOptions = ProgressOptions { style: Style::PLAIN, quiet: false, verbose: 0, width: 2 };
+const LOOK: ProgressOptions = ProgressOptions { style: Style::PLAIN, quiet: false, verbose: 0, width: 2, began: None };
 const WINDOW: Window = Window { style: Style::PLAIN, columns: 80, rows: 24 };
 
 fn event(at: u64, body: EventBody) -> Event {
@@ -311,4 +311,13 @@ fn a_context_on_its_way_is_told_in_bytes() {
     let window = Window { style: Style::PLAIN, columns: 100, rows: 20 };
     let shown = picture(&progress.board, Timestamp(9_000), 0, window).join("\n");
     assert!(shown.contains("sends its context, 1.2 MB of 45.6 MB"), "{shown}");
+}
+
+#[test]
+fn the_time_that_is_told_is_that_of_the_whole_command() {
+    let look = ProgressOptions { began: Some(Timestamp(1_000)), ..LOOK };
+    let mut progress = Progress::new(&example(), look);
+    progress.take(&event(4_000, EventBody::RunStarted { build: 0, reuse: 4 }));
+    let said = progress.take(&event(4_000, finished(RunOutcome::Success, [0, 4, 0, 0])));
+    assert!(said.result.join("\n").ends_with(" · 3.0s"), "{:?}", said.result);
 }

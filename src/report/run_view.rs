@@ -25,6 +25,8 @@ pub enum StepView {
 pub struct Running {
     /// Start time.
     pub since: Timestamp,
+    /// When its phase began.
+    pub phase_since: Timestamp,
     /// Phase, e.g. `contended`, `leasing`, `syncing`, `building`, `verifying`, `recording`.
     pub phase: String,
     /// Runner, once known.
@@ -76,6 +78,8 @@ pub struct Earlier {
 pub struct RunView {
     pub plan: Plan,
     pub started: Option<Timestamp>,
+    /// When the command began, which first plans; the run's own start where unknown.
+    pub began: Option<Timestamp>,
     standings: Vec<StepView>,
     places: BTreeMap<LayerName, usize>,
     parents: Vec<Vec<usize>>,
@@ -101,6 +105,7 @@ impl RunView {
             .collect();
         Self {
             started: None,
+            began: None,
             cost: None,
             stuck: Vec::new(),
             ladders: BTreeMap::new(),
@@ -119,7 +124,16 @@ impl RunView {
         if matches!(standing, StepView::Waiting) {
             let phase = "building".to_owned();
             let vertices = Vec::new();
-            let running = Running { since: at, phase, runner: None, vertices, last: None, sent: None, memory: None };
+            let running = Running {
+                since: at,
+                phase_since: at,
+                phase,
+                runner: None,
+                vertices,
+                last: None,
+                sent: None,
+                memory: None,
+            };
             *standing = StepView::Running(running);
         }
         match standing {
@@ -140,6 +154,7 @@ impl RunView {
             EventBody::StepPhase { layer, phase } => {
                 if let Some(running) = self.run_step(layer, event.at) {
                     running.phase.clone_from(phase);
+                    running.phase_since = event.at;
                     running.memory = None;
                     running.vertices.clear();
                     running.last = None;

@@ -2,6 +2,8 @@
 
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+pub use crate::domain::base::counted as count;
+
 /// Columns that a text takes, without its escape sequences.
 pub fn width(text: &str) -> usize {
     if text.contains('\u{1b}') { clean(text).width() } else { text.width() }
@@ -33,11 +35,6 @@ pub fn cut(text: &str, columns: usize) -> String {
     }
     short.push('…');
     short
-}
-
-/// `1 layer`, `2 layers`.
-pub fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
 }
 
 /// `€0.03`, `CHF 1.20`: from millionths of the currency's unit, rounded up to hundredths.

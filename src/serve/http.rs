@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Path, Query, Request, State};
@@ -14,6 +14,7 @@ use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::log;
 use super::machine::{KeyIn, Row, read_key};
 use super::openapi;
 use super::pool::{Leased, Pool};
@@ -97,11 +98,17 @@ pub fn router(app: &Arc<App>) -> Router {
 }
 
 async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let method = request.method().clone();
-    let response = match app.admit(&mut request) {
-        Ok(_slot) => next.run(request).await,
-        Err(problem) => problem.into_response(),
-    };
+    let (method, path, began) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
+    let admitted = app.admit(&mut request);
+    let who = request.extensions().get::<Caller>().map(|caller| caller.name.clone()).unwrap_or_default();
+    let (response, about) = log::noted(async {
+        match admitted {
+            Ok(_slot) => next.run(request).await,
+            Err(problem) => problem.into_response(),
+        }
+    })
+    .await;
+    log::answered(&method, &path, &who, &about, &response, began.elapsed());
     app.pool.metrics.answered(method.as_str(), response.status().as_u16());
     response
 }
@@ -142,11 +149,13 @@ fn permitted(caller: &Caller, workspace: &str) -> Result<(), Problem> {
 async fn lease(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, request: Request) -> Answer {
     let key = read_key(text(request.headers(), "idempotency-key"), KeyIn::Header)?;
     let lease_request = read_wish(&body(request).await?, app.pool.bounds.max_ttl_s)?;
+    log::workspace(&lease_request.workspace);
     permitted(&caller, &lease_request.workspace)?;
     let (status, row) = match app.pool.lease(&caller, key, lease_request).await? {
         Leased::New(row) => (StatusCode::CREATED, row),
         Leased::Known(row) => (StatusCode::OK, row),
     };
+    log::lease(&row);
     let location = [(header::LOCATION, format!("/api/v1/vm-pool/{}", row.id))];
     Ok((status, location, Json(row.shown(&caller.name))).into_response())
 }
@@ -162,6 +171,7 @@ async fn list(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>)
 async fn own(app: &App, caller: &Caller, id: &str) -> Result<Option<Row>, Problem> {
     let row = app.pool.get(&LeaseId::from(id)).await?;
     if let Some(row) = &row {
+        log::lease(row);
         permitted(caller, row.workspace())?;
     }
     Ok(row)
@@ -206,6 +216,10 @@ async fn give_back_by_key(
 
 async fn take_back(app: &App, caller: &Caller, row: Row, Patience(patience): Patience) -> Answer {
     let id = row.id.clone();
+    match app.pool.get(&id).await? {
+        Some(row) => log::lease(&row),
+        None => log::lease_id(&id),
+    }
     if app.pool.give_back(row, patience).await? {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }

@@ -8,6 +8,7 @@ mod http;
 mod ledger;
 #[cfg(test)]
 mod load_tests;
+mod log;
 mod machine;
 mod metrics;
 mod openapi;

@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use super::error::ServeError;
 use super::health::Health;
 use super::ledger::{Asked, Ledger, Quota};
+use super::log;
 use super::machine::{Machine, Row, State, lease_id};
 use super::metrics::Metrics;
 use super::problem::Problem;
@@ -240,10 +241,12 @@ impl Pool {
     async fn swept(self: &Arc<Self>) -> Result<(), ServeError> {
         let (pool, now) = (Arc::clone(self), self.now());
         self.at_desk(move |desk| {
-            let expired = desk.ledger.expire(now)?;
-            pool.metrics.expired(expired);
+            let rows = desk.ledger.list()?;
+            let over = |row: &&Row| matches!(row.state, State::Asked | State::Held) && row.expires <= now;
+            rows.iter().filter(over).for_each(log::expired);
+            pool.metrics.expired(desk.ledger.expire(now)?);
             // Requested but without a task: its result could not be written to the ledger.
-            for row in desk.ledger.list()?.iter().filter(|row| row.state == State::Asked) {
+            for row in rows.iter().filter(|row| row.state == State::Asked) {
                 if !desk.works.contains_key(&row.id) {
                     desk.ledger.refuse(&row.id, now)?;
                 }
@@ -297,7 +300,8 @@ impl Pool {
             }
             Err(fault) => fault,
         };
-        tracing::warn!(lease = %row.id, code = fault.code, message = fault.message, "no machine was granted");
+        let (code, why, workspace) = (&fault.code, &fault.message, row.workspace());
+        tracing::warn!(lease = %row.id, workspace, code, why, "no machine was granted");
         self.metrics.acquire_failed();
         let (id, now) = (row.id.clone(), self.now());
         if let Err(error) = self.at_desk(move |desk| desk.ledger.refuse(&id, now)).await {
@@ -321,9 +325,13 @@ impl Pool {
     async fn release(self: Arc<Self>, work: Arc<Work>, id: LeaseId, fault: Option<Fault>) {
         let released = tokio::time::timeout(RELEASE_BOUND, self.provider.release(&id)).await;
         let released = released.unwrap_or_else(|_| Err(late(RELEASE_BOUND)));
-        if let Err(fault) = &released {
-            tracing::warn!(lease = %id, code = fault.code, message = fault.message, "a machine is not given back yet");
-            self.metrics.release_failed();
+        match &released {
+            Ok(()) => log::gone(&id),
+            Err(fault) => {
+                let (code, why) = (&fault.code, &fault.message);
+                tracing::warn!(lease = %id, code, why, "a machine is not given back yet");
+                self.metrics.release_failed();
+            }
         }
         let now = self.now();
         let failed = released.as_ref().err().map(|fault| format!("{}: {}", fault.code, fault.message));

@@ -18,6 +18,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("domain::life", 4),
     ("system", 5),
     ("adapters::docker_cli", 6),
+    ("adapters::engine", 7),
     ("adapters::buildkit", 7),
     ("adapters::context", 7),
     ("adapters::nickel", 7),
@@ -156,7 +157,7 @@ const OTHER_MEANINGS: &[(&str, &str, &str)] = &[
     ("local", "domain/model/provider.rs", "what a workflow means that names none: the contract's default"),
     ("ssh", "adapters/nickel/embedded.rs", "a field of a layer"),
     ("ssh", "adapters/transport/ssh/", "OpenSSH's program"),
-    ("ssh", "app/doctor.rs", "OpenSSH's program"),
+    ("ssh", "app/doctor/machine.rs", "OpenSSH's program"),
     ("ssh", "domain/dockerfile/mounts.rs", "a kind of mount"),
 ];
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use lian_build::adapters::buildkit::{Engine, HostCounters, load_into};
+use lian_build::adapters::buildkit::HostCounters;
 use lian_build::adapters::registry::OciLayout;
 use lian_build::domain::base::{Digest, LayerName};
 use lian_build::domain::model::{BuildEvent, FaultKind, ImageRecord, KEY_LABEL, KeyParts, VertexState};
@@ -199,26 +199,4 @@ async fn dropping_a_build_ends_its_processes() {
     build.abort();
     becomes("buildctl is gone", || processes(&staging) == 0).await;
     becomes("the daemon has cancelled the step", || processes("sleep 424242") == 0).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_image_is_streamed_into_an_engine() {
-    let folder = scratch();
-    let engine = |script: &str| {
-        let program = folder.path().join("docker");
-        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a file");
-        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
-        Engine { name: "docker", program }
-    };
-    let taken = folder.path().join("taken.tar");
-    let taking = engine(&format!("cat > {}", taken.display()));
-    let (daemon, base) = (&stage().daemon, &stage().base);
-    load_into(&taking, daemon, base, daemon.platform(), "lamina/tiny:latest").await.expect("loaded");
-    let list = std::process::Command::new("tar").arg("-xOf").arg(&taken).arg("manifest.json").output().expect("tar");
-    let manifest = String::from_utf8_lossy(&list.stdout).into_owned();
-    assert!(manifest.contains("lamina/tiny:latest"), "{manifest}");
-
-    let refusing = engine("echo 'no room here' >&2; exit 1");
-    let error = load_into(&refusing, daemon, base, daemon.platform(), "x:y").await.expect_err("refused");
-    assert!(error.to_string().contains("no room here"), "{error}");
 }

@@ -132,6 +132,28 @@ fn loading_what_is_no_layer_names_those_that_are() {
 }
 
 #[test]
+fn loading_without_an_engine_says_so_and_starts_nothing() {
+    let project = Project::with_base();
+    project.layer(
+        "base",
+        "  build_base = { image = \"base.example/busybox:1\" },",
+        "FROM base.example/busybox:1\nRUN echo hello\n",
+    );
+    project.lian(&["apply"]).exits(0);
+    let (empty, data) = (project.path().join("empty"), project.path().join("data"));
+    std::fs::create_dir(&empty).expect("writable");
+    let mut command = project.command(&["load", "base"]);
+    let bin = crate::support::buildkitd::binaries();
+    command
+        .env("PATH", &empty)
+        .env("LIAN_DATA_DIR", &data)
+        .env("LIAN_BUILDKIT_BIN", bin.buildctl.parent().expect("a folder"));
+    let ran = Ran::from(command.output().expect("it starts")).exits(4);
+    assert!(ran.stderr.contains("neither `docker` nor `podman`"), "{}", ran.both());
+    assert!(!data.exists(), "a daemon was started first");
+}
+
+#[test]
 fn runs_and_logs_of_a_project_without_any_say_so() {
     let project = one_layer();
     assert!(project.lian(&["runs"]).exits(0).stdout.contains("no runs yet"));

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use crate::support::docker::{Engine, engine};
 use crate::support::lines::read_until;
 use crate::support::project::{Project, Ran, text};
+use crate::support::registry::Registry;
 
 const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
 /// A size that a test can fill, and one that it cannot.
@@ -31,6 +32,75 @@ fn command(project: &Project, engine: &Engine, arguments: &[&str]) -> Command {
 
 fn lian(project: &Project, engine: &Engine, arguments: &[&str]) -> Ran {
     command(project, engine, arguments).output().expect("the binary starts").into()
+}
+
+/// A folder whose only program is `docker`.
+fn bare() -> tempfile::TempDir {
+    let bare = tempfile::tempdir().expect("a folder");
+    let path = std::env::var_os("PATH").expect("a PATH");
+    let docker = std::env::split_paths(&path).map(|dir| dir.join("docker")).find(|file| file.exists()).expect("docker");
+    symlink(docker, bare.path().join("docker")).expect("a link");
+    bare
+}
+
+/// Runs a command for somebody who has Docker, and no BuildKit.
+fn with_docker_alone(project: &Project, engine: &Engine, bare: &std::path::Path, arguments: &[&str]) -> Ran {
+    alone(project, engine, bare, arguments).output().expect("the binary starts").into()
+}
+
+fn alone(project: &Project, engine: &Engine, bare: &std::path::Path, arguments: &[&str]) -> Command {
+    let mut command = command(project, engine, arguments);
+    command.env("PATH", bare).env("XDG_CACHE_HOME", bare).env("LIAN_DATA_DIR", bare).env_remove("LIAN_BUILDKIT_BIN");
+    command
+}
+
+#[test]
+fn whoever_has_docker_alone_builds_loads_and_is_told_that_all_is_well() {
+    let engine = engine();
+    let project = Project::with_base();
+    project.layer("one", BASE, "FROM base.example/busybox:1\nRUN echo loaded > /one\n");
+    let bare = bare();
+    let lian = |arguments: &[&str]| with_docker_alone(&project, &engine, bare.path(), arguments);
+    let built = lian(&["apply"]).exits(0);
+    assert!(built.stderr.contains("it is built by `--provider docker-local`"), "{}", built.both());
+    // Whoever names a provider gets that one, or is told why not.
+    let own = lian(&["apply", "--provider", "local", "--force", "one"]).exits(4);
+    assert!(own.both().contains("was not found"), "{}", own.both());
+
+    let loaded = lian(&["load", "one", "--tag", "own/one:dev"]).exits(0);
+    assert_eq!(loaded.stdout, "own/one:dev is in docker\n");
+    assert_eq!(engine.docker(&["run", "--rm", "--network=none", "own/one:dev", "cat", "/one"]), "loaded");
+    engine.docker(&["rmi", "own/one:dev"]);
+    assert!(!bare.path().join("buildkitd.log").exists(), "a daemon was started");
+
+    let told = lian(&["doctor"]);
+    assert!(told.stdout.contains("✓ BuildKit     builds run in Docker"), "{}", told.both());
+    for name in ["runc", "daemon", "privileges"] {
+        assert!(!told.stdout.contains(&format!("✗ {name}")), "{}", told.both());
+    }
+    engine.is_empty();
+}
+
+#[test]
+fn an_image_in_a_registry_is_fetched_and_loaded_without_a_daemon() {
+    let engine = engine();
+    let registry = Registry::start();
+    let project = Project::with_base();
+    project.write(
+        "workflows/local.ncl",
+        &format!(
+            "let {{ Workflow, .. }} = import \"schemas/workflow.ncl\" in\n{{ catalog = \"../catalog\", \
+             registry_provider = 'registry, registry = {{ address = \"{}/team\", plain_http = true }} }} | Workflow\n",
+            registry.address()
+        ),
+    );
+    project.layer("one", BASE, "FROM base.example/busybox:1\nRUN echo fetched > /one\n");
+    project.lian(&["apply"]).exits(0);
+    let bare = bare();
+    let loaded = with_docker_alone(&project, &engine, bare.path(), &["load", "one"]).exits(0);
+    assert!(loaded.stdout.starts_with("lamina/one:latest is in docker, pulled from "), "{}", loaded.both());
+    assert_eq!(engine.docker(&["run", "--rm", "--network=none", "lamina/one", "cat", "/one"]), "fetched");
+    engine.docker(&["rmi", "lamina/one"]);
 }
 
 #[test]
@@ -197,13 +267,9 @@ fn without_buildkit_on_this_machine_the_containers_client_is_used() {
     let engine = engine();
     let project = project(SIZES, "");
     project.layer("one", BASE, "FROM base.example/busybox:1\nRUN echo one > /one\n");
-    let bare = tempfile::tempdir().expect("a folder");
-    let path = std::env::var_os("PATH").expect("a PATH");
-    let docker = std::env::split_paths(&path).map(|dir| dir.join("docker")).find(|file| file.exists()).expect("docker");
-    symlink(docker, bare.path().join("docker")).expect("a link");
-    let mut command = command(&project, &engine, &["apply", "--format", "json"]);
-    command.env("PATH", bare.path()).env("XDG_CACHE_HOME", bare.path()).env_remove("LIAN_BUILDKIT_BIN");
+    let bare = bare();
     let data = tempfile::tempdir().expect("a folder");
+    let mut command = alone(&project, &engine, bare.path(), &["apply", "--format", "json"]);
     command.env("LIAN_DATA_DIR", data.path());
     let ran = Ran::from(command.output().expect("the binary starts")).exits(0);
     assert_eq!(ran.outcomes(), ["one=built"]);

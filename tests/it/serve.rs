@@ -173,3 +173,83 @@ fn what_cannot_be_served_is_refused_with_the_way_out() {
     let help = project.lian(&["serve", "--help"]).exits(0).stdout;
     assert!(help.contains("Usage: lian-build") && help.contains("hash-token"), "{help}");
 }
+
+/// A service with a token for the workspace `w`, and the header that shows it.
+fn with_token(project: &Project, more: &[&str]) -> (Command, String) {
+    let token = "a-token-of-the-tests-0";
+    let mut hashing = project.command(&["serve", "hash-token", "--name", "ci", "--workspace", "w"]);
+    let mut child = hashing.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    writeln!(child.stdin.take().expect("piped"), "{token}").expect("it reads");
+    let entry = String::from_utf8(child.wait_with_output().expect("it ends").stdout).expect("text");
+    project.write("tokens.toml", &entry);
+    let more = [&["--tokens", "tokens.toml"], more].concat();
+    (command(project, &more), format!("Authorization: Bearer {token}\r\n"))
+}
+
+/// A request for a machine of this workspace.
+fn wish(workspace: &str) -> String {
+    json!({ "workspace": workspace, "cpu": 2, "memory_gb": 4, "platform": "linux/amd64", "ttl_s": 300,
+        "ssh_public_key": KEY })
+    .to_string()
+}
+
+/// Leases, is refused three times, asks and gives back.
+fn used(serving: &Serving, bearer: &str) {
+    let key = |key: &str| format!("{bearer}Idempotency-Key: {key}\r\n");
+    assert_eq!(ask(serving, "POST", "/api/v1/vm-pool", "Idempotency-Key: x\r\n", &wish("w")).0, 401);
+    let (status, lease) = ask(serving, "POST", "/api/v1/vm-pool", &key("k"), &wish("w"));
+    assert_eq!(status, 201, "{lease}");
+    assert_eq!(ask(serving, "POST", "/api/v1/vm-pool", &key("other"), &wish("others")).0, 403);
+    assert_eq!(ask(serving, "GET", "/api/v1/vm-pool", bearer, "").0, 200);
+    assert_eq!(ask(serving, "DELETE", "/api/v1/vm-pool?idempotency_key=k", bearer, "").0, 204);
+}
+
+#[test]
+fn an_operator_reads_who_asked_for_what_and_why_it_was_refused() {
+    let project = project();
+    let (command, bearer) = with_token(&project, &[]);
+    let mut serving = start_from(command);
+    used(&serving, &bearer);
+    serving.child.kill().expect("killed");
+    let mut log = String::new();
+    serving.errors.read_to_string(&mut log).expect("text");
+    let line = |sign: &str| log.lines().find(|line| line.contains(sign)).unwrap_or_else(|| panic!("no {sign}: {log}"));
+    let leased = line("what=lease who=ci");
+    assert!(
+        leased.contains("workspace=w") && leased.contains("lease=pool-") && leased.contains("192.0.2.1"),
+        "{leased}"
+    );
+    assert!(leased[..24].parse::<jiff::Timestamp>().is_ok(), "no time: {leased}");
+    assert!(line("status=401").contains("refused") && line("status=401").contains("code=unauthorized"), "{log}");
+    let refused = line("status=403");
+    assert!(
+        refused.contains("who=ci") && refused.contains("workspace=others") && refused.contains("why="),
+        "{refused}"
+    );
+    assert!(line("what=release").contains("who=ci") && line("what=gone").contains("lease=pool-"), "{log}");
+    assert!(!log.contains("a-token-of-the-tests"), "a token was written down: {log}");
+    assert!(!log.contains("what=ask"), "a question changes nothing: {log}");
+}
+
+#[test]
+fn an_operators_log_is_json_by_option() {
+    let project = project();
+    let (mut command, bearer) = with_token(&project, &["--format", "json"]);
+    let mut serving = start_from({
+        command.stdout(Stdio::piped());
+        command
+    });
+    used(&serving, &bearer);
+    let output = serving.child.stdout.take().expect("piped");
+    serving.child.kill().expect("killed");
+    let lines: Vec<Value> = BufReader::new(output)
+        .lines()
+        .map(|line| serde_json::from_str(&line.expect("text")).expect("an object a line"))
+        .collect();
+    let found = |what: &str, status: u64| lines.iter().find(|line| line["what"] == what && line["status"] == status);
+    let leased = found("lease", 201).unwrap_or_else(|| panic!("{lines:?}"));
+    assert_eq!((&leased["who"], &leased["workspace"], &leased["level"]), (&json!("ci"), &json!("w"), &json!("info")));
+    let refused = found("lease", 403).unwrap_or_else(|| panic!("{lines:?}"));
+    assert_eq!((&refused["code"], &refused["workspace"]), (&json!("forbidden"), &json!("others")));
+    assert!(refused["at"].is_string() && refused["why"].is_string(), "{refused}");
+}

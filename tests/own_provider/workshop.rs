@@ -25,6 +25,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         free_of_charge: true,
         outlive_process: true,
         fixed_hosts: true,
+        stands_in: false,
         boot: Duration::ZERO,
     },
     login: Login::WHILE_BOOTING,

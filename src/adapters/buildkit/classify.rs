@@ -15,6 +15,10 @@ pub struct VertexFailure {
     pub error: String,
     /// The last lines of its output.
     pub log_tail: Vec<String>,
+    /// Lines above them that look like the cause.
+    pub causes: Vec<String>,
+    /// BuildKit's word that it wrote down no more of its output.
+    pub clipped: Option<String>,
     /// Whether cargo's last lines say that the compiler was killed (`signal: 9, SIGKILL`).
     pub tells_kill: bool,
 }
@@ -83,6 +87,8 @@ pub fn classify(failure: &Failure) -> Fault {
     if let Some(vertex) = vertex {
         fault.step = Some(vertex.name.clone());
         fault.log_tail.clone_from(&vertex.log_tail);
+        fault.causes.clone_from(&vertex.causes);
+        fault.clipped.clone_from(&vertex.clipped);
     }
     fault
 }
@@ -201,7 +207,12 @@ fn of_push(error: &str) -> Option<Fault> {
         || why == "denied"
         || why.starts_with("denied:")
         || status.is_some_and(|answer| (400..500).contains(&answer) && answer != 408 && answer != 429);
-    let mut fault = if refused {
+    let mut fault = if status == Some(405) {
+        let message = format!("{registry} refuses writes of {repository}: is it read-only?");
+        Fault::denied("lian::buildkit::push_denied", message).help(
+            "name a registry that takes pushes in the workflow's `registry.address`: a mirror or a cache takes none",
+        )
+    } else if refused {
         let message = format!("the registry does not take {repository}");
         Fault::denied("lian::buildkit::push_denied", message).help(format!(
             "log in (`docker login {registry}`) with a user who may push there, and check whether `{repository}` is the \

@@ -10,6 +10,7 @@ fn step(error: &str, tail: &[&str], oom: OomEvidence) -> Fault {
         error: error.to_owned(),
         log_tail: tail.iter().map(|line| (*line).to_owned()).collect(),
         tells_kill: tail.iter().any(|line| line.ends_with("(signal: 9, SIGKILL: kill)")),
+        ..VertexFailure::default()
     };
     let text = format!(
         "Dockerfile:2\n--------------------\n   2 | >>> RUN make\n--------------------\nerror: failed to solve: {error}"
@@ -192,4 +193,14 @@ fn a_registry_that_refuses_is_not_asked_again() {
     );
     assert_eq!((tls.kind, tls.code.as_str()), (FaultKind::Unavailable, "lian::buildkit::push_failed"));
     assert!(tls.help.is_some_and(|help| help.contains("plain_http")));
+}
+
+#[test]
+fn a_registry_that_takes_no_writes_is_asked_whether_it_is_read_only() {
+    let why =
+        "unexpected status from POST request to https://mirror:5000/v2/a/b/blobs/uploads/: 405 Method Not Allowed";
+    let text = format!("error: failed to solve: failed to push mirror:5000/a/b: {why}");
+    let fault = classify(&Failure { text, exit: Some(1), ..Failure::default() });
+    assert_eq!(fault.code, "lian::buildkit::push_denied");
+    assert!(fault.message.contains("mirror:5000 refuses writes") && fault.message.contains("read-only?"), "{fault:?}");
 }

@@ -135,6 +135,33 @@ impl Daemon {
         })
     }
 
+    /// Whether a daemon can be had here: one is named or runs, or this user may start one. Starts none, and asks none.
+    ///
+    /// # Errors
+    /// What is missing first.
+    pub fn can_be_had(config: &DaemonConfig) -> Result<(), BuildkitError> {
+        // Whoever names a daemon wants that one, and nothing else.
+        if config.address.is_some() || config.socket().exists() {
+            return Ok(());
+        }
+        may_start(&Binaries::find()?).map(drop)
+    }
+
+    /// The version of the daemon at an address, as buildctl tells it; or why there is none.
+    ///
+    /// # Errors
+    /// What buildctl said.
+    pub async fn version_at(binaries: &Binaries, address: &str) -> Result<String, String> {
+        ask(binaries, address, ANSWER).await?;
+        let mut command = tokio::process::Command::new(&binaries.buildctl);
+        command.args(["--addr", address, "--timeout", "5", "debug", "info"]);
+        let printed = output(command, ANSWER).await.map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&printed).into_owned();
+        // `BuildKit: github.com/moby/buildkit v0.32.2 …`; a daemon before 0.11 does not say.
+        let version = text.lines().find_map(|line| line.strip_prefix("BuildKit:")?.split_whitespace().nth(1));
+        Ok(version.map_or_else(String::new, str::to_owned))
+    }
+
     /// Stops our own daemon, even if it is in use. Returns whether one was running.
     ///
     /// # Errors
@@ -177,8 +204,8 @@ async fn alive(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Opt
     ask(binaries, address, ANSWER).await.ok()
 }
 
-/// Starts a daemon under a supervisor, or waits for the one that another process has just started.
-async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Result<Vec<Platform>, BuildkitError> {
+/// Whether this user may start a daemon of its own here; the daemon's program.
+fn may_start(binaries: &Binaries) -> Result<&Path, BuildkitError> {
     let buildkitd = binaries.daemon()?;
     let uid = rustix::process::geteuid();
     if !uid.is_root() {
@@ -187,6 +214,12 @@ async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Res
     if on_path("runc").or_else(|| on_path("buildkit-runc")).is_none() {
         return Err(BuildkitError::NoRunc);
     }
+    Ok(buildkitd)
+}
+
+/// Starts a daemon under a supervisor, or waits for the one that another process has just started.
+async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Result<Vec<Platform>, BuildkitError> {
+    let buildkitd = may_start(binaries)?;
     let deadline = Instant::now() + READY;
     let starting = open_lock(&config.start_lock())?;
     until(deadline, || lock::try_exclusive(&starting)).await.map_err(|what| died(config, what))?;

@@ -90,13 +90,6 @@ pub enum BuildkitError {
         /// The next action.
         help: String,
     },
-    /// There is neither docker nor podman to load the image into.
-    #[error("neither `docker` nor `podman` is on the PATH")]
-    #[diagnostic(
-        code(lian::buildkit::no_engine),
-        help("install one of them, or read the image from the OCI layout (`skopeo copy oci:DIR:REF …`)")
-    )]
-    NoEngine,
     /// A duration is not written as `600`, `90s`, `10m` or `1h`.
     #[error("LIAN_DAEMON_IDLE={value} is not a time")]
     #[diagnostic(code(lian::buildkit::idle), help("write it as `600`, `90s`, `10m` or `1h`"))]
@@ -116,8 +109,7 @@ impl Classified for BuildkitError {
             | Self::DaemonFailed { .. }
             | Self::Unreachable { .. }
             | Self::Io { .. }
-            | Self::Command { .. }
-            | Self::NoEngine => FaultClass::Unavailable,
+            | Self::Command { .. } => FaultClass::Unavailable,
         }
     }
 }

@@ -7,19 +7,8 @@ use base64::Engine as _;
 use serde::Deserialize;
 
 use super::classify::VertexFailure;
+use super::tail::{STDERR, Tail};
 use crate::domain::model::{BuildEvent, VertexState};
-
-/// How many lines of a step's log a fault shows.
-const TAIL_LINES: usize = 12;
-/// Of a longer line, this many bytes of its beginning and of its end are kept. Minified text and binary output must not
-/// flood a terminal or the journal, and cargo says that a compiler was killed after the compiler's whole command.
-const HEAD_BYTES: usize = 1200;
-const END_BYTES: usize = 700;
-/// The end of cargo's line when the compiler was killed.
-const KILLED: &str = "(signal: 9, SIGKILL: kill)";
-/// For this many lines afterwards, a failed step still counts as killed: cargo lets its other jobs finish, and they
-/// keep writing.
-const KILLED_LINES: usize = 1000;
 
 /// How much text that is not JSON is kept.
 const TEXT_BYTES: usize = 256 * 1024;
@@ -62,6 +51,9 @@ struct StatusRecord {
 struct LogRecord {
     #[serde(default)]
     vertex: String,
+    /// 1 or 2, as the step wrote it.
+    #[serde(default)]
+    stream: i64,
     #[serde(default)]
     data: String,
 }
@@ -85,80 +77,6 @@ struct Vertex {
     tail: Tail,
     /// The bytes at the end of its log that are the beginning of a character.
     cut_character: Vec<u8>,
-}
-
-/// The last lines of a log of any size.
-#[derive(Default)]
-struct Tail {
-    lines: VecDeque<String>,
-    partial: Line,
-    /// How many lines ago one said that a compiler was killed.
-    since_kill: Option<usize>,
-}
-
-/// A line that has not ended: its beginning, its last bytes, and whether bytes between them were dropped.
-#[derive(Default)]
-struct Line {
-    head: Vec<u8>,
-    end: VecDeque<u8>,
-    cut: bool,
-}
-
-impl Line {
-    fn push(&mut self, byte: u8) {
-        if self.head.len() < HEAD_BYTES {
-            return self.head.push(byte);
-        }
-        if self.end.len() == END_BYTES {
-            self.end.pop_front();
-            self.cut = true;
-        }
-        self.end.push_back(byte);
-    }
-
-    fn text(&self) -> String {
-        let end: Vec<u8> = self.end.iter().copied().collect();
-        if !self.cut {
-            return String::from_utf8_lossy(&[&self.head[..], &end].concat()).trim_end().to_owned();
-        }
-        format!("{} … {}", String::from_utf8_lossy(&self.head), String::from_utf8_lossy(&end)).trim_end().to_owned()
-    }
-}
-
-impl Tail {
-    fn push(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            match byte {
-                b'\n' => self.end_line(),
-                // A carriage return redraws the line: only its last state matters.
-                b'\r' => {}
-                _ => self.partial.push(byte),
-            }
-        }
-    }
-
-    fn end_line(&mut self) {
-        let line = std::mem::take(&mut self.partial).text();
-        if line.is_empty() {
-            return;
-        }
-        self.since_kill = if line.ends_with(KILLED) { Some(0) } else { self.since_kill.map(|lines| lines + 1) };
-        if self.lines.len() == TAIL_LINES {
-            self.lines.pop_front();
-        }
-        self.lines.push_back(line);
-    }
-
-    fn lines(&self) -> Vec<String> {
-        let last = self.partial.text();
-        let all: Vec<String> = self.lines.iter().cloned().chain((!last.is_empty()).then_some(last)).collect();
-        all[all.len().saturating_sub(TAIL_LINES)..].to_vec()
-    }
-
-    /// Whether one of its last lines says that a compiler was killed.
-    fn tells_kill(&self) -> bool {
-        self.partial.text().ends_with(KILLED) || self.since_kill.is_some_and(|lines| lines <= KILLED_LINES)
-    }
 }
 
 /// The state of a solve, as its progress reports it.
@@ -264,7 +182,7 @@ impl Progress {
     fn log(&mut self, log: LogRecord) -> Option<BuildEvent> {
         let bytes = base64::engine::general_purpose::STANDARD.decode(&log.data).ok()?;
         let vertex = self.entry(&log.vertex);
-        vertex.tail.push(&bytes);
+        vertex.tail.push(&bytes, log.stream == STDERR);
         // BuildKit cuts logs at any byte.
         let mut bytes = [std::mem::take(&mut vertex.cut_character), bytes].concat();
         vertex.cut_character = bytes.split_off(bytes.len() - cut_bytes(&bytes));
@@ -288,8 +206,9 @@ impl Progress {
         failed
             .filter_map(|vertex| {
                 let error = vertex.error.clone()?;
-                let (log_tail, tells_kill) = (vertex.tail.lines(), vertex.tail.tells_kill());
-                Some(VertexFailure { name: vertex.name.clone(), error, log_tail, tells_kill })
+                let (name, tail) = (vertex.name.clone(), &vertex.tail);
+                let (log_tail, causes, clipped) = (tail.lines(), tail.causes(), tail.clipped());
+                Some(VertexFailure { name, error, log_tail, causes, clipped, tells_kill: tail.tells_kill() })
             })
             .collect()
     }

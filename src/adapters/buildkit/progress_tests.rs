@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::super::tail::{END_BYTES, HEAD_BYTES, TAIL_LINES};
 use super::*;
 
 fn vertex(json: &str) -> String {
@@ -118,7 +119,7 @@ proptest! {
     fn a_tail_is_bounded(chunks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..400), 0..40)) {
         let mut tail = Tail::default();
         for chunk in &chunks {
-            tail.push(chunk);
+            tail.push(chunk, false);
         }
         let lines = tail.lines();
         prop_assert!(lines.len() <= TAIL_LINES);

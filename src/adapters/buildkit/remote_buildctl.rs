@@ -192,7 +192,7 @@ mod tests {
             name: "[2/2] RUN make".to_owned(),
             error: "process \"make\" did not complete successfully: exit code: 2".to_owned(),
             log_tail: vec!["cc: No space left on device".to_owned()],
-            tells_kill: false,
+            ..VertexFailure::default()
         };
         let full = Failure { vertices: vec![step], exit: Some(1), ..Failure::default() };
         let faults = [

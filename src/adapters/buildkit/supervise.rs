@@ -18,6 +18,11 @@ pub const SUPERVISE_COMMAND: &str = "__buildkitd";
 /// How long a daemon may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// How much of a step's log a daemon keeps, bytes, and how quickly it may come, bytes a second. BuildKit's own limits (2
+/// MiB, 200 KiB/s) cut off the end of a noisy step, where its cause mostly stands.
+const STEP_LOGS: [(&str, &str); 2] =
+    [("BUILDKIT_STEP_LOG_MAX_SIZE", "16777216"), ("BUILDKIT_STEP_LOG_MAX_SPEED", "4194304")];
+
 /// The supervisor's arguments: `FOLDER BUILDKITD IDLE_MILLISECONDS`.
 struct Orders {
     folder: PathBuf,
@@ -112,6 +117,10 @@ fn unmount_leftovers(folder: &std::path::Path) {
 fn start(orders: &Orders) -> std::io::Result<Child> {
     let mut command = Command::new(&orders.buildkitd);
     command.arg("--config").arg(orders.folder.join("buildkitd.toml")).stdin(Stdio::null());
+    // What steps write is kept whole as far as a person may read it; what the user sets wins.
+    for (name, value) in STEP_LOGS.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {
+        command.env(name, value);
+    }
     // The daemon must not outlive its supervisor, however the supervisor ends. The signal is bound to this process's
     // only thread.
     command.end_with_parent(Signal::TERM).spawn()

@@ -91,7 +91,7 @@ pub fn locate(project_root: &Path, context: &Path, dockerfile: &Path) -> Result<
 
 /// What `check` reports about a layer's context and Dockerfile. Both faults are reported together, at the fields of the
 /// declaration.
-pub fn check_files(declared: &Declared, project_root: &Path) -> Result<Located, Vec<Diagnostic>> {
+pub(super) fn check_files(declared: &Declared, project_root: &Path) -> Result<Located, Vec<Diagnostic>> {
     let context = declared.context_dir();
     let dockerfile = declared.dockerfile_path();
     let error = match locate(project_root, &context, &dockerfile) {
@@ -120,7 +120,7 @@ fn told(error: &ContextError) -> String {
 }
 
 /// The field's place, or the place of the layer's name if the field has its default.
-fn at(declared: &Declared, field: &str, code: &'static str, message: String) -> Diagnostic {
+pub(super) fn at(declared: &Declared, field: &str, code: &'static str, message: String) -> Diagnostic {
     let (field, text) =
         if declared.places.contains_key(field) { (field, "declared here") } else { ("name", "this layer") };
     Diagnostic::error(code, message).layer(&declared.layer.name).label(declared.place(field), text)

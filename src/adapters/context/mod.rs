@@ -4,6 +4,7 @@
 mod files;
 mod hash;
 mod ignore;
+mod odd;
 mod pattern;
 mod recipe;
 mod recipe_lock;
@@ -14,7 +15,8 @@ mod recipe_tests;
 mod tests;
 mod walk;
 
-pub use files::{Located, check_files, locate};
+pub use files::{Located, locate};
 pub use ignore::{Ignore, Inherited};
+pub use odd::check_files;
 pub use recipe::stale_recipe;
 pub use walk::{Reader, raw_name};

@@ -57,6 +57,8 @@ pub struct RunnerTraits {
     pub outlive_process: bool,
     /// A fixed list of hosts, each exclusive to one lease. Otherwise the number of runners is not limited.
     pub fixed_hosts: bool,
+    /// Taken by itself where nobody names a provider, this machine cannot build as it is, and this one has an offer.
+    pub stands_in: bool,
     /// Typical time from request to ready, for forecasts.
     pub boot: Duration,
 }

@@ -22,6 +22,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         free_of_charge: true,
         outlive_process: false,
         fixed_hosts: false,
+        stands_in: false,
         boot: Duration::ZERO,
     },
     login: Login::WHILE_BOOTING,

@@ -1,6 +1,7 @@
 //! Image stores: an OCI image layout on this machine or a registry; also resolves tags at registries. Not responsible
 //! for: building images.
 
+mod archive;
 mod blocking;
 mod claim;
 mod client;
@@ -17,6 +18,7 @@ mod resolve;
 mod staging;
 mod substitute;
 
+pub use archive::{Archive, ArchiveStop};
 pub use collect::{Collected, KeepPolicy};
 pub use credentials::scoped_config;
 pub use layout::{LayoutInUse, Listed, OciLayout};

@@ -7,7 +7,7 @@ use oci_spec::image::Descriptor;
 
 use super::index::REF_NAME;
 use super::parts::PARTS;
-use crate::domain::base::{Digest, Platform};
+use crate::domain::base::{Digest, Platform, counted};
 use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
 use crate::system::oci::{self, ConfigFile, Manifest};
@@ -67,7 +67,7 @@ pub enum SubstituteError {
         wanted: Platform,
     },
     /// No single image matches.
-    #[error("{dir} holds {found} image(s) {wanted}")]
+    #[error("{dir} holds {} {wanted}", counted(*found, "image"))]
     #[diagnostic(
         code(lian::registries::ambiguous),
         help("name one: `oci-layout:DIR:TAG` or `oci-layout:DIR@sha256:…`; it has {tags}")
@@ -101,15 +101,26 @@ impl std::str::FromStr for Substitute {
             Some((dir, digest)) if digest.starts_with("sha256:") => (dir, Some(digest.parse().map_err(|_| bad())?)),
             _ => (rest, None),
         };
-        let (dir, tag) = match rest.rsplit_once(':') {
-            Some((dir, tag)) if !tag.contains('/') && !tag.is_empty() && !dir.is_empty() => (dir, Some(tag.to_owned())),
-            _ => (rest, None),
-        };
+        let (dir, tag) = folder_and_tag(rest);
         if dir.is_empty() {
             return Err(bad());
         }
-        Ok(Self { dir: dir.into(), tag, digest })
+        Ok(Self { dir: dir.into(), tag: tag.map(str::to_owned), digest })
     }
+}
+
+/// Folder and tag. Both may hold colons (our own tags do: `lamina/rust:latest`): the longest folder that is a layout
+/// wins. Where none is, a tag has no slash.
+fn folder_and_tag(text: &str) -> (&str, Option<&str>) {
+    let is_layout = |dir: &str| Path::new(dir).join("index.json").is_file();
+    if is_layout(text) {
+        return (text, None);
+    }
+    let splits = text.rmatch_indices(':').map(|(at, _)| (&text[..at], &text[at + 1..]));
+    let splits = splits.filter(|(dir, tag)| !dir.is_empty() && !tag.is_empty());
+    let found = splits.clone().find(|(dir, _)| is_layout(dir));
+    let found = found.or_else(|| splits.clone().next().filter(|(_, tag)| !tag.contains('/')));
+    found.map_or((text, None), |(dir, tag)| (dir, Some(tag)))
 }
 
 impl Substitute {
@@ -229,6 +240,25 @@ mod tests {
     fn parsed(text: &str) -> (String, Option<String>, bool) {
         let substitute: Substitute = text.parse().expect("a substitute");
         (substitute.dir.display().to_string(), substitute.tag, substitute.digest.is_some())
+    }
+
+    #[test]
+    fn a_tag_with_a_colon_is_one_where_the_folder_is_a_layout() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for layout in ["images", "odd:name"] {
+            let layout = folder.path().join(layout);
+            std::fs::create_dir(&layout).expect("a folder");
+            std::fs::write(layout.join("index.json"), "{}").expect("writable");
+        }
+        let at = |rest: &str| {
+            let (dir, tag, _) = parsed(&format!("oci-layout:{}/{rest}", folder.path().display()));
+            (dir.rsplit('/').next().expect("a name").to_owned(), tag)
+        };
+        assert_eq!(at("images:lamina/rust:latest"), ("images".into(), Some("lamina/rust:latest".into())));
+        assert_eq!(at("images:latest"), ("images".into(), Some("latest".into())));
+        assert_eq!(at("images"), ("images".into(), None));
+        assert_eq!(at("odd:name"), ("odd:name".into(), None));
+        assert_eq!(at("odd:name:team/x:1"), ("odd:name".into(), Some("team/x:1".into())));
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Mask {
     /// Masks a fault.
     pub fn fault(&self, mut fault: Fault) -> Fault {
         self.text(&mut fault.message);
-        fault.log_tail.iter_mut().for_each(|line| self.text(line));
+        fault.log_tail.iter_mut().chain(&mut fault.causes).for_each(|line| self.text(line));
         [&mut fault.step, &mut fault.evidence].into_iter().flatten().for_each(|text| self.text(text));
         fault
     }
@@ -207,8 +207,10 @@ mod tests {
         assert_eq!(told(&mask, &["a hidden-value b\nsecond-line-value\nshort"]), "a *** b\n***\nshort");
         let mut fault = Fault::new(FaultKind::Build, "lian::x", "said hidden-value");
         fault.log_tail = vec!["second-line-value!".into()];
+        fault.causes = vec!["error: second-line-value?".into()];
         let fault = mask.fault(fault);
         assert_eq!((fault.message.as_str(), fault.log_tail[0].as_str()), ("said ***", "***!"));
+        assert_eq!(fault.causes, ["error: ***?"]);
         assert_eq!(told(&Mask::of(&[source("ca")]), &["hidden-value"]), "hidden-value");
     }
 

@@ -12,3 +12,4 @@ pub mod provider_context;
 mod provider_options;
 pub mod provider_record;
 mod remote_build_runner;
+pub mod stand_in;

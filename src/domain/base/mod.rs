@@ -1,5 +1,6 @@
 //! Ids, digests, platforms, times and text spans: values that know nothing of layers.
 
+mod count;
 mod digest;
 mod ids;
 mod names;
@@ -7,6 +8,7 @@ mod platform;
 mod span;
 mod time;
 
+pub use count::{agrees, counted};
 pub use digest::{Digest, DigestError, Hasher};
 pub use ids::{LayerName, LeaseId, RunId};
 pub use names::nearest;

@@ -8,7 +8,7 @@ use super::input::StopLevel;
 use super::lease::LeaseState;
 use super::run::{Run, emit};
 use super::step::{CancelReason, StepState};
-use crate::domain::base::{LayerName, Timestamp};
+use crate::domain::base::{LayerName, Timestamp, counted};
 use crate::domain::model::{EventBody, Fault, FaultClass, FaultKind, Outcome};
 
 impl Run {
@@ -63,7 +63,7 @@ impl Run {
             Some(CancelReason::Closed) => self.end(at, layer, Outcome::Skipped, None, None, effects),
             Some(CancelReason::OverBudget) => {
                 let minutes = step.size().time_budget_min;
-                let message = format!("over its time budget of {minutes} minutes");
+                let message = format!("over its time budget of {}", counted(minutes as usize, "minute"));
                 let fault = Fault::new(FaultKind::Timeout, "lian::life::over_budget", message)
                     .help("set `time_budget_min` in .build-spec.ncl beside the context, or make the build quicker");
                 self.end(at, layer, Outcome::Failed, Some(fault), None, effects);

@@ -99,6 +99,12 @@ pub struct Fault {
     pub evidence: Option<String>,
     /// The last lines of the step's log.
     pub log_tail: Vec<String>,
+    /// Lines of it above those that look like the cause.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub causes: Vec<String>,
+    /// What BuildKit said where it kept no more of the step's log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clipped: Option<String>,
     /// The next action.
     pub help: Option<String>,
 }
@@ -114,6 +120,8 @@ impl Fault {
             step: None,
             evidence: None,
             log_tail: Vec::new(),
+            causes: Vec::new(),
+            clipped: None,
             help: None,
         }
     }

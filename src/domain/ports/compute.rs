@@ -111,6 +111,11 @@ pub trait ComputeProvider: Send + Sync {
     /// The existing leases with lian-build's mark, from all runs and machines that share the account.
     async fn owned(&self) -> Result<Vec<OwnedLease>, Fault>;
 
+    /// Its runners that are there whether leased or not, and how they are reached: fixed hosts.
+    fn hosts(&self) -> Vec<(SshTarget, Offer)> {
+        Vec::new()
+    }
+
     /// Who holds its runners now, where leases end with their process: nothing of these is ever left to release.
     async fn holders(&self) -> Result<Vec<OwnedLease>, Fault> {
         Ok(Vec::new())

@@ -151,6 +151,21 @@ pub trait ImageStore: Send + Sync {
     /// How a builder reaches an image of this store.
     fn source(&self, name: &str, digest: &Digest) -> ImageSource;
 
+    /// The folder of an OCI layout that holds the image: the store's own, or `scratch`, where the image of this platform
+    /// is fetched to.
+    async fn layout_of(
+        &self,
+        name: &str,
+        digest: &Digest,
+        _platform: &Platform,
+        scratch: &Path,
+    ) -> Result<PathBuf, ImageStoreError> {
+        Ok(match self.source(name, digest) {
+            ImageSource::Layout { dir, .. } => dir,
+            ImageSource::Registry { .. } => scratch.to_owned(),
+        })
+    }
+
     /// Where a builder pushes images of this name to, if builders can push to this store.
     fn push_target(&self, _name: &str) -> Option<PushTarget> {
         None
@@ -178,6 +193,11 @@ pub trait ImageStore: Send + Sync {
     /// Removes unused data. Does nothing in a store that others clean up.
     async fn tidy(&self) -> Result<(), ImageStoreError> {
         Ok(())
+    }
+
+    /// Tries to read and to write, and leaves nothing. Returns the store's place, for people.
+    async fn probe(&self) -> Result<String, ImageStoreError> {
+        Ok(self.staging().await?.path().parent().unwrap_or(Path::new(".")).display().to_string())
     }
 
     /// The names of the images with a `latest` tag; empty if the store cannot list them.

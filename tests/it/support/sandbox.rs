@@ -99,6 +99,11 @@ impl Sandboxes {
 impl Sandbox {
     /// Boots one; on return its sshd may not listen yet, as with a real one.
     pub fn boot(order: &Order) -> Self {
+        Self::boot_by(order, FIRST_PROCESS, |_| {})
+    }
+
+    /// Boots one whose first process runs this script, with what `prepare` writes beside its files.
+    pub fn boot_by(order: &Order, first_process: &str, prepare: impl FnOnce(&Path)) -> Self {
         sweep();
         let (number, lock) = take_number();
         let name = format!("lian{number}x{}", std::process::id());
@@ -106,6 +111,7 @@ impl Sandbox {
         let (beyond, ipv6) = ipv6_addresses(number);
         let files = tempfile::tempdir().expect("a folder");
         let host_key = write_files(files.path(), &name, order);
+        prepare(files.path());
         let setup = format!(
             "set -e; ip netns add {name}; ip link add v{name:.13} type veth peer name eth0 netns {name}; \
              ip addr add {outside}/30 dev v{name:.13}; ip link set v{name:.13} up; \
@@ -127,7 +133,7 @@ impl Sandbox {
             "--mount-proc",
             "/bin/sh",
             "-c",
-            FIRST_PROCESS,
+            first_process,
         ]);
         command.env("NAME", &name).env("FILES", files.path()).env("CGROUP", cgroup).env("CPUS", cpu.to_string());
         command.env("BIN", buildkitd::binaries().buildctl.parent().expect("a folder"));

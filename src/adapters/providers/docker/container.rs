@@ -92,6 +92,10 @@ fn create_args(name: &str, container_request: &ContainerRequest<'_>) -> Vec<Stri
         format!("--cpus={cpus}"),
     ];
     args.extend(container_request.settings.network.iter().map(|network| format!("--network={network}")));
+    // As our own daemon: the end of a noisy step's log is where its cause mostly stands.
+    args.extend(
+        ["--env=BUILDKIT_STEP_LOG_MAX_SIZE=16777216", "--env=BUILDKIT_STEP_LOG_MAX_SPEED=4194304"].map(str::to_owned),
+    );
     if container_request.inside.ca_bundle.is_some() {
         args.push(format!("--env=SSL_CERT_FILE=/{CA}"));
     }

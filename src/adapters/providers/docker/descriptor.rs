@@ -24,6 +24,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         free_of_charge: true,
         outlive_process: true,
         fixed_hosts: false,
+        stands_in: true,
         boot: Duration::ZERO,
     },
     login: Login::WHILE_BOOTING,

@@ -25,6 +25,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         free_of_charge: false,
         outlive_process: true,
         fixed_hosts: false,
+        stands_in: false,
         // Measured; the other phases of a lease are short in comparison.
         boot: Duration::from_secs(45),
     },

@@ -22,6 +22,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         free_of_charge: true,
         outlive_process: false,
         fixed_hosts: true,
+        stands_in: false,
         boot: Duration::ZERO,
     },
     // A rejected key stays rejected; the short retry only covers an sshd that has just started.

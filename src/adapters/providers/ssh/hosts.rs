@@ -136,6 +136,16 @@ impl Ssh {
     }
 }
 
+fn offer(host: &SshHost) -> Offer {
+    Offer {
+        runner_type: host.address.clone(),
+        cpu: host.cpu,
+        memory_gb: host.memory_gb,
+        platform: host.platform.clone(),
+        price: None,
+    }
+}
+
 fn target(host: &SshHost) -> SshTarget {
     let SshHost { address, port, user, host_key, identity, .. } = host.clone();
     SshTarget { address, port, user, host_key: bare(&host_key), identity }
@@ -154,14 +164,11 @@ fn here(error: &std::io::Error) -> Fault {
 #[async_trait]
 impl ComputeProvider for Ssh {
     async fn offers(&self) -> Result<Vec<Offer>, Fault> {
-        let offer = |host: &SshHost| Offer {
-            runner_type: host.address.clone(),
-            cpu: host.cpu,
-            memory_gb: host.memory_gb,
-            platform: host.platform.clone(),
-            price: None,
-        };
         Ok(self.hosts.iter().map(offer).collect())
+    }
+
+    fn hosts(&self) -> Vec<(SshTarget, Offer)> {
+        self.hosts.iter().map(|host| (target(host), offer(host))).collect()
     }
 
     fn ends_with_process(&self) -> bool {

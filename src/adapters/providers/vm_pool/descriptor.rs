@@ -23,6 +23,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         free_of_charge: false,
         outlive_process: true,
         fixed_hosts: false,
+        stands_in: false,
         boot: Duration::from_secs(45),
     },
     login: Login {

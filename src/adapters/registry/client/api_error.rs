@@ -162,6 +162,10 @@ fn refused(repository: &str, status: StatusCode, answer: &str, login: &str) -> (
             "make its project first where the registry requires one (Harbor does), or correct `registry.address`"
                 .to_owned(),
         ),
+        StatusCode::METHOD_NOT_ALLOWED => (
+            format!("refuses writes to {repository}: is it read-only? {answer}"),
+            "name a registry that takes pushes in `registry.address`: a mirror or a cache takes none".to_owned(),
+        ),
         status if is_busy(status) => (
             format!("failed to answer for {repository}: {answer}"),
             "it was asked several times; try again when it has recovered".to_owned(),
@@ -196,6 +200,8 @@ mod tests {
         assert!(help(&plain).contains("`plain_http = true`") && help(&plain).contains("`--plain-http`"));
         assert!(!silent("connection refused").to_string().contains("plain HTTP"));
         assert!(help(&answered(StatusCode::NOT_FOUND, b"<html>")).contains("Harbor"));
+        let mirror = answered(StatusCode::METHOD_NOT_ALLOWED, b"");
+        assert!(mirror.to_string().contains("refuses writes to a/b: is it read-only?"), "{mirror}");
         assert!(answered(StatusCode::BAD_GATEWAY, b"").to_string().ends_with(": 502"));
     }
 }

@@ -1,15 +1,20 @@
-//! Reads manifests and small blobs from a registry and checks their digests. Not responsible for: layers, which only
-//! BuildKit reads.
+//! Reads manifests and blobs from a registry and checks their digests. Not responsible for: what builds read, which is
+//! BuildKit's.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 
 use bytes::Bytes;
 use oci_spec::image::Descriptor;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode};
 
+use super::super::files::failed;
 use super::api_error::{ApiError, Cause};
 use super::auth::Scope;
 use super::request::{Client, Payload, Request};
-use crate::domain::base::{Digest, Platform};
+use crate::domain::base::{Digest, Hasher, Platform};
 use crate::system::oci::{self, ConfigFile, Manifest};
 
 /// Accepted media types of images and records.
@@ -113,6 +118,33 @@ impl Client {
             StatusCode::NOT_FOUND => Ok(None),
             status => Err(self.error(Cause::refused(repository, status, &bytes))),
         }
+    }
+
+    /// Writes a blob of any size into a file.
+    pub(in super::super) async fn blob_into(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        file: &Path,
+    ) -> Result<(), ApiError> {
+        let request = self.question(Method::GET, repository, &format!("blobs/{digest}"), None);
+        let unwritable = |error| self.error(Cause::File(failed("cannot write", file, error)));
+        self.retried(|| async {
+            let mut response = self.ask(&request).await?;
+            if response.status() != StatusCode::OK {
+                return Err(self.refused(request.scope, response).await);
+            }
+            let (mut out, mut hasher) = (File::create(file).map_err(unwritable)?, Hasher::default());
+            while let Some(chunk) = self.chunk(&mut response).await? {
+                hasher.update(&chunk);
+                out.write_all(&chunk).map_err(unwritable)?;
+            }
+            if hasher.finish() == *digest {
+                return Ok(());
+            }
+            Err(self.error(Cause::DigestMismatch(format!("{repository} {digest}"))))
+        })
+        .await
     }
 
     /// The image manifest and its config. From an index, the manifest of the platform is chosen.

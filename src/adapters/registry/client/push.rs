@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use oci_spec::image::Descriptor;
 use reqwest::header::LOCATION;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, Response, StatusCode, Url};
 
 use super::api_error::{ApiError, Cause};
 use super::auth::Scope;
@@ -61,16 +61,7 @@ impl Client {
         }
         let start = Request { method: Method::POST, url, scope, accept: None, body: Payload::Empty };
         let begun = self.ask(&start).await?;
-        match begun.status() {
-            StatusCode::CREATED => return Ok(()),
-            StatusCode::ACCEPTED => {}
-            _ => return Err(self.refused(scope, begun).await),
-        }
-        let location = begun.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let Some(mut url) = location.and_then(|location| self.joined(location)) else {
-            let what = "started an upload without saying where".to_owned();
-            return Err(self.error(Cause::Unusable { what, help: "check the registry's log" }));
-        };
+        let Some(mut url) = self.begun(scope, begun).await? else { return Ok(()) };
         url.query_pairs_mut().append_pair("digest", blob.digest().as_ref());
         let body = match source {
             Blob::Bytes(bytes) => Payload::Bytes { media_type: "application/octet-stream", bytes },
@@ -82,6 +73,36 @@ impl Client {
             StatusCode::CREATED | StatusCode::NO_CONTENT | StatusCode::OK => Ok(()),
             _ => Err(self.refused(scope, done).await),
         }
+    }
+
+    /// Where an upload goes on; `None` if the blob was mounted.
+    async fn begun(&self, scope: Scope<'_>, begun: Response) -> Result<Option<Url>, ApiError> {
+        match begun.status() {
+            StatusCode::CREATED => return Ok(None),
+            StatusCode::ACCEPTED => {}
+            _ => return Err(self.refused(scope, begun).await),
+        }
+        let location = begun.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        match location.and_then(|location| self.joined(location)) {
+            Some(url) => Ok(Some(url)),
+            None => {
+                let what = "started an upload without saying where".to_owned();
+                Err(self.error(Cause::Unusable { what, help: "check the registry's log" }))
+            }
+        }
+    }
+
+    /// Begins an upload, which shows that this user may write here, and cancels it.
+    pub(in super::super) async fn try_upload(&self, repository: &str) -> Result<(), ApiError> {
+        let scope = Scope { repository, beside: None };
+        let url = self.url(repository, "blobs/uploads/");
+        let start = Request { method: Method::POST, url, scope, accept: None, body: Payload::Empty };
+        let begun = self.send(&start).await?;
+        let Some(url) = self.begun(scope, begun).await? else { return Ok(()) };
+        // Uploads that nobody ends are cleaned up by the registry; not all can be cancelled.
+        let cancel = Request { method: Method::DELETE, url, scope, accept: None, body: Payload::Empty };
+        let _ = self.ask(&cancel).await;
+        Ok(())
     }
 
     /// Puts a manifest under a tag or its own digest.

@@ -222,14 +222,19 @@ impl Client {
     async fn body(&self, response: &mut Response, most: usize) -> Result<Vec<u8>, ApiError> {
         let mut body = Vec::new();
         while body.len() <= most {
-            let chunk = tokio::time::timeout(LIMIT, response.chunk()).await;
-            let chunk = chunk.map_err(|_| self.error(Cause::Unreachable("it stopped in mid-answer".to_owned())))?;
-            match chunk.map_err(|error| self.error(Cause::unreachable(error)))? {
+            match self.chunk(response).await? {
                 Some(chunk) => body.extend_from_slice(&chunk),
                 None => break,
             }
         }
         Ok(body)
+    }
+
+    /// The next piece of a response body.
+    pub(super) async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, ApiError> {
+        let chunk = tokio::time::timeout(LIMIT, response.chunk()).await;
+        let chunk = chunk.map_err(|_| self.error(Cause::Unreachable("it stopped in mid-answer".to_owned())))?;
+        chunk.map_err(|error| self.error(Cause::unreachable(error)))
     }
 }
 

@@ -31,6 +31,13 @@ impl Classified for AddressError {
     }
 }
 
+impl Address {
+    /// As people write it.
+    pub(super) fn shown(&self) -> String {
+        self.prefix.as_ref().map_or_else(|| self.host.clone(), |prefix| format!("{}/{prefix}", self.host))
+    }
+}
+
 impl TryFrom<&RegistrySettings> for Address {
     type Error = AddressError;
 

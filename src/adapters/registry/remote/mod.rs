@@ -2,6 +2,7 @@
 //! registry does.
 
 mod address;
+mod fetch;
 mod promote;
 mod store;
 

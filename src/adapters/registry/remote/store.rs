@@ -11,7 +11,7 @@ use super::super::blocking::blocking;
 use super::super::client::{Access, Client, Endpoint};
 use super::super::{claim, parts, staging};
 use super::address::Address;
-use super::promote;
+use super::{fetch, promote};
 use crate::domain::base::{Digest, LayerName, Platform};
 use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
 use crate::domain::ports::{
@@ -157,6 +157,18 @@ impl ImageStore for Registry {
         ImageSource::Registry { name: self.address.target(name).name, digest: digest.clone() }
     }
 
+    async fn layout_of(
+        &self,
+        name: &str,
+        digest: &Digest,
+        platform: &Platform,
+        scratch: &Path,
+    ) -> Result<PathBuf, ImageStoreError> {
+        let image = fetch::Wanted { repository: &self.address.repository(name), digest, platform };
+        fetch::image(&self.client, image, scratch).await?;
+        Ok(scratch.to_owned())
+    }
+
     fn push_target(&self, name: &str) -> Option<PushTarget> {
         Some(self.address.target(name))
     }
@@ -171,6 +183,14 @@ impl ImageStore for Registry {
         let Some(top) = self.client.manifest(&repository, digest.as_str()).await? else { return Ok(None) };
         let image = self.client.image(&repository, top, Some(platform)).await?;
         Ok(image.map(|(_, config)| config.processes()))
+    }
+
+    /// Looks for a tag, and begins an upload that it cancels.
+    async fn probe(&self) -> Result<String, ImageStoreError> {
+        let repository = self.address.repository("lian-build/doctor");
+        self.client.digest(&repository, "none").await?;
+        self.client.try_upload(&repository).await?;
+        Ok(self.address.shown())
     }
 
     async fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {

@@ -23,8 +23,8 @@ use crate::system::watch::ANSWER;
 const DAEMON_SOCKET: &str = "/run/buildkit/buildkitd.sock";
 
 /// The cgroup that counts builds. `/run/lian/cgroup` names it on hosts created for lian-build.
-const CGROUPS: &str = "$(cat /run/lian/cgroup 2>/dev/null) /sys/fs/cgroup/lian-build /sys/fs/cgroup/memory/buildkit \
-  /sys/fs/cgroup/buildkit /sys/fs/cgroup/memory /sys/fs/cgroup";
+const CGROUPS: &str = "$(cat /run/lian/cgroup 2>/dev/null) /sys/fs/cgroup/lian-build \
+  /sys/fs/cgroup/memory/lian-build /sys/fs/cgroup/memory/buildkit /sys/fs/cgroup/buildkit /sys/fs/cgroup/memory /sys/fs/cgroup";
 
 /// The script as a command for any login shell. `exec` makes the session's sshd its parent.
 fn command_line(script: &str) -> String {

@@ -1,16 +1,17 @@
-//! Finds what is missing on this machine, and the command that fixes it. Not responsible for: fixing it, showing it.
+//! Finds what is missing on this machine, and the command that fixes it. Not responsible for: other machines.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use super::Error;
-use super::project::Project;
-use super::session::Session;
+use super::finding::{Finding, State};
 use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, Status, data_folder};
+use crate::adapters::engine::Engine;
+use crate::app::Error;
+use crate::app::project::Project;
+use crate::app::runners::stand_in;
+use crate::app::session::Session;
 use crate::domain::base::human_bytes;
-use crate::system::process::{CommandError, output};
 
 /// Free space below which builds are likely to fail.
 const LOW_BYTES: u64 = 5_000_000_000;
@@ -19,54 +20,37 @@ const LOW_BYTES: u64 = 5_000_000_000;
 const GET_BUILDKIT: &str = "put buildkitd and buildctl on the PATH, or their folder in LIAN_BUILDKIT_BIN: they are in the releases of \
                             moby/buildkit and in some distributions' packages (`make setup` in a checkout of lian-build fetches them); \
                             or build in Docker: `lian-build apply --provider docker-local`";
-/// Timeout for an engine to answer.
-const ENGINE_ANSWERS: Duration = Duration::from_secs(5);
-
-/// The result of one check.
-pub struct Finding {
-    /// The name of what was checked.
-    pub name: &'static str,
-    /// Its status.
-    pub state: State,
-    /// What was found.
-    pub told: String,
-    /// The next action.
-    pub mend: Option<String>,
-}
-
-/// The status of a check.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// It works.
-    Well,
-    /// Some commands do not work without it.
-    Advice,
-    /// No build works without it.
-    Missing,
-}
-
-impl State {
-    /// The name in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Well => "well",
-            Self::Advice => "advice",
-            Self::Missing => "missing",
+/// Checks everything that builds need on this machine: to build as it is, or to reach its provider's runners.
+pub(super) fn examine(session: &Session, remote_only: bool) -> Result<Vec<Finding>, Error> {
+    let project = session.project();
+    let engine = engine(session)?;
+    let mut findings = vec![buildkit()];
+    if !remote_only {
+        findings.extend([runc(), daemon(session)?, privileges()]);
+        if in_docker(&findings, &engine) {
+            findings = vec![instead()];
         }
     }
+    findings.extend([space(project.root()), temporary(&std::env::temp_dir()), kept(project), git()]);
+    findings.extend([remote(remote_only), engine]);
+    Ok(findings)
 }
 
-/// Checks everything that builds need on this machine.
-pub fn examine(session: &Session) -> Result<Vec<Finding>, Error> {
-    let project = session.project();
-    let space = space(project.root());
-    let writable = [temporary(&std::env::temp_dir()), kept(project)];
-    let findings = [buildkit(), runc(), daemon(session)?, privileges(), space].into_iter().chain(writable);
-    Ok(findings.chain([git(), remote(), engine(session)?]).collect())
+/// Whether builds run in Docker, for want of a BuildKit of this machine's own.
+fn in_docker(findings: &[Finding], engine: &Finding) -> bool {
+    let lacks = findings.iter().any(|finding| finding.state == State::Missing);
+    lacks && engine.state == State::Well && engine.told.starts_with("docker ") && stand_in::cannot_build().is_some()
 }
 
-fn finding(name: &'static str, state: State, told: impl Into<String>, mend: Option<&str>) -> Finding {
-    Finding { name, state, told: told.into(), mend: mend.map(str::to_owned) }
+fn instead() -> Finding {
+    let flag = stand_in::stand_in()
+        .map_or_else(String::new, |other| format!(" (`--provider {}`, taken by itself)", other.flag));
+    let told = format!("builds run in Docker{flag}: no BuildKit is needed here");
+    Finding::well("BuildKit", told)
+}
+
+fn finding(name: &str, state: State, told: impl Into<String>, mend: Option<&str>) -> Finding {
+    Finding { name: name.to_owned(), state, told: told.into(), mend: mend.map(str::to_owned) }
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {
@@ -192,42 +176,38 @@ fn kept(project: &Project) -> Finding {
     }
 }
 
-fn remote() -> Finding {
+/// What runners over SSH need. `needed`: this workflow's runners are such.
+fn remote(needed: bool) -> Finding {
     let programs = ["ssh", "ssh-keygen", "rsync"];
     let absent: Vec<&str> = programs.into_iter().filter(|name| on_path(name).is_none()).collect();
     if absent.is_empty() {
         return finding("ssh", State::Well, "ssh, ssh-keygen and rsync are there for runners over SSH", None);
     }
-    let told = format!("not found: {}; only runners over SSH need that", absent.join(", "));
-    finding("ssh", State::Advice, told, Some("apt-get install openssh-client rsync"))
+    let (state, who) = match needed {
+        true => (State::Missing, "this workflow's runners need that"),
+        false => (State::Advice, "only runners over SSH need that"),
+    };
+    let told = format!("not found: {}; {who}", absent.join(", "));
+    finding("ssh", state, told, Some("apt-get install openssh-client rsync"))
 }
 
 fn engine(session: &Session) -> Result<Finding, Error> {
-    let Some(name) = ["docker", "podman"].into_iter().find(|name| on_path(name).is_some()) else {
-        let told = "neither Docker nor podman: only `lian-build load` and `--provider docker-local` need one";
-        return Ok(finding("engine", State::Advice, told, None));
+    let engine = match Engine::find() {
+        Ok(engine) => engine,
+        Err(_) => {
+            let told = "neither Docker nor podman: only `lian-build load` and `--provider docker-local` need one";
+            return Ok(finding("engine", State::Advice, told, None));
+        }
     };
-    Ok(match session.wait(asked(name))? {
+    let name = engine.name;
+    Ok(match session.wait(engine.version())? {
         Ok(version) => finding("engine", State::Well, format!("{name} {version} answers, for `lian-build load`"), None),
-        Err(why) => {
+        Err(error) => {
             let mend = format!(
                 "start it, and check whether this user has access to it (`{name} version`); only `load` and \
                                 `--provider docker-local` need it"
             );
-            finding("engine", State::Advice, format!("{name} is there, and no engine answers: {why}"), Some(&mend))
+            finding("engine", State::Advice, error.to_string(), Some(&mend))
         }
     })
-}
-
-/// The version of a command's engine, or why it is unknown.
-async fn asked(name: &str) -> Result<String, String> {
-    let format = if name == "docker" { "{{.Server.Version}}" } else { "{{.Version}}" };
-    let mut command = tokio::process::Command::new(name);
-    command.args(["version", "--format", format]);
-    let first = |text: &str| text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
-    match output(command, ENGINE_ANSWERS).await {
-        Ok(printed) => Ok(first(&String::from_utf8_lossy(&printed))),
-        Err(CommandError::Late(limit)) => Err(format!("no answer within {} s", limit.as_secs())),
-        Err(error) => Err(first(&error.to_string())),
-    }
 }

@@ -1,0 +1,270 @@
+//! The end of a step's log, and the lines above it that look like the cause of its failure, of a log of any size. Not
+//! responsible for: judging a failure (see `classify`).
+
+use std::collections::VecDeque;
+
+/// How many lines of a step's log a fault shows.
+pub(super) const TAIL_LINES: usize = 12;
+/// Of a longer line, this many bytes of its beginning and of its end are kept. Minified text and binary output must not
+/// flood a terminal or the journal, and cargo says that a compiler was killed after the compiler's whole command.
+pub(super) const HEAD_BYTES: usize = 1200;
+pub(super) const END_BYTES: usize = 700;
+/// The end of cargo's line when the compiler was killed.
+const KILLED: &str = "(signal: 9, SIGKILL: kill)";
+/// For this many lines afterwards, a failed step still counts as killed: cargo lets its other jobs finish, and they
+/// keep writing.
+const KILLED_LINES: usize = 1000;
+
+/// BuildKit's number for standard error.
+pub(super) const STDERR: i64 = 2;
+/// How many lines of each kind are kept because they look like a cause.
+const CAUSE_LINES: usize = 4;
+/// How BuildKit says that it writes down no more of a step.
+const CLIPPED: &str = "[output clipped, log ";
+/// Beginnings of lines by which compilers and tools name an error, in lower case.
+const BEGINNINGS: [&str; 11] = [
+    "error:",
+    "error[",
+    "error ",
+    "fatal:",
+    "fatal error",
+    "e: ",
+    "npm err!",
+    "npm error",
+    "panic:",
+    "err:",
+    "failed: ",
+];
+/// What such lines hold elsewhere, in lower case.
+const INSIDE: [&str; 13] = [
+    ": error:",
+    ": error ",
+    ": fatal error",
+    "' panicked at",
+    ") panicked at",
+    "undefined reference to",
+    ": command not found",
+    ": not found",
+    "no such file or directory",
+    "permission denied",
+    "segmentation fault",
+    "] error ",
+    "cannot find ",
+];
+
+/// Whether a line names an error, as compilers and tools write them: `error[E0308]: …`, `main.c:3:1: error: …`,
+/// `E: …`, `make: *** …`, `ValueError: …`.
+fn looks_like_a_cause(line: &str) -> bool {
+    let line = line.trim_start();
+    let lower = line.to_lowercase();
+    // `ValueError: …`, `java.lang.NullPointerException: …`
+    let name = line.split([':', ' ']).next().unwrap_or_default();
+    let exception = (name.ends_with("Error") || name.ends_with("Exception")) && line[name.len()..].starts_with(':');
+    exception
+        || line.contains(": *** ")
+        || BEGINNINGS.iter().any(|sign| lower.starts_with(sign))
+        || INSIDE.iter().any(|sign| lower.contains(sign))
+}
+
+/// The last lines of a log of any size.
+#[derive(Default)]
+pub(super) struct Tail {
+    lines: VecDeque<String>,
+    partial: Line,
+    /// How many lines ago one said that a compiler was killed.
+    since_kill: Option<usize>,
+    /// How many lines there were.
+    count: usize,
+    /// The first lines that look like a cause, with their numbers.
+    first: Vec<(usize, String)>,
+    /// The last ones.
+    last: VecDeque<(usize, String)>,
+    /// The last lines of standard error.
+    errors: VecDeque<(usize, String)>,
+    /// BuildKit's word that it wrote down no more.
+    clipped: Option<String>,
+}
+
+/// A line that has not ended: its beginning, its last bytes, and whether bytes between them were dropped.
+#[derive(Default)]
+struct Line {
+    head: Vec<u8>,
+    end: VecDeque<u8>,
+    cut: bool,
+}
+
+impl Line {
+    fn push(&mut self, byte: u8) {
+        if self.head.len() < HEAD_BYTES {
+            return self.head.push(byte);
+        }
+        if self.end.len() == END_BYTES {
+            self.end.pop_front();
+            self.cut = true;
+        }
+        self.end.push_back(byte);
+    }
+
+    fn text(&self) -> String {
+        let end: Vec<u8> = self.end.iter().copied().collect();
+        if !self.cut {
+            return String::from_utf8_lossy(&[&self.head[..], &end].concat()).trim_end().to_owned();
+        }
+        format!("{} … {}", String::from_utf8_lossy(&self.head), String::from_utf8_lossy(&end)).trim_end().to_owned()
+    }
+}
+
+impl Tail {
+    /// Takes the next bytes of a log, of standard error or of standard output.
+    pub(super) fn push(&mut self, bytes: &[u8], stderr: bool) {
+        for &byte in bytes {
+            match byte {
+                b'\n' => self.end_line(stderr),
+                // A carriage return redraws the line: only its last state matters.
+                b'\r' => {}
+                _ => self.partial.push(byte),
+            }
+        }
+    }
+
+    fn end_line(&mut self, stderr: bool) {
+        let line = std::mem::take(&mut self.partial).text();
+        if line.is_empty() {
+            return;
+        }
+        if line.starts_with(CLIPPED) {
+            self.clipped = Some(line.trim_matches(['[', ']']).to_owned());
+        }
+        self.keep(&line, stderr);
+        self.since_kill = if line.ends_with(KILLED) { Some(0) } else { self.since_kill.map(|lines| lines + 1) };
+        if self.lines.len() == TAIL_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+
+    /// Keeps a line that may be the cause.
+    fn keep(&mut self, line: &str, stderr: bool) {
+        self.count += 1;
+        let keep = |kept: &mut VecDeque<(usize, String)>, at: usize| {
+            if kept.len() == CAUSE_LINES {
+                kept.pop_front();
+            }
+            kept.push_back((at, line.to_owned()));
+        };
+        if looks_like_a_cause(line) {
+            if self.first.len() < CAUSE_LINES {
+                self.first.push((self.count, line.to_owned()));
+            } else {
+                keep(&mut self.last, self.count);
+            }
+        } else if stderr {
+            keep(&mut self.errors, self.count);
+        }
+    }
+
+    /// Lines above the last ones that look like the cause, in their order: errors of compilers and tools, and the last of
+    /// standard error.
+    pub(super) fn causes(&self) -> Vec<String> {
+        let shown = self.lines.len();
+        let above = self.count.saturating_sub(shown);
+        let mut found: Vec<&(usize, String)> = self.first.iter().chain(&self.last).chain(&self.errors).collect();
+        found.retain(|(at, _)| *at <= above);
+        found.sort();
+        found.into_iter().map(|(_, line)| line.clone()).collect()
+    }
+
+    /// BuildKit's word that it wrote down no more, without its brackets.
+    pub(super) fn clipped(&self) -> Option<String> {
+        self.clipped.clone()
+    }
+
+    /// Its last lines.
+    pub(super) fn lines(&self) -> Vec<String> {
+        let last = self.partial.text();
+        let all: Vec<String> = self.lines.iter().cloned().chain((!last.is_empty()).then_some(last)).collect();
+        all[all.len().saturating_sub(TAIL_LINES)..].to_vec()
+    }
+
+    /// Whether one of its last lines says that a compiler was killed.
+    pub(super) fn tells_kill(&self) -> bool {
+        self.partial.text().ends_with(KILLED) || self.since_kill.is_some_and(|lines| lines <= KILLED_LINES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(lines: impl IntoIterator<Item = (String, bool)>) -> Tail {
+        let mut tail = Tail::default();
+        lines.into_iter().for_each(|(line, stderr)| tail.push(format!("{line}\n").as_bytes(), stderr));
+        tail
+    }
+
+    #[test]
+    fn the_cause_is_kept_however_much_is_written_after_it() {
+        let said = [
+            ("compiling", false),
+            ("error[E0308]: mismatched types", true),
+            ("  --> src/main.rs:4:5", true),
+            ("ValueError: no value", false),
+            ("the last word of standard error", true),
+        ];
+        let noise = (0..500).map(|n| (format!("progress {n}"), false));
+        let tail = after(said.map(|(line, stderr)| (line.to_owned(), stderr)).into_iter().chain(noise));
+        let causes = [
+            "error[E0308]: mismatched types",
+            "  --> src/main.rs:4:5",
+            "ValueError: no value",
+            "the last word of standard error",
+        ];
+        assert_eq!(tail.causes(), causes);
+        assert_eq!(tail.lines().last().map(String::as_str), Some("progress 499"));
+        assert_eq!(after([("error: told below".to_owned(), true)]).causes(), [""; 0], "it is among the last lines");
+    }
+
+    #[test]
+    fn a_flood_of_errors_is_kept_by_its_ends() {
+        let tail = after((0..900).map(|n| (format!("error: number {n}"), true)));
+        let causes = tail.causes();
+        assert!(causes.len() <= 2 * CAUSE_LINES, "{causes:?}");
+        assert_eq!(causes[0], "error: number 0");
+    }
+
+    #[test]
+    fn lines_that_name_an_error_are_known() {
+        let causes = [
+            "error: could not compile `x`",
+            "src/a.c:3:1: error: expected ';'",
+            "src/a.c:3:1: fatal error: x.h: No such file or directory",
+            "E: Unable to locate package nosuch",
+            "make: *** [Makefile:2: all] Error 2",
+            "npm ERR! code ENOENT",
+            "npm error code ENOENT",
+            "/bin/sh: 1: nosuch: not found",
+            "java.lang.NullPointerException: x",
+            "thread 'main' panicked at src/main.rs:2:5:",
+            "ModuleNotFoundError: No module named 'x'",
+            "ERROR: Could not find a version that satisfies the requirement x",
+            "collect2: error: ld returned 1 exit status",
+        ];
+        assert!(causes.iter().all(|line| looks_like_a_cause(line)), "{causes:?}");
+        let others = [
+            "Compiling thiserror v2.0.1",
+            "Downloading error-chain",
+            "0 errors",
+            "ok",
+            "errors.rs",
+            "Setting up libgpg-error0",
+        ];
+        assert_eq!(others.iter().filter(|line| looks_like_a_cause(line)).count(), 0, "{others:?}");
+    }
+
+    #[test]
+    fn what_buildkit_clipped_is_known() {
+        let tail = after([("[output clipped, log limit 2MiB reached]".to_owned(), false)]);
+        assert_eq!(tail.clipped().as_deref(), Some("output clipped, log limit 2MiB reached"));
+        assert_eq!(after([("no".to_owned(), false)]).clipped(), None);
+    }
+}

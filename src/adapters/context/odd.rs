@@ -1,0 +1,70 @@
+//! Finds what no build can take from a context: pipes and devices. Not responsible for: reading files.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::{Path, PathBuf};
+
+use super::files::{self, Located};
+use super::ignore::{Ignore, Inherited};
+use super::walk::ignore_file;
+use crate::domain::model::{Declared, Diagnostic};
+
+/// A folder to be read.
+struct Folder {
+    path: PathBuf,
+    /// Its path for patterns; empty for the context itself.
+    shown: String,
+    inherited: Inherited,
+}
+
+/// What `check` reports about a layer's files: those that it names, and what no build can take from its context.
+pub fn check_files(declared: &Declared, project_root: &Path) -> Result<Located, Vec<Diagnostic>> {
+    let located = files::check_files(declared, project_root)?;
+    let odd = odd_files(&declared.context_dir(), &declared.dockerfile_path());
+    if odd.is_empty() { Ok(located) } else { Err(odd.iter().map(|path| odd_fault(declared, path)).collect()) }
+}
+
+/// The fault of a pipe or device: BuildKit would wait for its content, or send the whole device.
+fn odd_fault(declared: &Declared, path: &Path) -> Diagnostic {
+    let layer = &declared.layer.name;
+    let message = format!("the context of `{layer}` holds {}, a pipe or a device", files::tidy(path).display());
+    let fault = files::at(declared, "context", "lian::context::odd_file", message);
+    fault.help("remove it, or leave it out with .dockerignore")
+}
+
+/// The pipes and devices of a context that its ignore file does not leave out, sorted. What cannot be read is passed
+/// over: whoever reads the files tells it.
+fn odd_files(context: &Path, dockerfile: &Path) -> Vec<PathBuf> {
+    let Ok((ignore, _)) = ignore_file(context, dockerfile) else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut folders = vec![Folder { path: context.to_owned(), shown: String::new(), inherited: Inherited::default() }];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder.path).into_iter().flatten().flatten() {
+            // The folder itself knows the kind, so that no file is asked for it.
+            let Ok(kind) = entry.file_type() else { continue };
+            let odd = kind.is_fifo() || kind.is_block_device() || kind.is_char_device();
+            if !odd && !kind.is_dir() {
+                continue;
+            }
+            let shown = below(&folder.shown, &entry.file_name());
+            let (excluded, inherited) = ignore.excludes(&shown, &folder.inherited);
+            if odd && !excluded {
+                found.push(entry.path());
+            } else if kind.is_dir() && may_hold(&ignore, &shown, excluded) {
+                folders.push(Folder { path: entry.path(), shown, inherited });
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn below(folder: &str, name: &OsStr) -> String {
+    let name = name.to_string_lossy();
+    if folder.is_empty() { name.into_owned() } else { format!("{folder}/{name}") }
+}
+
+fn may_hold(ignore: &Ignore, folder: &str, excluded: bool) -> bool {
+    !excluded || ignore.may_except_below(folder)
+}
