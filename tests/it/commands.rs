@@ -314,6 +314,6 @@ fn the_layer_that_help_shows_in_an_empty_folder_is_sound_as_it_stands() {
     let json = project.lian(&["check", "--strict", "--format", "json"]).exits(0).json();
     assert_eq!((json["layers"].as_u64(), json["diagnostics"].as_array().map(Vec::len)), (Some(1), Some(0)), "{json}");
     // Another folder is named by its own name.
-    let told = project.lian(&["check", "--catalog", "elsewhere"]).exits(64).stderr;
+    let told = project.lian(&["check", "elsewhere"]).exits(64).stderr;
     assert!(told.contains("elsewhere/hello/Dockerfile"), "{told}");
 }

@@ -98,7 +98,8 @@ impl Text {
     fn push(&mut self, line: &str) {
         // Half of it, so that what follows a long line does not push all of it out.
         let from = line.len().saturating_sub(TEXT_BYTES / 2);
-        let line = &line[line.ceil_char_boundary(from)..];
+        let from = (from..line.len()).find(|at| line.is_char_boundary(*at)).unwrap_or(line.len());
+        let line = &line[from..];
         self.lines.push_back(line.to_owned());
         self.bytes += line.len() + 1;
         while self.bytes > TEXT_BYTES {
