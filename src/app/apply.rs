@@ -178,6 +178,7 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
         recorder.rents_from(provider_record.clone());
     }
     let sinks = start_sinks(&plan, &recorder, frontend);
+    let modes = provider_context.modes(config);
     let bounds = limits::limits(config, &provider_context, concurrency);
     let run = Run::new(id.clone(), limits::specs(&plan, &provider_context), bounds);
     let services = RunServices {
@@ -187,7 +188,7 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
             provider_context.connections,
         )),
         images: Arc::clone(images),
-        contexts: Arc::new(Reader),
+        contexts: Arc::new(Reader::of(modes)),
         journal: Arc::clone(&recorder) as Arc<dyn Journal>,
         project_root: config.project.root().to_owned(),
         max_lifetime: Duration::from_secs(config.workflow.runners.max_lifetime_min * 60),

@@ -9,7 +9,7 @@ use super::run_view::RunView;
 use super::style::Style;
 use super::text::{self, clean, count, cut, money, pad, pad_left};
 use crate::domain::base::{Timestamp, human_duration};
-use crate::domain::model::{Action, Forecast, Plan, PlannedStep};
+use crate::domain::model::{Action, Forecast, Plan, PlannedStep, WhyKind};
 
 /// Output of `plan --format json`.
 pub fn plan_json(plan: &Plan, forecast: Option<&Forecast>) -> Value {
@@ -76,10 +76,17 @@ pub fn plan_table(plan: &Plan, (width, forecast): (usize, Option<&Forecast>), co
         table.push('\n');
     }
     table.push('\n');
+    if plan.steps.iter().flat_map(|step| &step.why).any(|why| why.kind == WhyKind::Modes) {
+        table.push_str(UMASK);
+    }
     table.push_str(&footer(plan, (width, forecast), command));
     table.push('\n');
     table
 }
+
+/// The cure for modes that differ from person to person.
+const UMASK: &str = "help: where only modes changed, the files were checked out under another umask: set `umask 022` and \
+                     check them out again (or `chmod -R u=rwX,go=rX`), and builds share one cache\n";
 
 fn row(step: &PlannedStep) -> [String; 6] {
     let build = step.action == Action::Build;
@@ -137,7 +144,7 @@ fn expected(forecast: &Forecast) -> Vec<String> {
 pub(super) mod tests {
     use super::*;
     use crate::domain::base::Digest;
-    use crate::domain::model::{ImageName, LayerKey, Size, Why, WhyKind};
+    use crate::domain::model::{ImageName, LayerKey, Size, Why};
 
     fn step(wave: usize, layer: &str, why: &[(WhyKind, &str)], estimate_ms: Option<u64>) -> PlannedStep {
         PlannedStep {
@@ -207,6 +214,16 @@ pub(super) mod tests {
             last(&unknown),
             "2 to build, 2 to reuse · at least 7m on 1 runner · 2 not built before · lian-build apply"
         );
+    }
+
+    #[test]
+    fn another_umask_is_told_with_its_cure() {
+        let shown = |kind| {
+            let plan = Plan { steps: vec![step(1, "app", &[(kind, "modes changed: a")], None)] };
+            plan_table(&plan, (2, None), "lian-build apply", Style::PLAIN)
+        };
+        assert!(shown(WhyKind::Modes).contains("`umask 022`"));
+        assert!(!shown(WhyKind::Context).contains("umask"));
     }
 
     #[test]

@@ -136,9 +136,15 @@ async fn what_is_missing_is_said_to_be_missing() {
     let file = failure("FROM base\nCOPY nosuch /").await;
     assert_eq!((file.kind, file.code.as_str()), (FaultKind::Missing, "lian::buildkit::missing_file"));
     assert!(file.message.contains("nosuch"), "{}", file.message);
-    let image = failure("FROM host.invalid/no/such:1").await;
+    let folder = scratch();
+    let source = ImageSource::Registry { name: "host.invalid/no/such".into(), digest: Digest::of("nothing") };
+    let request = BuildRequest {
+        named_contexts: vec![NamedContext { name: "host.invalid/no/such:1".into(), source }],
+        ..stage().request(folder.path(), "FROM host.invalid/no/such:1")
+    };
+    let image = stage().builder().build(&request, &quiet).await.expect_err("it fails");
     assert_eq!((image.kind, image.code.as_str()), (FaultKind::Infrastructure, "lian::buildkit::base_unreachable"));
-    assert!(image.message.contains("host.invalid/no/such:1"), "{}", image.message);
+    assert!(image.message.contains("host.invalid/no/such@sha256:"), "{}", image.message);
     let dockerfile = failure("FROM base\nRUNN true").await;
     assert_eq!(dockerfile.code, "lian::buildkit::dockerfile");
     assert!(dockerfile.message.contains("did you mean RUN?"), "{}", dockerfile.message);

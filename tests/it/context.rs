@@ -115,7 +115,7 @@ fn unescaped(name: &str) -> Vec<u8> {
 }
 
 fn listed(project: &Path, context: &Path) -> Tree {
-    let listing = Reader.list(project, context, &context.join("Dockerfile")).expect("a listing");
+    let listing = Reader::default().list(project, context, &context.join("Dockerfile")).expect("a listing");
     listing.files.into_iter().map(|(name, entry)| (unescaped(&name), (entry.kind, entry.mode, entry.digest))).collect()
 }
 
@@ -167,8 +167,10 @@ fn told(tree: &Tree) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_listed_is_what_buildkit_is_sent() {
     let folder = scratch();
-    let request = stage().request(folder.path(), "FROM scratch\nCOPY . /\n");
+    let mut request = stage().request(folder.path(), "FROM scratch\nCOPY . /\n");
     plant(&request.context);
+    let read = Reader::default().read(folder.path(), &request.context, &request.dockerfile);
+    request.definition = read.expect("a context").1;
     let listed = listed(folder.path(), &request.context);
     let built = stage().builder().build(&request, &|_| ()).await.expect("built");
     let into = folder.path().join("unpacked");

@@ -98,6 +98,40 @@ fn what_the_build_sees_is_what_would_be_seen_here_and_nothing_stays() {
 }
 
 #[test]
+fn the_umask_of_whoever_checks_out_makes_no_difference() {
+    let place = place();
+    let project = &place.project;
+    let is = "is() { case \"$(ls -ld \"$2\")\" in \"$1\"*) ;; *) ls -ld \"$2\"; exit 1;; esac; }";
+    let dockerfile = format!(
+        "FROM base.example/busybox:1\nCOPY . /all\nRUN {is}; is drwxr-xr-x /all/deep && is -rw-r--r-- /all/deep/plain && \
+         is -rwxr-xr-x /all/run\n"
+    );
+    project.layer("base", BASE, &dockerfile);
+    project.write("catalog/base/deep/plain", "x").write("catalog/base/run", "#!/bin/sh\n");
+    let modes = |folder: u32, plain: u32| {
+        for (path, mode) in [("deep", folder), ("deep/plain", plain), ("run", folder)] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            std::fs::set_permissions(project.path().join("catalog/base").join(path), mode).expect("writable");
+        }
+    };
+    let apply = || project.lian(&["apply", "--format", "json"]).exits(0).outcomes();
+    modes(0o775, 0o664);
+    assert_eq!(apply(), ["base=built"]);
+    modes(0o755, 0o644);
+    assert_eq!(apply(), ["base=reused"]);
+    // Where buildctl reads the files itself, their modes are git's already: the same key.
+    let here = |more: &[&str]| project.lian(&[&["plan", "--provider", "local"], more].concat());
+    here(&["--detailed-exitcode"]).exits(0);
+    modes(0o700, 0o600);
+    assert_eq!(apply(), ["base=reused"]);
+    let plan = here(&["--detailed-exitcode"]).exits(2).both();
+    assert!(plan.contains("modes changed: deep/plain (its mode)") && plan.contains("`umask 022`"), "{plan}");
+    modes(0o755, 0o755);
+    let plan = here(&[]).exits(0).both();
+    assert!(plan.contains("context changed: deep/plain (its mode)") && !plan.contains("umask"), "{plan}");
+}
+
+#[test]
 fn a_transfer_that_breaks_goes_on_and_an_agent_travels_with_the_build() {
     let place = place();
     let Place { host, project, .. } = &place;

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use super::policy;
 use crate::domain::base::Platforms;
 use crate::domain::ports::{BuildRequest, ImageSource, NamedContext, PushTarget, SecretSource, SecretValue};
 
@@ -10,13 +11,16 @@ use crate::domain::ports::{BuildRequest, ImageSource, NamedContext, PushTarget, 
 /// if it is given a command line.
 const BUILT_IN: &str = "dockerfile.v0";
 
+/// The name of the file for BuildKit's metadata in the folder of a build.
+pub(super) const METADATA: &str = "metadata.json";
+
 /// How exported layers are compressed. Measured on 956 MB of libraries with two busy cores: uncompressed 19.9 s (956
 /// MB), zstd at its fastest level 13.5 s (345 MB), gzip 72.5 s (341 MB). Compression pays because less is written.
 const COMPRESSION: &str = "compression=zstd,compression-level=1,oci-mediatypes=true";
 
-/// The arguments that follow `buildctl --addr …`.
-pub(super) fn build(request: &BuildRequest, metadata: &Path) -> Vec<String> {
-    let mut args = start(request.frontend.as_deref());
+/// The arguments that follow `buildctl --addr …`. The source policy lies in `own`, and BuildKit's metadata goes there.
+pub(super) fn build(request: &BuildRequest, own: &Path) -> Vec<String> {
+    let mut args = start(request.frontend.as_deref(), own);
     let folder = request.dockerfile.parent().filter(|parent| !parent.as_os_str().is_empty());
     let file = request.dockerfile.file_name().unwrap_or(request.dockerfile.as_os_str());
     locals(&mut args, &request.context, folder.unwrap_or(Path::new(".")));
@@ -31,7 +35,9 @@ pub(super) fn build(request: &BuildRequest, metadata: &Path) -> Vec<String> {
     for (name, value) in &request.labels {
         opt(&mut args, &format!("label:{name}"), value);
     }
-    contexts(&mut args, &request.named_contexts);
+    let named: Vec<&NamedContext> =
+        request.named_contexts.iter().filter(|context| !policy::converts(context)).collect();
+    contexts(&mut args, &named);
     for name in &request.stand_ins {
         opt(&mut args, &format!("context:{name}"), EMPTY);
     }
@@ -41,17 +47,16 @@ pub(super) fn build(request: &BuildRequest, metadata: &Path) -> Vec<String> {
     for id in &request.ssh {
         args.extend(["--ssh".to_owned(), id.clone()]);
     }
-    image_output(&mut args, &request.staging, request.push.as_ref(), metadata);
+    image_output(&mut args, &request.staging, request.push.as_ref(), &own.join(METADATA));
     args
 }
 
-/// The arguments of a build of our own: a Dockerfile in `folder`, which is also the context, that uses the image as
-/// `img`.
-pub(super) fn over_image(folder: &Path, platforms: &Platforms, image: &ImageSource) -> Vec<String> {
-    let mut args = start(None);
+/// The arguments of a build of our own: a Dockerfile and a source policy in `folder`, which is also the context.
+pub(super) fn over_image(folder: &Path, platforms: &Platforms, images: &[NamedContext]) -> Vec<String> {
+    let mut args = start(None, folder);
     locals(&mut args, folder, folder);
     opt(&mut args, "platform", &platforms.to_string());
-    contexts(&mut args, &[NamedContext { name: "img".to_owned(), source: image.clone() }]);
+    contexts(&mut args, &images.iter().collect::<Vec<_>>());
     args
 }
 
@@ -78,8 +83,10 @@ pub(super) fn folder_output(args: &mut Vec<String>, folder: &Path) {
 /// The context of an empty image.
 const EMPTY: &str = "docker-image://scratch";
 
-fn start(frontend: Option<&str>) -> Vec<String> {
-    let mut args = vec!["build".to_owned(), "--progress=rawjson".to_owned(), "--frontend".to_owned()];
+fn start(frontend: Option<&str>, own: &Path) -> Vec<String> {
+    let policy = own.join(policy::FILE).display().to_string();
+    let mut args: Vec<String> = ["build", "--progress=rawjson", "--source-policy-file"].map(str::to_owned).into();
+    args.extend([policy, "--frontend".to_owned()]);
     match frontend {
         None => {
             args.push(BUILT_IN.to_owned());
@@ -101,7 +108,7 @@ fn locals(args: &mut Vec<String>, context: &Path, dockerfile: &Path) {
 }
 
 /// Images by name. Each layout has an id of its own, because two names may lie in two folders.
-fn contexts(args: &mut Vec<String>, contexts: &[NamedContext]) {
+fn contexts(args: &mut Vec<String>, contexts: &[&NamedContext]) {
     for (index, NamedContext { name, source }) in contexts.iter().enumerate() {
         let key = format!("context:{name}");
         match source {
@@ -141,6 +148,7 @@ mod tests {
         BuildRequest {
             context: "/work/lamina/app".into(),
             dockerfile: "/work/lamina/app/Dockerfile.rust".into(),
+            definition: Default::default(),
             target: Some("final".into()),
             build_args: [("MODE".to_owned(), "a=b, c".to_owned())].into(),
             platforms: "linux/amd64".into(),
@@ -169,7 +177,7 @@ mod tests {
 
     #[test]
     fn says_all_that_the_request_says() {
-        insta::assert_snapshot!(build(&request(), Path::new("/tmp/m.json")).join("\n"));
+        insta::assert_snapshot!(build(&request(), Path::new("/tmp")).join("\n"));
     }
 
     #[test]
@@ -191,8 +199,8 @@ mod tests {
     fn a_pinned_frontend_goes_through_the_gateway() {
         let image = format!("docker.io/docker/dockerfile@{}", Digest::of("frontend"));
         let args = build(&BuildRequest { frontend: Some(image.clone()), ..request() }, Path::new("/m"));
-        assert_eq!(args[2..5], ["--frontend", "gateway.v0", "--opt"]);
-        assert_eq!(args[5], format!("source={image}"));
+        assert_eq!(args[4..7], ["--frontend", "gateway.v0", "--opt"]);
+        assert_eq!(args[7], format!("source={image}"));
         assert!(args.contains(&format!("cmdline={image}")), "its own `# syntax=` line must not lead elsewhere");
     }
 }

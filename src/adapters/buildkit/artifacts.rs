@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use super::argv;
 use super::classify::Failure;
 use super::finding::Finding;
-use super::scratch::{scratch, write_dockerfile};
+use super::own_build::over_image;
+use super::scratch::scratch;
 use super::solve::{Solver, Unsolved, digest_in, fault_of, silent};
 use crate::domain::base::Digest;
 use crate::domain::model::Fault;
@@ -22,9 +23,9 @@ pub(super) async fn build(solver: &Solver, request: &VerifyRequest) -> Result<Re
         return Ok(Err(odd.into_iter().map(|path| Finding::OddPath { path: path.clone() }).collect()));
     }
     let folder = scratch()?;
-    write_dockerfile(folder.path(), &dockerfile(&request.artifact_paths))?;
     let metadata = folder.path().join("metadata.json");
-    let mut args = argv::over_image(folder.path(), &request.platforms, &request.image);
+    let text = dockerfile(&request.artifact_paths);
+    let mut args = over_image(folder.path(), &text, &request.platforms, &request.image)?;
     for (name, value) in &request.labels {
         argv::opt(&mut args, &format!("label:{name}"), value);
     }
@@ -82,8 +83,8 @@ async fn missing(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding
 
 async fn exists(solver: &Solver, request: &VerifyRequest, path: &str) -> Result<bool, Fault> {
     let folder = scratch()?;
-    write_dockerfile(folder.path(), &dockerfile(&[path.to_owned()]))?;
-    let args = argv::over_image(folder.path(), &request.platforms, &request.image);
+    let text = dockerfile(&[path.to_owned()]);
+    let args = over_image(folder.path(), &text, &request.platforms, &request.image)?;
     match solver.solve(&args, &silent).await {
         Ok(_) => Ok(true),
         Err(Unsolved::Failed(failure)) if is_absent(&failure) => Ok(false),

@@ -1,7 +1,6 @@
 //! The builder that runs one `buildctl` for each build on a BuildKit daemon. Not responsible for: starting the daemon
 //! (`daemon` does).
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +10,10 @@ use super::argv;
 use super::binaries::Binaries;
 use super::classify::OomEvidence;
 use super::daemon::Daemon;
+use super::definition::laid_out;
 use super::image;
-use super::scratch::{full, scratch};
-use super::shadow::shadowed;
+use super::policy::{FILE, explained, policy};
+use super::scratch::{scratch, unwritten};
 use super::solve::{Solver, Unsolved, digest_in, fault_of};
 use super::verify;
 use crate::domain::base::Digest;
@@ -111,15 +111,6 @@ fn demand_image(name: &str, source: &ImageSource) -> Result<(), Fault> {
     }
 }
 
-/// The Dockerfile could not be copied: it cannot be read, or there is no space for the copy.
-fn unread(dockerfile: &Path, error: &std::io::Error) -> Fault {
-    full(error, &std::env::temp_dir()).unwrap_or_else(|| {
-        let message = format!("the Dockerfile cannot be read: {error}");
-        let help = format!("check whether {} and its ignore file are readable", dockerfile.display());
-        Fault::new(FaultKind::Missing, "lian::buildkit::missing_file", message).help(help)
-    })
-}
-
 #[async_trait]
 impl Builder for Buildctl {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
@@ -128,9 +119,10 @@ impl Builder for Buildctl {
             image::seed(&request.staging, &request.named_contexts);
         }
         let scratch = scratch()?;
-        let metadata = scratch.path().join("metadata.json");
-        let shadow = shadowed(request, scratch.path()).map_err(|error| unread(&request.dockerfile, &error))?;
-        let args = argv::build(shadow.as_ref().unwrap_or(request), &metadata);
+        let laid_out = laid_out(request, scratch.path())?;
+        let policy = policy(&request.named_contexts, request.frontend.as_deref());
+        std::fs::write(scratch.path().join(FILE), policy).map_err(|error| unwritten(scratch.path(), &error))?;
+        let args = argv::build(&laid_out, scratch.path());
         let relay = |event: BuildEvent| {
             // BuildKit's internal steps are not steps of the Dockerfile. The bytes that they move are still shown.
             if !matches!(&event, BuildEvent::Vertex { name, .. } if name.starts_with("[internal]")) {
@@ -140,31 +132,21 @@ impl Builder for Buildctl {
         let (before, solved) = tokio::join!(look(self.counters.as_deref()), self.solver.solve(&args, &relay));
         let progress = match solved {
             Ok(progress) => progress,
-            Err(unsolved) => return Err(judged(self.counters.as_deref(), unsolved, before).await),
+            Err(unsolved) => {
+                return Err(explained(judged(self.counters.as_deref(), unsolved, before).await, request));
+            }
         };
         let (steps, cached) = progress.steps();
-        Ok(Built { digest: digest_in(&metadata)?, steps, cached, platforms: request.platforms.clone() })
+        Ok(Built {
+            digest: digest_in(&scratch.path().join(argv::METADATA))?,
+            steps,
+            cached,
+            platforms: request.platforms.clone(),
+        })
     }
 
     async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
         demand_image("img", &request.image)?;
         verify::verify(&self.solver, request).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_copy_without_room_is_no_fault_of_the_dockerfile() {
-        let dockerfile = Path::new("/p/Dockerfile");
-        // A device that is always full.
-        let error = std::fs::write("/dev/full", "FROM scratch\n").expect_err("it took something");
-        let fault = unread(dockerfile, &error);
-        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::buildkit::disk_full"));
-        let fault = unread(dockerfile, &std::io::ErrorKind::PermissionDenied.into());
-        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Missing, "lian::buildkit::missing_file"));
-        assert!(fault.help.expect("help").contains("/p/Dockerfile"));
     }
 }

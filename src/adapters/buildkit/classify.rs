@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::policy;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::Usage;
 
@@ -190,7 +191,10 @@ fn of_world(error: &str, failure: &Failure) -> Option<Fault> {
         return fault(FaultKind::Unavailable, "lian::buildkit::disk_full", "no space left on the device".to_owned())
             .map(|fault| fault.help("free disk space with `lian-build gc`, then run it again"));
     }
-    of_image(error, text).or_else(|| of_file(error)).or_else(|| of_daemon(error, failure))
+    policy::denied(error)
+        .or_else(|| of_image(error, text))
+        .or_else(|| of_file(error))
+        .or_else(|| of_daemon(error, failure))
 }
 
 /// What Go's client reports when it speaks TLS to a server that does not.

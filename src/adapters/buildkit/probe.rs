@@ -7,7 +7,8 @@ use std::path::Path;
 use super::argv;
 use super::finding::Finding;
 use super::image::{self, ImageSettings};
-use super::scratch::{scratch, write_dockerfile};
+use super::own_build::over_image;
+use super::scratch::scratch;
 use super::solve::{Solver, Unsolved, fault_of, silent};
 use super::version;
 use crate::domain::model::{Fault, Tool};
@@ -39,8 +40,7 @@ pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Op
         head(&settings),
         serde_json::json!(["/bin/sh", "-c", script(&request.tools)]),
     );
-    write_dockerfile(&context, &dockerfile)?;
-    let mut args = argv::over_image(&context, &request.platforms, &request.image);
+    let mut args = over_image(&context, &dockerfile, &request.platforms, &request.image)?;
     argv::folder_output(&mut args, &found);
     match solver.solve(&args, &silent).await {
         Ok(_) => Ok(Some(request.tools.iter().enumerate().filter_map(|(at, tool)| read(&found, at, tool)).collect())),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::argv;
 use super::buildctl::{judged, look};
+use super::policy::{FILE, explained, policy};
 use super::progress::Progress;
 use super::solve::{Unsolved, failed, read};
 use crate::domain::base::Digest;
@@ -42,8 +43,14 @@ impl RemoteBuildctl {
         Self { exec, address: address.to_owned(), folder: folder.into(), counters }
     }
 
-    /// Builds a request with paths on the runner; its image is pushed. The paths in `passing` are removed there when
-    /// buildctl ends.
+    /// The file with the source policy of a request, with its path on the runner. It must be there before the build.
+    pub fn policy(&self, request: &BuildRequest) -> (String, Vec<u8>) {
+        let text = policy(&request.named_contexts, request.frontend.as_deref());
+        (self.folder.join(FILE).display().to_string(), text.into_bytes())
+    }
+
+    /// Builds a request with paths on the runner, where its source policy is; its image is pushed. The paths in
+    /// `passing` are removed there when buildctl ends.
     ///
     /// # Errors
     /// The same as local buildctl; `lian::remote::link_lost` if the connection ended first.
@@ -53,13 +60,12 @@ impl RemoteBuildctl {
         passing: &[String],
         sink: &BuildSink<'_>,
     ) -> Result<Built, Fault> {
-        let metadata = self.folder.join("metadata.json");
         let relay = |event: BuildEvent| {
             if !matches!(&event, BuildEvent::Vertex { name, .. } if name.starts_with("[internal]")) {
                 sink(event);
             }
         };
-        let script = self.script(&argv::build(request, &metadata), &metadata, passing);
+        let script = self.script(&argv::build(request, &self.folder), &self.folder.join(argv::METADATA), passing);
         let counters = Some(&*self.counters);
         let run = self.run(&script, !request.ssh.is_empty(), &relay);
         let (before, run) = tokio::join!(look(counters), run);
@@ -73,7 +79,7 @@ impl RemoteBuildctl {
             Some(code) => {
                 let exit = (code < 128).then_some(code);
                 let fault = judged(counters, without_mark(failed(&progress, exit)), before).await;
-                return Err(on_runner(fault));
+                return Err(on_runner(explained(fault, request)));
             }
             None => return Err(lost(&format!("the connection ended with {exit:?} while buildctl ran"))),
         }

@@ -19,22 +19,17 @@ pub(super) fn scratch() -> Result<tempfile::TempDir, Fault> {
     })
 }
 
-/// Writes a Dockerfile into a folder, which is created if it does not exist.
-pub(super) fn write_dockerfile(context: &Path, dockerfile: &str) -> Result<(), Fault> {
-    let written = std::fs::create_dir_all(context)
-        .and_then(|()| std::fs::write(context.join("Dockerfile"), dockerfile))
-        .map_err(|error| (context, error));
-    written.map_err(|(path, error)| {
-        full(&error, &std::env::temp_dir()).unwrap_or_else(|| {
-            let message = format!("cannot write {}: {error}", path.display());
-            Fault::new(FaultKind::Infrastructure, "lian::buildkit::scratch", message)
-                .help("check that the folder exists and is writable, or set TMPDIR to another one")
-        })
+/// The fault of files that could not be written into a scratch folder.
+pub(super) fn unwritten(folder: &Path, error: &std::io::Error) -> Fault {
+    full(error, &std::env::temp_dir()).unwrap_or_else(|| {
+        let message = format!("cannot write into {}: {error}", folder.display());
+        Fault::new(FaultKind::Infrastructure, "lian::buildkit::scratch", message)
+            .help("check that the folder exists and is writable, or set TMPDIR to another one")
     })
 }
 
 /// The fault of a full disk below a scratch folder; `None` for any other error.
-pub(super) fn full(error: &std::io::Error, folder: &Path) -> Option<Fault> {
+fn full(error: &std::io::Error, folder: &Path) -> Option<Fault> {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded).then(|| {
         let folder = folder.display();
@@ -54,5 +49,15 @@ mod tests {
         assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::buildkit::disk_full"));
         assert!(fault.help.expect("help").contains("(/t), or set TMPDIR"));
         assert!(full(&std::io::ErrorKind::PermissionDenied.into(), Path::new("/t")).is_none());
+    }
+
+    #[test]
+    fn files_without_room_are_no_fault_of_the_dockerfile() {
+        // A device that is always full.
+        let error = std::fs::write("/dev/full", "FROM scratch\n").expect_err("it took something");
+        let fault = unwritten(Path::new("/t"), &error);
+        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::buildkit::disk_full"));
+        let fault = unwritten(Path::new("/t"), &std::io::ErrorKind::PermissionDenied.into());
+        assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::buildkit::scratch"));
     }
 }

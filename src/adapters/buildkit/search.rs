@@ -7,8 +7,9 @@ use std::path::Path;
 use super::binaries::is_executable;
 use super::finding::Finding;
 use super::image::{self, ImageSettings};
+use super::own_build::over_image;
 use super::probe::{command, head, judge};
-use super::scratch::{scratch, write_dockerfile};
+use super::scratch::scratch;
 use super::solve::{Solver, Unsolved, fault_of, silent};
 use super::{argv, artifacts};
 use crate::domain::model::{BuildEvent, Fault, Tool};
@@ -59,8 +60,7 @@ async fn copy(
         let Some(pattern) = pattern(&path) else { continue };
         let _ = writeln!(dockerfile, "COPY --from=img {}", serde_json::json!([pattern, format!("/{at}/")]));
     }
-    write_dockerfile(&context, &dockerfile)?;
-    let mut args = argv::over_image(&context, &request.platforms, &request.image);
+    let mut args = over_image(&context, &dockerfile, &request.platforms, &request.image)?;
     argv::folder_output(&mut args, found);
     match solver.solve(&args, &silent).await {
         Ok(_) => Ok(true),
@@ -93,8 +93,8 @@ async fn run(
     }
     let folder = scratch()?;
     let context = folder.path().join("context");
-    write_dockerfile(&context, &format!("{}RUN --network=none {}\n", head(settings), serde_json::json!(words)))?;
-    let mut args = argv::over_image(&context, &request.platforms, &request.image);
+    let dockerfile = format!("{}RUN --network=none {}\n", head(settings), serde_json::json!(words));
+    let mut args = over_image(&context, &dockerfile, &request.platforms, &request.image)?;
     // A cached step writes no log.
     args.push("--no-cache".to_owned());
     let output = std::sync::Mutex::new(String::new());

@@ -1,14 +1,14 @@
 //! Whether a layer's files exist and lie inside the project. Not responsible for: reading the files of the context.
 
 use std::fs;
-use std::io::{Error, ErrorKind};
+use std::io::{Error, ErrorKind, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use crate::domain::base::{SourceLocation, Span, nearest};
 use crate::domain::model::{Declared, Diagnostic};
 use crate::domain::ports::ContextError;
 
-/// The largest Dockerfile that is read, in bytes. BuildKit refuses larger ones.
+/// The largest Dockerfile or ignore file that is read, in bytes. BuildKit refuses larger Dockerfiles.
 const LONGEST: u64 = 4 << 20;
 
 /// The path with all links and `..` resolved.
@@ -41,6 +41,33 @@ fn leaves(root: &Path, path: &Path) -> bool {
     let tidied = tidy(path);
     let existing = tidied.ancestors().skip(1).find_map(|ancestor| resolve(ancestor).ok());
     existing.is_some_and(|ancestor| !ancestor.starts_with(root))
+}
+
+/// The bytes of a file in the resolved root, through whatever links lead to it; `None` if nothing is there, or a
+/// folder, which BuildKit takes for nothing.
+pub(super) fn whole(root: &Path, path: &Path) -> Result<Option<Vec<u8>>, ContextError> {
+    let unreadable = |source| ContextError::Unreadable { path: tidy(path), source };
+    match fs::symlink_metadata(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        found => found.map_err(unreadable)?,
+    };
+    let resolved = match inside(root, path) {
+        Err(ContextError::Missing { path }) => return Err(ContextError::Dangling { path }),
+        resolved => resolved?,
+    };
+    let metadata = fs::metadata(&resolved).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Ok(None);
+    }
+    if !metadata.is_file() {
+        return Err(unreadable(Error::new(ErrorKind::InvalidInput, "it is not a file")));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(&resolved).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(unreadable(Error::new(ErrorKind::FileTooLarge, "it is longer than 4 MiB")));
+    }
+    Ok(Some(bytes))
 }
 
 /// The path as a person would write it: `catalog/rust/../../lamina/rust` is `lamina/rust`, unless a link makes that
@@ -112,7 +139,7 @@ pub(super) fn check_files(declared: &Declared, project_root: &Path) -> Result<Lo
     Err(faults)
 }
 
-fn told(error: &ContextError) -> String {
+pub(super) fn told(error: &ContextError) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),
@@ -204,7 +231,7 @@ fn dockerfile_fault(declared: &Declared, project_root: &Path, dockerfile: &Path)
     }
 }
 
-fn outside(declared: &Declared, field: &str, what: &str, error: &ContextError) -> Diagnostic {
+pub(super) fn outside(declared: &Declared, field: &str, what: &str, error: &ContextError) -> Diagnostic {
     match error {
         ContextError::Outside { path, root } => {
             let shown = path.display();

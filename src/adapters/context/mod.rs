@@ -1,6 +1,7 @@
 //! Reads build contexts from disk as BuildKit sees them: filtered by the ignore file, and compared by content, kind and
 //! mode. Times, owners and anything outside the project do not count.
 
+mod check_ignore;
 mod files;
 mod hash;
 mod ignore;
@@ -15,6 +16,7 @@ mod recipe_tests;
 mod tests;
 mod walk;
 
+pub use check_ignore::ignore_fault;
 pub use files::{Located, locate};
 pub use ignore::{Ignore, Inherited};
 pub use odd::check_files;

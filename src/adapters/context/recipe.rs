@@ -59,14 +59,14 @@ pub fn stale_recipe(declared: &Declared, project_root: &Path) -> Option<Diagnost
     if !fs::symlink_metadata(&recipe).is_ok_and(|found| found.is_file()) {
         return None;
     }
-    let (ignore, _) = ignore_file(&folder, &declared.dockerfile_path()).ok()?;
+    let root = resolve(project_root).ok()?;
+    let (ignore, _) = ignore_file(&root, &folder, &declared.dockerfile_path()).ok()?;
     if ignore.excludes(RECIPE, &Inherited::default()).0 || !folder.join(MANIFEST).is_file() {
         return None;
     }
     let layer = &declared.layer.name;
     let shown = tidy(&recipe).display().to_string();
-    let root = resolve(project_root).map_err(Uncomparable::from);
-    let compared = root.and_then(|root| Project { root, folder }.compare());
+    let compared = Project { root, folder }.compare();
     let warning = match compared {
         Ok(differences) if differences.is_empty() => return None,
         Ok(differences) => {

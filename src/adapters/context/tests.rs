@@ -37,7 +37,7 @@ impl Project {
     }
 
     fn try_list(&self) -> Result<Listing, ContextError> {
-        Reader.list(self.0.path(), &self.path("c"), &self.path("c/Dockerfile"))
+        Reader::default().list(self.0.path(), &self.path("c"), &self.path("c/Dockerfile"))
     }
 
     fn list(&self) -> Listing {
@@ -245,7 +245,8 @@ fn tells_the_line_of_a_bad_pattern() {
 fn refuses_what_leads_outside() {
     let project = Project::with(&[]);
     let inner = project.path("c");
-    let list = |context: &Path, dockerfile: &Path| Reader.list(&inner, context, dockerfile).expect_err("outside");
+    let list =
+        |context: &Path, dockerfile: &Path| Reader::default().list(&inner, context, dockerfile).expect_err("outside");
     let dockerfile = inner.join("Dockerfile");
     project.put("Dockerfile", "FROM scratch\n");
     assert!(matches!(list(&inner.join(".."), &dockerfile), ContextError::Outside { .. }));

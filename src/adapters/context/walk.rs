@@ -8,46 +8,68 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt as _};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use super::files::{inside, resolve};
+use super::files::{inside, resolve, whole};
 use super::hash;
 use super::ignore::{Ignore, Inherited};
 use crate::domain::base::Digest;
 use crate::domain::model::{FileEntry, FileKind, Listing};
-use crate::domain::ports::{ContextError, ContextReader};
+use crate::domain::ports::{ContextError, ContextReader, Definition, Modes};
 
 /// Reads contexts from disk.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Reader;
+pub struct Reader {
+    modes: Modes,
+}
 
-impl ContextReader for Reader {
-    fn list(&self, project_root: &Path, context: &Path, dockerfile: &Path) -> Result<Listing, ContextError> {
+impl Reader {
+    /// A reader that lists these modes.
+    pub fn of(modes: Modes) -> Self {
+        Self { modes }
+    }
+
+    /// As [`ContextReader::list`], and the texts that the listing has the digests of.
+    pub fn read(
+        &self,
+        project_root: &Path,
+        context: &Path,
+        dockerfile: &Path,
+    ) -> Result<(Listing, Definition), ContextError> {
         let root = resolve(project_root)?;
         let folder = inside(&root, context)?;
         inside(&root, dockerfile)?;
-        let (ignore, digest) = ignore_file(&folder, dockerfile)?;
-        let mut walk = Walk { ignore, entries: Vec::new() };
+        let (ignore, ignored) = ignore_file(&root, &folder, dockerfile)?;
+        let mut walk = Walk { ignore, modes: self.modes, entries: Vec::new() };
         walk.run(folder)?;
-        let text = fs::read(dockerfile).map_err(|source| unreadable(dockerfile, source))?;
-        walk.listing(Digest::of(text), digest)
+        let missing = || unreadable(dockerfile, ErrorKind::NotFound.into());
+        let text = whole(&root, dockerfile)?.ok_or_else(missing)?;
+        let listing = walk.listing(Digest::of(&text), ignored.as_ref().map(Digest::of))?;
+        Ok((listing, Definition { dockerfile: text, ignore: ignored }))
     }
 }
 
-/// `<Dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the context.
-pub(super) fn ignore_file(context: &Path, dockerfile: &Path) -> Result<(Ignore, Option<Digest>), ContextError> {
+impl ContextReader for Reader {
+    fn list(&self, project_root: &Path, context: &Path, dockerfile: &Path) -> Result<Listing, ContextError> {
+        self.read(project_root, context, dockerfile).map(|(listing, _)| listing)
+    }
+}
+
+/// `<Dockerfile>.dockerignore` beside the Dockerfile, else `.dockerignore` in the context, with its bytes. A link is
+/// followed inside the resolved root only.
+pub(super) fn ignore_file(
+    root: &Path,
+    context: &Path,
+    dockerfile: &Path,
+) -> Result<(Ignore, Option<Vec<u8>>), ContextError> {
     let mut beside = dockerfile.as_os_str().to_owned();
     beside.push(".dockerignore");
     for path in [PathBuf::from(beside), context.join(".dockerignore")] {
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::IsADirectory) => continue,
-            Err(source) => return Err(ContextError::Unreadable { path, source }),
-        };
+        let Some(bytes) = whole(root, &path)? else { continue };
         let ignore = Ignore::parse(&String::from_utf8_lossy(&bytes)).map_err(|(line, what)| ContextError::Pattern {
             path,
             line,
             what,
         })?;
-        return Ok((ignore.without_own(), Some(Digest::of(bytes))));
+        return Ok((ignore.without_own(), Some(bytes)));
     }
     Ok((Ignore::default().without_own(), None))
 }
@@ -76,6 +98,7 @@ struct Folder {
 
 struct Walk {
     ignore: Ignore,
+    modes: Modes,
     entries: Vec<Entry>,
 }
 
@@ -130,7 +153,7 @@ impl Walk {
     }
 
     fn push(&mut self, name: String, path: PathBuf, kind: FileKind, mode: u32) {
-        self.entries.push(Entry { name, path, kind, mode });
+        self.entries.push(Entry { name, path, kind, mode: self.modes.of(kind, mode) });
     }
 
     /// Includes the excluded folders above something that is included.

@@ -72,7 +72,7 @@ pub trait Transport: Exec {
     }
 
     /// Copies files and folders (paths relative to `from`) to the same paths below an existing folder of the runner.
-    /// Keeps modes and times, but not owners.
+    /// Keeps times, but not owners. Modes become git's (see `FileKind::git_mode`), whatever the umask was here.
     async fn copy_in(&self, from: &Path, files: &[OsString], to: &str, sent: Progress<'_>) -> Result<(), Fault>;
 
     /// The address of the runner's BuildKit daemon, for a `buildctl` that runs on this machine.

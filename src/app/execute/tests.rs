@@ -339,6 +339,7 @@ fn job(layer: &str) -> Job {
     let request = BuildRequest {
         context: PathBuf::new(),
         dockerfile: PathBuf::new(),
+        definition: Definition::default(),
         target: None,
         build_args: BTreeMap::new(),
         platforms,

@@ -164,6 +164,7 @@ fn job(parts: KeyParts, parents: &BTreeSet<usize>) -> Job {
     let request = BuildRequest {
         context: PathBuf::new(),
         dockerfile: PathBuf::new(),
+        definition: Definition::default(),
         target: None,
         build_args: BTreeMap::new(),
         platforms: parts.platforms.clone(),

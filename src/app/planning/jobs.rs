@@ -10,9 +10,9 @@ use super::survey::Survey;
 use crate::app::Error;
 use crate::app::config::Config;
 use crate::app::execute::{Job, ParentImage};
-use crate::domain::base::{LayerName, Platform};
+use crate::domain::base::{LayerName, Platform, SourceLocation};
 use crate::domain::graph::{self, ImageOrigin, LayerGraph, UsedImage};
-use crate::domain::model::{ImageName, ImageRef, KeyParts, LayerKey, ParentKey};
+use crate::domain::model::{Diagnostic, ImageName, ImageRef, KeyParts, LayerKey, ParentKey};
 use crate::domain::ports::{BuildRequest, ImageSource, NamedContext};
 
 /// Makes the jobs of one plan.
@@ -52,6 +52,7 @@ impl JobMaker<'_> {
         let (declared, layer) = (input.declared, &input.declared.layer);
         let catalog = &self.survey.catalog.settings;
         let parents = self.parents(&layer.name, keys);
+        self.check_shadows(input, &parents.contexts)?;
         let frontend = pins::frontend(declared)?.and_then(|image| Some((self.pins.digest(&image)?.clone(), image)));
         let build_args =
             graph::effective_build_args(catalog, &self.config.build_args, layer, &input.facts.declared_args);
@@ -69,6 +70,7 @@ impl JobMaker<'_> {
         let request = BuildRequest {
             context: declared.context_dir(),
             dockerfile: declared.dockerfile_path(),
+            definition: input.definition.clone(),
             target: layer.target.clone(),
             build_args,
             platforms,
@@ -128,6 +130,27 @@ impl JobMaker<'_> {
                 sources.into_iter().map(named).collect()
             }
         }
+    }
+
+    /// Refuses a stage with the name of an image that lies in a layout: the image can only be handed over as a named
+    /// context, which would replace the stage. One in a registry is handed over by the build's source policy.
+    fn check_shadows(&self, input: &LayerInputs<'_>, contexts: &[NamedContext]) -> Result<(), Error> {
+        let layer = &input.declared.layer.name;
+        let in_layout = |context: &&NamedContext| matches!(context.source, ImageSource::Layout { .. });
+        let mut faults = Vec::new();
+        for NamedContext { name, .. } in contexts.iter().filter(in_layout) {
+            let Some(span) = input.facts.shadows.get(name) else { continue };
+            let place = SourceLocation { file: self.survey.dockerfiles[layer].file.clone(), span: *span };
+            let message = format!("stage `{name}` has the name of the image `{name}`, which a local copy replaces");
+            let fault = Diagnostic::error("lian::dockerfile::image", message)
+                .layer(layer)
+                .label(place, "BuildKit would take the copy for this stage")
+                .help(format!(
+                    "call the stage something else, such as `{name}-stage`, or build without `--base-image` for it"
+                ));
+            faults.push(fault);
+        }
+        if faults.is_empty() { Ok(()) } else { Err(Error::files(faults, self.survey.sources.clone())) }
     }
 
     /// `<namespace>/<layer>`.

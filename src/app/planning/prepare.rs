@@ -39,7 +39,7 @@ pub async fn prepare(
     let forced = forced_layers(config, graph)?;
     let graph = &chosen_graph(config, graph)?;
     let chosen: Vec<LayerName> = graph.layers().cloned().collect();
-    let inputs = contexts::read(config, survey, &chosen).await?;
+    let inputs = contexts::read(config, survey, &chosen, provider_context.modes(config)).await?;
     let mut externals = pins::Wanted::new();
     for input in &inputs {
         for (image, platforms) in graph.externals(&input.declared.layer.name) {

@@ -146,6 +146,7 @@ impl Survey {
                     continue;
                 }
             }
+            self.diagnostics.extend(context::ignore_fault(declared, &self.catalog.project_root));
             self.diagnostics.extend(context::stale_recipe(declared, &self.catalog.project_root));
         }
         let files = parsed.iter().filter_map(|(declared, _, file)| Some((&declared.layer, file.as_ref().ok()?)));

@@ -14,7 +14,7 @@ use crate::app::planning::forecast::Fleet;
 use crate::app::{Error, ErrorKind, UsageError};
 use crate::domain::base::{Platform, Platforms};
 use crate::domain::model::{BuildSpec, ContextTransfer, Declared, Diagnostic, Offer, Size};
-use crate::domain::ports::ComputeProvider;
+use crate::domain::ports::{ComputeProvider, Modes};
 use crate::domain::sizing::{self, SizeAlias};
 use crate::system::host_platform;
 
@@ -88,6 +88,12 @@ impl ProviderContext {
     /// Whether runners are remote: they then push images to the registry directly, if there is one.
     pub fn is_remote(&self) -> bool {
         self.descriptor.runners.remote
+    }
+
+    /// The modes that a build's files have: git's where we copy them to the runner.
+    pub fn modes(&self, config: &Config) -> Modes {
+        let copied = self.is_remote() && config.workflow.runners.context_transfer == ContextTransfer::Rsync;
+        if copied { Modes::Git } else { Modes::AsIs }
     }
 
     /// Whether runners are leased, not just this machine.

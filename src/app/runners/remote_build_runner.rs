@@ -16,7 +16,7 @@ use crate::adapters::runner::{DISK, PRIVATE, RemoteRunner, WORKSPACE};
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Fault, FaultKind};
 use crate::domain::ports::{
-    BuildRequest, BuildSink, Builder, Built, ContextReader as _, Counters, ImageSource, NamedContext, Runner,
+    BuildRequest, BuildSink, Builder, Built, ContextReader as _, Counters, ImageSource, Modes, NamedContext, Runner,
     SecretSource, SecretValue, Usage, VerifyRequest,
 };
 use crate::system::exec::Exec;
@@ -64,7 +64,7 @@ impl Runner for RemoteBuildRunner {
     async fn sync(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<(), Fault> {
         let (root, context, dockerfile) =
             (self.project_root.clone(), request.context.clone(), request.dockerfile.clone());
-        let listing = tokio::task::spawn_blocking(move || Reader.list(&root, &context, &dockerfile));
+        let listing = tokio::task::spawn_blocking(move || Reader::of(Modes::Git).list(&root, &context, &dockerfile));
         // Remove another build's files: one of the same length and time would count as unchanged.
         let (listing, emptied) = tokio::join!(listing, self.runner.empty(WORKSPACE));
         let listing = listing.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
@@ -123,10 +123,13 @@ impl RemoteBuildRunner {
     async fn prepared(&self, request: &BuildRequest) -> Result<BuildRequest, Fault> {
         let mut there = BuildRequest { context: WORKSPACE.into(), ..request.clone() };
         let name = request.dockerfile.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let text = tokio::fs::read(&request.dockerfile).await.map_err(|error| unreadable(&error))?;
         let dockerfile = format!("{PRIVATE}/dockerfile/{name}");
         // Only the right files were copied: an ignore file there would exclude more.
-        let mut files = vec![(format!("{dockerfile}.dockerignore"), Vec::new()), (dockerfile.clone(), text)];
+        let mut files = vec![
+            (format!("{dockerfile}.dockerignore"), Vec::new()),
+            (dockerfile.clone(), request.definition.dockerfile.clone()),
+            self.buildctl.policy(request),
+        ];
         there.dockerfile = dockerfile.into();
         for (at, secret) in there.secrets.iter_mut().enumerate() {
             let path = format!("{PRIVATE}/secrets/{at}");
@@ -243,6 +246,7 @@ mod tests {
         let request = BuildRequest {
             context: "c".into(),
             dockerfile: "c/Dockerfile".into(),
+            definition: Default::default(),
             target: None,
             build_args: [("FROM".to_owned(), "args.example/x".to_owned())].into(),
             platforms: "linux/amd64".into(),

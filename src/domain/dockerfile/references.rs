@@ -76,7 +76,6 @@ fn on_platform(
     let target = resolver.target(reading.target);
     let reached = target.map(|target| reach(&resolved, target)).unwrap_or_default();
     resolver.check_order(&resolved, &reached);
-    resolver.check_shadows(&resolved, &reached);
     resolver.faults.extend(
         resolved.iter().enumerate().filter(|(at, _)| reached.contains(at)).flat_map(|(_, stage)| stage.endless.clone()),
     );
@@ -86,6 +85,7 @@ fn on_platform(
     let mut facts = DockerfileFacts {
         syntax: file.syntax.as_ref().map(|word| (word.text.clone(), word.span)),
         stages: file.stages.iter().map(stage_name).collect(),
+        shadows: resolver.shadows(&resolved, &reached),
         declared_args: file.args.iter().map(|arg| arg.name.clone()).collect(),
         ..DockerfileFacts::default()
     };

@@ -364,24 +364,15 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Reports stages with the name of an image that they use. Images are given to BuildKit as named contexts, and a
-    /// context replaces a whole stage of the same name: `FROM debian AS debian` would build nothing.
-    pub fn check_shadows(&mut self, resolved: &[Resolved<'_>], reached: &BTreeSet<usize>) {
+    /// Stages with the name of an image that the needed stages use (`FROM debian AS debian`).
+    pub fn shadows(&self, resolved: &[Resolved<'_>], reached: &BTreeSet<usize>) -> BTreeMap<String, Span> {
         let images: BTreeSet<String> = reached
             .iter()
             .flat_map(|index| &resolved[*index].images)
             .filter_map(|image| Some(image.image.parse::<ImageRef>().ok()?.context_name()))
             .collect();
-        for name in reached.iter().filter_map(|index| self.file.stages[*index].name.as_ref()) {
-            if images.contains(&name.text) {
-                self.faults.push(DockerfileFault {
-                    kind: DockerfileFaultKind::Image,
-                    message: format!("stage `{0}` has the name of the image `{0}`, which would replace it", name.text),
-                    span: Some(name.span),
-                    help: Some(format!("call the stage something else, such as `{}-stage`", name.text)),
-                });
-            }
-        }
+        let names = reached.iter().filter_map(|index| self.file.stages[*index].name.as_ref());
+        names.filter(|name| images.contains(&name.text)).map(|name| (name.text.clone(), name.span)).collect()
     }
 }
 

@@ -91,6 +91,9 @@ pub struct DockerfileFacts {
     pub looked_up: BTreeSet<String>,
     /// All stages, whether needed or not.
     pub stages: Vec<StageName>,
+    /// Needed stages that have the name of an image that is used, each with the place of its name. A named context
+    /// would replace such a stage.
+    pub shadows: BTreeMap<String, Span>,
     /// The frontend that `# syntax=` names.
     pub syntax: Option<(String, Span)>,
 }

@@ -42,6 +42,18 @@ pub enum FileKind {
     Folder,
 }
 
+impl FileKind {
+    /// The mode that git has for such an entry: 755 for folders and for what somebody may execute, else 644.
+    pub fn git_mode(self, mode: u32) -> u32 {
+        match self {
+            Self::Folder => 0o755,
+            Self::File if mode & 0o111 != 0 => 0o755,
+            Self::File => 0o644,
+            Self::Link => 0,
+        }
+    }
+}
+
 /// One entry of a context: what BuildKit's cache key also covers. Times and owners are not part of it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FileEntry {

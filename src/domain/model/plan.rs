@@ -28,6 +28,8 @@ pub enum WhyKind {
     Dockerfile,
     /// Files of the context changed, or the ignore file.
     Context,
+    /// Modes of the context's files changed as they do under another umask, and nothing else of them.
+    Modes,
     /// A parent is built in this plan.
     Base,
     /// A build argument changed.

@@ -17,8 +17,12 @@ pub fn differences(old: &KeyParts, new: &KeyParts) -> Vec<Why> {
     if old.dockerfile != new.dockerfile {
         say(WhyKind::Dockerfile, "dockerfile changed".to_owned());
     }
-    if let Some(files) = changed_files(&without_dockerfile(old, new), &without_dockerfile(new, old)) {
-        say(WhyKind::Context, format!("context changed: {files}"));
+    let (before, now) = (without_dockerfile(old, new), without_dockerfile(new, old));
+    if let Some(files) = changed_files(&before, &now) {
+        match only_by_umask(&before, &now) {
+            true => say(WhyKind::Modes, format!("modes changed: {files}")),
+            false => say(WhyKind::Context, format!("context changed: {files}")),
+        }
     } else if old.ignore != new.ignore {
         say(WhyKind::Context, "context changed: its ignore file".to_owned());
     }
@@ -59,6 +63,15 @@ fn without_dockerfile(parts: &KeyParts, other: &KeyParts) -> BTreeMap<String, Fi
         .filter(|(path, entry)| !is_dockerfile(path, entry))
         .map(|(p, e)| (p.clone(), e.clone()))
         .collect()
+}
+
+/// Whether two contexts differ by what git does not keep of a mode, as under another umask.
+fn only_by_umask(old: &BTreeMap<String, FileEntry>, new: &BTreeMap<String, FileEntry>) -> bool {
+    let plain = |files: &BTreeMap<String, FileEntry>| {
+        let plain = |entry: &FileEntry| FileEntry { mode: entry.kind.git_mode(entry.mode), ..entry.clone() };
+        files.iter().map(|(path, entry)| (path.clone(), plain(entry))).collect::<BTreeMap<_, _>>()
+    };
+    plain(old) == plain(new)
 }
 
 fn changed_settings(old: &KeyParts, new: &KeyParts) -> Vec<&'static str> {
@@ -128,6 +141,15 @@ mod tests {
         let new = files(&[("a", "1", 0o644), ("b", "2", 0o644), ("d", "1", 0o644)]);
         assert_eq!(changed_files(&old, &new).as_deref(), Some("b, +2 more"));
         assert_eq!(changed_files(&old, &old), None);
+    }
+
+    #[test]
+    fn another_umask_is_told_from_another_mode() {
+        let (old, new) =
+            (files(&[("run.sh", "1", 0o755), ("a", "1", 0o644)]), files(&[("run.sh", "1", 0o775), ("a", "1", 0o664)]));
+        assert!(only_by_umask(&old, &new));
+        assert!(!only_by_umask(&old, &files(&[("run.sh", "1", 0o644), ("a", "1", 0o644)])), "it lost its execute bit");
+        assert!(!only_by_umask(&old, &files(&[("run.sh", "2", 0o775), ("a", "1", 0o664)])), "its content changed");
     }
 
     #[test]

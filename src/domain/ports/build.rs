@@ -9,6 +9,7 @@ use crate::domain::base::{Digest, Platform, Platforms};
 use crate::domain::model::{BuildEvent, Fault, Tool};
 
 use super::image::{ImageConfig, ImageSource, PushTarget};
+use super::inputs::Definition;
 
 /// Receives a build's events. It must not block.
 pub type BuildSink<'a> = dyn Fn(BuildEvent) + Send + Sync + 'a;
@@ -46,8 +47,10 @@ pub struct SecretSource {
 pub struct BuildRequest {
     /// The context folder.
     pub context: PathBuf,
-    /// The Dockerfile. Its ignore file lies beside it (`<Dockerfile>.dockerignore`) or in the context.
+    /// The Dockerfile's path, for its name and for looking at it again.
     pub dockerfile: PathBuf,
+    /// The texts of the Dockerfile and its ignore file: these are built, whatever the files say by then.
+    pub definition: Definition,
     /// The stage to build; the last one if `None`.
     pub target: Option<String>,
     /// `ARG` values.

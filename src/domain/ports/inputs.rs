@@ -2,11 +2,41 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::domain::model::{Classified, FaultClass, Listing};
+use crate::domain::model::{Classified, FaultClass, FileKind, Listing};
 
 /// lian-build's own entries at a context's root, which are part of no build and so of no key. `.lian` changes during a
 /// build. `.build-spec.ncl` chooses the runner; it does not affect content.
 pub const OWN: [&str; 2] = [".lian", ".build-spec.ncl"];
+
+/// A Dockerfile and its ignore file, byte for byte as the layer's key knows them. A build is given these bytes and not
+/// the files: BuildKit follows a link only inside the folder that it is given, and we follow it through the project.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Definition {
+    /// The Dockerfile.
+    pub dockerfile: Vec<u8>,
+    /// The ignore file; `None` if there is none.
+    pub ignore: Option<Vec<u8>>,
+}
+
+/// The modes of a context's files in its listing: those that the build gets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Modes {
+    /// As on the disk: buildctl reads the folder itself.
+    #[default]
+    AsIs,
+    /// As git has them, 755 or 644, whatever the umask was: we copy the files to where they are built.
+    Git,
+}
+
+impl Modes {
+    /// A file's mode in the listing, from its mode on the disk.
+    pub fn of(self, kind: FileKind, mode: u32) -> u32 {
+        match self {
+            Self::AsIs => mode,
+            Self::Git => kind.git_mode(mode),
+        }
+    }
+}
 
 /// A context could not be read.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
@@ -18,14 +48,27 @@ pub enum ContextError {
         /// The folder.
         path: PathBuf,
     },
-    /// The folder or the Dockerfile lies outside the project.
+    /// The folder, the Dockerfile or its ignore file lies outside the project.
     #[error("{path} leads outside the project {root}")]
-    #[diagnostic(code(lian::context::outside), help("keep contexts and Dockerfiles below the project's root"))]
+    #[diagnostic(
+        code(lian::context::outside),
+        help("keep contexts, Dockerfiles and ignore files below the project's root: copy in what a link leads to")
+    )]
     Outside {
         /// The path, as declared.
         path: PathBuf,
         /// The project root.
         root: PathBuf,
+    },
+    /// The ignore file is a link that leads to no file.
+    #[error("{path} is a link that leads to nothing")]
+    #[diagnostic(
+        code(lian::context::dangling),
+        help("let it lead to a file of the project, or remove it: without it nothing would be left out of the build")
+    )]
+    Dangling {
+        /// The link.
+        path: PathBuf,
     },
     /// The ignore file has an invalid pattern.
     #[error("{path}, line {line}: {what}")]

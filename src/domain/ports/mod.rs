@@ -17,7 +17,7 @@ pub use compute::{
 };
 pub use image::{ImageConfig, ImageSource, PushTarget};
 pub use images::{Claim, Found, ImageStore, ImageStoreError, InUse, Staged, StagedAt, StagingFolder};
-pub use inputs::{ContextError, ContextReader, OWN};
+pub use inputs::{ContextError, ContextReader, Definition, Modes, OWN};
 pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
 pub use sink::Sink;
 pub use usage::{Meter, Usage, usage_script};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use lian_build::adapters::buildkit::{Binaries, Buildctl, Daemon, DaemonConfig};
 use lian_build::domain::base::Digest;
-use lian_build::domain::ports::{BuildRequest, ImageSource, NamedContext};
+use lian_build::domain::ports::{BuildRequest, Definition, ImageSource, NamedContext};
 
 /// What the tests build with.
 pub struct Stage {
@@ -54,6 +54,7 @@ impl Stage {
         std::fs::write(context.join("Dockerfile"), dockerfile).expect("a file");
         BuildRequest {
             dockerfile: context.join("Dockerfile"),
+            definition: Definition { dockerfile: dockerfile.into(), ignore: None },
             context,
             target: None,
             build_args: [].into(),

@@ -24,7 +24,7 @@ pub(super) async fn copy(
 ) -> Result<(), String> {
     let mut pack = owned_command("tar");
     pack.args(["--create", "--file=-", "--directory"]).arg(from);
-    pack.args(["--null", "--no-recursion", "--files-from=-"]);
+    pack.args(["--mode=u=rwX,go=rX,a-st", "--null", "--no-recursion", "--files-from=-"]);
     let (mut packing, mut unpacking) = (spawned(&mut pack, "tar")?, spawned(&mut unpack, "docker")?);
     // Prefix each name with `./`, because a name that begins with `-` would be an option.
     let list: Vec<u8> = files.iter().flat_map(|file| [b"./", file.as_bytes(), b"\0"].concat()).collect();

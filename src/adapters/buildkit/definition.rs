@@ -1,0 +1,25 @@
+//! Lays out the Dockerfile and the ignore file of a build as the layer's key knows them. Nothing of the user's is
+//! changed or read again. Not responsible for: reading them (see the adapter `context`).
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use super::scratch::unwritten;
+use crate::domain::model::Fault;
+use crate::domain::ports::{BuildRequest, OWN};
+
+/// The request with its Dockerfile in `folder` and an ignore file beside it, which BuildKit prefers to the context's
+/// own. It also leaves out lian-build's own files.
+pub(super) fn laid_out(request: &BuildRequest, folder: &Path) -> Result<BuildRequest, Fault> {
+    let folder = folder.join("dockerfile");
+    let dockerfile = folder.join(request.dockerfile.file_name().unwrap_or("Dockerfile".as_ref()));
+    let mut ignore = OsString::from(&dockerfile);
+    ignore.push(".dockerignore");
+    let mut patterns = request.definition.ignore.clone().unwrap_or_default();
+    patterns.extend(format!("\n{}\n", OWN.join("\n")).into_bytes());
+    std::fs::create_dir_all(&folder)
+        .and_then(|()| std::fs::write(&dockerfile, &request.definition.dockerfile))
+        .and_then(|()| std::fs::write(&ignore, patterns))
+        .map_err(|error| unwritten(&folder, &error))?;
+    Ok(BuildRequest { dockerfile, ..request.clone() })
+}
