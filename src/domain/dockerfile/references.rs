@@ -132,7 +132,7 @@ fn reach(resolved: &[Resolved<'_>], target: usize) -> BTreeSet<usize> {
     let mut waiting = vec![target];
     while let Some(index) = waiting.pop() {
         if reached.insert(index) {
-            waiting.extend(resolved[index].stages.iter().map(|(stage, ..)| *stage));
+            waiting.extend(resolved[index].stages.iter().map(|used| used.stage));
             waiting.extend(&resolved[index].looked_at);
         }
     }

@@ -90,7 +90,9 @@ fn a_trigger_names_the_stages_of_the_child() {
     assert_eq!(uses(&facts), ["From lamina/toolchain", "From lamina/runtime"]);
     let later = read("FROM lamina/runtime AS first\nFROM a AS build\nFROM first\n", &runtime).expect_err("later");
     let said: Vec<&str> = later.iter().map(|fault| fault.message.as_str()).collect();
-    assert_eq!(said, ["stage `Build` begins further down", "the stage takes from itself: `0`"]);
+    let whose = "a trigger (`ONBUILD`) of `lamina/runtime` cannot run here";
+    let expected = ["stage `Build` begins further down", "the stage takes from itself: `0`"];
+    assert_eq!(said, expected.map(|what| format!("{whose}: {what}")));
     let high = [("lamina/runtime", "FROM debian\nONBUILD COPY --from=7 / /\n")];
     let fault = &read("FROM lamina/runtime\n", &high).expect_err("no stage")[0];
     assert_eq!(fault.message, "a trigger (`ONBUILD`) of `lamina/runtime` cannot run here: there is no stage 7");

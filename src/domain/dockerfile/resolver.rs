@@ -38,13 +38,25 @@ pub(super) struct Base {
     pub from: Span,
 }
 
+/// A stage of the file that another one takes from.
+pub(super) struct StageUse {
+    /// Its index.
+    pub stage: usize,
+    /// As written.
+    text: String,
+    /// The place in this file.
+    span: Span,
+    /// The image whose trigger takes from it; `None` for words of this file.
+    by: Option<String>,
+}
+
 /// What a stage names, sorted by kind.
 #[derive(Default)]
 pub(super) struct Resolved<'a> {
     /// Images that are not stages of this file.
     pub images: Vec<ImageUse>,
-    /// Stages of this file, with the word and the place that name them.
-    pub stages: Vec<(usize, String, Span)>,
+    /// Stages of this file.
+    pub stages: Vec<StageUse>,
     /// Stages that BuildKit looks up and takes nothing from.
     pub looked_at: Vec<usize>,
     /// Images, in familiar form, that BuildKit looks up and takes nothing from.
@@ -203,7 +215,7 @@ impl<'a> Resolver<'a> {
         // FROM sees only earlier stages, and only lower-case names. Of two stages with one name it takes the later one.
         let earlier = self.file.stages[..index].iter().rposition(|s| s.name.as_ref().is_some_and(|n| n.text == image));
         if let Some(earlier) = earlier {
-            resolved.stages.push((earlier, word.text.clone(), word.span));
+            resolved.stages.push(StageUse { stage: earlier, text: word.text.clone(), span: word.span, by: None });
             return Some(Based::Stage(earlier));
         }
         if image == SCRATCH {
@@ -294,7 +306,10 @@ impl<'a> Resolver<'a> {
         let stage = number.or_else(|| self.by_name.get(text.to_lowercase().as_str()).copied());
         match stage {
             Some(stage) if stage < self.file.stages.len() => match asked.taken {
-                true => resolved.stages.push((stage, text.clone(), asked.span())),
+                true => {
+                    let by = asked.by.map(|base| base.image.clone());
+                    resolved.stages.push(StageUse { stage, text: text.clone(), span: asked.span(), by });
+                }
                 false => resolved.looked_at.push(stage),
             },
             Some(stage) => {
@@ -338,22 +353,21 @@ impl<'a> Resolver<'a> {
     }
 
     fn source_fault(&mut self, asked: &Asked<'_>, kind: DockerfileFaultKind, message: String, help: String) {
-        let message = match asked.by {
-            Some(base) => format!("a trigger (`ONBUILD`) of `{}` cannot run here: {message}", base.image),
-            None => message,
-        };
+        let message = said_of(asked.by.map(|base| base.image.as_str()), message);
         self.faults.push(DockerfileFault { kind, message, span: Some(asked.span()), help: Some(help) });
     }
 
     /// Reports stages that take files from a stage that is not above them.
     pub fn check_order(&mut self, resolved: &[Resolved<'_>], reached: &BTreeSet<usize>) {
         for index in reached {
-            for (stage, text, span) in resolved[*index].stages.iter().filter(|(stage, ..)| stage >= index) {
+            for StageUse { stage, text, span, by } in resolved[*index].stages.iter().filter(|used| used.stage >= *index)
+            {
                 let (message, help) = if stage == index {
                     (format!("the stage takes from itself: `{text}`"), "name an earlier stage".to_owned())
                 } else {
                     (format!("stage `{text}` begins further down"), "move that stage above this one".to_owned())
                 };
+                let message = said_of(by.as_deref(), message);
                 self.faults.push(DockerfileFault {
                     kind: DockerfileFaultKind::UnknownStage,
                     message,
@@ -373,6 +387,14 @@ impl<'a> Resolver<'a> {
             .collect();
         let names = reached.iter().filter_map(|index| self.file.stages[*index].name.as_ref());
         names.filter(|name| images.contains(&name.text)).map(|name| (name.text.clone(), name.span)).collect()
+    }
+}
+
+/// A fault of this file, or of a trigger that an image brings here.
+fn said_of(trigger_of: Option<&str>, message: String) -> String {
+    match trigger_of {
+        Some(image) => format!("a trigger (`ONBUILD`) of `{image}` cannot run here: {message}"),
+        None => message,
     }
 }
 
