@@ -15,7 +15,7 @@ fn step(error: &str, tail: &[&str], oom: OomEvidence) -> Fault {
     let text = format!(
         "Dockerfile:2\n--------------------\n   2 | >>> RUN make\n--------------------\nerror: failed to solve: {error}"
     );
-    classify(&Failure { vertices: vec![vertex], text, exit: Some(1), oom, full_here: None })
+    classify(&Failure { vertices: vec![vertex], text, exit: Some(1), oom, ..Failure::default() })
 }
 
 fn vertex(name: &str, error: &str) -> VertexFailure {

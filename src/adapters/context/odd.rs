@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
-use super::files::{self, Located, resolve};
+use super::files::{self, Located};
 use super::ignore::{Ignore, Inherited};
 use super::walk::ignore_file;
 use crate::domain::model::{Declared, Diagnostic};
@@ -21,7 +21,8 @@ struct Folder {
 /// What `check` reports about a layer's files: those that it names, and what no build can take from its context.
 pub fn check_files(declared: &Declared, project_root: &Path) -> Result<Located, Vec<Diagnostic>> {
     let located = files::check_files(declared, project_root)?;
-    let odd = odd_files(project_root, &declared.context_dir(), &declared.dockerfile_path());
+    let root = files::resolve(project_root).unwrap_or_else(|_| project_root.to_owned());
+    let odd = odd_files(&root, &declared.context_dir(), &declared.dockerfile_path());
     if odd.is_empty() { Ok(located) } else { Err(odd.iter().map(|path| odd_fault(declared, path)).collect()) }
 }
 
@@ -36,8 +37,7 @@ fn odd_fault(declared: &Declared, path: &Path) -> Diagnostic {
 /// The pipes and devices of a context that its ignore file does not leave out, sorted. What cannot be read is passed
 /// over: whoever reads the files tells it.
 fn odd_files(root: &Path, context: &Path, dockerfile: &Path) -> Vec<PathBuf> {
-    let read = resolve(root).and_then(|root| ignore_file(&root, context, dockerfile));
-    let Ok((ignore, _)) = read else { return Vec::new() };
+    let Ok((ignore, _)) = ignore_file(root, context, dockerfile) else { return Vec::new() };
     let mut found = Vec::new();
     let mut folders = vec![Folder { path: context.to_owned(), shown: String::new(), inherited: Inherited::default() }];
     while let Some(folder) = folders.pop() {

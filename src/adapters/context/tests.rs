@@ -62,6 +62,16 @@ fn vectors() -> Vectors {
 }
 
 #[test]
+fn what_lian_build_writes_itself_is_part_of_no_build() {
+    let before = Project::with(&[("kept", "x"), (".dockerignore", "!catalog/lian.lock\n"), ("catalog/x", "x")]);
+    let listed = before.list();
+    for own in ["lian.lock", "catalog/lian.lock", ".lian/lian.db", ".build-spec.ncl"] {
+        before.put(&format!("c/{own}"), "x");
+    }
+    assert_eq!(before.list(), listed);
+}
+
+#[test]
 fn ignores_what_buildkit_ignores() {
     let Vectors { files, tree, cases } = vectors();
     let project = Project::with(&[]);

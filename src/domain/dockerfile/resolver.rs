@@ -378,7 +378,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Stages with the name of an image that the needed stages use (`FROM debian AS debian`).
+    /// Needed stages with the name of an image that is used (`FROM debian AS debian`).
     pub fn shadows(&self, resolved: &[Resolved<'_>], reached: &BTreeSet<usize>) -> BTreeMap<String, Span> {
         let images: BTreeSet<String> = reached
             .iter()

@@ -122,6 +122,7 @@ impl DockerfileFacts {
             self.ssh_ids.entry(id).or_insert(place);
         }
         self.looked_up.extend(other.looked_up);
+        self.shadows.extend(other.shadows);
     }
 }
 

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use crate::domain::model::{Classified, FaultClass, FileKind, Listing};
 
-/// lian-build's own entries at a context's root, which are part of no build and so of no key. `.lian` changes during a
-/// build. `.build-spec.ncl` chooses the runner; it does not affect content.
-pub const OWN: [&str; 2] = [".lian", ".build-spec.ncl"];
+/// lian-build's own entries in a context, as patterns of an ignore file. They are part of no build and so of no key.
+/// `.lian` changes during a build. `.build-spec.ncl` chooses the runner; it does not affect content. `lian.lock` is
+/// written by the run that first needs a pin, and a pin is part of the keys of those who use it.
+pub const OWN: [&str; 3] = [".lian", ".build-spec.ncl", "**/lian.lock"];
 
 /// A Dockerfile and its ignore file, byte for byte as the layer's key knows them. A build is given these bytes and not
 /// the files: BuildKit follows a link only inside the folder that it is given, and we follow it through the project.

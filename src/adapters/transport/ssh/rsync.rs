@@ -53,8 +53,8 @@ impl SshConnection {
         let shell: Vec<String> = self.ssh().iter().map(|word| format!("\"{word}\"")).collect();
         let mut command = owned_command("rsync");
         command.args(["-lpt", "--from0", "--files-from=-", "--inplace", "--no-h"]);
-        command.arg(format!("--timeout={SILENCE}")).arg("--chmod=Du=rwx,Dgo=rx,Fu=rwX,Fgo=rX,a-st");
-        command.arg("--info=progress2,stats1");
+        command.arg(format!("--timeout={SILENCE}"));
+        command.arg("--chmod=Du=rwx,Dgo=rx,Fu=rwX,Fgo=rX,a-st").arg("--info=progress2,stats1");
         command.arg("-e").arg(shell.join(" ")).arg(from.join("")).arg(format!("runner:{to}/"));
         command
     }
