@@ -2,6 +2,7 @@
 # make check   format, lints and the tests that need neither root nor a daemon: while you work
 # make test    all that CI runs: as root, on real components
 # make chaos   RUNS runs (200) through random kills and faults; SEED=n repeats one
+# make fuzz    lian-build's reader of Dockerfiles against BuildKit's own: FILES random ones (1000000) from SEED on
 # make catalog the whole catalog        make bench  lian-build against its peers
 # make setup   installs what is missing make recipe renews the service's recipe.json after its dependencies changed
 #
@@ -11,7 +12,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 MAKEFLAGS += --no-print-directory
-.PHONY: setup setup-test setup-bench demo catalog check test chaos bench recipe build base
+.PHONY: setup setup-test setup-bench demo catalog check test chaos fuzz bench recipe build base
 
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
@@ -78,6 +79,11 @@ SEED ?= $(shell date +%s)
 chaos: setup-test
 	@LIAN_CHAOS_RUNS=$(RUNS) LIAN_CHAOS_SEED=$(SEED) cargo test --quiet --locked --test it -- --nocapture --exact \
 		chaos::whatever_befalls_a_run_nothing_is_left_and_no_event_is_lost | grep --line-buffered -E '^(chaos:|runs=)'
+
+FILES ?= 1000000
+fuzz: setup-test
+	@LIAN_FUZZ_FILES=$(FILES) LIAN_FUZZ_SEED=$(SEED) cargo test --quiet --locked --test it -- --nocapture --exact \
+		dockerfiles::random_files_are_read_as_buildkit_reads_them
 
 bench: setup-bench
 	PATH="$$PATH:$(CACHE)/tools/bin" cargo bench --locked

@@ -2,6 +2,7 @@
 # Finds what lian-build needs on this machine and installs what is missing. Running it again is free.
 #   setup.sh           what `make demo` needs: a C compiler and cargo, runc, buildkitd and buildctl
 #   setup.sh --test    also what `make test` needs
+#   setup.sh --oracle  builds BuildKit's own reader of Dockerfiles, which tests compare with, and prints where it is
 #   setup.sh --bench   also the peers that `make bench` measures against
 #   setup.sh --bin     installs nothing: prints the folder that holds buildkitd and buildctl (for LIAN_BUILDKIT_BIN)
 #   setup.sh --provider  installs nothing: prints where a build runs here: `local`, or `docker-local` for whoever is not root, or
@@ -89,6 +90,19 @@ build_buildkit() {
 	say "building buildkitd and buildctl $version (about 2 minutes, once)"
 	go_build "$repo/tools" "$cached" "-X github.com/moby/buildkit/version.Version=$version" \
 		github.com/moby/buildkit/cmd/buildkitd github.com/moby/buildkit/cmd/buildctl
+}
+
+# What tells tests how BuildKit reads a Dockerfile: its own packages of the same version. Prints its path.
+build_oracle() {
+	local source=$repo/tools/dockerfile-oracle pin folder
+	read -r pin _ < <(cat "$repo/tools/go.mod" "$repo/tools/go.sum" "$source"/*.go | sha256sum)
+	folder=$tools/dockerfile-oracle-${pin:0:12}
+	if [ ! -x "$folder/dockerfile-oracle" ]; then
+		has go || die "Go is missing: BuildKit's reader of Dockerfiles is built with it"
+		say "building BuildKit's reader of Dockerfiles"
+		go_build "$repo/tools" "$folder" "" ./dockerfile-oracle
+	fi
+	echo "$folder/dockerfile-oracle"
 }
 
 build_buildx() {
@@ -197,9 +211,13 @@ case ${1:-} in
 	provider
 	exit 0
 	;;
+--oracle)
+	build_oracle
+	exit 0
+	;;
 "" | --test | --bench) ;;
 *)
-	echo "usage: $0 [--test|--bench|--bin|--provider]" >&2
+	echo "usage: $0 [--test|--bench|--bin|--oracle|--provider]" >&2
 	exit 64
 	;;
 esac
@@ -240,6 +258,7 @@ if [ "${1:-}" = --test ]; then
 	install_cargo_deny
 	install_registry
 	install_hcloud
+	build_oracle >/dev/null
 fi
 if [ "${1:-}" = --bench ]; then
 	build_buildx

@@ -159,6 +159,7 @@ const OTHER_MEANINGS: &[(&str, &str, &str)] = &[
     ("ssh", "adapters/transport/ssh/", "OpenSSH's program"),
     ("ssh", "app/doctor/machine.rs", "OpenSSH's program"),
     ("ssh", "domain/dockerfile/mounts.rs", "a kind of mount"),
+    ("ssh", "domain/dockerfile/values.rs", "a scheme of git's addresses"),
 ];
 
 #[test]

@@ -12,6 +12,7 @@ mod commands;
 mod context;
 mod dispatch;
 mod docker;
+mod dockerfiles;
 mod doctor;
 mod evidence;
 mod exits;

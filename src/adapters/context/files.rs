@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Error, ErrorKind, Read as _};
 use std::path::{Component, Path, PathBuf};
 
-use crate::domain::base::{SourceLocation, Span, nearest};
+use crate::domain::base::nearest;
 use crate::domain::model::{Declared, Diagnostic};
 use crate::domain::ports::ContextError;
 
@@ -112,7 +112,9 @@ pub fn locate(project_root: &Path, context: &Path, dockerfile: &Path) -> Result<
     if metadata.len() > LONGEST {
         return Err(unreadable(Error::new(ErrorKind::FileTooLarge, "it is too long for a Dockerfile")));
     }
-    let text = fs::read_to_string(&resolved).map_err(unreadable)?;
+    // BuildKit reads bytes: a comment in Latin-1 does no harm.
+    let text = fs::read(&resolved).map_err(unreadable)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
     Ok(Located { dockerfile: shown, text })
 }
 
@@ -207,16 +209,7 @@ fn dockerfile_fault(declared: &Declared, project_root: &Path, dockerfile: &Path)
     }
     match fs::metadata(&resolved).and_then(|m| if m.len() > LONGEST { Ok(None) } else { fs::read(&resolved).map(Some) })
     {
-        Ok(Some(bytes)) => match String::from_utf8(bytes) {
-            Ok(_) => None,
-            Err(error) => {
-                let valid = error.utf8_error().valid_up_to();
-                let place = SourceLocation { file: shown, span: Span::new(valid, valid) };
-                let fault =
-                    Diagnostic::error("lian::dockerfile::parse", format!("the Dockerfile of `{layer}` is not UTF-8"));
-                Some(fault.layer(layer).label(place, "from here").help("save it as UTF-8"))
-            }
-        },
+        Ok(Some(_)) => None,
         Ok(None) => {
             let message = format!("the Dockerfile of `{layer}`, {}, is longer than 4 MiB", shown.display());
             Some(

@@ -3,6 +3,9 @@
 use super::pattern::{Pattern, clean};
 use crate::domain::ports::OWN;
 
+/// BuildKit reads no longer lines, in bytes with their end.
+const LONGEST: usize = 64 * 1024;
+
 /// The patterns of an ignore file, in order. The last pattern that matches decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ignore {
@@ -21,7 +24,13 @@ impl Ignore {
     pub fn parse(text: &str) -> Result<Self, (usize, String)> {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let mut patterns = Vec::new();
-        for (at, line) in text.split('\n').enumerate().filter(|(_, line)| !line.starts_with('#')) {
+        for (at, line) in text.split('\n').enumerate() {
+            if line.len() >= LONGEST {
+                return Err((at + 1, format!("BuildKit reads no line of more than {} bytes", LONGEST - 1)));
+            }
+            if line.starts_with('#') {
+                continue;
+            }
             let (mark, rest) = match line.trim().strip_prefix('!') {
                 Some(rest) => ("!", rest.trim()),
                 None => ("", line.trim()),

@@ -133,7 +133,7 @@ impl Survey {
     /// If the catalog's settings failed to evaluate, its namespace is unknown, so each Dockerfile is checked on its
     /// own.
     fn read_dockerfiles(&mut self, config: &Config, unsettled: bool, alone: bool) {
-        let mut parsed: Vec<(&Declared, PathBuf, Result<Dockerfile, DockerfileFault>)> = Vec::new();
+        let mut parsed: Vec<(&Declared, PathBuf, Result<Dockerfile, Vec<DockerfileFault>>)> = Vec::new();
         for declared in &self.catalog.layers {
             match context::check_files(declared, &self.catalog.project_root) {
                 Ok(located) => {
@@ -162,7 +162,7 @@ impl Survey {
                 builder: self.platforms.builder(declared),
                 triggers: &triggers,
             };
-            let facts = file.map_err(|fault| vec![fault]).and_then(|file| dockerfile::references(&file, &reading));
+            let facts = file.and_then(|file| dockerfile::references(&file, &reading));
             let name = declared.layer.name.clone();
             // If two layers have the same name, the first one counts.
             if !self.dockerfiles.contains_key(&name) && (!unsettled || torn(&facts)) {

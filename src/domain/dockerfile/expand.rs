@@ -1,65 +1,116 @@
 //! Replaces variables and quotes in a Dockerfile's words, as BuildKit's `shell` package does. Arrays, arithmetic and
-//! the rest of a real shell are not supported there either.
+//! the rest of a real shell are not supported there either. Not responsible for: which variables there are.
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use super::pattern::Pattern;
+
+/// What is known of a variable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Value {
+    Set(String),
+    Unset,
+    /// An image may set it whose configuration is not known here.
+    Unknown,
+}
+
+/// Where variables get their values from.
+pub(super) trait Values {
+    fn get(&self, name: &str) -> Value;
+}
+
+impl Values for BTreeMap<String, String> {
+    fn get(&self, name: &str) -> Value {
+        BTreeMap::get(self, name).map_or(Value::Unset, |value| Value::Set(value.clone()))
+    }
+}
+
+/// No variable has a value.
+pub(super) struct Nothing;
+
+impl Values for Nothing {
+    fn get(&self, _: &str) -> Value {
+        Value::Unset
+    }
+}
 
 /// A word with its variables replaced.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Expanded {
     /// The result, quotes removed.
     pub text: String,
+    /// The result split at the blanks outside quotes.
+    pub words: Vec<String>,
     /// Variables that had no value.
     pub unset: BTreeSet<String>,
-    /// Variables that were looked up.
-    pub used: BTreeSet<String>,
+    /// Whether it depends on a variable of which nothing is known.
+    pub uncertain: bool,
+}
+
+/// How words are read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Rules {
+    pub escape: char,
+    /// Quotes stay in the result.
+    pub raw_quotes: bool,
+    /// Escape characters stay in the result.
+    pub raw_escapes: bool,
+    /// Quotes are ordinary characters.
+    pub no_quotes: bool,
+    /// Variables without a value stay as they are written.
+    pub keep_unset: bool,
+}
+
+impl Rules {
+    pub(super) fn of(escape: char) -> Self {
+        Self { escape, raw_quotes: false, raw_escapes: false, no_quotes: false, keep_unset: false }
+    }
 }
 
 /// Replaces the variables of `word`. The error says what is wrong with the word.
-pub(super) fn expand(word: &str, escape: char, values: &BTreeMap<String, String>) -> Result<Expanded, String> {
-    let mut lexer =
-        Lexer { rest: word.chars().collect::<Vec<_>>(), at: 0, escape, values, seen: Expanded::default(), depth: 0 };
-    let text = lexer.until(None, false)?;
-    Ok(Expanded { text, ..lexer.seen })
+pub(super) fn expand(word: &str, escape: char, values: &dyn Values) -> Result<Expanded, String> {
+    expand_by(word, Rules::of(escape), values)
 }
 
-/// Splits a text at blanks outside quotes. Quotes and escapes stay in the words.
-pub(super) fn words(text: &str, escape: char) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let mut quote = None;
-    let mut characters = text.chars();
-    while let Some(c) = characters.next() {
-        if quote.is_none() && c.is_whitespace() {
-            if !word.is_empty() {
-                words.push(std::mem::take(&mut word));
-            }
-            continue;
-        }
-        word.push(c);
-        if c == escape && quote != Some('\'') {
-            word.extend(characters.next());
-        } else if quote == Some(c) {
-            quote = None;
-        } else if quote.is_none() && (c == '"' || c == '\'') {
-            quote = Some(c);
-        }
-    }
-    if !word.is_empty() {
-        words.push(word);
-    }
-    words
+/// As [`expand`], by other rules.
+pub(super) fn expand_by(word: &str, rules: Rules, values: &dyn Values) -> Result<Expanded, String> {
+    // Go's scanner drops a byte-order mark at the start.
+    let word = word.strip_prefix('\u{feff}').unwrap_or(word);
+    let mut lexer = Lexer {
+        rest: word.chars().collect(),
+        at: 0,
+        rules,
+        raw: rules.raw_escapes,
+        values,
+        seen: Expanded::default(),
+        word: String::new(),
+        depth: 0,
+    };
+    let (text, words) = lexer.until(None, rules.raw_escapes)?;
+    Ok(Expanded { text, words, ..lexer.seen })
 }
 
 /// The deepest nesting of `${A:-${B:-…}}`. People never nest this deep, and a hostile file must not overflow the stack.
-const DEPTH: usize = 32;
+const DEPTH: usize = 200;
 
 struct Lexer<'a> {
     rest: Vec<char>,
     at: usize,
-    escape: char,
-    values: &'a BTreeMap<String, String>,
+    rules: Rules,
+    /// Whether escape characters stay just now.
+    raw: bool,
+    values: &'a dyn Values,
     seen: Expanded,
+    /// The word that is being collected. BuildKit has one for all depths: `${a:-b}` forgets what stands before it.
+    word: String,
     depth: usize,
+}
+
+/// The words of one depth.
+#[derive(Default)]
+struct Words {
+    done: Vec<String>,
+    inside: bool,
 }
 
 impl Lexer<'_> {
@@ -73,57 +124,126 @@ impl Lexer<'_> {
         Some(c)
     }
 
-    /// Expands everything up to `stop`, which is consumed, or to the end. With `raw`, escapes stay, for patterns.
-    fn until(&mut self, stop: Option<char>, raw: bool) -> Result<String, String> {
-        let mut text = String::new();
-        while let Some(c) = self.next() {
-            match c {
-                _ if Some(c) == stop => return Ok(text),
-                '\'' => self.single_quoted(&mut text)?,
-                '"' => self.double_quoted(&mut text, raw)?,
-                '$' => text.push_str(&self.dollar()?),
-                _ if c == self.escape => {
-                    if raw {
-                        text.push(c);
-                    }
-                    text.extend(self.next());
-                }
-                _ => text.push(c),
+    fn add(&mut self, words: &mut Words, text: &str, raw: bool) {
+        for c in text.chars() {
+            if raw || !c.is_whitespace() {
+                self.word.push(c);
+                words.inside = true;
+            } else if words.inside && !self.word.is_empty() {
+                words.done.push(std::mem::take(&mut self.word));
+                words.inside = false;
             }
+        }
+        words.inside |= raw;
+    }
+
+    fn finish(&mut self, mut words: Words) -> Vec<String> {
+        if !self.word.is_empty() {
+            words.done.push(std::mem::take(&mut self.word));
+        }
+        words.done
+    }
+
+    /// Expands everything up to `stop`, which is consumed, or to the end. With `raw`, escapes stay, for patterns.
+    fn until(&mut self, stop: Option<char>, raw: bool) -> Result<(String, Vec<String>), String> {
+        let before = std::mem::replace(&mut self.raw, raw);
+        self.word.clear();
+        let mut words = Words::default();
+        let mut text = String::new();
+        while let Some(c) = self.peek() {
+            if Some(c) == stop {
+                self.at += 1;
+                self.raw = before;
+                return Ok((text, self.finish(words)));
+            }
+            let special = match c {
+                '$' => Some(self.dollar()?),
+                '<' => Some(self.less_than()),
+                '\'' if !self.rules.no_quotes => Some(self.single_quoted()?),
+                '"' if !self.rules.no_quotes => Some(self.double_quoted()?),
+                _ => None,
+            };
+            if let Some(special) = special {
+                self.add(&mut words, &special, c != '$');
+                text.push_str(&special);
+                continue;
+            }
+            self.at += 1;
+            let plain = c != self.rules.escape;
+            let mut one = String::new();
+            if plain || self.raw {
+                one.push(c);
+            }
+            if !plain {
+                one.extend(self.next());
+            }
+            if !one.is_empty() {
+                self.add(&mut words, &one, !plain);
+            }
+            text.push_str(&one);
         }
         match stop {
             Some(stop) => Err(format!("`{stop}` is missing")),
-            None => Ok(text),
+            None => Ok((text, self.finish(words))),
         }
     }
 
-    fn single_quoted(&mut self, text: &mut String) -> Result<(), String> {
-        loop {
-            match self.next() {
-                Some('\'') => return Ok(()),
-                Some(c) => text.push(c),
-                None => return Err("a single quote is not closed".to_owned()),
-            }
+    /// `<`, or `<<` with the blanks behind it: they may begin a here-document.
+    fn less_than(&mut self) -> String {
+        self.at += 1;
+        if self.peek() != Some('<') {
+            return "<".to_owned();
         }
+        self.at += 1;
+        let mut text = "<<".to_owned();
+        while let Some(c @ ('\t' | '\r' | ' ')) = self.peek() {
+            text.push(c);
+            self.at += 1;
+        }
+        text
     }
 
-    fn double_quoted(&mut self, text: &mut String, raw: bool) -> Result<(), String> {
+    fn single_quoted(&mut self) -> Result<String, String> {
+        self.at += 1;
+        let length = self.rest[self.at..].iter().position(|c| *c == '\'').ok_or("a single quote is not closed")?;
+        let inner: String = self.rest[self.at..self.at + length].iter().collect();
+        self.at += length + 1;
+        Ok(if self.rules.raw_quotes { format!("'{inner}'") } else { inner })
+    }
+
+    fn double_quoted(&mut self) -> Result<String, String> {
+        let mut text = String::new();
+        self.at += 1;
+        if self.rules.raw_quotes {
+            text.push('"');
+        }
         loop {
-            match self.next() {
-                Some('"') => return Ok(()),
-                Some('$') => text.push_str(&self.dollar()?),
-                Some(c) if c == self.escape => {
-                    if raw {
+            match self.peek().ok_or("a double quote is not closed")? {
+                '"' => {
+                    self.at += 1;
+                    if self.rules.raw_quotes {
+                        text.push('"');
+                    }
+                    return Ok(text);
+                }
+                '$' => text.push_str(&self.dollar()?),
+                c if c == self.rules.escape => {
+                    self.at += 1;
+                    if self.raw {
                         text.push(c);
                     }
                     match self.peek() {
-                        Some(next) if next == '"' || next == '$' || next == self.escape => text.extend(self.next()),
+                        Some(next) if next == '"' || next == '$' || next == self.rules.escape => {
+                            text.extend(self.next());
+                        }
                         Some(_) => text.push(c),
                         None => {}
                     }
                 }
-                Some(c) => text.push(c),
-                None => return Err("a double quote is not closed".to_owned()),
+                c => {
+                    self.at += 1;
+                    text.push(c);
+                }
             }
         }
     }
@@ -146,23 +266,32 @@ impl Lexer<'_> {
         self.rest[start..self.at].iter().collect()
     }
 
-    fn value(&mut self, name: &str) -> Option<String> {
-        self.seen.used.insert(name.to_owned());
-        let value = self.values.get(name).cloned();
-        if value.is_none() {
-            self.seen.unset.insert(name.to_owned());
+    fn value(&mut self, name: &str) -> Value {
+        let value = self.values.get(name);
+        match value {
+            Value::Set(_) => {}
+            Value::Unset => {
+                self.seen.unset.insert(name.to_owned());
+            }
+            Value::Unknown => self.seen.uncertain = true,
         }
         value
     }
 
     fn dollar(&mut self) -> Result<String, String> {
+        self.at += 1;
         if self.peek() != Some('{') {
             let name = self.name();
-            return Ok(if name.is_empty() { "$".to_owned() } else { self.value(&name).unwrap_or_default() });
+            return Ok(match name.as_str() {
+                "" => "$".to_owned(),
+                name => self.plain(name, format!("${name}")),
+            });
         }
         self.at += 1;
-        if matches!(self.peek(), Some('{' | '}' | ':')) {
-            return Err("`${` must be followed by a name".to_owned());
+        match self.peek() {
+            None => return Err("`}` is missing".to_owned()),
+            Some('{' | '}' | ':') => return Err("`${` must be followed by a name".to_owned()),
+            Some(_) => {}
         }
         self.depth += 1;
         if self.depth > DEPTH {
@@ -174,36 +303,60 @@ impl Lexer<'_> {
         text
     }
 
+    fn plain(&mut self, name: &str, written: String) -> String {
+        match self.value(name) {
+            Value::Set(value) => value,
+            Value::Unset if self.rules.keep_unset => written,
+            Value::Unset | Value::Unknown => String::new(),
+        }
+    }
+
     fn modified(&mut self, name: &str) -> Result<String, String> {
         let mut modifier = self.next().ok_or("`}` is missing")?;
         if modifier == '}' {
-            return Ok(self.value(name).unwrap_or_default());
+            return Ok(self.plain(name, format!("${{{name}}}")));
         }
         let null_is_unset = modifier == ':';
         if null_is_unset {
             modifier = self.next().ok_or("`}` is missing")?;
         }
-        let pattern = matches!(modifier, '#' | '%' | '/');
-        if !matches!(modifier, '+' | '-' | '?') && (!pattern || null_is_unset) {
-            return Err(format!("`{modifier}` is not a modifier of a variable"));
-        }
-        if modifier == '/' {
+        let pattern = matches!(modifier, '#' | '%');
+        if modifier == '/' && !null_is_unset {
             return self.replaced(name);
         }
+        let refused = || format!("`${{{name}{modifier}` is no way to use a variable");
+        let known = matches!(modifier, '+' | '-' | '?') || (pattern && !null_is_unset);
+        // After a colon BuildKit reads on, and a variable that stays as it is may have any modifier: bash's `${x:0:3}`.
+        if !known && (pattern || !null_is_unset) {
+            return Err(refused());
+        }
+        let (word, _) = self.until(Some('}'), pattern)?;
         let before = self.seen.unset.contains(name);
-        let word = self.until(Some('}'), pattern)?;
-        let value = self.value(name).filter(|value| !(null_is_unset && value.is_empty()));
+        let value = self.value(name);
+        if self.rules.keep_unset && value == Value::Unset {
+            let colon = if null_is_unset { ":" } else { "" };
+            return Ok(format!("${{{name}{colon}{modifier}{word}}}"));
+        }
+        if !known {
+            return Err(refused());
+        }
         if modifier == '-' && !before {
             // There is a default, so a missing value is not reported.
             self.seen.unset.remove(name);
         }
+        let unknown = value == Value::Unknown;
+        let value = match value {
+            Value::Set(value) if !(null_is_unset && value.is_empty()) => Some(value),
+            _ => None,
+        };
         match modifier {
             '-' => Ok(value.unwrap_or(word)),
             '+' => Ok(value.map_or_else(String::new, |_| word)),
+            '?' if unknown => Ok(String::new()),
             '?' => value.ok_or_else(|| {
                 format!("{name}: {}", if word.is_empty() { "it must have a value" } else { word.as_str() })
             }),
-            _ => Ok(trimmed(&value.unwrap_or_default(), &word, modifier)),
+            _ => trimmed(&value.unwrap_or_default(), &word, modifier),
         }
     }
 
@@ -213,145 +366,28 @@ impl Lexer<'_> {
         if all {
             self.at += 1;
         }
-        let pattern: Vec<char> = self.until(Some('/'), true)?.chars().collect();
-        let replacement = self.until(Some('}'), true)?;
-        let value: Vec<char> = self.value(name).unwrap_or_default().chars().collect();
-        let mut text = String::new();
-        let mut at = 0;
-        let mut done = false;
-        while at < value.len() {
-            let longest = (at + 1..=value.len()).rev().find(|end| glob(&pattern, &value[at..*end]));
-            match longest {
-                Some(end) if all || !done => {
-                    text.push_str(&replacement);
-                    at = end;
-                    done = true;
-                }
-                _ => {
-                    text.push(value[at]);
-                    at += 1;
-                }
-            }
+        let (pattern, _) = self.until(Some('/'), true)?;
+        let (replacement, _) = self.until(Some('}'), true)?;
+        let value = self.value(name);
+        if self.rules.keep_unset && value == Value::Unset {
+            return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
         }
-        Ok(text)
+        let pattern = Pattern::new(&pattern, true)?;
+        let value = if let Value::Set(value) = value { value } else { String::new() };
+        Ok(if all { pattern.replace_all(&value, &replacement) } else { pattern.replace(&value, &replacement) })
     }
 }
 
 /// `${name#pattern}` and `${name%pattern}`; doubled, they take the longest match.
-fn trimmed(value: &str, pattern: &str, modifier: char) -> String {
+fn trimmed(value: &str, pattern: &str, modifier: char) -> Result<String, String> {
     let (greedy, pattern) = match pattern.strip_prefix(modifier) {
         Some(rest) => (true, rest),
         None => (false, pattern),
     };
-    let pattern: Vec<char> = pattern.chars().collect();
-    let value: Vec<char> = value.chars().collect();
-    let cut = |taken: &usize| {
-        let part = if modifier == '#' { &value[..*taken] } else { &value[value.len() - *taken..] };
-        glob(&pattern, part)
-    };
-    let taken = if greedy { (0..=value.len()).rev().find(cut) } else { (0..=value.len()).find(cut) }.unwrap_or(0);
-    let kept = if modifier == '#' { &value[taken..] } else { &value[..value.len() - taken] };
-    kept.iter().collect()
-}
-
-/// Whether the whole text matches the pattern; `*`, `?` and `\` are special. Linear in both, except for retries of the
-/// last star.
-fn glob(pattern: &[char], text: &[char]) -> bool {
-    let (mut p, mut t) = (0, 0);
-    let mut star: Option<(usize, usize)> = None;
-    loop {
-        match pattern.get(p) {
-            Some('*') => {
-                star = Some((p, t));
-                p += 1;
-                continue;
-            }
-            None if t == text.len() => return true,
-            Some(&c) if t < text.len() => {
-                let (literal, width) = match (c, pattern.get(p + 1)) {
-                    ('\\', Some(&next)) => (Some(next), 2),
-                    ('?', _) => (None, 1),
-                    _ => (Some(c), 1),
-                };
-                if literal.is_none_or(|literal| literal == text[t]) {
-                    p += width;
-                    t += 1;
-                    continue;
-                }
-            }
-            _ => {}
-        }
-        match star {
-            Some((at, taken)) if taken < text.len() => {
-                star = Some((at, taken + 1));
-                p = at + 1;
-                t = taken + 1;
-            }
-            _ => return false,
-        }
-    }
+    let pattern = Pattern::new(pattern, greedy)?;
+    Ok(if modifier == '#' { pattern.trim_start(value) } else { pattern.trim_end(value) })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shown(word: &str) -> String {
-        let values = [("A", "one"), ("EMPTY", ""), ("V", "1.92.0-slim"), ("IMG", "reg.io/a/b:c")]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
-        match expand(word, '\\', &values) {
-            Ok(expanded) => expanded.text,
-            Err(error) => format!("! {error}"),
-        }
-    }
-
-    #[test]
-    fn replaces_like_buildkit() {
-        let cases = [
-            ("x$A-y", "xone-y"),
-            ("${A}_b", "one_b"),
-            ("$A_b", ""),
-            ("'$A'", "$A"),
-            ("\"$A b\"", "one b"),
-            ("\\$A", "$A"),
-            ("a$", "a$"),
-            ("${NONE:-d}", "d"),
-            ("${EMPTY:-d}", "d"),
-            ("${EMPTY-d}", ""),
-            ("${NONE:-${A}x}", "onex"),
-            ("${A:+yes}", "yes"),
-            ("${NONE:+yes}", ""),
-            ("${EMPTY+yes}", "yes"),
-            ("${V%-*}", "1.92.0"),
-            ("${V%.*}", "1.92"),
-            ("${V%%.*}", "1"),
-            ("${V#*.}", "92.0-slim"),
-            ("${V##*.}", "0-slim"),
-            ("${V/slim/full}", "1.92.0-full"),
-            ("${V//./_}", "1_92_0-slim"),
-            ("${IMG}", "reg.io/a/b:c"),
-            ("${NONE:?say it}", "! NONE: say it"),
-            ("${A", "! `}` is missing"),
-            ("${}", "! `${` must be followed by a name"),
-            ("'open", "! a single quote is not closed"),
-        ];
-        for (word, wanted) in cases {
-            assert_eq!(shown(word), wanted, "{word}");
-        }
-        assert!(shown(&format!("{}x{}", "${N:-".repeat(500), "}".repeat(500))).contains("too deeply"));
-    }
-
-    #[test]
-    fn tells_which_names_had_no_value() {
-        let none = BTreeMap::new();
-        let expanded = expand("${B:-x}$C${D:+y}", '\\', &none).expect("sound");
-        assert_eq!(expanded.text, "x");
-        assert_eq!(expanded.unset.iter().map(String::as_str).collect::<Vec<_>>(), ["C", "D"]);
-    }
-
-    #[test]
-    fn splits_like_buildkit() {
-        assert_eq!(words("A=1  B=\"x y\" C='p q' D=a\\ b", '\\'), ["A=1", "B=\"x y\"", "C='p q'", "D=a\\ b"]);
-    }
-}
+#[path = "expand_tests.rs"]
+mod tests;

@@ -1,17 +1,36 @@
 //! Which images, stages, arguments and secrets a Dockerfile really uses, read as BuildKit 0.32 reads it. Not
 //! responsible for: reading files, and whether a catalog agrees.
 
+mod checks;
+mod directives;
+mod duration;
+mod evaluate;
 mod expand;
+mod flags;
+mod go;
 mod heredoc;
+mod instruction;
+mod json;
+mod lines;
 mod mounts;
 mod parse;
+mod pattern;
+mod platform;
 mod references;
 #[cfg(test)]
 mod references_tests;
 mod resolver;
+mod steps;
 #[cfg(test)]
 mod tests;
+mod trigger;
+mod values;
+mod word;
+mod words;
 
-pub use parse::{Arg, Dockerfile, Needs, Source, Stage, Word, parse};
-pub use references::{read, references, triggers, triggers_in};
+pub use mounts::MountFlag;
+pub use parse::parse;
+pub use references::{read, read_on_bare_images, references, triggers, triggers_in};
 pub use resolver::{Reading, Triggers};
+pub use steps::{Arg, Copy, Dockerfile, Needs, Source, Stage, Step, StepKind};
+pub use word::Word;

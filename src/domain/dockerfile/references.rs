@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::parse::{Dockerfile, Needs, Stage, Word, parse};
+use super::checks::{self, Given, Images};
+use super::parse::parse;
 use super::resolver::{Base, Reading, Resolved, Resolver, SCRATCH, Triggers};
+use super::steps::{Dockerfile, Needs, Stage};
+use super::word::Word;
 use crate::domain::base::Platform;
 use crate::domain::model::{DockerfileFacts, DockerfileFault, MountPlace, StageName, Trigger};
 
@@ -17,7 +20,20 @@ pub fn read(
 ) -> Result<DockerfileFacts, Vec<DockerfileFault>> {
     let (platforms, triggers) = (platform.clone().into(), Triggers::new());
     let reading = Reading { target, build_args, platforms: &platforms, builder: platform, triggers: &triggers };
-    references(&parse(text).map_err(|fault| vec![fault])?, &reading)
+    references(&parse(text)?, &reading)
+}
+
+/// As [`read`], where each image is known to set nothing but `PATH`: what depends on an image's variables is then
+/// certain. Tests compare this with BuildKit, which always knows.
+pub fn read_on_bare_images(
+    text: &str,
+    target: Option<&str>,
+    build_args: &BTreeMap<String, String>,
+    platform: &Platform,
+) -> Result<DockerfileFacts, Vec<DockerfileFault>> {
+    let (platforms, triggers) = (platform.clone().into(), Triggers::new());
+    let reading = Reading { target, build_args, platforms: &platforms, builder: platform, triggers: &triggers };
+    on_platform(&parse(text)?, &reading, platform, Images::Bare)
 }
 
 /// The triggers that an image of this target hands on: those of the target's own stage, not of the stages below it.
@@ -45,12 +61,13 @@ pub fn triggers_in(lines: &[String]) -> Needs {
 }
 
 /// The images and ids that a build of the target uses, on all of its platforms together. All faults are reported
-/// together: an unknown target, sources that are neither an image nor an earlier stage, variables without a value.
+/// together: an unknown target, sources that are neither an image nor an earlier stage, variables without a value, and
+/// whatever else BuildKit refuses before it builds.
 pub fn references(file: &Dockerfile, reading: &Reading<'_>) -> Result<DockerfileFacts, Vec<DockerfileFault>> {
     let mut facts: Option<DockerfileFacts> = None;
     let mut faults: Vec<DockerfileFault> = Vec::new();
     for platform in reading.platforms.iter() {
-        match on_platform(file, reading, platform) {
+        match on_platform(file, reading, platform, Images::Unknown) {
             Ok(found) => match &mut facts {
                 Some(facts) => facts.merge(found),
                 None => facts = Some(found),
@@ -70,6 +87,7 @@ fn on_platform(
     file: &Dockerfile,
     reading: &Reading<'_>,
     platform: &Platform,
+    images: Images,
 ) -> Result<DockerfileFacts, Vec<DockerfileFault>> {
     let mut resolver = Resolver::new(file, reading, platform);
     let resolved: Vec<Resolved<'_>> = (0..file.stages.len()).map(|index| resolver.stage(index)).collect();
@@ -79,7 +97,16 @@ fn on_platform(
     resolver.faults.extend(
         resolved.iter().enumerate().filter(|(at, _)| reached.contains(at)).flat_map(|(_, stage)| stage.endless.clone()),
     );
+    let taken: Vec<Vec<_>> =
+        resolved.iter().map(|one| one.stages.iter().map(|used| (used.stage, used.span)).collect()).collect();
+    resolver.faults.extend(checks::circles(file, &taken, &reached));
+    resolver.faults.extend(checks::platforms(file, &resolver.values));
+    let given = Given { globals: &resolver.values, build_args: reading.build_args, images };
+    let asked = checks::go_through(file, &taken, &reached, &given);
+    resolver.faults.extend(asked.faults);
     if !resolver.faults.is_empty() {
+        resolver.faults.sort_by_key(|fault| fault.span);
+        resolver.faults.dedup();
         return Err(resolver.faults);
     }
     let mut facts = DockerfileFacts {
@@ -99,11 +126,17 @@ fn on_platform(
         facts.looked_up.extend(resolved.looked_up);
         for (of, needs) in &resolved.needs {
             facts.declared_args.extend(needs.args.iter().map(|arg| arg.name.clone()));
+            // Those of this file are known by what variables make of them.
             for (words, ids) in [(&needs.secrets, &mut facts.secret_ids), (&needs.ssh, &mut facts.ssh_ids)] {
-                for word in words {
+                for word in words.iter().filter(|_| of.is_some()) {
                     ids.entry(word.text.clone()).or_insert_with(|| place(word, of.as_ref()));
                 }
             }
+        }
+    }
+    for (words, ids) in [(asked.secrets, &mut facts.secret_ids), (asked.ssh, &mut facts.ssh_ids)] {
+        for word in words {
+            ids.entry(word.text.clone()).or_insert_with(|| place(&word, None));
         }
     }
     Ok(facts)

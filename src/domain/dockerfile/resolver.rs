@@ -3,8 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::expand;
-use super::parse::{Arg, Dockerfile, Needs, Source, Word};
+use super::steps::{Arg, Dockerfile, Needs, Source};
+use super::word::Word;
+use super::{checks, expand};
 use crate::domain::base::{Platform, Platforms, Span, nearest};
 use crate::domain::model::{DockerfileFault, DockerfileFaultKind, ImageRef, ImageUse, Trigger, UseKind};
 
@@ -45,7 +46,7 @@ pub(super) struct StageUse {
     /// As written.
     text: String,
     /// The place in this file.
-    span: Span,
+    pub span: Span,
     /// The image whose trigger takes from it; `None` for words of this file.
     by: Option<String>,
 }
@@ -109,7 +110,8 @@ pub(super) struct Resolver<'a> {
     file: &'a Dockerfile,
     reading: Reading<'a>,
     platform: Platform,
-    values: BTreeMap<String, String>,
+    /// What FROM sees.
+    pub values: BTreeMap<String, String>,
     /// The last stage of each name, which `COPY --from` and the target mean.
     by_name: HashMap<&'a str, usize>,
     pub faults: Vec<DockerfileFault>,
@@ -211,7 +213,8 @@ impl<'a> Resolver<'a> {
         let stage = &self.file.stages[index];
         let word = &stage.from;
         let image = self.value(word)?;
-        let platform = stage.platform.as_ref().and_then(|platform| self.value(platform));
+        let platform =
+            stage.platform.as_ref().and_then(|word| checks::platform(word, self.file.escape, &self.values).ok());
         // FROM sees only earlier stages, and only lower-case names. Of two stages with one name it takes the later one.
         let earlier = self.file.stages[..index].iter().rposition(|s| s.name.as_ref().is_some_and(|n| n.text == image));
         if let Some(earlier) = earlier {
@@ -228,7 +231,7 @@ impl<'a> Resolver<'a> {
             kind: UseKind::From,
             span: word.span,
             stage: index,
-            platforms: vec![platform.map_or_else(|| self.platform.clone(), |text| Platform::from(text).normalised())],
+            platforms: vec![platform.map_or_else(|| self.platform.clone(), |platform| platform.normalised())],
             for_builder: stage.platform.as_ref().is_some_and(|platform| platform.text.contains("BUILD")),
             trigger: None,
         });
@@ -297,7 +300,7 @@ impl<'a> Resolver<'a> {
     /// image. `path` lists the images whose triggers lead here.
     fn source(&mut self, asked: &Asked<'_>, path: &mut Vec<String>, resolved: &mut Resolved<'a>) {
         let text = &asked.word().text;
-        if text.contains('$') {
+        if asked.kind() == UseKind::Copy && !checks::is_plain(text, self.file.escape) {
             let help = format!("name it with a stage: `FROM {text} AS name`, then `from=name`");
             let message = format!("BuildKit replaces no variables in `{text}`");
             return self.source_fault(asked, DockerfileFaultKind::Variable, message, help);

@@ -96,11 +96,14 @@ impl FromStr for ImageRef {
             None => (rest, None),
         };
         let (registry, repository) = match name.split_once('/') {
-            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+            Some((host, path)) if host.contains(['.', ':']) || host == "localhost" || host != host.to_lowercase() => {
                 (host.to_owned(), path.to_owned())
             }
             _ => ("docker.io".to_owned(), name.to_owned()),
         };
+        if !is_host(&registry) {
+            return Err(bad());
+        }
         let registry = if registry == "index.docker.io" { "docker.io".to_owned() } else { registry };
         let repository = if registry == "docker.io" && !repository.contains('/') {
             format!("library/{repository}")
@@ -108,10 +111,14 @@ impl FromStr for ImageRef {
             repository
         };
         let part = |part: &str| {
-            let edge = |b: Option<char>| b.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+            let word = |word: &str| word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+            let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+            // Between two words: a dot, one or two underscores, or any number of hyphens.
+            let joint = |joint: &str| ["", ".", "_", "__"].contains(&joint) || joint.chars().all(|c| c == '-');
             edge(part.chars().next())
                 && edge(part.chars().last())
-                && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+                && part.split(|c| ".-_".contains(c)).all(word)
+                && part.split(|c| !".-_".contains(c)).all(joint)
         };
         let tag_ok = |tag: &String| {
             !tag.is_empty()
@@ -129,6 +136,26 @@ impl FromStr for ImageRef {
         };
         Ok(Self { registry, repository, tag, digest })
     }
+}
+
+/// Whether a registry's host may be written so: a domain or an IPv6 address, and perhaps a port.
+fn is_host(text: &str) -> bool {
+    let (host, port) = match text.rfind(':').filter(|at| !text[*at..].contains(']')) {
+        Some(at) => (&text[..at], Some(&text[at + 1..])),
+        None => (text, None),
+    };
+    let part = |part: &str| {
+        !part.is_empty()
+            && !part.starts_with('-')
+            && !part.ends_with('-')
+            && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+    };
+    let address = host.strip_prefix('[').and_then(|inner| inner.strip_suffix(']'));
+    let sound = match address {
+        Some(address) => !address.is_empty() && address.chars().all(|c| c.is_ascii_hexdigit() || c == ':'),
+        None => host.split('.').all(part),
+    };
+    sound && port.is_none_or(|port| !port.is_empty() && port.chars().all(|c| c.is_ascii_digit()))
 }
 
 impl fmt::Display for ImageRef {
