@@ -8,7 +8,7 @@ use super::layer_index::LayerIndex;
 use super::mounts;
 use super::places::Places;
 use super::platforms::Lacking;
-use crate::domain::base::{LayerName, Platform, SourceLocation, Span};
+use crate::domain::base::{LayerName, Platform, SourceLocation, Span, nearest};
 use crate::domain::model::{
     Base, Declared, Diagnostic, DockerfileFault, DockerfileRead, ImageName, ImageRef, ImageUse, UseKind,
 };
@@ -107,7 +107,10 @@ impl<'a> Check<'a> {
         // The Dockerfile's reader has already rejected texts that are not references.
         let Ok(reference) = image.image.parse::<ImageRef>() else { return };
         let origin = match self.indexed.in_namespace(&reference) {
-            None => ImageOrigin::External(self.pinned(&reference)),
+            None => {
+                self.bare(image, &reference);
+                ImageOrigin::External(self.pinned(&reference))
+            }
             Some(name) => match self.layer(image, &reference, &name) {
                 Some(origin) => origin,
                 None => return,
@@ -118,6 +121,27 @@ impl<'a> Check<'a> {
         let platforms = BTreeSet::new();
         let entry = self.seen.entry(context.clone()).or_insert(UsedImage { context, origin, platforms });
         entry.platforms.extend(image.platforms.iter().map(Platform::normalised));
+    }
+
+    /// Warns of a bare name that looks like a stage or a layer and means an image of a public registry. Whoever wants
+    /// that image writes its tag.
+    fn bare(&mut self, image: &ImageUse, reference: &ImageRef) {
+        let name = image.image.as_str();
+        if image.kind == UseKind::From || name.contains(['/', ':', '@']) || self.is_base(reference) {
+            return;
+        }
+        let stages = self.read.facts.iter().flat_map(|facts| &facts.stages);
+        let stage = nearest(&name.to_lowercase(), stages.filter_map(|stage| stage.name.as_deref()));
+        let layer = || self.indexed.meant(name, self.name()).map(|layer| format!("`{}/{layer}`", self.namespace()));
+        let exact = self.indexed.find(name).map(|layer| format!("`{}/{}`", self.namespace(), layer.layer.name));
+        let Some(meant) = exact.or_else(|| stage.map(|stage| format!("the stage `{stage}`"))).or_else(layer) else {
+            return;
+        };
+        let message = format!("`{name}` is neither a stage nor a layer: it is an image of {}", reference.registry);
+        let fault = Diagnostic::warning("lian::dockerfile::bare_name", message).layer(self.name());
+        let help = format!("did you mean {meant}? If not, write its tag: `{name}:{}`", reference.tagged().1);
+        let fault = self.places.marked(fault, image.span, image.trigger.as_ref(), "used here").help(help);
+        self.faults.push(fault);
     }
 
     /// The image, at the digest that the declaration of the base names for it.
