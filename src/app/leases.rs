@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::adapters::store::{OpenLease, Store};
 use crate::domain::base::{LeaseId, RunId, Timestamp, human_duration, nearest};
 use crate::domain::model::{Classified, FaultClass};
-use crate::domain::ports::{ComputeProvider, OwnedLease};
+use crate::domain::ports::{ComputeProvider, LeaseRecord, OwnedLease, OwnedLeases};
 use crate::report::LeaseRow;
 use crate::system::now;
 
@@ -68,6 +68,8 @@ pub struct Listed {
     pub recovered: Recovered,
     /// The leases of this project, and those its provider lists.
     pub rows: Result<Vec<LeaseRow>, Error>,
+    /// Why some may be missing at the provider: what could not be asked or listed.
+    pub unseen: Vec<Error>,
 }
 
 /// Lists leases.
@@ -77,14 +79,22 @@ pub fn list(session: &Session) -> Result<Listed, Error> {
         Some(store) => session.wait(recover::recover(store, session.project()))??,
         None => Recovered::default(),
     };
-    let rows = provider_context::provider_for_leases(session.config()).and_then(|provider| {
-        let (owned, holders) =
-            (owned(session, &*provider)?, session.wait(provider.holders())?.map_err(Error::outside)?);
-        let mut rows = rows(&open_leases(store)?, &owned);
-        rows.extend(holders.into_iter().map(|holder| row_of(holder, "held")));
-        Ok(rows)
+    let provider = provider_context::provider_for_leases(session.config());
+    let asked = provider.and_then(|provider| {
+        let (owned, mut unseen) = owned(session, &*provider)?;
+        let holders = session.wait(provider.holders())?.unwrap_or_else(|fault| {
+            unseen.push(Error::outside(fault));
+            Vec::new()
+        });
+        Ok((owned, holders, unseen))
     });
-    Ok(Listed { recovered, rows })
+    let (owned, holders, unseen) = asked.unwrap_or_else(|error| (Vec::new(), Vec::new(), vec![error]));
+    let rows = open_leases(store).map(|open| {
+        let mut rows = rows(&open, &owned);
+        rows.extend(holders.into_iter().map(|holder| row_of(holder, "held")));
+        rows
+    });
+    Ok(Listed { recovered, rows, unseen })
 }
 
 /// Removes leases of dead runs from the ledger without releasing them: all of them, or none. The user must check for
@@ -137,8 +147,8 @@ fn open_leases(store: Option<&Store>) -> Result<Vec<OpenLease>, Error> {
     Ok(store.map(Store::open_leases).transpose()?.unwrap_or_default())
 }
 
-/// Releases expired or named leases; reports the first name that fails after all others are done. Returns how many
-/// leases of others remain.
+/// Releases expired or named leases; what could not be listed, or the first name that fails, is reported after all
+/// others are done. Returns how many leases of others remain.
 fn collect_owned(
     session: &Session,
     store: Option<&Store>,
@@ -146,7 +156,7 @@ fn collect_owned(
     named: &Named<'_>,
 ) -> Result<usize, Error> {
     let provider = provider_context::provider_for_leases(session.config())?;
-    let owned = owned(session, &*provider)?;
+    let (owned, unseen) = owned(session, &*provider)?;
     let open = open_leases(store)?;
     let before: BTreeSet<LeaseId> = collected.recovered.released.iter().cloned().collect();
     let alive = |lease: &LeaseId| open.iter().any(|open| open.alive && open.lease == *lease);
@@ -162,10 +172,13 @@ fn collect_owned(
                 continue;
             }
         }
-        match session.wait(recover::give_back(&*provider, &lease.lease))? {
-            Ok(()) => collected.taken.push(lease.clone()),
+        match session.wait(recover::give_back(&*provider, &lease.lease, &LeaseRecord::default()))? {
+            Ok(_) => collected.taken.push(lease.clone()),
             Err(fault) => collected.recovered.stuck.push((lease.lease.clone(), fault.message)),
         }
+    }
+    if let Some(unseen) = unseen.into_iter().next() {
+        return Err(unseen);
     }
     let Collected { recovered, taken, .. } = &*collected;
     let seen = recovered.released.iter().chain(recovered.stuck.iter().map(|(lease, _)| lease));
@@ -208,8 +221,16 @@ fn unknown<'a>(lease: String, known: impl Iterator<Item = &'a str>) -> NamedLeas
     NamedLease::Unknown { lease, help }
 }
 
-fn owned(session: &Session, provider: &dyn ComputeProvider) -> Result<Vec<OwnedLease>, Error> {
-    session.wait(provider.owned())?.map_err(Error::outside)
+/// The leases at a provider, and why some may be missing.
+fn owned(session: &Session, provider: &dyn ComputeProvider) -> Result<(Vec<OwnedLease>, Vec<Error>), Error> {
+    let OwnedLeases { leases, unseen } = session.wait(provider.owned())?;
+    Ok((leases, unseen.into_iter().map(Error::outside).collect()))
+}
+
+/// What a lease is, as far as the ledger knows: what its provider named, or else the runner that was requested.
+fn known(lease: &OpenLease) -> String {
+    let known: Vec<String> = lease.known.iter().map(ToString::to_string).collect();
+    if known.is_empty() { lease.runner_type.clone().unwrap_or_default() } else { known.join(", ") }
 }
 
 fn rows(open: &[OpenLease], owned: &[OwnedLease]) -> Vec<LeaseRow> {
@@ -224,7 +245,7 @@ fn rows(open: &[OpenLease], owned: &[OwnedLease]) -> Vec<LeaseRow> {
                 (false, "stuck") => "stuck",
                 (false, _) => "left",
             };
-            let what = seen.map_or_else(|| lease.runner_type.clone().unwrap_or_default(), |seen| seen.what.clone());
+            let what = seen.map_or_else(|| self::known(lease), |seen| seen.what.clone());
             LeaseRow {
                 lease: lease.lease.to_string(),
                 run: Some(lease.run.to_string()),

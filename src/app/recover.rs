@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+
 use super::runners::provider_record::{self, RecordedProvider};
 use super::session::Session;
 use crate::adapters::store::{OpenLease, Store, StoreError};
@@ -10,7 +12,7 @@ use crate::app::Error;
 use crate::app::project::Project;
 use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
-use crate::domain::ports::ComputeProvider;
+use crate::domain::ports::{ComputeProvider, Gone, LeaseRecord};
 use crate::system::now;
 use crate::system::retry::{Backoff, Retry, retry};
 
@@ -19,6 +21,9 @@ use crate::system::retry::{Backoff, Retry, retry};
 const SETTLED: Duration = Duration::from_secs(10);
 /// Retry delays; after the last one, a release counts as stuck for this command.
 const RELEASE: Backoff = Backoff::of_requests(Duration::from_millis(250), Duration::from_secs(1), 3);
+
+/// How many releases go on at once.
+const AT_ONCE: usize = 16;
 
 /// The result of recovering the leases of dead runs.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,18 +43,26 @@ impl Recovered {
     }
 }
 
-/// Releases every lease of a dead run, each at the provider it was requested from.
+/// Releases every lease of a dead run, each at the provider it was requested from. All at once: one that takes long, or
+/// a provider that does not answer, keeps no other one alive.
 pub async fn recover(store: &Store, project: &Project) -> Result<Recovered, Error> {
-    let mut recovered = Recovered::default();
     let mut providers: BTreeMap<String, Result<RecordedProvider, String>> = BTreeMap::new();
-    for lease in store.open_leases()?.into_iter().filter(|lease| !lease.alive) {
-        let provider = providers
-            .entry(lease.provider.clone())
-            .or_insert_with(|| provider_record::read(&lease.provider, project).map_err(|failure| failure.to_string()));
-        let released = match provider {
-            Ok(recorded_provider) => give_back_there(recorded_provider, &lease.lease).await,
+    let dead: Vec<OpenLease> = store.open_leases()?.into_iter().filter(|lease| !lease.alive).collect();
+    for lease in &dead {
+        let read = || provider_record::read(&lease.provider, project).map_err(|failure| failure.to_string());
+        providers.entry(lease.provider.clone()).or_insert_with(read);
+    }
+    let providers = &providers;
+    let releases = dead.into_iter().map(|lease| async move {
+        let released = match &providers[&lease.provider] {
+            Ok(recorded_provider) => give_back_there(recorded_provider, &lease).await,
             Err(why) => Err(why.clone()),
         };
+        (lease, released)
+    });
+    let releases: Vec<_> = futures_util::stream::iter(releases).buffered(AT_ONCE).collect().await;
+    let mut recovered = Recovered::default();
+    for (lease, released) in releases {
         match released {
             Ok(found) if found || is_settled(&lease) => {
                 written(store.forget_lease(&lease.lease));
@@ -83,22 +96,19 @@ fn is_settled(lease: &OpenLease) -> bool {
     lease.state == "held" || (lease.state == "settling" && now().since(lease.changed) >= SETTLED)
 }
 
-/// Releases with the current credentials. If the run used others and the lease is not found, its state is unknown.
-/// Returns whether it was found for certain.
-async fn give_back_there(recorded_provider: &RecordedProvider, lease: &LeaseId) -> Result<bool, String> {
-    let provider = &*recorded_provider.provider;
-    if recorded_provider.elsewhere {
-        let owned = provider.owned().await.map_err(|fault| fault.message)?;
-        if !owned.iter().any(|owned| owned.lease == *lease) {
-            return Err(
-                "it was rented with another token, or at another address, and with these it is not to be found; \
-                        use the token of that project"
-                    .to_owned(),
-            );
-        }
+/// Releases with the current credentials, by what the ledger knows of the lease. If the run used others and nothing of
+/// the lease is found, its state is unknown. Returns whether it was found for certain.
+async fn give_back_there(recorded_provider: &RecordedProvider, lease: &OpenLease) -> Result<bool, String> {
+    let RecordedProvider { provider, elsewhere } = recorded_provider;
+    let listed = *elsewhere && provider.owned().await.leases.iter().any(|owned| owned.lease == lease.lease);
+    let record = LeaseRecord::read(lease.known.clone());
+    let gone = give_back(&**provider, &lease.lease, &record).await.map_err(|fault| fault.message)?;
+    if *elsewhere && !listed && gone == Gone::Absent {
+        return Err("it was rented with another token, or at another address, and with these it is not to be found; \
+                    use the token of that project"
+            .to_owned());
     }
-    give_back(provider, lease).await.map_err(|fault| fault.message)?;
-    Ok(recorded_provider.elsewhere)
+    Ok(*elsewhere)
 }
 
 /// Releases the leases of a project's dead runs. Does nothing without a history.
@@ -128,10 +138,10 @@ pub async fn recover_all(store: &Store, project: &Project) -> Result<Recovered, 
 }
 
 /// Releases with retries.
-pub async fn give_back(provider: &dyn ComputeProvider, lease: &LeaseId) -> Result<(), Fault> {
+pub async fn give_back(provider: &dyn ComputeProvider, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault> {
     let judge = |fault: &Fault| {
         tracing::debug!(%lease, "not given back yet: {}", fault.message);
         Retry::Counted(None)
     };
-    retry(RELEASE.pauses(), || provider.release(lease), judge).await
+    retry(RELEASE.pauses(), || provider.release(lease, record), judge).await
 }

@@ -10,6 +10,7 @@ use super::exit::{Exit, Failure, Outcome, outranked};
 use super::provider_flags::provider_names;
 use super::recovered;
 use super::show;
+use crate::app::Error;
 use crate::app::config::{Config, ProviderChoice, Selection};
 use crate::app::leases::{self, Named};
 use crate::app::runners::stand_in;
@@ -17,7 +18,7 @@ use crate::app::session::Session;
 use crate::domain::base::{LeaseId, agrees};
 use crate::domain::model::ProviderName;
 use crate::domain::ports::OwnedLease;
-use crate::report::{self, Style};
+use crate::report::{self, LeaseRow, Style};
 use crate::system::now;
 
 /// Lists leased runners: this project's, and all that its provider knows
@@ -83,14 +84,36 @@ fn session_of(source: &Source, provider: Option<ProviderName>) -> Result<Session
 fn list(global: &Global, session: &Session) -> Outcome {
     let listed = leases::list(session)?;
     recovered::tell(global, &listed.recovered);
-    let shown = listed.rows.map_err(Failure::from).map(|rows| {
-        match global.format {
-            Format::Json => show::json(&report::leases_json(&rows)),
-            _ => show::out(&report::leases_table(&rows, now(), Style::stdout())),
+    let stuck = !listed.recovered.stuck.is_empty();
+    outranked(listed.rows.map_err(Failure::from).and_then(|rows| shown(global, &rows, listed.unseen)), stuck)
+}
+
+/// Shows the leases that are known, and why some may be missing.
+fn shown(global: &Global, rows: &[LeaseRow], unseen: Vec<Error>) -> Outcome {
+    let messages: Vec<String> = unseen.iter().map(ToString::to_string).collect();
+    let mut unseen = unseen.into_iter().map(Failure::from);
+    let Some(first) = unseen.next() else {
+        show_rows(global, rows, &messages);
+        return Ok(Exit::Done);
+    };
+    if rows.is_empty() {
+        return Err(first);
+    }
+    show_rows(global, rows, &messages);
+    let exit = first.exit;
+    if global.format != Format::Json {
+        for failure in std::iter::once(first).chain(unseen) {
+            show::failure(global.format, failure);
         }
-        Exit::Done
-    });
-    outranked(shown, !listed.recovered.stuck.is_empty())
+    }
+    Ok(exit)
+}
+
+fn show_rows(global: &Global, rows: &[LeaseRow], unseen: &[String]) {
+    match global.format {
+        Format::Json => show::json(&report::leases_json(rows, unseen)),
+        _ => show::out(&report::leases_table(rows, now(), Style::stdout())),
+    }
 }
 
 fn strike(global: &Global, session: &Session, named: &[String]) -> Outcome {

@@ -25,9 +25,13 @@ pub struct LeaseRow {
     pub expires: Option<Timestamp>,
 }
 
-/// Output of `leases --format json`.
-pub fn leases_json(rows: &[LeaseRow]) -> Value {
-    json!({ "schema": 1, "leases": rows })
+/// Output of `leases --format json`. `unseen` says why some leases may be missing; the field is there only then.
+pub fn leases_json(rows: &[LeaseRow], unseen: &[String]) -> Value {
+    let mut value = json!({ "schema": 1, "leases": rows });
+    if !unseen.is_empty() {
+        value["unseen"] = json!(unseen);
+    }
+    value
 }
 
 /// The leases as a table.

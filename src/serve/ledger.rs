@@ -11,9 +11,10 @@ use super::error::ServeError;
 use super::machine::{Machine, Row, State};
 use super::request::LeaseRequest;
 use crate::domain::base::{LeaseId, Timestamp};
+use crate::domain::ports::Resource;
 
 /// Schema version; raise it with each migration.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// How long after a restart leases with an unanswered create call are released again and again: the call may still
 /// succeed at the provider.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -36,10 +37,19 @@ create table leases (
   fault text, settles integer not null default 0
 ) strict;
 create index leases_state on leases (state, next_try);
-pragma user_version = 2;
 ";
 /// Migration from version 1 to 2.
-const SETTLES: &str = "alter table leases add column settles integer not null default 0; pragma user_version = 2;";
+const SETTLES: &str = "alter table leases add column settles integer not null default 0;";
+/// Since version 3: what is known of a lease at its provider, one row for each thing that its answers named.
+const RESOURCES: &str = "
+create table resources (
+  lease text not null, kind text not null, id text not null, name text, primary key (lease, kind, id)
+) strict;
+create trigger resources_of_released after update of state on leases when new.state = 'released'
+  begin delete from resources where lease = new.id; end;
+create trigger resources_of_deleted after delete on leases
+  begin delete from resources where lease = old.id; end;
+";
 const COLUMNS: &str = "id, owner, idempotency_key, wish, state, asked, expires, machine, failures, fault, settles";
 
 /// Limits on the number of leases.
@@ -81,11 +91,16 @@ impl Ledger {
         // Sync each commit before the provider is called, so that a power cut loses no machine.
         connection.pragma_update(None, "synchronous", "full").map_err(fault)?;
         let found: u32 = connection.query_row("pragma user_version", [], |row| row.get(0)).map_err(fault)?;
-        match found {
-            0 => connection.execute_batch(&format!("begin; {SCHEMA} commit;")).map_err(fault)?,
-            1 => connection.execute_batch(&format!("begin; {SETTLES} commit;")).map_err(fault)?,
-            VERSION => {}
+        let missing = match found {
+            0 => format!("{SCHEMA} {RESOURCES}"),
+            1 => format!("{SETTLES} {RESOURCES}"),
+            2 => RESOURCES.to_owned(),
+            VERSION => String::new(),
             found => return Err(ServeError::Newer { path, found, known: VERSION }),
+        };
+        let migration = format!("begin; {missing} pragma user_version = {VERSION}; commit;");
+        if found < VERSION {
+            connection.execute_batch(&migration).map_err(fault)?;
         }
         Ok(Self { connection, path })
     }
@@ -123,6 +138,22 @@ impl Ledger {
     /// All leases that are not released, oldest first.
     pub fn list(&self) -> Result<Vec<Row>, ServeError> {
         self.rows("state <> 'released'", [])
+    }
+
+    /// Adds what became known of a lease at its provider.
+    pub fn learn(&self, id: &LeaseId, resource: &Resource) -> Result<(), ServeError> {
+        let sql = "insert into resources (lease, kind, id, name) values (?1, ?2, ?3, ?4)
+                   on conflict (lease, kind, id) do update set name = coalesce(?4, name)";
+        self.change(sql, params![id.as_str(), resource.kind, resource.id, resource.name]).map(|_| ())
+    }
+
+    /// What is known of a lease at its provider; empty if an older version wrote it.
+    pub fn known(&self, id: &LeaseId) -> Result<Vec<Resource>, ServeError> {
+        let sql = "select kind, id, name from resources where lease = ?1 order by rowid";
+        let mut statement = self.connection.prepare_cached(sql).map_err(self.fault())?;
+        let rows = statement
+            .query_map([id.as_str()], |row| Ok(Resource { kind: row.get(0)?, id: row.get(1)?, name: row.get(2)? }));
+        rows.and_then(Iterator::collect).map_err(self.fault())
     }
 
     /// Records that the provider granted the lease. False if the lease is no longer wanted.

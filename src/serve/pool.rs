@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use tokio::sync::{Mutex, Notify, watch};
 
 use super::error::ServeError;
@@ -14,12 +15,12 @@ use super::ledger::{Asked, Ledger, Quota};
 use super::log;
 use super::machine::{Machine, Row, State, lease_id};
 use super::metrics::Metrics;
-use super::problem::Problem;
+use super::problem::{Problem, gone, releasing, stopping};
 use super::request::LeaseRequest;
 use super::tokens::Caller;
 use crate::domain::base::{LeaseId, Timestamp};
 use crate::domain::model::{Fault, FaultClass, FaultKind};
-use crate::domain::ports::{ComputeProvider, Offer};
+use crate::domain::ports::{ComputeProvider, LeaseRecord, Offer, RecordKeeper, Resource};
 
 /// Timeout for acquiring a machine, including the wait for a free one.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(20 * 60);
@@ -67,6 +68,18 @@ pub(super) struct Desk {
     stopping: bool,
 }
 
+/// The ledger as the keeper of its leases' records.
+struct Keeper(Arc<Mutex<Desk>>);
+
+#[async_trait]
+impl RecordKeeper for Keeper {
+    async fn keep(&self, lease: &LeaseId, resource: &Resource) -> Result<(), Fault> {
+        let (lease, resource) = (lease.clone(), resource.clone());
+        let kept = at(&self.0, move |desk| desk.ledger.learn(&lease, &resource)).await;
+        kept.map_err(|error| unwritten(&error))
+    }
+}
+
 /// The pool of leases.
 pub struct Pool {
     pub(super) provider: Arc<dyn ComputeProvider>,
@@ -103,14 +116,7 @@ impl Pool {
         &self,
         work: impl FnOnce(&mut Desk) -> Result<T, ServeError> + Send + 'static,
     ) -> Result<T, ServeError> {
-        let mut desk = Arc::clone(&self.desk).lock_owned().await;
-        let done = tokio::task::spawn_blocking(move || work(&mut desk)).await;
-        match done {
-            Ok(done) => done,
-            // The runtime is shutting down: nobody waits for the result.
-            Err(error) if error.is_cancelled() => std::future::pending().await,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        at(&self.desk, work).await
     }
 
     /// Sizes that the provider offers.
@@ -279,7 +285,9 @@ impl Pool {
 
     async fn acquire(self: Arc<Self>, work: Arc<Work>, row: Row) {
         let started = tokio::time::Instant::now();
-        let granted = self.granted(&work, &row).await;
+        let keeper = Keeper(Arc::clone(&self.desk));
+        let record = LeaseRecord::kept(row.id.clone(), Arc::new(keeper));
+        let granted = self.granted(&work, &row, &record).await;
         let (id, now) = (row.id.clone(), self.now());
         let ending = Arc::clone(&work);
         let fault = match granted {
@@ -307,26 +315,28 @@ impl Pool {
         if let Err(error) = self.at_desk(move |desk| desk.ledger.refuse(&id, now)).await {
             tracing::error!(lease = %row.id, error = ?error, "the ledger failed");
         }
-        self.release(work, row.id, Some(fault)).await;
+        self.release(work, row.id, record, Some(fault)).await;
     }
 
-    async fn granted(&self, work: &Work, row: &Row) -> Result<Machine, Fault> {
+    async fn granted(&self, work: &Work, row: &Row, record: &LeaseRecord) -> Result<Machine, Fault> {
         let Some(request) = row.request(self.bounds.max_ttl_s) else { return Err(cancelled()) };
-        let acquire = tokio::time::timeout(ACQUIRE_BOUND, self.provider.acquire(&request));
+        let acquire = tokio::time::timeout(ACQUIRE_BOUND, self.provider.acquire(&request, record));
         tokio::select! {
             biased;
             () = work.cancel.notified() => Err(cancelled()),
             granted = acquire => granted.unwrap_or_else(|_| Err(late(ACQUIRE_BOUND)))
+                // A machine that only this process knows is not leased.
+                .and_then(|lease| record.fault().map_or(Ok(lease), Err))
                 .and_then(Machine::of),
         }
     }
 
     /// Releases at the provider. `fault` is reported to waiting callers if the machine was never granted.
-    async fn release(self: Arc<Self>, work: Arc<Work>, id: LeaseId, fault: Option<Fault>) {
-        let released = tokio::time::timeout(RELEASE_BOUND, self.provider.release(&id)).await;
+    async fn release(self: Arc<Self>, work: Arc<Work>, id: LeaseId, record: LeaseRecord, fault: Option<Fault>) {
+        let released = tokio::time::timeout(RELEASE_BOUND, self.provider.release(&id, &record)).await;
         let released = released.unwrap_or_else(|_| Err(late(RELEASE_BOUND)));
         match &released {
-            Ok(()) => log::gone(&id),
+            Ok(_) => log::gone(&id),
             Err(fault) => {
                 let (code, why) = (&fault.code, &fault.message);
                 tracing::warn!(lease = %id, code, why, "a machine is not given back yet");
@@ -394,7 +404,12 @@ impl Desk {
             return Arc::clone(work);
         }
         let work = self.begin(id);
-        let release = Arc::clone(pool).release(Arc::clone(&work), id.clone(), None);
+        // A ledger that cannot be read must not keep a machine alive: its name finds it too.
+        let known = self.ledger.known(id).unwrap_or_else(|error| {
+            tracing::error!(lease = %id, error = ?error, "the ledger failed");
+            Vec::new()
+        });
+        let release = Arc::clone(pool).release(Arc::clone(&work), id.clone(), LeaseRecord::read(known), None);
         watch_over(pool, &work, id.clone(), release);
         work
     }
@@ -423,6 +438,20 @@ fn watch_over(pool: &Arc<Pool>, work: &Arc<Work>, id: LeaseId, does: impl Future
         });
         drop(ended.await);
     });
+}
+
+async fn at<T: Send + 'static>(
+    desk: &Arc<Mutex<Desk>>,
+    work: impl FnOnce(&mut Desk) -> Result<T, ServeError> + Send + 'static,
+) -> Result<T, ServeError> {
+    let mut desk = Arc::clone(desk).lock_owned().await;
+    let done = tokio::task::spawn_blocking(move || work(&mut desk)).await;
+    match done {
+        Ok(done) => done,
+        // The runtime is shutting down: nobody waits for the result.
+        Err(error) if error.is_cancelled() => std::future::pending().await,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 async fn ended(work: &Work) -> End {
@@ -455,18 +484,4 @@ fn not_granted(fault: &Fault) -> Problem {
         FaultClass::Configuration => Problem { status: 501, ..Problem::of_provider(fault) },
         _ => Problem::of_provider(fault),
     }
-}
-
-fn gone() -> Problem {
-    let message = "the lease was given back, or it ended";
-    Problem::new(410, "gone", message, "lease another machine with another idempotency key")
-}
-
-fn releasing() -> Problem {
-    let message = "what was made for this key is being given back";
-    Problem::new(503, "releasing", message, "try again, or choose another idempotency key").retry(2)
-}
-
-fn stopping() -> Problem {
-    Problem::new(503, "stopping", "the pool is being stopped", "try again when it is back").retry(5)
 }

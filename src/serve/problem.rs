@@ -73,3 +73,20 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+/// The lease is over.
+pub(super) fn gone() -> Problem {
+    let message = "the lease was given back, or it ended";
+    Problem::new(410, "gone", message, "lease another machine with another idempotency key")
+}
+
+/// The lease is being released.
+pub(super) fn releasing() -> Problem {
+    let message = "what was made for this key is being given back";
+    Problem::new(503, "releasing", message, "try again, or choose another idempotency key").retry(2)
+}
+
+/// The pool stops.
+pub(super) fn stopping() -> Problem {
+    Problem::new(503, "stopping", "the pool is being stopped", "try again when it is back").retry(5)
+}

@@ -7,6 +7,7 @@ use super::error::ServeError;
 use super::machine::{Machine, Row, State};
 use super::pool::Pool;
 use crate::domain::base::LeaseId;
+use crate::domain::ports::LeaseRecord;
 
 /// Timeout for a lock on a host; a longer wait means that another process has it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -40,11 +41,13 @@ impl Pool {
         let Some(machine) = &row.machine else { return false };
         let Some(mut request) = row.request(self.bounds.max_ttl_s) else { return false };
         (request.size.cpu, request.size.memory_gb) = (machine.cpu, machine.memory_gb);
+        // What ends with its process needs no record.
+        let record = LeaseRecord::default();
         let mut others = Vec::new();
         let mut held = false;
         loop {
             request.lease = LeaseId::new(format!("{}-again-{}", row.id, others.len()));
-            let granted = tokio::time::timeout(PATIENCE, self.provider.acquire(&request)).await;
+            let granted = tokio::time::timeout(PATIENCE, self.provider.acquire(&request, &record)).await;
             let Some(granted) = granted.ok().and_then(Result::ok).and_then(|lease| Machine::of(lease).ok()) else {
                 break;
             };
@@ -53,9 +56,9 @@ impl Pool {
                 continue;
             }
             // Release it and acquire it under its own id; the other matching machines are still held.
-            let _ = self.provider.release(&request.lease).await;
+            let _ = self.provider.release(&request.lease, &record).await;
             request.lease = row.id.clone();
-            let granted = tokio::time::timeout(PATIENCE, self.provider.acquire(&request)).await;
+            let granted = tokio::time::timeout(PATIENCE, self.provider.acquire(&request, &record)).await;
             let same = |got: Machine| (&got.address, got.port) == (&machine.address, machine.port);
             held = granted.ok().and_then(Result::ok).is_some_and(|lease| Machine::of(lease).is_ok_and(same));
             if !held {
@@ -64,7 +67,7 @@ impl Pool {
             break;
         }
         for other in &others {
-            let _ = self.provider.release(other).await;
+            let _ = self.provider.release(other, &record).await;
         }
         held
     }

@@ -16,7 +16,9 @@ use tokio::sync::{Semaphore, oneshot};
 use super::{Bounds, Service, Tokens, hash_token, listen};
 use crate::domain::base::{LeaseId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Offer};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
+use crate::domain::ports::{
+    AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, OwnedLeases, Resource, SshTarget,
+};
 
 /// A valid SSH public key.
 pub const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDp7sGbCyGzzN4GSkM2UqUk9DZEhgtO0RZ6oQ3gmOyPb";
@@ -37,6 +39,8 @@ pub struct Stub {
     pub releases: AtomicUsize,
     /// Whether release calls never end.
     pub hangs: AtomicBool,
+    /// What each release call knew.
+    pub asked: Mutex<Vec<Vec<Resource>>>,
     /// Fault of the next acquire call.
     pub fault: Mutex<Option<Fault>>,
     /// Whether machines are this machine, without SSH.
@@ -58,6 +62,7 @@ impl Stub {
             stubborn: AtomicUsize::new(0),
             releases: AtomicUsize::new(0),
             hangs: AtomicBool::new(false),
+            asked: Mutex::default(),
             fault: Mutex::default(),
             here: AtomicBool::new(false),
         })
@@ -80,10 +85,11 @@ impl ComputeProvider for Stub {
         Ok(vec![offer()])
     }
 
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+    async fn acquire(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault> {
         let before = self.made.lock().expect("sound").insert(request.lease.clone(), request.clone());
         assert!(before.is_none(), "{} was made twice", request.lease);
-        self.makes.fetch_add(1, Ordering::SeqCst);
+        let number = self.makes.fetch_add(1, Ordering::SeqCst) + 1;
+        record.learn(Resource::new("machine", number)).await;
         self.gate.acquire().await.expect("open").forget();
         if let Some(fault) = self.fault.lock().expect("sound").take() {
             return Err(fault);
@@ -100,8 +106,9 @@ impl ComputeProvider for Stub {
         Ok(Lease { id: request.lease.clone(), offer: offer(), endpoint, ready_by: None })
     }
 
-    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
+    async fn release(&self, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault> {
         self.releases.fetch_add(1, Ordering::SeqCst);
+        self.asked.lock().expect("sound").push(record.known());
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
         }
@@ -110,12 +117,12 @@ impl ComputeProvider for Stub {
         if stubborn {
             return Err(Fault::new(FaultKind::Infrastructure, "lian::stub::stubborn", "not now"));
         }
-        self.made.lock().expect("sound").remove(lease);
-        Ok(())
+        let made = self.made.lock().expect("sound").remove(lease);
+        Ok(if made.is_some() { Gone::Deleted } else { Gone::Absent })
     }
 
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
-        Ok(Vec::new())
+    async fn owned(&self) -> OwnedLeases {
+        OwnedLeases::default()
     }
 }
 

@@ -11,6 +11,7 @@ use super::stub_tests::*;
 use super::{Bounds, ServeError, Service, Tokens, listen};
 use crate::adapters::providers::ssh::{Ssh, SshHost, SshSettings};
 use crate::domain::model::{Fault, FaultKind};
+use crate::domain::ports::Resource;
 
 const POOL: &str = "/api/v1/vm-pool";
 
@@ -230,11 +231,29 @@ async fn a_ledger_of_the_first_version_is_taken_up() {
     service.kill();
     let older = async || {
         let connection = rusqlite::Connection::open(data.path().join("pool.db")).expect("a ledger");
-        connection.execute_batch("alter table leases drop column settles; pragma user_version = 1;")
+        connection.execute_batch(
+            "drop trigger if exists resources_of_released; drop trigger if exists resources_of_deleted;
+             drop table if exists resources; alter table leases drop column settles; pragma user_version = 1;",
+        )
     };
     wait_for!("the killed one lets go", older().await.is_ok());
     let service = Running::start(stub.clone(), data.path()).await;
     assert_eq!(service.lease("k", &lease_request("w")).await, (200, lease));
+}
+
+#[tokio::test]
+async fn what_is_known_of_a_machine_outlives_the_service_and_goes_with_the_lease() {
+    let (stub, data) = (Stub::new(), folder());
+    let mut service = Running::start(stub.clone(), data.path()).await;
+    assert_eq!(service.lease("k", &lease_request("w")).await.0, 201);
+    service.kill();
+    let service = Running::start(stub.clone(), data.path()).await;
+    let (status, _) = service.json(Method::DELETE, &format!("{POOL}?idempotency_key=k"), "", None).await;
+    assert_eq!((status, stub.living()), (204, 0));
+    assert_eq!(*stub.asked.lock().expect("sound"), [[Resource::new("machine", 1)]]);
+    let connection = rusqlite::Connection::open(data.path().join("pool.db")).expect("a ledger");
+    let left = connection.query_row("select count(*) from resources", [], |row| row.get::<_, u32>(0));
+    assert_eq!(left.expect("a number"), 0, "the record of a lease that is gone stays");
 }
 
 #[tokio::test]

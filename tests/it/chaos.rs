@@ -36,6 +36,11 @@ const FILL: &str = "for d in /run /workspace /var/lib/lian-build; do \
 pub struct Dice(u64);
 
 impl Dice {
+    /// The dice of a seed.
+    pub fn of(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
     /// For somebody else's dice.
     pub fn seed(&mut self) -> u64 {
         self.below(1 << 40)
@@ -73,7 +78,7 @@ struct Tally {
     lost_events: usize,
 }
 
-fn number(variable: &str, default: u64) -> u64 {
+pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
@@ -90,7 +95,7 @@ fn whatever_befalls_a_run_nothing_is_left_and_no_event_is_lost() {
         let dockerfile = format!("FROM lamina/base\nRUN echo {name}; sleep 0.3\n");
         cloud.project.layer(name, "  build_base = \"base\",", &dockerfile);
     }
-    let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut dice = Dice::of(seed);
     let mut tally = Tally::default();
     for run in 0..runs {
         let way = if dice.below(2) == 0 { "'session" } else { "'rsync" };

@@ -1,6 +1,7 @@
 //! The whole life on a fake Hetzner Cloud with real machines behind it: leased, built on, out of memory, lost, killed, and
 //! nothing left.
 
+mod known;
 mod lost;
 mod recovery;
 

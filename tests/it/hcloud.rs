@@ -3,6 +3,8 @@
 
 mod boot;
 mod failures;
+mod leftovers;
+mod worlds;
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +14,7 @@ use std::time::Duration;
 use lian_build::adapters::providers::hcloud::{Access, BuildkitRelease, Hcloud, HcloudSettings, Timeouts};
 use lian_build::domain::base::{LayerName, LeaseId, RunId, Timestamp};
 use lian_build::domain::model::{Fault, FaultKind, ProviderName, Size};
-use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Endpoint, Lease, SshTarget};
+use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Endpoint, Lease, LeaseRecord, SshTarget};
 
 use crate::support::hetzner::{Fake, FaultPlan, Invented, Kind, TOKEN};
 
@@ -25,7 +27,7 @@ struct Cloud {
 
 fn pace() -> Timeouts {
     let ms = Duration::from_millis;
-    Timeouts { boot: ms(20_000), settle: ms(20_000), request: ms(2_000), first: ms(5), longest: ms(40) }
+    Timeouts { boot: ms(20_000), settle: ms(20_000), lag: ms(300), request: ms(2_000), first: ms(5), longest: ms(40) }
 }
 
 fn settings() -> HcloudSettings {
@@ -110,7 +112,7 @@ async fn a_lease_is_rented_listed_and_given_back() {
     let cloud = Cloud::new();
     let provider = cloud.provider();
     let before = jiff::Timestamp::now().as_millisecond();
-    let lease = provider.acquire(&request("1a2b3c4d-1")).await.expect("a lease");
+    let lease = provider.acquire(&request("1a2b3c4d-1"), &LeaseRecord::default()).await.expect("a lease");
     // What booting took is gone from the time that it has to be ready.
     let by = i64::try_from(lease.ready_by.expect("it boots").0).expect("small");
     assert!((20_000..21_000).contains(&(by - before)), "{by} {before}");
@@ -143,7 +145,7 @@ async fn a_lease_is_rented_listed_and_given_back() {
         expected.each_ref()
     );
 
-    let owned = provider.owned().await.expect("a list");
+    let owned = provider.owned().await.whole().expect("a list");
     assert_eq!(owned.len(), 1);
     assert_eq!(
         (owned[0].lease.as_str(), &owned[0].what),
@@ -155,13 +157,13 @@ async fn a_lease_is_rented_listed_and_given_back() {
     );
     assert!(owned[0].created.is_some());
 
-    let again = provider.acquire(&request("1a2b3c4d-1")).await.expect("the same again");
+    let again = provider.acquire(&request("1a2b3c4d-1"), &LeaseRecord::default()).await.expect("the same again");
     assert_eq!((again.id, again.offer, again.endpoint), (lease.id.clone(), lease.offer, lease.endpoint));
     for _ in 0..2 {
-        provider.release(&lease.id).await.expect("given back");
+        provider.release(&lease.id, &LeaseRecord::default()).await.expect("given back");
         cloud.is_empty();
     }
-    assert!(provider.owned().await.expect("a list").is_empty());
+    assert!(provider.owned().await.whole().expect("a list").is_empty());
     assert_eq!(std::fs::read_dir(cloud.keys.path().join("ann")).expect("there").count(), 0, "keys are left");
     let bills: Vec<(String, u64)> = cloud.fake.bills().into_iter().map(|bill| (bill.name, bill.hours)).collect();
     assert_eq!(bills, [("lian-ann-1a2b3c4d-1".to_owned(), 1)]);
@@ -194,7 +196,7 @@ async fn offers_are_the_settings_types_with_their_prices() {
     let offers = cloud.provider().offers().await.expect("offers");
     assert!(offers.iter().all(|offer| offer.price.is_none()), "{offers:?}");
     // It can be rented all the same.
-    cloud.provider().acquire(&request("r-1")).await.expect("a lease");
+    cloud.provider().acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     let odd = HcloudSettings { server_types: vec!["cax12".into()], ..settings() };
     let fault = cloud.of(odd, "ann", pace()).offers().await.expect_err("no such type");
     assert_eq!(fault.code, "lian::hcloud::unknown_type");
@@ -206,7 +208,7 @@ async fn without_ipv4_the_first_address_of_the_network_is_taken() {
     // From a snapshot, which has a number.
     let odd = HcloudSettings { ipv4: false, image: "400000007".to_owned(), ..settings() };
     let provider = cloud.of(odd, "ann", pace());
-    let lease = provider.acquire(&request("r-1")).await.expect("a lease");
+    let lease = provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     let address = &target(&lease).address;
     assert!(address.starts_with("2001:db8:") && address.ends_with("::1"), "{address}");
 }
@@ -217,13 +219,13 @@ async fn what_does_not_carry_our_labels_is_never_touched() {
     let provider = cloud.provider();
     let foreign =
         cloud.fake.add_server("lian-ann-r-1", &[("lian", "1"), ("lian-owner", "ann"), ("lian-lease", "other")]);
-    let fault = refused(provider.acquire(&request("r-1")).await);
+    let fault = refused(provider.acquire(&request("r-1"), &LeaseRecord::default()).await);
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::hcloud::name_taken"));
-    provider.release(&LeaseId::from("r-1")).await.expect("nothing of ours is there");
+    provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("nothing of ours is there");
     assert_eq!(cloud.fake.servers().iter().map(|server| server.id).collect::<Vec<_>>(), [foreign]);
     // Ours by its labels, but somebody gave it a name of its own: neither deleted nor kept quiet about.
     cloud.fake.add_server("precious", &[("lian", "1"), ("lian-owner", "ann"), ("lian-lease", "r-2")]);
-    let fault = provider.release(&LeaseId::from("r-2")).await.expect_err("renamed");
+    let fault = provider.release(&LeaseId::from("r-2"), &LeaseRecord::default()).await.expect_err("renamed");
     assert_eq!(fault.code, "lian::hcloud::renamed");
     assert_eq!(cloud.fake.servers().len(), 2);
     // Whatever an API lists that was asked for one lease.
@@ -231,7 +233,7 @@ async fn what_does_not_carry_our_labels_is_never_touched() {
     for on in ["GET /servers", "GET /ssh_keys", "GET /primary_ips"] {
         cloud.fail(on, Kind::Unfiltered);
     }
-    provider.release(&LeaseId::from("r-3")).await.expect("nothing of it is there");
+    provider.release(&LeaseId::from("r-3"), &LeaseRecord::default()).await.expect("nothing of it is there");
     assert_eq!(cloud.fake.everything_gone().len(), 3);
     let deleted = cloud.fake.requests().into_iter().filter(|seen| seen.what == "DELETE /servers/{id}").count();
     assert_eq!(deleted, 0);
@@ -241,13 +243,13 @@ async fn what_does_not_carry_our_labels_is_never_touched() {
 async fn keys_that_are_gone_are_told_before_anybody_waits_for_the_runner() {
     let cloud = Cloud::new();
     let provider = cloud.provider();
-    provider.acquire(&request("r-1")).await.expect("a lease");
+    provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     std::fs::remove_dir_all(cloud.keys.path().join("ann")).expect("removed");
-    let fault = refused(provider.acquire(&request("r-1")).await);
+    let fault = refused(provider.acquire(&request("r-1"), &LeaseRecord::default()).await);
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::hcloud::stale"));
-    provider.release(&LeaseId::from("r-1")).await.expect("given back");
+    provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     cloud.is_empty();
-    provider.acquire(&request("r-1")).await.expect("a lease again");
+    provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -264,9 +266,9 @@ async fn all_that_is_owned_is_listed_and_can_be_given_back_by_anybody() {
     let ours = cloud.provider();
     // A key whose server was never made.
     cloud.fail("POST /servers", Kind::Status(403, "forbidden"));
-    refused(ours.acquire(&request("k-1")).await);
+    refused(ours.acquire(&request("k-1"), &LeaseRecord::default()).await);
     assert_eq!(cloud.fake.keys(), ["lian-ann-k-1"]);
-    let owned = ours.owned().await.expect("a list");
+    let owned = ours.owned().await.whole().expect("a list");
     assert_eq!(owned.len(), 62);
     let pages =
         cloud.fake.requests().into_iter().filter(|seen| seen.query.contains(&("page".into(), "2".into()))).count();
@@ -276,17 +278,17 @@ async fn all_that_is_owned_is_listed_and_can_be_given_back_by_anybody() {
     assert!(of("r-7").what.ends_with("cax11 in fsn1, of ben"), "{}", of("r-7").what);
     assert_eq!(of("r-7").expires, Some(Timestamp(7_000)));
     for one in &owned {
-        ours.release(&one.lease).await.expect("given back");
+        ours.release(&one.lease, &LeaseRecord::default()).await.expect("given back");
     }
     assert_eq!(cloud.fake.everything_gone(), ["server somebody-elses (running)"]);
     // What has not expired is its owner's to give back.
     let living = [("lian", "1"), ("lian-owner", "ben"), ("lian-lease", "b-1"), ("lian-expires", "4000000000")];
     cloud.fake.add_server("lian-ben-b-1", &living);
-    let fault = ours.release(&LeaseId::from("b-1")).await.expect_err("in use elsewhere");
+    let fault = ours.release(&LeaseId::from("b-1"), &LeaseRecord::default()).await.expect_err("in use elsewhere");
     assert_eq!((fault.code.as_str(), cloud.fake.servers().len()), ("lian::hcloud::owner", 2));
     assert!(fault.message.contains("`ben`"), "{}", fault.message);
     let bens = cloud.of(settings(), "ben", pace());
-    bens.release(&LeaseId::from("b-1")).await.expect("given back by its owner");
+    bens.release(&LeaseId::from("b-1"), &LeaseRecord::default()).await.expect("given back by its owner");
     assert_eq!(cloud.fake.servers().len(), 1);
 }
 
@@ -296,27 +298,27 @@ async fn a_key_that_is_given_serves_many_leases() {
     let provider = cloud.provider();
     let given = public_of(&std::fs::read_to_string(made_key(cloud.keys.path())).expect("a key"));
     let wanted = |lease: &str| AcquireRequest { authorized_key: Some(format!("{given} me@there")), ..request(lease) };
-    let one = provider.acquire(&wanted("r-1")).await.expect("a lease");
+    let one = provider.acquire(&wanted("r-1"), &LeaseRecord::default()).await.expect("a lease");
     assert_eq!(target(&one).identity, None);
-    provider.acquire(&wanted("r-2")).await.expect("another with the same key");
+    provider.acquire(&wanted("r-2"), &LeaseRecord::default()).await.expect("another with the same key");
     assert!(cloud.machines.orders().iter().all(|order| order.authorized_keys == [given.clone()]));
-    provider.release(&LeaseId::from("r-2")).await.expect("given back");
+    provider.release(&LeaseId::from("r-2"), &LeaseRecord::default()).await.expect("given back");
     assert_eq!(cloud.fake.keys(), ["lian-ann-r-1"], "the other lease's key stays");
     // A third lease uses it where it is stored, and it goes before the server is made.
     let before = cloud.fake.times("POST /servers").len();
     cloud.fail("POST /servers", Kind::Limited(2));
     let patient = cloud.of(settings(), "ann", Timeouts { longest: Duration::from_secs(8), ..pace() });
     let third = wanted("r-3");
-    let asking = tokio::spawn(async move { patient.acquire(&third).await });
+    let asking = tokio::spawn(async move { patient.acquire(&third, &LeaseRecord::default()).await });
     let start = std::time::Instant::now();
     while cloud.fake.times("POST /servers").len() == before {
         assert!(start.elapsed() < Duration::from_secs(60), "nothing was ever asked for");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
-    provider.release(&one.id).await.expect("given back");
+    provider.release(&one.id, &LeaseRecord::default()).await.expect("given back");
     asking.await.expect("no panic").expect("a lease with the key stored anew");
     assert_eq!(cloud.fake.keys(), ["lian-ann-r-3"]);
-    provider.release(&LeaseId::from("r-3")).await.expect("given back");
+    provider.release(&LeaseId::from("r-3"), &LeaseRecord::default()).await.expect("given back");
     cloud.is_empty();
 }
 
@@ -338,11 +340,11 @@ async fn the_documented_workflow_is_one() {
     let mut told = Vec::new();
     for settings in [documented, unset] {
         let provider = cloud.of(settings, "ann", pace());
-        let lease = provider.acquire(&request("r-1")).await.expect("a lease");
+        let lease = provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
         told.push(
             cloud.fake.servers().remove(0).user_data.lines().find(|line| line.contains("curl")).map(str::to_owned),
         );
-        provider.release(&lease.id).await.expect("given back");
+        provider.release(&lease.id, &LeaseRecord::default()).await.expect("given back");
     }
     assert!(told[0].is_some() && told[0] == told[1], "what is documented as the default is not: {told:?}");
 }

@@ -1,5 +1,6 @@
 //! Machines of Proxmox VE, against a node in this process. Not responsible for: what happens on them once they are there.
 
+mod known;
 mod marks;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use lian_build::adapters::providers::proxmox::{Proxmox, ProxmoxSettings, Token};
 use lian_build::domain::base::{LayerName, LeaseId, RunId, Timestamp};
 use lian_build::domain::model::{Fault, FaultKind, ProviderName, Size};
-use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Endpoint, Lease, SshTarget};
+use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Endpoint, Lease, LeaseRecord, SshTarget};
 
 use crate::support::machines::{Booted, Machines, Order};
 use crate::support::proxmox::{Fake, POOL, TEMPLATE, TOKEN, Trick};
@@ -97,7 +98,7 @@ fn mark(lease: &str, owner: &str, expires: u64) -> String {
 async fn a_machine_is_cloned_found_again_and_given_back() {
     let stage = Stage::new().await;
     let provider = stage.provider();
-    let lease = provider.acquire(&request("r-1")).await.expect("a lease");
+    let lease = provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     let ssh = target(&lease);
     assert_eq!((ssh.address.as_str(), ssh.port, ssh.user.as_str()), ("192.0.2.7", 22, "root"));
     assert_eq!((ssh.host_key.as_str(), lease.offer.runner_type.as_str()), (HOST_KEY, "4c8g"));
@@ -114,22 +115,22 @@ async fn a_machine_is_cloned_found_again_and_given_back() {
     let shown = [config["name"].as_str(), &config["tags"], &config["memory"], &config["ipconfig0"], &config["ciuser"]];
     assert_eq!(shown, ["lian-me-r-1", "lian;lian-me", "8192", "ip=dhcp", "root"]);
 
-    let owned = provider.owned().await.expect("owned");
+    let owned = provider.owned().await.whole().expect("owned");
     assert_eq!((owned.len(), owned[0].lease.as_str(), owned[0].expires), (1, "r-1", Some(Timestamp(FAR))));
     assert_eq!(owned[0].run, Some(RunId::from("r")));
     assert!(owned[0].created.is_some() && owned[0].what.contains(&id.to_string()), "{owned:?}");
 
-    let again = stage.provider().acquire(&request("r-1")).await.expect("the same lease");
+    let again = stage.provider().acquire(&request("r-1"), &LeaseRecord::default()).await.expect("the same lease");
     assert_eq!((&again.endpoint, stage.fake.count("POST", "/clone")), (&lease.endpoint, 1));
     assert!(lease.ready_by.is_some() && lease.ready_by < again.ready_by, "each request has its own time");
 
-    provider.release(&LeaseId::from("r-1")).await.expect("given back");
+    provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     stage.is_clean();
     let purged = stage.fake.requests().into_iter().find(|seen| seen.method == "DELETE").expect("a DELETE").fields;
     assert_eq!((purged["purge"].as_str(), purged["destroy-unreferenced-disks"].as_str()), ("1", "1"));
-    provider.release(&LeaseId::from("r-1")).await.expect("given back twice");
-    provider.release(&LeaseId::from("never")).await.expect("never was");
-    assert!(provider.owned().await.expect("owned").is_empty());
+    provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back twice");
+    provider.release(&LeaseId::from("never"), &LeaseRecord::default()).await.expect("never was");
+    assert!(provider.owned().await.whole().expect("owned").is_empty());
     assert!(!format!("{provider:?}").contains("cafe"), "the token is shown");
 }
 
@@ -141,14 +142,14 @@ async fn a_key_that_was_brought_is_used_and_none_is_made() {
     let asked = AcquireRequest { authorized_key: Some(key.clone()), ..request("r-1") };
     let settings = ProxmoxSettings { pool: None, full_clone: true, ..stage.fake.settings() };
     let provider = stage.with(settings, "me", Duration::from_secs(60)).expect("a provider");
-    let lease = provider.acquire(&asked).await.expect("a lease");
+    let lease = provider.acquire(&asked, &LeaseRecord::default()).await.expect("a lease");
     assert_eq!(target(&lease).identity, None);
     assert_eq!(stage.paper.orders.lock().expect("orders")[0].authorized_keys, [key]);
     // A machine that booted with another key cannot be used: it is made anew.
     let other = AcquireRequest { authorized_key: Some(format!("{HOST_KEY} other")), ..request("r-1") };
-    provider.acquire(&other).await.expect("a lease");
+    provider.acquire(&other, &LeaseRecord::default()).await.expect("a lease");
     assert_eq!((stage.fake.machines().len(), stage.paper.orders.lock().expect("orders").len()), (1, 2));
-    provider.release(&LeaseId::from("r-1")).await.expect("given back");
+    provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     stage.is_clean();
 }
 
@@ -161,10 +162,10 @@ async fn whatever_answer_is_lost_there_is_one_machine_and_then_none() {
     {
         stage.fake.trick(method, end, 1, Trick::Lose);
     }
-    provider.acquire(&request("r-1")).await.expect("a lease");
+    provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     assert_eq!(stage.fake.machines().len(), 1);
     assert!(stage.fake.count("POST", "/clone") > 1, "no answer was lost");
-    provider.release(&LeaseId::from("r-1")).await.expect("given back");
+    provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     stage.is_clean();
 }
 
@@ -175,23 +176,23 @@ async fn a_clone_that_nobody_waited_for_is_found_and_purged() {
     stage.fake.trick("POST", "/clone", 1, Trick::Lose);
     stage.fake.trick("POST", "/clone", 1, Trick::Refuse(403, "Permission check failed (/vms/9000, VM.Clone)"));
     let provider = stage.provider();
-    let fault = provider.acquire(&request("r-1")).await.expect_err("refused");
+    let fault = provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect_err("refused");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::proxmox::denied"));
     let machines = stage.fake.machines();
     let config = machines.values().next().expect("a clone is under way");
     assert!(config.contains_key("lock") && !config.contains_key("name"), "{config:?}");
     stage.fake.slow(1);
-    provider.release(&LeaseId::from("r-1")).await.expect("given back");
+    provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     stage.is_clean();
     // Whenever it ends: before, between or after the questions of whoever takes it back.
     for requests in 0..6 {
         stage.fake.slow(40);
         stage.fake.trick("POST", "/clone", 1, Trick::Lose);
         stage.fake.trick("POST", "/clone", 1, Trick::Refuse(403, "Permission check failed (/vms/9000, VM.Clone)"));
-        provider.acquire(&request("r-1")).await.expect_err("refused");
+        provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect_err("refused");
         stage.fake.slow(1);
         stage.fake.due_in(requests);
-        provider.release(&LeaseId::from("r-1")).await.expect("given back");
+        provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
         stage.is_clean();
     }
 }
@@ -205,7 +206,7 @@ async fn a_clone_that_is_being_asked_for_is_heard_out_when_nobody_waits_any_more
         let provider = Arc::new(stage.with(stage.fake.settings(), "me", boot).expect("a provider"));
         let asking = tokio::spawn({
             let provider = Arc::clone(&provider);
-            async move { provider.acquire(&request("r-1")).await }
+            async move { provider.acquire(&request("r-1"), &LeaseRecord::default()).await }
         });
         let deadline = Instant::now() + Duration::from_secs(30);
         while stage.fake.count("POST", "/clone") == 0 {
@@ -220,10 +221,11 @@ async fn a_clone_that_is_being_asked_for_is_heard_out_when_nobody_waits_any_more
             assert!(asking.await.is_err_and(|error| error.is_cancelled()));
         }
         let lease = LeaseId::from("r-1");
-        let early = tokio::time::timeout(Duration::from_millis(300), provider.release(&lease));
+        let record = LeaseRecord::default();
+        let early = tokio::time::timeout(Duration::from_millis(300), provider.release(&lease, &record));
         early.await.expect_err("given back before it was there");
         stage.fake.hold("POST", "/clone", false);
-        provider.release(&lease).await.expect("given back");
+        provider.release(&lease, &LeaseRecord::default()).await.expect("given back");
         assert_eq!(stage.fake.count("POST", "/clone"), 1);
         stage.is_clean();
     }
@@ -240,15 +242,18 @@ async fn a_machine_that_was_cloned_and_never_configured_is_ours() {
             1,
             Trick::Refuse(403, "Permission check failed (/vms/5000, VM.Config.CPU)"),
         );
-        assert_eq!(provider.acquire(&request("r-1")).await.expect_err("refused").code, "lian::proxmox::denied");
+        assert_eq!(
+            provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect_err("refused").code,
+            "lian::proxmox::denied"
+        );
         let machines = stage.fake.machines();
         assert_eq!((machines.len(), machines.values().next().expect("one")["tags"].as_str()), (1, "house"));
-        assert_eq!(provider.owned().await.expect("owned").len(), 1);
+        assert_eq!(provider.owned().await.whole().expect("owned").len(), 1);
         if adopted {
-            provider.acquire(&request("r-1")).await.expect("a lease");
+            provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
             assert_eq!(stage.fake.machines().into_keys().collect::<Vec<_>>(), machines.into_keys().collect::<Vec<_>>());
         }
-        provider.release(&LeaseId::from("r-1")).await.expect("given back");
+        provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
         stage.is_clean();
     }
     assert_eq!(stage.fake.count("POST", "/clone"), 2);
@@ -259,9 +264,9 @@ async fn an_agent_that_may_not_read_files_is_told_at_once() {
     let stage = Stage::new().await;
     let said = "Agent error: Command guest-file-open has been disabled";
     stage.fake.trick("GET", "/agent/file-read", 1, Trick::Refuse(500, said));
-    let fault = stage.provider().acquire(&request("r-1")).await.expect_err("no files");
+    let fault = stage.provider().acquire(&request("r-1"), &LeaseRecord::default()).await.expect_err("no files");
     assert!(fault.message.contains("guest-file-open"), "{}", fault.message);
-    stage.provider().release(&LeaseId::from("r-1")).await.expect("given back");
+    stage.provider().release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     stage.is_clean();
 }
 
@@ -274,19 +279,19 @@ async fn ids_in_use_are_passed_over_and_a_full_range_is_told() {
     let settings = ProxmoxSettings { ids: (5000, 5002), ..stage.fake.settings() };
     let provider = stage.with(settings, "me", Duration::from_secs(60)).expect("a provider");
     for lease in ["r-1", "r-2", "r-3"] {
-        provider.acquire(&request(lease)).await.expect("a lease");
+        provider.acquire(&request(lease), &LeaseRecord::default()).await.expect("a lease");
         assert!(stage.fake.machines().contains_key(&5002));
-        let fault = provider.acquire(&request("r-9")).await.expect_err("full");
+        let fault = provider.acquire(&request("r-9"), &LeaseRecord::default()).await.expect_err("full");
         assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::proxmox::no_id"));
-        provider.release(&LeaseId::from("r-9")).await.expect("given back");
-        provider.release(&LeaseId::from(lease)).await.expect("given back");
+        provider.release(&LeaseId::from("r-9"), &LeaseRecord::default()).await.expect("given back");
+        provider.release(&LeaseId::from(lease), &LeaseRecord::default()).await.expect("given back");
         assert_eq!(stage.fake.machines().into_keys().collect::<Vec<_>>(), [5000, 5001]);
     }
     // An id that is taken between the question and the task.
     let exists = Trick::Fail("unable to create VM 5002: config file already exists");
     stage.fake.trick("POST", "/clone", 1, exists);
-    stage.provider().acquire(&request("r-4")).await.expect("a lease");
-    stage.provider().release(&LeaseId::from("r-4")).await.expect("given back");
+    stage.provider().acquire(&request("r-4"), &LeaseRecord::default()).await.expect("a lease");
+    stage.provider().release(&LeaseId::from("r-4"), &LeaseRecord::default()).await.expect("given back");
     assert_eq!(stage.fake.machines().len(), 2);
 }
 
@@ -304,22 +309,22 @@ async fn a_peer_that_is_not_pinned_is_sent_nothing() {
     for settings in wrong {
         let provider = stage.with(settings, "me", boot).expect("a provider");
         for fault in [
-            provider.acquire(&request("r-1")).await.expect_err("another's certificate"),
-            provider.release(&LeaseId::from("r-1")).await.expect_err("another's certificate"),
-            provider.owned().await.expect_err("another's certificate"),
+            provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect_err("another's certificate"),
+            provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect_err("another's certificate"),
+            provider.owned().await.whole().expect_err("another's certificate"),
         ] {
             assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::proxmox::untrusted"));
         }
     }
     let seen = stage.with(with(other.fake.settings().fingerprint, None), "me", boot).expect("a provider");
-    let fault = seen.owned().await.expect_err("another's certificate");
+    let fault = seen.owned().await.whole().expect_err("another's certificate");
     assert!(fault.message.contains(good.fingerprint.as_deref().expect("a pin")), "{}", fault.message);
     assert!(stage.fake.requests().is_empty(), "something was sent");
 
     let signed = stage.with(with(None, Some(&stage.fake.ca())), "me", boot).expect("a provider");
-    assert!(signed.owned().await.expect("trusted by its CA").is_empty());
+    assert!(signed.owned().await.whole().expect("trusted by its CA").is_empty());
     let lower = good.fingerprint.clone().map(|pin| pin.to_lowercase());
-    assert!(stage.with(with(lower, None), "me", boot).expect("a provider").owned().await.is_ok());
+    assert!(stage.with(with(lower, None), "me", boot).expect("a provider").owned().await.whole().is_ok());
 
     let plain = ProxmoxSettings { endpoint: "http://192.0.2.1:8006".into(), ..good.clone() };
     let odd = ProxmoxSettings { endpoint: "pve.example:8006/x y".into(), ..good.clone() };
@@ -338,13 +343,13 @@ async fn an_agent_that_never_comes_ends_the_wait_and_leaves_nothing() {
     let boot = Duration::from_secs(4);
     let provider = stage.with(stage.fake.settings(), "me", boot).expect("a provider");
     let began = Instant::now();
-    let fault = provider.acquire(&request("r-1")).await.expect_err("no agent");
+    let fault = provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect_err("no agent");
     // Far from every other patience of the provider, and from what a busy machine adds.
     assert!(began.elapsed() < boot + Duration::from_secs(60), "{:?}", began.elapsed());
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::proxmox::late"));
     assert!(fault.message.contains("QEMU guest agent is not running"), "{}", fault.message);
     assert_eq!(stage.fake.machines().len(), 1);
-    provider.release(&LeaseId::from("r-1")).await.expect("given back");
+    provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     stage.is_clean();
 }
 
@@ -357,18 +362,18 @@ async fn what_passes_is_waited_for_and_what_does_not_is_told_at_once() {
     stage.fake.trick("GET", "/qemu", 1, Trick::Refuse(502, "Bad Gateway"));
     stage.fake.trick("POST", "/stop", 1, Trick::Refuse(500, locked));
     let provider = stage.provider();
-    provider.acquire(&request("r-1")).await.expect("a lease");
-    provider.release(&LeaseId::from("r-1")).await.expect("given back");
+    provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
+    provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     stage.is_clean();
 
     stage.fake.terse();
     let before = stage.fake.count("POST", "/clone");
     stage.fake.trick("POST", "/clone", 1, Trick::Refuse(403, "Permission check failed (/vms/9000, VM.Clone)"));
-    let fault = provider.acquire(&request("r-2")).await.expect_err("denied");
+    let fault = provider.acquire(&request("r-2"), &LeaseRecord::default()).await.expect_err("denied");
     assert_eq!(fault.code, "lian::proxmox::denied");
     assert!(fault.message.contains("VM.Clone") && fault.help.expect("help").contains("VM.GuestAgent.FileRead"));
     stage.fake.trick("POST", "/clone", 1, Trick::Fail("no space left on device"));
-    let fault = provider.acquire(&request("r-2")).await.expect_err("failed");
+    let fault = provider.acquire(&request("r-2"), &LeaseRecord::default()).await.expect_err("failed");
     assert_eq!(fault.code, "lian::proxmox::task");
     assert!(fault.message.contains("no space left on device"), "{}", fault.message);
     assert_eq!(stage.fake.count("POST", "/clone"), before + 2);
@@ -377,11 +382,17 @@ async fn what_passes_is_waited_for_and_what_does_not_is_told_at_once() {
         ProxmoxSettings { pool: Some("none".into()), ..stage.fake.settings() },
     ] {
         let provider = stage.with(settings, "me", Duration::from_secs(60)).expect("a provider");
-        assert_eq!(provider.acquire(&request("r-2")).await.expect_err("refused").code, "lian::proxmox::refused");
+        assert_eq!(
+            provider.acquire(&request("r-2"), &LeaseRecord::default()).await.expect_err("refused").code,
+            "lian::proxmox::refused"
+        );
     }
     let large = AcquireRequest { platform: "linux/arm64".into(), ..request("r-2") };
-    assert_eq!(provider.acquire(&large).await.expect_err("arm64").code, "lian::proxmox::no_size");
-    provider.release(&LeaseId::from("r-2")).await.expect("given back");
+    assert_eq!(
+        provider.acquire(&large, &LeaseRecord::default()).await.expect_err("arm64").code,
+        "lian::proxmox::no_size"
+    );
+    provider.release(&LeaseId::from("r-2"), &LeaseRecord::default()).await.expect("given back");
     stage.is_clean();
 }
 
@@ -389,7 +400,7 @@ async fn what_passes_is_waited_for_and_what_does_not_is_told_at_once() {
 async fn a_machine_that_something_works_on_is_waited_for() {
     let stage = Stage::new().await;
     let provider = stage.provider();
-    provider.acquire(&request("r-1")).await.expect("a lease");
+    provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     let id = *stage.fake.machines().first_key_value().expect("one").0;
     stage.fake.set(id, "lock", "backup");
     let before = stage.fake.count("GET", "/config");
@@ -403,7 +414,8 @@ async fn a_machine_that_something_works_on_is_waited_for() {
         stage.fake.unset(id, "lock");
     };
     let lease = LeaseId::from("r-1");
-    let (released, ()) = tokio::join!(provider.release(&lease), unlock);
+    let record = LeaseRecord::default();
+    let (released, ()) = tokio::join!(provider.release(&lease, &record), unlock);
     released.expect("given back");
     stage.is_clean();
 }

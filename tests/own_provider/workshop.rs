@@ -11,7 +11,9 @@ use lian_build::adapters::providers::{
 };
 use lian_build::domain::base::{Digest, LeaseId, Timestamp};
 use lian_build::domain::model::{Fault, FaultKind, Offer, ProviderName};
-use lian_build::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease};
+use lian_build::domain::ports::{
+    AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, OwnedLease, OwnedLeases, Resource,
+};
 use serde::{Deserialize, Serialize};
 
 /// All that lian-build gets to know.
@@ -85,7 +87,7 @@ impl ComputeProvider for Workshop {
         Ok(self.settings.benches.iter().map(offer).collect())
     }
 
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+    async fn acquire(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault> {
         let size = &request.size;
         let offers = self.offers().await?;
         let fitting = offers.into_iter().find(|offer| offer.cpu >= size.cpu && offer.memory_gb >= size.memory_gb);
@@ -93,24 +95,26 @@ impl ComputeProvider for Workshop {
             .ok_or_else(|| Fault::new(FaultKind::Unavailable, "lian::workshop::none", "no bench is large enough"))?;
         std::fs::create_dir_all(&self.settings.folder).map_err(|error| broken(&error))?;
         let file = self.settings.folder.join(request.lease.as_str());
-        std::fs::write(file, request.expires.0.to_string()).map_err(|error| broken(&error))?;
+        std::fs::write(&file, request.expires.0.to_string()).map_err(|error| broken(&error))?;
+        record.learn(Resource::new("bench", file.display())).await;
         Ok(Lease { id: request.lease.clone(), offer, endpoint: Endpoint::Here, ready_by: None })
     }
 
-    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
+    async fn release(&self, lease: &LeaseId, _record: &LeaseRecord) -> Result<Gone, Fault> {
         match std::fs::remove_file(self.settings.folder.join(lease.as_str())) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(broken(&error)),
-            _ => Ok(()),
+            Ok(()) => Ok(Gone::Deleted),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Gone::Absent),
+            Err(error) => Err(broken(&error)),
         }
     }
 
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
-        let Ok(files) = std::fs::read_dir(&self.settings.folder) else { return Ok(Vec::new()) };
+    async fn owned(&self) -> OwnedLeases {
+        let Ok(files) = std::fs::read_dir(&self.settings.folder) else { return OwnedLeases::default() };
         let owned = |file: std::fs::DirEntry| {
             let expires = std::fs::read_to_string(file.path()).ok()?.parse().ok().map(Timestamp);
             let lease = LeaseId::from(file.file_name().to_str()?);
             Some(OwnedLease { lease, run: None, what: "a bench".to_owned(), created: None, expires })
         };
-        Ok(files.flatten().filter_map(owned).collect())
+        OwnedLeases { leases: files.flatten().filter_map(owned).collect(), unseen: Vec::new() }
     }
 }

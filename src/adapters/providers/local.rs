@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use super::descriptor::{Descriptor, Login, RunnerTraits};
 use crate::domain::base::{LeaseId, Platform};
 use crate::domain::model::{Fault, ProviderName};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, Offer, OwnedLeases};
 
 /// This machine's BuildKit daemon; the runner is as large as the machine. Nothing is leased, billed or released.
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -70,17 +70,17 @@ impl ComputeProvider for Local {
         Ok(vec![self.offer.clone()])
     }
 
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+    async fn acquire(&self, request: &AcquireRequest, _record: &LeaseRecord) -> Result<Lease, Fault> {
         Ok(Lease { id: request.lease.clone(), offer: self.offer.clone(), endpoint: Endpoint::Here, ready_by: None })
     }
 
-    async fn release(&self, _lease: &LeaseId) -> Result<(), Fault> {
-        Ok(())
+    async fn release(&self, _lease: &LeaseId, _record: &LeaseRecord) -> Result<Gone, Fault> {
+        Ok(Gone::Absent)
     }
 
     /// Always empty: a lease on this machine ends with the run that held it.
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
-        Ok(Vec::new())
+    async fn owned(&self) -> OwnedLeases {
+        OwnedLeases::default()
     }
 }
 
@@ -104,11 +104,12 @@ mod tests {
             expires: Timestamp(1),
             authorized_key: None,
         };
-        let lease = local.acquire(&request).await.expect("a lease");
+        let record = LeaseRecord::default();
+        let lease = local.acquire(&request, &record).await.expect("a lease");
         assert_eq!((lease.id.as_str(), lease.offer.platform.as_str()), ("l1", "linux/arm64"));
         assert!(lease.offer.cpu >= 1 && lease.offer.memory_gb >= 1);
-        local.release(&lease.id).await.expect("given back");
-        local.release(&lease.id).await.expect("given back twice");
-        assert!(local.owned().await.expect("none").is_empty());
+        local.release(&lease.id, &record).await.expect("given back");
+        local.release(&lease.id, &record).await.expect("given back twice");
+        assert!(local.owned().await.whole().expect("none").is_empty());
     }
 }

@@ -10,7 +10,7 @@ use super::error::StoreError;
 /// File name of the history.
 const FILE: &str = "lian.db";
 /// Incremented by each migration.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 const SCHEMA: &str = "
 create table runs (
@@ -44,6 +44,14 @@ alter table builds add column memory_peak integer;
 alter table builds add column memory_limit integer;
 alter table builds add column cpu_ms integer;
 alter table builds add column phases text;
+";
+
+/// Since version 4: what is known of a lease at its provider, one row for each thing that its answers named.
+const RESOURCES: &str = "
+create table resources (
+  lease text not null references leases (id) on delete cascade, kind text not null, id text not null, name text,
+  primary key (lease, kind, id)
+) strict;
 ";
 
 /// Opens a project's history; creates its folder and tables if missing.
@@ -136,9 +144,11 @@ fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     // Two processes may migrate at the same time: the second finds it done.
     connection.execute_batch("begin immediate").map_err(&database)?;
     let done = version(connection).and_then(|found| match found {
-        0 => connection.execute_batch(&format!("{SCHEMA} {LEASES} {MEASURES} pragma user_version = {VERSION};")),
-        1 => connection.execute_batch(&format!("{LEASES} {MEASURES} pragma user_version = {VERSION};")),
-        2 => connection.execute_batch(&format!("{MEASURES} pragma user_version = {VERSION};")),
+        found if found < VERSION => {
+            let steps = [SCHEMA, LEASES, MEASURES, RESOURCES];
+            let missing = steps.get(found as usize..).unwrap_or_default().concat();
+            connection.execute_batch(&format!("{missing} pragma user_version = {VERSION};"))
+        }
         _ => Ok(()),
     });
     connection.execute_batch(if done.is_ok() { "commit" } else { "rollback" }).map_err(&database)?;

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 
 use super::rows::millis;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
-use crate::domain::ports::LeaseMark;
+use crate::domain::ports::{LeaseMark, Resource};
 
 /// A lease and its provider.
 pub(super) struct LeaseRow<'a> {
@@ -40,6 +40,26 @@ pub(super) fn mark(
             state,
             millis(at)
         ])
+    })
+}
+
+/// Adds what became known of a lease, durably. An answer that comes after the lease was forgotten brings it back: the
+/// next command releases it.
+pub(super) fn learn(
+    connection: &Connection,
+    LeaseRow { lease, run, provider, .. }: LeaseRow<'_>,
+    resource: &Resource,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    let again = "insert into leases (id, run, provider, state, asked, changed) values (?1, ?2, ?3, 'asked', ?4, ?4)
+                 on conflict (id) do nothing";
+    let sql = "insert into resources (lease, kind, id, name) values (?1, ?2, ?3, ?4)
+               on conflict (lease, kind, id) do update set name = coalesce(?4, name)";
+    durably(connection, || {
+        let transaction = connection.unchecked_transaction()?;
+        connection.execute(again, params![lease.as_str(), run.as_str(), provider, millis(at)])?;
+        connection.execute(sql, params![lease.as_str(), resource.kind, resource.id, resource.name])?;
+        transaction.commit().map(|()| 1)
     })
 }
 

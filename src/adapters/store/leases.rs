@@ -7,6 +7,7 @@ use super::lease_rows::forget;
 use super::rows::millis;
 use super::runs::Store;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
+use crate::domain::ports::Resource;
 
 /// A lease that the ledger lists as not yet released.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct OpenLease {
     pub asked: Timestamp,
     /// Time of its last state change.
     pub changed: Timestamp,
+    /// What is known of it at its provider; empty if the request was never answered, or if an older version wrote it.
+    pub known: Vec<Resource>,
     /// Whether its run is alive; that run releases it.
     pub alive: bool,
 }
@@ -44,14 +47,24 @@ impl Store {
                 state: row.get(4)?,
                 asked: time(row.get(5)?),
                 changed: time(row.get(6)?),
+                known: Vec::new(),
                 alive: false,
             })
         });
         let mut leases = rows.and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(self.fault())?;
         for lease in &mut leases {
             lease.alive = self.is_alive(&lease.run);
+            lease.known = self.known_of(&lease.lease)?;
         }
         Ok(leases)
+    }
+
+    fn known_of(&self, lease: &LeaseId) -> Result<Vec<Resource>, StoreError> {
+        let sql = "select kind, id, name from resources where lease = ?1 order by rowid";
+        let mut statement = self.connection.prepare_cached(sql).map_err(self.fault())?;
+        let rows = statement
+            .query_map([lease.as_str()], |row| Ok(Resource { kind: row.get(0)?, id: row.get(1)?, name: row.get(2)? }));
+        rows.and_then(Iterator::collect).map_err(self.fault())
     }
 
     /// Marks the lease as released.
@@ -72,5 +85,54 @@ impl Store {
     fn lease_stands(&self, lease: &LeaseId, state: &str, at: Timestamp) -> Result<(), StoreError> {
         let sql = "update leases set state = ?2, changed = ?3 where id = ?1";
         self.connection.execute(sql, params![lease.as_str(), state, millis(at)]).map_err(self.fault()).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::adapters::store::{RunRecorder, fresh_run_id};
+    use crate::domain::ports::{Journal as _, LeaseMark};
+
+    fn rented(store: &Store) -> (RunRecorder, LeaseId) {
+        let recorder = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
+        recorder.rents_from("{}".to_owned());
+        let lease = LeaseId::from("r-1");
+        recorder.lease(Timestamp(6), &lease, LeaseMark::Asked, Some("cax11")).expect("written");
+        (recorder, lease)
+    }
+
+    #[test]
+    fn what_is_known_of_a_lease_stays_until_it_is_forgotten_and_a_late_answer_brings_it_back() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path()).expect("a store");
+        let (recorder, lease) = rented(&store);
+        let (key, server) = (Resource::new("ssh_key", 7), Resource::new("server", 42).named("lian-ann-r-1"));
+        for (at, resource) in [(7, &key), (8, &server), (9, &server)] {
+            recorder.learned(Timestamp(at), &lease, resource).expect("written");
+        }
+        recorder.lease(Timestamp(10), &lease, LeaseMark::Held, Some("cax21")).expect("written");
+        let other = Store::open(dir.path()).expect("a store");
+        let open = other.open_leases().expect("a list").remove(0);
+        assert_eq!((open.state.as_str(), open.known), ("held", vec![key, server.clone()]));
+        other.forget_lease(&lease).expect("forgotten");
+        let left = |sql: &str| other.connection.query_row(sql, [], |row| row.get::<_, u32>(0)).expect("a number");
+        assert_eq!(left("select count(*) from resources"), 0);
+        recorder.learned(Timestamp(11), &lease, &server).expect("written");
+        let open = other.open_leases().expect("a list").remove(0);
+        assert_eq!((open.state.as_str(), open.run.as_str()), ("asked", recorder.id().as_str()));
+        assert_eq!(open.known, [server]);
+    }
+
+    #[test]
+    fn an_older_ledger_is_read_and_knows_its_leases_by_name_alone() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path()).expect("a store");
+        let (recorder, lease) = rented(&store);
+        store.connection.execute_batch("drop table resources; pragma user_version = 3;").expect("made older");
+        drop((recorder, store));
+        let store = Store::open(dir.path()).expect("migrated");
+        let open = store.open_leases().expect("a list").remove(0);
+        assert_eq!((open.lease, open.runner_type.as_deref(), open.known), (lease, Some("cax11"), Vec::new()));
     }
 }

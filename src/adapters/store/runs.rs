@@ -168,10 +168,19 @@ impl Store {
         Ok(freed)
     }
 
+    /// Whether a run's process exists. Only a lock that is free or not there says that it does not: whoever cannot look,
+    /// e.g. for want of file descriptors, knows nothing, and must leave the run's machines alone.
     pub(super) fn is_alive(&self, id: &RunId) -> bool {
-        let Ok(file) = File::open(self.lock_file(id)) else { return false };
+        let path = self.lock_file(id);
         // Only try the lock: if it is held, the run is alive.
-        !lock::try_shared(&file).unwrap_or(false)
+        match File::open(&path).and_then(|file| lock::try_shared(&file)) {
+            Ok(free) => !free,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Err(error) => {
+                tracing::warn!("the lock {} cannot be looked at, so its run counts as alive: {error}", path.display());
+                true
+            }
+        }
     }
 
     pub(super) fn lock_file(&self, id: &RunId) -> PathBuf {
@@ -245,6 +254,23 @@ mod tests {
         let recovered = store.recover(Timestamp(7)).expect("recovered");
         assert_eq!(recovered.into_iter().map(|run| run.id).collect::<Vec<_>>(), [id]);
         assert_eq!(store.find("latest").expect("a run").ended, Some(Timestamp(7)));
+    }
+
+    #[test]
+    fn whoever_cannot_look_at_a_lock_does_not_call_its_run_dead() {
+        let (_dir, store) = store();
+        let session = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
+        let path = store.lock_file(session.id());
+        let aside = path.with_extension("aside");
+        std::fs::rename(&path, &aside).expect("renamed");
+        // As good as EMFILE: it is there, and opening it fails.
+        std::os::unix::fs::symlink(&path, &path).expect("a link to itself");
+        assert!(store.is_alive(session.id()), "taken for dead");
+        assert!(store.recover(Timestamp(6)).expect("recovered").is_empty(), "a living run was taken for dead");
+        std::fs::remove_file(&path).expect("removed");
+        std::fs::rename(&aside, &path).expect("renamed");
+        drop(session);
+        assert_eq!(store.recover(Timestamp(7)).expect("recovered").len(), 1);
     }
 
     #[test]

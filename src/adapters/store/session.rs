@@ -13,7 +13,7 @@ use super::rows::{millis, state_word};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::life::Run;
 use crate::domain::model::{Measured, Outcome, RunOutcome, RunState};
-use crate::domain::ports::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
+use crate::domain::ports::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark, Resource};
 use crate::system::lock;
 
 /// An active run. It holds the lock file while it exists: a run counts as dead only when the lock is free.
@@ -119,6 +119,13 @@ impl Journal for RunRecorder {
         let Some(provider) = &state.provider else { return Ok(()) };
         let row = LeaseRow { lease, run: &self.id, provider, runner_type };
         lease_rows::mark(&state.connection, row, mark, at).map_err(journal(&self.database))
+    }
+
+    fn learned(&self, at: Timestamp, lease: &LeaseId, resource: &Resource) -> Result<(), JournalError> {
+        let state = self.state();
+        let Some(provider) = &state.provider else { return Ok(()) };
+        let row = LeaseRow { lease, run: &self.id, provider, runner_type: None };
+        lease_rows::learn(&state.connection, row, resource, at).map_err(journal(&self.database))
     }
 
     fn record(&self, build: &BuildRecord) -> Result<(), JournalError> {

@@ -21,7 +21,7 @@ pub(super) fn provider(session: &Session) -> Result<Option<Finding>, Error> {
     };
     let asked = session.wait(async {
         let offers = provider.offers().await?;
-        provider.owned().await?;
+        provider.owned().await.whole()?;
         Ok::<_, Fault>(offers)
     })?;
     Ok(Some(match asked {

@@ -17,7 +17,7 @@ use crate::domain::life::{Input, Run, StopLevel};
 use crate::domain::model::{Event, EventBody, Measured, Offer, StepEnd};
 use crate::domain::ports::{
     Built, Claim, ComputeProvider, ContextReader, ImageStore, Journal, JournalError, JournalKind, Lease, LeaseMark,
-    Runner, RunnerConnector,
+    LeaseRecord, Runner, RunnerConnector,
 };
 use crate::system::now;
 use crate::system::stop::Stop;
@@ -117,6 +117,8 @@ pub(super) struct Dispatcher {
     emitter: Emitter,
     pub context: TaskContext,
     pub leases: BTreeMap<LeaseId, (Lease, Arc<dyn Runner>)>,
+    /// What is known of each lease at the provider.
+    pub records: BTreeMap<LeaseId, LeaseRecord>,
     /// Pending runner requests, with the handle to cancel each.
     pub coming: BTreeMap<LeaseId, Arc<Notify>>,
     /// Keeps other runs from building a key until the step has ended or is tried again.
@@ -151,6 +153,7 @@ impl Dispatcher {
             emitter,
             context,
             leases: BTreeMap::new(),
+            records: BTreeMap::new(),
             coming: BTreeMap::new(),
             claims: BTreeMap::new(),
             staged_builds: BTreeMap::new(),

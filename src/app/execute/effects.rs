@@ -9,10 +9,11 @@ use tokio::sync::Notify;
 
 use super::dispatcher::{Dispatcher, TaskKind};
 use super::faults::bug;
+use super::ledger;
 use super::task_context::{Message, Staging, StepTask};
 use crate::domain::base::{LayerName, LeaseId, Timestamp};
 use crate::domain::life::{Effect, Input};
-use crate::domain::model::{Fault, FaultClass, FaultKind, ImageRecord};
+use crate::domain::model::ImageRecord;
 use crate::domain::ports::{AcquireRequest, BuildRecord, Built, ImageSource, LeaseMark, Staged, StagedAt};
 
 impl Dispatcher {
@@ -51,7 +52,8 @@ impl Dispatcher {
             Effect::Release { lease } => {
                 self.leases.remove(&lease);
                 self.coming.remove(&lease);
-                let work = self.context.clone().release(lease.clone());
+                let record = self.records.get(&lease).cloned().unwrap_or_default();
+                let work = self.context.clone().release(lease.clone(), record);
                 self.spawn(TaskKind::Release(lease), work);
             }
             Effect::Arm { timer, after } => {
@@ -77,17 +79,13 @@ impl Dispatcher {
             let lease = request.lease.clone();
             let abandoned = Arc::new(Notify::new());
             self.coming.insert(lease.clone(), Arc::clone(&abandoned));
-            let work = self.context.clone().acquire(request, abandoned);
+            let record = ledger::record(&self.journal, &lease);
+            self.records.insert(lease.clone(), record.clone());
+            let work = self.context.clone().acquire(request, record, abandoned);
             self.spawn(TaskKind::Acquire(lease), work);
         } else {
-            let error = self.journal_fault.as_ref();
-            let message = error.map_or_else(String::new, ToString::to_string);
-            let help = error.map_or_else(String::new, |error| error.help.clone());
-            // The kind stays `Missing` for programs that read it; the class is this machine's fault. Nothing was
-            // rented.
-            let fault = Fault::new(FaultKind::Missing, "lian::store::journal", message)
-                .with_class(FaultClass::Unavailable)
-                .help(help);
+            // Nothing was rented.
+            let fault = ledger::unwritten(self.journal_fault.as_ref());
             self.answer(Input::LeaseRefused { lease: request.lease, fault });
         }
     }

@@ -5,6 +5,7 @@ mod dispatcher;
 mod effects;
 mod faults;
 mod job;
+mod ledger;
 mod mask;
 mod measure;
 mod task_context;

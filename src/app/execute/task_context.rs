@@ -14,8 +14,8 @@ use crate::domain::base::{Digest, LayerName, LeaseId, Platform, Platforms, RunId
 use crate::domain::life::Input;
 use crate::domain::model::{BuildEvent, Event, EventBody, Fault, FaultKind, KEY_LABEL, LATEST, Measured};
 use crate::domain::ports::{
-    AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore, Lease, Runner,
-    RunnerConnector, Staged, StagingFolder, VerifyRequest,
+    AcquireRequest, Built, Claim, ComputeProvider, ContextReader, ImageConfig, ImageSource, ImageStore, Lease,
+    LeaseRecord, Runner, RunnerConnector, Staged, StagingFolder, VerifyRequest,
 };
 use crate::system::error_chain::with_causes;
 use crate::system::now;
@@ -65,18 +65,20 @@ pub struct StepTask {
 
 impl TaskContext {
     /// Acquires a runner and connects to it. Stops waiting once the request is cancelled.
-    pub async fn acquire(self, request: AcquireRequest, abandoned: Arc<Notify>) -> Message {
+    pub async fn acquire(self, request: AcquireRequest, record: LeaseRecord, abandoned: Arc<Notify>) -> Message {
         let unwanted = || {
             let message = "the runner is not wanted any more";
             Fault::new(FaultKind::Infrastructure, "lian::drive::abandoned", message)
         };
-        // The release that follows finds whatever a dropped request created, by the lease's id.
+        // The release that follows finds whatever a dropped request created, by the record and the lease's id.
         let reached = async {
             let rented = tokio::select! {
-                rented = self.provider.acquire(&request) => rented,
+                rented = self.provider.acquire(&request, &record) => rented,
                 () = abandoned.notified() => return Err(unwanted()),
             };
             let lease = rented?;
+            // A machine that only this process knows is not used: it would outlive a kill of this process.
+            record.fault().map_or(Ok(()), Err)?;
             let runner = tokio::select! {
                 runner = self.runners.reach(&lease) => runner?,
                 () = abandoned.notified() => return Err(unwanted()),
@@ -252,9 +254,9 @@ impl TaskContext {
     }
 
     /// Releases a runner.
-    pub async fn release(self, lease: LeaseId) -> Message {
-        Message::Input(match self.provider.release(&lease).await {
-            Ok(()) => Input::Released { lease },
+    pub async fn release(self, lease: LeaseId, record: LeaseRecord) -> Message {
+        Message::Input(match self.provider.release(&lease, &record).await {
+            Ok(_) => Input::Released { lease },
             Err(fault) => Input::ReleaseFailed { lease, message: fault.message },
         })
     }

@@ -88,8 +88,9 @@ impl ComputeProvider for Shared {
         Ok(Vec::new())
     }
 
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+    async fn acquire(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault> {
         self.0.note(format!("acquire {} {}", request.lease, request.platform));
+        record.learn(Resource::new("machine", 1)).await;
         if self.0.trouble == Trouble::NoAnswer {
             self.stop(StopLevel::Cancel);
             std::future::pending::<()>().await;
@@ -99,18 +100,19 @@ impl ComputeProvider for Shared {
         Ok(Lease { id: request.lease.clone(), offer, endpoint: Endpoint::Here, ready_by: None })
     }
 
-    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
-        self.0.note(format!("release {lease}"));
+    async fn release(&self, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault> {
+        let known: Vec<String> = record.known().iter().map(ToString::to_string).collect();
+        self.0.note(format!("release {lease}: {}", known.join(", ")));
         if self.0.trouble == Trouble::Left {
             self.stop(StopLevel::Kill);
             self.stop(StopLevel::Leave);
             std::future::pending::<()>().await;
         }
-        Ok(())
+        Ok(Gone::Deleted)
     }
 
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
-        Ok(Vec::new())
+    async fn owned(&self) -> OwnedLeases {
+        OwnedLeases::default()
     }
 }
 
@@ -244,6 +246,11 @@ impl Journal for Shared {
     }
 
     fn lease(&self, _: Timestamp, _: &LeaseId, _: LeaseMark, _: Option<&str>) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    fn learned(&self, _: Timestamp, _: &LeaseId, resource: &Resource) -> Result<(), JournalError> {
+        self.0.note(format!("learned {resource}"));
         Ok(())
     }
 
@@ -436,7 +443,10 @@ async fn a_stop_waits_for_no_provider() {
     let fake = Fake::new(Trouble::NoAnswer);
     let (run, _) = carried(&fake).await;
     assert_eq!(run.outcome(), RunOutcome::Cancelled);
-    assert_eq!(fake.noted(), ["claimed", "acquire r-1 linux/arm64", "unclaimed", "release r-1"]);
+    assert_eq!(
+        fake.noted(),
+        ["claimed", "acquire r-1 linux/arm64", "learned machine 1", "unclaimed", "release r-1: machine 1"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -448,7 +458,10 @@ async fn a_build_over_its_time_budget_is_ended_and_its_runner_given_back() {
     assert_eq!(run.outcome(), RunOutcome::Failure);
     let (_, fault) = &watching.ends[&LayerName::from("base")];
     assert_eq!(fault.as_ref().map(|fault| fault.code.as_str()), Some("lian::life::over_budget"));
-    assert_eq!(fake.noted(), ["claimed", "acquire r-1 linux/arm64", "unclaimed", "release r-1"]);
+    assert_eq!(
+        fake.noted(),
+        ["claimed", "acquire r-1 linux/arm64", "learned machine 1", "unclaimed", "release r-1: machine 1"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -458,7 +471,10 @@ async fn a_bug_gives_runners_back_and_is_told_as_one() {
     assert_eq!(run.faults().collect::<Vec<_>>(), [FaultClass::Bug]);
     let (_, fault) = &watching.ends[&LayerName::from("base")];
     assert_eq!(fault.as_ref().map(|fault| fault.code.as_str()), Some("lian::drive::bug"));
-    assert_eq!(fake.noted(), ["claimed", "acquire r-1 linux/arm64", "unclaimed", "release r-1"]);
+    assert_eq!(
+        fake.noted(),
+        ["claimed", "acquire r-1 linux/arm64", "learned machine 1", "unclaimed", "release r-1: machine 1"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -467,11 +483,11 @@ async fn one_runner_takes_one_layer_after_the_other_and_the_journal_replays_the_
     let (run, _) = carried(&fake).await;
     assert_eq!(run.outcome(), RunOutcome::Success);
     let built = |layer: &str| [format!("promote test/{layer}"), "unclaimed".to_owned()];
-    let mut noted = vec!["claimed".to_owned(), "acquire r-1 linux/arm64".to_owned()];
+    let mut noted = vec!["claimed".to_owned(), "acquire r-1 linux/arm64".to_owned(), "learned machine 1".to_owned()];
     noted.extend(built("base"));
     noted.push("claimed".to_owned());
     noted.extend(built("app"));
-    noted.push("release r-1".to_owned());
+    noted.push("release r-1: machine 1".to_owned());
     assert_eq!(fake.noted(), noted);
     assert_eq!(replayed(&fake).0, run);
 }

@@ -196,18 +196,18 @@ impl ComputeProvider for World {
         Ok(Vec::new())
     }
 
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+    async fn acquire(&self, request: &AcquireRequest, _: &LeaseRecord) -> Result<Lease, Fault> {
         let Size { runner_type, cpu, memory_gb, .. } = request.size.clone();
         let offer = Offer { runner_type, cpu, memory_gb, platform: request.platform.clone(), price: None };
         Ok(Lease { id: request.lease.clone(), offer, endpoint: Endpoint::Here, ready_by: None })
     }
 
-    async fn release(&self, _: &LeaseId) -> Result<(), Fault> {
-        Ok(())
+    async fn release(&self, _: &LeaseId, _: &LeaseRecord) -> Result<Gone, Fault> {
+        Ok(Gone::Absent)
     }
 
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
-        Ok(Vec::new())
+    async fn owned(&self) -> OwnedLeases {
+        OwnedLeases::default()
     }
 }
 
@@ -312,6 +312,10 @@ impl Journal for World {
     }
 
     fn lease(&self, _: Timestamp, _: &LeaseId, _: LeaseMark, _: Option<&str>) -> Result<(), JournalError> {
+        Ok(())
+    }
+
+    fn learned(&self, _: Timestamp, _: &LeaseId, _: &Resource) -> Result<(), JournalError> {
         Ok(())
     }
 

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use super::build::{BuildRequest, BuildSink, Builder};
+use super::record::LeaseRecord;
 use super::usage::Usage;
 use crate::domain::base::{LayerName, LeaseId, Platform, RunId, Timestamp};
 use crate::domain::model::{Fault, Offer, Size};
@@ -89,8 +90,45 @@ pub struct OwnedLease {
     pub expires: Option<Timestamp>,
 }
 
+/// The leases at a provider, as far as it could be asked.
+#[derive(Debug, Default)]
+pub struct OwnedLeases {
+    /// Those that were found.
+    pub leases: Vec<OwnedLease>,
+    /// Why some may be missing: what could not be listed. A provider that cannot be asked at all has nothing else.
+    pub unseen: Vec<Fault>,
+}
+
+impl OwnedLeases {
+    /// All of them; the first fault if some may be missing.
+    pub fn whole(self) -> Result<Vec<OwnedLease>, Fault> {
+        match self.unseen.into_iter().next() {
+            Some(fault) => Err(fault),
+            None => Ok(self.leases),
+        }
+    }
+}
+
+impl From<Result<Vec<OwnedLease>, Fault>> for OwnedLeases {
+    fn from(listed: Result<Vec<OwnedLease>, Fault>) -> Self {
+        match listed {
+            Ok(leases) => Self { leases, unseen: Vec::new() },
+            Err(fault) => Self { leases: Vec::new(), unseen: vec![fault] },
+        }
+    }
+}
+
+/// How a lease is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// Something of it was there, and was deleted.
+    Deleted,
+    /// Nothing of it was there. For another account's credentials that says nothing.
+    Absent,
+}
+
 /// Acquires and releases runners. Dropping a returned future may leave its request half-done: `release` finds
-/// whatever it created by the lease's id, and removes it.
+/// whatever it created, by the record and by the lease's id, and removes it.
 #[async_trait]
 pub trait ComputeProvider: Send + Sync {
     /// The available sizes, smallest first.
@@ -101,15 +139,18 @@ pub trait ComputeProvider: Send + Sync {
         false
     }
 
-    /// Acquires a runner. Idempotent by the lease's id. After an error something may exist: the caller releases it.
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault>;
+    /// Acquires a runner. Idempotent by the lease's id. Each id that an answer names goes into the record at once, before
+    /// anything that can fail. After an error something may exist: the caller releases it.
+    async fn acquire(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault>;
 
-    /// Releases a runner and everything created for it (servers, keys, addresses). Idempotent: succeeds if it is
-    /// already gone or never existed.
-    async fn release(&self, lease: &LeaseId) -> Result<(), Fault>;
+    /// Releases a runner and everything created for it, what costs most first: no failure on one thing keeps another
+    /// alive. Goes by the record's ids, and an id is gone only when the provider says so of that id; then by name and
+    /// marks, for what was created without an answer. Idempotent: succeeds if it is already gone or never existed.
+    async fn release(&self, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault>;
 
-    /// The existing leases with lian-build's mark, from all runs and machines that share the account.
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault>;
+    /// The existing leases with lian-build's mark, from all runs and machines that share the account. What cannot be
+    /// listed hides nothing else.
+    async fn owned(&self) -> OwnedLeases;
 
     /// Its runners that are there whether leased or not, and how they are reached: fixed hosts.
     fn hosts(&self) -> Vec<(SshTarget, Offer)> {

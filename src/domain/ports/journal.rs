@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::record::Resource;
 use crate::domain::base::{Digest, LayerName, LeaseId, Timestamp};
 use crate::domain::model::{Classified, FaultClass, LayerKey, Measured};
 
@@ -85,6 +86,9 @@ pub trait Journal: Send + Sync {
         mark: LeaseMark,
         runner_type: Option<&str>,
     ) -> Result<(), JournalError>;
+
+    /// Adds to the ledger what became known of a lease; on return it survives a power cut. Idempotent.
+    fn learned(&self, at: Timestamp, lease: &LeaseId, resource: &Resource) -> Result<(), JournalError>;
 
     /// Adds a finished build to the history.
     fn record(&self, build: &BuildRecord) -> Result<(), JournalError>;

@@ -7,17 +7,20 @@ mod image;
 mod images;
 mod inputs;
 mod journal;
+mod record;
 mod sink;
 mod usage;
 
 pub use crate::domain::model::{Offer, Price};
 pub use build::{BuildRequest, BuildSink, Builder, Built, NamedContext, SecretSource, SecretValue, VerifyRequest};
 pub use compute::{
-    AcquireRequest, ComputeProvider, Counters, Endpoint, Lease, OwnedLease, Runner, RunnerConnector, SshTarget,
+    AcquireRequest, ComputeProvider, Counters, Endpoint, Gone, Lease, OwnedLease, OwnedLeases, Runner, RunnerConnector,
+    SshTarget,
 };
 pub use image::{ImageConfig, ImageSource, PushTarget};
 pub use images::{Claim, Found, ImageStore, ImageStoreError, InUse, Staged, StagedAt, StagingFolder};
 pub use inputs::{ContextError, ContextReader, Definition, Modes, OWN};
 pub use journal::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark};
+pub use record::{LeaseRecord, RecordKeeper, Resource};
 pub use sink::Sink;
 pub use usage::{Meter, Usage, usage_script};

@@ -11,7 +11,7 @@ use crate::support::lines::read_until;
 use crate::support::project::{Ran, text};
 
 /// Starts a run, waits until it holds a lease, and kills it.
-fn killed_while_it_builds(cloud: &Cloud) {
+pub(super) fn killed_while_it_builds(cloud: &Cloud) {
     cloud.project.layer("long", BASE, "FROM base.example/busybox:1\nRUN sleep 61; true\n");
     let mut child =
         cloud.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
@@ -24,7 +24,7 @@ fn killed_while_it_builds(cloud: &Cloud) {
     reading.drain();
 }
 
-fn ledger(cloud: &Cloud) -> Connection {
+pub(super) fn ledger(cloud: &Cloud) -> Connection {
     Connection::open(cloud.project.path().join(".lian/lian.db")).expect("a ledger")
 }
 

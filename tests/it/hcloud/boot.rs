@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use lian_build::adapters::providers::hcloud::{BuildkitRelease, HcloudSettings};
 use lian_build::domain::base::Digest;
-use lian_build::domain::ports::ComputeProvider as _;
+use lian_build::domain::ports::{ComputeProvider as _, LeaseRecord};
 
 use super::{Cloud, pace, request, settings};
 use crate::support::cloud_init::CloudConfig;
@@ -165,7 +165,7 @@ async fn boot(case: Case) -> Booted {
     let cloud = Cloud::new();
     let buildkit = BuildkitRelease { url: None, sha256: [("arm64".to_owned(), sum)].into() };
     let provider = cloud.of(HcloudSettings { prepared, buildkit, ..settings() }, "ann", pace());
-    provider.acquire(&request("r-1")).await.expect("a lease");
+    provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     let user_data = cloud.fake.servers().remove(0).user_data;
     let config = CloudConfig::read(&user_data).expect("cloud-init reads it");
 

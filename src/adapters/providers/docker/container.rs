@@ -10,12 +10,14 @@ use super::settings::DockerLocalSettings;
 use crate::adapters::docker_cli::{DockerError, PATIENCE, is_missing};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Offer};
-use crate::domain::ports::{AcquireRequest, OwnedLease};
+use crate::domain::ports::{AcquireRequest, Gone, LeaseRecord, OwnedLease, Resource};
 use crate::system::now;
 use crate::system::retry::Backoff;
 
 /// Label of our containers; its value is the lease id.
 const LEASE: &str = "build.lian.lease";
+/// The kind of what a lease's record holds.
+const CONTAINER: &str = "container";
 const RUN: &str = "build.lian.run";
 /// Label with the expiry: milliseconds since the Unix epoch.
 const CREATED: &str = "build.lian.created";
@@ -44,12 +46,16 @@ fn name(lease: &LeaseId) -> String {
 }
 
 /// Creates the lease's container, or reuses the one created before, and starts it.
-pub(super) async fn start(engine: &Engine, container_request: &ContainerRequest<'_>) -> Result<String, Fault> {
+pub(super) async fn start(
+    engine: &Engine,
+    container_request: &ContainerRequest<'_>,
+    record: &LeaseRecord,
+) -> Result<String, Fault> {
     let name = name(&container_request.request.lease);
     let args = create_args(&name, container_request);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match engine.create(&container_request.request.lease, &args).await {
-        Ok(_) => {}
+        Ok(id) => record.learn(Resource::new(CONTAINER, id).named(name.as_str())).await,
         Err(DockerError::Refused(words)) if words.contains("is already in use") => {
             if holder(engine, &name).await?.as_deref() != Some(container_request.request.lease.as_str()) {
                 return Err(not_ours(&name));
@@ -130,22 +136,35 @@ async fn holder(engine: &Engine, name: &str) -> Result<Option<String>, Fault> {
     }
 }
 
-/// Removes a lease's container and its volumes. Succeeds if it does not exist.
-pub(super) async fn remove(engine: &Engine, lease: &LeaseId) -> Result<(), Fault> {
+/// Removes a lease's container and its volumes: by the ids of the record, whatever labels it has by now, and then by
+/// name. Succeeds if it does not exist.
+pub(super) async fn remove(engine: &Engine, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault> {
+    let mut end = Gone::Absent;
+    for container in record.of(CONTAINER) {
+        if removed(engine, &container.id).await? == Gone::Deleted {
+            end = Gone::Deleted;
+        }
+    }
     let name = name(lease);
     // A container whose creation was called off, or not answered, may still be coming.
     if let Some(late) = engine.settled(lease).await {
         appeared(engine, &name, late).await?;
     }
     match holder(engine, &name).await? {
-        None => return Ok(()),
-        Some(found) if found == lease.as_str() => {}
-        Some(_) => return Err(not_ours(&name)),
+        None => Ok(end),
+        Some(found) if found == lease.as_str() => removed(engine, &name).await,
+        Some(_) => Err(not_ours(&name)),
     }
-    match engine.remove(&["rm", "--force", "--volumes", &name]).await {
-        Ok(_) => Ok(()),
-        Err(DockerError::Refused(words)) if is_missing(&words) => Ok(()),
-        Err(DockerError::Refused(words)) if words.contains("already in progress") => gone(engine, &name).await,
+}
+
+/// Removes one container, by id or name.
+async fn removed(engine: &Engine, container: &str) -> Result<Gone, Fault> {
+    match engine.remove(&["rm", "--force", "--volumes", container]).await {
+        Ok(_) => Ok(Gone::Deleted),
+        Err(DockerError::Refused(words)) if is_missing(&words) => Ok(Gone::Absent),
+        Err(DockerError::Refused(words)) if words.contains("already in progress") => {
+            gone(engine, container).await.map(|()| Gone::Deleted)
+        }
         Err(said) => Err(said.fault()),
     }
 }

@@ -8,7 +8,7 @@ use super::settings::DockerLocalSettings;
 use super::{DaemonOptions, offers};
 use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, Offer, OwnedLeases};
 
 /// A Docker Engine, reached through the `docker` command (`DOCKER_HOST`, `DOCKER_CONTEXT`).
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl ComputeProvider for Docker {
         Ok(offers::offers(&self.engine.capacity().await?, &self.settings))
     }
 
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+    async fn acquire(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault> {
         let capacity = self.engine.capacity().await?;
         let offer = offers::smallest(&capacity, &self.settings, request)?;
         self.engine.demand_image(&self.settings.image).await?;
@@ -42,15 +42,15 @@ impl ComputeProvider for Docker {
             settings: &self.settings,
             inside: &self.inside,
         };
-        let name = container::start(&self.engine, &container_request).await?;
+        let name = container::start(&self.engine, &container_request, record).await?;
         Ok(Lease { id: request.lease.clone(), offer, endpoint: Endpoint::Container { name }, ready_by: None })
     }
 
-    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
-        container::remove(&self.engine, lease).await
+    async fn release(&self, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault> {
+        container::remove(&self.engine, lease, record).await
     }
 
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
-        container::marked(&self.engine).await
+    async fn owned(&self) -> OwnedLeases {
+        container::marked(&self.engine).await.into()
     }
 }

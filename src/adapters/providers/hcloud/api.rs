@@ -25,6 +25,8 @@ pub struct Timeouts {
     pub boot: Duration,
     /// For all other operations: releasing, listing.
     pub settle: Duration,
+    /// How long lists may lag behind creations.
+    pub lag: Duration,
     /// For the response to one request.
     pub request: Duration,
     /// The first pause before a retry; each further one is twice as long.
@@ -37,8 +39,8 @@ impl Timeouts {
     /// Values for the real API, with this boot timeout.
     pub fn with_boot(boot: Duration) -> Self {
         let seconds = Duration::from_secs;
-        let (settle, request) = (seconds(120), seconds(30));
-        Self { boot, settle, request, first: Duration::from_millis(500), longest: seconds(8) }
+        let (settle, lag, request) = (seconds(120), seconds(10), seconds(30));
+        Self { boot, settle, lag, request, first: Duration::from_millis(500), longest: seconds(8) }
     }
 }
 
@@ -118,11 +120,12 @@ impl Api {
         }
     }
 
-    /// Deletes the object at a path; succeeds if it does not exist.
-    pub(super) async fn delete(&self, path: &str) -> Result<(), ApiError> {
+    /// Deletes the object at a path; false if it does not exist.
+    pub(super) async fn delete(&self, path: &str) -> Result<bool, ApiError> {
         match self.patiently(Method::DELETE, path, &[]).await {
-            Err(error) if !error.is_not_found() => Err(error),
-            _ => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
         }
     }
 

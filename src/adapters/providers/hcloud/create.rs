@@ -7,18 +7,20 @@ use serde_json::{Value, json};
 
 use super::api::parse;
 use super::boot::{self, Boot};
+use super::creation::{Creation, SERVER, SSH_KEY, resources};
 use super::error::ApiError;
 use super::model::{Action, Created, Labels, PublicNet, Server, SshKey};
 use super::offers::{self, Candidate};
 use super::{Hcloud, names};
 use crate::adapters::providers::keys::{self, Pair};
 use crate::domain::model::{Fault, FaultKind};
-use crate::domain::ports::{AcquireRequest, Endpoint, Lease, SshTarget};
+use crate::domain::ports::{AcquireRequest, Endpoint, Lease, LeaseRecord, Resource, SshTarget};
 use crate::system::now;
 
 /// What all attempts of one lease share.
 struct ServerRequest<'a> {
     request: &'a AcquireRequest,
+    record: &'a LeaseRecord,
     name: String,
     labels: Labels,
     /// Public key that may log in.
@@ -30,11 +32,11 @@ struct ServerRequest<'a> {
 }
 
 impl Hcloud {
-    pub(super) async fn rent(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+    pub(super) async fn rent(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault> {
         let ready_by = Some(now().plus(self.api.pace().boot));
         let market = self.market().await?;
         let candidates = offers::candidates(&self.settings, &market.types, request)?;
-        let server_request = self.server_request(request).await?;
+        let server_request = self.server_request(request, record).await?;
         let (server, action) = self.create(&server_request, &candidates).await?;
         self.wait_for(&server, action).await?;
         let address = address(&server.public_net).ok_or_else(|| {
@@ -49,7 +51,11 @@ impl Hcloud {
         Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by })
     }
 
-    async fn server_request<'a>(&self, request: &'a AcquireRequest) -> Result<ServerRequest<'a>, Fault> {
+    async fn server_request<'a>(
+        &self,
+        request: &'a AcquireRequest,
+        record: &'a LeaseRecord,
+    ) -> Result<ServerRequest<'a>, Fault> {
         let folder = self.lease_keys(&request.lease);
         let host = Pair::ensure(&folder, "host").await?;
         let (login, client) = match &request.authorized_key {
@@ -70,7 +76,7 @@ impl Hcloud {
         let user_data = boot::user_data(&self.settings, &boot)?;
         let name = names::server(&self.owner, &names::value(request.lease.as_str()));
         let labels = names::labels(&self.settings.labels, &self.owner, request, &host.public);
-        Ok(ServerRequest { request, name, labels, login, client, host, user_data })
+        Ok(ServerRequest { request, record, name, labels, login, client, host, user_data })
     }
 
     /// A server and its create action; no action if the server existed already.
@@ -102,9 +108,8 @@ impl Hcloud {
         let mut pauses = self.api.pauses();
         let mut fresh_keys = 3;
         loop {
-            let made =
-                self.make(&server_request.request.lease, "/servers", &self.body(server_request, candidate, *key)).await;
-            let error = match made.and_then(parse::<Created>) {
+            let body = self.body(server_request, candidate, *key);
+            let error = match self.make(server_request, SERVER, &body).await?.and_then(parse::<Created>) {
                 Ok(created) => return Ok(Some((created.server, Some(created.action)))),
                 Err(error) if error.is_sold_out() => return Ok(None),
                 Err(error) => error,
@@ -125,6 +130,39 @@ impl Hcloud {
             }
             pauses.after(error).await.map_err(|error| error.into_fault("rent a server"))?;
         }
+    }
+
+    /// Creates something for a lease. An answer that lacks our labels is undone at once: without them nobody but this
+    /// process would know whose it is.
+    async fn make(
+        &self,
+        server_request: &ServerRequest<'_>,
+        kind: &'static str,
+        body: &Value,
+    ) -> Result<Result<Value, ApiError>, Fault> {
+        let (lease, record) = (&server_request.request.lease, server_request.record);
+        let made = self.creations.make(&self.api, Creation { lease, record, kind, body }).await;
+        let Ok(answer) = &made else { return Ok(made) };
+        let Some(resource) = resources(kind, answer).into_iter().next() else { return Ok(made) };
+        let labels: Labels = serde_json::from_value(answer[kind]["labels"].clone()).unwrap_or_default();
+        if names::are_kept(&labels, &server_request.labels) && resource.name.as_ref() == Some(&server_request.name) {
+            return Ok(made);
+        }
+        Err(self.undone(server_request, &resource).await)
+    }
+
+    /// Deletes what was created without our marks, and tells it.
+    async fn undone(&self, server_request: &ServerRequest<'_>, resource: &Resource) -> Fault {
+        let undone = self.give_back(&server_request.request.lease, server_request.record).await;
+        let end = match undone {
+            Ok(_) => "it was deleted again".to_owned(),
+            Err(fault) => format!("it is not deleted yet: {}", fault.message),
+        };
+        let message = format!("{resource} was made without the name and labels that were asked for; {end}");
+        Fault::new(FaultKind::Unavailable, "lian::hcloud::unmarked", message).help(
+            "whatever answers for Hetzner Cloud (HCLOUD_ENDPOINT, a proxy) drops labels, and without them nobody finds \
+             what a run left: use one that keeps them",
+        )
     }
 
     fn body(&self, server_request: &ServerRequest<'_>, candidate: Candidate<'_>, key: u64) -> Value {
@@ -153,6 +191,7 @@ impl Hcloud {
         if !names::are_of(&server.labels, &self.owner, &names::value(server_request.request.lease.as_str())) {
             return Err(name_taken("server", &server_request.name));
         }
+        server_request.record.learn(Resource::new(SERVER, server.id).named(server.name.as_str())).await;
         let why = if server.status == "deleting" {
             "is being deleted"
         } else if server.labels.get(names::HOST_KEY) != server_request.labels.get(names::HOST_KEY) {
@@ -172,7 +211,7 @@ impl Hcloud {
             json!({"name": server_request.name, "public_key": server_request.login, "labels": server_request.labels});
         let mut pauses = self.api.pauses();
         loop {
-            let made = self.make(&server_request.request.lease, "/ssh_keys", &body).await;
+            let made = self.make(server_request, SSH_KEY, &body).await?;
             let error = match made.and_then(|mut answer| parse::<SshKey>(answer["ssh_key"].take())) {
                 Ok(key) => return Ok(key.id),
                 Err(error) => error,
@@ -195,6 +234,7 @@ impl Hcloud {
             if !names::are_of(&key.labels, &self.owner, &names::value(server_request.request.lease.as_str())) {
                 return Err(name_taken("SSH key", &server_request.name));
             }
+            server_request.record.learn(Resource::new(SSH_KEY, key.id).named(key.name.as_str())).await;
             if same(&key) {
                 return Ok(Some(key.id));
             }

@@ -1,15 +1,17 @@
-//! Leases servers of a Hetzner Cloud project, one per lease, found by name and verified by labels. Not responsible
-//! for: objects that lack any of our labels (never touched).
+//! Leases servers of a Hetzner Cloud project, one per lease, known by the id that the create's answer named, or else
+//! found by name and labels. Not responsible for: objects that are neither known nor marked as a lease's (never touched).
 
 mod access;
 mod api;
 mod boot;
 mod create;
+mod creation;
 mod descriptor;
 mod error;
 mod model;
 mod names;
 mod offers;
+mod owned;
 mod project;
 mod release;
 mod settings;

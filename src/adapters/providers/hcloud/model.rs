@@ -92,6 +92,8 @@ pub(super) struct Created {
 pub(super) struct SshKey {
     pub(super) id: u64,
     #[serde(default)]
+    pub(super) name: String,
+    #[serde(default)]
     pub(super) public_key: String,
     pub(super) created: Option<String>,
     #[serde(default)]

@@ -59,6 +59,16 @@ pub(super) fn labels(settings: &Labels, owner: &str, request: &AcquireRequest, h
     labels
 }
 
+/// Whether a label's key is one of ours.
+pub(super) fn is_ours(key: &str) -> bool {
+    key == MARK || key.starts_with("lian-")
+}
+
+/// Whether an object has all of our labels as they were asked for.
+pub(super) fn are_kept(labels: &Labels, wanted: &Labels) -> bool {
+    wanted.iter().filter(|(key, _)| is_ours(key)).all(|(key, value)| labels.get(key) == Some(value))
+}
+
 /// Whether labels belong to an owner's lease.
 pub(super) fn are_of(labels: &Labels, owner: &str, lease: &str) -> bool {
     let is = |key: &str, wanted: &str| labels.get(key).is_some_and(|value| value == wanted);
@@ -73,11 +83,10 @@ pub(super) fn expires(labels: &Labels) -> Option<Timestamp> {
 
 /// Rejects a workflow's labels that the API would reject or that collide with ours.
 pub(super) fn check(labels: &Labels) -> Result<(), Fault> {
-    let ours = |key: &str| key == MARK || key.starts_with("lian-");
     for (key, text) in labels {
         let (prefix, name) = key.split_once('/').unwrap_or(("x", key));
         let fits = !name.is_empty() && value(name) == name && !prefix.is_empty() && value(prefix) == prefix;
-        if ours(key) || !fits || !(text.is_empty() || value(text) == *text) {
+        if is_ours(key) || !fits || !(text.is_empty() || value(text) == *text) {
             let message = format!("`{key}: {text}` cannot be a label of servers");
             return Err(Fault::configuration("lian::hcloud::label", message).help(
                 "in `providers.hcloud.labels`, write at most 63 letters, digits, dots, dashes and underscores, a letter \

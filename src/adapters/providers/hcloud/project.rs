@@ -1,9 +1,8 @@
 //! The Hetzner Cloud project as a provider: the state that all requests share. Not responsible for: settings that
 //! cannot lead to a runner.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +12,7 @@ use tokio::time::Instant;
 
 use super::access::Access;
 use super::api::{Api, Timeouts};
+use super::creation::Creations;
 use super::error::ApiError;
 use super::model::ServerType;
 use super::offers::{self, Fees};
@@ -20,7 +20,7 @@ use super::settings::HcloudSettings;
 use super::{boot, names};
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Lease, Offer, OwnedLease};
+use crate::domain::ports::{AcquireRequest, ComputeProvider, Gone, Lease, LeaseRecord, Offer, OwnedLeases};
 
 /// How long types and prices are cached.
 const FRESH: Duration = Duration::from_secs(300);
@@ -43,7 +43,7 @@ pub struct Hcloud {
     /// Held while querying the API, so that concurrent leases query it once.
     market: tokio::sync::Mutex<Option<Market>>,
     /// Pending create requests, which may outlive the future that sent them; `release` waits for them.
-    pub(super) under_way: Mutex<BTreeMap<LeaseId, Arc<tokio::sync::Mutex<()>>>>,
+    pub(super) creations: Creations,
 }
 
 impl Hcloud {
@@ -74,7 +74,7 @@ impl Hcloud {
             owner: names::value(&owner.into()),
             keys: keys.into(),
             market: tokio::sync::Mutex::default(),
-            under_way: Mutex::default(),
+            creations: Creations::default(),
         })
     }
 
@@ -96,28 +96,16 @@ impl Hcloud {
         Ok(known.insert(Market { seen: Instant::now(), types, fees }).clone())
     }
 
-    /// Sends a create request for a lease. It completes even if the caller's future is dropped.
-    pub(super) async fn make(&self, lease: &LeaseId, path: &'static str, body: &Value) -> Result<Value, ApiError> {
-        let held = self.under_way(lease).lock_owned().await;
-        let (api, body) = (Arc::clone(&self.api), body.clone());
-        let task = tokio::spawn(async move {
-            let answer = api.once(Method::POST, path, &[], Some(&body)).await;
-            drop(held);
-            answer
-        });
-        task.await.unwrap_or_else(|error| Err(ApiError::Lost(error.to_string())))
-    }
-
-    pub(super) fn under_way(&self, lease: &LeaseId) -> Arc<tokio::sync::Mutex<()>> {
-        Arc::clone(self.under_way.lock().unwrap_or_else(PoisonError::into_inner).entry(lease.clone()).or_default())
-    }
-
     pub(super) fn lease_keys(&self, lease: &LeaseId) -> PathBuf {
         self.keys.join(names::value(lease.as_str()))
     }
 
     /// Time limit for everything except creating servers.
-    async fn settled<T>(&self, wanted: &str, work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+    pub(super) async fn settled<T>(
+        &self,
+        wanted: &str,
+        work: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
         let limit = self.api.pace().settle;
         tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
             let message = format!("Hetzner Cloud did not {wanted} within {} s", limit.as_secs());
@@ -138,9 +126,9 @@ impl ComputeProvider for Hcloud {
         .await
     }
 
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+    async fn acquire(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault> {
         let limit = self.api.pace().boot;
-        tokio::time::timeout(limit, self.rent(request)).await.unwrap_or_else(|_| {
+        tokio::time::timeout(limit, self.rent(request, record)).await.unwrap_or_else(|_| {
             let name = names::server(&self.owner, &names::value(request.lease.as_str()));
             let message = format!("the server {name} is not running after {} s", limit.as_secs());
             Err(Fault::new(FaultKind::Infrastructure, "lian::hcloud::boot_timeout", message)
@@ -148,11 +136,12 @@ impl ComputeProvider for Hcloud {
         })
     }
 
-    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
-        self.settled("take a server back", self.give_back(lease)).await
+    async fn release(&self, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault> {
+        self.give_back(lease, record).await
     }
 
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
-        self.settled("list what is rented", self.list_owned()).await
+    async fn owned(&self) -> OwnedLeases {
+        let listed = self.settled("list what is rented", async { Ok(self.list_owned().await) }).await;
+        listed.unwrap_or_else(|fault| OwnedLeases::from(Err(fault)))
     }
 }

@@ -51,8 +51,10 @@ impl Polls {
 #[derive(Debug)]
 pub(super) struct Api {
     client: reqwest::Client,
-    /// `https://host:8006/api2/json/nodes/NODE`.
-    base: String,
+    /// `https://host:8006/api2/json`.
+    root: String,
+    /// `nodes/NODE`.
+    node: String,
     token: Token,
 }
 
@@ -76,11 +78,11 @@ impl Api {
             .pool_idle_timeout(Duration::from_secs(3))
             .build()
             .map_err(|error| bad(&error))?;
-        let root = settings.endpoint.trim_end_matches('/');
-        Ok(Self { client, base: format!("{root}/api2/json/nodes/{}", percent(&settings.node)), token })
+        let root = format!("{}/api2/json", settings.endpoint.trim_end_matches('/'));
+        Ok(Self { client, root, node: format!("nodes/{}", percent(&settings.node)), token })
     }
 
-    /// Sends one request. Fields go into the query of a GET or DELETE, and into the form of a POST.
+    /// Sends one request. The path is below the node's, unless it begins with a slash. Fields go into the query of a GET or DELETE, and into the form of a POST.
     pub(super) async fn once(
         &self,
         method: &Method,
@@ -88,12 +90,13 @@ impl Api {
         fields: Fields<'_>,
         until: Instant,
     ) -> Result<Value, ApiError> {
-        let mut request = self.client.request(method.clone(), format!("{}/{path}", self.base));
+        let path = path.strip_prefix('/').map_or_else(|| format!("{}/{path}", self.node), str::to_owned);
+        let mut request = self.client.request(method.clone(), format!("{}/{path}", self.root));
         request = if *method == Method::POST { request.form(fields) } else { request.query(fields) };
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let request = request.header(reqwest::header::AUTHORIZATION, self.token.header()).timeout(left.min(ANSWER));
         let response = request.send().await.map_err(|error| unanswered(&error))?;
-        answer(method, path, response).await
+        answer(method, &path, response).await
     }
 
     /// Sends a request and retries until the result is final. A request whose response was lost is sent again, so

@@ -68,6 +68,11 @@ impl ApiError {
         text.find("Configuration file").is_some_and(|at| text[at..].contains("does not exist"))
     }
 
+    /// The API has no such method: it is an older release, or something else that speaks like one.
+    pub(super) fn is_unknown_method(&self) -> bool {
+        matches!(self, Self::Refused { status: 404 | 405 | 501, .. })
+    }
+
     /// The id is already in use.
     pub(super) fn is_taken(&self) -> bool {
         self.text().contains("already exists") || self.text().contains("File exists")

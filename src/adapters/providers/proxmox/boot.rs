@@ -10,12 +10,12 @@ use tokio::time::Instant;
 
 use super::api::{ANSWER, Polls};
 use super::api_error::ApiError;
-use super::machines::Machines;
+use super::machines::{Identity, Machines};
 use super::mark::{self, Mark, percent};
+use super::record;
 use super::settings::ProxmoxSettings;
-use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind};
-use crate::domain::ports::Offer;
+use crate::domain::ports::{LeaseRecord, Offer};
 
 /// Written when cloud-init finishes. It is on tmpfs, so a file from an earlier boot cannot remain.
 const BOOTED: &str = "/run/cloud-init/result.json";
@@ -30,6 +30,18 @@ pub(super) struct MachineRequest<'w> {
     pub(super) offer: &'w Offer,
     /// The public key that may log in.
     pub(super) key: &'w str,
+    /// What is known of the lease.
+    pub(super) record: &'w LeaseRecord,
+}
+
+/// Request for a clone of the template.
+struct CloneRequest<'w> {
+    /// The id that the clone is to have.
+    id: u32,
+    mark: &'w Mark,
+    record: &'w LeaseRecord,
+    path: &'w str,
+    fields: &'w [(&'static str, String)],
 }
 
 impl Machines {
@@ -43,8 +55,9 @@ impl Machines {
         let keys = percent(&format!("{}\n", machine_request.key.trim()));
         let lease = &machine_request.mark.lease;
         if let Some(id) = self.of(lease, until).await?.ours.first().copied()
-            && let Some(config) = self.unlocked(id, lease, until).await?
+            && let Some(config) = self.unlocked(id, lease, Identity::Marks, until).await?
         {
+            record::learn(machine_request.record, id, &machine_request.mark).await;
             let running = self.is_running(id, until).await?;
             if running && config.keys.trim() == keys {
                 return Ok(id);
@@ -54,15 +67,21 @@ impl Machines {
                 return Ok(id);
             }
             // It booted with other keys, which only the first boot installs.
-            self.destroy(id, lease, until).await?;
+            self.destroy(id, lease, Identity::Marks, until).await?;
         }
-        let id = self.clone_template(&machine_request.mark, settings, until).await?;
+        let id = self.clone_template(machine_request, settings, until).await?;
         self.start(id, machine_request, &keys, until).await?;
         Ok(id)
     }
 
     /// Clones the template to the first free id of the lease.
-    async fn clone_template(&self, mark: &Mark, settings: &ProxmoxSettings, until: Instant) -> Result<u32, ApiError> {
+    async fn clone_template(
+        &self,
+        machine_request: &MachineRequest<'_>,
+        settings: &ProxmoxSettings,
+        until: Instant,
+    ) -> Result<u32, ApiError> {
+        let (mark, record) = (&machine_request.mark, machine_request.record);
         let path = Self::path(self.template, "/clone");
         for id in mark::ids(settings.ids, self.template, &mark.lease) {
             // The clone request sets the description, so a clone that was never configured is still recognised.
@@ -73,14 +92,17 @@ impl Machines {
                 ("full", u8::from(settings.full_clone).to_string()),
             ];
             fields.extend(settings.pool.clone().map(|pool| ("pool", pool)));
-            match self.api.worked(|| self.ask_for(&mark.lease, &path, &fields, until), until).await {
-                Ok(()) => return Ok(id),
+            let clone = CloneRequest { id, mark, record, path: &path, fields: &fields };
+            match self.api.worked(|| self.ask_for(&clone, until), until).await {
+                Ok(()) => return self.marked_as_asked(id, mark, until).await,
                 Err(trouble) if trouble.is_taken() => {
                     // Taken by an unrelated machine, or by ours if an earlier response was lost.
                     self.settle(until).await?;
                     if let Some(id) = self.of(&mark.lease, until).await?.ours.first() {
+                        record::learn(record, *id, mark).await;
                         return Ok(*id);
                     }
+                    record::was_not_made(record, id).await;
                 }
                 Err(trouble) => return Err(trouble),
             }
@@ -91,18 +113,35 @@ impl Machines {
         Err(fault.into())
     }
 
-    /// Sends a create request for a lease. It completes even if its caller is dropped; `release` waits for it.
-    async fn ask_for(
-        &self,
-        lease: &LeaseId,
-        path: &str,
-        fields: &[(&'static str, String)],
-        until: Instant,
-    ) -> Result<Value, ApiError> {
-        let held = self.under_way(lease).lock_owned().await;
+    /// A clone that just ended, if it has our marks. One that lacks them is undone at once: nobody but this process
+    /// would know whose it is.
+    async fn marked_as_asked(&self, id: u32, mark: &Mark, until: Instant) -> Result<u32, ApiError> {
+        // Without rights on it nothing can be said.
+        let Some(config) = self.config(id, until).await? else { return Ok(id) };
+        if config.lock.is_some() || self.is_ours(&config, &mark.lease, Identity::Marks, until).await? {
+            return Ok(id);
+        }
+        self.destroy(id, &mark.lease, Identity::Made, until).await?;
+        let message = format!(
+            "the machine {id} was made without the name and description that were asked for, and was deleted again"
+        );
+        let fault = Fault::new(FaultKind::Unavailable, "lian::proxmox::unmarked", message)
+            .help("see what changes machines on the node when they are cloned (hooks, a proxy): without them nobody finds what a run left");
+        Err(fault.into())
+    }
+
+    /// Sends a create request for a lease. It completes, and the machine goes into the record, even if its caller is
+    /// dropped; `release` waits for it.
+    async fn ask_for(&self, clone: &CloneRequest<'_>, until: Instant) -> Result<Value, ApiError> {
+        let CloneRequest { id, mark, record, path, fields } = *clone;
+        let held = self.under_way(&mark.lease).lock_owned().await;
         let (api, path, fields) = (Arc::clone(&self.api), path.to_owned(), fields.to_vec());
+        let (record, mark) = (record.clone(), mark.clone());
         let task = tokio::spawn(async move {
             let answer = api.once(&Method::POST, &path, &fields, Instant::now() + ANSWER).await;
+            if answer.is_ok() {
+                record::learn(&record, id, &mark).await;
+            }
             drop(held);
             answer
         });
@@ -123,7 +162,7 @@ impl Machines {
         keys: &str,
         until: Instant,
     ) -> Result<(), ApiError> {
-        if self.unlocked(id, &machine_request.mark.lease, until).await?.is_none() {
+        if self.unlocked(id, &machine_request.mark.lease, Identity::Marks, until).await?.is_none() {
             let message = format!("the machine {id} was deleted, or changed by others, before it was started");
             let fault = Fault::new(FaultKind::Infrastructure, "lian::proxmox::lost", message)
                 .help("look at the node's task log for who did; keep `providers.proxmox.ids` for lian-build alone");

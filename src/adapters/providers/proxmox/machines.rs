@@ -28,14 +28,26 @@ pub(super) struct Listed {
 /// The fields of a machine's configuration that we use.
 #[derive(Debug)]
 pub(super) struct Config {
-    name: String,
+    pub(super) name: String,
     tags: Vec<String>,
-    mark: Option<Mark>,
+    pub(super) mark: Option<Mark>,
     template: bool,
     /// The operation that locks it: `clone`, `backup` etc.
-    lock: Option<String>,
+    pub(super) lock: Option<String>,
     /// Authorized SSH keys, percent-encoded.
     pub(super) keys: String,
+}
+
+/// How a machine is recognised as a lease's. Ids are used again, so an id alone says nothing.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Identity<'a> {
+    /// By its marks alone: name, description and tags.
+    Marks,
+    /// Its id is in the lease's record, and it was made under this name: it is the lease's as long as it has the name
+    /// or the description.
+    Known(&'a str),
+    /// It was made by the task that just ended.
+    Made,
 }
 
 /// The machines found for a lease.
@@ -47,6 +59,8 @@ pub(super) struct Found {
     pub(super) renamed: Option<(u32, String)>,
     /// The owner of a machine that belongs to someone else and has not expired.
     pub(super) elsewhere: Option<String>,
+    /// Why a machine that might be the lease's cannot be looked at.
+    pub(super) unread: Option<ApiError>,
 }
 
 /// The machines of the node, from one owner's point of view.
@@ -116,7 +130,10 @@ impl Machines {
             Err(trouble) if trouble.is_gone() => return Ok(None),
             // Permissions granted through a pool vanish with the machine.
             Err(trouble) if trouble.is_denied() => {
-                let there = self.list(until).await?.iter().any(|vm| vm.id == id);
+                let there = match self.list(until).await {
+                    Ok(list) => list.iter().any(|vm| vm.id == id),
+                    Err(_) => !self.is_free(id, until).await?,
+                };
                 return if there { Err(trouble) } else { Ok(None) };
             }
             Err(trouble) => return Err(trouble),
@@ -149,8 +166,22 @@ impl Machines {
         Ok(template.is_some_and(|template| sorted(&template.tags) == sorted(&config.tags)).then_some(mark))
     }
 
-    /// Whether a machine belongs to this lease and we may release it: it is our own, or it has expired.
-    async fn is_ours(&self, config: &Config, lease: &LeaseId, until: Instant) -> Result<bool, ApiError> {
+    /// Whether a machine belongs to this lease and we may release it: we made it, or it has expired.
+    pub(super) async fn is_ours(
+        &self,
+        config: &Config,
+        lease: &LeaseId,
+        identity: Identity<'_>,
+        until: Instant,
+    ) -> Result<bool, ApiError> {
+        match identity {
+            Identity::Marks => {}
+            Identity::Made => return Ok(!config.template),
+            Identity::Known(name) => {
+                let said = config.mark.as_ref().map(|mark| mark.lease == *lease);
+                return Ok(!config.template && config.name == name && said != Some(false));
+            }
+        }
         let mark = self.mark(config, until).await?.filter(|mark| mark.lease == *lease);
         Ok(mark.is_some_and(|mark| mark.owner == self.owner || mark.expires <= now()))
     }
@@ -165,7 +196,15 @@ impl Machines {
             if vm.id == self.template || !could_be {
                 continue;
             }
-            let Some(config) = self.config(vm.id, until).await? else { continue };
+            let config = match self.config(vm.id, until).await {
+                Ok(Some(config)) => config,
+                Ok(None) => continue,
+                // It must not keep the lease's own machine alive.
+                Err(trouble) => {
+                    found.unread = Some(trouble);
+                    continue;
+                }
+            };
             let Some(said) = config.mark.clone().filter(|mark| mark.lease == *lease) else { continue };
             match self.mark(&config, until).await? {
                 Some(mark) if mark.owner == self.owner || mark.expires <= now() => found.ours.push(vm.id),
@@ -177,16 +216,36 @@ impl Machines {
         Ok(found)
     }
 
-    /// All machines that carry lian-build's mark.
-    pub(super) async fn marked(&self, until: Instant) -> Result<Vec<(u32, Mark)>, ApiError> {
-        let mut marked = Vec::new();
+    /// All machines that carry lian-build's mark, and why others cannot be looked at.
+    pub(super) async fn marked(&self, until: Instant) -> Result<(Vec<(u32, Mark)>, Vec<ApiError>), ApiError> {
+        let (mut marked, mut unread) = (Vec::new(), Vec::new());
         for vm in self.list(until).await? {
             if vm.tags.iter().any(|tag| tag == TAG) || vm.name.starts_with("lian-") {
-                let Some(config) = self.config(vm.id, until).await? else { continue };
-                marked.extend(self.mark(&config, until).await?.map(|mark| (vm.id, mark)));
+                match self.mark_of(vm.id, until).await {
+                    Ok(mark) => marked.extend(mark.map(|mark| (vm.id, mark))),
+                    Err(trouble) => unread.push(trouble),
+                }
             }
         }
-        Ok(marked)
+        Ok((marked, unread))
+    }
+
+    async fn mark_of(&self, id: u32, until: Instant) -> Result<Option<Mark>, ApiError> {
+        match self.config(id, until).await? {
+            Some(config) => self.mark(&config, until).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Whether no machine of the cluster has this id. Unlike a node's list this does not depend on rights or nodes.
+    pub(super) async fn is_free(&self, id: u32, until: Instant) -> Result<bool, ApiError> {
+        match self.api.call(Method::GET, "/cluster/nextid", &[("vmid", id.to_string())], until).await {
+            Ok(_) => Ok(true),
+            Err(trouble) if trouble.is_taken() => Ok(false),
+            // Then the node's word is all there is.
+            Err(trouble) if trouble.is_unknown_method() => Ok(true),
+            Err(trouble) => Err(trouble),
+        }
     }
 
     /// Waits for running clones of the template. Until a clone is done, its machine has no name, and is invisible if
@@ -207,11 +266,17 @@ impl Machines {
     }
 
     /// Waits until a machine is unlocked; `None` if it no longer exists or is not this lease's.
-    pub(super) async fn unlocked(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<Option<Config>, ApiError> {
+    pub(super) async fn unlocked(
+        &self,
+        id: u32,
+        lease: &LeaseId,
+        identity: Identity<'_>,
+        until: Instant,
+    ) -> Result<Option<Config>, ApiError> {
         let mut polls = Polls::until(until);
         loop {
             let Some(config) = self.config(id, until).await? else { return Ok(None) };
-            if !self.is_ours(&config, lease, until).await? {
+            if !self.is_ours(&config, lease, identity, until).await? {
                 return Ok(None);
             }
             let Some(lock) = &config.lock else { return Ok(Some(config)) };
@@ -226,10 +291,16 @@ impl Machines {
     }
 
     /// Stops and deletes a machine with its disks; checks before each step that it is still ours.
-    pub(super) async fn destroy(&self, id: u32, lease: &LeaseId, until: Instant) -> Result<(), ApiError> {
+    pub(super) async fn destroy(
+        &self,
+        id: u32,
+        lease: &LeaseId,
+        identity: Identity<'_>,
+        until: Instant,
+    ) -> Result<(), ApiError> {
         let purge = [("purge", "1".to_owned()), ("destroy-unreferenced-disks", "1".to_owned())];
         let mut polls = Polls::until(until);
-        while self.unlocked(id, lease, until).await?.is_some() {
+        while self.unlocked(id, lease, identity, until).await?.is_some() {
             let done = match self.is_running(id, until).await {
                 Ok(true) => self.api.work(Method::POST, &Self::path(id, "/status/stop"), &[], until).await,
                 Ok(false) => self.api.work(Method::DELETE, &Self::path(id, ""), &purge, until).await,

@@ -8,6 +8,8 @@ mod descriptor;
 mod machines;
 mod mark;
 mod provider;
+mod record;
+mod release;
 mod settings;
 mod tls;
 mod token;

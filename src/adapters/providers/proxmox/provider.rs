@@ -13,23 +13,23 @@ use super::machines::Machines;
 use super::mark::Mark;
 use super::settings::ProxmoxSettings;
 use super::token::Token;
-use crate::adapters::providers::keys::{self, Pair};
+use crate::adapters::providers::keys::Pair;
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
+use crate::domain::ports::{
+    AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, Offer, OwnedLease, OwnedLeases, SshTarget,
+};
 use crate::system::now;
 
 /// Sizes as (CPUs, GB of memory), smallest first.
 const SIZES: [(u32, u32); 4] = [(2, 4), (4, 8), (8, 16), (16, 32)];
-/// Timeout for releasing, which may have to wait for a running clone task.
-const RELEASE: Duration = Duration::from_secs(600);
 /// Timeout for listing.
 const LOOK: Duration = Duration::from_secs(120);
 
 /// A node of a Proxmox VE cluster that holds a template.
 #[derive(Debug)]
 pub struct Proxmox {
-    machines: Machines,
+    pub(super) machines: Machines,
     settings: ProxmoxSettings,
     keys: PathBuf,
     boot_timeout: Duration,
@@ -82,7 +82,7 @@ impl Proxmox {
         })
     }
 
-    async fn obtain(&self, request: &AcquireRequest) -> Result<Lease, ApiError> {
+    async fn obtain(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, ApiError> {
         let (until, ready_by) = (Instant::now() + self.boot_timeout, Some(now().plus(self.boot_timeout)));
         let offer = self.size(request)?;
         let (identity, key) = match &request.authorized_key {
@@ -99,7 +99,7 @@ impl Proxmox {
             expires: request.expires,
             created: Some(now()),
         };
-        let machine_request = MachineRequest { mark, offer: &offer, key: &key };
+        let machine_request = MachineRequest { mark, offer: &offer, key: &key, record };
         let id = self.machines.running(&machine_request, &self.settings, until).await?;
         let (address, host_key) = self.machines.ready(id, until).await?;
         let (address, port, user) = (address.to_string(), 22, "root".to_owned());
@@ -107,49 +107,10 @@ impl Proxmox {
         Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by })
     }
 
-    async fn give_back(&self, lease: &LeaseId) -> Result<(), ApiError> {
-        let until = Instant::now() + RELEASE;
-        // Wait for pending create requests: they could otherwise create a machine after the release.
-        let answered = self.machines.under_way(lease);
-        let answered = answered.lock().await;
-        let mut found = self.machines.of(lease, until).await?;
-        if found.ours.is_empty() {
-            // A clone shows no mark until its task ends, so wait for running clones, then search again.
-            self.machines.settle(until).await?;
-            found = self.machines.of(lease, until).await?;
-        }
-        for id in &found.ours {
-            self.machines.destroy(*id, lease, until).await?;
-        }
-        // A machine whose mark was changed meanwhile was not deleted.
-        let left = if found.ours.is_empty() { found } else { self.machines.of(lease, until).await? };
-        if let Some((id, name)) = left.renamed {
-            return Err(renamed(id, &name, lease).into());
-        }
-        if let Some(owner) = left.elsewhere {
-            let message = format!("the machine of lease {lease} is `{owner}`'s, and has not expired");
-            let fault = Fault::new(FaultKind::Unavailable, "lian::proxmox::owner", message)
-                .help("give it back from there; from here it can be given back once it has expired");
-            return Err(fault.into());
-        }
-        drop(answered);
-        self.machines.forget(lease);
-        keys::forget(&self.lease_keys(lease))?;
-        Ok(())
-    }
-
-    fn lease_keys(&self, lease: &LeaseId) -> PathBuf {
+    pub(super) fn lease_keys(&self, lease: &LeaseId) -> PathBuf {
         let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
         self.keys.join(lease.as_str().chars().map(safe).collect::<String>())
     }
-}
-
-fn renamed(id: u32, name: &str, lease: &LeaseId) -> Fault {
-    let message = format!(
-        "machine {id} is lease {lease}'s by its description, but is called {name}, or its tags are others by now"
-    );
-    Fault::new(FaultKind::Infrastructure, "lian::proxmox::renamed", message)
-        .help("delete it in the web interface, or, if it is to stay, empty its description")
 }
 
 #[async_trait]
@@ -158,17 +119,20 @@ impl ComputeProvider for Proxmox {
         Ok(self.sizes())
     }
 
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
-        self.obtain(request).await.map_err(|trouble| trouble.fault(self.boot_timeout))
+    async fn acquire(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault> {
+        self.obtain(request, record).await.map_err(|trouble| trouble.fault(self.boot_timeout))
     }
 
-    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
-        self.give_back(lease).await.map_err(|trouble| trouble.fault(self.boot_timeout))
+    async fn release(&self, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault> {
+        self.give_back(lease, record).await.map_err(|trouble| trouble.fault(self.boot_timeout))
     }
 
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
-        let marked = self.machines.marked(Instant::now() + LOOK).await;
-        let marked = marked.map_err(|trouble| trouble.fault(self.boot_timeout))?;
+    async fn owned(&self) -> OwnedLeases {
+        let fault = |trouble: ApiError| trouble.fault(self.boot_timeout);
+        let (marked, unread) = match self.machines.marked(Instant::now() + LOOK).await {
+            Ok(marked) => marked,
+            Err(trouble) => return OwnedLeases::from(Err(fault(trouble))),
+        };
         let owned = |(id, mark): (u32, Mark)| OwnedLease {
             what: format!("machine {id} of {}, {}'s", self.settings.node, mark.owner),
             lease: mark.lease,
@@ -176,6 +140,6 @@ impl ComputeProvider for Proxmox {
             created: mark.created,
             expires: Some(mark.expires),
         };
-        Ok(marked.into_iter().map(owned).collect())
+        OwnedLeases { leases: marked.into_iter().map(owned).collect(), unseen: unread.into_iter().map(fault).collect() }
     }
 }

@@ -15,7 +15,9 @@ use super::settings::{SshHost, SshSettings};
 use crate::adapters::providers::host_probe::{Availability, HostProbe};
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, Offer, OwnedLease, SshTarget};
+use crate::domain::ports::{
+    AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, Offer, OwnedLease, OwnedLeases, SshTarget,
+};
 use crate::system::lock;
 use crate::system::retry::Backoff;
 
@@ -176,7 +178,7 @@ impl ComputeProvider for Ssh {
     }
 
     /// Waits while all fitting hosts are leased.
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+    async fn acquire(&self, request: &AcquireRequest, _record: &LeaseRecord) -> Result<Lease, Fault> {
         // Probing goes over the network, so poll less often; local locks are cheap to check.
         let longest = if self.probe.is_some() { LONGEST_PAUSE } else { PAUSE };
         let mut polls = Backoff::of_polls(PAUSE, longest).pauses();
@@ -211,14 +213,14 @@ impl ComputeProvider for Ssh {
         Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by: None })
     }
 
-    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
-        self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(lease);
-        Ok(())
+    async fn release(&self, lease: &LeaseId, _record: &LeaseRecord) -> Result<Gone, Fault> {
+        let held = self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(lease);
+        Ok(if held.is_some() { Gone::Deleted } else { Gone::Absent })
     }
 
     /// Always empty: a lock ends with the process that holds it.
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
-        Ok(Vec::new())
+    async fn owned(&self) -> OwnedLeases {
+        OwnedLeases::default()
     }
 
     /// The hosts that runs of this user on this machine hold.
@@ -259,26 +261,33 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = SshSettings { hosts: vec![host("large", 16), host("small", 4)] };
         let (one, two) = (Ssh::new(settings.clone(), folder.path()), Ssh::new(settings, folder.path()));
-        let taken = one.acquire(&request("a", 4)).await.expect("a lease");
+        let taken = one.acquire(&request("a", 4), &LeaseRecord::default()).await.expect("a lease");
         assert_eq!(taken.offer.runner_type, "small");
         assert!(
             matches!(&taken.endpoint, Endpoint::Ssh(there) if there.host_key == "ssh-ed25519 AAAA"),
             "{:?}",
             taken.endpoint
         );
-        assert_eq!(two.acquire(&request("b", 4)).await.expect("a lease").offer.runner_type, "large");
+        assert_eq!(
+            two.acquire(&request("b", 4), &LeaseRecord::default()).await.expect("a lease").offer.runner_type,
+            "large"
+        );
         let third = request("c", 4);
-        let waiting = tokio::time::timeout(Duration::from_secs(60), two.acquire(&third));
+        let record = LeaseRecord::default();
+        let waiting = tokio::time::timeout(Duration::from_secs(60), two.acquire(&third, &record));
         assert!(waiting.await.is_err(), "a host that is taken was leased");
         let holders = two.holders().await.expect("listed");
         let held: Vec<(&str, Option<&str>)> =
             holders.iter().map(|holder| (holder.lease.as_str(), holder.run.as_ref().map(RunId::as_str))).collect();
         assert_eq!(held, [("a", Some("r")), ("b", Some("r"))]);
         assert!(holders[0].what.starts_with("host small:22, of ") && holders[0].what.ends_with(", taken for l"));
-        one.release(&LeaseId::from("a")).await.expect("given back");
-        one.release(&LeaseId::from("a")).await.expect("given back twice");
+        one.release(&LeaseId::from("a"), &LeaseRecord::default()).await.expect("given back");
+        one.release(&LeaseId::from("a"), &LeaseRecord::default()).await.expect("given back twice");
         assert_eq!(two.holders().await.expect("listed").len(), 1, "one that is free is held by nobody");
-        assert_eq!(two.acquire(&request("c", 4)).await.expect("a lease").offer.runner_type, "small");
+        assert_eq!(
+            two.acquire(&request("c", 4), &LeaseRecord::default()).await.expect("a lease").offer.runner_type,
+            "small"
+        );
     }
 
     /// Scripted answers by host name.
@@ -298,21 +307,22 @@ mod tests {
         let told = Arc::new(Told(Mutex::new([("small".to_owned(), Availability::No)].into())));
         let say = |host: &str, vacant| told.0.lock().expect("whole").insert(host.to_owned(), vacant);
         let ssh = Ssh::new(settings, folder.path()).asking(Arc::clone(&told) as Arc<dyn HostProbe>);
-        let first = ssh.acquire(&request("a", 4)).await.expect("a lease");
+        let first = ssh.acquire(&request("a", 4), &LeaseRecord::default()).await.expect("a lease");
         assert_eq!(first.offer.runner_type, "large");
-        ssh.release(&LeaseId::from("a")).await.expect("given back");
+        ssh.release(&LeaseId::from("a"), &LeaseRecord::default()).await.expect("given back");
         // An unusable host is not used while a leased one will become free.
         say("large", sick(FaultKind::Infrastructure));
         let second = request("b", 4);
-        let mut waiting = Box::pin(ssh.acquire(&second));
+        let record = LeaseRecord::default();
+        let mut waiting = Box::pin(ssh.acquire(&second, &record));
         assert!(tokio::time::timeout(Duration::from_secs(600), &mut waiting).await.is_err(), "a taken host was leased");
         say("small", Availability::Yes);
         assert_eq!(waiting.await.expect("a lease").offer.runner_type, "small");
-        ssh.release(&LeaseId::from("b")).await.expect("given back");
+        ssh.release(&LeaseId::from("b"), &LeaseRecord::default()).await.expect("given back");
         // A service that leases to others does not probe.
         say("small", Availability::No);
         let other = AcquireRequest { authorized_key: Some("ssh-ed25519 AAAA".into()), ..request("d", 4) };
-        assert_eq!(ssh.acquire(&other).await.expect("a lease").offer.runner_type, "small");
+        assert_eq!(ssh.acquire(&other, &LeaseRecord::default()).await.expect("a lease").offer.runner_type, "small");
     }
 
     fn sick(kind: FaultKind) -> Availability {
@@ -336,13 +346,19 @@ mod tests {
         for kind in [FaultKind::Infrastructure, FaultKind::Unavailable] {
             say("small", sick(kind));
             let began = Instant::now();
-            assert_eq!(ssh.acquire(&request("a", 4)).await.expect("a lease").offer.runner_type, "large");
+            assert_eq!(
+                ssh.acquire(&request("a", 4), &LeaseRecord::default()).await.expect("a lease").offer.runner_type,
+                "large"
+            );
             assert_eq!(began.elapsed(), Duration::ZERO);
-            ssh.release(&LeaseId::from("a")).await.expect("given back");
+            ssh.release(&LeaseId::from("a"), &LeaseRecord::default()).await.expect("given back");
         }
         say("small", Availability::Yes);
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(ssh.acquire(&request("b", 4)).await.expect("a lease").offer.runner_type, "small");
+        assert_eq!(
+            ssh.acquire(&request("b", 4), &LeaseRecord::default()).await.expect("a lease").offer.runner_type,
+            "small"
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -352,7 +368,7 @@ mod tests {
         let say = |host: &str, vacant| told.0.lock().expect("whole").insert(host.to_owned(), vacant);
         let fails = async |ssh: &Ssh| {
             let began = Instant::now();
-            let fault = ssh.acquire(&request("a", 4)).await.expect_err("it is sick");
+            let fault = ssh.acquire(&request("a", 4), &LeaseRecord::default()).await.expect_err("it is sick");
             (began.elapsed().as_secs(), fault)
         };
         say("small", sick(FaultKind::Unavailable));
@@ -367,13 +383,13 @@ mod tests {
         let (took, fault) = fails(&ssh).await;
         assert!((5..30).contains(&took) && fault.class().is_refusal(), "{took} {fault:?}");
         say("large", Availability::Yes);
-        ssh.acquire(&request("b", 4)).await.expect("a lease");
-        ssh.release(&LeaseId::from("b")).await.expect("given back");
+        ssh.acquire(&request("b", 4), &LeaseRecord::default()).await.expect("a lease");
+        ssh.release(&LeaseId::from("b"), &LeaseRecord::default()).await.expect("given back");
         say("large", sick(FaultKind::Infrastructure));
         let (took, fault) = fails(&ssh).await;
         assert!((180..200).contains(&took) && !fault.class().is_refusal(), "{took} {fault:?}");
         // One host that fits alone is told in its own words.
-        let fault = ssh.acquire(&request("c", 16)).await.expect_err("it is sick");
+        let fault = ssh.acquire(&request("c", 16), &LeaseRecord::default()).await.expect_err("it is sick");
         assert_eq!(fault.code, "lian::remote::sick");
     }
 
@@ -381,7 +397,7 @@ mod tests {
     async fn what_no_host_has_is_refused_at_once() {
         let folder = tempfile::tempdir().expect("a folder");
         let ssh = Ssh::new(SshSettings { hosts: vec![host("small", 4)] }, folder.path());
-        let fault = ssh.acquire(&request("a", 8)).await.expect_err("too large");
+        let fault = ssh.acquire(&request("a", 8), &LeaseRecord::default()).await.expect_err("too large");
         assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::providers::no_host"));
         assert!(fault.help.expect("help").contains("small (2 CPUs, 4 GB, linux/amd64)"));
     }

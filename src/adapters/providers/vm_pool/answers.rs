@@ -15,10 +15,20 @@ pub(super) const TOKEN_HELP: &str = "set LIAN_POOL_TOKEN, or name its file in LI
 pub(super) enum Refusal {
     /// Retrying would not help.
     Final(Fault),
+    /// There is no such lease.
+    Absent(Fault),
     /// The quota is used up.
     Full(Fault, Duration),
     /// Retrying may help, after the delay that the service may specify.
     Passing(Fault, Option<Duration>),
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let (Refusal::Final(fault) | Refusal::Absent(fault) | Refusal::Full(fault, _) | Refusal::Passing(fault, _)) =
+            refusal;
+        fault
+    }
 }
 
 pub(super) fn refusal(status: StatusCode, body: &Value, after: Option<Duration>) -> Refusal {
@@ -43,6 +53,7 @@ pub(super) fn refusal(status: StatusCode, body: &Value, after: Option<Duration>)
             let help = "lower `runners.max_lifetime_min` in the workflow, or raise the pool's --max-ttl-s";
             Refusal::Final(configuration("ttl", message, help))
         }
+        StatusCode::NOT_FOUND => Refusal::Absent(unavailable("refused", message, or(operator))),
         StatusCode::NOT_IMPLEMENTED => Refusal::Final(unavailable("refused", message, or(operator))),
         StatusCode::REQUEST_TIMEOUT => Refusal::Passing(infrastructure("pool", message, or(operator)), after),
         status if status.is_server_error() => Refusal::Passing(infrastructure("pool", message, or(operator)), after),

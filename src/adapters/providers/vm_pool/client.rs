@@ -8,19 +8,20 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::header::AUTHORIZATION;
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::keys::Pair;
-use super::answers::{
-    Refusal, TOKEN_HELP, configuration, denied, infrastructure, refusal, strange, unavailable, unwritable,
-};
+use super::answers::{Refusal, configuration, infrastructure, refusal, strange, unavailable, unwritable};
 use super::settings::VmPoolSettings;
-use crate::domain::base::{Digest, LeaseId, Timestamp};
+use super::token::PoolToken;
+use crate::domain::base::{LeaseId, Timestamp};
 use crate::domain::model::{Fault, Offer};
-use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Lease, OwnedLease, SshTarget};
+use crate::domain::ports::{
+    AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, OwnedLease, OwnedLeases, Resource, SshTarget,
+};
 use crate::system::error_chain::with_causes;
 use crate::system::files::write_whole;
 use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, is_loopback, read_body, retry_after};
@@ -44,44 +45,10 @@ const LEAST_TTL: Duration = Duration::from_secs(60);
 /// How long to retry while the quota is used up.
 const QUOTA_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-/// Bearer token for the service. Never printed.
-#[derive(Clone)]
-pub struct PoolToken(HeaderValue);
-
-impl PoolToken {
-    /// Parses a token; fails if it cannot be an HTTP header value.
-    pub fn new(token: &str) -> Result<Self, Fault> {
-        let mut value = HeaderValue::from_str(&format!("Bearer {}", token.trim()))
-            .map_err(|_| denied("token", "the pool's token holds characters that no token has", TOKEN_HELP))?;
-        value.set_sensitive(true);
-        Ok(Self(value))
-    }
-
-    /// Reads `LIAN_POOL_TOKEN`, or the file named by `LIAN_POOL_TOKEN_FILE`; `None` if neither is set.
-    pub fn from_env() -> Result<Option<Self>, Fault> {
-        let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
-        if let Some(token) = given("LIAN_POOL_TOKEN") {
-            return Self::new(&token.to_string_lossy()).map(Some);
-        }
-        let Some(file) = given("LIAN_POOL_TOKEN_FILE") else { return Ok(None) };
-        let text = std::fs::read_to_string(&file).map_err(|error| {
-            let message = format!("LIAN_POOL_TOKEN_FILE cannot be read: {error}");
-            denied("token", message, "name a readable file with the token alone in it")
-        })?;
-        Self::new(&text).map(Some)
-    }
-
-    /// Salted digest that identifies this token without revealing it.
-    pub fn digest(&self, salt: &str) -> Digest {
-        Digest::of([salt.as_bytes(), self.0.as_bytes()].join(&b' '))
-    }
-}
-
-impl std::fmt::Debug for PoolToken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PoolToken(…)")
-    }
-}
+/// The path of all leases.
+const LEASES: &str = "/api/v1/vm-pool";
+/// The kind of what a lease's record holds: the service's own lease id.
+const LEASE: &str = "lease";
 
 /// Provider that leases runners from a pool service.
 #[derive(Debug)]
@@ -237,13 +204,18 @@ impl VmPool {
 
     /// Sends a request and retries until the response is final; the body is JSON or empty.
     async fn ask(&self, make: impl Fn() -> RequestBuilder) -> Result<(StatusCode, Value), Fault> {
+        self.answered(make).await.map_err(Fault::from)
+    }
+
+    /// As [`Self::ask`], with how the service refused.
+    async fn answered(&self, make: impl Fn() -> RequestBuilder) -> Result<(StatusCode, Value), Refusal> {
         let (started, mut failures) = (tokio::time::Instant::now(), 0);
         let judge = |refusal: &Refusal| match refusal {
             Refusal::Full(_, after) if started.elapsed() + *after <= self.patience => {
                 tracing::warn!("the pool is full: waiting");
                 Retry::Uncounted(Some(*after))
             }
-            Refusal::Full(..) | Refusal::Final(_) => Retry::Never,
+            Refusal::Full(..) | Refusal::Final(_) | Refusal::Absent(_) => Retry::Never,
             Refusal::Passing(fault, after) => {
                 failures += 1;
                 if failures == 3 {
@@ -254,16 +226,51 @@ impl VmPool {
         };
         // A request may take minutes, while a machine boots. The pool itself answers at once as long as it lives.
         let signs = SignsOfLife::default();
-        let answer = tokio::select! {
+        tokio::select! {
             biased;
             answer = retry(AGAIN.pauses(), || self.answer(make()), judge) => answer,
             _ = until_silent(&signs, || self.greeted()) => {
                 let message = format!("the pool at {} does not answer any more", self.endpoint);
                 let help = "check whether the service runs and `providers.vm_pool.endpoint` is its address";
-                return Err(infrastructure("silent", message, help));
+                Err(Refusal::Final(infrastructure("silent", message, help)))
             }
-        };
-        answer.map_err(|(Refusal::Final(fault) | Refusal::Full(fault, _) | Refusal::Passing(fault, _))| fault)
+        }
+    }
+
+    /// Whether the service shows a lease of this id.
+    async fn shows(&self, id: &str) -> Result<bool, Fault> {
+        match self.answered(|| self.request(Method::GET, &format!("{LEASES}/{id}"))).await {
+            Ok(_) => Ok(true),
+            Err(Refusal::Absent(_)) => Ok(false),
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Sends a request to release a lease; fails until the service has released it.
+    async fn give_back(&self, lease: &LeaseId, make: impl Fn() -> RequestBuilder) -> Result<(), Fault> {
+        let (status, json) = self.ask(make).await?;
+        if status != StatusCode::ACCEPTED {
+            return Ok(());
+        }
+        let why = json["fault"].as_str().unwrap_or("it takes long").chars().filter(|c| !c.is_control());
+        let message = format!("the pool has not given {lease} back yet: {}", why.take(500).collect::<String>());
+        let help = "the pool goes on trying; its operator finds the lease in GET /api/v1/vm-pool";
+        Err(infrastructure("release", message, help))
+    }
+
+    /// Releases a lease by the service's own id; false if the service does not know it.
+    async fn give_back_by_id(&self, lease: &LeaseId, id: &str) -> Result<bool, Fault> {
+        let shown = self.shows(id).await;
+        if matches!(shown, Ok(false)) {
+            return Ok(false);
+        }
+        self.give_back(lease, || self.request(Method::DELETE, &format!("{LEASES}/{id}"))).await?;
+        if self.shows(id).await? {
+            let message = format!("the pool says that it gave {lease} back, and still shows it as {id}");
+            let help = "see what stands between here and the pool; its operator finds the lease in GET /api/v1/vm-pool";
+            return Err(infrastructure("release", message, help));
+        }
+        Ok(true)
     }
 
     /// Whether the pool lives. Any answer says so, and so does a refused connection: retries end with that.
@@ -299,6 +306,30 @@ impl VmPool {
             };
         }
         Err(refusal(status, &json.unwrap_or_default(), after))
+    }
+
+    async fn listed(&self) -> Result<Vec<OwnedLease>, Fault> {
+        let (_, json) = self.ask(|| self.request(Method::GET, LEASES)).await?;
+        let listed: Listed =
+            serde_json::from_value(json).map_err(|error| strange(&self.endpoint, &error.to_string()))?;
+        let own = listed.leases.into_iter().filter_map(|lease| {
+            let what = format!(
+                "{} {}{} of the pool at {}, {}",
+                lease.runner_type.as_deref().unwrap_or("machine"),
+                lease.lease_id,
+                lease.address.map(|address| format!(" at {address}")).unwrap_or_default(),
+                self.endpoint,
+                lease.state,
+            );
+            Some(OwnedLease {
+                lease: LeaseId::new(lease.idempotency_key?),
+                run: None,
+                what,
+                created: time(&lease.created_at),
+                expires: time(&lease.expires_at),
+            })
+        });
+        Ok(own.collect())
     }
 
     fn renewals(&self) -> std::sync::MutexGuard<'_, BTreeMap<LeaseId, Renewal>> {
@@ -371,14 +402,17 @@ impl ComputeProvider for VmPool {
         read.map(|read| read.offers).map_err(|error| strange(&self.endpoint, &error.to_string()))
     }
 
-    async fn acquire(&self, request: &AcquireRequest) -> Result<Lease, Fault> {
+    async fn acquire(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault> {
         let folder = self.folder(&request.lease)?;
         let lease_request = self.lease_request(request, &folder).await?;
         let make = || {
-            let post = self.request(Method::POST, "/api/v1/vm-pool").timeout(ACQUIRE_BOUND);
+            let post = self.request(Method::POST, LEASES).timeout(ACQUIRE_BOUND);
             post.header("Idempotency-Key", request.lease.as_str()).json(&lease_request)
         };
         let (_, json) = self.ask(make).await?;
+        if let Some(id) = json["lease_id"].as_str() {
+            record.learn(Resource::new(LEASE, id)).await;
+        }
         let granted: Granted =
             serde_json::from_value(json).map_err(|error| strange(&self.endpoint, &error.to_string()))?;
         let Granted { lease_id, address, port, user, host_key, runner_type, cpu, memory_gb, platform } = granted;
@@ -393,50 +427,29 @@ impl ComputeProvider for VmPool {
         Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by: None })
     }
 
-    /// If the service cannot release at once, it keeps trying; until it succeeds, this returns a failure.
-    async fn release(&self, lease: &LeaseId) -> Result<(), Fault> {
+    /// If the service cannot release at once, it keeps trying; until it succeeds, this returns a failure. A lease that
+    /// the service still shows after that is not gone, whatever it answered.
+    async fn release(&self, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault> {
         self.renewals().remove(lease);
         let folder = self.folder(lease)?;
-        let make = || {
-            let delete = self.request(Method::DELETE, "/api/v1/vm-pool");
-            delete.query(&[("idempotency_key", lease.as_str())])
-        };
-        let (status, json) = self.ask(make).await?;
-        if status == StatusCode::ACCEPTED {
-            let why = json["fault"].as_str().unwrap_or("it takes long").chars().filter(|c| !c.is_control());
-            let message = format!("the pool has not given {lease} back yet: {}", why.take(500).collect::<String>());
-            let help = "the pool goes on trying; its operator finds the lease in GET /api/v1/vm-pool";
-            return Err(infrastructure("release", message, help));
+        let mut end = Gone::Absent;
+        for known in record.of(LEASE) {
+            if self.give_back_by_id(lease, &known.id).await? {
+                end = Gone::Deleted;
+            }
         }
+        // By our key too: a request that is still on its way must make nothing.
+        let by_key = || self.request(Method::DELETE, LEASES).query(&[("idempotency_key", lease.as_str())]);
+        self.give_back(lease, by_key).await?;
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unwritable(&folder, &error)),
-            _ => Ok(()),
+            _ => Ok(end),
         }
     }
 
     /// Leases acquired with this token.
-    async fn owned(&self) -> Result<Vec<OwnedLease>, Fault> {
-        let (_, json) = self.ask(|| self.request(Method::GET, "/api/v1/vm-pool")).await?;
-        let listed: Listed =
-            serde_json::from_value(json).map_err(|error| strange(&self.endpoint, &error.to_string()))?;
-        let own = listed.leases.into_iter().filter_map(|lease| {
-            let what = format!(
-                "{} {}{} of the pool at {}, {}",
-                lease.runner_type.as_deref().unwrap_or("machine"),
-                lease.lease_id,
-                lease.address.map(|address| format!(" at {address}")).unwrap_or_default(),
-                self.endpoint,
-                lease.state,
-            );
-            Some(OwnedLease {
-                lease: LeaseId::new(lease.idempotency_key?),
-                run: None,
-                what,
-                created: time(&lease.created_at),
-                expires: time(&lease.expires_at),
-            })
-        });
-        Ok(own.collect())
+    async fn owned(&self) -> OwnedLeases {
+        self.listed().await.into()
     }
 }
 

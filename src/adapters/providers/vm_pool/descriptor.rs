@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{PoolToken, VmPool};
+use super::client::VmPool;
 use super::settings::VmPoolSettings;
+use super::token::PoolToken;
 use crate::adapters::providers::descriptor::{
     Descriptor, Login, ProviderOptions, RunnerTraits, Settings, SettingsSchema, resolved,
 };

@@ -5,7 +5,9 @@ mod answers;
 mod client;
 mod descriptor;
 mod settings;
+mod token;
 
-pub use client::{PoolToken, VmPool};
+pub use client::VmPool;
 pub use descriptor::DESCRIPTOR;
 pub use settings::VmPoolSettings;
+pub use token::PoolToken;

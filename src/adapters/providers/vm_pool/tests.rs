@@ -45,7 +45,7 @@ async fn a_lease_goes_round_and_only_its_id_is_needed_to_give_it_back() {
     let service = Running::start(stub.clone(), data.path()).await;
     let client = pool(&service.base, keys.path());
     assert_eq!(client.offers().await.expect("offers"), [offer()]);
-    let lease = client.acquire(&request("r-1")).await.expect("a lease");
+    let lease = client.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     let identity = keys.path().join("r-1/id");
     let endpoint = Endpoint::Ssh(SshTarget {
         address: "192.0.2.7".into(),
@@ -64,16 +64,38 @@ async fn a_lease_goes_round_and_only_its_id_is_needed_to_give_it_back() {
     let other = pool(&service.base, keys.path());
     let mut again = request("r-1");
     again.expires = again.expires.plus(Duration::from_secs(60));
-    assert_eq!(other.acquire(&again).await.expect("the same lease"), lease);
-    let owned = other.owned().await.expect("owned");
+    assert_eq!(other.acquire(&again, &LeaseRecord::default()).await.expect("the same lease"), lease);
+    let owned = other.owned().await.whole().expect("owned");
     assert_eq!((owned.len(), owned[0].lease.as_str()), (1, "r-1"));
     assert!(owned[0].expires.is_some() && owned[0].what.contains("192.0.2.7"), "{owned:?}");
     for _ in 0..2 {
-        other.release(&LeaseId::from("r-1")).await.expect("given back");
+        other.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     }
     assert_eq!(stub.living(), 0);
     assert!(!identity.exists(), "a private key is left");
-    other.release(&LeaseId::from("never-was")).await.expect("given back");
+    other.release(&LeaseId::from("never-was"), &LeaseRecord::default()).await.expect("given back");
+}
+
+#[tokio::test]
+async fn a_lease_is_given_back_by_its_id_with_another_token_of_its_workspace() {
+    let (stub, data, keys) = (Stub::new(), folder(), folder());
+    let renewed = "a-token-of-the-tests-1";
+    let known = tokens(&[("one", TOKEN, &["w"]), ("two", renewed, &["w"])]);
+    let service = Running::with(stub.clone(), data.path(), known, bounds()).await;
+    let client = |token: &str| {
+        let token = Some(PoolToken::new(token).expect("a token"));
+        VmPool::new(settings(&service.base), token, keys.path()).expect("a client")
+    };
+    let record = LeaseRecord::default();
+    client(TOKEN).acquire(&request("r-1"), &record).await.expect("a lease");
+    let lease = LeaseId::from("r-1");
+    // Its key is another one's with another token: nothing is known of it.
+    client(renewed).release(&lease, &LeaseRecord::default()).await.expect("nothing of that key is there");
+    assert_eq!((record.of("lease").len(), stub.living()), (1, 1));
+    let record = LeaseRecord::read(record.known());
+    assert_eq!(client(renewed).release(&lease, &record).await, Ok(Gone::Deleted));
+    assert_eq!(stub.living(), 0);
+    assert_eq!(client(renewed).release(&lease, &record).await, Ok(Gone::Absent));
 }
 
 #[tokio::test]
@@ -82,17 +104,20 @@ async fn a_key_of_the_callers_own_is_used_as_it_is() {
     let service = Running::start(stub.clone(), data.path()).await;
     let mut request = request("r-1");
     request.authorized_key = Some(crate::serve::stub_tests::KEY.to_owned());
-    let lease = pool(&service.base, keys.path()).acquire(&request).await.expect("a lease");
+    let lease = pool(&service.base, keys.path()).acquire(&request, &LeaseRecord::default()).await.expect("a lease");
     let Endpoint::Ssh(target) = lease.endpoint else { panic!("{:?}", lease.endpoint) };
     assert_eq!(target.identity, None);
     assert!(!keys.path().join("r-1/id").exists());
     let identity = keys.path().join("mine");
     let client = || pool(&service.base, keys.path()).identity(Some(identity.clone()));
     request = AcquireRequest { lease: LeaseId::from("r-2"), authorized_key: None, ..request };
-    assert_eq!(client().acquire(&request).await.expect_err("no public half").code, "lian::vm_pool::identity");
+    assert_eq!(
+        client().acquire(&request, &LeaseRecord::default()).await.expect_err("no public half").code,
+        "lian::vm_pool::identity"
+    );
     let public = crate::serve::stub_tests::KEY;
     std::fs::write(keys.path().join("mine.pub"), format!("{public} me@here\n")).expect("writable");
-    let lease = client().acquire(&request).await.expect("a lease");
+    let lease = client().acquire(&request, &LeaseRecord::default()).await.expect("a lease");
     let Endpoint::Ssh(target) = lease.endpoint else { panic!("{:?}", lease.endpoint) };
     assert_eq!(target.identity, Some(identity));
     assert_eq!(stub.made.lock().expect("sound").values().last().expect("one").authorized_key.as_deref(), Some(public));
@@ -116,7 +141,7 @@ async fn a_lease_is_short_and_renewed_for_as_long_as_somebody_holds_it() {
         AcquireRequest { expires: soon.plus(Duration::from_secs(4 * 3600)), ..request("r-1") }
     };
     let client = pool(&service.base, keys.path()).beat(Duration::from_millis(20));
-    client.acquire(&held_long()).await.expect("a lease");
+    client.acquire(&held_long(), &LeaseRecord::default()).await.expect("a lease");
     assert_eq!(ends().await.expect("one"), "2027-01-15T08:15:00Z", "not a quarter of an hour");
     service.later(600);
     comes("renewed", async || ends().await.expect("one") == "2027-01-15T08:25:00Z").await;
@@ -129,8 +154,8 @@ async fn a_lease_is_short_and_renewed_for_as_long_as_somebody_holds_it() {
     // Releasing a lease stops its renewal.
     let client = pool(&service.base, keys.path()).beat(Duration::from_millis(20));
     let second = AcquireRequest { lease: LeaseId::from("r-2"), ..held_long() };
-    client.acquire(&second).await.expect("a lease");
-    client.release(&second.lease).await.expect("given back");
+    client.acquire(&second, &LeaseRecord::default()).await.expect("a lease");
+    client.release(&second.lease, &LeaseRecord::default()).await.expect("given back");
     assert!(client.renewals().is_empty());
     // A lease for someone else gets its full lifetime at once: this process may not stay alive to renew it.
     let third = AcquireRequest {
@@ -139,7 +164,7 @@ async fn a_lease_is_short_and_renewed_for_as_long_as_somebody_holds_it() {
         expires: request("r-3").expires.plus(Duration::from_secs(1800)),
         ..held_long()
     };
-    client.acquire(&third).await.expect("a lease");
+    client.acquire(&third, &LeaseRecord::default()).await.expect("a lease");
     assert!(client.renewals().is_empty());
 }
 
@@ -148,7 +173,8 @@ async fn a_pool_that_leases_for_less_names_the_setting() {
     let (stub, data, keys) = (Stub::new(), folder(), folder());
     let short = Bounds { max_ttl_s: 120, ..bounds() };
     let service = Running::with(stub, data.path(), Tokens::default(), short).await;
-    let fault = pool(&service.base, keys.path()).acquire(&request("r-1")).await.expect_err("too long");
+    let fault =
+        pool(&service.base, keys.path()).acquire(&request("r-1"), &LeaseRecord::default()).await.expect_err("too long");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::vm_pool::ttl"));
     assert_eq!(fault.class(), FaultClass::Configuration);
     assert!(fault.help.expect("help").contains("runners.max_lifetime_min"), "{}", fault.message);
@@ -185,9 +211,9 @@ async fn a_lost_answer_makes_no_second_machine() {
     let service = Running::start(stub.clone(), data.path()).await;
     let upstream = service.base.trim_start_matches("http://").parse().expect("an address");
     let client = pool(&losing(upstream).await, keys.path());
-    client.acquire(&request("r-1")).await.expect("a lease");
+    client.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     assert_eq!((stub.makes.load(Ordering::SeqCst), stub.living()), (1, 1));
-    client.release(&LeaseId::from("r-1")).await.expect("given back");
+    client.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     assert_eq!(stub.living(), 0);
 }
 
@@ -197,13 +223,13 @@ async fn a_full_pool_is_waited_for_and_then_told() {
     let one = Bounds { max_leases: 1, ..bounds() };
     let service = Running::with(stub.clone(), data.path(), Tokens::default(), one).await;
     let client = pool(&service.base, keys.path());
-    client.acquire(&request("r-1")).await.expect("a lease");
+    client.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     let hasty = pool(&service.base, keys.path()).patience(Duration::ZERO);
-    let fault = hasty.acquire(&request("r-2")).await.expect_err("full");
+    let fault = hasty.acquire(&request("r-2"), &LeaseRecord::default()).await.expect_err("full");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::vm_pool::quota"));
-    let second = request("r-2");
+    let (second, record) = (request("r-2"), LeaseRecord::default());
     let first = LeaseId::from("r-1");
-    let (lease, released) = tokio::join!(client.acquire(&second), hasty.release(&first));
+    let (lease, released) = tokio::join!(client.acquire(&second, &record), hasty.release(&first, &record));
     released.expect("given back");
     assert_eq!(lease.expect("a lease").id.as_str(), "r-2");
 }
@@ -214,15 +240,15 @@ async fn a_pool_that_is_slow_to_give_back_is_told_so_and_what_fails_there_is_tri
     let service = Running::start(stub.clone(), data.path()).await;
     let client = pool(&service.base, keys.path());
     *stub.fault.lock().expect("sound") = Some(Fault::new(FaultKind::Infrastructure, "lian::stub::fault", "not now"));
-    client.acquire(&request("r-1")).await.expect("the second try is granted");
+    client.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("the second try is granted");
     stub.stubborn.store(1, Ordering::SeqCst);
-    let fault = client.release(&LeaseId::from("r-1")).await.expect_err("it failed");
+    let fault = client.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect_err("it failed");
     assert_eq!(fault.code, "lian::vm_pool::release");
     assert!(fault.message.contains("lian::stub::stubborn"), "{fault:?}");
-    client.release(&LeaseId::from("r-1")).await.expect("given back");
+    client.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     assert_eq!(stub.living(), 0);
     *stub.fault.lock().expect("sound") = Some(Fault::new(FaultKind::Unavailable, "lian::stub::none", "none fits"));
-    let fault = client.acquire(&request("r-2")).await.expect_err("refused");
+    let fault = client.acquire(&request("r-2"), &LeaseRecord::default()).await.expect_err("refused");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::vm_pool::refused"));
     assert!(fault.message.contains("none fits"), "{fault:?}");
 }
@@ -241,13 +267,16 @@ async fn tokens_are_shown_to_the_pool_alone() {
     assert!(!format!("{client:?}").contains(TOKEN), "{client:?}");
     let foreign = VmPoolSettings { workspace: "other".into(), ..settings(&service.base) };
     let foreign = VmPool::new(foreign, token(), keys.path()).expect("a client");
-    let fault = foreign.acquire(&request("r-1")).await.expect_err("another's workspace");
+    let fault = foreign.acquire(&request("r-1"), &LeaseRecord::default()).await.expect_err("another's workspace");
     assert_eq!((fault.class(), fault.code.as_str()), (FaultClass::Denied, "lian::vm_pool::forbidden"));
     let open = VmPool::new(settings("http://pool.example"), token(), keys.path()).expect_err("in the clear");
     assert_eq!(open.code, "lian::vm_pool::plain_http");
     assert!(VmPool::new(settings("https://pool.example"), token(), keys.path()).is_ok());
     for lease in ["../r-1", ".", "", "a/b"] {
-        assert_eq!(client.release(&LeaseId::from(lease)).await.expect_err("no lease").code, "lian::vm_pool::lease");
+        assert_eq!(
+            client.release(&LeaseId::from(lease), &LeaseRecord::default()).await.expect_err("no lease").code,
+            "lian::vm_pool::lease"
+        );
     }
 }
 

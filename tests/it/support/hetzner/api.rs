@@ -50,9 +50,15 @@ impl Shared {
             return self.delete_server(id);
         }
         let mut world = locked(&self.world);
+        if let ("GET", [kind]) = (asked.method.as_str(), asked.path.as_slice())
+            && let Some((status, code)) = world.troubles.lists.get(kind.as_str())
+        {
+            return Err(refuse(*status, code, "this list fails"));
+        }
         match asked.what().as_str() {
             "GET /servers" => {
-                page(asked, "servers", world.servers.values().map(|server| world.server_json(server)).collect())
+                let seen = world.servers.values().filter(|server| world.is_listed(server.since));
+                page(asked, "servers", seen.map(|server| world.server_json(server)).collect())
             }
             "GET /servers/{id}" => {
                 let action = world.servers.get(&id).map(|server| server.action);
@@ -73,7 +79,10 @@ impl Shared {
             "GET /actions/{id}" | "GET /servers/actions/{id}" => one_action(&mut world, id),
             "GET /servers/{id}/actions/{id}" => one_action(&mut world, asked.ids().last().copied().unwrap_or(0)),
             "POST /ssh_keys" => create_key(&mut world, &asked.body),
-            "GET /ssh_keys" => page(asked, "ssh_keys", world.keys.values().map(Key::json).collect()),
+            "GET /ssh_keys" => {
+                let seen = world.keys.values().filter(|key| world.is_listed(key.since));
+                page(asked, "ssh_keys", seen.map(Key::json).collect())
+            }
             "GET /ssh_keys/{id}" => {
                 let key = world.keys.get(&id).ok_or_else(|| not_found("ssh_key", id))?;
                 Ok((200, json!({"ssh_key": key.json()})))
@@ -133,8 +142,10 @@ fn create_key(world: &mut World, body: &Value) -> Answer {
         return Err(refuse(409, "uniqueness_error", "SSH key with the same fingerprint or name already exists"));
     }
     let id = world.id();
-    let key = Key { id, name, fingerprint, public_key, labels, created: now() };
+    let (labels, since) = (world.made_with(labels), std::time::Instant::now());
+    let mut key = Key { id, name, fingerprint, public_key, labels, created: now(), since };
     let answer = json!({"ssh_key": key.json()});
+    key.labels = world.kept(key.labels);
     world.keys.insert(id, key);
     Ok((201, answer))
 }

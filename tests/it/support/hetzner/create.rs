@@ -58,6 +58,8 @@ impl Shared {
         let id = insert(&mut world, draft, &booted);
         let (action, next) = (world.servers[&id].action, world.start("start_server", id));
         let server = world.server_json(&world.servers[&id]);
+        let kept = world.kept(world.servers[&id].labels.clone());
+        world.servers.get_mut(&id).expect("just made").labels = kept;
         let password = if has_keys { Value::Null } else { json!("YItygq1v3GYjjMomLaKc") };
         let actions = [action, next].map(|action| world.actions[&action].json());
         let [action, next] = actions;
@@ -67,6 +69,7 @@ impl Shared {
 
 fn insert(world: &mut World, draft: Draft, booted: &Booted) -> u64 {
     let id = world.id();
+    let labels = world.made_with(draft.labels);
     let network = |address: Ipv6Addr| format!("{}/64", Ipv6Addr::from_bits(address.to_bits() >> 64 << 64));
     let v6 = booted.ipv6.map_or_else(|| format!("2001:db8:{:x}::/64", id & 0xffff), network);
     let (v4, v6) = (Some(booted.address.to_string()), Some(v6));
@@ -76,7 +79,7 @@ fn insert(world: &mut World, draft: Draft, booted: &Booted) -> u64 {
         server_type: draft.server_type,
         location: draft.location,
         image: draft.image,
-        labels: draft.labels,
+        labels,
         ipv4: v4.filter(|_| draft.ipv4),
         ipv6: v6.filter(|_| draft.ipv6),
         status: "initializing",

@@ -9,6 +9,7 @@ mod rules;
 mod serve;
 mod state;
 mod stub;
+mod troubles;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use std::time::Instant;
 
 pub use faults::{FaultPlan, Kind};
 pub use stub::Invented;
+pub use troubles::{LabelTrouble, Troubles};
 
 use super::machines::Machines;
 use faults::Faults;
@@ -34,6 +36,8 @@ struct Shared {
     faults: Mutex<Faults>,
     seen: Mutex<Vec<Seen>>,
     machines: Arc<dyn Machines>,
+    /// Requests that are being answered.
+    busy: std::sync::atomic::AtomicUsize,
 }
 
 /// A request that came.
@@ -89,6 +93,7 @@ impl Fake {
             faults: Mutex::default(),
             seen: Mutex::default(),
             machines,
+            busy: std::sync::atomic::AtomicUsize::new(0),
         });
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let (told, port) = std::sync::mpsc::channel();
@@ -127,6 +132,11 @@ impl Fake {
         locked(&self.shared.faults).chaos(seed, permille);
     }
 
+    /// From now on this is wrong with the API; the default is nothing.
+    pub fn troubled(&self, troubles: Troubles) {
+        self.world().troubles = troubles;
+    }
+
     /// Actions are over when they were looked at so often.
     pub fn actions_take(&self, looks: u32) {
         self.world().looks = looks;
@@ -150,6 +160,23 @@ impl Fake {
     /// A server that somebody else made.
     pub fn add_server(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.world().add_server(name, market::labels(labels))
+    }
+
+    /// Whether no request is being answered.
+    pub fn is_idle(&self) -> bool {
+        self.shared.busy.load(std::sync::atomic::Ordering::SeqCst) == 0
+    }
+
+    /// Somebody takes all labels away.
+    pub fn unlabel(&self) {
+        let mut world = self.world();
+        world.servers.values_mut().for_each(|server| server.labels.clear());
+        world.keys.values_mut().for_each(|key| key.labels.clear());
+    }
+
+    /// Somebody gives a server another name.
+    pub fn rename(&self, id: u64, name: &str) {
+        self.world().servers.get_mut(&id).expect("a server").name = name.to_owned();
     }
 
     /// An address that stays when its server goes.

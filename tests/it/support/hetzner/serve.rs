@@ -1,6 +1,7 @@
 //! HTTP around the API: tokens, budgets, faults, the log. Not responsible for: knowing what is asked.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -33,6 +34,7 @@ pub(super) fn run(shared: Arc<Shared>, told: &Sender<u16>, stopped: Receiver<()>
 }
 
 async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let _busy = Busy::new(&shared);
     let (parts, body) = request.into_parts();
     let bytes = to_bytes(body, 1 << 20).await.unwrap_or_default();
     let query = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri).map(|query| query.0).unwrap_or_default();
@@ -65,13 +67,34 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
         Err(refuse(400, "json_error", "invalid JSON input"))
     } else {
         // Machines boot here, which takes its time.
-        let inside = Arc::clone(&shared);
-        tokio::task::spawn_blocking(move || inside.answer(&asked)).await.expect("an answer")
+        let (inside, busy) = (Arc::clone(&shared), Busy::new(&shared));
+        let work = move || {
+            // It goes on though nobody waits for it.
+            let _busy = busy;
+            inside.answer(&asked)
+        };
+        tokio::task::spawn_blocking(work).await.expect("an answer")
     };
     match fault {
         Some(Kind::LostAnswer) => close(),
         Some(Kind::Hang) => std::future::pending().await,
         _ => respond(answer, left, None),
+    }
+}
+
+/// Counts a request for as long as it is being answered.
+struct Busy(Arc<Shared>);
+
+impl Busy {
+    fn new(shared: &Arc<Shared>) -> Self {
+        shared.busy.fetch_add(1, Ordering::SeqCst);
+        Self(Arc::clone(shared))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

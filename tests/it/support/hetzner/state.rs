@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::market::{self, Type};
+use super::troubles::{LabelTrouble, Troubles};
 use super::{Bill, ServerView};
 
 pub(super) struct Server {
@@ -70,6 +71,7 @@ pub(super) struct Key {
     pub(super) public_key: String,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) created: String,
+    pub(super) since: Instant,
 }
 
 impl Key {
@@ -160,6 +162,7 @@ pub(super) struct World {
     /// Machines come up with another host key than the one they were told.
     pub(super) others_keys: bool,
     pub(super) budget: Budget,
+    pub(super) troubles: Troubles,
     gone: Vec<Bill>,
     next: u64,
 }
@@ -177,6 +180,7 @@ impl World {
             tells_prices: true,
             others_keys: false,
             budget: Budget { left: Budget::LIMIT, seen: Instant::now() },
+            troubles: Troubles::default(),
             gone: Vec::new(),
             next: 1000,
         }
@@ -198,6 +202,13 @@ impl World {
 
     /// Somebody looks at an action: it comes along.
     pub(super) fn look(&mut self, id: u64) {
+        let locked = self.troubles.locked;
+        let server = self.actions.get(&id).and_then(|action| self.servers.get(&action.server));
+        if server
+            .is_some_and(|server| server.action == id && server.status != "deleting" && server.since.elapsed() < locked)
+        {
+            return;
+        }
         let Some(action) = self.actions.get_mut(&id).filter(|action| action.left > 0) else { return };
         action.left -= 1;
         if action.left == 0 {
@@ -220,6 +231,21 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// Whether lists show what was made then.
+    pub(super) fn is_listed(&self, since: Instant) -> bool {
+        since.elapsed() >= self.troubles.lag
+    }
+
+    /// The labels that something is made with.
+    pub(super) fn made_with(&self, labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        if self.troubles.labels == LabelTrouble::Dropped { BTreeMap::new() } else { labels }
+    }
+
+    /// The labels that something has after its create was answered.
+    pub(super) fn kept(&self, labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+        if self.troubles.labels == LabelTrouble::Forgotten { BTreeMap::new() } else { labels }
     }
 
     pub(super) fn is_locked(&self, server: &Server) -> bool {

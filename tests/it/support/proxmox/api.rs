@@ -105,6 +105,9 @@ fn respond(answer: Answer, terse: bool) -> Response {
 
 fn route(state: &mut State, method: &Method, path: &str, fields: &Config, fate: Option<String>) -> Answer {
     let unknown = || no(501, format!("Method '{method} {path}' not implemented"));
+    if (method.as_str(), path) == ("GET", "/api2/json/cluster/nextid") {
+        return next_id(state, fields);
+    }
     let below = path.strip_prefix("/api2/json/nodes/").ok_or_else(unknown)?;
     let parts: Vec<String> = below.split('/').map(decode).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -137,6 +140,14 @@ fn route(state: &mut State, method: &Method, path: &str, fields: &Config, fate: 
         ("DELETE", ["qemu", vm]) => destroy(state, id(vm)?, fields, fate),
         _ => Err(unknown()),
     }
+}
+
+/// Whether an id is free in the whole cluster: whoever has a token may ask.
+fn next_id(state: &State, fields: &Config) -> Answer {
+    only(fields, &["vmid"])?;
+    let id = fields.get("vmid").and_then(|id| id.parse::<u32>().ok()).ok_or_else(|| bad("vmid", "missing"))?;
+    let taken = state.vms.contains_key(&id) || state.moved.contains(&id);
+    if taken { Err(bad("vmid", &format!("VM {id} already exists"))) } else { Ok(json!(id.to_string())) }
 }
 
 /// Refuses parameters that the schema does not have.

@@ -99,6 +99,29 @@ impl Fake {
         }
     }
 
+    /// Clones to come lose the name and the description that were asked for.
+    pub fn unmarked(&self, unmarked: bool) {
+        self.shared.state().unmarked = unmarked;
+    }
+
+    /// Somebody takes a machine out of the token's pool; or puts it back.
+    pub fn repool(&self, id: u32, pool: Option<&str>) {
+        self.shared.state().there(id).expect("a machine").pool = pool.map(str::to_owned);
+    }
+
+    /// Somebody moves a machine to another node.
+    pub fn move_away(&self, id: u32) {
+        let mut state = self.shared.state();
+        state.vms.remove(&id).expect("a machine");
+        state.moved.insert(id);
+    }
+
+    /// A machine on another node is deleted there.
+    pub fn delete_away(&self, id: u32) {
+        assert!(self.shared.state().moved.remove(&id));
+        self.shared.machines.kill(&format!("pve-{id}"));
+    }
+
     /// The token gets rights on every machine.
     pub fn grant_all(&self) {
         self.shared.state().all_rights = true;

@@ -1,6 +1,6 @@
 //! What a node knows: machines, tasks, and what is to go wrong. Not responsible for: HTTP.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use base64::Engine as _;
@@ -94,11 +94,15 @@ pub struct Seen {
 #[derive(Default)]
 pub struct State {
     pub vms: BTreeMap<u32, Vm>,
+    /// Ids of machines that are on another node.
+    pub moved: BTreeSet<u32>,
     pub tasks: BTreeMap<String, Task>,
     pub traps: Vec<Trap>,
     pub requests: Vec<Seen>,
     /// See `Vm::silent`, of machines to come.
     pub silent: Option<u32>,
+    /// Whether clones lose the name and the description that were asked for.
+    pub unmarked: bool,
     /// How many requests a task takes.
     pub slow: u32,
     /// Whether the token has rights on every machine rather than on its pool.
@@ -159,7 +163,11 @@ impl Shared {
 
     async fn perform(&self, work: Work) -> Result<(), String> {
         match work {
-            Work::Clone { id, config, pool } => {
+            Work::Clone { id, mut config, pool } => {
+                if self.state().unmarked {
+                    config.remove("name");
+                    config.remove("description");
+                }
                 self.state().vms.insert(id, Vm { config, pool, ..Vm::default() });
                 Ok(())
             }
