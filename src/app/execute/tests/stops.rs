@@ -38,7 +38,14 @@ async fn a_cancelled_build_has_a_while_to_end_and_a_killed_one_has_not() {
         let started = tokio::time::Instant::now();
         let (run, _) = carried(&fake).await;
         assert_eq!((run.outcome(), started.elapsed().as_secs()), (RunOutcome::Cancelled, seconds), "twice: {twice}");
-        let noted = ["claimed", "acquire r-1 linux/arm64", "asked to end", "unclaimed", "release r-1"];
+        let noted = [
+            "claimed",
+            "acquire r-1 linux/arm64",
+            "learned machine 1",
+            "asked to end",
+            "unclaimed",
+            "release r-1: machine 1",
+        ];
         assert_eq!(fake.noted(), noted);
     }
 }
