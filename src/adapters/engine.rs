@@ -45,7 +45,7 @@ pub enum EngineError {
     },
     /// It did not take an image.
     #[error("`{name} load` failed: {why}")]
-    #[diagnostic(code(lian::engine::load), help("see whether the engine has room: `{name} system df`"))]
+    #[diagnostic(code(lian::engine::load), help("check whether the engine has room: `{name} system df`"))]
     Load {
         /// The engine.
         name: &'static str,
@@ -88,7 +88,7 @@ impl Engine {
             |text: &str| text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
         let why = match output(command, ANSWERS).await {
             Ok(printed) => return Ok(first(&String::from_utf8_lossy(&printed))),
-            Err(CommandError::Late(limit)) => format!("no word within {} s", limit.as_secs()),
+            Err(CommandError::Late(limit)) => format!("no answer within {} s", limit.as_secs()),
             Err(error) => first(&error.to_string()),
         };
         Err(EngineError::NoAnswer { name: self.name, why })

@@ -126,9 +126,7 @@ impl Cut<'_> {
     fn some_arguments(&self) -> Result<(), Bad> {
         let command = self.command();
         match self.node.args.is_empty() {
-            true => {
-                Err(self.bad(format!("{command} needs an argument"), format!("write `{command} …`, or take it out")))
-            }
+            true => Err(self.bad(format!("{command} needs an argument"), format!("write `{command} …`, or remove it"))),
             false => Ok(()),
         }
     }

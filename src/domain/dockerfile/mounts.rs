@@ -199,7 +199,7 @@ impl Read {
         if kinds.contains(&self.kind.as_str()) {
             return Ok(());
         }
-        let help = format!("write `type={}` before it, or take it out", kinds.join("` or `type="));
+        let help = format!("write `type={}` before it, or remove it", kinds.join("` or `type="));
         Err((format!("a mount of type `{}` knows no `{key}`", self.kind), help))
     }
 
