@@ -17,7 +17,7 @@ pub enum StepView {
     /// In progress.
     Running(Running),
     /// Finished, with any outcome.
-    Ended(StepEnd),
+    Ended(Box<StepEnd>),
 }
 
 /// A step in progress.
@@ -189,7 +189,7 @@ impl RunView {
                     if end.outcome == Outcome::Failed {
                         self.failed.push(at);
                     }
-                    self.standings[at] = StepView::Ended(end.clone());
+                    self.standings[at] = StepView::Ended(Box::new(end.clone()));
                 }
             }
             _ => {}
@@ -230,7 +230,7 @@ impl RunView {
     /// Finished steps.
     pub fn ends(&self) -> impl Iterator<Item = &StepEnd> {
         self.standings.iter().filter_map(|standing| match standing {
-            StepView::Ended(end) => Some(end),
+            StepView::Ended(end) => Some(&**end),
             StepView::Waiting | StepView::Running(_) => None,
         })
     }
@@ -238,7 +238,7 @@ impl RunView {
     /// Failed steps, in order of failure.
     pub fn failed(&self) -> impl Iterator<Item = &StepEnd> {
         self.failed.iter().filter_map(|at| match &self.standings[*at] {
-            StepView::Ended(end) => Some(end),
+            StepView::Ended(end) => Some(&**end),
             StepView::Waiting | StepView::Running(_) => None,
         })
     }

@@ -89,7 +89,7 @@ pub fn classify(failure: &Failure) -> Fault {
         fault.step = Some(vertex.name.clone());
         fault.log_tail.clone_from(&vertex.log_tail);
         fault.causes.clone_from(&vertex.causes);
-        fault.clipped.clone_from(&vertex.clipped);
+        fault.clipped = vertex.clipped.as_deref().map(Box::from);
     }
     fault
 }

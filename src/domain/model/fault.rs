@@ -104,7 +104,7 @@ pub struct Fault {
     pub causes: Vec<String>,
     /// What BuildKit said where it kept no more of the step's log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub clipped: Option<String>,
+    pub clipped: Option<Box<str>>,
     /// The next action.
     pub help: Option<String>,
 }
