@@ -133,7 +133,7 @@ impl Survey {
     /// If the catalog's settings failed to evaluate, its namespace is unknown, so each Dockerfile is checked on its
     /// own.
     fn read_dockerfiles(&mut self, config: &Config, unsettled: bool, alone: bool) {
-        let mut parsed: Vec<(&Declared, PathBuf, Result<Dockerfile, Vec<DockerfileFault>>)> = Vec::new();
+        let mut parsed: Vec<(&Declared, PathBuf, Parsed)> = Vec::new();
         for declared in &self.catalog.layers {
             match context::check_files(declared, &self.catalog.project_root) {
                 Ok(located) => {
@@ -171,6 +171,9 @@ impl Survey {
         }
     }
 }
+
+/// A Dockerfile, or all that is wrong with its syntax.
+type Parsed = Result<Dockerfile, Vec<DockerfileFault>>;
 
 /// Whether a Dockerfile is invalid independent of the catalog.
 fn torn(facts: &Result<DockerfileFacts, Vec<DockerfileFault>>) -> bool {
