@@ -324,7 +324,7 @@ impl Lexer<'_> {
         if modifier == '/' && !null_is_unset {
             return self.replaced(name);
         }
-        let refused = || format!("`${{{name}{modifier}` is no way to use a variable");
+        let refused = || format!("`${{{name}{modifier}` is not a valid use of a variable");
         let known = matches!(modifier, '+' | '-' | '?') || (pattern && !null_is_unset);
         // After a colon BuildKit reads on, and a variable that stays as it is may have any modifier: bash's `${x:0:3}`.
         if !known && (pattern || !null_is_unset) {

@@ -39,13 +39,19 @@ LimitNOFILE=1048576
 TasksMax=infinity
 ";
 
-/// Says that the machine is not ready until `ready` is written. Arms the power-off at expiry first, in case nobody
-/// releases the runner. bootcmd must not block, so the timer has
-/// no dependencies on later boot stages.
+/// Says that the machine is not ready until `ready` is written. Arms the power-off at the end of the lifetime first, in
+/// case nobody releases the runner. The end is counted by this machine's own clock, which may differ by hours from that
+/// of whoever leased it. It is kept where a reboot finds it, and a machine made of a snapshot of this one does not.
+/// bootcmd must not block, so the timer has no dependencies on later boot stages.
 const ARM: &str = r#"mkdir -p /run/lian
 : > /run/lian/booting
-left=$(( EXPIRES - $(date +%s) ))
+end=/var/lib/cloud/instance/lian-end
+[ -d /var/lib/cloud/instance/ ] || end=/run/lian/end
+[ -s "$end" ] || echo "$(( $(date +%s) + LIFETIME ))" > "$end"
+read -r end < "$end"
+left=$(( end - $(date +%s) ))
 [ "$left" -gt 0 ] || left=1
+[ "$left" -le LIFETIME ] || left=LIFETIME
 systemd-run --no-block --unit=lian-expiry --on-active="${left}s" --timer-property=AccuracySec=1s \
   --timer-property=DefaultDependencies=no systemctl poweroff
 "#;
@@ -53,9 +59,7 @@ systemd-run --no-block --unit=lian-expiry --on-active="${left}s" --timer-propert
 /// Refuses to start a runner whose power-off is not armed.
 const BEGIN: &str = r#"set -eu
 mkdir -p /run/lian /workspace
-left=$(( EXPIRES - $(date +%s) ))
-[ "$left" -gt 0 ] || left=1
-systemctl is-active --quiet lian-expiry.timer || shutdown -P "+$(( (left + 59) / 60 ))"
+systemctl is-active --quiet lian-expiry.timer || shutdown -P "+$(( (LIFETIME + 59) / 60 ))"
 "#;
 
 const INSTALL: &str = r#"work=/var/tmp/lian
@@ -121,8 +125,8 @@ pub(super) struct Boot<'a> {
     pub(super) host_private: &'a str,
     /// The host's public key.
     pub(super) host_public: &'a str,
-    /// Power-off time, Unix seconds.
-    pub(super) expires: u64,
+    /// How long the machine may live, in seconds.
+    pub(super) lifetime: u64,
 }
 
 /// Checks that the settings define where BuildKit comes from.
@@ -173,7 +177,7 @@ pub(super) fn user_data(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<St
     }
     // Runs before sshd accepts logins: a client that finds the folder waits for the file in it.
     text.push_str("bootcmd:\n  - |\n");
-    block(&mut text, 4, &ARM.replace("EXPIRES", &boot.expires.to_string()));
+    block(&mut text, 4, &ARM.replace("LIFETIME", &boot.lifetime.to_string()));
     text.push_str("write_files:\n");
     for (path, content) in [
         ("/etc/ssh/sshd_config.d/10-lian.conf", "MaxSessions 64\n"),
@@ -195,7 +199,7 @@ pub(super) fn user_data(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<St
 }
 
 fn script(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<String, Fault> {
-    let mut script = BEGIN.replace("EXPIRES", &boot.expires.to_string());
+    let mut script = BEGIN.replace("LIFETIME", &boot.lifetime.to_string());
     if !settings.prepared {
         let architecture = boot.platform.rsplit('/').next().unwrap_or("");
         let sum = settings.buildkit.sha256.get(architecture);
@@ -232,7 +236,7 @@ mod tests {
 
     fn boot(platform: &str) -> Boot<'_> {
         let host_private = "-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\nBBBB\n-----END OPENSSH PRIVATE KEY-----\n";
-        Boot { platform, host_private, host_public: "ssh-ed25519 AAAAC3", expires: 1_800_000_000 }
+        Boot { platform, host_private, host_public: "ssh-ed25519 AAAAC3", lifetime: 7200 }
     }
 
     #[test]
@@ -243,6 +247,40 @@ mod tests {
     #[test]
     fn a_prepared_image_only_starts() {
         insta::assert_snapshot!(user_data(&settings(true), &boot("linux/amd64")).expect("text"));
+    }
+
+    /// Runs what arms the power-off on a machine whose clock shows `now`; answers after how long it will be off.
+    fn armed(root: &std::path::Path, now: u64) -> u64 {
+        let bin = root.join("bin");
+        std::fs::create_dir_all(root.join("instance")).expect("a folder");
+        std::fs::create_dir_all(&bin).expect("a folder");
+        for (name, text) in
+            [("date", format!("echo {now}")), ("systemd-run", "echo \"$*\" >\"$ROOT/armed\"".to_owned())]
+        {
+            std::fs::write(bin.join(name), format!("#!/bin/sh\n{text}\n")).expect("a stand-in");
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+            std::fs::set_permissions(bin.join(name), mode).expect("executable");
+        }
+        let here = root.display().to_string();
+        let script = ARM.replace("LIFETIME", "7200").replace("/run/lian", &format!("{here}/run"));
+        let script = script.replace("/var/lib/cloud/instance", &format!("{here}/instance"));
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
+        let mut command = std::process::Command::new("sh");
+        let ran = command.args(["-euc", &script]).env("PATH", path).env("ROOT", root).output().expect("a shell");
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        let told = std::fs::read_to_string(root.join("armed")).expect("it was armed");
+        let after = told.split_once("--on-active=").and_then(|(_, rest)| rest.split_once("s "));
+        after.expect("a time").0.parse().expect("seconds")
+    }
+
+    #[test]
+    fn a_machine_lives_as_long_as_it_was_leased_for_whatever_any_clock_shows() {
+        let (root, hour) = (tempfile::tempdir().expect("a folder"), 3600);
+        // The first boot; a reboot half an hour later; clocks that were set on and back between boots.
+        let boots = [(100 * hour, 7200), (100 * hour + 1800, 5400), (110 * hour, 1), (90 * hour, 7200)];
+        for (now, left) in boots {
+            assert_eq!(armed(root.path(), now), left, "at {now}");
+        }
     }
 
     #[test]
