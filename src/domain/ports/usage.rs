@@ -166,20 +166,24 @@ impl Reading {
     }
 }
 
-/// Counts the kills in this runner's builds: only those where their own cgroup also hit its limit since the last
-/// sample.
+/// Counts the kills in this runner's builds: only those where their own cgroup also hit its limit. A sample reads the
+/// kills first: what happens in the middle of it shows the limit in this sample, and the kill in the next one.
 #[derive(Debug, Default)]
 struct Kills {
     last: Option<(u64, u64)>,
+    /// The last sample showed the limit, and no kill.
+    hit: bool,
     counted: u64,
 }
 
 impl Kills {
     fn add(&mut self, kills: u64, failures: u64, full: bool) -> u64 {
-        if let Some((kills_before, failures_before)) = self.last.replace((kills, failures))
-            && (full || failures > failures_before)
-        {
-            self.counted += kills.saturating_sub(kills_before);
+        if let Some((kills_before, failures_before)) = self.last.replace((kills, failures)) {
+            let (more, hit) = (kills.saturating_sub(kills_before), full || failures > failures_before);
+            if hit || self.hit {
+                self.counted += more;
+            }
+            self.hit = hit && more == 0;
         }
         self.counted
     }
@@ -198,6 +202,17 @@ mod tests {
         assert_eq!(kills.add(10, 151, false), 2);
         assert_eq!(kills.add(10, 151, true), 2);
         assert_eq!(kills.add(11, 151, true), 3, "failures are not counted where swap is limited too");
+        assert_eq!(kills.add(12, 151, false), 3, "one look at the limit explains the kills of one sample");
+    }
+
+    #[test]
+    fn a_kill_in_the_middle_of_a_sample_counts_in_the_next() {
+        let mut kills = Kills::default();
+        kills.add(7, 100, false);
+        assert_eq!(kills.add(7, 120, true), 0, "the kills were read before it");
+        assert_eq!(kills.add(8, 120, false), 1);
+        assert_eq!(kills.add(9, 120, false), 1, "somebody else's kill");
+        assert_eq!([kills.add(9, 130, false), kills.add(9, 130, false), kills.add(10, 130, false)], [1, 1, 1]);
     }
 
     #[test]
