@@ -2,6 +2,7 @@
 //! for: collecting while a run uses the layout; it does nothing then.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::files::{failed, lock, open_lock, try_lock};
 use super::index::{Entry, Index};
@@ -10,6 +11,10 @@ use super::staging;
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::ImageName;
 use crate::domain::ports::ImageStoreError;
+
+/// How often to look whether anybody uses the layout, and how long to wait in between.
+const LOOKS: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Limits on what a layout keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,8 +83,14 @@ impl OciLayout {
     ) -> Result<Collected, ImageStoreError> {
         let path = self.in_use_path();
         let users = open_lock(&path)?;
-        if !try_lock(&users, &path, false)? {
-            return Ok(Collected { busy: true, ..Collected::default() });
+        // A child that this process is just starting holds its locks, too, until it runs its own program.
+        let mut looks = 0;
+        while !try_lock(&users, &path, false)? {
+            looks += 1;
+            if looks == LOOKS {
+                return Ok(Collected { busy: true, ..Collected::default() });
+            }
+            std::thread::sleep(PAUSE);
         }
         let _lock = lock(&self.lock_path())?;
         work(self)

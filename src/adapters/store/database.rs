@@ -6,6 +6,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::StoreError;
+use crate::system::lock;
 
 /// File name of the history.
 const FILE: &str = "lian.db";
@@ -60,6 +61,8 @@ pub fn open(folder: &Path) -> Result<(Connection, PathBuf), StoreError> {
     ignored(folder)?;
     let path = folder.join(FILE);
     let database = StoreError::database(&path);
+    // One process at a time: SQLite waits for nobody while it changes the journal's mode.
+    let _alone = std::fs::File::open(folder).and_then(|folder| lock::exclusive(&folder).map(|()| folder)).ok();
     let connection = Connection::open(&path).map_err(&database)?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(&database)?;
     // WAL with NORMAL: a commit survives a kill of this process. A power cut may lose the last commits, but not the

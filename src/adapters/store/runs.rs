@@ -328,6 +328,21 @@ mod tests {
     }
 
     #[test]
+    fn a_history_is_made_once_however_many_open_it_at_once() {
+        for _ in 0..40 {
+            let (dir, start) = (tempfile::tempdir().expect("a folder"), std::sync::Barrier::new(8));
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        start.wait();
+                        drop(Store::open(dir.path()).expect("a store"));
+                    });
+                }
+            });
+        }
+    }
+
+    #[test]
     fn old_runs_are_forgotten_and_the_newest_kept() {
         let (dir, store) = store();
         for at in 0..u64::try_from(KEEP_RUNS).expect("small") + 5 {
