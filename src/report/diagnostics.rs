@@ -7,6 +7,7 @@ use std::time::Duration;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde_json::{Value, json};
 
+use super::clip::clip;
 use super::style::Style;
 use super::text::{clean, clean_lines, clean_source, count, tame, width};
 use crate::domain::base::human_duration;
@@ -65,11 +66,16 @@ impl Drawn {
     ) -> Self {
         let text = sources.get(file).map(|text| clean_source(text));
         let length = text.as_ref().map_or(0, String::len);
-        let spans = labels.map(|label| {
+        let labels: Vec<&Label> = labels.collect();
+        let place = |label: &&Label| {
             let start = label.place.span.start.min(length);
-            let end = label.place.span.end.clamp(start, length);
-            LabeledSpan::new(label.text.as_deref().map(clean), start, end - start)
-        });
+            (start, label.place.span.end.clamp(start, length))
+        };
+        let mut places: Vec<(usize, usize)> = labels.iter().map(place).collect();
+        let text = text.map(|text| clip(text, &mut places));
+        let marked = labels.iter().zip(&places);
+        let spans =
+            marked.map(|(label, (from, to))| LabeledSpan::new(label.text.as_deref().map(clean), *from, to - from));
         let labels = if text.is_some() { spans.collect() } else { Vec::new() };
         let message = match text {
             Some(_) => String::new(),

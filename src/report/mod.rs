@@ -1,6 +1,7 @@
 //! Output for people and programs: diagnostics, plans, progress, results. Not responsible for: writing it, except in
 //! the sinks of a running apply; all other functions return text.
 
+mod clip;
 mod diagnostics;
 mod faults;
 mod graphs;
