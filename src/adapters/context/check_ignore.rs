@@ -19,6 +19,6 @@ pub fn ignore_fault(declared: &Declared, project_root: &Path) -> Option<Diagnost
         ContextError::Pattern { .. } => code("lian::context::ignore_pattern").help(help),
         ContextError::Dangling { .. } => code("lian::context::dangling").help(help),
         ContextError::Outside { .. } => outside(declared, "context", &what, &error),
-        _ => code("lian::context::unreadable").help("check its permissions"),
+        _ => code("lian::context::unreadable").help("make it a file that may be read, or remove it"),
     })
 }

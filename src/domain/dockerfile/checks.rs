@@ -139,7 +139,7 @@ pub(super) fn go_through(file: &Dockerfile, taken: &Taken, reached: &BTreeSet<us
             match trigger::read(&text.text, stage.from.span) {
                 Ok(step) => triggered.push(step),
                 Err(what) => asked.faults.push(
-                    DockerfileFault::parse(text.span, format!("what ONBUILD triggers is no instruction: {what}"))
+                    DockerfileFault::parse(text.span, format!("what ONBUILD triggers is not an instruction: {what}"))
                         .help("write an instruction that a stage may have, such as `ONBUILD RUN …`"),
                 ),
             }

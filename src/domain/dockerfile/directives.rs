@@ -88,7 +88,7 @@ pub(super) fn check_options(text: &str) -> Result<(), DockerfileFault> {
             _ => false,
         };
         if !known {
-            return Err(DockerfileFault::parse(word.span, format!("`{option}` is no option of `# check=`"))
+            return Err(DockerfileFault::parse(word.span, format!("`{option}` is not an option of `# check=`"))
                 .help("write `# check=skip=RULE,RULE` or `# check=error=true`, several with `;` between them"));
         }
     }

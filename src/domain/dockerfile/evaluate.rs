@@ -142,7 +142,7 @@ impl Evaluation<'_, '_> {
             StepKind::StopSignal(word) => match self.value(word)? {
                 Some(signal) if !values::is_signal(&signal) => Err(refused(
                     word,
-                    format!("`{signal}` is no signal"),
+                    format!("`{signal}` is not a signal"),
                     "write a name or a number, such as `SIGTERM`",
                 )),
                 _ => Ok(()),
@@ -197,7 +197,11 @@ impl Evaluation<'_, '_> {
             self.expanded(document, Rules { no_quotes: true, ..Rules::of('\\') })?;
         }
         if let Some((word, mode)) = chmod.filter(|(_, mode)| !mode.is_empty() && !values::is_mode(mode)) {
-            return Err(refused(&word, format!("`{mode}` is no mode"), "write an octal number up to 7777, or `u+x`"));
+            return Err(refused(
+                &word,
+                format!("`{mode}` is not a mode"),
+                "write an octal number up to 7777, or `u+x`",
+            ));
         }
         if let Some((word, sum)) = checksum.filter(|(_, sum)| !sum.is_empty()) {
             let remote = |source: &str| values::is_http(source) || values::is_git(source);
@@ -212,7 +216,7 @@ impl Evaluation<'_, '_> {
                 [(_, Some(source))] if !values::is_git(source) && !values::is_digest(&sum) => {
                     return Err(refused(
                         &word,
-                        format!("`{sum}` is no digest"),
+                        format!("`{sum}` is not a digest"),
                         "write `sha256:` and 64 hexadecimal digits",
                     ));
                 }
@@ -260,7 +264,7 @@ impl Evaluation<'_, '_> {
         let bad = found.words.iter().find(|port| !values::is_port(port)).filter(|_| !found.uncertain);
         match bad {
             Some(port) => {
-                Err(refused(word, format!("`{port}` is no port"), "write a port or a range, such as `8080/tcp`"))
+                Err(refused(word, format!("`{port}` is not a port"), "write a port or a range, such as `8080/tcp`"))
             }
             None => Ok(()),
         }

@@ -76,5 +76,5 @@ fn unknown(flag: &Piece, name: &str, known: &[(&'static str, Takes)], command: &
         }
         None => format!("{command} knows `--{}`", names.collect::<Vec<_>>().join("`, `--")),
     };
-    Bad::at(flag, format!("`{name}` is no flag of {command}"), help)
+    Bad::at(flag, format!("`{name}` is not a flag of {command}"), help)
 }

@@ -47,7 +47,7 @@ pub(super) fn one(word: &str) -> Result<Option<Heredoc>, String> {
     let quotes = |text: &str| text.matches(['\'', '"']).count();
     match raw.as_slice() {
         [raw] => Ok(Some(Heredoc { name: name.clone(), chomp, expand: quotes(name) == quotes(raw) })),
-        _ => Err(format!("`{word}` is no name of a here-document")),
+        _ => Err(format!("`{word}` cannot name a here-document")),
     }
 }
 

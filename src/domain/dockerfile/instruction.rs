@@ -287,7 +287,7 @@ impl Cut<'_> {
                 _ => &["insecure", "sandbox"],
             };
             if !allowed.contains(&value.text.as_str()) {
-                let message = format!("`{}` is no value of `--{name}`", value.text);
+                let message = format!("`{}` is not a value of `--{name}`", value.text);
                 return Err(Bad::at(value, message, format!("write one of `{}`", allowed.join("`, `"))));
             }
         }
@@ -326,7 +326,7 @@ impl Cut<'_> {
                     "retries" => "write a number, such as `--retries=3`".to_owned(),
                     name => format!("write a duration of a millisecond or more, such as `--{name}=1m30s`"),
                 };
-                return Err(Bad::at(value, format!("`{}` is no value of `--{name}`", value.text), help));
+                return Err(Bad::at(value, format!("`{}` is not a value of `--{name}`", value.text), help));
             }
         }
         Ok(StepKind::Other)

@@ -59,7 +59,7 @@ impl MountFlag {
         let exact = text.len() == span.end - span.start;
         let cut = fields(text).ok_or_else(|| {
             (
-                format!("`{text}` is no list of `key=value`"),
+                format!("`{text}` is not a list of `key=value`"),
                 "put a comma between two, and no quotes into them".to_owned(),
             )
         })?;
@@ -204,7 +204,7 @@ impl Read {
     }
 
     fn pair(&mut self, key: &str, value: Word, written: &str) -> Result<(), Refused> {
-        let unsound = |help: &str| Err((format!("`{}` is no value of `{key}`", value.text), help.to_owned()));
+        let unsound = |help: &str| Err((format!("`{}` is not a value of `{key}`", value.text), help.to_owned()));
         let number = |base| u32::from_str_radix(&value.text, base).is_ok() && !value.text.starts_with('+');
         match key {
             "type" => {
@@ -214,7 +214,7 @@ impl Read {
                         Some(meant) => format!("did you mean `type={meant}`?"),
                         None => format!("the types are `{}`", TYPES.join("`, `")),
                     };
-                    return Err((format!("`{}` is no type of mount", value.text), help));
+                    return Err((format!("`{}` is not a type of mount", value.text), help));
                 }
                 self.kind = kind;
             }
@@ -334,7 +334,7 @@ pub(super) fn check_device(text: &str) -> Result<(), String> {
         match (key.as_str(), value) {
             ("required", None) => {}
             ("required", Some(value)) if go::parse_bool(value).is_some() => {}
-            ("required", Some(value)) => return Err(format!("`{value}` is no value of `required`")),
+            ("required", Some(value)) => return Err(format!("`{value}` is not a value of `required`")),
             ("name", Some(_)) if !name.is_empty() => return Err(format!("the device `{name}` has a second name")),
             ("name", Some(value)) => name = value.to_owned(),
             _ if name.is_empty() => name = field,
@@ -379,14 +379,14 @@ mod tests {
             ("type=tmpfs,target=/tmp,size=64m", "files"),
             ("\"type=ssh\",\"id=a,b\"", "ssh a,b@0"),
             ("from=$X,target=/x", "! BuildKit replaces no variables in `$X`"),
-            ("type=bnd", "! `bnd` is no type of mount"),
+            ("type=bnd", "! `bnd` is not a type of mount"),
             ("type=bind,tagret=/x", "! a mount knows no `tagret` (in `tagret=/x`)"),
             ("target=/x,uid=1", "! a mount of type `bind` knows no `uid`"),
             ("type=secret", "! a secret without an id"),
-            ("type=tmpfs,size=big", "! `big` is no value of `size`"),
+            ("type=tmpfs,size=big", "! `big` is not a value of `size`"),
             ("target=/a/..", "files"),
             ("target=/", "root"),
-            ("a\"b", "! `a\"b` is no list of `key=value`"),
+            ("a\"b", "! `a\"b` is not a list of `key=value`"),
         ];
         for (value, wanted) in cases {
             assert_eq!(shown(value), wanted, "{value}");

@@ -51,7 +51,7 @@ const ARCHITECTURES: [&str; 24] = [
 /// The platform that a text names: system and architecture, or one of both. The error says why it names none.
 pub(super) fn parse(text: &str) -> Result<Platform, String> {
     let parts: Vec<&str> = text.split('/').collect();
-    let bad = || format!("`{text}` is no platform");
+    let bad = || format!("`{text}` is not a platform");
     let (system, version) = match parts[0].split_once('(') {
         Some((system, version)) => (system, Some(version.strip_suffix(')').ok_or_else(bad)?)),
         None => (parts[0], None),
@@ -126,9 +126,9 @@ mod tests {
             ("windows(10.0.17763)/amd64", "windows/amd64"),
             ("linux", "linux"),
             ("beos", "! `beos` is neither a system nor an architecture"),
-            ("linux/*", "! `linux/*` is no platform"),
-            ("a/b/c/d", "! `a/b/c/d` is no platform"),
-            ("linux/", "! `linux/` is no platform"),
+            ("linux/*", "! `linux/*` is not a platform"),
+            ("a/b/c/d", "! `a/b/c/d` is not a platform"),
+            ("linux/", "! `linux/` is not a platform"),
         ] {
             assert_eq!(read(text), wanted, "{text}");
         }

@@ -131,8 +131,8 @@ impl Node {
                 Ok(true)
             }
             Some(None) => Err(Bad {
-                message: "a JSON array of other things than strings".to_owned(),
-                help: "put each element in double quotes, or take the brackets away for the shell's form".to_owned(),
+                message: "a JSON array whose elements are not all strings".to_owned(),
+                help: "put each element in double quotes, or remove the brackets for the shell form".to_owned(),
                 start: from,
                 end,
             }),
@@ -311,7 +311,7 @@ mod tests {
             ("CMD [ \"a\", \"b\" ]", "CMD; ; a|b json"),
             ("CMD []", "CMD; ;  json"),
             ("CMD [a]", "CMD; ; [a]"),
-            ("CMD [1]", "! a JSON array of other things than strings"),
+            ("CMD [1]", "! a JSON array whose elements are not all strings"),
             ("VOLUME [\"/a\"", "VOLUME; ; [\"/a\""),
             ("ENV A=1  B=\"x y\" C='p q' D=a\\ b", "ENV; ; A|1|=|B|\"x y\"|=|C|'p q'|=|D|a\\ b|="),
             ("ENV a b=c d", "ENV; ; a|b=c d|"),
