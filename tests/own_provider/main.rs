@@ -128,7 +128,10 @@ fn its_leases_are_listed_and_given_back() {
     assert!(listed.contains("\"old\"") && listed.contains("\"young\"") && listed.contains("a bench"), "{listed}");
     lian(&project, &["leases", "gc"]).exits(0);
     assert_eq!(taken(&project), ["young"]);
-    lian(&project, &["leases", "gc", "--provider", "workshop", "--lease", "young"]).exits(0);
+    let young = ["leases", "gc", "--provider", "workshop", "--lease", "young"];
+    lian(&project, &young).exits(64);
+    assert_eq!(taken(&project), ["young"], "its run may be alive elsewhere");
+    lian(&project, &[&young[..], &["--force"]].concat()).exits(0);
     assert_eq!(taken(&project), [""; 0]);
 }
 
