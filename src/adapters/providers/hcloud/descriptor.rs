@@ -1,7 +1,6 @@
 //! Descriptor of the provider `'hcloud`. Not responsible for: the servers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::access::Access;
 use super::api::Timeouts;
@@ -19,16 +18,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     name: ProviderName::from_static("hcloud"),
     flag: "hcloud",
     summary: "Hetzner Cloud",
-    runners: RunnerTraits {
-        remote: true,
-        leased: true,
-        free_of_charge: false,
-        outlive_process: true,
-        fixed_hosts: false,
-        stands_in: false,
-        // Measured; the other phases of a lease are short in comparison.
-        boot: Duration::from_secs(45),
-    },
+    runners: RunnerTraits::RENTED,
     login: Login::WHILE_BOOTING,
     settings: Some(SettingsSchema {
         summary: "Servers of a Hetzner Cloud project; the token is in HCLOUD_TOKEN.",

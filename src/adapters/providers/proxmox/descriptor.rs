@@ -1,7 +1,6 @@
 //! Descriptor of the provider `'proxmox`. Not responsible for: the machines.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::provider::Proxmox;
 use super::settings::ProxmoxSettings;
@@ -18,15 +17,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     name: ProviderName::from_static("proxmox"),
     flag: "proxmox",
     summary: "Proxmox VE",
-    runners: RunnerTraits {
-        remote: true,
-        leased: true,
-        free_of_charge: false,
-        outlive_process: true,
-        fixed_hosts: false,
-        stands_in: false,
-        boot: Duration::from_secs(45),
-    },
+    runners: RunnerTraits::RENTED,
     login: Login::WHILE_BOOTING,
     settings: Some(SettingsSchema {
         summary: "Virtual machines of a Proxmox VE cluster; the token is in PROXMOX_TOKEN.",

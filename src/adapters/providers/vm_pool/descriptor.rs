@@ -18,15 +18,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     name: ProviderName::from_static("vm_pool"),
     flag: "vm-pool",
     summary: "A service that leases runners",
-    runners: RunnerTraits {
-        remote: true,
-        leased: true,
-        free_of_charge: false,
-        outlive_process: true,
-        fixed_hosts: false,
-        stands_in: false,
-        boot: Duration::from_secs(45),
-    },
+    runners: RunnerTraits::RENTED,
     login: Login {
         // A pool's machine may still be installing its authorized keys.
         patience: Some(Duration::from_secs(30)),
