@@ -1,6 +1,7 @@
 //! System helpers that several adapters share. Not responsible for: layers, runners, or anything else of the domain.
 
 mod clock;
+pub mod confined;
 pub mod error_chain;
 pub mod exec;
 pub mod files;
