@@ -184,7 +184,7 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
     let services = RunServices {
         provider: provider_context.provider,
         runners: Arc::new(Connector::new(
-            ConnectOptions::of(config, provider_context.descriptor.login),
+            ConnectOptions::of(config, provider_context.descriptor.login, &id),
             provider_context.connections,
         )),
         images: Arc::clone(images),

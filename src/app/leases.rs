@@ -82,11 +82,9 @@ pub fn list(session: &Session) -> Result<Listed, Error> {
     let provider = provider_context::provider_for_leases(session.config());
     let asked = provider.and_then(|provider| {
         let (owned, mut unseen) = owned(session, &*provider)?;
-        let holders = session.wait(provider.holders())?.unwrap_or_else(|fault| {
-            unseen.push(Error::outside(fault));
-            Vec::new()
-        });
-        Ok((owned, holders, unseen))
+        let holders = session.wait(provider.holders())?;
+        unseen.extend(holders.unseen.into_iter().map(Error::outside));
+        Ok((owned, holders.leases, unseen))
     });
     let (owned, holders, unseen) = asked.unwrap_or_else(|error| (Vec::new(), Vec::new(), vec![error]));
     let rows = open_leases(store).map(|open| {

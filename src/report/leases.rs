@@ -56,7 +56,7 @@ pub fn leases_table(rows: &[LeaseRow], now: Timestamp, style: Style) -> String {
             Some(at) => format!("in {}", human_duration(at.since(now))),
             None => String::new(),
         };
-        let run = row.run.as_deref().unwrap_or("");
+        let run = clean(row.run.as_deref().unwrap_or(""));
         let what = cut(&clean(&row.what), 70);
         text.push_str(&format!("{:<wide$}  {run:<8}  {state}  {age:>8}  {expires:>10}  {what}", clean(&row.lease)));
         text.push('\n');

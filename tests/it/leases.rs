@@ -117,3 +117,79 @@ fn who_holds_a_fixed_host_is_listed() {
     reading.drain();
     assert_eq!(list()["leases"], serde_json::json!([]), "a host that is free is held by nobody");
 }
+
+/// The binary as somebody on another machine runs it: another name, home and data folder.
+fn on_machine(machine: &str, user: &str, project: &Project, arguments: &[&str]) -> Command {
+    let plain = project.command(arguments);
+    let mut command = Command::new("unshare");
+    command.args(["--uts", "sh", "-c", &format!("hostname {machine} && exec \"$@\""), "sh"]);
+    command.arg(plain.get_program()).args(plain.get_args()).current_dir(project.path()).stdin(Stdio::null());
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let home = project.path().join("home");
+    command.env("USER", user).env("HOME", &home).env("LIAN_DATA_DIR", home.join("data"));
+    command
+}
+
+#[test]
+fn who_holds_a_fixed_host_from_another_machine_is_listed_and_waited_for_by_name() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with_ready(&public, 4, 8);
+    let (hers, ours) = (project_on(&[(&host, 4, 8)], &key, ON_HOSTS), project_on(&[(&host, 4, 8)], &key, ON_HOSTS));
+    hers.layer("long", BASE, "FROM base.example/busybox:1\nRUN sleep 69; true\n");
+    ours.layer("short", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    let list = || {
+        let output = on_machine("tower", "bob", &ours, &["leases", "--format", "json"]).output().expect("it starts");
+        Ran::from(output).exits(0).json()
+    };
+    assert_eq!(list()["leases"], serde_json::json!([]));
+    // What an earlier holder left is not believed while nobody holds the lock.
+    let note = r#"{"owner":"old@gone","run":"1","workspace":"w","lease":"1-1"}"#;
+    host.run(&format!("printf '5\\n%s\\n' '{note}' >/run/lian-build.lock"));
+    assert_eq!(list()["leases"], serde_json::json!([]), "a lock that is free names a holder");
+
+    let mut holding = on_machine("laptop", "ana", &hers, &["apply", "--format", "json"]);
+    let mut holding = holding.stdout(Stdio::piped()).spawn().expect("it starts");
+    let reading = read_until(&mut holding, |line| line.contains("RUN sleep 69") && line.contains("started"));
+    let listed = list();
+    let row = &listed["leases"][0];
+    let (run, what) = (text(&row["run"]).to_owned(), text(&row["what"]));
+    assert_eq!(text(&row["state"]), "held", "{listed}");
+    let workspace = hers.path().file_name().expect("a name").to_string_lossy();
+    for part in [&host.address.to_string(), "ana@laptop", &*workspace] {
+        assert!(what.contains(part), "{part}: {listed}");
+    }
+    assert!(text(&row["lease"]).starts_with(&run) && row["since"].is_u64(), "{listed}");
+
+    let mut waiting = on_machine("tower", "bob", &ours, &["apply", "--format", "json"]);
+    let mut waiting = waiting.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(waiting.stderr.take().expect("piped")));
+    let told = lines.find_map(|line| line.ok().filter(|line| line.contains("waiting for"))).expect("it is told");
+    let expected = format!("waiting for {}, held by ana@laptop (run {run}, workspace {workspace}) for ", host.address);
+    assert!(told.contains(&expected), "{told}");
+    terminate(reading.id());
+    reading.drain();
+    // Its turn comes, and its end leaves nobody.
+    assert!(lines.all(|line| line.is_ok()) && waiting.wait().expect("it ends").success());
+    assert_eq!(list()["leases"], serde_json::json!([]), "a host that is free is held by nobody");
+}
+
+#[test]
+fn a_holders_name_is_foreign_text_and_a_host_that_cannot_be_asked_is_told() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with_ready(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, ON_HOSTS);
+    let evil = r#"{\"owner\":\"\\u001b[2J\\u009bmeve\",\"run\":\"r\\u0007un\",\"lease\":\"\\u001b]0;x\\u0007\"}"#;
+    let hold = format!("exec 9>>/run/lian-build.lock; flock 9; printf '7\\n%s' \"{evil}\" >/run/lian-build.lock; ");
+    host.run(&format!(
+        "({hold} exec sleep 300) >/dev/null 2>&1 </dev/null & until [ -s /run/lian-build.lock ]; do :; done"
+    ));
+    let ran = project.lian(&["leases"]).exits(0);
+    assert!(ran.stdout.contains("eve") && ran.stdout.contains("host "), "{}", ran.both());
+    assert!(!ran.stdout.chars().any(|c| c.is_control() && c != '\n'), "{:?}", ran.stdout);
+    // Nobody knows who holds a host that does not answer: that is no host which nobody holds.
+    host.cut(true);
+    let ran = project.lian(&["leases", "--format", "json"]).exits(4);
+    assert!(ran.both().contains("lian::remote::unreachable"), "{}", ran.both());
+}

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 
 use crate::domain::model::Fault;
-use crate::domain::ports::SshTarget;
+use crate::domain::ports::{Held, SshTarget};
 
 /// Whether a host can be leased now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub enum Availability {
     /// It is free, and its BuildKit daemon answers.
     Yes,
     /// Another machine has leased it.
-    No,
+    No(Held),
     /// It cannot be used, for this reason.
     Unusable(Box<Fault>),
 }
@@ -21,4 +21,10 @@ pub enum Availability {
 pub trait HostProbe: Send + Sync {
     /// The host's availability; returns within seconds.
     async fn of(&self, target: &SshTarget) -> Availability;
+
+    /// Who holds the host, if anybody does; answers within seconds.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    async fn holder(&self, target: &SshTarget) -> Result<Option<Held>, Fault>;
 }

@@ -8,7 +8,9 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use super::layout::{DISK, PRIVATE, WORKSPACE};
 use crate::adapters::transport::Transport;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
+use crate::domain::ports::{Held, Holder};
 use crate::system::exec::Process;
+use crate::system::shell::quoted;
 
 /// Seconds without a heartbeat after which the runner treats the connection as lost and ends its work. Long enough
 /// for a suspended process (Ctrl-Z) and a stalled link; see docs/providers/ssh.md.
@@ -17,6 +19,8 @@ const SILENCE: u64 = 50;
 const BEAT: Duration = Duration::from_secs(4);
 /// The lock file on a runner.
 const LOCK: &str = "/run/lian-build.lock";
+/// Its folder.
+const RUN: &str = "/run";
 /// Lock attempts per second.
 const TRIES_A_SECOND: u64 = 5;
 /// Lock attempts to wait for the previous holder's cleanup.
@@ -45,17 +49,19 @@ end_steps() {
 }
 "#;
 
-/// Takes the lock, cleans the runner and prints `taken`. Runs until the heartbeat stops; on timeout kills its parent,
+/// Takes the lock, writes down who holds it, cleans the runner and prints `taken`. Runs until the heartbeat stops; on timeout kills its parent,
 /// the sshd session, which survives a silent client. (In a container the parent is outside and shows as 0.) Waits
 /// until buildctl's wrapper, which also ends with the connection, unlocks `building`. Then cleans up and releases the
 /// lock last.
-fn script(tries: u64) -> String {
+fn script(tries: u64, holder: &Holder) -> String {
+    let holder = quoted(&serde_json::to_string(holder).expect("invariant: a holder is plain data"));
     format!(
         r#"{END_STEPS}
 command -v flock >/dev/null || {{ echo no_flock; exit 1; }}
 true >>{LOCK} || {{ echo denied; exit 1; }}
 exec 9>>{LOCK}
 n=0; until flock -n 9; do n=$((n + 1)); [ $n -lt {tries} ] || {{ echo busy; exit 1; }}; sleep 0.2; done
+printf '%s\n%s\n' "$(date +%s)" {holder} 2>/dev/null >{LOCK}
 end_steps
 rm -rf {PRIVATE}; find {DISK} -mindepth 1 -delete 2>/dev/null
 mkdir -p -m 700 {PRIVATE} && exec 8>>{PRIVATE}/building || {{ echo denied; exit 1; }}
@@ -65,6 +71,7 @@ while heard=$(timeout {SILENCE} head -c 1 8>&- 9>&-); code=$?; [ -n "$heard" ]; 
 n=0; until flock -n 8 || [ $n -ge 100 ]; do n=$((n + 1)); sleep 0.1; done
 end_steps
 rm -rf {PRIVATE}; find {WORKSPACE} {DISK} -mindepth 1 -delete
+: >{LOCK}
 exit 0
 "#
     )
@@ -93,8 +100,8 @@ impl Drop for Guard {
 /// # Errors
 /// `lian::remote::busy` if it stays in use; `lian::remote::denied` and `lian::remote::no_flock` if it cannot be held;
 /// [`Transport::lost`].
-pub(super) async fn hold(transport: &dyn Transport, within: Duration) -> Result<Guard, Fault> {
-    let script = script(within.as_secs().max(1) * TRIES_A_SECOND);
+pub(super) async fn hold(transport: &dyn Transport, holder: &Holder, within: Duration) -> Result<Guard, Fault> {
+    let script = script(within.as_secs().max(1) * TRIES_A_SECOND, holder);
     let Process { stdin, stdout, mut stderr, end } = transport.start(&script).await?;
     let mut answer = String::new();
     let mut stdout = BufReader::new(stdout.take(ANSWER));
@@ -120,16 +127,29 @@ async fn heartbeat(mut stdin: impl tokio::io::AsyncWrite + Unpin) {
     }
 }
 
-/// Whether another connection holds the runner. Waits for a cleanup in progress.
+/// Who holds the runner; `None` if it can be taken. Waits for a cleanup in progress. What the lock file says counts only
+/// while the lock is held.
 ///
 /// # Errors
-/// [`Transport::lost`].
-pub async fn is_held(transport: &dyn Transport) -> Result<bool, Fault> {
+/// `lian::remote::denied` and `lian::remote::no_flock` if it can never be held; [`Transport::lost`].
+pub async fn held(transport: &dyn Transport) -> Result<Option<Held>, Fault> {
     let script = format!(
-        "[ -w {LOCK} ] && command -v flock >/dev/null || exit 0; exec 9>>{LOCK}; n=0; \
-         until flock -s -n 9; do n=$((n + 1)); [ $n -lt {CLEANING} ] || {{ echo taken; exit; }}; sleep 0.2; done"
+        "command -v flock >/dev/null || {{ echo no_flock; exit; }}; \
+         if [ -e {LOCK} ]; then [ -r {LOCK} ] && [ -w {LOCK} ]; else [ -w {RUN} ]; fi || {{ echo denied; exit; }}; \
+         [ -e {LOCK} ] || {{ echo free; exit; }}; exec 9<{LOCK}; n=0; \
+         until flock -s -n 9; do n=$((n + 1)); [ $n -lt {CLEANING} ] || \
+         {{ echo held; date +%s; head -c {ANSWER} {LOCK}; exit; }}; sleep 0.2; done; echo free"
     );
-    Ok(transport.exec(&script, b"").await?.stdout.trim() == "taken")
+    let output = transport.exec(&script, b"").await?;
+    let (word, rest) = output.stdout.split_once('\n').unwrap_or((&output.stdout, ""));
+    match word.trim() {
+        "free" => Ok(None),
+        "held" => {
+            let (now, text) = rest.split_once('\n').unwrap_or((rest, ""));
+            Ok(Some(Held::parse(now, text)))
+        }
+        other => Err(not_held(transport, other, output.stderr.trim())),
+    }
 }
 
 /// The fault for a runner that is not held, from the word that its guard printed.
@@ -170,7 +190,7 @@ mod tests {
         // All paths in the script begin with one of these.
         let script = ["/run/lian", "/var/lib/lian", "/sys/fs/cgroup", WORKSPACE]
             .iter()
-            .fold(script(1), |script, place| script.replace(place, &format!("{root}{place}")));
+            .fold(script(1, &Holder::default()), |script, place| script.replace(place, &format!("{root}{place}")));
         let script = script.replace(&format!("timeout {SILENCE}"), &format!("timeout {silence}"));
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &script]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -10,6 +10,6 @@ mod remote_runner;
 #[cfg(test)]
 mod tests;
 
-pub use hold::is_held;
+pub use hold::held;
 pub use layout::{DISK, PRIVATE, WORKSPACE};
 pub use remote_runner::RemoteRunner;

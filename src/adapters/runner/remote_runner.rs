@@ -13,7 +13,7 @@ use super::readiness::until_ready;
 use super::{counters, files};
 use crate::adapters::transport::{Problem, Progress, Readiness, Transport};
 use crate::domain::model::{Fault, FaultClass};
-use crate::domain::ports::{Counters, Meter, Usage};
+use crate::domain::ports::{Counters, Holder, Meter, Usage};
 use crate::system::watch::{SignsOfLife, until_silent};
 
 /// Grace on top of the inner timeouts, so that the inner error is reported.
@@ -31,26 +31,30 @@ pub struct RemoteRunner {
 }
 
 impl RemoteRunner {
-    /// Waits until the runner is ready; if it is shared, also takes its lock. Both within this timeout, even if the
-    /// runner hangs.
+    /// Waits until the runner is ready; if it is shared, also takes its lock, for this holder. Both within this timeout,
+    /// even if the runner hangs.
     ///
     /// # Errors
     /// If the runner is not ready, held by another connection, hanging, or lost.
-    pub async fn prepare(transport: Arc<dyn Transport>, within: Duration) -> Result<Self, Fault> {
+    pub async fn prepare(transport: Arc<dyn Transport>, holder: &Holder, within: Duration) -> Result<Self, Fault> {
         let bound = within + GRACE;
-        match tokio::time::timeout(bound, Self::prepared(&transport, within)).await {
+        match tokio::time::timeout(bound, Self::prepared(&transport, holder, within)).await {
             Ok(guard) => Ok(Self { guard: guard?, meter: Meter::default(), transport }),
             Err(_) => Err(transport.explain(Problem::Hangs(bound)).await),
         }
     }
 
-    async fn prepared(transport: &Arc<dyn Transport>, within: Duration) -> Result<Option<Guard>, Fault> {
+    async fn prepared(
+        transport: &Arc<dyn Transport>,
+        holder: &Holder,
+        within: Duration,
+    ) -> Result<Option<Guard>, Fault> {
         let started = tokio::time::Instant::now();
         until_ready(&**transport, within).await?;
         if !transport.environment().shared {
             return Ok(None);
         }
-        hold(&**transport, within.saturating_sub(started.elapsed())).await.map(Some)
+        hold(&**transport, holder, within.saturating_sub(started.elapsed())).await.map(Some)
     }
 
     /// The transport to the runner.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::RemoteRunner;
 use crate::adapters::transport::{Environment, Problem, Progress, Readiness, Transport};
 use crate::domain::model::{Fault, FaultKind};
-use crate::domain::ports::Counters as _;
+use crate::domain::ports::{Counters as _, Holder};
 use crate::system::exec::{Exec, Process};
 
 const WITHIN: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ impl Fake {
     }
 
     async fn prepare(self: &Arc<Self>) -> Result<RemoteRunner, Fault> {
-        RemoteRunner::prepare(Arc::clone(self) as Arc<dyn Transport>, WITHIN).await
+        RemoteRunner::prepare(Arc::clone(self) as Arc<dyn Transport>, &Holder::default(), WITHIN).await
     }
 
     fn guard(&self) -> (DuplexStream, oneshot::Sender<i32>) {

@@ -6,7 +6,10 @@ use std::time::Duration;
 use crate::adapters::providers::Login;
 use crate::app::config::Config;
 use crate::app::images;
+use crate::domain::base::RunId;
 use crate::domain::model::ContextTransfer;
+use crate::domain::ports::Holder;
+use crate::system::whoami;
 
 /// How runners are connected to.
 #[derive(Debug, Clone)]
@@ -21,18 +24,23 @@ pub struct ConnectOptions {
     pub http_registries: Vec<String>,
     /// Contexts must be inside it.
     pub project_root: PathBuf,
+    /// The run, for those who wait for its runners. Its lease is filled in later.
+    pub holder: Holder,
 }
 
 impl ConnectOptions {
-    /// From the configuration.
-    pub fn of(config: &Config, login: Login) -> Self {
+    /// From the configuration, for this run.
+    pub fn of(config: &Config, login: Login, run: &RunId) -> Self {
         let runners = &config.workflow.runners;
+        let workspace = config.project.root().file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let holder = Holder { owner: whoami(), run: run.to_string(), workspace, lease: String::new() };
         Self {
             boot_timeout: Duration::from_secs(runners.boot_timeout_s),
             login,
             context_transfer: config.context_transfer.value,
             http_registries: images::http_registries(config),
             project_root: config.project.root().to_owned(),
+            holder,
         }
     }
 }

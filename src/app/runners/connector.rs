@@ -20,7 +20,7 @@ use crate::adapters::runner::RemoteRunner;
 use crate::adapters::transport::docker::ContainerExec;
 use crate::adapters::transport::ssh::SshConnection;
 use crate::domain::model::{ContextTransfer, Fault, FaultClass, FaultKind};
-use crate::domain::ports::{Builder, Counters, Endpoint, Lease, Runner, RunnerConnector, SshTarget};
+use crate::domain::ports::{Builder, Counters, Endpoint, Holder, Lease, Runner, RunnerConnector, SshTarget};
 use crate::system::scratch;
 
 /// Connects to runners.
@@ -50,10 +50,16 @@ impl Connector {
         by.since(crate::system::now()).min(self.options.boot_timeout)
     }
 
+    /// Who holds the runner of this lease.
+    fn holder(&self, lease: &Lease) -> Holder {
+        Holder { lease: lease.id.to_string(), ..self.options.holder.clone() }
+    }
+
     /// buildctl runs here: if BuildKit exists in a container only, its client is copied from there.
     async fn in_container(&self, lease: &Lease, name: &str) -> Result<Arc<dyn Runner>, Fault> {
         let container = ContainerExec::new(DockerCli::default(), name);
-        let runner = RemoteRunner::prepare(Arc::new(container.clone()), self.time_left(lease)).await?;
+        let transport = Arc::new(container.clone());
+        let runner = RemoteRunner::prepare(transport, &self.holder(lease), self.time_left(lease)).await?;
         let binaries = match self.binaries().await {
             Ok(binaries) => binaries.clone(),
             Err(mut missing) => match self.fetched(&container).await {
@@ -89,7 +95,7 @@ impl Connector {
         let deadline = Instant::now() + self.time_left(lease);
         let connection = Arc::new(self.connected(lease, target).await?);
         let left = deadline.saturating_duration_since(Instant::now());
-        let runner = Arc::new(RemoteRunner::prepare(connection, left).await?);
+        let runner = Arc::new(RemoteRunner::prepare(connection, &self.holder(lease), left).await?);
         let session = tunnelled(&runner, self.binaries().await?).await?;
         Ok(match self.options.context_transfer {
             ContextTransfer::Session => Arc::new(LocalRunner { builder: session, counters: Some(runner) }),

@@ -8,11 +8,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::adapters::providers::{Availability, HostProbe};
-use crate::adapters::runner::is_held;
+use crate::adapters::runner::held;
 use crate::adapters::transport::ssh::SshConnection;
 use crate::adapters::transport::{Problem, Readiness, Transport as _};
 use crate::domain::model::Fault;
-use crate::domain::ports::SshTarget;
+use crate::domain::ports::{Held, SshTarget};
 
 /// How long a host may take to let us in. A fixed host does not boot.
 pub(super) const REACH: Duration = Duration::from_secs(5);
@@ -43,8 +43,8 @@ impl Connections {
     async fn asked(&self, target: &SshTarget) -> Result<Availability, Fault> {
         let connection = SshConnection::connect(target, "host", REACH, Duration::ZERO).await?;
         let looked = async {
-            if is_held(&connection).await? {
-                return Ok(Some(Availability::No));
+            if let Some(held) = held(&connection).await? {
+                return Ok(Some(Availability::No(held)));
             }
             match connection.look().await? {
                 Readiness::Ready => Ok(None),
@@ -76,5 +76,13 @@ impl HostProbe for Connections {
     async fn of(&self, target: &SshTarget) -> Availability {
         locked(&self.fixed).insert(name(target));
         self.asked(target).await.unwrap_or_else(|fault| Availability::Unusable(Box::new(fault)))
+    }
+
+    async fn holder(&self, target: &SshTarget) -> Result<Option<Held>, Fault> {
+        let connection = SshConnection::connect(target, "host", REACH, Duration::ZERO).await?;
+        match tokio::time::timeout(ASK, held(&connection)).await {
+            Ok(holder) => holder,
+            Err(_) => Err(connection.explain(Problem::Hangs(ASK)).await),
+        }
     }
 }

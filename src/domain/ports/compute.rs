@@ -158,8 +158,8 @@ pub trait ComputeProvider: Send + Sync {
     }
 
     /// Who holds its runners now, where leases end with their process: nothing of these is ever left to release.
-    async fn holders(&self) -> Result<Vec<OwnedLease>, Fault> {
-        Ok(Vec::new())
+    async fn holders(&self) -> OwnedLeases {
+        OwnedLeases::default()
     }
 }
 

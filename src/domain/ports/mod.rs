@@ -3,6 +3,7 @@
 
 mod build;
 mod compute;
+mod holder;
 mod image;
 mod images;
 mod inputs;
@@ -17,6 +18,7 @@ pub use compute::{
     AcquireRequest, ComputeProvider, Counters, Endpoint, Gone, Lease, OwnedLease, OwnedLeases, Runner, RunnerConnector,
     SshTarget,
 };
+pub use holder::{Held, Holder};
 pub use image::{ImageConfig, ImageSource, PushTarget};
 pub use images::{Claim, Found, ImageStore, ImageStoreError, InUse, Staged, StagedAt, StagingFolder};
 pub use inputs::{ContextError, ContextReader, Definition, Modes, OWN};

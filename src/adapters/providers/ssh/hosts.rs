@@ -10,16 +10,18 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::health::Health;
-use super::holder::Holder;
+use super::local_lock::{self, Note, Seen};
 use super::settings::{SshHost, SshSettings};
+use super::waiting::Waiting;
 use crate::adapters::providers::host_probe::{Availability, HostProbe};
-use crate::domain::base::LeaseId;
+use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{
-    AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, Offer, OwnedLease, OwnedLeases, SshTarget,
+    AcquireRequest, ComputeProvider, Endpoint, Gone, Held, Holder, Lease, LeaseRecord, Offer, OwnedLease, OwnedLeases,
+    SshTarget,
 };
-use crate::system::lock;
 use crate::system::retry::Backoff;
+use crate::system::{lock, now};
 
 /// Poll interval while all hosts are locked.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -41,8 +43,8 @@ pub struct Ssh {
 enum Search {
     /// This one is locked now.
     Locked(Box<SshHost>, File),
-    /// One that fits is leased, and will come free.
-    Taken,
+    /// Those that fit are leased, and will come free; who holds each, by its address.
+    Taken(Vec<(String, Held)>),
     /// All that fit cannot be used.
     Unusable(Vec<(SshHost, Fault)>),
 }
@@ -83,16 +85,18 @@ impl Ssh {
         }
         // Those that were just found unusable come last: each costs seconds.
         fitting.sort_by_key(|host| self.health.is_ill(host));
-        let (mut taken, mut unusable) = (false, Vec::new());
+        let (mut taken, mut unusable) = (Vec::new(), Vec::new());
         for &host in &fitting {
             let file = self.open(host).map_err(|error| here(&error))?;
             if !lock::try_exclusive(&file).map_err(|error| here(&error))? {
-                taken = true;
+                taken.push((host.address.clone(), self.held_here(host)));
                 continue;
             }
+            // What an earlier holder wrote is not true of this one. Only people read it.
+            let _ = local_lock::clear(&file);
             let probe = self.probe.as_ref().filter(|_| request.authorized_key.is_none());
             let Some(probe) = probe else { return Ok(Search::Locked(Box::new(host.clone()), file)) };
-            if taken && self.health.is_ill(host) {
+            if !taken.is_empty() && self.health.is_ill(host) {
                 continue;
             }
             match probe.of(&target(host)).await {
@@ -100,14 +104,39 @@ impl Ssh {
                     self.health.is_well(host);
                     return Ok(Search::Locked(Box::new(host.clone()), file));
                 }
-                Availability::No => taken = true,
+                Availability::No(held) => taken.push((host.address.clone(), held)),
                 Availability::Unusable(fault) => {
                     self.health.is_unusable(host, &fault, fitting.len() > 1);
                     unusable.push((host.clone(), *fault));
                 }
             }
         }
-        Ok(if taken { Search::Taken } else { Search::Unusable(unusable) })
+        Ok(if taken.is_empty() { Search::Unusable(unusable) } else { Search::Taken(taken) })
+    }
+
+    /// Who holds a host that another run of this user on this machine has locked.
+    fn held_here(&self, host: &SshHost) -> Held {
+        match local_lock::look(&self.lock_file(host)) {
+            Ok(Seen::Held(Some(note))) => note.held(),
+            // It was just taken, or has just been released; the next look tells more.
+            Ok(Seen::Held(None) | Seen::Free) | Err(_) => Held::default(),
+        }
+    }
+
+    /// The lease that holds a host, of this machine or of another one.
+    async fn holder(&self, host: &SshHost) -> Result<Option<OwnedLease>, Fault> {
+        let named = format!("host {}:{}", host.address, host.port);
+        let here = match local_lock::look(&self.lock_file(host)).map_err(|error| unknown(host, &error))? {
+            Seen::Held(Some(note)) => return Ok(Some(noted(note, &named))),
+            // Whoever has just locked it may still be asking the host itself.
+            Seen::Held(None) => true,
+            Seen::Free => false,
+        };
+        let Some(probe) = &self.probe else { return Ok(here.then(|| unnamed(&named, None))) };
+        Ok(match probe.holder(&target(host)).await? {
+            Some(held) => Some(elsewhere(held, &named)),
+            None => here.then(|| unnamed(&named, None)),
+        })
     }
 
     fn open(&self, host: &SshHost) -> std::io::Result<File> {
@@ -158,6 +187,37 @@ fn bare(host_key: &str) -> String {
     host_key.split_whitespace().take(2).collect::<Vec<_>>().join(" ")
 }
 
+/// The lease of a run on this machine.
+fn noted(note: Note, host: &str) -> OwnedLease {
+    OwnedLease {
+        what: format!("{host}, of {}, taken for {}", note.owner, note.layer),
+        lease: note.lease,
+        run: Some(note.run),
+        created: Some(note.since),
+        expires: Some(note.expires),
+    }
+}
+
+/// The lease that the host itself names.
+fn elsewhere(held: Held, host: &str) -> OwnedLease {
+    let created = held.age.map(|age| now().minus(age));
+    let Some(Holder { owner, run, workspace, lease }) = held.by else { return unnamed(host, created) };
+    let what = format!("{host}, of {owner}, workspace {workspace}");
+    OwnedLease { lease: LeaseId::new(lease), run: Some(RunId::new(run)), what, created, expires: None }
+}
+
+/// A lease of whoever left no name: it was just taken, or by a version that wrote nothing.
+fn unnamed(host: &str, created: Option<Timestamp>) -> OwnedLease {
+    let what = format!("{host}, of somebody who left no name");
+    OwnedLease { lease: LeaseId::from("?"), run: None, what, created, expires: None }
+}
+
+fn unknown(host: &SshHost, error: &std::io::Error) -> Fault {
+    let message = format!("whether a run here holds {} is not known: its lock cannot be read: {error}", host.address);
+    Fault::new(FaultKind::Unavailable, "lian::providers::lock", message)
+        .help("make lian-build's data folder readable, or set LIAN_DATA_DIR to another one")
+}
+
 fn here(error: &std::io::Error) -> Fault {
     Fault::new(FaultKind::Unavailable, "lian::providers::lock", format!("a host cannot be locked: {error}"))
         .help("make lian-build's data folder writable, or set LIAN_DATA_DIR to another one")
@@ -182,16 +242,14 @@ impl ComputeProvider for Ssh {
         // Probing goes over the network, so poll less often; local locks are cheap to check.
         let longest = if self.probe.is_some() { LONGEST_PAUSE } else { PAUSE };
         let mut polls = Backoff::of_polls(PAUSE, longest).pauses();
-        let mut warned = false;
+        let mut waiting = Waiting::default();
         let mut ill_since = None;
         let (host, file) = loop {
             match self.lock(request).await? {
                 Search::Locked(host, file) => break (*host, file),
-                Search::Taken => {
+                Search::Taken(taken) => {
                     ill_since = None;
-                    if !std::mem::replace(&mut warned, true) {
-                        tracing::warn!(layer = %request.layer, "all hosts that fit are taken: waiting");
-                    }
+                    waiting.tell(request, &taken);
                 }
                 Search::Unusable(all) => {
                     let since = *ill_since.get_or_insert_with(Instant::now);
@@ -203,7 +261,7 @@ impl ComputeProvider for Ssh {
             polls.poll().await;
         };
         // Only `leases` reads it: a full disk must not keep a host from being used.
-        if let Err(error) = Holder::of(request).write(&file) {
+        if let Err(error) = Note::of(request).write(&file) {
             tracing::debug!(host = host.address, "who holds it is not written down: {error}");
         }
         self.held.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(request.lease.clone(), file);
@@ -223,17 +281,23 @@ impl ComputeProvider for Ssh {
         OwnedLeases::default()
     }
 
-    /// The hosts that runs of this user on this machine hold.
-    async fn holders(&self) -> Result<Vec<OwnedLease>, Fault> {
-        let named = |host: &SshHost| format!("host {}:{}", host.address, host.port);
-        Ok(self.hosts.iter().filter_map(|host| Holder::read(&self.lock_file(host), &named(host))).collect())
+    /// Who holds the hosts, here and elsewhere; all are asked at once.
+    async fn holders(&self) -> OwnedLeases {
+        let mut holders = OwnedLeases::default();
+        for holder in futures_util::future::join_all(self.hosts.iter().map(|host| self.holder(host))).await {
+            match holder {
+                Ok(lease) => holders.leases.extend(lease),
+                Err(fault) => holders.unseen.push(fault),
+            }
+        }
+        holders
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::base::{LayerName, RunId, Timestamp};
+    use crate::domain::base::LayerName;
     use crate::domain::model::Size;
 
     fn host(address: &str, memory_gb: u32) -> SshHost {
@@ -276,14 +340,14 @@ mod tests {
         let record = LeaseRecord::default();
         let waiting = tokio::time::timeout(Duration::from_secs(60), two.acquire(&third, &record));
         assert!(waiting.await.is_err(), "a host that is taken was leased");
-        let holders = two.holders().await.expect("listed");
+        let holders = two.holders().await.whole().expect("listed");
         let held: Vec<(&str, Option<&str>)> =
             holders.iter().map(|holder| (holder.lease.as_str(), holder.run.as_ref().map(RunId::as_str))).collect();
         assert_eq!(held, [("a", Some("r")), ("b", Some("r"))]);
         assert!(holders[0].what.starts_with("host small:22, of ") && holders[0].what.ends_with(", taken for l"));
         one.release(&LeaseId::from("a"), &LeaseRecord::default()).await.expect("given back");
         one.release(&LeaseId::from("a"), &LeaseRecord::default()).await.expect("given back twice");
-        assert_eq!(two.holders().await.expect("listed").len(), 1, "one that is free is held by nobody");
+        assert_eq!(two.holders().await.whole().expect("listed").len(), 1, "one that is free is held by nobody");
         assert_eq!(
             two.acquire(&request("c", 4), &LeaseRecord::default()).await.expect("a lease").offer.runner_type,
             "small"
@@ -298,13 +362,21 @@ mod tests {
         async fn of(&self, target: &SshTarget) -> Availability {
             self.0.lock().expect("whole").get(&target.address).cloned().unwrap_or(Availability::Yes)
         }
+
+        async fn holder(&self, target: &SshTarget) -> Result<Option<Held>, Fault> {
+            match self.of(target).await {
+                Availability::Yes => Ok(None),
+                Availability::No(held) => Ok(Some(held)),
+                Availability::Unusable(fault) => Err(*fault),
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_host_that_another_machine_has_is_not_leased_and_all_taken_is_waited_for() {
         let folder = tempfile::tempdir().expect("a folder");
         let settings = SshSettings { hosts: vec![host("small", 4), host("large", 16)] };
-        let told = Arc::new(Told(Mutex::new([("small".to_owned(), Availability::No)].into())));
+        let told = Arc::new(Told(Mutex::new([("small".to_owned(), Availability::No(Held::default()))].into())));
         let say = |host: &str, vacant| told.0.lock().expect("whole").insert(host.to_owned(), vacant);
         let ssh = Ssh::new(settings, folder.path()).asking(Arc::clone(&told) as Arc<dyn HostProbe>);
         let first = ssh.acquire(&request("a", 4), &LeaseRecord::default()).await.expect("a lease");
@@ -320,7 +392,7 @@ mod tests {
         assert_eq!(waiting.await.expect("a lease").offer.runner_type, "small");
         ssh.release(&LeaseId::from("b"), &LeaseRecord::default()).await.expect("given back");
         // A service that leases to others does not probe.
-        say("small", Availability::No);
+        say("small", Availability::No(Held::default()));
         let other = AcquireRequest { authorized_key: Some("ssh-ed25519 AAAA".into()), ..request("d", 4) };
         assert_eq!(ssh.acquire(&other, &LeaseRecord::default()).await.expect("a lease").offer.runner_type, "small");
     }

@@ -3,9 +3,10 @@
 
 mod descriptor;
 mod health;
-mod holder;
 mod hosts;
+mod local_lock;
 mod settings;
+mod waiting;
 
 pub use descriptor::DESCRIPTOR;
 pub use hosts::Ssh;

@@ -1,0 +1,117 @@
+//! Who holds a runner that many share, as its holder wrote it there. Not responsible for: the lock that makes it true.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::base::human_duration;
+
+/// The most characters of a field that are shown.
+const CHARS: usize = 64;
+
+/// Who holds a runner. Everybody who may log in there can read it: it holds nothing secret.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Holder {
+    /// `user@machine`.
+    pub owner: String,
+    /// The run.
+    pub run: String,
+    /// The folder of the run's project, by its name.
+    pub workspace: String,
+    /// The lease.
+    pub lease: String,
+}
+
+/// A runner that somebody holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The holder; `None` if it left no name.
+    pub by: Option<Holder>,
+    /// For how long, by the runner's own clock.
+    pub age: Option<Duration>,
+}
+
+impl Holder {
+    /// What a runner's lock file says after its first line, which is the time. `None` if it is nothing of ours.
+    pub fn parse(text: &str) -> Option<Self> {
+        let Self { owner, run, workspace, lease } = serde_json::from_str(text).ok()?;
+        let read = Self { owner: shown(&owner), run: shown(&run), workspace: shown(&workspace), lease: shown(&lease) };
+        (read != Self::default()).then_some(read)
+    }
+}
+
+impl Held {
+    /// From what a runner's lock file holds (its holder's time in seconds, and its name) and the runner's time now.
+    pub fn parse(now: &str, text: &str) -> Self {
+        let (since, holder) = text.split_once('\n').unwrap_or((text, ""));
+        let seconds = |text: &str| text.trim().parse::<u64>().ok();
+        let age = seconds(since).and_then(|since| Some(seconds(now)?.saturating_sub(since)));
+        Self { by: Holder::parse(holder), age: age.map(Duration::from_secs) }
+    }
+}
+
+impl fmt::Display for Held {
+    /// `held by ana@laptop (run 7f3a9c21, workspace shop) for 12m 03s`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.by {
+            Some(Holder { owner, run, workspace, .. }) => {
+                let of = if workspace.is_empty() { String::new() } else { format!(", workspace {workspace}") };
+                write!(f, "held by {owner} (run {run}{of})")?;
+            }
+            None => f.write_str("held by somebody who left no name")?,
+        }
+        match self.age {
+            Some(age) => write!(f, " for {}", human_duration(Duration::from_secs(age.as_secs().max(1)))),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Foreign text, bounded, with control characters escaped; so are those that turn the direction of writing.
+fn shown(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let mut shown = String::new();
+    for c in text.chars().take(CHARS) {
+        if c.is_control() || turns(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
+    }
+    if text.chars().nth(CHARS).is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_holder_wrote_is_read_and_told() {
+        let holder = Holder {
+            owner: "ana@laptop".into(),
+            run: "7f3a9c21".into(),
+            workspace: "shop".into(),
+            lease: "7f3a9c21-1".into(),
+        };
+        let text = format!("1000\n{}\n", serde_json::to_string(&holder).expect("plain data"));
+        let held = Held::parse("1723", &text);
+        assert_eq!(held, Held { by: Some(holder), age: Some(Duration::from_secs(723)) });
+        assert_eq!(held.to_string(), "held by ana@laptop (run 7f3a9c21, workspace shop) for 12m 03s");
+    }
+
+    #[test]
+    fn foreign_text_is_bounded_and_moves_no_cursor() {
+        let text = format!("{{\"owner\": \"\\u001b[2J{}\", \"run\": \"\\u202eabc\\n\"}}", "x".repeat(5000));
+        let read = Holder::parse(&text).expect("an object");
+        assert!(read.owner.starts_with("\\u{1b}[2Jxxx") && read.owner.chars().count() < 80, "{read:?}");
+        assert_eq!(read.run, "\\u{202e}abc\\n");
+        let nobody = "held by somebody who left no name";
+        for text in ["", "9", "soon\n[1]", "\n{}", "x\n{\"owner\": 3}", "5\n{\"owner\": \"cut o"] {
+            let held = Held::parse("3", text);
+            assert!(held.by.is_none() && held.to_string().starts_with(nobody), "{text:?}: {held}");
+        }
+        // A clock that was set back makes no age of centuries.
+        assert_eq!(Held::parse("3", "9\n{}").age, Some(Duration::ZERO));
+    }
+}
