@@ -86,9 +86,9 @@ fn five_layers_on_two_runners_with_a_registry_between_them() {
     let more = format!("parallel = 2, {in_it}");
     let cloud = Cloud::new("max_leases = 2", &more);
     cloud.project.layer("base", BASE, "FROM base.example/busybox:1\nRUN echo base > /base\n");
-    // Each is at it for longer than a server boots: else the other takes over its runner, and the second one is called off.
-    for name in ["left", "right"] {
-        let dockerfile = format!("FROM lamina/base\nCOPY . /src\nRUN echo {name} > /{name}; sleep 6\n");
+    // Left is at it for longer than a server boots: else right takes over its runner and the second one is called off.
+    for (name, seconds) in [("left", 6), ("right", 1)] {
+        let dockerfile = format!("FROM lamina/base\nCOPY . /src\nRUN echo {name} > /{name}; sleep {seconds}\n");
         cloud.project.layer(name, "  build_base = \"base\",", &dockerfile);
     }
     cloud.project.layer(

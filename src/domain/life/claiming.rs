@@ -9,10 +9,15 @@ use crate::domain::model::Outcome;
 
 impl Run {
     /// Claims a ready step's key, unless it could get no lease now: a claim that waits would hold up other runs.
-    /// Returns whether it does.
+    /// Leases that steps with open or answered claims are about to take are not for it. Returns whether it does.
     pub(super) fn claim(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) -> bool {
-        if !self.may_get_lease(at, layer) {
-            self.make_room(effects);
+        let before = self.steps.values().filter(|step| step.state == StepState::Claiming || step.is_claimed_only());
+        let before = before.count();
+        if !self.may_get_lease(at, layer, before) {
+            // An idle lease may be the one that a step before it is about to take.
+            if before == 0 {
+                self.make_room(effects);
+            }
             return false;
         }
         self.step(layer).enter(at, StepState::Claiming);

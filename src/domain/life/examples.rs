@@ -384,3 +384,48 @@ fn a_step_that_waits_for_another_run_holds_up_no_other_and_ends_with_a_failure_t
     assert_eq!(played.run.outcome_of(&layer(0)), Some(Outcome::Skipped));
     assert!(played.run.is_finished());
 }
+
+#[test]
+fn the_free_runner_goes_to_the_first_of_the_plan_whichever_claim_is_answered_first() {
+    let mut played = play(DIAMOND, Limits { claims: true, ..packed() });
+    played.told(Input::Claimed { layer: layer(0) });
+    played.granted(1, 0);
+    played.built(0);
+    played.told(Input::Claimed { layer: layer(2) });
+    assert!(played.synced().is_empty() && !played.releases(1), "{:?}", played.effects);
+    played.told(Input::Claimed { layer: layer(1) });
+    assert_eq!(played.synced(), [(layer(1), lease(1))]);
+    assert_eq!(played.asked(), [(lease(2), "t0".to_owned())]);
+}
+
+#[test]
+fn a_claim_that_another_run_holds_stops_nobody_behind_it() {
+    let mut played = play(DIAMOND, Limits { claims: true, ..packed() });
+    played.told(Input::Claimed { layer: layer(0) });
+    played.granted(1, 0);
+    played.built(0);
+    played.told(Input::Claimed { layer: layer(2) });
+    played.told(Input::ClaimTaken { layer: layer(1) });
+    assert_eq!(played.synced(), [(layer(2), lease(1))]);
+}
+
+#[test]
+fn of_runners_that_are_asked_for_together_the_first_to_come_goes_to_who_asked_first() {
+    let mut played = play(&[&[], &[]], packed());
+    played.granted(2, 0);
+    assert_eq!(played.synced(), [(layer(0), lease(2))]);
+    played.granted(1, 0);
+    assert_eq!(played.synced(), [(layer(1), lease(1))]);
+}
+
+#[test]
+fn a_step_claims_no_key_before_a_runner_can_be_its_own() {
+    let mut played = play(&[&[], &[]], Limits { claims: true, max_leases: 1, ..packed() });
+    let claims = |played: &Played, index: usize| played.wants(&Effect::Claim { layer: layer(index) });
+    assert!(claims(&played, 0) && !claims(&played, 1), "{:?}", played.effects);
+    played.told(Input::Claimed { layer: layer(0) });
+    played.granted(1, 0);
+    assert!(!claims(&played, 1), "{:?}", played.effects);
+    played.built(0);
+    assert!(claims(&played, 1) && !played.releases(1), "{:?}", played.effects);
+}

@@ -21,7 +21,7 @@ impl Run {
             self.hand(at, layer, lease, effects);
             return true;
         }
-        if !self.may_get_lease(at, layer) {
+        if !self.may_get_lease(at, layer, 0) {
             self.make_room(effects);
             return false;
         }
@@ -41,10 +41,12 @@ impl Run {
         true
     }
 
-    /// Whether the number of leases allows it a runner: an idle one that it may use, or a new one.
-    pub(super) fn may_get_lease(&self, at: Timestamp, layer: &LayerName) -> bool {
-        let most = self.limits.max_leases;
-        most == 0 || self.open_leases() < most || self.idle_for(at, layer).is_some()
+    /// Whether the number of leases allows it a runner, an idle one that it may use or a new one, after so many other
+    /// steps have taken theirs.
+    pub(super) fn may_get_lease(&self, at: Timestamp, layer: &LayerName, others: usize) -> bool {
+        let (most, step) = (self.limits.max_leases, &self.steps[layer]);
+        let idle = |lease: &&Lease| lease.state == LeaseState::Idle && self.may_use(at, lease, step);
+        most == 0 || most.saturating_sub(self.open_leases()) + self.leases.values().filter(idle).count() > others
     }
 
     fn ask(&mut self, at: Timestamp, layer: &LayerName, size: Size, effects: &mut Vec<Effect>) {
@@ -69,17 +71,22 @@ impl Run {
 
     /// Gives the idle lease to the step that has waited longest, and swaps the pending requests of the two steps.
     fn hand(&mut self, at: Timestamp, layer: &LayerName, lease: LeaseId, effects: &mut Vec<Effect>) {
-        let this = &self.steps[layer];
-        let better = self.waiting().into_iter().find(|older| {
-            let ask = self.held_by(older);
-            let exchange = ask.is_some_and(|ask| ask.fits(&this.spec.place, this.size()));
-            exchange && self.may_use(at, &self.leases[&lease], &self.steps[older])
-        });
-        let Some(older) = better else { return self.put_on(layer, lease, effects) };
+        let Some(older) = self.older_for(at, layer, &lease) else { return self.put_on(layer, lease, effects) };
         if let Some(ask) = self.step(&older).lease.take() {
             self.wait_for(layer, ask, effects);
         }
         self.put_on(&older, lease, effects);
+    }
+
+    /// The step that has waited longest for a runner, if it may use this lease and the other step could use the one
+    /// that it waits for.
+    fn older_for(&self, at: Timestamp, layer: &LayerName, lease: &LeaseId) -> Option<LayerName> {
+        let this = &self.steps[layer];
+        self.waiting().into_iter().take_while(|older| older != layer).find(|older| {
+            let ask = self.held_by(older);
+            let exchange = ask.is_some_and(|ask| ask.fits(&this.spec.place, this.size()));
+            exchange && self.may_use(at, &self.leases[lease], &self.steps[older])
+        })
     }
 
     /// Gives idle leases to steps that wait for a runner: a provider without further runners would never answer their
@@ -202,8 +209,14 @@ impl Run {
         if let Some(after) = self.life_left(at, &self.leases[&id]) {
             effects.push(Effect::Arm { timer: Timer::Lifetime { lease: id.clone() }, after });
         }
-        effects.push(emit(EventBody::LeaseGranted { lease: id.clone(), layer: layer.clone(), runner_type }));
-        self.put_on(&layer, id, effects);
+        // Requests that are open at the same time are answered in any order: the first runner goes to who asked first.
+        let first = self.older_for(at, &layer, &id);
+        let user = first.unwrap_or_else(|| layer.clone());
+        if user != layer {
+            self.step(&layer).lease = self.step(&user).lease.take();
+        }
+        effects.push(emit(EventBody::LeaseGranted { lease: id.clone(), layer: user.clone(), runner_type }));
+        self.put_on(&user, id, effects);
     }
 
     /// A refused request may have created something all the same, so it is released too.

@@ -131,6 +131,33 @@ fn simulate(specs: &[StepSpec], limits: &Limits, hosts: Option<Vec<usize>>, dice
     (world, run)
 }
 
+/// Which step got which runner, in a run whose open claims are answered before anything else, the next one by `turns`.
+/// Other runs hold the keys of the layers whose bit is set in `taken`.
+fn assigned(specs: &[StepSpec], limits: &Limits, taken: u32, mut turns: u64) -> Vec<Effect> {
+    let mut run = Run::new(RunId::from("r"), specs.to_vec(), limits.clone());
+    let (at, mut owed, mut assigned) = (Timestamp(1_000), Vec::new(), Vec::new());
+    let mut input = Some(Input::Begin);
+    while let Some(next) = input {
+        for effect in run.on(at, next) {
+            match effect {
+                Effect::Acquire { .. } | Effect::Sync { .. } => assigned.push(effect.clone()),
+                Effect::Kill { ref layer, .. } => owed.retain(|owed| !world::is_work_of(owed, layer)),
+                _ => {}
+            }
+            owed.push(effect);
+        }
+        owed.retain(|effect| world::well(effect, taken).is_some());
+        let claims = owed.iter().filter(|effect| matches!(effect, Effect::Claim { .. })).count();
+        // What is not a claim is answered in an order that does not hang on when it was wanted.
+        owed.sort_by_key(|effect| (!matches!(effect, Effect::Claim { .. }), format!("{effect:?}")));
+        let pick = (turns % claims.max(1) as u64) as usize;
+        turns = turns.rotate_right(7);
+        input = (!owed.is_empty()).then(|| owed.remove(pick)).and_then(|effect| world::well(&effect, taken));
+    }
+    assert!(run.is_finished(), "the run waits for ever");
+    assigned
+}
+
 /// Hosts of a fixed list, as numbers of placement and size: the largest of each platform, and some more.
 fn hosts() -> impl Strategy<Value = Option<Vec<usize>>> {
     let more = prop::collection::vec(0..PLATFORMS * SIZES, 0..3);
@@ -176,6 +203,18 @@ proptest! {
             again.on(at, input);
         }
         prop_assert_eq!(again, run);
+    }
+
+    #[test]
+    fn whichever_claim_is_answered_first_the_same_steps_get_the_same_runners(
+        specs in specs(),
+        limits in limits(),
+        taken in any::<u32>(),
+        turns in any::<u64>(),
+    ) {
+        let limits = Limits { claims: true, max_lifetime: None, ..limits };
+        let in_order = assigned(&specs, &limits, taken, 0);
+        prop_assert_eq!(in_order, assigned(&specs, &limits, taken, turns));
     }
 
     #[test]

@@ -195,25 +195,41 @@ impl Run {
         if !self.begun && self.stop.is_none() {
             return;
         }
+        while self.start_ready(at, effects) {}
+        self.hand_over(at, effects);
+        self.close_waiting(at, effects);
+        self.release_useless(at, effects);
+        self.finish(at, effects);
+    }
+
+    /// Starts ready steps in the plan's order, as far as the limits allow. Returns whether a step ended instead: its
+    /// place is free for one before it.
+    fn start_ready(&mut self, at: Timestamp, effects: &mut Vec<Effect>) -> bool {
+        let ended = |run: &Self| run.steps.values().filter(|step| step.state == StepState::Ended).count();
+        let ended_before = ended(self);
         let mut active = self.steps.values().filter(|step| step.state.is_active()).count();
+        // Whoever holds a claim keeps its place: an earlier step that is ready only now takes none from it.
+        let mut kept = self.steps.values().filter(|step| step.is_claimed_only()).count();
+        let mut is_open = false;
         for layer in &self.order.clone() {
             let step = &self.steps[layer];
             if step.state == StepState::Waiting && step.spec.parents.iter().all(|parent| self.parent_done(parent)) {
                 self.step(layer).enter(at, StepState::Ready);
             }
-            if self.steps[layer].state != StepState::Ready {
+            let step = &self.steps[layer];
+            is_open |= step.state == StepState::Claiming;
+            if step.state != StepState::Ready {
                 continue;
             }
+            kept -= usize::from(step.is_claimed_only());
             if self.closed {
                 self.end(at, layer, Outcome::Skipped, None, None, effects);
-            } else if active < self.limits.width.max(1) && self.start(at, layer, effects) {
-                active += 1;
+            } else if active + kept * usize::from(!step.claimed) < self.limits.width.max(1) {
+                active += usize::from(self.start(at, layer, is_open, effects));
+                is_open |= self.steps[layer].state == StepState::Claiming;
             }
         }
-        self.hand_over(at, effects);
-        self.close_waiting(at, effects);
-        self.release_useless(at, effects);
-        self.finish(at, effects);
+        ended(self) > ended_before
     }
 
     fn parent_done(&self, parent: &LayerName) -> bool {
@@ -221,10 +237,14 @@ impl Run {
     }
 
     /// Starts a ready step, if it can get a lease. It claims its key first: waiting for another run costs nothing
-    /// then.
-    fn start(&mut self, at: Timestamp, layer: &LayerName, effects: &mut Vec<Effect>) -> bool {
+    /// then. Runners go to steps in the plan's order: while an earlier step's claim `is_open`, a step that has its own
+    /// waits for that answer. Returns whether it takes a place.
+    fn start(&mut self, at: Timestamp, layer: &LayerName, is_open: bool, effects: &mut Vec<Effect>) -> bool {
         if self.limits.claims && !self.steps[layer].claimed {
             return self.claim(at, layer, effects);
+        }
+        if is_open {
+            return true;
         }
         let started = self.lease_for(at, layer, effects);
         if started {

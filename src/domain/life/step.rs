@@ -174,6 +174,11 @@ impl Step {
         (self.state, self.since) = (state, at);
     }
 
+    /// Whether it holds its claim, and no runner or request for one yet.
+    pub fn is_claimed_only(&self) -> bool {
+        self.claimed && self.state == StepState::Ready
+    }
+
     pub fn ended_well(&self) -> bool {
         matches!(self.outcome, Some(Outcome::Built | Outcome::Reused))
     }

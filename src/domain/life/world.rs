@@ -240,7 +240,11 @@ impl World {
 
     fn starts(&mut self, layer: &LayerName) {
         assert!(!self.limits.claims || self.claimed.contains(layer), "{layer} gets a runner without its claim");
-        self.active.insert(layer.clone());
+        if self.active.insert(layer.clone()) {
+            let earlier =
+                |(_, effect): &(Timestamp, Effect)| matches!(effect, Effect::Claim { layer: other } if other < layer);
+            assert!(!self.owed.iter().any(earlier), "{layer} starts while an earlier claim is open");
+        }
         assert!(self.active.len() <= self.limits.width, "wider than {}: {:?}", self.limits.width, self.active);
         for parent in &self.specs[layer].parents {
             let outcome = self.ended.get(parent);
@@ -278,6 +282,7 @@ impl World {
                 self.leave(layer);
             }
             EventBody::LeaseStuck { .. } => self.stuck = true,
+            EventBody::StepPhase { layer, phase } if phase == "leasing" => self.starts(layer),
             _ => {}
         }
     }
@@ -400,7 +405,7 @@ fn is_by_the_clock(effect: &Effect) -> bool {
     matches!(effect, Effect::Arm { timer: Timer::Budget { .. } | Timer::Lifetime { .. } | Timer::Turn { .. }, .. })
 }
 
-fn is_work_of(effect: &Effect, wanted: &LayerName) -> bool {
+pub fn is_work_of(effect: &Effect, wanted: &LayerName) -> bool {
     match effect {
         Effect::Claim { layer }
         | Effect::AwaitClaim { layer }
@@ -409,6 +414,30 @@ fn is_work_of(effect: &Effect, wanted: &LayerName) -> bool {
         | Effect::Verify { layer, .. } => layer == wanted,
         _ => false,
     }
+}
+
+/// The good answer to an effect that does not wait for the clock. Other runs hold the keys of the layers whose bit is set
+/// in `taken`.
+pub fn well(effect: &Effect, taken: u32) -> Option<Input> {
+    let is_taken = |layer: &LayerName| layer.as_str()[1..].parse().is_ok_and(|bit: u32| taken >> bit & 1 == 1);
+    Some(match effect.clone() {
+        Effect::Acquire { lease, size: Size { runner_type, cpu, memory_gb, .. }, .. } => {
+            Input::LeaseGranted { lease, runner_type, cpu, memory_gb }
+        }
+        Effect::Claim { layer } if is_taken(&layer) => Input::ClaimTaken { layer },
+        Effect::Claim { layer } => Input::Claimed { layer },
+        Effect::AwaitClaim { layer } => Input::Found { digest: Digest::of([1]), layer },
+        Effect::Release { lease } => Input::Released { lease },
+        Effect::Kill { layer, .. } => Input::Killed { layer },
+        Effect::Sync { layer, .. } => Input::Synced { layer },
+        Effect::Build { layer, .. } => {
+            Input::BuildDone { layer, digest: Digest::of([1]), steps: 3, cached: 1, measured: None }
+        }
+        Effect::Verify { layer, .. } => Input::Verified { layer },
+        Effect::Promote { layer } => Input::Promoted { layer },
+        Effect::Record { layer, .. } => Input::Recorded { layer },
+        _ => return None,
+    })
 }
 
 /// An input that nothing expects: about things that are unknown, over or were never requested.
