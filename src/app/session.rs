@@ -2,6 +2,7 @@
 //! async runtime. Not responsible for: what is done with them.
 
 use std::cell::{OnceCell, RefCell};
+use std::convert::identity;
 use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use super::config::Config;
 use super::images;
 use super::project::Project;
 use super::runners::provider_context::ProviderContext;
+use super::runners::stand_in;
 use crate::adapters::store::Store;
 use crate::domain::ports::ImageStore;
 
@@ -35,6 +37,25 @@ impl Session {
         let (store, history) = (OnceCell::new(), OnceCell::new());
         let (images, provider, runtime) = (OnceCell::new(), OnceCell::new(), RefCell::default());
         Self { config, runtime, store, history, images, provider }
+    }
+
+    /// The session of a command that rents runners. Where nobody named a provider and this machine cannot build as it
+    /// is, one that has something to offer stands in for it, and that is said.
+    pub fn renting(config: Config) -> Self {
+        let mut session = Self::new(config);
+        let Some(why) = stand_in::needed(&session.config) else { return session };
+        let others: Vec<_> = stand_in::instead(&session.config).collect();
+        for (flag, config) in others {
+            match session.wait(ProviderContext::of(&config)).and_then(identity) {
+                Ok(provider) => {
+                    tracing::warn!("{why}: it is built by `--provider {flag}` instead");
+                    (session.config, session.provider) = (config, OnceCell::from(provider));
+                    break;
+                }
+                Err(error) => tracing::debug!("`--provider {flag}` cannot stand in: {error}"),
+            }
+        }
+        session
     }
 
     /// The session of a command that needs a project but no catalog.

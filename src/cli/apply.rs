@@ -18,7 +18,6 @@ use crate::app::apply::{self, ApplyRequest, FinishedRun, Frontend, Notice, RunEn
 use crate::app::config::{self, Config};
 use crate::app::planning::survey::Declarations;
 use crate::app::runners::limits::Concurrency;
-use crate::app::runners::stand_in;
 use crate::app::session::Session;
 use crate::app::sinks::LeftBehind;
 use crate::domain::base::{LayerName, RunId, Timestamp};
@@ -94,7 +93,7 @@ pub fn run(
     telling: &mut Telling,
 ) -> Outcome {
     let (started, began) = (Instant::now(), now());
-    let session = Session::new(stand_in::settled(config));
+    let session = Session::renting(config);
     let frontend = CommandLine { global, width: concurrency.width, began };
     let (run, command) = (telling.run.clone(), invocation::command_line());
     let applied = apply::apply(&session, ApplyRequest { run, declare, concurrency, command }, &frontend);

@@ -13,7 +13,6 @@ use super::show;
 use crate::app::Error;
 use crate::app::config::{Config, ProviderChoice, Selection};
 use crate::app::leases::{self, Named};
-use crate::app::runners::stand_in;
 use crate::app::session::Session;
 use crate::domain::base::{LeaseId, agrees};
 use crate::domain::model::ProviderName;
@@ -78,7 +77,7 @@ pub fn leases(global: &Global, flags: &Leases) -> Outcome {
 fn session_of(source: &Source, provider: Option<ProviderName>) -> Result<Session, Failure> {
     let placement = ProviderChoice { provider, ..ProviderChoice::default() };
     let selection = Selection { source: source.into(), placement, ..Selection::default() };
-    Ok(Session::new(stand_in::settled(Config::new(&selection)?)))
+    Ok(Session::renting(Config::new(&selection)?))
 }
 
 fn list(global: &Global, session: &Session) -> Outcome {

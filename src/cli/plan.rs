@@ -11,7 +11,6 @@ use crate::app::config::Config;
 use crate::app::planning::platforms;
 use crate::app::planning::preview::{self, Preview};
 use crate::app::planning::survey::Declarations;
-use crate::app::runners::stand_in;
 use crate::app::session::Session;
 use crate::report::{self, Style};
 
@@ -33,7 +32,7 @@ pub struct Plan {
 /// Runs the command.
 pub fn plan(global: &Global, flags: &Plan) -> Outcome {
     let started = Instant::now();
-    let session = Session::new(stand_in::settled(Config::for_builds(&(&flags.selection).into())?));
+    let session = Session::renting(Config::for_builds(&(&flags.selection).into())?);
     let (config, provider_context) = (session.config(), session.provider()?);
     let survey = platforms::survey(config, provider_context, Declarations::evaluate(config)?)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };

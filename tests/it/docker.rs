@@ -295,3 +295,21 @@ fn an_engine_that_is_not_there_and_an_image_that_is_not_there_are_told_with_the_
     assert!(ran.stderr.contains("there is no `docker` command"), "{}", ran.both());
     engine.is_empty();
 }
+
+#[test]
+fn what_stands_in_for_this_machine_is_asked_once_for_its_offers() {
+    let engine = engine();
+    let project = Project::with_base();
+    project.layer("one", BASE, "FROM base.example/busybox:1\nRUN echo planned > /one\n");
+    let bare = bare();
+    let (docker, calls) = (bare.path().join("docker"), bare.path().join("calls"));
+    let real = std::fs::read_link(&docker).expect("a link");
+    std::fs::remove_file(&docker).expect("removable");
+    let script = format!("#!/bin/sh\necho \"$1\" >> {}\nexec {} \"$@\"\n", calls.display(), real.display());
+    std::fs::write(&docker, script).expect("a file");
+    std::fs::set_permissions(&docker, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+    let planned = with_docker_alone(&project, &engine, bare.path(), &["plan"]).exits(0);
+    assert!(planned.stderr.contains("it is built by `--provider docker-local`"), "{}", planned.both());
+    let calls = std::fs::read_to_string(&calls).expect("calls");
+    assert_eq!(calls.lines().filter(|call| *call == "info").count(), 1, "{calls}");
+}

@@ -1,33 +1,24 @@
-//! Chooses the provider where nobody named one and this machine cannot build as it is. Not responsible for: providers
-//! that a flag names.
+//! Which providers may stand in for this machine where nobody named one and it cannot build as it is. Not responsible
+//! for: asking them (see `session`), providers that a flag names.
 
-use super::provider_context;
 use crate::adapters::buildkit::{Daemon, DaemonConfig};
 use crate::adapters::providers::{Descriptor, registry};
 use crate::app::config::Config;
-use crate::domain::model::Fault;
 
-/// The configuration, with a provider that stands in for this machine where it has no BuildKit of its own and the
-/// provider has something to offer. Says so.
-#[must_use]
-pub fn settled(config: Config) -> Config {
-    let Ok(descriptor) = config.descriptor() else { return config };
-    if config.provider.is_for_this_command() || descriptor.runners.leased {
-        return config;
-    }
-    let Some(why) = cannot_build() else { return config };
-    let mut settled = config.clone();
-    for other in registry().iter().filter(|other| other.runners.stands_in) {
-        settled.provider.value = other.name.clone();
-        match offers(&settled) {
-            Ok(()) => {
-                tracing::warn!("{why}: it is built by `--provider {}` instead", other.flag);
-                return settled;
-            }
-            Err(fault) => tracing::debug!("`--provider {}` cannot stand in: {}", other.flag, fault.message),
-        }
-    }
-    config
+/// Why this machine cannot build what the configuration leaves to it; `None` if it can, or if it is not asked to.
+pub fn needed(config: &Config) -> Option<String> {
+    let descriptor = config.descriptor().ok()?;
+    let is_chosen = config.provider.is_for_this_command() || descriptor.runners.leased;
+    if is_chosen { None } else { cannot_build() }
+}
+
+/// The configuration with each provider that may stand in for this machine, and that provider's flag.
+pub fn instead(config: &Config) -> impl Iterator<Item = (&'static str, Config)> + '_ {
+    registry().iter().filter(|other| other.runners.stands_in).map(|other| {
+        let mut instead = config.clone();
+        instead.provider.value = other.name.clone();
+        (other.flag, instead)
+    })
 }
 
 /// Why this machine cannot build as it is.
@@ -38,12 +29,4 @@ pub fn cannot_build() -> Option<String> {
 /// The provider that would stand in for this machine.
 pub fn stand_in() -> Option<&'static Descriptor> {
     registry().iter().find(|other| other.runners.stands_in)
-}
-
-/// Whether the provider has something to offer.
-fn offers(config: &Config) -> Result<(), Fault> {
-    let broken = |error: &dyn std::fmt::Display| Fault::configuration("lian::cli::machine", error.to_string());
-    let provider = provider_context::provider(config).map_err(|error| broken(&error))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| broken(&error))?;
-    runtime.block_on(provider.offers()).map(drop)
 }
