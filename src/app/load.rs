@@ -49,12 +49,13 @@ pub fn load(session: &Session, layer: &str, tag: Option<&str>) -> Result<LoadedI
         let layout = images.layout_of(&name, &found.digest, &platform, scratch.path()).await?;
         Ok::<_, Error>((scratch, layout))
     })?;
-    let (_scratch, layout) = scratch?;
-    let archive = Archive { layout, image: found.digest.clone(), platform, name: named };
+    let (folder, layout) = scratch?;
+    let scratch = folder.path().to_owned();
+    let archive = Archive { layout, image: found.digest.clone(), platform, name: named, scratch };
     match engine.load(|out| archive.write(out))? {
         Ok(()) => {}
         Err(ArchiveStop::Image(error)) => return Err(error.into()),
-        Err(ArchiveStop::Reader(error)) => return Err(Error::machine(error)),
+        Err(ArchiveStop::Scratch(error) | ArchiveStop::Reader(error)) => return Err(Error::machine(error)),
     }
     let pulled = match images.source(&name, &found.digest) {
         ImageSource::Registry { name, digest } => Some(format!("{name}@{digest}")),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufReader, Cursor, Read, Seek as _, Write};
 use std::path::{Path, PathBuf};
 
 use tar::{Builder, Header};
@@ -29,6 +29,8 @@ pub struct Archive {
     pub platform: Platform,
     /// The name that the engine gives it.
     pub name: ImageRef,
+    /// A folder with room for its largest layer.
+    pub scratch: PathBuf,
 }
 
 /// Why an archive could not be written.
@@ -36,6 +38,8 @@ pub struct Archive {
 pub enum ArchiveStop {
     /// The image cannot be read.
     Image(ImageStoreError),
+    /// The scratch folder takes no more.
+    Scratch(io::Error),
     /// The reader takes no more.
     Reader(io::Error),
 }
@@ -47,8 +51,7 @@ impl From<ImageStoreError> for ArchiveStop {
 }
 
 impl Archive {
-    /// Writes it. Layers are uncompressed, which every version of both engines reads; nothing is kept on the disk
-    /// meanwhile. Blocks.
+    /// Writes it. Layers are uncompressed, which every version of both engines reads. Blocks.
     ///
     /// # Errors
     /// [`ArchiveStop`].
@@ -61,9 +64,7 @@ impl Archive {
             let name = format!("{}.tar", layer.hex());
             // An engine reads a file as often as it is listed.
             if written.insert(layer.clone()) {
-                let size = self.open(&layer).and_then(|mut layer| io::copy(&mut layer, &mut io::sink()));
-                let size = size.map_err(|error| self.unreadable(&layer, error))?;
-                let content = self.open(&layer).map_err(|error| self.unreadable(&layer, error))?;
+                let (size, content) = self.content(&layer)?;
                 add(&mut archive, &name, size, content)?;
             }
             layers.push(name);
@@ -90,20 +91,35 @@ impl Archive {
         }
     }
 
-    /// The content of a layer, uncompressed.
-    fn open(&self, layer: &Digest) -> io::Result<Box<dyn Read>> {
-        let path = self.blob(layer);
-        let mut magic = Vec::new();
-        File::open(&path)?.take(4).read_to_end(&mut magic)?;
-        let file = BufReader::new(File::open(&path)?);
-        Ok(if magic.starts_with(&GZIP) {
-            Box::new(flate2::bufread::MultiGzDecoder::new(file))
+    /// The size of an uncompressed layer, which stands before it in the archive, and its content. What is compressed is
+    /// decompressed once, into a nameless file: neither the memory nor the blob says beforehand how large it is.
+    fn content(&self, layer: &Digest) -> Result<(u64, Box<dyn Read>), ArchiveStop> {
+        let unreadable = |error| self.unreadable(layer, error);
+        let (mut magic, mut blob) = (Vec::new(), File::open(self.blob(layer)).map_err(unreadable)?);
+        (&mut blob).take(4).read_to_end(&mut magic).map_err(unreadable)?;
+        let size = blob.metadata().map_err(unreadable)?.len();
+        let whole = BufReader::new(Cursor::new(magic.clone()).chain(blob));
+        let mut compressed: Box<dyn Read> = if magic.starts_with(&GZIP) {
+            Box::new(flate2::bufread::MultiGzDecoder::new(whole))
         } else if magic.starts_with(&ZSTD) {
-            let zstd = ruzstd::decoding::StreamingDecoder::new(file);
-            Box::new(zstd.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?)
+            let zstd = ruzstd::decoding::StreamingDecoder::new(whole);
+            Box::new(zstd.map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error.to_string())))?)
         } else {
-            Box::new(file)
-        })
+            return Ok((size, Box::new(whole)));
+        };
+        let mut plain = tempfile::tempfile_in(&self.scratch).map_err(ArchiveStop::Scratch)?;
+        let (mut size, mut buffer) = (0, vec![0; 1 << 16]);
+        loop {
+            let count = match compressed.read(&mut buffer) {
+                Ok(0) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.map_err(unreadable)?,
+            };
+            plain.write_all(&buffer[..count]).map_err(ArchiveStop::Scratch)?;
+            size += count as u64;
+        }
+        plain.rewind().map_err(ArchiveStop::Scratch)?;
+        Ok((size, Box::new(plain)))
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
@@ -151,15 +167,23 @@ mod tests {
         (folder, Digest::of(index))
     }
 
+    fn archive(folder: &tempfile::TempDir, image: Digest) -> Archive {
+        let (layout, name) = (folder.path().to_owned(), "lamina/tiny".parse().expect("a name"));
+        Archive { scratch: layout.clone(), layout, image, platform: "linux/amd64".into(), name }
+    }
+
+    fn gzip(content: &[u8]) -> Vec<u8> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(content).expect("memory");
+        gzip.finish().expect("memory")
+    }
+
     #[test]
     fn an_image_is_written_as_every_engine_reads_it() {
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-        gzip.write_all(b"squeezed").expect("memory");
-        let gzip = gzip.finish().expect("memory");
+        let gzip = gzip(b"squeezed");
         let zstd = ruzstd::encoding::compress_to_vec(&b"pressed"[..], ruzstd::encoding::CompressionLevel::Fastest);
         let (folder, image) = layout(&[b"plain", &gzip, &zstd, b"plain"]);
-        let name = "lamina/tiny".parse().expect("a name");
-        let archive = Archive { layout: folder.path().to_owned(), image, platform: "linux/amd64".into(), name };
+        let archive = archive(&folder, image);
         let mut bytes = Vec::new();
         archive.write(&mut bytes).expect("written");
         let mut files = std::collections::BTreeMap::new();
@@ -181,9 +205,34 @@ mod tests {
     fn a_blob_that_is_missing_is_named() {
         let (folder, image) = layout(&[b"plain"]);
         std::fs::remove_file(folder.path().join("blobs/sha256").join(Digest::of("plain").hex())).expect("removable");
-        let name = "lamina/tiny".parse().expect("a name");
-        let archive = Archive { layout: folder.path().to_owned(), image, platform: "linux/amd64".into(), name };
+        let archive = archive(&folder, image);
         let Err(ArchiveStop::Image(error)) = archive.write(io::sink()) else { panic!("it was written") };
         assert!(error.to_string().contains(Digest::of("plain").hex()), "{error}");
+    }
+
+    #[test]
+    fn a_compressed_layer_is_read_once() {
+        let content: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
+        let squeezed = gzip(&content);
+        let (folder, image) = layout(&[&squeezed]);
+        // A pipe gives its content once: whoever opens it again waits for ever.
+        let blob = folder.path().join("blobs/sha256").join(Digest::of(&squeezed).hex());
+        std::fs::remove_file(&blob).expect("removable");
+        assert!(std::process::Command::new("mkfifo").arg(&blob).status().expect("mkfifo").success());
+        std::thread::spawn(move || std::fs::write(&blob, squeezed));
+        let (sender, done) = std::sync::mpsc::channel();
+        let archive = archive(&folder, image);
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            archive.write(&mut bytes).expect("written");
+            sender.send(bytes)
+        });
+        let bytes = done.recv_timeout(std::time::Duration::from_secs(30)).expect("a layer is read twice");
+        let mut archived = tar::Archive::new(&bytes[..]);
+        let mut layer = archived.entries().expect("an archive").next().expect("a layer").expect("an entry");
+        let mut text = Vec::new();
+        layer.read_to_end(&mut text).expect("its content");
+        assert!(text == content, "{} bytes instead of {}", text.len(), content.len());
+        drop(folder);
     }
 }
