@@ -192,6 +192,7 @@ fn of_world(error: &str, failure: &Failure) -> Option<Fault> {
             .map(|fault| fault.help("free disk space with `lian-build gc`, then run it again"));
     }
     policy::denied(error)
+        .or_else(|| of_session(error))
         .or_else(|| of_image(error, text))
         .or_else(|| of_file(error))
         .or_else(|| of_daemon(error, failure))
@@ -244,6 +245,18 @@ fn of_push(error: &str) -> Option<Fault> {
 fn status(text: &str) -> Option<u16> {
     let answer = text.split_once("unexpected status from ")?.1.split_once(": ")?.1;
     answer.split(' ').next()?.parse().ok()
+}
+
+/// The fault of a daemon that did not find buildctl's own session. It waits five seconds for it: on a busy machine the
+/// session may come later, and steps that several solves share may ask for one that has just ended.
+fn of_session(error: &str) -> Option<Fault> {
+    let gone = ["no active session for ", "no active sessions"].iter().any(|sign| error.contains(sign));
+    gone.then(|| {
+        let message = "the BuildKit daemon lost sight of buildctl: the machine may be overloaded";
+        let mut fault = Fault::new(FaultKind::Infrastructure, "lian::buildkit::no_session", message);
+        fault.evidence = Some(one_line(error));
+        fault.help("run it again, with fewer layers at a time (`--parallel`) if it happens often")
+    })
 }
 
 fn of_image(error: &str, text: &str) -> Option<Fault> {

@@ -204,3 +204,23 @@ fn a_registry_that_takes_no_writes_is_asked_whether_it_is_read_only() {
     assert_eq!(fault.code, "lian::buildkit::push_denied");
     assert!(fault.message.contains("mirror:5000 refuses writes") && fault.message.contains("read-only?"), "{fault:?}");
 }
+
+#[test]
+fn a_session_that_the_daemon_does_not_find_in_time_is_no_fault_of_the_layer() {
+    let lost = "failed to get session: no active session for x5gyk81m: context deadline exceeded";
+    let resolving = format!("failed to resolve source metadata for lamina/base:key-1: {lost}");
+    for error in [lost, "failed to load cache key: no active sessions", &resolving] {
+        let text = format!("error: failed to solve: {error}");
+        let fault = classify(&Failure { text, exit: Some(1), ..Failure::default() });
+        let told = (fault.kind, fault.code.as_str());
+        assert_eq!(told, (FaultKind::Infrastructure, "lian::buildkit::no_session"), "{error}");
+        assert!(fault.evidence.expect("BuildKit's words").contains("no active session"));
+    }
+    // A step's own words prove nothing.
+    let own = step(
+        r#"process "/bin/sh -c echo no active session for x" did not complete successfully: exit code: 1"#,
+        &[],
+        OomEvidence::None,
+    );
+    assert_eq!(own.kind, FaultKind::Build);
+}
