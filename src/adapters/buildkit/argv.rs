@@ -142,16 +142,15 @@ fn csv(field: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::base::Digest;
+    use crate::domain::ports::samples;
 
     fn request() -> BuildRequest {
         let digest = Digest::of("parent");
         BuildRequest {
             context: "/work/lamina/app".into(),
             dockerfile: "/work/lamina/app/Dockerfile.rust".into(),
-            definition: Default::default(),
             target: Some("final".into()),
             build_args: [("MODE".to_owned(), "a=b, c".to_owned())].into(),
-            platforms: "linux/amd64".into(),
             labels: [("dev.lian-build.layer-key".to_owned(), "sha256:00".to_owned())].into(),
             secrets: vec![
                 SecretSource { id: "token".into(), value: SecretValue::Env("TOKEN".into()) },
@@ -169,9 +168,8 @@ mod tests {
                 },
             ],
             stand_ins: vec!["lamina/tools".into()],
-            frontend: None,
             staging: "/images/staging/1".into(),
-            push: None,
+            ..samples::build_request()
         }
     }
 

@@ -7,30 +7,10 @@ use super::super::index::NewTag;
 use super::super::promote::prepare;
 use super::super::{Collected, KeepPolicy, claim, staging};
 use super::*;
-use crate::domain::base::LayerName;
 use crate::domain::model::{KEY_LABEL, KeyParts, LayerKey};
+use crate::domain::ports::samples::key_parts;
 use crate::domain::ports::{Claim, Staged, StagedAt, StagingFolder};
 use crate::system::now;
-
-fn key_parts(layer: &str, version: &str) -> KeyParts {
-    KeyParts {
-        schema: KeyParts::SCHEMA,
-        layer: LayerName::from(layer),
-        dockerfile: Digest::of(version),
-        ignore: None,
-        target: None,
-        files: BTreeMap::new(),
-        build_args: BTreeMap::new(),
-        platforms: "linux/amd64".into(),
-        frontend: None,
-        secret_ids: Vec::new(),
-        ssh_ids: Vec::new(),
-        labels: BTreeMap::new(),
-        tools: Vec::new(),
-        artifact_paths: Vec::new(),
-        parents: BTreeMap::new(),
-    }
-}
 
 fn put(folder: &Path, bytes: &[u8]) -> serde_json::Value {
     let blobs = folder.join("blobs/sha256");

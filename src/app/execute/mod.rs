@@ -10,6 +10,8 @@ mod mask;
 mod measure;
 mod task_context;
 #[cfg(test)]
+pub(super) mod test_kit;
+#[cfg(test)]
 mod tests;
 
 pub use dispatcher::{Finished, RunServices, Work, execute};

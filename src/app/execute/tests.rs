@@ -2,10 +2,11 @@
 //! for: real tools.
 
 mod floods;
+mod order;
 mod stops;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -15,10 +16,9 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::app::sinks::{LeftBehind, Sinks};
 use crate::domain::base::{Digest, LayerName, LeaseId, Platforms, RunId, Timestamp};
-use crate::domain::life::{Effect, Input, Limits, Placement, Run, StepSpec, StopLevel};
+use crate::domain::life::{Effect, Input, Limits, Run, StepSpec, StopLevel};
 use crate::domain::model::{
-    BuildEvent, Event, EventBody, Fault, FaultClass, ImageName, ImageRecord, KeyParts, LayerKey, Listing, Offer,
-    Outcome, RunOutcome, Size,
+    BuildEvent, Event, EventBody, Fault, FaultClass, ImageRecord, KeyParts, LayerKey, Offer, Outcome, RunOutcome,
 };
 use crate::domain::ports::*;
 use crate::system::stop::gently;
@@ -37,6 +37,10 @@ enum Trouble {
     Flood,
     /// Another run builds the keys for a while.
     Claimed,
+    /// The claim on the key of `left` is answered late, or another run holds it until `right` is built.
+    Behind {
+        held: bool,
+    },
     /// A stop is requested while a build goes on that ends for no request; a second one follows if `twice`.
     Deaf {
         twice: bool,
@@ -72,7 +76,7 @@ impl Fake {
     }
 }
 
-/// The fake, shared, for traits that return an `Arc`.
+/// The fake, shared, for what the services own.
 #[derive(Clone, Debug)]
 struct Shared(Arc<Fake>);
 
@@ -96,9 +100,7 @@ impl ComputeProvider for Shared {
             self.stop(StopLevel::Cancel);
             std::future::pending::<()>().await;
         }
-        let Size { runner_type, cpu, memory_gb, .. } = request.size.clone();
-        let offer = Offer { runner_type, cpu, memory_gb, platform: request.platform.clone(), price: None };
-        Ok(Lease { id: request.lease.clone(), offer, endpoint: Endpoint::Here, ready_by: None })
+        Ok(fakes::granted(request))
     }
 
     async fn release(&self, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault> {
@@ -114,31 +116,6 @@ impl ComputeProvider for Shared {
 
     async fn owned(&self) -> OwnedLeases {
         OwnedLeases::default()
-    }
-}
-
-#[async_trait]
-impl RunnerConnector for Shared {
-    async fn reach(&self, _lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
-        Ok(Arc::new(self.clone()))
-    }
-}
-
-#[async_trait]
-impl Counters for Shared {
-    async fn usage(&self) -> Result<Usage, Fault> {
-        Ok(Usage::default())
-    }
-}
-
-#[async_trait]
-impl Runner for Shared {
-    async fn sync(&self, _request: &BuildRequest, _sink: &BuildSink<'_>) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn builder(&self) -> Arc<dyn Builder> {
-        Arc::new(self.clone())
     }
 }
 
@@ -210,7 +187,18 @@ impl ImageStore for Shared {
         Ok(false)
     }
 
-    async fn claim(&self, _key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
+    async fn claim(&self, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
+        match self.0.trouble {
+            Trouble::Behind { held: false } if *key == job("left").key => {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Trouble::Behind { held: true } if *key == job("left").key => {
+                if !self.0.noted().contains(&"promote test/right".to_owned()) {
+                    return Ok(None);
+                }
+            }
+            _ => {}
+        }
         let mut tries = self.0.tries.lock().expect("whole");
         *tries += 1;
         if self.0.trouble == Trouble::Claimed && *tries <= TAKEN {
@@ -231,12 +219,6 @@ impl ImageStore for Shared {
     async fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
         self.0.note(format!("promote {}", staged.name));
         Ok(())
-    }
-}
-
-impl ContextReader for Shared {
-    fn list(&self, _root: &Path, _context: &Path, _dockerfile: &Path) -> Result<Listing, ContextError> {
-        Ok(listing())
     }
 }
 
@@ -321,67 +303,13 @@ impl Sink for Bad {
     fn close(&mut self, _: Duration) {}
 }
 
-fn listing() -> Listing {
-    Listing { files: BTreeMap::new(), bytes: 0, dockerfile: Digest::of("FROM scratch"), ignore: None }
-}
-
 fn job(layer: &str) -> Job {
     let platforms = Platforms::from("linux/amd64,linux/arm64");
-    let parts = KeyParts {
-        schema: 1,
-        layer: layer.into(),
-        dockerfile: Digest::of("FROM scratch"),
-        ignore: None,
-        target: None,
-        files: BTreeMap::new(),
-        build_args: BTreeMap::new(),
-        platforms: platforms.clone(),
-        frontend: None,
-        secret_ids: Vec::new(),
-        ssh_ids: Vec::new(),
-        labels: BTreeMap::new(),
-        tools: Vec::new(),
-        artifact_paths: Vec::new(),
-        parents: BTreeMap::new(),
-    };
-    let request = BuildRequest {
-        context: PathBuf::new(),
-        dockerfile: PathBuf::new(),
-        definition: Definition::default(),
-        target: None,
-        build_args: BTreeMap::new(),
-        platforms,
-        labels: BTreeMap::new(),
-        secrets: Vec::new(),
-        ssh: Vec::new(),
-        named_contexts: Vec::new(),
-        stand_ins: Vec::new(),
-        frontend: None,
-        staging: PathBuf::new(),
-        push: None,
-    };
-    Job {
-        image: ImageName::new("test", layer),
-        request,
-        parents: Vec::new(),
-        key: parts.key(),
-        parts,
-        forced: false,
-        listing: listing(),
-        tools: Vec::new(),
-        artifact_paths: Vec::new(),
-    }
+    test_kit::job(KeyParts { platforms, ..samples::key_parts(layer, "FROM scratch") })
 }
 
 fn spec(layer: &str, parents: &[&str]) -> StepSpec {
-    let tier = "language_default".to_owned();
-    StepSpec {
-        layer: layer.into(),
-        parents: parents.iter().map(|parent| LayerName::from(*parent)).collect(),
-        reuse: None,
-        place: Placement { platform: "linux/arm64".into(), namespace: String::new() },
-        sizes: vec![Size { runner_type: "t".into(), cpu: 2, memory_gb: 4, time_budget_min: 30, tier }],
-    }
+    test_kit::step_spec(layer.into(), parents.iter().map(|parent| (*parent).into()).collect(), "linux/arm64".into())
 }
 
 /// Runs two layers, one on the other, with this fake.
@@ -392,26 +320,28 @@ async fn carried(fake: &Arc<Fake>) -> (Run, Seen) {
 }
 
 /// As [`carried`], with additional sinks; also returns the sinks that were abandoned.
-async fn carried_before(fake: &Arc<Fake>, mut sinks: Vec<Box<dyn Sink>>) -> (Run, Seen, Vec<LeftBehind>) {
+async fn carried_before(fake: &Arc<Fake>, sinks: Vec<Box<dyn Sink>>) -> (Run, Seen, Vec<LeftBehind>) {
+    carried_steps(fake, vec![spec("base", &[]), spec("app", &["base"])], sinks).await
+}
+
+/// As [`carried_before`], with these steps.
+async fn carried_steps(
+    fake: &Arc<Fake>,
+    steps: Vec<StepSpec>,
+    mut sinks: Vec<Box<dyn Sink>>,
+) -> (Run, Seen, Vec<LeftBehind>) {
     let shared = Shared(Arc::clone(fake));
-    let run = Run::new(RunId::from("r"), vec![spec("base", &[]), spec("app", &["base"])], limits());
-    let jobs = ["base", "app"].into_iter().map(|layer| (LayerName::from(layer), job(layer))).collect();
-    let world = RunServices {
-        provider: Arc::new(shared.clone()),
-        runners: Arc::new(shared.clone()),
-        images: Arc::new(shared.clone()),
-        contexts: Arc::new(shared.clone()),
-        journal: Arc::new(shared),
-        project_root: PathBuf::new(),
-        max_lifetime: Duration::from_secs(3600),
-    };
+    let jobs = steps.iter().map(|step| (step.layer.clone(), job(step.layer.as_str()))).collect();
+    let run = Run::new(RunId::from("r"), steps, limits());
+    let simple = test_kit::services(Arc::new(shared.clone()), Arc::new(shared.clone()));
+    let services = RunServices { provider: Arc::new(shared.clone()), journal: Arc::new(shared), ..simple };
     let (sender, stops) = mpsc::channel(3);
     *fake.stops.lock().expect("whole") = Some(sender);
     let seen = Arc::new(Mutex::new(Seen::default()));
     sinks.push(Box::new(Watching(Arc::clone(&seen))));
     let sinks = Sinks::start(sinks);
     let work = Work { id: RunId::from("r"), run, jobs, digests: BTreeMap::new() };
-    let executed = execute(work, world, sinks.emitter(), stops);
+    let executed = execute(work, services, sinks.emitter(), stops);
     // The clock is paused: it advances only while every task waits.
     let finished = tokio::time::timeout(Duration::from_secs(24 * 3600), executed).await.expect("the run ends");
     let left = sinks.close();

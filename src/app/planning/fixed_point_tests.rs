@@ -3,19 +3,18 @@
 //! images in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use async_trait::async_trait;
 use proptest::prelude::*;
 use tokio::sync::mpsc;
 
 use super::{candidate, jobs_to_build, stored};
-use crate::app::execute::{Job, ParentImage, RunServices, Work, execute};
+use crate::app::execute::{Job, ParentImage, Work, execute, test_kit};
 use crate::app::sinks::Sinks;
-use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
-use crate::domain::life::{Limits, Placement, Run, StepSpec};
+use crate::domain::base::{Digest, LayerName, RunId};
+use crate::domain::life::{Limits, Run, StepSpec};
 use crate::domain::model::*;
 use crate::domain::plan;
 use crate::domain::ports::*;
@@ -59,7 +58,7 @@ struct State {
     reproducible: bool,
 }
 
-/// All ports of a run, over images in memory.
+/// The builder and the images of a run, in memory.
 #[derive(Debug, Clone, Default)]
 struct World(Arc<Mutex<State>>);
 
@@ -131,27 +130,7 @@ impl Layers {
 }
 
 fn parts(at: usize, version: u8, parents: BTreeMap<String, ParentKey>) -> KeyParts {
-    KeyParts {
-        schema: 1,
-        layer: name(at),
-        dockerfile: Digest::of([version]),
-        ignore: None,
-        target: None,
-        files: BTreeMap::new(),
-        build_args: BTreeMap::new(),
-        platforms: "linux/amd64".into(),
-        frontend: None,
-        secret_ids: Vec::new(),
-        ssh_ids: Vec::new(),
-        labels: BTreeMap::new(),
-        tools: Vec::new(),
-        artifact_paths: Vec::new(),
-        parents,
-    }
-}
-
-fn listing() -> Listing {
-    Listing { files: BTreeMap::new(), bytes: 0, dockerfile: Digest::of(""), ignore: None }
+    KeyParts { parents, ..samples::key_parts(name(at).as_str(), &version.to_string()) }
 }
 
 fn job(parts: KeyParts, parents: &BTreeSet<usize>) -> Job {
@@ -161,79 +140,7 @@ fn job(parts: KeyParts, parents: &BTreeSet<usize>) -> Job {
         layer: name(*at),
         artifacts: None,
     };
-    let request = BuildRequest {
-        context: PathBuf::new(),
-        dockerfile: PathBuf::new(),
-        definition: Definition::default(),
-        target: None,
-        build_args: BTreeMap::new(),
-        platforms: parts.platforms.clone(),
-        labels: BTreeMap::new(),
-        secrets: Vec::new(),
-        ssh: Vec::new(),
-        named_contexts: Vec::new(),
-        stand_ins: Vec::new(),
-        frontend: None,
-        staging: PathBuf::new(),
-        push: None,
-    };
-    Job {
-        image: ImageName::new("test", &parts.layer),
-        request,
-        parents: parents.iter().map(parent).collect(),
-        key: parts.key(),
-        parts,
-        forced: false,
-        listing: listing(),
-        tools: Vec::new(),
-        artifact_paths: Vec::new(),
-    }
-}
-
-#[async_trait]
-impl ComputeProvider for World {
-    async fn offers(&self) -> Result<Vec<Offer>, Fault> {
-        Ok(Vec::new())
-    }
-
-    async fn acquire(&self, request: &AcquireRequest, _: &LeaseRecord) -> Result<Lease, Fault> {
-        let Size { runner_type, cpu, memory_gb, .. } = request.size.clone();
-        let offer = Offer { runner_type, cpu, memory_gb, platform: request.platform.clone(), price: None };
-        Ok(Lease { id: request.lease.clone(), offer, endpoint: Endpoint::Here, ready_by: None })
-    }
-
-    async fn release(&self, _: &LeaseId, _: &LeaseRecord) -> Result<Gone, Fault> {
-        Ok(Gone::Absent)
-    }
-
-    async fn owned(&self) -> OwnedLeases {
-        OwnedLeases::default()
-    }
-}
-
-#[async_trait]
-impl RunnerConnector for World {
-    async fn reach(&self, _: &Lease) -> Result<Arc<dyn Runner>, Fault> {
-        Ok(Arc::new(self.clone()))
-    }
-}
-
-#[async_trait]
-impl Counters for World {
-    async fn usage(&self) -> Result<Usage, Fault> {
-        Ok(Usage::default())
-    }
-}
-
-#[async_trait]
-impl Runner for World {
-    async fn sync(&self, _: &BuildRequest, _: &BuildSink<'_>) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    fn builder(&self) -> Arc<dyn Builder> {
-        Arc::new(self.clone())
-    }
+    Job { parents: parents.iter().map(parent).collect(), ..test_kit::job(parts) }
 }
 
 #[async_trait]
@@ -300,34 +207,6 @@ impl ImageStore for World {
     }
 }
 
-impl ContextReader for World {
-    fn list(&self, _: &Path, _: &Path, _: &Path) -> Result<Listing, ContextError> {
-        Ok(listing())
-    }
-}
-
-impl Journal for World {
-    fn append(&self, _: Timestamp, _: JournalKind, _: &str) -> Result<(), JournalError> {
-        Ok(())
-    }
-
-    fn lease(&self, _: Timestamp, _: &LeaseId, _: LeaseMark, _: Option<&str>) -> Result<(), JournalError> {
-        Ok(())
-    }
-
-    fn learned(&self, _: Timestamp, _: &LeaseId, _: &Resource) -> Result<(), JournalError> {
-        Ok(())
-    }
-
-    fn record(&self, _: &BuildRecord) -> Result<(), JournalError> {
-        Ok(())
-    }
-}
-
-fn size() -> Size {
-    Size { runner_type: "t".into(), cpu: 2, memory_gb: 4, time_budget_min: 30, tier: "language_default".into() }
-}
-
 /// The plan for these layers and its jobs, as `prepare` makes them.
 async fn planned(
     world: &World,
@@ -341,7 +220,7 @@ async fn planned(
     let mut stored = stored::find(world, &wanted, !forced.is_empty()).await.expect("a store that answers");
     let candidates = jobs.iter().map(|(layer, job)| {
         let parents = job.parents.iter().map(|parent| parent.layer.clone()).collect();
-        candidate(job, parents, stored.remove(layer).unwrap_or_default(), size())
+        candidate(job, parents, stored.remove(layer).unwrap_or_default(), samples::size())
     });
     let plan = plan::plan(candidates.collect(), forced);
     let jobs = jobs_to_build(&plan, jobs, forced);
@@ -358,25 +237,13 @@ async fn apply(world: &World, layers: &Layers, applied: &Applied) -> BTreeMap<La
         world.point(step.image.name.as_str(), LATEST, &step.key).await.expect("a store that answers");
     }
     let digests = plan.steps.iter().filter_map(|step| Some((step.layer.clone(), step.digest.clone()?))).collect();
-    let place = Placement { platform: "linux/amd64".into(), namespace: String::new() };
     let specs = plan.steps.iter().map(|step| StepSpec {
-        layer: step.layer.clone(),
-        parents: step.parents.clone(),
         reuse: step.digest.clone(),
-        place: place.clone(),
-        sizes: vec![size()],
+        ..test_kit::step_spec(step.layer.clone(), step.parents.clone(), "linux/amd64".into())
     });
     let id = RunId::from("r");
     let run = Run::new(id.clone(), specs.collect(), Limits { packed: true, claims: true, ..Limits::default() });
-    let services = RunServices {
-        provider: Arc::new(world.clone()),
-        runners: Arc::new(world.clone()),
-        images: Arc::new(world.clone()),
-        contexts: Arc::new(world.clone()),
-        journal: Arc::new(world.clone()),
-        project_root: PathBuf::new(),
-        max_lifetime: Duration::from_secs(3600),
-    };
+    let services = test_kit::services(Arc::new(world.clone()), Arc::new(world.clone()));
     let sinks = Sinks::start(Vec::new());
     let (_stop, stops) = mpsc::channel(1);
     let finished = execute(Work { id, run, jobs, digests }, services, sinks.emitter(), stops).await;

@@ -215,6 +215,7 @@ fn unreadable(error: &dyn std::fmt::Display) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::ports::samples;
 
     #[test]
     fn only_what_an_image_is_made_of_travels() {
@@ -244,27 +245,18 @@ mod tests {
         let context = |source| NamedContext { name: "any".to_owned(), source };
         let from = |name: &str| context(ImageSource::Registry { name: name.to_owned(), digest: digest.clone() });
         let request = BuildRequest {
-            context: "c".into(),
-            dockerfile: "c/Dockerfile".into(),
-            definition: Default::default(),
-            target: None,
             build_args: [("FROM".to_owned(), "args.example/x".to_owned())].into(),
-            platforms: "linux/amd64".into(),
-            labels: Default::default(),
-            secrets: Vec::new(),
-            ssh: Vec::new(),
             named_contexts: vec![
                 from("docker.io/library/debian"),
                 from("host:5000/team/base"),
                 context(ImageSource::Layout { dir: "layout.example/x".into(), digest: digest.clone() }),
             ],
-            stand_ins: Vec::new(),
             frontend: Some("front.example/dockerfile@sha256:00".to_owned()),
-            staging: "s".into(),
             push: Some(crate::domain::ports::PushTarget {
                 name: "push.example/team/app".to_owned(),
                 plain_http: false,
             }),
+            ..samples::build_request()
         };
         let hosts: Vec<String> = registries(&request).into_iter().collect();
         assert_eq!(hosts, ["docker.io", "front.example", "host:5000", "push.example"]);

@@ -73,36 +73,14 @@ fn reasons(candidate: &Candidate, building: &BTreeSet<LayerName>) -> Vec<Why> {
 mod tests {
     use super::*;
     use crate::domain::base::Digest;
-    use crate::domain::model::{ImageName, KeyParts, LayerKey, ParentKey, Size};
+    use crate::domain::model::{ImageName, KeyParts, LayerKey};
+    use crate::domain::ports::samples::{key_parts, parent_keys, size};
 
     fn parts(layer: &str, dockerfile: &str, parents: &[(&str, &LayerKey)]) -> KeyParts {
-        KeyParts {
-            schema: KeyParts::SCHEMA,
-            layer: layer.into(),
-            dockerfile: Digest::of(dockerfile),
-            ignore: None,
-            target: None,
-            files: BTreeMap::new(),
-            build_args: BTreeMap::new(),
-            platforms: "linux/amd64".into(),
-            frontend: None,
-            secret_ids: Vec::new(),
-            ssh_ids: Vec::new(),
-            labels: BTreeMap::new(),
-            tools: Vec::new(),
-            artifact_paths: Vec::new(),
-            parents: parents.iter().map(|(name, key)| ((*name).into(), ParentKey::Layer((*key).clone()))).collect(),
-        }
+        KeyParts { parents: parent_keys(parents.iter().copied()), ..key_parts(layer, dockerfile) }
     }
 
     fn candidate(parts: KeyParts, parents: &[&str], built: bool, latest: Option<KeyParts>) -> Candidate {
-        let size = Size {
-            runner_type: "cax21".into(),
-            cpu: 4,
-            memory_gb: 8,
-            time_budget_min: 60,
-            tier: "language_default".into(),
-        };
         Candidate {
             key: parts.key(),
             parents: parents.iter().map(|name| (*name).into()).collect(),
@@ -110,7 +88,7 @@ mod tests {
             existing: built.then(|| Digest::of("image")),
             rebased: None,
             latest,
-            size,
+            size: size(),
             estimate_ms: None,
             parts,
         }

@@ -3,12 +3,16 @@
 
 mod build;
 mod compute;
+#[cfg(test)]
+pub mod fakes;
 mod holder;
 mod image;
 mod images;
 mod inputs;
 mod journal;
 mod record;
+#[cfg(test)]
+pub mod samples;
 mod sink;
 mod usage;
 
