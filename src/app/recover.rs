@@ -69,7 +69,8 @@ pub async fn recover(store: &Store, project: &Project) -> Result<Recovered, Erro
                 recovered.released.push(lease.lease);
             }
             Ok(_) => {
-                if lease.state != "settling" {
+                // A clock that was set back shows a time before the last look: the wait begins anew.
+                if lease.state != "settling" || lease.changed > now() {
                     written(store.lease_is_settling(&lease.lease, now()));
                 }
                 recovered.settling.push(lease.lease);

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Json, Router};
@@ -23,6 +23,7 @@ use super::request::{read_renewal, read_wish};
 use super::slots::{Patience, Slot, Slots};
 use super::tokens::{Caller, Tokens};
 use crate::domain::base::LeaseId;
+use crate::system::http::http_date;
 
 /// Largest request body, in bytes.
 const BODY_MOST: usize = 64 * 1024;
@@ -94,7 +95,16 @@ pub fn router(app: &Arc<App>) -> Router {
             Problem::new(405, "method", "the path does not support this method", wrong)
         })
         .layer(from_fn_with_state(Arc::clone(app), guard))
+        .layer(map_response_with_state(Arc::clone(app), dated))
         .with_state(Arc::clone(app))
+}
+
+/// Every answer tells the time of the clock by which leases expire: the caller's may be another.
+async fn dated(State(app): State<Arc<App>>, mut response: Response) -> Response {
+    if let Some(date) = http_date(app.pool.now()).and_then(|date| HeaderValue::from_str(&date).ok()) {
+        response.headers_mut().insert(header::DATE, date);
+    }
+    response
 }
 
 async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {

@@ -160,8 +160,8 @@ impl Row {
         shown
     }
 
-    /// The request for the provider. Its expiry is the latest time that renewals can reach.
-    pub fn request(&self, max_ttl_s: u64) -> Option<AcquireRequest> {
+    /// The request for the provider. Its lifetime ends at the latest time that renewals can reach.
+    pub fn request(&self, max_ttl_s: u64, now: Timestamp) -> Option<AcquireRequest> {
         let lease_request = self.lease_request.as_ref()?;
         let minutes = u32::try_from(max_ttl_s.div_ceil(60)).unwrap_or(u32::MAX);
         Some(AcquireRequest {
@@ -176,7 +176,7 @@ impl Row {
                 tier: "explicit".to_owned(),
             },
             platform: lease_request.platform.clone(),
-            expires: self.asked.plus(std::time::Duration::from_secs(max_ttl_s)),
+            lifetime: self.asked.plus(std::time::Duration::from_secs(max_ttl_s)).since(now),
             authorized_key: Some(lease_request.ssh_public_key.clone()),
         })
     }

@@ -319,7 +319,7 @@ impl Pool {
     }
 
     async fn granted(&self, work: &Work, row: &Row, record: &LeaseRecord) -> Result<Machine, Fault> {
-        let Some(request) = row.request(self.bounds.max_ttl_s) else { return Err(cancelled()) };
+        let Some(request) = row.request(self.bounds.max_ttl_s, self.now()) else { return Err(cancelled()) };
         let acquire = tokio::time::timeout(ACQUIRE_BOUND, self.provider.acquire(&request, record));
         tokio::select! {
             biased;

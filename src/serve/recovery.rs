@@ -39,7 +39,7 @@ impl Pool {
     /// not grant them twice.
     async fn hold_again(&self, row: &Row) -> bool {
         let Some(machine) = &row.machine else { return false };
-        let Some(mut request) = row.request(self.bounds.max_ttl_s) else { return false };
+        let Some(mut request) = row.request(self.bounds.max_ttl_s, self.now()) else { return false };
         (request.size.cpu, request.size.memory_gb) = (machine.cpu, machine.memory_gb);
         // What ends with its process needs no record.
         let record = LeaseRecord::default();

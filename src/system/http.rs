@@ -4,9 +4,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Response, Url};
+
+use crate::domain::base::Timestamp;
 
 /// Timeout for connecting to a server.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -51,6 +53,18 @@ pub fn is_loopback(address: &Url) -> bool {
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+/// The time at which a response was made, by its server's clock; `None` if it does not say.
+pub fn date(headers: &HeaderMap) -> Option<Timestamp> {
+    let at = jiff::fmt::rfc2822::parse(headers.get(DATE)?.to_str().ok()?.trim()).ok()?;
+    u64::try_from(at.timestamp().as_millisecond()).ok().map(Timestamp)
+}
+
+/// A time as `Date` tells it, in whole seconds.
+pub fn http_date(at: Timestamp) -> Option<String> {
+    let at = jiff::Timestamp::from_millisecond(i64::try_from(at.0).ok()?).ok()?;
+    jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()
 }
 
 /// Why a response body could not be read.
@@ -144,6 +158,14 @@ mod tests {
             "http://127.0.0.1@evil.example",
         ];
         assert!(!others.into_iter().any(loopback));
+    }
+
+    #[test]
+    fn the_time_of_a_server_is_read() {
+        let told = |text: &str| date(&HeaderMap::from_iter([(DATE, text.parse().expect("a header"))]));
+        assert_eq!(told("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Timestamp(1_445_412_480_000)));
+        assert_eq!(http_date(Timestamp(1_445_412_480_999)).as_deref(), Some("Wed, 21 Oct 2015 07:28:00 GMT"));
+        assert_eq!((told("yesterday"), date(&HeaderMap::new())), (None, None));
     }
 
     #[test]

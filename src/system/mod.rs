@@ -19,6 +19,6 @@ pub mod stop;
 pub mod watch;
 pub mod words;
 
-pub use clock::{now, since_epoch};
+pub use clock::{RemoteClock, RemoteTime, now, since_epoch};
 pub use host::{host_platform, whoami};
 pub use roots::{catalog_root, git_root, resolved};

@@ -211,13 +211,22 @@ fn a_lease_that_cannot_be_given_back_is_shown_loudly_and_tried_by_every_later_co
 
 #[test]
 fn strangers_leases_go_when_they_expire_and_not_before() {
+    // Whatever this machine's clock shows: it is right, seven hours behind the API's, seven hours ahead of it.
+    for off in [0, 7 * 3600, -7 * 3600] {
+        strangers_leases(off);
+    }
+}
+
+fn strangers_leases(off: i64) {
     let cloud = Cloud::new(SESSION, "");
+    cloud.fake.clock_ahead(off);
     cloud.project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
-    let labels = |lease: &'static str, expires: &'static str| {
+    fn labels<'a>(lease: &'a str, expires: &'a str) -> [(&'a str, &'a str); 5] {
         [("lian", "1"), ("lian-owner", "somebody"), ("lian-run", "r"), ("lian-lease", lease), ("lian-expires", expires)]
-    };
-    cloud.fake.add_server("lian-somebody-r-1", &labels("r-1", "1000"));
-    cloud.fake.add_server("lian-somebody-r-2", &labels("r-2", "4000000000"));
+    }
+    let at = |hours: i64| (cloud.fake.seconds() + hours * 3600).to_string();
+    cloud.fake.add_server("lian-somebody-r-1", &labels("r-1", &at(-1)));
+    cloud.fake.add_server("lian-somebody-r-2", &labels("r-2", &at(1)));
     cloud.fake.add_server("precious", &[("name", "database")]);
     let listed = cloud.lian(&["leases", "--format", "json"]).exits(0).json();
     assert_eq!(listed["leases"].as_array().expect("leases").len(), 2, "{listed}");
@@ -229,6 +238,11 @@ fn strangers_leases_go_when_they_expire_and_not_before() {
     assert!(told.stdout.starts_with("nothing to give back; 1 lease of other projects"), "{}", told.both());
     let refused = cloud.lian(&["leases", "gc", "--lease", "r-2"]).exits(64);
     assert!(refused.stderr.contains("lian::leases::foreign") && refused.stderr.contains("run r"), "{}", refused.both());
+    assert!(
+        refused.stderr.contains("(it is in 59m ") || refused.stderr.contains("(it is in 1h 00m"),
+        "{}",
+        refused.both()
+    );
     let refused = cloud.lian(&["leases", "gc", "--lease", "r-2", "--force"]).exits(5);
     assert!(refused.stderr.contains("`somebody`'s"), "{}", refused.both());
     assert_eq!(cloud.fake.servers().len(), 2);

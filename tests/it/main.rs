@@ -16,7 +16,7 @@ mod dockerfiles;
 mod doctor;
 mod evidence;
 mod exits;
-mod hcloud;
+pub mod hcloud;
 mod hooks;
 mod host_recipe;
 mod hosts;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lian_build::adapters::providers::proxmox::{Proxmox, ProxmoxSettings, Token};
-use lian_build::domain::base::{LayerName, LeaseId, RunId, Timestamp};
+use lian_build::domain::base::{LayerName, LeaseId, RunId};
 use lian_build::domain::model::{Fault, FaultKind, ProviderName, Size};
 use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Endpoint, Lease, LeaseRecord, SshTarget};
 
@@ -18,6 +18,8 @@ use crate::support::proxmox::{Fake, POOL, TEMPLATE, TOKEN, Trick};
 
 const HOST_KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRoaXMgaXMgbm8ga2V5LCBqdXN0IDMyIGJ5dGVz";
 const FAR: u64 = 9_999_999_999_999;
+/// How long a lease may live.
+const LIFETIME: Duration = Duration::from_secs(4 * 3600);
 
 /// Machines on paper: what matters here is that they are ordered and that they end.
 #[derive(Default)]
@@ -78,7 +80,7 @@ fn request(lease: &str) -> AcquireRequest {
         layer: LayerName::from("rust"),
         size,
         platform: "linux/amd64".into(),
-        expires: Timestamp(FAR),
+        lifetime: LIFETIME,
         authorized_key: None,
     }
 }
@@ -116,7 +118,7 @@ async fn a_machine_is_cloned_found_again_and_given_back() {
     assert_eq!(shown, ["lian-me-r-1", "lian;lian-me", "8192", "ip=dhcp", "root"]);
 
     let owned = provider.owned().await.whole().expect("owned");
-    assert_eq!((owned.len(), owned[0].lease.as_str(), owned[0].expires), (1, "r-1", Some(Timestamp(FAR))));
+    assert_eq!((owned.len(), owned[0].lease.as_str()), (1, "r-1"));
     assert_eq!(owned[0].run, Some(RunId::from("r")));
     assert!(owned[0].created.is_some() && owned[0].what.contains(&id.to_string()), "{owned:?}");
 

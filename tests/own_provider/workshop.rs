@@ -14,6 +14,7 @@ use lian_build::domain::model::{Fault, FaultKind, Offer, ProviderName};
 use lian_build::domain::ports::{
     AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, OwnedLease, OwnedLeases, Resource,
 };
+use lian_build::system::now;
 use serde::{Deserialize, Serialize};
 
 /// All that lian-build gets to know.
@@ -95,7 +96,9 @@ impl ComputeProvider for Workshop {
             .ok_or_else(|| Fault::new(FaultKind::Unavailable, "lian::workshop::none", "no bench is large enough"))?;
         std::fs::create_dir_all(&self.settings.folder).map_err(|error| broken(&error))?;
         let file = self.settings.folder.join(request.lease.as_str());
-        std::fs::write(&file, request.expires.0.to_string()).map_err(|error| broken(&error))?;
+        // The folder is this machine's, and so is the clock.
+        let expires = now().plus(request.lifetime);
+        std::fs::write(&file, expires.0.to_string()).map_err(|error| broken(&error))?;
         record.learn(Resource::new("bench", file.display())).await;
         Ok(Lease { id: request.lease.clone(), offer, endpoint: Endpoint::Here, ready_by: None })
     }

@@ -87,7 +87,7 @@ impl ComputeProvider for Local {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::base::{LayerName, RunId, Timestamp};
+    use crate::domain::base::{LayerName, RunId};
     use crate::domain::model::Size;
 
     #[tokio::test]
@@ -101,7 +101,7 @@ mod tests {
             layer: LayerName::from("rust"),
             size,
             platform: "linux/arm64".into(),
-            expires: Timestamp(1),
+            lifetime: std::time::Duration::from_secs(1),
             authorized_key: None,
         };
         let record = LeaseRecord::default();

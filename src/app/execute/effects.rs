@@ -21,9 +21,9 @@ impl Dispatcher {
         match effect {
             Effect::Emit(body) => self.emit(at, *body),
             Effect::Acquire { lease, layer, size, place } => {
-                let (platform, expires, run) = (place.platform, at.plus(self.max_lifetime), self.id.clone());
+                let (platform, lifetime, run) = (place.platform, self.max_lifetime, self.id.clone());
                 let authorized_key = None;
-                self.acquire(at, AcquireRequest { lease, run, layer, size, platform, expires, authorized_key });
+                self.acquire(at, AcquireRequest { lease, run, layer, size, platform, lifetime, authorized_key });
             }
             Effect::Abandon { lease } => {
                 if let Some(abandoned) = self.coming.remove(&lease) {

@@ -26,8 +26,8 @@ pub struct AcquireRequest {
     pub size: Size,
     /// The platform: exactly one, as in the provider's offers, e.g. `linux/arm64`.
     pub platform: Platform,
-    /// End of its maximum lifetime.
-    pub expires: Timestamp,
+    /// Its maximum lifetime. When that ends is for the provider to say, by its own clock.
+    pub lifetime: Duration,
     /// The public key that may log in (`ssh-ed25519 AAAA…`), if a service leases for others. Otherwise the provider
     /// creates a key pair and keeps it for the lease's lifetime.
     pub authorized_key: Option<String>,
@@ -84,9 +84,9 @@ pub struct OwnedLease {
     pub run: Option<RunId>,
     /// A description for people: `server 42, cax21 in fsn1`.
     pub what: String,
-    /// When it was created.
+    /// When it was created, by this machine's clock.
     pub created: Option<Timestamp>,
-    /// When it must be released.
+    /// When it must be released, by this machine's clock.
     pub expires: Option<Timestamp>,
 }
 

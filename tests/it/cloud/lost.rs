@@ -67,7 +67,7 @@ fn a_server_that_does_not_come_up_in_time_is_deleted_and_told() {
 #[test]
 fn a_server_with_another_host_key_is_sent_nothing_and_given_back() {
     let cloud = cloud("RUN true");
-    cloud.fake.answers_with_other_keys();
+    cloud.fake.answers_with_other_keys(u32::MAX);
     let ran = cloud.lian(&["apply", "--format", "json"]).exits(4);
     assert!(ran.stdout.contains("lian::remote::host_key"), "{}", ran.both());
     assert!(granted(&ran.stdout).is_empty() && !cloud.fake.bills().is_empty(), "{}", ran.both());

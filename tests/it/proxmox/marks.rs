@@ -2,8 +2,10 @@
 
 use lian_build::domain::base::LeaseId;
 use lian_build::domain::ports::{ComputeProvider as _, LeaseRecord};
+use lian_build::system::now;
 
-use super::{FAR, Stage, mark, request};
+use super::{FAR, LIFETIME, Stage, mark, request};
+use crate::hcloud::clocks::lives_for;
 use crate::support::proxmox::{POOL, Trick};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,4 +86,33 @@ async fn others_machines_are_shown_and_taken_back_once_they_have_expired() {
     assert!(fault.message.contains("Ana B"), "{}", fault.message);
     provider.release(&LeaseId::from("q-2"), &LeaseRecord::default()).await.expect("expired");
     assert_eq!(stage.fake.machines().into_keys().collect::<Vec<_>>(), [6001]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn expiries_stand_in_the_nodes_time_whatever_our_clock_shows() {
+    for off in [0, 7 * 3600, -7 * 3600] {
+        let stage = Stage::new().await;
+        stage.fake.clock_ahead(off);
+        let there = now().0.saturating_add_signed(off * 1000);
+        let at = |hours: i64| there.saturating_add_signed(hours * 3_600_000);
+        let tags = ("tags", "lian;lian-ana-b");
+        for (id, lease, expires) in [(6001, "q-1", at(1)), (6002, "q-2", at(-1))] {
+            let (name, theirs) = (format!("lian-ana-b-{lease}"), mark(lease, "Ana B", expires));
+            stage.fake.put(id, Some(POOL), &[("name", &name), tags, ("description", &theirs)]);
+        }
+        let provider = stage.provider();
+        let release = async |lease| provider.release(&LeaseId::from(lease), &LeaseRecord::default()).await;
+        assert_eq!(release("q-1").await.expect_err("it lives").code, "lian::proxmox::owner", "off by {off}");
+        release("q-2").await.expect("it has expired");
+        assert_eq!(stage.fake.machines().into_keys().collect::<Vec<_>>(), [6001], "off by {off}");
+        provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
+        let owned = provider.owned().await.whole().expect("owned");
+        lives_for(LIFETIME, owned.iter().find(|owned| owned.lease.as_str() == "r-1").expect("ours"));
+        let mark = stage.fake.machines().into_values().find_map(|config| {
+            let mark: serde_json::Value = serde_json::from_str(config.get("description")?).ok()?;
+            (mark["lease"] == "r-1").then_some(mark)
+        });
+        let expires = mark.expect("marked")["expires"].as_u64().expect("milliseconds");
+        assert!(expires.abs_diff(at(4)) < 30_000, "{expires} is not four hours after {there}");
+    }
 }

@@ -11,8 +11,8 @@ use crate::adapters::docker_cli::{DockerError, PATIENCE, is_missing};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Offer};
 use crate::domain::ports::{AcquireRequest, Gone, LeaseRecord, OwnedLease, Resource};
-use crate::system::now;
 use crate::system::retry::Backoff;
+use crate::system::{RemoteClock, RemoteTime};
 
 /// Label of our containers; its value is the lease id.
 const LEASE: &str = "build.lian.lease";
@@ -52,7 +52,7 @@ pub(super) async fn start(
     record: &LeaseRecord,
 ) -> Result<String, Fault> {
     let name = name(&container_request.request.lease);
-    let args = create_args(&name, container_request);
+    let args = create_args(&name, container_request, engine.clock());
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     match engine.create(&container_request.request.lease, &args).await {
         Ok(id) => record.learn(Resource::new(CONTAINER, id).named(name.as_str())).await,
@@ -69,7 +69,7 @@ pub(super) async fn start(
     engine.docker(&["cp", &from, &format!("{name}:/")]).await.map_err(DockerError::fault)?;
     engine.docker(&["start", &name]).await.map_err(DockerError::fault)?;
     // Last resort if nobody releases it: at expiry the daemon stops, and the container with it.
-    let left = container_request.request.expires.since(now()).as_secs();
+    let left = container_request.request.lifetime.as_secs();
     let end = format!("sleep {left}; kill 1");
     if let Err(said) = engine.docker(&["exec", "--detach", &name, "sh", "-c", &end]).await {
         tracing::debug!("{name} has no time limit: {}", said.fault().message);
@@ -77,7 +77,7 @@ pub(super) async fn start(
     Ok(name)
 }
 
-fn create_args(name: &str, container_request: &ContainerRequest<'_>) -> Vec<String> {
+fn create_args(name: &str, container_request: &ContainerRequest<'_>, clock: &RemoteClock) -> Vec<String> {
     let (request, offer) = (container_request.request, container_request.offer);
     let memory = (u64::from(offer.memory_gb) << 30).min(container_request.capacity.memory);
     let cpus = offer.cpu.min(container_request.capacity.cpu);
@@ -90,8 +90,8 @@ fn create_args(name: &str, container_request: &ContainerRequest<'_>) -> Vec<Stri
         format!("--name={name}"),
         label(LEASE, request.lease.to_string()),
         label(RUN, request.run.to_string()),
-        label(CREATED, now().0.to_string()),
-        label(EXPIRES, request.expires.0.to_string()),
+        label(CREATED, clock.now().0.0.to_string()),
+        label(EXPIRES, clock.after(request.lifetime).0.0.to_string()),
         format!("--memory={memory}"),
         // Memory and swap together: equal values disable swap.
         format!("--memory-swap={memory}"),
@@ -197,14 +197,16 @@ pub(super) async fn marked(engine: &Engine) -> Result<Vec<OwnedLease>, Fault> {
     let column = |label: &str| format!("{{{{.Label \"{label}\"}}}}");
     let format = [LEASE, RUN, CREATED, EXPIRES].map(column).join("\t") + "\t{{.ID}}\t{{.State}}";
     let filter = format!("label={LEASE}");
+    engine.look_at_clock().await;
     let all = engine.docker(&["ps", "--all", "--no-trunc", "--filter", &filter, "--format", &format]).await;
-    Ok(all.map_err(DockerError::fault)?.lines().filter_map(row).collect())
+    let here = |line| row(line, engine.clock());
+    Ok(all.map_err(DockerError::fault)?.lines().filter_map(here).collect())
 }
 
-fn row(line: &str) -> Option<OwnedLease> {
+fn row(line: &str, clock: &RemoteClock) -> Option<OwnedLease> {
     let fields: Vec<&str> = line.split('\t').collect();
     let [lease, run, created, expires, id, state] = fields[..] else { return None };
-    let time = |text: &str| text.parse().ok().map(Timestamp);
+    let time = |text: &str| text.parse().ok().map(|at| clock.here(RemoteTime(Timestamp(at))));
     Some(OwnedLease {
         lease: LeaseId::from(lease),
         run: (!run.is_empty()).then(|| RunId::from(run)),
@@ -232,10 +234,10 @@ mod tests {
 
     #[test]
     fn a_row_of_docker_ps_is_a_lease() {
-        let lease = row("r1-2\tr1\t1000\t2000\t0123456789abcdef\texited").expect("a lease");
+        let lease = row("r1-2\tr1\t1000\t2000\t0123456789abcdef\texited", &RemoteClock::default()).expect("a lease");
         assert_eq!((lease.lease.as_str(), lease.what.as_str()), ("r1-2", "container 0123456789ab, exited"));
         assert_eq!((lease.created, lease.expires), (Some(Timestamp(1000)), Some(Timestamp(2000))));
-        assert!(row("nonsense").is_none());
+        assert!(row("nonsense", &RemoteClock::default()).is_none());
     }
 
     #[test]

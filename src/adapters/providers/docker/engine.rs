@@ -8,8 +8,9 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::adapters::docker_cli::{DockerCli, DockerError, PATIENCE, is_missing, reason};
-use crate::domain::base::{LeaseId, Platform};
+use crate::domain::base::{LeaseId, Platform, Timestamp};
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::RemoteClock;
 
 /// Timeout for pulling an image of about 100 MB over a slow connection.
 const PULL: Duration = Duration::from_secs(900);
@@ -23,6 +24,7 @@ const LATE: Duration = Duration::from_secs(30);
 #[derive(Debug, Default)]
 pub(super) struct Engine {
     cli: DockerCli,
+    clock: RemoteClock,
     /// Creations that may be under way; `settled` waits for them. Each holds until when a container may still appear.
     creations: Mutex<BTreeMap<LeaseId, Arc<tokio::sync::Mutex<Option<Instant>>>>>,
 }
@@ -46,6 +48,8 @@ struct Info {
     #[serde(rename = "OSType")]
     system: String,
     architecture: String,
+    /// RFC 3339; not every engine tells it.
+    system_time: Option<String>,
 }
 
 impl Engine {
@@ -89,6 +93,18 @@ impl Engine {
         Arc::clone(self.creations.lock().unwrap_or_else(PoisonError::into_inner).entry(lease.clone()).or_default())
     }
 
+    /// The engine's clock, in which expiries stand: it may be another machine's, which others use too.
+    pub fn clock(&self) -> &RemoteClock {
+        &self.clock
+    }
+
+    /// Looks at the engine's clock. One that does not tell the time is taken to have ours.
+    pub async fn look_at_clock(&self) {
+        if let Ok(said) = self.docker(&["info", "--format", "{{.SystemTime}}"]).await {
+            self.clock.heard(instant(&said));
+        }
+    }
+
     /// Queries the capacity.
     pub async fn capacity(&self) -> Result<Capacity, Fault> {
         let said = self.docker(&["info", "--format", "{{json .}}"]).await.map_err(DockerError::fault)?;
@@ -102,6 +118,7 @@ impl Engine {
             let fault = Fault::new(FaultKind::Unavailable, "lian::docker::system", message);
             return Err(fault.help("switch it to Linux containers, or use another provider"));
         }
+        self.clock.heard(info.system_time.as_deref().and_then(instant));
         let architecture = match info.architecture.as_str() {
             "x86_64" => "amd64",
             "aarch64" => "arm64",
@@ -135,5 +152,22 @@ impl Engine {
             }
             Err(said) => Err(said.fault()),
         }
+    }
+}
+
+fn instant(text: &str) -> Option<Timestamp> {
+    let at = text.trim().parse::<jiff::Timestamp>().ok()?.as_millisecond();
+    u64::try_from(at).ok().map(Timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_engine_tells_its_time() {
+        assert_eq!(instant("2015-10-21T07:28:00.123456789Z\n"), Some(Timestamp(1_445_412_480_123)));
+        assert_eq!(instant("2015-10-21T09:28:00+02:00"), Some(Timestamp(1_445_412_480_000)));
+        assert_eq!(instant("<no value>"), None);
     }
 }

@@ -9,11 +9,12 @@ use serde_json::Value;
 
 use super::access::Access;
 use super::error::{ApiError, SILENT};
+use crate::domain::base::Timestamp;
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::RemoteClock;
 use crate::system::error_chain::innermost;
-use crate::system::http::{API_ANSWER_BYTES, BodyError, api_client_for, read_body, retry_after};
+use crate::system::http::{API_ANSWER_BYTES, BodyError, api_client_for, date, read_body, retry_after};
 use crate::system::retry::{Backoff, Pauses, Retry};
-use crate::system::since_epoch;
 
 /// Maximum retries of a request whose response was lost or that failed inside the API.
 const RETRIES: u32 = 6;
@@ -50,6 +51,7 @@ pub(super) struct Api {
     client: reqwest::Client,
     access: Access,
     pace: Timeouts,
+    clock: RemoteClock,
 }
 
 impl Api {
@@ -59,11 +61,16 @@ impl Api {
             Fault::new(FaultKind::Unavailable, "lian::hcloud::client", message)
                 .help("check the system's certificates (SSL_CERT_FILE) and proxy settings")
         })?;
-        Ok(Self { client, access, pace })
+        Ok(Self { client, access, pace, clock: RemoteClock::default() })
     }
 
     pub(super) fn pace(&self) -> &Timeouts {
         &self.pace
+    }
+
+    /// The API's clock, in which expiries stand.
+    pub(super) fn clock(&self) -> &RemoteClock {
+        &self.clock
     }
 
     /// Sends one request.
@@ -80,6 +87,7 @@ impl Api {
             request = request.json(body);
         }
         let response = request.send().await.map_err(lost)?;
+        self.clock.heard(date(response.headers()));
         let (status, wait) = (response.status(), self.wait(response.status(), response.headers()));
         let bytes = read_body(response, API_ANSWER_BYTES).await.map_err(|error| match error {
             BodyError::Lost(error) => lost(error),
@@ -167,7 +175,8 @@ impl Api {
         }
         let reset = headers.get("ratelimit-reset").filter(|_| status == StatusCode::TOO_MANY_REQUESTS)?;
         let reset = reset.to_str().ok()?.trim().parse().ok()?;
-        Some(Duration::from_secs(reset).saturating_sub(since_epoch()).min(self.pace.longest))
+        let left = Timestamp(0).plus(Duration::from_secs(reset)).since(self.clock.now().0);
+        Some(left.min(self.pace.longest))
     }
 }
 

@@ -70,12 +70,14 @@ impl Hcloud {
                 .help("give a line like `ssh-ed25519 AAAA…`")
         })?;
         let secret = host.secret()?;
-        let lifetime = request.expires.0.saturating_sub(now().0).div_ceil(1000);
+        let lifetime = request.lifetime.as_millis().div_ceil(1000);
+        let lifetime = u64::try_from(lifetime).unwrap_or(u64::MAX);
         let boot =
             Boot { platform: request.platform.as_str(), host_private: &secret, host_public: &host.public, lifetime };
         let user_data = boot::user_data(&self.settings, &boot)?;
         let name = names::server(&self.owner, &names::value(request.lease.as_str()));
-        let labels = names::labels(&self.settings.labels, &self.owner, request, &host.public);
+        let expires = self.api.clock().after(request.lifetime);
+        let labels = names::labels(&self.settings.labels, &self.owner, request, expires, &host.public);
         Ok(ServerRequest { request, record, name, labels, login, client, host, user_data })
     }
 

@@ -4,13 +4,14 @@ use super::model::Labels;
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::Fault;
 use crate::domain::ports::AcquireRequest;
+use crate::system::RemoteTime;
 
 /// Label of everything that lian-build creates.
 pub(super) const MARK: &str = "lian";
 pub(super) const OWNER: &str = "lian-owner";
 pub(super) const RUN: &str = "lian-run";
 pub(super) const LEASE: &str = "lian-lease";
-/// Label with the expiry, Unix seconds.
+/// Label with the expiry by the API's clock, Unix seconds.
 pub(super) const EXPIRES: &str = "lian-expires";
 /// Label with the server's host key: a server created with another key is unreachable.
 pub(super) const HOST_KEY: &str = "lian-host-key";
@@ -45,13 +46,19 @@ fn fitted(original: &str, safe: &str) -> String {
 }
 
 /// The labels of all objects of a lease.
-pub(super) fn labels(settings: &Labels, owner: &str, request: &AcquireRequest, host_key: &str) -> Labels {
+pub(super) fn labels(
+    settings: &Labels,
+    owner: &str,
+    request: &AcquireRequest,
+    expires: RemoteTime,
+    host_key: &str,
+) -> Labels {
     let ours = [
         (MARK, "1".to_owned()),
         (OWNER, value(owner)),
         (RUN, value(request.run.as_str())),
         (LEASE, value(request.lease.as_str())),
-        (EXPIRES, request.expires.0.div_ceil(1000).to_string()),
+        (EXPIRES, expires.0.0.div_ceil(1000).to_string()),
         (HOST_KEY, Digest::of(host_key).hex()[..16].to_owned()),
     ];
     let mut labels = settings.clone();
@@ -76,9 +83,9 @@ pub(super) fn are_of(labels: &Labels, owner: &str, lease: &str) -> bool {
 }
 
 /// The expiry in the labels.
-pub(super) fn expires(labels: &Labels) -> Option<Timestamp> {
+pub(super) fn expires(labels: &Labels) -> Option<RemoteTime> {
     let seconds: u64 = labels.get(EXPIRES)?.parse().ok()?;
-    Some(Timestamp(seconds.saturating_mul(1000)))
+    Some(RemoteTime(Timestamp(seconds.saturating_mul(1000))))
 }
 
 /// Rejects a workflow's labels that the API would reject or that collide with ours.

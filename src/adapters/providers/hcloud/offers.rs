@@ -157,7 +157,7 @@ pub(super) fn sold_out(tried: &[Candidate<'_>]) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::base::{LayerName, LeaseId, RunId, Timestamp};
+    use crate::domain::base::{LayerName, LeaseId, RunId};
     use crate::domain::model::Size;
 
     fn known(name: &str, cores: u32, memory: f64, architecture: &str, places: &[&str]) -> ServerType {
@@ -175,8 +175,8 @@ mod tests {
         let (time_budget_min, tier) = (1, "explicit".to_owned());
         let size = Size { runner_type: runner_type.into(), cpu: 2, memory_gb, time_budget_min, tier };
         let (run, layer, platform) = (RunId::from("r"), LayerName::from("l"), "linux/arm64".into());
-        let (lease, expires) = (LeaseId::from("r-1"), Timestamp(0));
-        AcquireRequest { lease, run, layer, size, platform, expires, authorized_key: None }
+        let (lease, lifetime) = (LeaseId::from("r-1"), std::time::Duration::ZERO);
+        AcquireRequest { lease, run, layer, size, platform, lifetime, authorized_key: None }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::model::{Labels, PrimaryIp, Server, SshKey};
 use super::{Hcloud, names};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::ports::{OwnedLease, OwnedLeases};
+use crate::system::RemoteTime;
 
 /// Leases by owner and id.
 type Marked = BTreeMap<(String, String), OwnedLease>;
@@ -57,8 +58,8 @@ impl Hcloud {
             lease: LeaseId::new(lease.clone()),
             run: labels.get(names::RUN).map(|run| RunId::new(run.clone())),
             what: String::new(),
-            created: created.and_then(instant),
-            expires: names::expires(labels),
+            created: created.and_then(instant).map(|at| self.api.clock().here(at)),
+            expires: names::expires(labels).map(|at| self.api.clock().here(at)),
         };
         let entry = all.entry((owner, lease.clone())).or_insert_with(fresh);
         let comma = if entry.what.is_empty() { "" } else { ", " };
@@ -83,7 +84,7 @@ fn mark(labels: &Labels) -> Option<(String, String)> {
     Some((labels.get(names::OWNER)?.clone(), labels.get(names::LEASE)?.clone()))
 }
 
-fn instant(text: &str) -> Option<Timestamp> {
+fn instant(text: &str) -> Option<RemoteTime> {
     let parsed: jiff::Timestamp = text.parse().ok()?;
-    u64::try_from(parsed.as_millisecond()).ok().map(Timestamp)
+    u64::try_from(parsed.as_millisecond()).ok().map(|at| RemoteTime(Timestamp(at)))
 }

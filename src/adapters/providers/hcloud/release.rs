@@ -16,7 +16,7 @@ use crate::adapters::providers::keys;
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{Gone, LeaseRecord};
-use crate::system::now;
+use crate::system::RemoteClock;
 
 /// The kinds of what a lease has and where they are, the most costly first.
 const KINDS: [(&str, &str); 3] = [(SERVER, "servers"), (PRIMARY_IP, "primary_ips"), (SSH_KEY, "ssh_keys")];
@@ -40,9 +40,9 @@ struct Listed {
 
 impl Listed {
     /// Whether something of an owner's lease has not expired.
-    fn is_living(&self, owner: &str, lease: &str) -> bool {
+    fn is_living(&self, owner: &str, lease: &str, clock: &RemoteClock) -> bool {
         let mut all = self.labels().filter(|labels| names::are_of(labels, owner, lease));
-        all.any(|labels| names::expires(labels).is_none_or(|at| at > now()))
+        all.any(|labels| names::expires(labels).is_none_or(|at| !clock.is_past(at)))
     }
 
     fn labels(&self) -> impl Iterator<Item = &Labels> {
@@ -135,7 +135,7 @@ impl Hcloud {
             listed = self.listed(release).await;
         }
         let owner = self.owner_in(&listed, &release.label);
-        if owner != self.owner && listed.is_living(&owner, &release.label) {
+        if owner != self.owner && listed.is_living(&owner, &release.label, self.api.clock()) {
             // With a record it is a lease of ours, and what is listed is none of it.
             let is_ours = !release.record.known().is_empty();
             return if is_ours { Ok(()) } else { Err(elsewhere(&owner, release.lease)) };

@@ -12,8 +12,9 @@ use super::settings::ProxmoxSettings;
 use super::tls;
 use super::token::Token;
 use crate::domain::model::Fault;
+use crate::system::RemoteClock;
 use crate::system::error_chain::with_causes;
-use crate::system::http::{API_ANSWER_BYTES, BodyError, api_client_for, read_body};
+use crate::system::http::{API_ANSWER_BYTES, BodyError, api_client_for, date, read_body};
 use crate::system::retry::{Backoff, Pauses, retry};
 
 /// Timeout of one request.
@@ -56,6 +57,7 @@ pub(super) struct Api {
     /// `nodes/NODE`.
     node: String,
     token: Token,
+    clock: RemoteClock,
 }
 
 impl Api {
@@ -79,7 +81,18 @@ impl Api {
             .build()
             .map_err(|error| bad(&error))?;
         let root = format!("{}/api2/json", settings.endpoint.trim_end_matches('/'));
-        Ok(Self { client, root, node: format!("nodes/{}", percent(&settings.node)), token })
+        Ok(Self {
+            client,
+            root,
+            node: format!("nodes/{}", percent(&settings.node)),
+            token,
+            clock: RemoteClock::default(),
+        })
+    }
+
+    /// The node's clock, in which expiries stand.
+    pub(super) fn clock(&self) -> &RemoteClock {
+        &self.clock
     }
 
     /// Sends one request. The path is below the node's, unless it begins with a slash. Fields go into the query of a GET or DELETE, and into the form of a POST.
@@ -96,6 +109,7 @@ impl Api {
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
         let request = request.header(reqwest::header::AUTHORIZATION, self.token.header()).timeout(left.min(ANSWER));
         let response = request.send().await.map_err(|error| unanswered(&error))?;
+        self.clock.heard(date(response.headers()));
         answer(method, &path, response).await
     }
 

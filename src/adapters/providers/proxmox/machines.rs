@@ -15,7 +15,6 @@ use super::settings::ProxmoxSettings;
 use super::token::Token;
 use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
-use crate::system::now;
 
 /// An entry of the node's machine list.
 #[derive(Debug, Clone)]
@@ -183,7 +182,7 @@ impl Machines {
             }
         }
         let mark = self.mark(config, until).await?.filter(|mark| mark.lease == *lease);
-        Ok(mark.is_some_and(|mark| mark.owner == self.owner || mark.expires <= now()))
+        Ok(mark.is_some_and(|mark| mark.owner == self.owner || self.api.clock().is_past(mark.expires)))
     }
 
     /// The machines of a lease. A renamed machine is found by its tags or its id.
@@ -207,7 +206,9 @@ impl Machines {
             };
             let Some(said) = config.mark.clone().filter(|mark| mark.lease == *lease) else { continue };
             match self.mark(&config, until).await? {
-                Some(mark) if mark.owner == self.owner || mark.expires <= now() => found.ours.push(vm.id),
+                Some(mark) if mark.owner == self.owner || self.api.clock().is_past(mark.expires) => {
+                    found.ours.push(vm.id)
+                }
                 Some(mark) => found.elsewhere = Some(mark.owner),
                 None if said.owner == self.owner && !config.template => found.renamed = Some((vm.id, config.name)),
                 None => {}

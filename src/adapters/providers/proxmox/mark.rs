@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::base::{Digest, LeaseId, RunId, Timestamp};
+use crate::domain::base::{Digest, LeaseId, RunId};
+use crate::system::RemoteTime;
 
 /// Tag of every machine that lian-build creates.
 pub(super) const TAG: &str = "lian";
@@ -18,9 +19,10 @@ pub(super) struct Mark {
     pub(super) lease: LeaseId,
     pub(super) run: RunId,
     pub(super) owner: String,
-    pub(super) expires: Timestamp,
+    /// By the node's clock, as what is below.
+    pub(super) expires: RemoteTime,
     #[serde(default)]
-    pub(super) created: Option<Timestamp>,
+    pub(super) created: Option<RemoteTime>,
 }
 
 impl Mark {
@@ -95,6 +97,7 @@ pub(super) fn percent(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::base::Timestamp;
 
     #[test]
     fn names_are_dns_labels_and_long_ones_stay_apart() {
@@ -122,7 +125,7 @@ mod tests {
     #[test]
     fn a_description_is_read_back_and_others_are_not() {
         let (lease, run, owner) = (LeaseId::from("r-1"), RunId::from("r"), "me".to_owned());
-        let mark = Mark { lease, run, owner, expires: Timestamp(7), created: None };
+        let mark = Mark { lease, run, owner, expires: RemoteTime(Timestamp(7)), created: None };
         assert_eq!(Mark::read(&format!("{}\n", mark.text())), Some(mark));
         assert_eq!(Mark::read("qmclone temporary file\n"), None);
         assert_eq!(percent("ssh-ed25519 AA+/=\n"), "ssh-ed25519%20AA%2B%2F%3D%0A");

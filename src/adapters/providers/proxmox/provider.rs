@@ -92,12 +92,13 @@ impl Proxmox {
                 (Some(pair.private), pair.public)
             }
         };
+        let clock = self.machines.api.clock();
         let mark = Mark {
             lease: request.lease.clone(),
             run: request.run.clone(),
             owner: self.machines.owner.clone(),
-            expires: request.expires,
-            created: Some(now()),
+            expires: clock.after(request.lifetime),
+            created: Some(clock.now()),
         };
         let machine_request = MachineRequest { mark, offer: &offer, key: &key, record };
         let id = self.machines.running(&machine_request, &self.settings, until).await?;
@@ -133,12 +134,13 @@ impl ComputeProvider for Proxmox {
             Ok(marked) => marked,
             Err(trouble) => return OwnedLeases::from(Err(fault(trouble))),
         };
+        let clock = self.machines.api.clock();
         let owned = |(id, mark): (u32, Mark)| OwnedLease {
             what: format!("machine {id} of {}, {}'s", self.settings.node, mark.owner),
             lease: mark.lease,
             run: Some(mark.run),
-            created: mark.created,
-            expires: Some(mark.expires),
+            created: mark.created.map(|at| clock.here(at)),
+            expires: Some(clock.here(mark.expires)),
         };
         OwnedLeases { leases: marked.into_iter().map(owned).collect(), unseen: unread.into_iter().map(fault).collect() }
     }

@@ -297,7 +297,7 @@ impl ComputeProvider for Ssh {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::base::LayerName;
+    use crate::domain::base::{LayerName, RunId};
     use crate::domain::model::Size;
 
     fn host(address: &str, memory_gb: u32) -> SshHost {
@@ -315,7 +315,7 @@ mod tests {
             layer,
             size,
             platform,
-            expires: Timestamp(1),
+            lifetime: Duration::from_secs(1),
             authorized_key: None,
         }
     }

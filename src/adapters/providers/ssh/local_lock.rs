@@ -44,7 +44,7 @@ impl Note {
             layer: request.layer.clone(),
             owner: whoami(),
             since: now(),
-            expires: request.expires,
+            expires: now().plus(request.lifetime),
         }
     }
 

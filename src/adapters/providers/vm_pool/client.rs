@@ -12,6 +12,7 @@ use reqwest::header::AUTHORIZATION;
 use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::super::keys::Pair;
 use super::answers::{Refusal, configuration, infrastructure, refusal, strange, unavailable, unwritable};
@@ -24,10 +25,10 @@ use crate::domain::ports::{
 };
 use crate::system::error_chain::with_causes;
 use crate::system::files::write_whole;
-use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, is_loopback, read_body, retry_after};
-use crate::system::now;
+use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, date, is_loopback, read_body, retry_after};
 use crate::system::retry::{Backoff, Retry, retry};
 use crate::system::watch::{SignsOfLife, until_silent};
+use crate::system::{RemoteClock, RemoteTime};
 
 /// Timeout for acquiring: the service waits this long for a machine, plus time to release it on failure.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
@@ -62,6 +63,8 @@ pub struct VmPool {
     patience: Duration,
     /// How often a held lease is renewed.
     beat: Duration,
+    /// The service's clock, in which its times stand.
+    clock: RemoteClock,
     /// Renewal tasks of held leases; each stops when its lease is released or this client is dropped.
     renewals: Mutex<BTreeMap<LeaseId, Renewal>>,
 }
@@ -143,7 +146,18 @@ impl VmPool {
         let (endpoint, workspace) = (shown.trim_end_matches('/').to_owned(), settings.workspace);
         let (keys, renewals) = (keys.into(), Mutex::default());
         let (patience, beat) = (QUOTA_PATIENCE, TTL / 3);
-        Ok(Self { client, endpoint, workspace, token, keys, identity: None, patience, beat, renewals })
+        Ok(Self {
+            client,
+            endpoint,
+            workspace,
+            token,
+            keys,
+            identity: None,
+            patience,
+            beat,
+            clock: RemoteClock::default(),
+            renewals,
+        })
     }
 
     /// Like `new`, configured by `LIAN_POOL_TOKEN`, `LIAN_POOL_TOKEN_FILE` and `LIAN_POOL_IDENTITY`.
@@ -180,13 +194,13 @@ impl VmPool {
 
     /// Renews a lease periodically until it expires. A failed renewal is retried at the next interval; three
     /// intervals fit into the remaining lifetime.
-    fn renewal(&self, lease_id: &str, expires: Timestamp) -> Renewal {
+    fn renewal(&self, lease_id: &str, expires: Instant) -> Renewal {
         let (client, token, beat) = (self.client.clone(), self.token.clone(), self.beat);
         let address = format!("{}/api/v1/vm-pool/{lease_id}/renew", self.endpoint);
         Renewal(tokio::spawn(async move {
             loop {
                 tokio::time::sleep(beat).await;
-                let left = expires.since(now());
+                let left = expires.saturating_duration_since(Instant::now());
                 if left < LEAST_TTL {
                     return;
                 }
@@ -209,7 +223,7 @@ impl VmPool {
 
     /// As [`Self::ask`], with how the service refused.
     async fn answered(&self, make: impl Fn() -> RequestBuilder) -> Result<(StatusCode, Value), Refusal> {
-        let (started, mut failures) = (tokio::time::Instant::now(), 0);
+        let (started, mut failures) = (Instant::now(), 0);
         let judge = |refusal: &Refusal| match refusal {
             Refusal::Full(_, after) if started.elapsed() + *after <= self.patience => {
                 tracing::warn!("the pool is full: waiting");
@@ -290,6 +304,7 @@ impl VmPool {
             Refusal::Passing(infrastructure("unreachable", message, help), None)
         };
         let response = request.send().await.map_err(lost)?;
+        self.clock.heard(date(response.headers()));
         let status = response.status();
         let after = retry_after(response.headers()).map(|asked| asked.min(LONGEST_PAUSE));
         let body = read_body(response, API_ANSWER_BYTES).await.map_err(|error| match error {
@@ -325,11 +340,16 @@ impl VmPool {
                 lease: LeaseId::new(lease.idempotency_key?),
                 run: None,
                 what,
-                created: time(&lease.created_at),
-                expires: time(&lease.expires_at),
+                created: self.here(&lease.created_at),
+                expires: self.here(&lease.expires_at),
             })
         });
         Ok(own.collect())
+    }
+
+    /// A time that the service tells, by this machine's clock.
+    fn here(&self, text: &str) -> Option<Timestamp> {
+        time(text).map(|at| self.clock.here(RemoteTime(at)))
     }
 
     fn renewals(&self) -> std::sync::MutexGuard<'_, BTreeMap<LeaseId, Renewal>> {
@@ -359,7 +379,7 @@ impl VmPool {
             (None, Some(identity)) => public_half(identity)?,
             (None, None) => Pair::ensure(folder, "id").await?.public,
         };
-        let whole = request.expires.since(now());
+        let whole = request.lifetime;
         // For a lease held by a client of ours, request the full lifetime: we may not be running to renew it.
         let ttl = if request.authorized_key.is_some() { whole } else { whole.min(TTL) };
         let lease_request = LeaseRequest {
@@ -403,7 +423,7 @@ impl ComputeProvider for VmPool {
     }
 
     async fn acquire(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault> {
-        let folder = self.folder(&request.lease)?;
+        let (folder, expires) = (self.folder(&request.lease)?, Instant::now() + request.lifetime);
         let lease_request = self.lease_request(request, &folder).await?;
         let make = || {
             let post = self.request(Method::POST, LEASES).timeout(ACQUIRE_BOUND);
@@ -419,7 +439,7 @@ impl ComputeProvider for VmPool {
         let own = || self.identity.clone().unwrap_or_else(|| folder.join("id"));
         let identity = request.authorized_key.is_none().then(own);
         if request.authorized_key.is_none() {
-            let renewal = self.renewal(&lease_id, request.expires);
+            let renewal = self.renewal(&lease_id, expires);
             self.renewals().insert(request.lease.clone(), renewal);
         }
         let endpoint = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });

@@ -13,6 +13,7 @@ use crate::domain::base::{LayerName, RunId};
 use crate::domain::model::{FaultClass, FaultKind, Size};
 use crate::serve::stub_tests::{Running, Stub, TOKEN, bounds, offer, tokens};
 use crate::serve::{Bounds, Tokens};
+use crate::system::now;
 
 fn settings(endpoint: &str) -> VmPoolSettings {
     VmPoolSettings { endpoint: endpoint.to_owned(), workspace: "w".to_owned() }
@@ -30,7 +31,7 @@ fn request(lease: &str) -> AcquireRequest {
         layer: LayerName::from("l"),
         size,
         platform: "linux/amd64".into(),
-        expires: now().plus(Duration::from_secs(600)),
+        lifetime: Duration::from_secs(600),
         authorized_key: None,
     }
 }
@@ -63,7 +64,7 @@ async fn a_lease_goes_round_and_only_its_id_is_needed_to_give_it_back() {
     // Another process knows only the id and repeats the identical request.
     let other = pool(&service.base, keys.path());
     let mut again = request("r-1");
-    again.expires = again.expires.plus(Duration::from_secs(60));
+    again.lifetime += Duration::from_secs(60);
     assert_eq!(other.acquire(&again, &LeaseRecord::default()).await.expect("the same lease"), lease);
     let owned = other.owned().await.whole().expect("owned");
     assert_eq!((owned.len(), owned[0].lease.as_str()), (1, "r-1"));
@@ -136,10 +137,7 @@ async fn a_lease_is_short_and_renewed_for_as_long_as_somebody_holds_it() {
     let (stub, data, keys) = (Stub::new(), folder(), folder());
     let service = Running::start(stub.clone(), data.path()).await;
     let ends = async || service.leases().await.first().map(|lease| lease["expires_at"].clone());
-    let held_long = || {
-        let soon = request("r-1").expires;
-        AcquireRequest { expires: soon.plus(Duration::from_secs(4 * 3600)), ..request("r-1") }
-    };
+    let held_long = || AcquireRequest { lifetime: Duration::from_secs(4 * 3600), ..request("r-1") };
     let client = pool(&service.base, keys.path()).beat(Duration::from_millis(20));
     client.acquire(&held_long(), &LeaseRecord::default()).await.expect("a lease");
     assert_eq!(ends().await.expect("one"), "2027-01-15T08:15:00Z", "not a quarter of an hour");
@@ -161,11 +159,24 @@ async fn a_lease_is_short_and_renewed_for_as_long_as_somebody_holds_it() {
     let third = AcquireRequest {
         lease: LeaseId::from("r-3"),
         authorized_key: Some(crate::serve::stub_tests::KEY.to_owned()),
-        expires: request("r-3").expires.plus(Duration::from_secs(1800)),
+        lifetime: Duration::from_secs(2400),
         ..held_long()
     };
     client.acquire(&third, &LeaseRecord::default()).await.expect("a lease");
     assert!(client.renewals().is_empty());
+}
+
+#[tokio::test]
+async fn when_a_lease_ends_is_told_by_this_machines_clock() {
+    let (stub, data, keys) = (Stub::new(), folder(), folder());
+    let service = Running::start(stub, data.path()).await;
+    // The service's clock shows another year, and so do its answers.
+    let client = pool(&service.base, keys.path());
+    client.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
+    let owned = client.owned().await.whole().expect("a list").remove(0);
+    let (now, created, expires) = (now().0, owned.created.expect("told").0, owned.expires.expect("told").0);
+    assert!(created.abs_diff(now) < 30_000, "created at {created}, and it is {now}");
+    assert!(expires.abs_diff(now + 600_000) < 30_000, "expires at {expires}, and it is {now}");
 }
 
 #[tokio::test]

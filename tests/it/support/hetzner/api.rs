@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::rules::{self, Refusal, invalid, refuse};
-use super::state::{Key, World, now};
+use super::state::{Key, World};
 use super::{Shared, locked, market};
 
 pub(super) type Answer = Result<(u16, Value), Refusal>;
@@ -143,7 +143,7 @@ fn create_key(world: &mut World, body: &Value) -> Answer {
     }
     let id = world.id();
     let (labels, since) = (world.made_with(labels), std::time::Instant::now());
-    let mut key = Key { id, name, fingerprint, public_key, labels, created: now(), since };
+    let mut key = Key { id, name, fingerprint, public_key, labels, created: world.now(), since };
     let answer = json!({"ssh_key": key.json()});
     key.labels = world.kept(key.labels);
     world.keys.insert(id, key);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::market::{self, Type};
 use super::rules::{self, Refusal, invalid, refuse};
-use super::state::{Server, World, now};
+use super::state::{Server, World};
 use super::{Shared, locked};
 use crate::support::machines::{Booted, Order};
 
@@ -49,8 +49,12 @@ impl Shared {
             draft
         };
         let mut order = draft.order.clone();
-        if locked(&self.world).others_keys {
-            order.host_key = None;
+        {
+            let mut world = locked(&self.world);
+            if world.others_keys > 0 {
+                world.others_keys -= 1;
+                order.host_key = None;
+            }
         }
         let booted = self.machines.boot(&order);
         let has_keys = !draft.order.authorized_keys.is_empty();
@@ -85,7 +89,7 @@ fn insert(world: &mut World, draft: Draft, booted: &Booted) -> u64 {
         status: "initializing",
         host_key: Some(booted.host_key.clone()),
         user_data: draft.user_data,
-        created: now(),
+        created: world.now(),
         since: Instant::now(),
         action: 0,
     };

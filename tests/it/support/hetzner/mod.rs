@@ -142,14 +142,25 @@ impl Fake {
         self.world().looks = looks;
     }
 
+    /// From now on its clock is so many seconds ahead of this machine's; behind it where that is negative.
+    pub fn clock_ahead(&self, seconds: i64) {
+        self.world().clock = seconds;
+    }
+
+    /// The time by its clock, Unix seconds.
+    pub fn seconds(&self) -> i64 {
+        state::seconds(self.world().clock)
+    }
+
     /// Whether server types tell their prices.
     pub fn tells_prices(&self, tells: bool) {
         self.world().tells_prices = tells;
     }
 
-    /// Machines to come have another host key than the one they were told, as though somebody else answered for them.
-    pub fn answers_with_other_keys(&self) {
-        self.world().others_keys = true;
+    /// So many machines to come have another host key than the one they were told, as though somebody else answered for
+    /// them.
+    pub fn answers_with_other_keys(&self, machines: u32) {
+        self.world().others_keys = machines;
     }
 
     /// So many requests are left of this hour's.

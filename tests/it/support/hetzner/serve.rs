@@ -3,18 +3,20 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Query, Request, State};
 use axum::response::Response;
+use lian_build::domain::base::Timestamp;
+use lian_build::system::http::http_date;
 use serde_json::{Value, json};
 use tokio::sync::oneshot::Receiver;
 
 use super::api::{Answer, Asked};
 use super::faults::Kind;
 use super::rules::refuse;
-use super::state::Budget;
+use super::state::{Budget, seconds};
 use super::{READ_ONLY, RENEWED, Seen, Shared, TOKEN, locked};
 
 /// Serves until it is stopped.
@@ -49,10 +51,10 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     match fault {
         Some(Kind::LostRequest) => close(),
         Some(Kind::Status(status, code)) => {
-            return respond(Err(refuse(status, code, "a fault on demand")), Some(Budget::LIMIT), None);
+            return respond(&shared, Err(refuse(status, code, "a fault on demand")), Some(Budget::LIMIT), None);
         }
         Some(Kind::Unfiltered) => asked.query.retain(|(key, _)| key != "label_selector"),
-        Some(Kind::Limited(seconds)) => return respond(limited(), None, Some(seconds)),
+        Some(Kind::Limited(seconds)) => return respond(&shared, limited(), None, Some(seconds)),
         _ => {}
     }
     let token = parts.headers.get("authorization").and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
@@ -78,7 +80,7 @@ async fn handle(State(shared): State<Arc<Shared>>, request: Request) -> Response
     match fault {
         Some(Kind::LostAnswer) => close(),
         Some(Kind::Hang) => std::future::pending().await,
-        _ => respond(answer, left, None),
+        _ => respond(&shared, answer, left, None),
     }
 }
 
@@ -107,12 +109,15 @@ fn limited() -> Answer {
     Err(refuse(429, "rate_limit_exceeded", "rate limit exceeded"))
 }
 
-fn respond(answer: Answer, left: Option<f64>, reset: Option<u64>) -> Response {
+fn respond(shared: &Shared, answer: Answer, left: Option<f64>, reset: Option<u64>) -> Response {
     let (status, body) = match answer {
         Ok(answer) => answer,
         Err(no) => (no.status, json!({"error": {"code": no.code, "message": no.message, "details": null}})),
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let seconds = seconds(locked(&shared.world).clock);
+    let date = Timestamp(u64::try_from(seconds).expect("after 1970") * 1000);
+    #[expect(clippy::cast_precision_loss, reason = "seconds")]
+    let now = seconds as f64;
     let left = left.unwrap_or(0.0);
     // The time at which the whole budget is back.
     let reset =
@@ -122,6 +127,7 @@ fn respond(answer: Answer, left: Option<f64>, reset: Option<u64>) -> Response {
         .header("RateLimit-Limit", "3600")
         .header("RateLimit-Remaining", format!("{left:.0}"))
         .header("RateLimit-Reset", format!("{reset:.0}"))
+        .header("Date", http_date(date).expect("a date"))
         .header("X-Correlation-Id", "fake");
     let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
     builder.header("Content-Type", "application/json").body(body).expect("a response")

@@ -105,6 +105,8 @@ pub(super) struct Action {
     pub(super) command: &'static str,
     pub(super) server: u64,
     started: String,
+    /// See `World::clock`.
+    clock: i64,
     /// It is over when it was looked at so often.
     left: u32,
 }
@@ -119,7 +121,7 @@ impl Action {
         json!({
             "id": self.id, "command": self.command, "status": if running { "running" } else { "success" },
             "progress": if running { 50 } else { 100 }, "started": self.started,
-            "finished": if running { Value::Null } else { json!(now()) },
+            "finished": if running { Value::Null } else { json!(stamp(self.clock)) },
             "resources": [{"id": self.server, "type": "server"}], "error": null,
         })
     }
@@ -159,10 +161,12 @@ pub(super) struct World {
     pub(super) booting: BTreeSet<String>,
     pub(super) looks: u32,
     pub(super) tells_prices: bool,
-    /// Machines come up with another host key than the one they were told.
-    pub(super) others_keys: bool,
+    /// So many machines to come have another host key than the one they were told.
+    pub(super) others_keys: u32,
     pub(super) budget: Budget,
     pub(super) troubles: Troubles,
+    /// By how many seconds its clock is ahead of this machine's.
+    pub(super) clock: i64,
     gone: Vec<Bill>,
     next: u64,
 }
@@ -178,9 +182,10 @@ impl World {
             booting: BTreeSet::new(),
             looks: 2,
             tells_prices: true,
-            others_keys: false,
+            others_keys: 0,
             budget: Budget { left: Budget::LIMIT, seen: Instant::now() },
             troubles: Troubles::default(),
+            clock: 0,
             gone: Vec::new(),
             next: 1000,
         }
@@ -191,9 +196,14 @@ impl World {
         self.next
     }
 
+    /// The time by its clock.
+    pub(super) fn now(&self) -> String {
+        stamp(self.clock)
+    }
+
     pub(super) fn start(&mut self, command: &'static str, server: u64) -> u64 {
-        let (id, left, started) = (self.id(), self.looks, now());
-        self.actions.insert(id, Action { id, command, server, started, left });
+        let (id, left, started, clock) = (self.id(), self.looks, self.now(), self.clock);
+        self.actions.insert(id, Action { id, command, server, started, clock, left });
         if left == 0 {
             self.finish(id);
         }
@@ -270,7 +280,7 @@ impl World {
             status: "running",
             host_key: None,
             user_data: String::new(),
-            created: now(),
+            created: self.now(),
             since: Instant::now(),
             action: 0,
         };
@@ -280,7 +290,8 @@ impl World {
 
     pub(super) fn add_ip(&mut self, labels: BTreeMap<String, String>) -> u64 {
         let id = self.id();
-        self.ips.insert(id, Ip { id, ip: "198.51.100.2".to_owned(), labels, created: now() });
+        let created = self.now();
+        self.ips.insert(id, Ip { id, ip: "198.51.100.2".to_owned(), labels, created });
         id
     }
 
@@ -302,6 +313,11 @@ fn bill(server: &Server) -> Bill {
     Bill { name: server.name.clone(), hours: server.since.elapsed().as_secs() / hour + 1 }
 }
 
-pub(super) fn now() -> String {
-    jiff::Timestamp::from_second(jiff::Timestamp::now().as_second()).expect("now").to_string()
+/// Seconds since 1970 by a clock that is off by so many.
+pub(super) fn seconds(off: i64) -> i64 {
+    jiff::Timestamp::now().as_second() + off
+}
+
+fn stamp(off: i64) -> String {
+    jiff::Timestamp::from_second(seconds(off)).expect("now").to_string()
 }

@@ -8,6 +8,9 @@ use axum::body::Bytes;
 use axum::extract::{ConnectInfo, State as Ours};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use lian_build::domain::base::Timestamp;
+use lian_build::system::http::http_date;
+use lian_build::system::now;
 use serde_json::{Map, Value, json};
 
 use super::state::{Config, NODE, POOL, Seen, Shared, State, TEMPLATE, Trick, Vm, Work, decode, is_public_key};
@@ -81,7 +84,11 @@ pub async fn handle(
             None => route(&mut state, &method, uri.path(), &fields, None),
         },
     };
-    respond(answer, state.terse)
+    let date = now().0.saturating_add_signed(state.clock * 1000);
+    let date = http_date(Timestamp(date)).expect("a date").parse().expect("a header");
+    let mut response = respond(answer, state.terse);
+    response.headers_mut().insert(header::DATE, date);
+    response
 }
 
 fn respond(answer: Answer, terse: bool) -> Response {

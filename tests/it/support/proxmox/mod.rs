@@ -127,6 +127,11 @@ impl Fake {
         self.shared.state().all_rights = true;
     }
 
+    /// From now on the node's clock is so many seconds ahead of this machine's; behind it where that is negative.
+    pub fn clock_ahead(&self, seconds: i64) {
+        self.shared.state().clock = seconds;
+    }
+
     /// Errors are told in the reason phrase only.
     pub fn terse(&self) {
         self.shared.state().terse = true;

@@ -111,6 +111,8 @@ pub struct State {
     pub held: Option<(&'static str, &'static str)>,
     /// Whether errors are told in the reason phrase only, as by older releases.
     pub terse: bool,
+    /// By how many seconds the node's clock is ahead of this machine's.
+    pub clock: i64,
 }
 
 pub struct Shared {
