@@ -1,7 +1,7 @@
 # make demo    builds the catalog's `app` with all its ancestors; again: reuses all of it
 # make check   format, lints and the tests that need neither root nor a daemon: while you work
 # make test    all that CI runs: as root, on real components
-# make chaos   RUNS runs (200) through random kills and faults; SEED=n repeats one
+# make chaos   RUNS runs (200) through random kills and faults, JOBS (4) chains of them at once; SEED=n repeats them
 # make fuzz    lian-build's reader of Dockerfiles against BuildKit's own: FILES random ones (1000000) from SEED on
 # make catalog the whole catalog        make bench  lian-build against its peers
 # make setup   installs what is missing make recipe renews the service's recipe.json after its dependencies changed
@@ -73,11 +73,12 @@ test: setup-test
 	$(CARGO_TARGET_DIR)/debug/lian-build check --strict
 	cargo test --locked --lib --tests
 
-# The last line is the tally: leaked and lost_events are 0, or it fails.
+# The last line is the tally: leaked, lost_events and failed are 0, or it fails. A line of a failure tells how to repeat it.
 RUNS ?= 200
+JOBS ?= 4
 SEED ?= $(shell date +%s)
 chaos: setup-test
-	@LIAN_CHAOS_RUNS=$(RUNS) LIAN_CHAOS_SEED=$(SEED) cargo test --quiet --locked --test it -- --nocapture --exact \
+	@LIAN_CHAOS_RUNS=$(RUNS) LIAN_CHAOS_SEED=$(SEED) LIAN_CHAOS_JOBS=$(JOBS) cargo test --quiet --locked --test it -- --nocapture --exact \
 		chaos::whatever_befalls_a_run_nothing_is_left_and_no_event_is_lost | grep --line-buffered -E '^(chaos:|runs=)'
 
 FILES ?= 1000000

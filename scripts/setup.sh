@@ -241,6 +241,8 @@ if [ "${1:-}" = --test ]; then
 	has sshd || [ -x /usr/sbin/sshd ] || packages+=(openssh-server)
 	has ssh || packages+=(openssh-client)
 	has rsync || packages+=(rsync)
+	# Clocks that are off: see tests/it/support/clock.rs.
+	compgen -G "/usr/lib/*/faketime/libfaketime.so.1" >/dev/null || packages+=(libfaketime)
 	has ip || packages+=(iproute2)
 	# An engine of the tests' own: see tests/it/support/docker.rs. Newer Debians have its client apart.
 	has dockerd || [ -x /usr/sbin/dockerd ] || packages+=(docker.io)

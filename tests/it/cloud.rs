@@ -7,6 +7,7 @@ mod recovery;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::support::hetzner::{Fake, FaultPlan, Kind, TOKEN};
 use crate::support::lines::read_until;
@@ -16,13 +17,15 @@ use crate::support::sandbox::{Sandboxes, meeting_place, registry_ports};
 
 const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
 /// Types of this machine's own architecture: 2 GB, then 8.
-const TYPES: &str = if cfg!(target_arch = "aarch64") { "\"cax11\", \"cax31\"" } else { "\"cpx11\", \"cpx31\"" };
+pub const TYPES: &str = if cfg!(target_arch = "aarch64") { "\"cax11\", \"cax31\"" } else { "\"cpx11\", \"cpx31\"" };
 
 /// A cloud whose servers are real hosts, and a project that builds on them.
 pub struct Cloud {
     pub fake: Fake,
     pub hosts: Arc<Sandboxes>,
     pub project: Project,
+    /// By how many hours the clock of its user's machine is ahead.
+    ahead: AtomicI64,
 }
 
 impl Cloud {
@@ -30,7 +33,7 @@ impl Cloud {
     pub fn new(runners: &str, more: &str) -> Self {
         let hosts = Arc::new(Sandboxes::default());
         let fake = Fake::start(Arc::clone(&hosts) as _);
-        let cloud = Self { fake, hosts, project: Project::with_base() };
+        let cloud = Self { fake, hosts, project: Project::with_base(), ahead: AtomicI64::new(0) };
         cloud.workflow(&format!("boot_timeout_s = 60, {runners}"), "", more);
         cloud
     }
@@ -52,7 +55,16 @@ impl Cloud {
         let mut command = self.project.command(arguments);
         command.env("HCLOUD_TOKEN", TOKEN).env("HCLOUD_ENDPOINT", self.fake.endpoint());
         command.env("LIAN_DATA_DIR", self.project.path().join("data"));
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        if ahead != 0 {
+            command.envs(crate::support::clock::off(ahead));
+        }
         command
+    }
+
+    /// From now on the clock of its user's machine is so many hours ahead; behind where that is negative.
+    pub fn clock_ahead(&self, hours: i64) {
+        self.ahead.store(hours, Ordering::Relaxed);
     }
 
     pub fn lian(&self, arguments: &[&str]) -> crate::support::project::Ran {

@@ -3,6 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
+use crate::support::clock;
 use crate::support::docker::{Engine, engine};
 use crate::support::lines::read_until;
 use crate::support::project::{Project, Ran, text};
@@ -174,6 +175,26 @@ fn a_killed_run_leaves_a_limited_container_that_is_found_and_given_back() {
         told.both()
     );
     lian(&project, &engine, &["leases", "gc"]).exits(0);
+    engine.is_empty();
+}
+
+#[test]
+fn a_containers_lease_ends_by_the_engines_clock_whatever_this_machines_shows() {
+    let engine = engine();
+    let project = project(SIZES, "");
+    for hours in [7, -7] {
+        let now = lian_build::system::now().0;
+        for (lease, expires) in [("other-1", now + 3_600_000), ("other-2", now - 3_600_000)] {
+            let label = |key: &str, value: &str| format!("--label=build.lian.{key}={value}");
+            let (name, lease) = (format!("--name=lian-{lease}"), label("lease", lease));
+            let ends = label("expires", &expires.to_string());
+            engine.docker(&["create", "--network=none", &name, &lease, &ends, "moby/buildkit:v0.32.2"]);
+        }
+        let mut collect = command(&project, &engine, &["leases", "gc", "--format", "json"]);
+        let collected = Ran::from(collect.envs(clock::off(hours)).output().expect("the binary starts")).exits(0).json();
+        assert_eq!(collected["released"], serde_json::json!(["other-2"]), "off by {hours} h");
+        engine.docker(&["rm", "--volumes", "lian-other-1"]);
+    }
     engine.is_empty();
 }
 

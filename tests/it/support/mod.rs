@@ -1,6 +1,7 @@
 //! What tests share: one real thing of each kind. A missing one fails the test; nothing is skipped.
 
 pub mod buildkitd;
+pub mod clock;
 pub mod cloud_init;
 pub mod docker;
 pub mod hetzner;

@@ -6,14 +6,14 @@ use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Signal, set_parent_process_death_signal};
 
-use super::buildkitd;
 use super::machines::{Booted, Machines, Order};
+use super::{buildkitd, clock};
 
 /// Bytes of a sandbox's memory for each GB that its size has: builds of tests are small.
 pub const BYTES_A_GB: u64 = 16 << 20;
@@ -40,6 +40,11 @@ echo "$CGROUP" >/run/lian/cgroup
 exec /usr/sbin/sshd -D -e -f /run/files/sshd_config </dev/null >/run/sshd.log 2>&1
 "#;
 
+/// The last line of it.
+const SSHD: &str = "exec /usr/sbin/sshd ";
+/// Beside it, a daemon that never comes to answer.
+const HANG: &str = "(until pkill -STOP buildkitd; do sleep 0.01; done) </dev/null >/dev/null 2>&1 &";
+
 /// One host.
 pub struct Sandbox {
     name: String,
@@ -58,11 +63,29 @@ pub struct Sandbox {
 #[derive(Default)]
 pub struct Sandboxes {
     hosts: Mutex<BTreeMap<String, Sandbox>>,
+    /// By how many hours the clocks of hosts to come are ahead.
+    ahead: AtomicI64,
+    /// So many hosts to come have a daemon that hangs from the beginning.
+    sick: AtomicU32,
 }
 
 impl Machines for Sandboxes {
     fn boot(&self, order: &Order) -> Booted {
-        let sandbox = Sandbox::boot(order);
+        let (ahead, mut script) = (self.ahead.load(Ordering::Relaxed), FIRST_PROCESS.to_owned());
+        if self.sick.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
+            script = script.replacen(SSHD, &format!("{HANG}\n{SSHD}"), 1);
+        }
+        let clock = if ahead == 0 { Vec::new() } else { clock::off(ahead).to_vec() };
+        let exports: String = clock.iter().map(|(name, value)| format!("export {name}={value}\n")).collect();
+        let sandbox = Sandbox::boot_by(order, &(exports + &script), |files| {
+            // sshd gives sessions an environment of their own.
+            let set: String = clock.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+            if !set.is_empty() {
+                let path = files.join("sshd_config");
+                let config = std::fs::read_to_string(&path).expect("a file");
+                std::fs::write(path, format!("{config}SetEnv{set}\n")).expect("writable");
+            }
+        });
         let booted = Booted { address: sandbox.address, ipv6: Some(sandbox.ipv6), host_key: sandbox.host_key.clone() };
         self.hosts.lock().expect("whole").insert(order.name.clone(), sandbox);
         booted
@@ -79,6 +102,16 @@ impl Sandboxes {
     /// The hosts that live.
     pub fn alive(&self) -> Vec<String> {
         self.hosts.lock().expect("whole").keys().cloned().collect()
+    }
+
+    /// From now on the clocks of hosts to come are so many hours ahead; behind where that is negative.
+    pub fn clock_ahead(&self, hours: i64) {
+        self.ahead.store(hours, Ordering::Relaxed);
+    }
+
+    /// So many hosts to come have a daemon that hangs from the beginning.
+    pub fn sick(&self, hosts: u32) {
+        self.sick.store(hosts, Ordering::Relaxed);
     }
 
     /// Cuts every host that lives off the network.

@@ -163,6 +163,11 @@ impl Fake {
         self.world().others_keys = machines;
     }
 
+    /// Somebody deletes a server that has no machine.
+    pub fn remove_server(&self, name: &str) {
+        self.world().servers.retain(|_, server| server.name != name || server.is_booted());
+    }
+
     /// So many requests are left of this hour's.
     pub fn budget(&self, left: u32) {
         self.world().budget.set(left);
