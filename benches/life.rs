@@ -15,6 +15,7 @@ use serde_json::Value;
 #[allow(dead_code, reason = "the tests use more of it")]
 mod support {
     pub mod buildkitd;
+    pub mod clock;
     pub mod machines;
     pub mod registry;
     pub mod sandbox;

@@ -192,10 +192,10 @@ impl ImageStore for Shared {
             Trouble::Behind { held: false } if *key == job("left").key => {
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
-            Trouble::Behind { held: true } if *key == job("left").key => {
-                if !self.0.noted().contains(&"promote test/right".to_owned()) {
-                    return Ok(None);
-                }
+            Trouble::Behind { held: true }
+                if *key == job("left").key && !self.0.noted().contains(&"promote test/right".to_owned()) =>
+            {
+                return Ok(None);
             }
             _ => {}
         }
