@@ -82,7 +82,7 @@ pub fn open(config: &Config) -> Result<Arc<dyn ImageStore>, Error> {
 pub fn open_existing(config: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
     match registry(config)? {
         Some(registry) => Ok(Some(registry)),
-        None if config.layout.join("index.json").is_file() => open(config).map(Some),
+        None if OciLayout::is_at(&config.layout)? => open(config).map(Some),
         None => Ok(None),
     }
 }

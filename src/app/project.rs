@@ -34,7 +34,9 @@ impl Project {
     /// The project of one of its folders.
     pub fn of_folder(folder: &Path) -> Self {
         let folder = resolved(folder);
-        let with_history = || folder.ancestors().find(|folder| Store::is_there(&state_of(folder))).map(Path::to_owned);
+        let with_history = || {
+            folder.ancestors().find(|folder| Store::is_there(&state_of(folder)).unwrap_or(false)).map(Path::to_owned)
+        };
         Self { root: git_root(&folder).or_else(with_history).unwrap_or(folder) }
     }
 
@@ -74,7 +76,7 @@ impl Project {
     }
 
     /// Whether a history exists.
-    pub fn has_history(&self) -> bool {
+    pub fn has_history(&self) -> Result<bool, StoreError> {
         Store::is_there(&self.state())
     }
 }

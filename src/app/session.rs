@@ -105,7 +105,7 @@ impl Session {
     /// The project's history for writing; `None` if there is none yet.
     pub fn existing_store(&self) -> Result<Option<&Store>, Error> {
         match self.store.get() {
-            None if !self.project().has_history() => Ok(None),
+            None if !self.project().has_history()? => Ok(None),
             _ => self.store().map(Some),
         }
     }

@@ -42,7 +42,7 @@ pub fn tidy(session: &Session, keep_bytes: Option<u64>, dropped: &[String]) -> R
 fn collect(session: &Session, registry: bool, keep_bytes: Option<u64>, dropped: &[String]) -> Result<Collected, Error> {
     let mut total = Collected::default();
     let layout = &session.config().layout.value;
-    if !layout.join("index.json").is_file() {
+    if !OciLayout::is_at(layout)? {
         return match dropped.first() {
             Some(name) if registry => Err(kept_elsewhere(name)),
             Some(name) => Err(no_image(name, &[])),

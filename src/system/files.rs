@@ -1,4 +1,4 @@
-//! Writes files atomically. Not responsible for: their content.
+//! Writes files atomically, and looks whether they are there. Not responsible for: their content.
 
 use std::ffi::OsString;
 use std::fs::{File, Permissions};
@@ -22,6 +22,18 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     sync_folder(folder)
 }
 
+/// Whether a file is there. Only the system's word that it is not means no: whoever cannot look knows nothing.
+///
+/// # Errors
+/// If it cannot be looked at.
+pub fn is_there(path: &Path) -> io::Result<bool> {
+    match std::fs::metadata(path) {
+        Ok(found) => Ok(found.is_file()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes renames in a folder durable.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
@@ -30,6 +42,18 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_known_not_to_be_there_is_not_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [file, link] = ["file", "link"].map(|name| folder.path().join(name));
+        assert!(!is_there(&file).expect("looked"));
+        std::fs::write(&file, "").expect("writable");
+        assert!(is_there(&file).expect("looked") && !is_there(folder.path()).expect("looked"));
+        assert!(!is_there(&file.join("below")).expect("a file has nothing below it"));
+        std::os::unix::fs::symlink(&link, &link).expect("a link to itself");
+        is_there(&link).expect_err("nobody can look there");
+    }
 
     #[test]
     fn a_file_is_replaced_whole_and_nothing_is_left_beside_it() {

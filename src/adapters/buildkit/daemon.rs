@@ -46,8 +46,8 @@ pub struct Status {
     pub own: bool,
     /// Whether it answers.
     pub running: bool,
-    /// The pid of our own daemon's supervisor, if it runs.
-    pub supervisor: Option<u32>,
+    /// Why a daemon of our own that is there, or may be, does not answer.
+    pub silent: Option<String>,
     /// The platforms it builds for, its own platform first.
     pub platforms: Vec<Platform>,
     /// The log file of our own daemon.
@@ -124,10 +124,16 @@ impl Daemon {
         let binaries = Binaries::find()?;
         let own = config.address.is_none();
         let address = config.address.clone().unwrap_or_else(|| format!("unix://{}", config.socket().display()));
-        let answer = ask(&binaries, &address, Duration::from_secs(2)).await.ok();
+        let answer = ask(&binaries, &address, Duration::from_secs(2)).await;
+        let silent = |why: &String| match supervisor(config) {
+            Ok(Supervisor::Absent) => None,
+            Ok(Supervisor::Starting) => Some(format!("it is being started: {why}")),
+            Ok(Supervisor::Runs(pid)) => Some(format!("its supervisor (process {pid}) runs, and it is silent: {why}")),
+            Err(error) => Some(format!("whether it runs is not known: {}", whole(&error))),
+        };
         Ok(Status {
-            running: answer.is_some(),
-            supervisor: if own { supervisor(config) } else { None },
+            running: answer.is_ok(),
+            silent: answer.as_ref().err().filter(|_| own).and_then(silent),
             platforms: answer.unwrap_or_default(),
             log: config.log(),
             address,
@@ -165,14 +171,21 @@ impl Daemon {
     /// Stops our own daemon, even if it is in use. Returns whether one was running.
     ///
     /// # Errors
-    /// [`BuildkitError::DaemonFailed`] if it does not end in time.
+    /// [`BuildkitError::DaemonFailed`] if it does not end in time; [`BuildkitError::Io`] if it is not known whether it
+    /// runs.
     pub async fn stop(config: &DaemonConfig) -> Result<bool, BuildkitError> {
-        let Some(pid) = supervisor(config).and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) else {
+        if supervisor(config)? == Supervisor::Absent {
             return Ok(false);
+        }
+        // One that is just starting is asked as soon as it says which process it is.
+        let gone = || {
+            let found = supervisor(config).map_err(std::io::Error::other)?;
+            if let Supervisor::Runs(pid) = found {
+                // The daemon ends with its supervisor; the supervisor's lock is free once it has ended.
+                let _ = kill_process(pid, Signal::TERM);
+            }
+            Ok(found == Supervisor::Absent && !config.socket().exists())
         };
-        // The daemon ends with its supervisor; the supervisor's lock is free once it has ended.
-        let _ = kill_process(pid, Signal::TERM);
-        let gone = || Ok(supervisor(config).is_none() && !config.socket().exists());
         let waited = until(Instant::now() + Duration::from_secs(15), gone).await;
         waited.map(|()| true).map_err(|_| died(config, "does not stop".to_owned()))
     }
@@ -231,7 +244,7 @@ async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Res
     loop {
         // A running supervisor may have a daemon that is about to answer, or may be about to end because its daemon has
         // ended. Either a daemon answers in the end, or there is none and we start it.
-        if child.is_none() && supervisor(config).is_none() {
+        if child.is_none() && supervisor(config)? == Supervisor::Absent {
             child = Some(spawn(config, buildkitd)?);
         }
         polls.poll().await;
@@ -271,15 +284,46 @@ fn spawn(config: &DaemonConfig, buildkitd: &Path) -> Result<Child, BuildkitError
     command.in_new_session().spawn().map_err(io("cannot start", &config.supervisor))
 }
 
-/// The pid of the supervisor, if it runs: it then holds its lock, and has written its pid there.
-fn supervisor(config: &DaemonConfig) -> Option<u32> {
-    let mut file = File::options().read(true).write(true).open(config.supervisor_lock()).ok()?;
-    if lock::try_exclusive(&file).ok()? {
-        return None;
-    }
-    let mut text = String::new();
-    file.read_to_string(&mut text).ok()?;
-    text.trim().parse().ok()
+/// What the lock of our own daemon's supervisor says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Supervisor {
+    /// Nobody holds the lock.
+    Absent,
+    /// Somebody holds it, and has not yet said who.
+    Starting,
+    /// This process holds it.
+    Runs(Pid),
+}
+
+/// Whether the supervisor runs: it then holds its lock, and has written its pid there. Only a lock that is free, or was
+/// never made, means that it does not: whoever starts another one removes the socket of the first.
+fn supervisor(config: &DaemonConfig) -> Result<Supervisor, BuildkitError> {
+    let path = config.supervisor_lock();
+    let looked = || {
+        let mut file = match File::open(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Supervisor::Absent),
+            opened => opened?,
+        };
+        // Shared, so that two who look at once do not see each other.
+        if lock::try_shared(&file)? {
+            return Ok(Supervisor::Absent);
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
+        Ok(pid.map_or(Supervisor::Starting, Supervisor::Runs))
+    };
+    let looked = looked();
+    looked.map_err(|source| BuildkitError::Io {
+        what: "whether our daemon runs is not known: no look at",
+        path,
+        source,
+    })
+}
+
+/// An error with its cause, in one line.
+fn whole(error: &BuildkitError) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
 }
 
 fn make_folders(config: &DaemonConfig) -> Result<(), BuildkitError> {
@@ -338,4 +382,32 @@ fn log_tail(log: &Path) -> String {
     let says = |line: &&str| line.contains(' ') && !line.starts_with(['\t', ' ']);
     let lines: Vec<&str> = text.lines().filter(says).collect();
     lines[lines.len().saturating_sub(10)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_free_lock_means_that_no_daemon_runs() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = DaemonConfig::in_folder(folder.path(), "/nowhere".into());
+        std::fs::create_dir_all(&config.folder).expect("a folder");
+        assert_eq!(supervisor(&config).expect("looked"), Supervisor::Absent);
+        let path = config.supervisor_lock();
+        let own = lock::open(&path).expect("a file");
+        std::fs::write(&path, "1").expect("a leftover");
+        assert_eq!(supervisor(&config).expect("looked"), Supervisor::Absent);
+        assert!(!Daemon::stop(&config).await.expect("nothing to stop"));
+        assert!(lock::try_exclusive(&own).expect("lockable"));
+        assert_eq!(supervisor(&config).expect("looked"), Supervisor::Runs(Pid::INIT));
+        // It has the lock, and has not yet said who it is.
+        std::fs::write(&path, "").expect("writable");
+        assert_eq!(supervisor(&config).expect("looked"), Supervisor::Starting);
+        drop(own);
+        std::fs::remove_file(&path).expect("removable");
+        std::os::unix::fs::symlink(&path, &path).expect("a link to itself");
+        let unknown = Daemon::stop(&config).await.expect_err("nobody can look");
+        assert!(whole(&unknown).contains("not known") && whole(&unknown).contains("symbolic links"), "{unknown}");
+    }
 }

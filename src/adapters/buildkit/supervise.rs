@@ -136,7 +136,8 @@ fn watch(orders: &Orders, users: &File, daemon: &mut Child) -> std::io::Result<(
         if daemon.try_wait()?.is_some() {
             return Ok(());
         }
-        if !lock::try_exclusive(users)? {
+        // A lock that cannot be looked at may be in use: nobody's daemon is stopped for that.
+        if !matches!(lock::try_exclusive(users), Ok(true)) {
             free_since = Instant::now();
         } else if free_since.elapsed() >= orders.idle {
             return Ok(());

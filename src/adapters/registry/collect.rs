@@ -110,8 +110,11 @@ impl OciLayout {
         if gone > 0 {
             index.write(&self.index_path())?;
         }
-        let needed: BTreeMap<Digest, u64> = index.entries().flat_map(|entry| self.closure(&entry.digest)).collect();
-        let needed: BTreeSet<&str> = needed.keys().map(Digest::hex).collect();
+        let mut needed = BTreeSet::new();
+        for entry in index.entries() {
+            needed.extend(self.whole_closure(&entry.digest)?.into_iter().map(|(digest, _)| digest));
+        }
+        let needed: BTreeSet<&str> = needed.iter().map(Digest::hex).collect();
         let mut done = Collected { images, leftovers: staging::sweep(&self.staging_root())?, ..Collected::default() };
         let folder = self.blobs();
         let list = std::fs::read_dir(&folder).map_err(|error| failed("cannot read the folder", &folder, error))?;

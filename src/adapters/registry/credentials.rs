@@ -78,7 +78,15 @@ struct Answer {
 pub(super) fn of(registry: &str) -> Login {
     let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
-    let text = folder.or_else(home).and_then(|folder| std::fs::read(folder.join("config.json")).ok());
+    let file = folder.or_else(home).map(|folder| folder.join("config.json"));
+    let text = file.and_then(|file| match std::fs::read(&file) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => {
+            tracing::warn!("no login is known for {registry}: {} cannot be read: {error}", file.display());
+            None
+        }
+    });
     text.and_then(|text| in_config(&text, registry, &ask)).unwrap_or(Login::Anonymous)
 }
 
@@ -111,7 +119,10 @@ fn entry(login: Login) -> Option<serde_json::Value> {
 type Ask<'a> = dyn Fn(&str, &str) -> Option<Vec<u8>> + 'a;
 
 fn in_config(text: &[u8], registry: &str, ask: &Ask<'_>) -> Option<Login> {
-    let config: Config = serde_json::from_slice(text).ok()?;
+    let told = |error: &serde_json::Error| {
+        tracing::warn!("no login is known for {registry}: docker's config.json cannot be parsed: {error}");
+    };
+    let config: Config = serde_json::from_slice(text).inspect_err(told).ok()?;
     let known_as: &[&str] = if registry == "docker.io" { &[HUB, "index.docker.io", "docker.io"] } else { &[] };
     let bare = |key: &str| {
         let key = key.trim_start_matches("https://").trim_start_matches("http://");

@@ -10,12 +10,13 @@ use std::time::SystemTime;
 
 use oci_spec::image::{Descriptor, ImageManifest};
 
-use super::files::{make_folder, open_lock, try_lock, write_whole};
+use super::files::{failed, make_folder, open_lock, try_lock, write_whole};
 use super::index::Index;
 use super::parts;
 use crate::domain::base::{Digest, LayerName, Platform, Timestamp};
 use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
 use crate::domain::ports::{Found, ImageConfig, ImageStoreError};
+use crate::system::files::is_there;
 use crate::system::oci::{self, ConfigFile, Manifest};
 
 /// An OCI image layout in a folder. Clones share the cached index.
@@ -63,13 +64,23 @@ impl OciLayout {
             write_whole(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         }
         // Check again under the lock: another process may have created it and promoted an image meanwhile.
-        if !layout.index_path().is_file() {
+        // An index that cannot be looked at is not replaced by an empty one.
+        if !Self::is_at(&layout.root)? {
             let _lock = super::files::lock(&layout.lock_path())?;
-            if !layout.index_path().is_file() {
+            if !Self::is_at(&layout.root)? {
                 Index::default().write(&layout.index_path())?;
             }
         }
         Ok(layout)
+    }
+
+    /// Whether a folder holds a layout.
+    ///
+    /// # Errors
+    /// [`ImageStoreError::Io`] if that is not known.
+    pub fn is_at(root: &Path) -> Result<bool, ImageStoreError> {
+        let index = root.join("index.json");
+        is_there(&index).map_err(|error| failed("cannot look at", &index, error))
     }
 
     /// Its folder.
@@ -163,21 +174,45 @@ impl OciLayout {
         Some(oci::describe(Manifest::read(&bytes).ok()?.media_type(), &bytes))
     }
 
-    /// All blobs that a manifest or index references, including itself, with their sizes. Unreadable manifests are
+    /// All blobs that a manifest or index references, including itself, with their sizes. What is missing or no manifest is
     /// not followed.
     pub(super) fn closure(&self, digest: &Digest) -> BTreeSet<(Digest, u64)> {
+        self.follow(digest, |_, _| Ok(())).unwrap_or_default()
+    }
+
+    /// The same, for whoever removes all else: what is there and cannot be read may need anything.
+    pub(super) fn whole_closure(&self, digest: &Digest) -> Result<BTreeSet<(Digest, u64)>, ImageStoreError> {
+        self.follow(digest, |path, error| match error.kind() {
+            std::io::ErrorKind::NotFound => Ok(()),
+            _ => Err(failed("nothing is removed: cannot read", path, error)),
+        })
+    }
+
+    fn follow(
+        &self,
+        digest: &Digest,
+        unread: impl Fn(&Path, std::io::Error) -> Result<(), ImageStoreError>,
+    ) -> Result<BTreeSet<(Digest, u64)>, ImageStoreError> {
         let mut found = BTreeSet::new();
         let mut waiting = vec![digest.clone()];
         while let Some(digest) = waiting.pop() {
-            let size = std::fs::metadata(self.blob(&digest)).map_or(0, |meta| meta.len());
-            if !found.insert((digest.clone(), size)) {
+            let path = self.blob(&digest);
+            let size = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+            if !found.insert((digest, size)) {
                 continue;
             }
-            let Some(manifest) = self.manifest(&digest) else { continue };
+            let bytes = match std::fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) => {
+                    unread(&path, error)?;
+                    continue;
+                }
+            };
+            let Ok(manifest) = Manifest::read(&bytes) else { continue };
             found.extend(manifest.blobs().map(|blob| (oci::digest(blob), blob.size())));
             waiting.extend(manifest.children().iter().map(oci::digest));
         }
-        found
+        Ok(found)
     }
 
     /// The image manifest. From an index, the manifest of the platform is chosen.

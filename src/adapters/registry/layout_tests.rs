@@ -32,6 +32,28 @@ fn image(folder: &Path, key: &LayerKey, layers: &[&str]) -> Digest {
     put(folder, manifest.to_string().as_bytes())["digest"].as_str().expect("a digest").parse().expect("a digest")
 }
 
+#[test]
+fn what_cannot_be_read_is_not_taken_for_absent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let layout = OciLayout::open(folder.path()).expect("a layout");
+    promoted(&layout, "app", "1");
+    let blobs = || std::fs::read_dir(layout.blobs()).expect("a folder").count();
+    let before = blobs();
+    // The manifest is there, and nobody can read it: what it needs is unknown.
+    let manifest = layout.blob(&layout.list().expect("a list")[0].digest);
+    std::fs::remove_file(&manifest).expect("removable");
+    std::os::unix::fs::symlink(&manifest, &manifest).expect("a link to itself");
+    let refused = layout.collect(KeepPolicy { bytes: 1 << 40 }).expect_err("it cannot be known what may go");
+    assert!(refused.to_string().contains("nothing is removed"), "{refused}");
+    assert_eq!(blobs(), before, "blobs of an image that is kept are gone");
+    // The same with the index: an empty one in its place would lose every image.
+    let index = layout.index_path();
+    std::fs::remove_file(&index).expect("removable");
+    std::os::unix::fs::symlink(&index, &index).expect("a link to itself");
+    OciLayout::open(folder.path()).expect_err("it was replaced");
+    assert!(std::fs::symlink_metadata(&index).expect("there").is_symlink());
+}
+
 fn record(parts: KeyParts) -> ImageRecord {
     ImageRecord { parts, built_on: std::collections::BTreeMap::new() }
 }

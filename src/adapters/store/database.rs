@@ -99,14 +99,15 @@ fn ignored(folder: &Path) -> Result<(), StoreError> {
 }
 
 /// Whether this folder has a history.
-pub fn is_there(folder: &Path) -> bool {
-    folder.join(FILE).is_file()
+pub fn is_there(folder: &Path) -> Result<bool, StoreError> {
+    let path = folder.join(FILE);
+    crate::system::files::is_there(&path).map_err(StoreError::io("read", &path))
 }
 
 /// Opens a project's history to read it; `None` if there is none yet. Neither creates nor changes a file.
 pub fn open_existing(folder: &Path) -> Result<Option<(Connection, PathBuf)>, StoreError> {
     let path = folder.join(FILE);
-    if !path.is_file() {
+    if !is_there(folder)? {
         return Ok(None);
     }
     let database = StoreError::database(&path);

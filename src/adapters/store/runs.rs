@@ -40,7 +40,10 @@ impl Store {
     }
 
     /// Whether a project has a history.
-    pub fn is_there(folder: &Path) -> bool {
+    ///
+    /// # Errors
+    /// [`StoreError`] if that is not known.
+    pub fn is_there(folder: &Path) -> Result<bool, StoreError> {
         database::is_there(folder)
     }
 

@@ -92,6 +92,10 @@ fn daemon(session: &Session) -> Result<Finding, Error> {
     };
     Ok(match session.wait(Daemon::status(&config))? {
         Ok(status) if status.running => finding("daemon", State::Well, told_of(&status), None),
+        Ok(status) if status.silent.is_some() => {
+            let told = format!("{} (log: {})", status.silent.unwrap_or_default(), status.log.display());
+            finding("daemon", State::Missing, told, Some("see its log; if it hangs, end its supervisor"))
+        }
         Ok(status) if status.own => {
             let told = format!("not running; `apply` starts it (log: {})", status.log.display());
             finding("daemon", State::Well, told, None)

@@ -369,8 +369,15 @@ impl VmPool {
     /// The stored request body of a lease; created on first use.
     async fn lease_request(&self, request: &AcquireRequest, folder: &Path) -> Result<LeaseRequest, Fault> {
         let kept = folder.join("request.json");
-        if let Some(lease_request) = std::fs::read(&kept).ok().and_then(|text| serde_json::from_slice(&text).ok()) {
-            return Ok(lease_request);
+        match std::fs::read(&kept) {
+            Ok(text) => {
+                if let Ok(lease_request) = serde_json::from_slice(&text) {
+                    return Ok(lease_request);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            // Another request under the same key would be refused, or pay for a second machine.
+            Err(error) => return Err(unwritable(&kept, &error)),
         }
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
         made.map_err(|error| unwritable(folder, &error))?;
