@@ -67,16 +67,16 @@ async fn a_host_says_which_of_no_socket_no_answer_and_not_ready_it_is() {
 }
 
 /// A host that is chosen first, one that is larger, and a project that builds on them.
-struct Two {
+pub struct Two {
     _keys: tempfile::TempDir,
     _registry: Registry,
-    first: Sandbox,
-    second: Sandbox,
-    project: Project,
+    pub first: Sandbox,
+    pub second: Sandbox,
+    pub project: Project,
 }
 
 /// Two hosts, of which the first may be ill, with a project of one layer of this step. `rsync` says how contexts go.
-fn two(step: &str, rsync: bool) -> Two {
+pub fn two(step: &str, rsync: bool) -> Two {
     let registry = Registry::everywhere();
     let address = format!("{}:{}", meeting_place(), registry.port());
     registry_ports().lock().expect("whole").push(address.clone());

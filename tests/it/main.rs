@@ -23,6 +23,7 @@ mod hosts;
 mod leases;
 mod links;
 mod nickel;
+mod odd_hosts;
 mod parents;
 mod places;
 mod policy;

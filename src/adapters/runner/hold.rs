@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 
 use super::layout::{DISK, PRIVATE, WORKSPACE};
-use crate::adapters::transport::Transport;
+use crate::adapters::transport::{Problem, Readiness, Transport};
 use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::domain::ports::{Held, Holder};
 use crate::system::exec::Process;
@@ -148,7 +148,12 @@ pub async fn held(transport: &dyn Transport) -> Result<Option<Held>, Fault> {
             let (now, text) = rest.split_once('\n').unwrap_or((rest, ""));
             Ok(Some(Held::parse(now, text)))
         }
-        other => Err(not_held(transport, other, output.stderr.trim())),
+        known @ ("denied" | "no_flock") => Err(not_held(transport, known, output.stderr.trim())),
+        // It ran none of this: a look tells why.
+        other => Err(match transport.look().await? {
+            missing @ Readiness::NoShell(_) => transport.explain(Problem::NotReady(Duration::ZERO, missing)).await,
+            _ => not_held(transport, other, output.stderr.trim()),
+        }),
     }
 }
 

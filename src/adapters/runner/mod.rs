@@ -3,6 +3,7 @@
 
 mod counters;
 mod files;
+mod fitness;
 mod hold;
 mod layout;
 mod readiness;
@@ -10,6 +11,7 @@ mod remote_runner;
 #[cfg(test)]
 mod tests;
 
+pub use fitness::fit;
 pub use hold::held;
 pub use layout::{DISK, PRIVATE, WORKSPACE};
 pub use remote_runner::RemoteRunner;

@@ -37,6 +37,8 @@ pub enum Readiness {
     NoSocket,
     /// There is a socket, and the user of the connection may not open it.
     Denied,
+    /// It lets us in and does not run commands; with what it says instead.
+    NoShell(String),
     /// There is a socket, and no daemon answers on it; with what was seen instead.
     NoAnswer(String),
 }

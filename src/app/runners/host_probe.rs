@@ -8,10 +8,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::adapters::providers::{Availability, HostProbe};
-use crate::adapters::runner::held;
+use crate::adapters::runner::{fit, held};
 use crate::adapters::transport::ssh::SshConnection;
 use crate::adapters::transport::{Problem, Readiness, Transport as _};
-use crate::domain::model::Fault;
+use crate::domain::model::{ContextTransfer, Fault};
 use crate::domain::ports::{Held, SshTarget};
 
 /// How long a host may take to let us in. A fixed host does not boot.
@@ -23,11 +23,18 @@ const ASK: Duration = Duration::from_secs(12);
 #[derive(Default)]
 pub struct Connections {
     kept: Mutex<BTreeMap<String, SshConnection>>,
+    /// Whether contexts are copied to hosts, and buildctl runs there.
+    copied: bool,
     /// Hosts that were ever probed.
     fixed: Mutex<BTreeSet<String>>,
 }
 
 impl Connections {
+    /// For builds whose contexts are copied to the hosts, or are not.
+    pub fn new(transfer: ContextTransfer) -> Self {
+        Self { copied: transfer == ContextTransfer::Rsync, ..Self::default() }
+    }
+
     /// Takes the connection to a recently checked host, if still open.
     pub async fn claim(&self, target: &SshTarget) -> Option<SshConnection> {
         let connection = locked(&self.kept).remove(&name(target))?;
@@ -47,7 +54,7 @@ impl Connections {
                 return Ok(Some(Availability::No(held)));
             }
             match connection.look().await? {
-                Readiness::Ready => Ok(None),
+                Readiness::Ready => fit(&connection, self.copied).await.map(|()| None),
                 missing => Err(connection.explain(Problem::NotReady(Duration::ZERO, missing)).await),
             }
         };

@@ -46,7 +46,7 @@ impl ProviderContext {
         {
             return Err(Error::from(needs_registry(reason)));
         }
-        let connections = Arc::new(Connections::default());
+        let connections = Arc::new(Connections::new(config.context_transfer.value));
         let provider = build(config, leasing_options(config, &connections))?;
         let offers = provider.offers().await.map_err(Error::outside)?;
         prices::check(&workflow.runners, descriptor.runners.free_of_charge, &offers)?;

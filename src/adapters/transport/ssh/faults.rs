@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::master::{Refused, Unfit};
 use crate::domain::model::{Fault, FaultClass, FaultKind};
+use crate::system::words::cause;
 
 pub(super) fn no_identity(identity: &Path) -> Fault {
     let message = format!("there is no private key {}", identity.display());
@@ -43,6 +44,28 @@ pub(super) fn no_target(unfit: &Unfit) -> Fault {
 pub(super) fn no_ssh(why: &str) -> Fault {
     Fault::new(FaultKind::Unavailable, "lian::remote::no_ssh", format!("ssh cannot be run here: {why}"))
         .help("install OpenSSH's client on this machine (Debian: apt-get install openssh-client)")
+}
+
+/// sshd lets us in, and runs none of our commands.
+pub(super) fn no_shell(name: &str, instead: &str) -> Fault {
+    let mut fault = Fault::new(
+        FaultKind::Unavailable,
+        "lian::remote::no_shell",
+        format!("{name} accepts the login and runs no commands"),
+    );
+    fault.evidence = cause(instead, &[]).map(|words| format!("it says: {words}"));
+    fault.help("give the user a login shell there (`chsh`), and take `ForceCommand` for it out of its sshd_config")
+}
+
+/// sshd refuses one more session over the same connection.
+pub(super) fn no_session(name: &str, words: &str) -> Fault {
+    let mut fault = Fault::new(
+        FaultKind::Unavailable,
+        "lian::remote::sessions",
+        format!("{name} allows too few sessions over one connection"),
+    );
+    fault.evidence = Some(words.to_owned());
+    fault.help("set `MaxSessions 64` in its sshd_config, and reload sshd")
 }
 
 pub(super) fn never_came(name: &str, refused: &Refused, within: Duration, fixed: bool) -> Fault {

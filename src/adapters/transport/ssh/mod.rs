@@ -5,6 +5,7 @@ mod connection;
 mod faults;
 mod master;
 mod rsync;
+mod script;
 mod transport;
 
 pub use connection::SshConnection;

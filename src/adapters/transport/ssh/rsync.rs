@@ -68,6 +68,10 @@ impl SshConnection {
         } else if code == 127 || words.contains("rsync: command not found") || words.contains("rsync: not found") {
             let help = "install rsync there, or set `runners.context_transfer = 'session`";
             (FaultKind::Unavailable, "lian::remote::no_rsync", "has no rsync", help)
+        } else if words.contains("is your shell clean") || words.contains("protocol version mismatch") {
+            let help = "let the user's shell there print nothing without a terminal (.bashrc, .cshrc, config.fish), or set \
+                        `runners.context_transfer = 'session`";
+            (FaultKind::Unavailable, "lian::remote::noisy_shell", "prints text at login, which rsync cannot read", help)
         } else {
             let help = "if this keeps happening, check the network between here and the runner";
             (FaultKind::Infrastructure, "lian::remote::transfer", "did not take the whole context", help)

@@ -12,11 +12,13 @@ use tokio::net::UnixStream;
 
 use super::super::contract::{Environment, Problem, Progress, Readiness, Transport};
 use super::connection::SshConnection;
+use super::faults;
+use super::script::{Marked, command_line};
 use crate::domain::model::{Fault, FaultClass, FaultKind};
+use crate::system::error_chain::with_causes;
 use crate::system::exec::{Exec, Process};
 use crate::system::http2::greet;
 use crate::system::process::owned_command;
-use crate::system::shell::quoted;
 use crate::system::watch::ANSWER;
 
 /// buildkitd's socket on every host.
@@ -26,15 +28,10 @@ const DAEMON_SOCKET: &str = "/run/buildkit/buildkitd.sock";
 const CGROUPS: &str = "$(cat /run/lian/cgroup 2>/dev/null) /sys/fs/cgroup/lian-build \
   /sys/fs/cgroup/memory/lian-build /sys/fs/cgroup/memory/buildkit /sys/fs/cgroup/buildkit /sys/fs/cgroup/memory /sys/fs/cgroup";
 
-/// The script as a command for any login shell. `exec` makes the session's sshd its parent.
-fn command_line(script: &str) -> String {
-    format!("exec sh -c {}", quoted(script))
-}
-
 /// Says what a host lacks before its daemon can be asked. A machine that lian-build boots says so in its folder until it
 /// is `ready`: its daemon may answer before that.
 const LOOK: &str = "[ ! -e /run/lian/booting ] || [ -e /run/lian/ready ] || { echo booting; exit; }; \
-  s=/run/buildkit/buildkitd.sock; [ -S $s ] || { echo no_socket; exit; }; [ -w $s ] || echo denied";
+  s=/run/buildkit/buildkitd.sock; [ -S $s ] || { echo no_socket; exit; }; [ -w $s ] && echo socket || echo denied";
 
 impl SshConnection {
     /// A local socket that leads to the host's daemon.
@@ -69,6 +66,15 @@ impl SshConnection {
         })
     }
 
+    /// The fault of a command that could not be started: the connection is lost, or sshd refuses one more session.
+    fn not_started(&self, error: &openssh::Error) -> Fault {
+        let words = with_causes(error);
+        if words.contains("open refused") || words.contains("open failed") {
+            return faults::no_session(&self.name, &words);
+        }
+        self.lost(&words)
+    }
+
     async fn not_ready(&self, within: Duration, missing: Readiness) -> Fault {
         let fault = |code: &str, what: &str| {
             let after = if within.is_zero() { String::new() } else { format!(", after {} s", within.as_secs()) };
@@ -98,6 +104,7 @@ impl SshConnection {
                     "start buildkitd anew there (systemctl restart buildkit)"
                 })
             }
+            Readiness::NoShell(instead) => faults::no_shell(&self.name, &instead),
             Readiness::Booting | Readiness::Ready => {
                 let mut fault = fault("lian::remote::not_ready", "is not ready: its first boot has not ended");
                 // The last line of its first boot's log is the most useful.
@@ -118,7 +125,7 @@ impl Exec for SshConnection {
     async fn start(&self, script: &str) -> Result<Process, Fault> {
         let mut command = Session::to_raw_command(Arc::clone(&self.session), command_line(script));
         command.stdin(openssh::Stdio::piped()).stdout(openssh::Stdio::piped()).stderr(openssh::Stdio::piped());
-        let mut child = command.spawn().await.map_err(|error| self.lost(&error.to_string()))?;
+        let mut child = command.spawn().await.map_err(|error| self.not_started(&error))?;
         let stdin = child.stdin().take().expect("invariant: standard input is piped");
         let stdout = child.stdout().take().expect("invariant: standard output is piped");
         let stderr = child.stderr().take().expect("invariant: standard error is piped");
@@ -130,7 +137,8 @@ impl Exec for SshConnection {
                 Err(error) => Err(error.to_string()),
             }
         };
-        Ok(Process { stdin: Box::new(stdin), stdout: Box::new(stdout), stderr: Box::new(stderr), end: Box::pin(end) })
+        let stdout = Box::new(Marked::new(stdout));
+        Ok(Process { stdin: Box::new(stdin), stdout, stderr: Box::new(stderr), end: Box::pin(end) })
     }
 
     /// Forward the agent only to sessions that request it. The crate cannot request it, `ssh` can.
@@ -140,7 +148,8 @@ impl Exec for SshConnection {
         command.args(&ssh[1..]).args(["-A", "runner", &command_line(script)]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|error| self.lost(&format!("ssh cannot be run: {error}")))?;
-        Ok(Process::of(child))
+        let process = Process::of(child);
+        Ok(Process { stdout: Box::new(Marked::new(process.stdout)), ..process })
     }
 }
 
@@ -176,7 +185,8 @@ impl Transport for SshConnection {
             "booting" => Ok(Readiness::Booting),
             "no_socket" => Ok(Readiness::NoSocket),
             "denied" => Ok(Readiness::Denied),
-            _ => self.greeted().await,
+            "socket" => self.greeted().await,
+            instead => Ok(Readiness::NoShell(instead.to_owned())),
         }
     }
 
