@@ -22,7 +22,7 @@ const CAUSE_LINES: usize = 4;
 /// How BuildKit says that it writes down no more of a step.
 const CLIPPED: &str = "[output clipped, log ";
 /// Beginnings of lines by which compilers and tools name an error, in lower case.
-const BEGINNINGS: [&str; 11] = [
+const BEGINNINGS: [&str; 15] = [
     "error:",
     "error[",
     "error ",
@@ -34,9 +34,13 @@ const BEGINNINGS: [&str; 11] = [
     "panic:",
     "err:",
     "failed: ",
+    "failed ",
+    "[error]",
+    "cmake error",
+    "curl: (",
 ];
 /// What such lines hold elsewhere, in lower case.
-const INSIDE: [&str; 13] = [
+const INSIDE: [&str; 26] = [
     ": error:",
     ": error ",
     ": fatal error",
@@ -50,12 +54,26 @@ const INSIDE: [&str; 13] = [
     "segmentation fault",
     "] error ",
     "cannot find ",
+    ": undefined: ",
+    " ... failed",
+    "returned error",
+    "no space left on device",
+    "exec format error",
+    "cannot allocate memory",
+    "operation not permitted",
+    "read-only file system",
+    "could not resolve",
+    "temporary failure in name resolution",
+    "connection refused",
+    "certificate verify failed",
+    "(signal: ",
 ];
 
 /// Whether a line names an error, as compilers and tools write them: `error[E0308]: …`, `main.c:3:1: error: …`,
 /// `E: …`, `make: *** …`, `ValueError: …`.
 fn looks_like_a_cause(line: &str) -> bool {
-    let line = line.trim_start();
+    let plain = without_colours(line);
+    let line = plain.trim_start();
     let lower = line.to_lowercase();
     // `ValueError: …`, `java.lang.NullPointerException: …`
     let name = line.split([':', ' ']).next().unwrap_or_default();
@@ -64,6 +82,19 @@ fn looks_like_a_cause(line: &str) -> bool {
         || line.contains(": *** ")
         || BEGINNINGS.iter().any(|sign| lower.starts_with(sign))
         || INSIDE.iter().any(|sign| lower.contains(sign))
+}
+
+/// A line without its colours: many tools keep them where they are told to, and they stand before the first word.
+fn without_colours(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((before, after)) = rest.split_once("\u{1b}[") {
+        plain.push_str(before);
+        let end = after.find(|c: char| ('@'..='~').contains(&c));
+        rest = end.map_or("", |end| &after[end + 1..]);
+    }
+    plain.push_str(rest);
+    plain
 }
 
 /// The last lines of a log of any size.
@@ -91,10 +122,15 @@ struct Line {
     head: Vec<u8>,
     end: VecDeque<u8>,
     cut: bool,
+    /// The next byte begins the line anew.
+    redrawn: bool,
 }
 
 impl Line {
     fn push(&mut self, byte: u8) {
+        if self.redrawn {
+            *self = Self::default();
+        }
         if self.head.len() < HEAD_BYTES {
             return self.head.push(byte);
         }
@@ -121,7 +157,7 @@ impl Tail {
             match byte {
                 b'\n' => self.end_line(stderr),
                 // A carriage return redraws the line: only its last state matters.
-                b'\r' => {}
+                b'\r' => self.partial.redrawn = true,
                 _ => self.partial.push(byte),
             }
         }
@@ -262,9 +298,54 @@ mod tests {
     }
 
     #[test]
+    fn of_a_line_that_is_drawn_again_and_again_the_last_state_counts() {
+        let mut tail = Tail::default();
+        tail.push(b"10%\r20%\r99%\rerror: no space\r\nleft\r", true);
+        assert_eq!(tail.lines(), ["error: no space", "left"]);
+    }
+
+    #[test]
     fn what_buildkit_clipped_is_known() {
         let tail = after([("[output clipped, log limit 2MiB reached]".to_owned(), false)]);
         assert_eq!(tail.clipped().as_deref(), Some("output clipped, log limit 2MiB reached"));
         assert_eq!(after([("no".to_owned(), false)]).clipped(), None);
+    }
+
+    #[test]
+    fn the_causes_of_real_tools_are_known_with_and_without_colours() {
+        let causes = [
+            "\u{1b}[1m\u{1b}[38;5;9merror[E0308]\u{1b}[0m\u{1b}[1m: mismatched types\u{1b}[0m",
+            "\u{1b}[01m\u{1b}[Kmain.c:3:1:\u{1b}[m\u{1b}[K \u{1b}[01;31m\u{1b}[Kerror: \u{1b}[m\u{1b}[Kexpected ';'",
+            "E: Failed to fetch http://deb.debian.org/x.deb  404  Not Found [IP: 1.2.3.4 80]",
+            "Err:5 http://deb.debian.org/debian trixie/main amd64 Packages",
+            "npm error code ERESOLVE",
+            "cp: cannot stat '/src/none': No such file or directory",
+            "tar: write error: No space left on device",
+            "/bin/sh: 1: ./tool: Exec format error",
+            "mkdir: cannot create directory '/x': Permission denied",
+            "error: test failed, to rerun pass `--lib`",
+            "test graph::cycle ... FAILED",
+            "FAILED tests/test_app.py::test_login - AssertionError: 1 != 2",
+            "./main.go:7:2: undefined: fmt.Printn",
+            "CMake Error at CMakeLists.txt:4 (find_package):",
+            "[ERROR] Failed to execute goal org.apache.maven",
+            "curl: (22) The requested URL returned error: 404",
+            "wget: server returned error: HTTP/1.1 404 Not Found",
+            "process didn't exit successfully: `rustc` (signal: 11, SIGSEGV: invalid memory reference)",
+            "pip._vendor.urllib3.exceptions.ReadTimeoutError: timed out",
+        ];
+        for line in causes {
+            assert!(looks_like_a_cause(line), "{line:?}");
+        }
+        let others = [
+            "\u{1b}[32m   Compiling\u{1b}[0m thiserror v2.0.1",
+            "warning: unused variable: `error`",
+            "  Downloaded error-chain v0.12.4",
+            "0 errors, 3 warnings",
+            "\u{1b}[",
+        ];
+        for line in others {
+            assert!(!looks_like_a_cause(line), "{line:?}");
+        }
     }
 }
