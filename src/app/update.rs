@@ -1,14 +1,14 @@
 //! Moves the pins of a catalog's external images to their tags' current digests. Not responsible for: substituted
 //! images.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Error;
 use super::planning::pins;
 use super::planning::survey::Survey;
 use super::session::Session;
 use crate::adapters::store;
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, Platform};
 use crate::domain::graph::LayerGraph;
 use crate::domain::model::{ImageRef, Lock, Pin};
 
@@ -36,19 +36,24 @@ pub fn update(session: &Session, survey: &Survey, graph: &LayerGraph, dry_run: b
     let old = store::read_lock(&config.lock)?.unwrap_or_default();
     let mut new = Lock::default();
     let mut moves = Vec::new();
-    for (name, image) in used(survey, graph)? {
+    for (name, (image, platforms)) in used(survey, graph)? {
         let before = old.images.get(&name);
         if config.substitute(&image).is_some() {
             // A substituted image keeps its pin.
             new.images.extend(before.map(|pin| (name, pin.clone())));
             continue;
         }
-        let digest = session.wait(pins::resolve(&image))??;
-        let from = before.map(|pin| pin.digest.clone());
-        if from.as_ref() != Some(&digest) {
-            moves.push(PinMove { image: name.clone(), from, to: Some(digest.clone()) });
+        let mut pin = session.wait(pins::resolve(&image, &platforms))??;
+        match before {
+            // The same image has the same triggers, even where they could not be read this time.
+            Some(before) if before.digest == pin.digest && pin.on_build.is_empty() => pin = before.clone(),
+            Some(before) if before.digest == pin.digest => {}
+            before => {
+                let from = before.map(|pin| pin.digest.clone());
+                moves.push(PinMove { image: name.clone(), from, to: Some(pin.digest.clone()) });
+            }
         }
-        new.images.insert(name, Pin { digest });
+        new.images.insert(name, pin);
     }
     for (name, pin) in old.images.iter().filter(|(name, _)| !new.images.contains_key(*name)) {
         moves.push(PinMove { image: name.clone(), from: Some(pin.digest.clone()), to: None });
@@ -67,17 +72,25 @@ fn apply(old: &Lock, new: &Lock, now: &mut Lock) {
     now.images.extend(moved.map(|(name, pin)| (name.clone(), pin.clone())));
 }
 
+/// An image, with the platforms for which it is used; none for a frontend.
+type Used = (ImageRef, BTreeSet<Platform>);
+
 /// A catalog's external images that need a pin, by normalised reference: those without a digest of their own.
-fn used(survey: &Survey, graph: &LayerGraph) -> Result<BTreeMap<String, ImageRef>, Error> {
-    let mut images: Vec<ImageRef> = Vec::new();
+fn used(survey: &Survey, graph: &LayerGraph) -> Result<BTreeMap<String, Used>, Error> {
+    let mut images: Vec<Used> = Vec::new();
     for layer in graph.layers() {
-        images.extend(graph.externals(layer).into_iter().map(|(image, _)| image.clone()));
+        let externals = graph.externals(layer).into_iter();
+        images.extend(externals.map(|(image, platforms)| (image.clone(), platforms.clone())));
     }
     for declared in &survey.catalog.layers {
-        images.extend(pins::frontend(declared)?);
+        images.extend(pins::frontend(declared)?.map(|image| (image, BTreeSet::new())));
     }
-    images.retain(|image| image.digest.is_none());
-    Ok(images.into_iter().map(|image| (image.normalised(), image)).collect())
+    let mut used: BTreeMap<String, Used> = BTreeMap::new();
+    for (image, platforms) in images.into_iter().filter(|(image, _)| image.digest.is_none()) {
+        let entry = used.entry(image.normalised()).or_insert_with(|| (image, BTreeSet::new()));
+        entry.1.extend(platforms);
+    }
+    Ok(used)
 }
 
 #[cfg(test)]
@@ -85,7 +98,7 @@ mod tests {
     use super::*;
 
     fn lock(pins: &[(&str, &str)]) -> Lock {
-        let images = pins.iter().map(|(name, of)| ((*name).to_owned(), Pin { digest: Digest::of(of) })).collect();
+        let images = pins.iter().map(|(name, of)| ((*name).to_owned(), Pin::new(Digest::of(of)))).collect();
         Lock { images, ..Lock::default() }
     }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::buildkitd;
 use crate::support::project::{Project, Ran, text};
+use crate::support::registry::Registry;
 
 const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
 /// This machine's architecture, and one that it is not.
@@ -354,4 +355,42 @@ fn the_pin_of_a_tag_stays_beside_a_use_of_the_same_tag_by_digest() {
     let lock = std::fs::read_to_string(project.path().join("catalog/lian.lock")).expect("a lock");
     assert!(lock.contains(&image) && lock.contains(digest.as_str()), "{lock}");
     assert!(!lock.contains(Digest::of("other").as_str()), "{lock}");
+}
+
+#[test]
+fn the_triggers_of_an_image_in_a_registry_are_known_once_its_pin_is() {
+    let registry = Registry::start();
+    let theirs = Project::with_base();
+    theirs.layer("base", BASE, "FROM base.example/busybox:1\nONBUILD COPY --from=lamina/tools /t /t\n");
+    let fields = format!("registry = {{ address = \"{}/team\", plain_http = true }},", registry.address());
+    let workflow = format!(
+        "let {{ Workflow, .. }} = import \"schemas/workflow.ncl\" in\n{{ registry_provider = 'registry, {fields} }} | Workflow\n"
+    );
+    theirs.write("workflows/local.ncl", &workflow);
+    theirs.lian(&["apply"]).exits(0);
+
+    let ours = Project::with_base();
+    let image = format!("{}/team/lamina/base:latest", registry.address());
+    let fields = format!("  build_base = {{ image = \"{image}\" }},");
+    let app = format!("FROM {image}\nRUN test -s /t\n");
+    let nothing = "  build_base = { image = \"scratch\" },";
+    ours.layer("tools", nothing, "FROM scratch\nCOPY t /t\n")
+        .write("catalog/tools/t", "t\n")
+        .layer("app", &fields, &app);
+    ours.lian(&["update"]).exits(0);
+    let lock = std::fs::read_to_string(ours.path().join("catalog/lian.lock")).expect("a lock");
+    assert!(lock.contains("COPY --from=lamina/tools /t /t"), "{lock}");
+    let told = ours.lian(&["check"]).exits(1).both();
+    assert!(told.contains("uses layer `tools`, which is not declared") && told.contains("ONBUILD"), "{told}");
+    ours.layer("app", &format!("{fields}\n  build_inputs = [\"tools\"],"), &app);
+    assert_eq!(apply(&ours).exits(0).outcomes(), ["app=built", "tools=built"]);
+    drop(registry);
+    ours.layer("app", &fields, &app);
+    ours.lian(&["check"]).exits(1);
+    // A lock of old, without triggers, is as valid.
+    let plain = serde_json::from_str::<serde_json::Value>(&lock).expect("JSON");
+    let digest = &plain["images"][&image]["digest"];
+    let plain = serde_json::json!({ "version": 1, "images": { &image: { "digest": digest } } });
+    ours.write("catalog/lian.lock", &plain.to_string());
+    ours.lian(&["check"]).exits(0);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use reqwest::Url;
 
 use super::client::{Access, ApiError, Cause, Client, Endpoint};
-use crate::domain::base::{Digest, DigestError};
+use crate::domain::base::{Digest, DigestError, Platform};
 use crate::domain::model::{Classified, FaultClass, ImageRef};
 use crate::system::http::is_loopback;
 
@@ -80,6 +80,18 @@ impl Resolver {
             Ok(Ok(None)) => Err(refused(image, format!("it has no {}:{tag} (404)", image.repository))),
             Ok(Ok(Some(digest))) => Ok(digest),
         }
+    }
+
+    /// The `ONBUILD` lines of an image at a digest, for a platform. None where its config cannot be read: the policy of
+    /// the build catches what they bring.
+    pub async fn on_build(&self, image: &ImageRef, digest: &Digest, platform: &Platform) -> Vec<String> {
+        let read = async {
+            let client = self.client(&image.registry).ok()?;
+            let top = client.manifest(&image.repository, digest.as_str()).await.ok()??;
+            let (_, config) = client.image(&image.repository, top, Some(platform)).await.ok()??;
+            Some(config.processes().on_build)
+        };
+        tokio::time::timeout(LIMIT, read).await.ok().flatten().unwrap_or_default()
     }
 
     fn client(&self, registry: &str) -> Result<Arc<Client>, ApiError> {

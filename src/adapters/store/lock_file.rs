@@ -61,7 +61,7 @@ mod tests {
         let path = dir.path().join("lian.lock");
         assert_eq!(read_lock(&path).expect("readable"), None);
         let mut lock = Lock::default();
-        lock.images.insert("docker.io/library/debian:trixie-slim".into(), Pin { digest: Digest::of("x") });
+        lock.images.insert("docker.io/library/debian:trixie-slim".into(), Pin::new(Digest::of("x")));
         write_lock(&path, &lock).expect("writable");
         assert_eq!(read_lock(&path).expect("readable"), Some(lock));
         assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 1, "a temporary file is left");
@@ -74,7 +74,7 @@ mod tests {
         std::thread::scope(|scope| {
             for number in 0..8 {
                 let path = &path;
-                let pin = Pin { digest: Digest::of([number]) };
+                let pin = Pin::new(Digest::of([number]));
                 scope.spawn(move || {
                     change_lock(path, |lock| drop(lock.images.insert(number.to_string(), pin))).expect("changed");
                 });

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, stream};
 
-use crate::adapters::registry::Resolver;
+use crate::adapters::registry::{ResolveError, Resolver};
 use crate::adapters::store;
 use crate::app::config::Config;
 use crate::app::{Error, UsageError};
@@ -69,9 +69,10 @@ pub async fn find(config: &Config, images: &Wanted) -> Result<Pins, Error> {
             unknown.push(image);
         }
     }
-    for (image, digest) in resolve_all(&unknown).await? {
-        pins.add(&image, &images[&image], &ImageSource::Registry { name: image.name(), digest: digest.clone() });
-        pins.missing.insert(image.normalised(), Pin { digest });
+    for (image, pin) in resolve_all(images, &unknown).await? {
+        let source = ImageSource::Registry { name: image.name(), digest: pin.digest.clone() };
+        pins.add(&image, &images[&image], &source);
+        pins.missing.insert(image.normalised(), pin);
     }
     Ok(pins)
 }
@@ -98,22 +99,30 @@ pub fn add_missing(config: &Config, pins: &Pins) -> Result<(), Error> {
     Ok(())
 }
 
-/// The current digest of an image's tag.
-pub async fn resolve(image: &ImageRef) -> Result<Digest, Error> {
-    let mut found = resolve_all(&[image]).await?;
+/// The current digest of an image's tag, and its triggers on the first of the platforms for which it is wanted.
+pub async fn resolve(image: &ImageRef, platforms: &BTreeSet<Platform>) -> Result<Pin, Error> {
+    let wanted = Wanted::from([(image.clone(), platforms.clone())]);
+    let mut found = resolve_all(&wanted, &[image]).await?;
     Ok(found.pop().expect("invariant: one image was asked for").1)
 }
 
-/// The current digests of several tags. The error names every image that cannot be resolved.
-async fn resolve_all(images: &[&ImageRef]) -> Result<Vec<(ImageRef, Digest)>, Error> {
+/// The current digests and the triggers of several tags. The error names every image that cannot be resolved.
+async fn resolve_all(wanted: &Wanted, images: &[&ImageRef]) -> Result<Vec<(ImageRef, Pin)>, Error> {
     let resolver = Resolver::default();
-    let asked: Vec<_> =
-        images.iter().map(|image| async { ((*image).clone(), resolver.resolve(image).await) }).collect();
+    let pin = async |image: &ImageRef| {
+        let digest = resolver.resolve(image).await?;
+        let on_build = match wanted.get(image).and_then(BTreeSet::first) {
+            Some(platform) => resolver.on_build(image, &digest, platform).await,
+            None => Vec::new(),
+        };
+        Ok::<Pin, ResolveError>(Pin { digest, on_build })
+    };
+    let asked: Vec<_> = images.iter().map(|image| async { ((*image).clone(), pin(image).await) }).collect();
     let answers = stream::iter(asked).buffered(AT_ONCE).collect::<Vec<_>>().await;
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for (image, answer) in answers {
         match answer {
-            Ok(digest) => found.push((image, digest)),
+            Ok(pin) => found.push((image, pin)),
             Err(error) => failed.push(error),
         }
     }

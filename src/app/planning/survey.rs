@@ -150,7 +150,8 @@ impl Survey {
             self.diagnostics.extend(context::stale_recipe(declared, &self.catalog.project_root));
         }
         let files = parsed.iter().filter_map(|(declared, _, file)| Some((&declared.layer, file.as_ref().ok()?)));
-        let mut triggers = triggers::of_substitutes(config, &self.platforms.default);
+        let mut triggers = triggers::of_pins(config);
+        triggers.extend(triggers::of_substitutes(config, &self.platforms.default));
         if !alone {
             triggers.extend(triggers::of_layers(&self.catalog.settings, files));
         }

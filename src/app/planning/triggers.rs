@@ -1,6 +1,7 @@
-//! The triggers (`ONBUILD`) of the images that Dockerfiles may be based on: of the catalog's layers, and of substitutes
-//! whose config is at hand. Not responsible for: images of a registry (a config there costs a pull).
+//! The triggers (`ONBUILD`) of the images that Dockerfiles may be based on: of the catalog's layers, of substitutes whose
+//! config is at hand, and of a registry's images as the lock has them. Not responsible for: asking a registry.
 
+use crate::adapters::store;
 use crate::app::config::Config;
 use crate::domain::base::Platform;
 use crate::domain::dockerfile::{self, Dockerfile, Triggers};
@@ -17,6 +18,20 @@ pub(super) fn of_layers<'a>(
         let Ok(reference) = image.as_str().parse::<ImageRef>() else { continue };
         if let Some(needs) = dockerfile::triggers(file, layer.target.as_deref()) {
             triggers.entry(reference.familiar()).or_insert_with(|| needs.clone());
+        }
+    }
+    triggers
+}
+
+/// The triggers of the external images that the lock pins, where no substitute stands for them. A lock that cannot be
+/// read is reported by whoever needs it.
+pub(super) fn of_pins(config: &Config) -> Triggers {
+    let lock = store::read_lock(&config.lock).ok().flatten().unwrap_or_default();
+    let mut triggers = Triggers::new();
+    for (name, pin) in lock.images.iter().filter(|(_, pin)| !pin.on_build.is_empty()) {
+        let Ok(reference) = name.parse::<ImageRef>() else { continue };
+        if config.substitute(&reference).is_none() {
+            triggers.insert(reference.familiar(), dockerfile::triggers_in(&pin.on_build));
         }
     }
     triggers

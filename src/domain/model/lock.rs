@@ -11,6 +11,17 @@ use crate::domain::base::Digest;
 pub struct Pin {
     /// The manifest or index digest.
     pub digest: Digest,
+    /// The `ONBUILD` lines in its config, as far as they are known: they run in what is built upon it. A lock without
+    /// them is as valid.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_build: Vec<String>,
+}
+
+impl Pin {
+    /// A pin of an image of whose triggers nothing is known.
+    pub fn new(digest: Digest) -> Self {
+        Self { digest, on_build: Vec::new() }
+    }
 }
 
 /// The content of `lian.lock`, beside the catalog. `apply` adds missing pins; only `update` changes them.
