@@ -1,6 +1,6 @@
 //! Ignore files: which paths of a context BuildKit leaves out. Not responsible for: walking folders.
 
-use super::pattern::{Pattern, clean};
+use super::pattern::{Pattern, characters, clean};
 use crate::domain::ports::OWN;
 
 /// BuildKit reads no longer lines, in bytes with their end.
@@ -20,17 +20,20 @@ pub struct Inherited(Vec<bool>);
 
 impl Ignore {
     /// Reads an ignore file. Comments, blank lines and a byte-order mark are skipped; a leading slash has no meaning.
-    /// An error gives the line, counted from 1, and what is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, (usize, String)> {
-        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    /// An error gives the line, counted from 1, and what is wrong with it. Bytes that are not UTF-8 become U+FFFD: BuildKit
+    /// hands patterns on as JSON.
+    pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, (usize, String)> {
+        let text = text.as_ref();
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
         let mut patterns = Vec::new();
-        for (at, line) in text.split('\n').enumerate() {
+        for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
             if line.len() >= LONGEST {
                 return Err((at + 1, format!("BuildKit reads no line of more than {} bytes", LONGEST - 1)));
             }
-            if line.starts_with('#') {
+            if line.starts_with(b"#") {
                 continue;
             }
+            let line: String = characters(line).collect();
             let (mark, rest) = match line.trim().strip_prefix('!') {
                 Some(rest) => ("!", rest.trim()),
                 None => ("", line.trim()),
@@ -56,7 +59,7 @@ impl Ignore {
 
     /// Whether the path (relative, with `/` between its parts) is left out, given what its folder matched; and what its
     /// own entries inherit. This follows `MatchesUsingParentResults` of moby/patternmatcher step by step.
-    pub fn excludes(&self, path: &str, folder: &Inherited) -> (bool, Inherited) {
+    pub fn excludes(&self, path: impl AsRef<[u8]>, folder: &Inherited) -> (bool, Inherited) {
         let mut excluded = false;
         let mut inherited = vec![false; self.patterns.len()];
         for (at, pattern) in self.patterns.iter().enumerate() {
@@ -65,7 +68,7 @@ impl Ignore {
                 // The pattern could change nothing here: moby skips it for this path and its entries.
                 continue;
             }
-            inherited[at] = from_folder || pattern.matches(path);
+            inherited[at] = from_folder || pattern.matches(path.as_ref());
             if inherited[at] {
                 excluded = !pattern.exception;
             }
@@ -73,11 +76,28 @@ impl Ignore {
         (excluded, Inherited(inherited))
     }
 
+    /// Whether a `COPY` of this source is told to copy what is left out, as BuildKit's rule `CopyIgnoredFile` does. It
+    /// looks at no file that has exceptions.
+    pub fn leaves_out_source(&self, source: &str) -> bool {
+        if self.patterns.iter().any(|pattern| pattern.exception) {
+            return false;
+        }
+        let source = clean(source);
+        let all = |pattern: &Pattern| ["*", "**", "**/*"].contains(&pattern.text.as_str());
+        if [".", "/"].contains(&source.as_str()) && !self.patterns.iter().any(all) {
+            return false;
+        }
+        let above = source.match_indices('/').map(|(at, _)| &source[..at]);
+        let folders = above.chain((source == "/").then_some("/"));
+        let paths: Vec<&str> = folders.chain([source.as_str()]).collect();
+        self.patterns.iter().any(|pattern| paths.iter().any(|path| pattern.matches(path.as_bytes())))
+    }
+
     /// Whether something below an excluded folder may be included again.
-    pub fn may_except_below(&self, folder: &str) -> bool {
+    pub fn may_except_below(&self, folder: impl AsRef<[u8]>) -> bool {
         let mut exceptions = self.patterns.iter().filter(|pattern| pattern.exception);
         if self.plain_exceptions {
-            exceptions.any(|pattern| pattern.could_be_below(folder))
+            exceptions.any(|pattern| pattern.could_be_below(folder.as_ref()))
         } else {
             exceptions.next().is_some()
         }

@@ -1,20 +1,19 @@
 //! Finds what no build can take from a context: pipes and devices. Not responsible for: reading files.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use super::files::{self, Located};
 use super::ignore::{Ignore, Inherited};
-use super::walk::ignore_file;
+use super::walk::{below, ignore_file};
 use crate::domain::model::{Declared, Diagnostic};
 
 /// A folder to be read.
 struct Folder {
     path: PathBuf,
     /// Its path for patterns; empty for the context itself.
-    shown: String,
+    shown: Vec<u8>,
     inherited: Inherited,
 }
 
@@ -39,7 +38,7 @@ fn odd_fault(declared: &Declared, path: &Path) -> Diagnostic {
 fn odd_files(root: &Path, context: &Path, dockerfile: &Path) -> Vec<PathBuf> {
     let Ok((ignore, _)) = ignore_file(root, context, dockerfile) else { return Vec::new() };
     let mut found = Vec::new();
-    let mut folders = vec![Folder { path: context.to_owned(), shown: String::new(), inherited: Inherited::default() }];
+    let mut folders = vec![Folder { path: context.to_owned(), shown: Vec::new(), inherited: Inherited::default() }];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder.path).into_iter().flatten().flatten() {
             // The folder itself knows the kind, so that no file is asked for it.
@@ -61,11 +60,6 @@ fn odd_files(root: &Path, context: &Path, dockerfile: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn below(folder: &str, name: &OsStr) -> String {
-    let name = name.to_string_lossy();
-    if folder.is_empty() { name.into_owned() } else { format!("{folder}/{name}") }
-}
-
-fn may_hold(ignore: &Ignore, folder: &str, excluded: bool) -> bool {
+fn may_hold(ignore: &Ignore, folder: &[u8], excluded: bool) -> bool {
     !excluded || ignore.may_except_below(folder)
 }

@@ -55,13 +55,14 @@ impl Pattern {
     }
 
     /// Whether the path itself matches, with `/` between its parts. The caller handles the folders above it.
-    pub fn matches(&self, path: &str) -> bool {
+    pub fn matches(&self, path: &[u8]) -> bool {
+        let text = self.text.as_bytes();
         match &self.shape {
-            Shape::Exact => path == self.text,
-            Shape::Prefix => path.starts_with(&self.text[..self.text.len() - 2]),
+            Shape::Exact => path == text,
+            Shape::Prefix => path.starts_with(&text[..text.len() - 2]),
             Shape::Suffix => {
-                let suffix = &self.text[2..];
-                path.ends_with(suffix) || suffix.strip_prefix('/').is_some_and(|rest| path == rest)
+                let suffix = &text[2..];
+                path.ends_with(suffix) || suffix.strip_prefix(b"/").is_some_and(|rest| path == rest)
             }
             Shape::Parts(parts) => matches(parts, path),
         }
@@ -79,10 +80,19 @@ impl Pattern {
     }
 
     /// Whether a plain pattern could match something below the folder.
-    pub fn could_be_below(&self, folder: &str) -> bool {
-        let stem = self.stem();
-        stem == folder || stem.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
+    pub fn could_be_below(&self, folder: &[u8]) -> bool {
+        let stem = self.stem().as_bytes();
+        stem == folder || stem.strip_prefix(folder).is_some_and(|rest| rest.starts_with(b"/"))
     }
+}
+
+/// The characters of some bytes. Each byte that is none is U+FFFD, as in Go.
+pub(super) fn characters(bytes: &[u8]) -> impl Iterator<Item = char> {
+    let one = |chunk: std::str::Utf8Chunk<'_>| {
+        let odd = chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER);
+        chunk.valid().chars().chain(odd).collect::<Vec<_>>()
+    };
+    bytes.utf8_chunks().flat_map(one)
 }
 
 /// Go's `filepath.Clean` for slashes.
@@ -208,11 +218,11 @@ fn class(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Pa
 }
 
 /// Whether the parts match the whole path. All states advance together, so that no pattern is slow.
-fn matches(parts: &[Part], path: &str) -> bool {
+fn matches(parts: &[Part], path: &[u8]) -> bool {
     let mut states = vec![false; parts.len() + 1];
     states[0] = true;
     settle(parts, &mut states);
-    for c in path.chars() {
+    for c in characters(path) {
         let mut next = vec![false; parts.len() + 1];
         for (at, part) in parts.iter().enumerate().filter(|(at, _)| states[*at]) {
             match part {

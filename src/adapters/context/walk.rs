@@ -64,11 +64,7 @@ pub(super) fn ignore_file(
     beside.push(".dockerignore");
     for path in [PathBuf::from(beside), context.join(".dockerignore")] {
         let Some(bytes) = whole(root, &path)? else { continue };
-        let ignore = Ignore::parse(&String::from_utf8_lossy(&bytes)).map_err(|(line, what)| ContextError::Pattern {
-            path,
-            line,
-            what,
-        })?;
+        let ignore = Ignore::parse(&bytes).map_err(|(line, what)| ContextError::Pattern { path, line, what })?;
         return Ok((ignore.without_own(), Some(bytes)));
     }
     Ok((Ignore::default().without_own(), None))
@@ -87,7 +83,7 @@ struct Entry {
 struct Folder {
     path: PathBuf,
     /// Its path for patterns; empty for the context itself.
-    shown: String,
+    shown: Vec<u8>,
     /// Its path in the listing.
     name: String,
     inherited: Inherited,
@@ -104,7 +100,7 @@ struct Walk {
 
 impl Walk {
     fn run(&mut self, context: PathBuf) -> Result<(), ContextError> {
-        let (shown, name) = (String::new(), String::new());
+        let (shown, name) = (Vec::new(), String::new());
         let mut folders = vec![Folder { path: context, shown, name, inherited: Inherited::default(), pending: vec![] }];
         while let Some(folder) = folders.pop() {
             let read = match fs::read_dir(&folder.path) {
@@ -123,7 +119,7 @@ impl Walk {
     /// Includes one entry or leaves it out. Returns a folder that must be read.
     fn entry(&mut self, folder: &Folder, file_name: &OsStr) -> Result<Option<Folder>, ContextError> {
         let path = folder.path.join(file_name);
-        let shown = joined(&folder.shown, &file_name.to_string_lossy());
+        let shown = below(&folder.shown, file_name);
         let name = joined(&folder.name, &escaped(file_name));
         let (excluded, inherited) = self.ignore.excludes(&shown, &folder.inherited);
         let metadata = match fs::symlink_metadata(&path) {
@@ -205,6 +201,12 @@ fn kind(path: &Path, metadata: &Metadata) -> Result<Option<FileKind>, ContextErr
 
 fn unreadable(path: &Path, source: Error) -> ContextError {
     ContextError::Unreadable { path: path.to_owned(), source }
+}
+
+/// The path of an entry for patterns.
+pub(super) fn below(folder: &[u8], name: &OsStr) -> Vec<u8> {
+    let joint: &[u8] = if folder.is_empty() { b"" } else { b"/" };
+    [folder, joint, name.as_bytes()].concat()
 }
 
 fn joined(folder: &str, name: &str) -> String {
