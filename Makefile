@@ -84,7 +84,7 @@ chaos: setup-test
 FILES ?= 1000000
 fuzz: setup-test
 	@LIAN_FUZZ_FILES=$(FILES) LIAN_FUZZ_SEED=$(SEED) cargo test --quiet --locked --test it -- --nocapture --exact \
-		dockerfiles::random_files_are_read_as_buildkit_reads_them
+		dockerfiles::random_files_are_read_as_buildkit_reads_them dockerfiles::random_trees_are_walked_as_buildkit_walks_them
 
 bench: setup-bench
 	PATH="$$PATH:$(CACHE)/tools/bin" cargo bench --locked

@@ -1,6 +1,7 @@
 // Answers how BuildKit itself reads a Dockerfile: one JSON request a line on stdin, one JSON answer a line on stdout, in
 // order. It runs BuildKit's own parser and its conversion to a build graph, with a resolver that knows every image and
-// asks nobody. Tests compare lian-build's reader with it. It builds nothing and reads no file.
+// asks nobody. Of an ignore file and a folder it tells which files BuildKit sends. Tests compare lian-build with it. It
+// builds nothing.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
@@ -23,8 +25,11 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	"github.com/moby/buildkit/frontend/dockerui"
 	"github.com/moby/buildkit/solver/pb"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
 	digest "github.com/opencontainers/go-digest"
 	ocispecs "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/tonistiigi/fsutil"
 )
 
 // A request: a Dockerfile, or one word whose variables are to be replaced.
@@ -36,6 +41,9 @@ type request struct {
 	Builder  string            `json:"builder"`
 	Word     *string           `json:"word"`
 	Escape   string            `json:"escape"`
+	// Ignore and Tree: an ignore file, and the folder that it filters.
+	Ignore []byte `json:"ignore"`
+	Tree   string `json:"tree"`
 }
 
 type answer struct {
@@ -50,7 +58,13 @@ type answer struct {
 	Secrets []string `json:"secrets,omitempty"`
 	SSH     []string `json:"ssh,omitempty"`
 	Args    []string `json:"args,omitempty"`
-	Result  string   `json:"result,omitempty"`
+	// Required holds the ids of secrets and sockets whose first mount fails without them.
+	Required []string `json:"required,omitempty"`
+	// Lint holds the rules of style that found something.
+	Lint   []string `json:"lint,omitempty"`
+	Result string   `json:"result,omitempty"`
+	// Files are the paths that are sent.
+	Files [][]byte `json:"files,omitempty"`
 }
 
 type stage struct {
@@ -74,7 +88,7 @@ func (r *resolver) ResolveImageConfig(_ context.Context, ref string, opt sourcer
 		platform = *opt.ImageOpt.Platform
 	}
 	r.mu.Lock()
-	r.asked[ref+" "+platforms.FormatAll(platform)] = struct{}{}
+	r.asked[ref+" "+platforms.Format(platforms.Normalize(platform))] = struct{}{}
 	r.mu.Unlock()
 	image := ocispecs.Image{
 		Platform: platform,
@@ -138,7 +152,56 @@ func read(text []byte) (answer, error) {
 	return read, nil
 }
 
+// walked filters a folder as the frontend, the solver and the client do it in turn: patterns travel as JSON.
+func walked(request request) answer {
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(request.Ignore))
+	if err != nil {
+		return refused("ignore", err)
+	}
+	travelling, err := json.Marshal(patterns)
+	if err != nil {
+		return refused("ignore", err)
+	}
+	if err := json.Unmarshal(travelling, &patterns); err != nil {
+		return refused("ignore", err)
+	}
+	// BuildKit compiles a pattern when it first needs it; here all of them are.
+	for _, pattern := range patterns {
+		plain := pattern
+		if len(pattern) > 1 && pattern[0] == '!' {
+			plain = pattern[1:]
+		}
+		one, err := patternmatcher.New([]string{plain})
+		if err != nil {
+			return refused("ignore", err)
+		}
+		if _, err := one.MatchesOrParentMatches("x"); err != nil {
+			return refused("ignore", err)
+		}
+	}
+	tree, err := fsutil.NewFS(request.Tree)
+	if err != nil {
+		return refused("request", err)
+	}
+	tree, err = fsutil.NewFilterFS(tree, &fsutil.FilterOpt{ExcludePatterns: patterns})
+	if err != nil {
+		return refused("ignore", err)
+	}
+	told := answer{}
+	err = tree.Walk(context.Background(), "", func(path string, _ fs.DirEntry, err error) error {
+		told.Files = append(told.Files, []byte(path))
+		return err
+	})
+	if err != nil {
+		return refused("ignore", err)
+	}
+	return told
+}
+
 func asked(request request) answer {
+	if request.Tree != "" {
+		return walked(request)
+	}
 	if request.Word != nil {
 		env := []string{}
 		for name, value := range request.Args {
@@ -162,26 +225,37 @@ func asked(request request) answer {
 	if err != nil {
 		return refused("request", err)
 	}
+	target, builder = platforms.Normalize(target), platforms.Normalize(builder)
 	// BuildKit changes the map that it is given.
 	args := maps.Clone(request.Args)
 	caps := pb.Caps.CapSet(pb.Caps.All())
 	images := &resolver{asked: map[string]struct{}{}}
+	lint := []string{}
 	outline, err := dockerfile2llb.Dockerfile2Outline(context.Background(), request.Text, dockerfile2llb.ConvertOpt{
 		Config:         dockerui.Config{Target: request.Target, BuildArgs: args, BuildPlatforms: []ocispecs.Platform{builder}},
 		TargetPlatform: &target,
 		MetaResolver:   images,
 		LLBCaps:        &caps,
-		Warn:           func(string, string, string, string, []parser.Range) {},
+		Warn:           func(rule, _, _, _ string, _ []parser.Range) { lint = append(lint, rule) },
 	})
 	if err != nil {
-		return refused("convert", err)
+		refusal := refused("convert", err)
+		refusal.Lint = one(lint)
+		return refusal
 	}
+	told.Lint = one(lint)
 	told.Images = slices.Sorted(maps.Keys(images.asked))
 	for _, secret := range outline.Secrets {
 		told.Secrets = append(told.Secrets, secret.Name)
+		if secret.Required {
+			told.Required = append(told.Required, secret.Name)
+		}
 	}
 	for _, socket := range outline.SSH {
 		told.SSH = append(told.SSH, socket.Name)
+		if socket.Required {
+			told.Required = append(told.Required, socket.Name)
+		}
 	}
 	for _, arg := range outline.Args {
 		told.Args = append(told.Args, arg.Name)

@@ -4,8 +4,31 @@ use std::path::Path;
 
 use super::files::{at, outside, resolve, told};
 use super::walk::ignore_file;
-use crate::domain::model::{Declared, Diagnostic};
+use crate::domain::base::{SourceLocation, Span};
+use crate::domain::model::{Declared, Diagnostic, DockerfileFaultKind};
 use crate::domain::ports::ContextError;
+
+/// The files of the context that a Dockerfile must not copy because the ignore file leaves them out
+/// (`# check=error=true`). `copied`: what it copies, with the place.
+pub fn ignored_copies(
+    declared: &Declared,
+    project_root: &Path,
+    dockerfile: &Path,
+    copied: &[(String, Span)],
+) -> Vec<Diagnostic> {
+    let (context, file) = (declared.context_dir(), declared.dockerfile_path());
+    let read = resolve(project_root).and_then(|root| ignore_file(&root, &context, &file));
+    let Ok((ignore, _)) = read else { return Vec::new() };
+    let left_out = copied.iter().filter(|(source, _)| ignore.leaves_out_source(source));
+    let fault = |(source, span): &(String, Span)| {
+        let message = format!("CopyIgnoredFile: the ignore file leaves out `{source}`, which is copied here");
+        Diagnostic::error(DockerfileFaultKind::Lint.code(), message)
+            .layer(&declared.layer.name)
+            .label(SourceLocation { file: dockerfile.to_owned(), span: *span }, "here")
+            .help("the file asks for it with `# check=error=true`: take the pattern out of the ignore file, or copy something else")
+    };
+    left_out.map(fault).collect()
+}
 
 /// What `check` reports about a layer's ignore file: that it cannot be read as the build would have to.
 pub fn ignore_fault(declared: &Declared, project_root: &Path) -> Option<Diagnostic> {

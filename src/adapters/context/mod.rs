@@ -16,7 +16,7 @@ mod recipe_tests;
 mod tests;
 mod walk;
 
-pub use check_ignore::ignore_fault;
+pub use check_ignore::{ignore_fault, ignored_copies};
 pub use files::{Located, locate};
 pub use ignore::{Ignore, Inherited};
 pub use odd::check_files;

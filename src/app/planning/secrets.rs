@@ -15,8 +15,11 @@ use crate::domain::ports::{SecretSource, SecretValue};
 pub fn give_secrets(config: &Config, survey: &Survey, jobs: &mut BTreeMap<LayerName, Job>) -> Result<(), Error> {
     let mut missing = Vec::new();
     for declared in &survey.catalog.layers {
+        let read = survey.dockerfiles.get(&declared.layer.name);
+        let facts = read.and_then(|read| read.facts.as_ref().ok());
+        let needed = |id: &str| facts.is_some_and(|facts| facts.secret_ids.get(id).is_some_and(|place| place.required));
         if let Some(job) = jobs.get_mut(&declared.layer.name) {
-            job.request.secrets = secrets(config, declared, &mut missing);
+            job.request.secrets = secrets(config, declared, needed, &mut missing);
         }
     }
     match missing.len() {
@@ -25,14 +28,20 @@ pub fn give_secrets(config: &Config, survey: &Survey, jobs: &mut BTreeMap<LayerN
     }
 }
 
-/// The secrets that have a value; adds required ones without a value to `missing`. The caller's CA bundle is the
+/// The secrets that have a value; adds those without one to `missing` that the declaration requires, or a mount
+/// (`needed`). The caller's CA bundle is the
 /// value of `ca`.
-fn secrets(config: &Config, declared: &Declared, missing: &mut Vec<String>) -> Vec<SecretSource> {
+fn secrets(
+    config: &Config,
+    declared: &Declared,
+    needed: impl Fn(&str) -> bool,
+    missing: &mut Vec<String>,
+) -> Vec<SecretSource> {
     let mut sources = Vec::new();
     for secret in &declared.layer.secrets {
         match value_of(config, declared, secret) {
             Ok(Some(value)) => sources.push(SecretSource { id: secret.id.clone(), value }),
-            Err(what) if secret.required => {
+            Err(what) if secret.required || needed(&secret.id) => {
                 missing.push(format!("`{}` of layer `{}`: {what}", secret.id, declared.layer.name));
             }
             Ok(None) | Err(_) => {}

@@ -119,7 +119,12 @@ impl Survey {
             layer.ssh.extend(used);
             for id in facts.secret_ids.keys() {
                 if layer.secrets.iter().all(|known| known.id != *id) {
-                    layer.secrets.push(Secret { id: id.clone(), env: None, file: None, required: false });
+                    layer.secrets.push(Secret {
+                        id: id.clone(),
+                        env: None,
+                        file: None,
+                        required: facts.secret_ids[id].required,
+                    });
                 }
             }
         }
@@ -161,9 +166,15 @@ impl Survey {
                 build_args: &graph::known_build_args(&self.catalog.settings, &config.build_args, &declared.layer),
                 platforms: &self.platforms.of(declared),
                 builder: self.platforms.builder(declared),
+                frontend: declared.layer.frontend.is_some(),
                 triggers: &triggers,
             };
             let facts = file.and_then(|file| dockerfile::references(&file, &reading));
+            if let Ok(facts) = &facts {
+                let root = &self.catalog.project_root;
+                let faults = context::ignored_copies(declared, root, &path, &facts.must_exist);
+                self.diagnostics.extend(faults);
+            }
             let name = declared.layer.name.clone();
             // If two layers have the same name, the first one counts.
             if !self.dockerfiles.contains_key(&name) && (!unsettled || torn(&facts)) {

@@ -53,7 +53,12 @@ impl Platform {
     /// becomes `linux/amd64`, and `linux/arm` becomes `linux/arm/v7`.
     #[must_use]
     pub fn normalised(&self) -> Self {
-        let (architecture, variant) = match (self.architecture(), self.variant()) {
+        let lower = self.0.to_ascii_lowercase();
+        let mut parts = lower.splitn(3, '/');
+        let mut part = || parts.next().unwrap_or_default();
+        let (os, architecture, variant) = (part(), part(), part());
+        let os = if os == "macos" { "darwin" } else { os };
+        let (architecture, variant) = match (architecture, variant) {
             ("amd64" | "x86_64" | "x86-64", "" | "v1") => ("amd64", ""),
             ("x86_64" | "x86-64", variant) => ("amd64", variant),
             ("arm64" | "aarch64", "" | "8" | "v8" | "v8.0") => ("arm64", ""),
@@ -64,10 +69,10 @@ impl Platform {
             ("armel", _) | ("arm", "6") => ("arm", "v6"),
             ("arm", "5") => ("arm", "v5"),
             ("arm", "8") => ("arm", "v8"),
-            ("", _) => return self.clone(),
+            ("", _) => return Self(os.to_owned()),
             other => other,
         };
-        Self::of(self.os(), architecture, variant)
+        Self::of(os, architecture, variant)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::evaluate::{Context, Scope, evaluate};
 use super::expand::{Nothing, expand};
+use super::lint::Rules;
 use super::steps::{Dockerfile, Source, StepKind};
 use super::word::Word;
 use super::{platform as platforms_of, trigger};
@@ -26,6 +27,7 @@ pub(super) fn platform(
     word: &Word,
     escape: char,
     values: &BTreeMap<String, String>,
+    builder: &Platform,
 ) -> Result<Platform, DockerfileFault> {
     let fault = |message: String, help: &str| DockerfileFault {
         kind: DockerfileFaultKind::Variable,
@@ -38,6 +40,10 @@ pub(super) fn platform(
         fault(format!("`{}`: {what}", word.text), "variables are `$NAME`, `${NAME}` or `${NAME:-default}`")
     })?;
     match platforms_of::parse(&found.text) {
+        // A system alone is meant for the builder's architecture.
+        Ok(platform) if platform.architecture().is_empty() => {
+            Ok(Platform::of(platform.os(), builder.normalised().architecture(), ""))
+        }
         // `linux/arm64/v8` stays as it is written.
         Ok(platform) if Platform::new(&found.text).normalised() == platform => Ok(Platform::new(&found.text)),
         Ok(platform) => Ok(platform),
@@ -47,9 +53,13 @@ pub(super) fn platform(
 }
 
 /// The faults of all `FROM --platform=`, in stages that are built and in others.
-pub(super) fn platforms(file: &Dockerfile, values: &BTreeMap<String, String>) -> Vec<DockerfileFault> {
+pub(super) fn platforms(
+    file: &Dockerfile,
+    values: &BTreeMap<String, String>,
+    builder: &Platform,
+) -> Vec<DockerfileFault> {
     let words = file.stages.iter().filter_map(|stage| stage.platform.as_ref());
-    words.filter_map(|word| platform(word, file.escape, values).err()).collect()
+    words.filter_map(|word| platform(word, file.escape, values, builder).err()).collect()
 }
 
 /// Reports circles of stages that are not built. BuildKit refuses them anywhere; in stages that are built, an order that
@@ -121,17 +131,26 @@ pub(super) struct Given<'a> {
     pub globals: &'a BTreeMap<String, String>,
     pub build_args: &'a BTreeMap<String, String>,
     pub images: Images,
+    pub rules: &'a Rules,
+    /// Whether another frontend than BuildKit's own reads the file.
+    pub frontend: bool,
 }
 
 /// Goes through the instructions of the stages that are built, triggers of stages of this file included.
 pub(super) fn go_through(file: &Dockerfile, taken: &Taken, reached: &BTreeSet<usize>, given: &Given<'_>) -> Asked {
-    let context = Context { escape: file.escape, globals: given.globals, build_args: given.build_args };
+    let context = Context {
+        escape: file.escape,
+        globals: given.globals,
+        build_args: given.build_args,
+        rules: given.rules,
+        frontend: given.frontend,
+    };
     let mut asked = Asked::default();
     let mut scopes: BTreeMap<usize, Scope> = BTreeMap::new();
     for index in reached {
         let stage = &file.stages[*index];
         let base = base_of(file, *index, &taken[*index]);
-        let known = base.and_then(|base| scopes.get(&base).cloned());
+        let known = base.and_then(|base| scopes.get(&base).map(Scope::inherited));
         let mut scope = known.unwrap_or_else(|| Scope::new(given.images, stage.from.text == "scratch"));
         let mut triggered = Vec::new();
         for step in base.into_iter().flat_map(|base| &file.stages[base].steps) {

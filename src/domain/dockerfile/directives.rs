@@ -1,6 +1,7 @@
 //! Directives: the comments at the very start that BuildKit takes for settings. Not responsible for: using them.
 
 use super::go;
+use super::lint::Rules;
 use super::word::Word;
 use crate::domain::base::Span;
 use crate::domain::model::DockerfileFault;
@@ -76,23 +77,19 @@ pub(super) fn syntax(text: &str) -> Option<Word> {
     comments.filter_map(|comment| commented(text, comment, "syntax")).next().or_else(|| object(&text[start..], start))
 }
 
-/// What is wrong with the options of `# check=`.
-pub(super) fn check_options(text: &str) -> Result<(), DockerfileFault> {
-    let Some(word) = commented(text, "#", "check") else { return Ok(()) };
-    for option in word.text.trim().splitn(3, ';').filter(|_| !word.text.trim().is_empty()) {
-        let (name, value) = option.split_once('=').unwrap_or((option, ""));
-        let known = match name.trim() {
-            _ if !option.contains('=') => false,
-            "skip" | "experimental" => true,
-            "error" => go::parse_bool(value.trim()).is_some(),
-            _ => false,
-        };
-        if !known {
-            return Err(DockerfileFault::parse(word.span, format!("`{option}` is not an option of `# check=`"))
-                .help("write `# check=skip=RULE,RULE` or `# check=error=true`, several with `;` between them"));
-        }
+/// The options of `# check=`, or what is wrong with them.
+pub(super) fn check_options(text: &str) -> Result<Option<String>, DockerfileFault> {
+    let Some(word) = commented(text, "#", "check") else { return Ok(None) };
+    match Rules::read(&word.text) {
+        Ok(_) => Ok(Some(word.text)),
+        Err(option) => Err(DockerfileFault::parse(word.span, format!("`{option}` is not an option of `# check=`"))
+            .help("write `# check=skip=RULE,RULE` or `# check=error=true`, several with `;` between them")),
     }
-    Ok(())
+}
+
+/// The options in a comment `check=…` above an instruction. The comment is without its `#`.
+pub(super) fn option_of_check(comment: &str) -> Option<String> {
+    directive(comment.as_bytes(), "").filter(|found| found.name == "check").map(|found| found.value)
 }
 
 /// Where directives begin: after the byte-order mark and a first line `#!…`.

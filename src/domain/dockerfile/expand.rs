@@ -41,8 +41,14 @@ pub(super) struct Expanded {
     pub text: String,
     /// The result split at the blanks outside quotes.
     pub words: Vec<String>,
-    /// Variables that had no value.
+    /// Variables that had a value.
+    pub set: BTreeSet<String>,
+    /// Variables that had no value, whether there is a default or not.
+    pub missing: BTreeSet<String>,
+    /// Those that have no default, either.
     pub unset: BTreeSet<String>,
+    /// Variables of which nothing is known.
+    pub unknown: BTreeSet<String>,
     /// Whether it depends on a variable of which nothing is known.
     pub uncertain: bool,
 }
@@ -269,11 +275,17 @@ impl Lexer<'_> {
     fn value(&mut self, name: &str) -> Value {
         let value = self.values.get(name);
         match value {
-            Value::Set(_) => {}
+            Value::Set(_) => {
+                self.seen.set.insert(name.to_owned());
+            }
             Value::Unset => {
+                self.seen.missing.insert(name.to_owned());
                 self.seen.unset.insert(name.to_owned());
             }
-            Value::Unknown => self.seen.uncertain = true,
+            Value::Unknown => {
+                self.seen.uncertain = true;
+                self.seen.unknown.insert(name.to_owned());
+            }
         }
         value
     }

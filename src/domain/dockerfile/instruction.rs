@@ -5,7 +5,7 @@ use super::flags::{self, Flag, Takes};
 use super::heredoc::{self, Heredoc};
 use super::lines::Line;
 use super::mounts::MountFlag;
-use super::steps::{Arg, Copy, Needs, Stage, Step, StepKind};
+use super::steps::{Arg, Copy, Needs, Run, Stage, Step, StepKind, Written};
 use super::word::Word;
 use super::words::{Bad, Node, Piece};
 use super::{duration, go};
@@ -93,7 +93,23 @@ impl Cut<'_> {
             "onbuild" => self.onbuild()?,
             _ => return Err(self.unknown()),
         };
-        Ok(Instruction::Step(Step { kind, span: self.line.whole() }))
+        let written = self.written(&kind);
+        Ok(Instruction::Step(Step { kind, span: self.line.whole(), written }))
+    }
+
+    fn written(&self, kind: &StepKind) -> Written {
+        let node = self.node;
+        let words = match kind {
+            StepKind::Arg(args) => args.iter().map(|arg| arg.name.clone()).collect(),
+            _ => Vec::new(),
+        };
+        let old_form = match node.name().as_str() {
+            "env" | "label" => node.args.iter().skip(2).step_by(3).any(|delimiter| delimiter.text.is_empty()),
+            "cmd" | "entrypoint" => !node.json,
+            _ => false,
+        };
+        let (command, comments) = (node.command.text.clone(), self.line.comments.clone());
+        Written { command, words, comments, old_form, span: self.line.whole() }
     }
 
     fn word(&self, piece: &Piece) -> Word {
@@ -172,6 +188,10 @@ impl Cut<'_> {
             needs: Needs::default(),
             triggers: Needs::default(),
             steps: Vec::new(),
+            written: Written {
+                words: args.iter().map(|arg| arg.text.clone()).collect(),
+                ..self.written(&StepKind::Other)
+            },
         })
     }
 
@@ -270,17 +290,19 @@ impl Cut<'_> {
 
     fn run(&self) -> Result<StepKind, Bad> {
         let flags = self.flags(&[("device", Many), ("mount", Many), ("network", One), ("security", One)])?;
-        let mut mounts = Vec::new();
+        let mut run = Run::default();
         for Flag { name, value } in &flags {
             let allowed: &[&str] = match *name {
                 "mount" => {
                     let span = self.line.span(value.start, value.end);
-                    mounts.push(MountFlag::read(&value.text, span).map_err(|(what, help)| Bad::at(value, what, help))?);
+                    run.mounts
+                        .push(MountFlag::read(&value.text, span).map_err(|(what, help)| Bad::at(value, what, help))?);
                     continue;
                 }
                 "device" => {
                     super::mounts::check_device(&value.text)
                         .map_err(|what| Bad::at(value, what, "write `--device=vendor/class=name,required`"))?;
+                    run.device = Some(self.word(value));
                     continue;
                 }
                 "network" => &["default", "none", "host"],
@@ -290,8 +312,12 @@ impl Cut<'_> {
                 let message = format!("`{}` is not a value of `--{name}`", value.text);
                 return Err(Bad::at(value, message, format!("write one of `{}`", allowed.join("`, `"))));
             }
+            if ["host", "insecure"].contains(&value.text.as_str()) {
+                let text = format!("--{name}={}", value.text);
+                run.privilege = Some(Word { text, ..self.word(value) });
+            }
         }
-        Ok(StepKind::Run(mounts))
+        Ok(StepKind::Run(run))
     }
 
     fn shell(&self) -> Result<StepKind, Bad> {

@@ -16,6 +16,10 @@ pub(super) struct Line {
     pub text: Vec<u8>,
     /// Where pieces of the text begin: in the text, and in the file.
     pieces: Vec<(usize, usize)>,
+    /// The comments above it, without `#`.
+    pub comments: Vec<String>,
+    /// Whether there is an empty line in it.
+    pub gap: bool,
 }
 
 impl Line {
@@ -52,11 +56,13 @@ pub(super) struct Reader<'a> {
     directives: Directives,
     /// The character that continues lines and escapes: `\`, or the one that `# escape=` names.
     pub escape: char,
+    /// The comments since the last instruction.
+    comments: Vec<String>,
 }
 
 impl<'a> Reader<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        Self { text, at: 0, directives: Directives::new("#"), escape: '\\' }
+        Self { text, at: 0, directives: Directives::new("#"), escape: '\\', comments: Vec::new() }
     }
 
     /// The next line with its end, and where it begins.
@@ -87,7 +93,9 @@ impl<'a> Reader<'a> {
             let body = whole[marked..].trim_end_matches(['\r', '\n']);
             let blanks = go::leading_blanks(body.as_bytes());
             let (body, at) = (&body[blanks..], start + marked + blanks);
-            self.directive(body, at)?;
+            if !self.directive(body, at)? && body.starts_with('#') {
+                self.comment(&whole[marked..]);
+            }
             if body.starts_with('#') {
                 continue;
             }
@@ -95,7 +103,7 @@ impl<'a> Reader<'a> {
             if kept.is_empty() && !continued {
                 continue;
             }
-            let mut line = Line::default();
+            let mut line = Line { comments: std::mem::take(&mut self.comments), ..Line::default() };
             line.push(kept.as_bytes(), at);
             if continued {
                 self.continued(&mut line)?;
@@ -112,6 +120,7 @@ impl<'a> Reader<'a> {
             let body = whole.trim_end_matches(['\r', '\n']);
             let bare = &body[go::leading_blanks(body.as_bytes())..];
             if bare.is_empty() || bare.starts_with('#') {
+                line.gap |= bare.is_empty();
                 continue;
             }
             let (kept, continued) = self.continuation(body);
@@ -129,12 +138,23 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn directive(&mut self, body: &str, at: usize) -> Result<(), DockerfileFault> {
+    /// Keeps a comment. BuildKit takes the line's first byte for the `#`, though blanks may stand before it.
+    fn comment(&mut self, line: &str) {
+        let rest = &line.as_bytes()[1..];
+        let text = go::text(&rest[go::trimmed(rest)]);
+        match text.is_empty() {
+            true => self.comments.clear(),
+            false => self.comments.push(text),
+        }
+    }
+
+    /// Reads a directive; whether it is one.
+    fn directive(&mut self, body: &str, at: usize) -> Result<bool, DockerfileFault> {
         let whole = Span::new(at, at + body.len());
         let found = self.directives.line(body.as_bytes()).map_err(|name| {
             DockerfileFault::parse(whole, format!("`# {name}=` is there twice")).help("keep one of them")
         })?;
-        let Some(found) = found else { return Ok(()) };
+        let Some(found) = found else { return Ok(false) };
         match (found.name, found.value.as_str()) {
             ("escape", "\\") => self.escape = '\\',
             ("escape", "`") => self.escape = '`',
@@ -145,7 +165,7 @@ impl<'a> Reader<'a> {
             }
             _ => {}
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Reads past the body of a here-document and returns it with its place. `None`: it does not end.

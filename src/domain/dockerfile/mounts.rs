@@ -1,6 +1,7 @@
 //! Reads the values of `RUN --mount=`: first what holds whatever is built, then with variables replaced. Not responsible
 //! for: which stage or image a name means.
 
+use super::steps::MountId;
 use super::word::Word;
 use super::{go, values};
 use crate::domain::base::{Span, nearest};
@@ -21,10 +22,10 @@ pub struct MountFlag {
 pub(super) enum Mount {
     /// Files of the context, a stage, an image or a cache. Whether the target is `/`; `None`: the working folder says.
     Files { at_root: Option<bool> },
-    /// The id of a secret.
-    Secret(Word),
-    /// The id of an ssh socket.
-    Ssh(Word),
+    /// A secret.
+    Secret(MountId),
+    /// An ssh socket.
+    Ssh(MountId),
 }
 
 /// A fault of a mount, and the next action.
@@ -179,19 +180,23 @@ struct Read {
     target: Option<Word>,
     id: Option<Word>,
     sharing: bool,
+    required: bool,
     owned: Option<&'static str>,
 }
 
 impl Read {
-    fn switch(&self, field: &Word) -> Result<(), Refused> {
+    fn switch(&mut self, field: &Word) -> Result<(), Refused> {
         match go::lower(&field.text).as_str() {
             "readonly" | "ro" | "readwrite" | "rw" => Ok(()),
-            "required" => self.required(),
+            "required" => {
+                self.required = true;
+                self.may_be_required()
+            }
             _ => Err((format!("`{}` has no value", field.text), "write `key=value`".to_owned())),
         }
     }
 
-    fn required(&self) -> Result<(), Refused> {
+    fn may_be_required(&self) -> Result<(), Refused> {
         self.only(&["secret", "ssh"], "required")
     }
 
@@ -225,9 +230,10 @@ impl Read {
             "readonly" | "ro" | "readwrite" | "rw" if go::parse_bool(&value.text).is_some() => {}
             "readonly" | "ro" | "readwrite" | "rw" => return unsound("write `true` or `false`"),
             "required" => {
-                self.required()?;
-                if go::parse_bool(&value.text).is_none() {
-                    return unsound("write `true` or `false`");
+                self.may_be_required()?;
+                match go::parse_bool(&value.text) {
+                    Some(required) => self.required = required,
+                    None => return unsound("write `true` or `false`"),
                 }
             }
             "size" => {
@@ -286,12 +292,15 @@ impl Read {
                     }
                 };
                 match self.source.or(self.id).or_else(|| self.target.map(base)) {
-                    Some(id) => Ok(Mount::Secret(id)),
+                    Some(word) => Ok(Mount::Secret(MountId { word, required: self.required })),
                     None => Err(("a secret without an id".to_owned(), "write `type=secret,id=…`".to_owned())),
                 }
             }
             "ssh" if self.source.is_some() => out("an ssh mount has no `source`"),
-            "ssh" => Ok(Mount::Ssh(self.id.unwrap_or(Word { text: "default".to_owned(), span: word.span }))),
+            "ssh" => {
+                let word = self.id.unwrap_or(Word { text: "default".to_owned(), span: word.span });
+                Ok(Mount::Ssh(MountId { word, required: self.required }))
+            }
             _ => Ok(Mount::Files { at_root: self.target.and_then(|target| at_root(&target.text)) }),
         }
     }
@@ -354,11 +363,12 @@ mod tests {
             Ok((from, flag.mount(|value| Ok((!value.contains('$')).then(|| value.to_owned())))?))
         });
         let place = |word: &Word| format!("{}@{}", word.text, word.span.start);
+        let id_of = |id: &MountId| format!("{}{}", place(&id.word), if id.required { " required" } else { "" });
         match read {
             Err((what, _)) => format!("! {what}"),
             Ok((Some(from), Some(Mount::Files { .. }))) => format!("from {}", place(&from)),
-            Ok((_, Some(Mount::Secret(id)))) => format!("secret {}", place(&id)),
-            Ok((_, Some(Mount::Ssh(id)))) => format!("ssh {}", place(&id)),
+            Ok((_, Some(Mount::Secret(id)))) => format!("secret {}", id_of(&id)),
+            Ok((_, Some(Mount::Ssh(id)))) => format!("ssh {}", id_of(&id)),
             Ok((_, Some(Mount::Files { at_root: Some(true) }))) => "root".to_owned(),
             Ok((_, Some(Mount::Files { .. }))) => "files".to_owned(),
             Ok((_, None)) => "unknown".to_owned(),
@@ -375,7 +385,9 @@ mod tests {
             ("type=secret,target=/run/secrets/token/", "secret token@32"),
             ("type=secret,id=$WHICH", "unknown"),
             ("type=ssh", "ssh default@0"),
-            ("type=ssh,id=hub,required", "ssh hub@12"),
+            ("type=ssh,id=hub,required", "ssh hub@12 required"),
+            ("type=secret,id=a,required=true", "secret a@15 required"),
+            ("type=secret,id=a,required,required=0", "secret a@15"),
             ("type=tmpfs,target=/tmp,size=64m", "files"),
             ("\"type=ssh\",\"id=a,b\"", "ssh a,b@0"),
             ("from=$X,target=/x", "! BuildKit replaces no variables in `$X`"),

@@ -4,7 +4,7 @@
 use super::heredoc::{self, Heredoc};
 use super::instruction::{Cut, Instruction};
 use super::lines::{Line, Reader};
-use super::steps::{Dockerfile, Stage, Step, StepKind};
+use super::steps::{Dockerfile, Stage, Step, StepKind, Written};
 use super::words::{self, Bad};
 use super::{directives, go};
 use crate::domain::base::Span;
@@ -15,8 +15,9 @@ use crate::domain::model::DockerfileFault;
 pub fn parse(text: &str) -> Result<Dockerfile, Vec<DockerfileFault>> {
     let mut reader = Reader::new(text);
     let mut found = Found { syntax: directives::syntax(text), ..Found::default() };
-    if let Err(fault) = directives::check_options(text) {
-        found.faults.push(fault);
+    match directives::check_options(text) {
+        Ok(options) => found.check = options,
+        Err(fault) => found.faults.push(fault),
     }
     loop {
         match reader.instruction() {
@@ -41,6 +42,9 @@ pub fn parse(text: &str) -> Result<Dockerfile, Vec<DockerfileFault>> {
 struct Found {
     syntax: Option<super::word::Word>,
     args: Vec<super::steps::Arg>,
+    arg_lines: Vec<Written>,
+    gaps: Vec<Span>,
+    check: Option<String>,
     stages: Vec<Stage>,
     faults: Vec<DockerfileFault>,
     /// Whether a fault hides that there may be a FROM.
@@ -52,6 +56,9 @@ struct Found {
 impl Found {
     /// Reads one instruction and its here-documents. An error: nothing can be read after it.
     fn instruction(&mut self, line: &Line, reader: &mut Reader<'_>) -> Result<(), DockerfileFault> {
+        if line.gap {
+            self.gaps.push(line.whole());
+        }
         let node = match words::cut(&line.text, 0, reader.escape) {
             Ok(node) => node,
             Err(bad) => {
@@ -103,12 +110,16 @@ impl Found {
     }
 
     fn step(&mut self, step: Step) {
-        match (self.stages.last_mut(), step.kind) {
+        let kind = step.kind.clone();
+        match (self.stages.last_mut(), kind) {
             (Some(stage), kind) => {
                 stage.needs.add(&kind);
-                stage.steps.push(Step { kind, span: step.span });
+                stage.steps.push(Step { kind, ..step });
             }
-            (None, StepKind::Arg(args)) => self.args.extend(args),
+            (None, StepKind::Arg(args)) => {
+                self.args.extend(args);
+                self.arg_lines.push(step.written);
+            }
             (None, _) if self.hidden => {}
             (None, _) => {
                 self.hidden = true;
@@ -124,7 +135,8 @@ impl Found {
             self.faults.push(fault.help("begin with `FROM image`"));
         }
         if self.faults.is_empty() {
-            return Ok(Dockerfile { syntax: self.syntax, escape, args: self.args, stages: self.stages });
+            let Self { syntax, args, arg_lines, gaps, check, stages, .. } = self;
+            return Ok(Dockerfile { syntax, escape, args, arg_lines, gaps, check, stages });
         }
         self.faults.sort_by_key(|fault| fault.span);
         Err(self.faults)

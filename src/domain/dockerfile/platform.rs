@@ -59,54 +59,36 @@ pub(super) fn parse(text: &str) -> Result<Platform, String> {
     let all = |text: &str, more: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
     let sound = !system.is_empty()
         && all(system, "_-")
-        && version.is_none_or(|version| all(version, "_.%-+"))
+        && version.is_none_or(|version| {
+            // A version, and features behind a `+` each.
+            let mut parts = version.split('+');
+            let first = parts.next().unwrap_or_default();
+            let part = |part: &str| all(part, "_.%-") && is_escaped(part);
+            part(first) && parts.all(|feature| !feature.is_empty() && part(feature))
+        })
         && parts[1..].iter().all(|part| !part.is_empty() && all(part, "_.-"));
     if !sound {
         return Err(bad());
     }
-    let name = match system.to_ascii_lowercase().as_str() {
-        "macos" => "darwin".to_owned(),
-        name => name.to_owned(),
-    };
+    let name = Platform::new(system).normalised();
     match parts.as_slice() {
-        [_] if SYSTEMS.contains(&name.as_str()) => Ok(Platform::new(&name)),
+        [_] if SYSTEMS.contains(&name.as_str()) => Ok(name),
         [alone] => {
-            let (architecture, variant) = normalised(alone, "");
-            match ARCHITECTURES.contains(&architecture.as_str()) {
-                true => Ok(Platform::of("linux", &architecture, &variant)),
+            let platform = Platform::of("linux", alone, "").normalised();
+            match ARCHITECTURES.contains(&platform.architecture()) {
+                true => Ok(platform),
                 false => Err(format!("`{text}` is neither a system nor an architecture")),
             }
         }
-        [_, architecture] => {
-            let (architecture, variant) = normalised(architecture, "");
-            Ok(Platform::of(&name, &architecture, &variant))
-        }
-        [_, architecture, variant] => {
-            let (architecture, variant) = normalised(architecture, variant);
-            Ok(Platform::of(&name, &architecture, &variant))
-        }
+        [_, architecture] => Ok(Platform::of(name.as_str(), architecture, "").normalised()),
+        [_, architecture, variant] => Ok(Platform::of(name.as_str(), architecture, variant).normalised()),
         _ => Err(bad()),
     }
 }
 
-fn normalised(architecture: &str, variant: &str) -> (String, String) {
-    let (architecture, variant) = (architecture.to_ascii_lowercase(), variant.to_ascii_lowercase());
-    let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
-        ("i386", _) => ("386", ""),
-        ("x86_64" | "x86-64" | "amd64", "v1") => ("amd64", ""),
-        ("x86_64" | "x86-64", variant) => ("amd64", variant),
-        ("aarch64" | "arm64", "8" | "v8" | "v8.0") => ("arm64", ""),
-        ("aarch64" | "arm64", "9" | "9.0" | "v9.0") => ("arm64", "v9"),
-        ("aarch64", variant) => ("arm64", variant),
-        ("armhf", _) => ("arm", "v7"),
-        ("armel", _) => ("arm", "v6"),
-        ("arm", "" | "7") => ("arm", "v7"),
-        ("arm", "5") => ("arm", "v5"),
-        ("arm", "6") => ("arm", "v6"),
-        ("arm", "8") => ("arm", "v8"),
-        (architecture, variant) => (architecture, variant),
-    };
-    (architecture.to_owned(), variant.to_owned())
+/// Whether a text is what a URL may hold: each `%` stands before two hexadecimal digits.
+fn is_escaped(text: &str) -> bool {
+    text.split('%').skip(1).all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|b| b.is_ascii_hexdigit()))
 }
 
 #[cfg(test)]

@@ -4,11 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::checks::{self, Given, Images};
+use super::lint::{self, Rules};
+use super::lint_from::{self, Seen};
 use super::parse::parse;
-use super::resolver::{Base, Reading, Resolved, Resolver, SCRATCH, Triggers};
-use super::steps::{Dockerfile, Needs, Stage};
+use super::resolver::{Base, Reading, Resolved, Resolver, Triggers};
+use super::steps::{Dockerfile, MountId, Needs, SCRATCH, Stage};
 use super::word::Word;
-use crate::domain::base::Platform;
+use crate::domain::base::{Platform, Platforms, Span};
 use crate::domain::model::{DockerfileFacts, DockerfileFault, MountPlace, StageName, Trigger};
 
 /// [`parse`] followed by [`references`], for one platform and a builder of that platform, where no image has triggers.
@@ -19,8 +21,17 @@ pub fn read(
     platform: &Platform,
 ) -> Result<DockerfileFacts, Vec<DockerfileFault>> {
     let (platforms, triggers) = (platform.clone().into(), Triggers::new());
-    let reading = Reading { target, build_args, platforms: &platforms, builder: platform, triggers: &triggers };
+    let reading = alone(target, build_args, &platforms, &triggers);
     references(&parse(text)?, &reading)
+}
+
+fn alone<'a>(
+    target: Option<&'a str>,
+    build_args: &'a BTreeMap<String, String>,
+    platforms: &'a Platforms,
+    triggers: &'a Triggers,
+) -> Reading<'a> {
+    Reading { target, build_args, platforms, builder: platforms.first(), frontend: false, triggers }
 }
 
 /// As [`read`], where each image is known to set nothing but `PATH`: what depends on an image's variables is then
@@ -30,9 +41,10 @@ pub fn read_on_bare_images(
     target: Option<&str>,
     build_args: &BTreeMap<String, String>,
     platform: &Platform,
+    builder: &Platform,
 ) -> Result<DockerfileFacts, Vec<DockerfileFault>> {
     let (platforms, triggers) = (platform.clone().into(), Triggers::new());
-    let reading = Reading { target, build_args, platforms: &platforms, builder: platform, triggers: &triggers };
+    let reading = Reading { builder, ..alone(target, build_args, &platforms, &triggers) };
     on_platform(&parse(text)?, &reading, platform, Images::Bare)
 }
 
@@ -100,10 +112,25 @@ fn on_platform(
     let taken: Vec<Vec<_>> =
         resolved.iter().map(|one| one.stages.iter().map(|used| (used.stage, used.span)).collect()).collect();
     resolver.faults.extend(checks::circles(file, &taken, &reached));
-    resolver.faults.extend(checks::platforms(file, &resolver.values));
-    let given = Given { globals: &resolver.values, build_args: reading.build_args, images };
+    resolver.faults.extend(checks::platforms(file, &resolver.values, reading.builder));
+    let rules = rules(file, reading, &mut resolver.faults);
+    let given = Given {
+        globals: &resolver.values,
+        build_args: reading.build_args,
+        images,
+        rules: &rules,
+        frontend: reading.frontend,
+    };
     let asked = checks::go_through(file, &taken, &reached, &given);
     resolver.faults.extend(asked.faults);
+    let mut found = lint::as_written(file, &rules);
+    let seen = Seen { values: &resolver.values, defaults: resolver.defaults.take(), builder: reading.builder };
+    lint_from::check(file, &rules, &seen, &mut found);
+    found.0.extend(asked.lint.0);
+    // BuildKit looks at the first platform only.
+    let fatal = rules.error && platform == reading.platforms.first();
+    let (sure, unsure): (Vec<_>, Vec<_>) = found.0.iter().filter(|_| fatal).partition(|finding| finding.sure);
+    resolver.faults.extend(sure.into_iter().map(lint::fault));
     if !resolver.faults.is_empty() {
         resolver.faults.sort_by_key(|fault| fault.span);
         resolver.faults.dedup();
@@ -113,9 +140,21 @@ fn on_platform(
         syntax: file.syntax.as_ref().map(|word| (word.text.clone(), word.span)),
         stages: file.stages.iter().map(stage_name).collect(),
         shadows: resolver.shadows(&resolved, &reached),
+        doubts: unsure.into_iter().map(lint::fault).collect(),
+        must_exist: if fatal { asked.copied } else { Vec::new() },
         declared_args: file.args.iter().map(|arg| arg.name.clone()).collect(),
+        lint: found.0,
         ..DockerfileFacts::default()
     };
+    collect(&mut facts, resolved, &reached);
+    for (words, ids) in [(asked.secrets, &mut facts.secret_ids), (asked.ssh, &mut facts.ssh_ids)] {
+        words.iter().for_each(|id| enter(ids, id, None));
+    }
+    Ok(facts)
+}
+
+/// Adds what the stages use, needed ones and others.
+fn collect(facts: &mut DockerfileFacts, resolved: Vec<Resolved<'_>>, reached: &BTreeSet<usize>) {
     for (index, resolved) in resolved.into_iter().enumerate() {
         if !reached.contains(&index) {
             facts.unreached.extend(resolved.images);
@@ -128,26 +167,42 @@ fn on_platform(
             facts.declared_args.extend(needs.args.iter().map(|arg| arg.name.clone()));
             // Those of this file are known by what variables make of them.
             for (words, ids) in [(&needs.secrets, &mut facts.secret_ids), (&needs.ssh, &mut facts.ssh_ids)] {
-                for word in words.iter().filter(|_| of.is_some()) {
-                    ids.entry(word.text.clone()).or_insert_with(|| place(word, of.as_ref()));
-                }
+                words.iter().filter(|_| of.is_some()).for_each(|id| enter(ids, id, of.as_ref()));
             }
         }
     }
-    for (words, ids) in [(asked.secrets, &mut facts.secret_ids), (asked.ssh, &mut facts.ssh_ids)] {
-        for word in words {
-            ids.entry(word.text.clone()).or_insert_with(|| place(&word, None));
+}
+
+/// The build argument that takes the place of `# check=`.
+const CHECK_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
+
+/// The rules of style that a build of this file is held to.
+fn rules(file: &Dockerfile, reading: &Reading<'_>, faults: &mut Vec<DockerfileFault>) -> Rules {
+    let given = reading.build_args.get(CHECK_ARG);
+    match Rules::read(given.or(file.check.as_ref()).map_or("", String::as_str)) {
+        Ok(rules) => rules,
+        Err(option) => {
+            let message = format!("the build argument `{CHECK_ARG}` has no option `{option}`");
+            let place = file.stages.first().map_or(Span::new(0, 0), |stage| stage.from.span);
+            faults.push(DockerfileFault::parse(place, message).help("write `skip=RULE,RULE` or `error=true`"));
+            Rules::default()
         }
     }
-    Ok(facts)
+}
+
+/// Adds a mount's id, at its first place.
+fn enter(ids: &mut BTreeMap<String, MountPlace>, id: &MountId, of: Option<&Base>) {
+    let entry = ids.entry(id.word.text.clone()).or_insert_with(|| place(&id.word, of));
+    entry.required |= id.required;
 }
 
 /// The place of a word in the Dockerfile, or in the triggers of an image on which a stage is based.
 fn place(word: &Word, of: Option<&Base>) -> MountPlace {
     match of {
-        None => MountPlace { span: word.span, trigger: None },
+        None => MountPlace { span: word.span, trigger: None, required: false },
         Some(Base { image, from }) => {
-            MountPlace { span: *from, trigger: Some(Trigger { image: image.clone(), span: word.span }) }
+            let trigger = Some(Trigger { image: image.clone(), span: word.span });
+            MountPlace { span: *from, trigger, required: false }
         }
     }
 }

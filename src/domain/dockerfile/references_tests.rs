@@ -15,8 +15,14 @@ fn read(text: &str, images: &[(&str, &str)]) -> Result<DockerfileFacts, Vec<Dock
     let known: Triggers = images.iter().map(of).collect();
     let (platforms, builder) = ("linux/amd64".into(), "linux/amd64".into());
     let build_args = BTreeMap::new();
-    let reading =
-        Reading { target: None, build_args: &build_args, platforms: &platforms, builder: &builder, triggers: &known };
+    let reading = Reading {
+        target: None,
+        build_args: &build_args,
+        platforms: &platforms,
+        builder: &builder,
+        frontend: false,
+        triggers: &known,
+    };
     references(&parse(text).expect("a Dockerfile"), &reading)
 }
 
@@ -28,6 +34,7 @@ fn on(text: &str, platforms: &str, builder: &str) -> DockerfileFacts {
         build_args: &build_args,
         platforms: &platforms,
         builder: &builder,
+        frontend: false,
         triggers: &triggers,
     };
     references(&parse(text).expect("a Dockerfile"), &reading).expect("sound")
@@ -170,4 +177,51 @@ fn what_any_platform_uses_is_used() {
         ]
     );
     assert!(facts.unreached.is_empty() && facts.secret_ids.contains_key("arm"));
+}
+
+#[test]
+fn rules_of_style_are_faults_where_the_file_makes_them_errors_and_doubts_where_an_image_may_say() {
+    let text = "FROM debian AS Build\nRUN echo $HOME\nWORKDIR $HOME\nCMD true\n";
+    let rules = |lint: &[crate::domain::model::LintFinding]| {
+        lint.iter().map(|found| (found.rule, found.sure)).collect::<Vec<_>>()
+    };
+    let facts = read(text, &[]).expect("sound");
+    let found = [
+        ("StageNameCasing", true),
+        ("UndefinedVar", false),
+        ("WorkdirRelativePath", false),
+        ("JSONArgsRecommended", false),
+    ];
+    assert_eq!(rules(&facts.lint), found);
+    assert!(facts.doubts.is_empty(), "nothing fails the build");
+    let faults = read(&format!("# check=error=true\n{text}"), &[]).expect_err("an error");
+    let told: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+    assert_eq!(told, ["StageNameCasing: the stage `Build` is not in lower case"]);
+    let doubtful = "# check=error=true;skip=StageNameCasing\n".to_owned() + text;
+    let doubts = read(&doubtful, &[]).expect("sound as far as is known").doubts;
+    assert_eq!(doubts.len(), 3);
+    assert!(doubts[0].message.ends_with("unless the image that the stage is based on does"), "{doubts:?}");
+}
+
+#[test]
+fn a_build_argument_takes_the_place_of_the_directive() {
+    let strict = |value: &str| {
+        let build_args = BTreeMap::from([("BUILDKIT_DOCKERFILE_CHECK".to_owned(), value.to_owned())]);
+        let (platforms, builder) = ("linux/amd64".into(), "linux/amd64".into());
+        let triggers = Triggers::new();
+        let reading = Reading {
+            target: None,
+            build_args: &build_args,
+            platforms: &platforms,
+            builder: &builder,
+            frontend: false,
+            triggers: &triggers,
+        };
+        let file = parse("# check=error=true\nFROM debian AS Build\n").expect("a Dockerfile");
+        references(&file, &reading).map_err(|faults| faults[0].message.clone())
+    };
+    assert!(strict("skip=all;error=true").is_ok());
+    assert!(strict("").is_ok());
+    assert!(strict("error=1").is_err_and(|what| what.starts_with("StageNameCasing")));
+    assert!(strict("wrong").is_err_and(|what| what.contains("has no option `wrong`")));
 }

@@ -3,14 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::steps::{Arg, Dockerfile, Needs, Source};
+use super::steps::{Arg, Dockerfile, Needs, SCRATCH, Source};
 use super::word::Word;
-use super::{checks, expand};
+use super::{checks, expand, lint_from};
 use crate::domain::base::{Platform, Platforms, Span, nearest};
 use crate::domain::model::{DockerfileFault, DockerfileFaultKind, ImageRef, ImageUse, Trigger, UseKind};
-
-/// BuildKit's name for an empty image.
-pub(super) const SCRATCH: &str = "scratch";
 
 /// The triggers of images: what their `ONBUILD` lines ask for, by familiar name.
 pub type Triggers = BTreeMap<String, Needs>;
@@ -26,6 +23,8 @@ pub struct Reading<'a> {
     pub platforms: &'a Platforms,
     /// What builds it: the `BUILD*` variables.
     pub builder: &'a Platform,
+    /// Whether the layer names a frontend of its own, which may know more than BuildKit's.
+    pub frontend: bool,
     /// The triggers of images that stages may be based on.
     pub triggers: &'a Triggers,
 }
@@ -112,6 +111,8 @@ pub(super) struct Resolver<'a> {
     platform: Platform,
     /// What FROM sees.
     pub values: BTreeMap<String, String>,
+    /// The same if no build argument were given; `None` if that cannot be read.
+    pub defaults: Option<BTreeMap<String, String>>,
     /// The last stage of each name, which `COPY --from` and the target mean.
     by_name: HashMap<&'a str, usize>,
     pub faults: Vec<DockerfileFault>,
@@ -134,7 +135,8 @@ impl<'a> Resolver<'a> {
                 value.clone_from(given);
             }
         }
-        let mut resolver = Self { file, reading: *reading, platform, values, by_name, faults: Vec::new() };
+        let defaults = lint_from::defaults(file, &values);
+        let mut resolver = Self { file, reading: *reading, platform, values, defaults, by_name, faults: Vec::new() };
         for arg in &file.args {
             resolver.declare(arg);
         }
@@ -213,8 +215,10 @@ impl<'a> Resolver<'a> {
         let stage = &self.file.stages[index];
         let word = &stage.from;
         let image = self.value(word)?;
-        let platform =
-            stage.platform.as_ref().and_then(|word| checks::platform(word, self.file.escape, &self.values).ok());
+        let platform = stage
+            .platform
+            .as_ref()
+            .and_then(|word| checks::platform(word, self.file.escape, &self.values, self.reading.builder).ok());
         // FROM sees only earlier stages, and only lower-case names. Of two stages with one name it takes the later one.
         let earlier = self.file.stages[..index].iter().rposition(|s| s.name.as_ref().is_some_and(|n| n.text == image));
         if let Some(earlier) = earlier {

@@ -4,6 +4,9 @@ use super::mounts::{Mount, MountFlag};
 use super::word::Word;
 use crate::domain::base::Span;
 
+/// BuildKit's name for an empty image.
+pub(super) const SCRATCH: &str = "scratch";
+
 /// One name of an `ARG`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arg {
@@ -24,6 +27,15 @@ pub enum Source {
     Mount(Word),
 }
 
+/// The id of a secret or of an ssh socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountId {
+    /// The id.
+    pub word: Word,
+    /// Whether the build fails without it.
+    pub required: bool,
+}
+
 /// What instructions ask for besides the context.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Needs {
@@ -32,9 +44,9 @@ pub struct Needs {
     /// `ARG`s.
     pub args: Vec<Arg>,
     /// Ids of secret mounts that do not depend on variables.
-    pub secrets: Vec<Word>,
+    pub secrets: Vec<MountId>,
     /// Ids of ssh mounts that do not depend on variables.
-    pub ssh: Vec<Word>,
+    pub ssh: Vec<MountId>,
 }
 
 impl Needs {
@@ -43,19 +55,36 @@ impl Needs {
         match step {
             StepKind::Arg(args) => self.args.extend(args.iter().cloned()),
             StepKind::Copy(copy) => self.sources.extend(copy.from.clone().map(Source::Copy)),
-            StepKind::Run(mounts) => mounts.iter().for_each(|mount| self.mount(mount)),
+            StepKind::Run(run) => run.mounts.iter().for_each(|mount| self.mount(mount)),
             _ => {}
         }
     }
 
     fn mount(&mut self, flag: &MountFlag) {
-        self.sources.extend(flag.from.clone().map(Source::Mount));
+        // Without `from=` BuildKit looks for a stage of this name, and mounts the context or nothing where there is none.
+        let nowhere = || Word { text: SCRATCH.to_owned(), span: flag.word.span };
+        self.sources.push(Source::Mount(flag.from.clone().unwrap_or_else(nowhere)));
         match flag.mount(|value| Ok((!value.contains('$')).then(|| value.to_owned()))) {
             Ok(Some(Mount::Secret(id))) => self.secrets.push(id),
             Ok(Some(Mount::Ssh(id))) => self.ssh.push(id),
             Ok(_) | Err(_) => {}
         }
     }
+}
+
+/// How an instruction is written: what BuildKit's rules of style look at.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Written {
+    /// The command in its own case.
+    pub command: String,
+    /// The words of `FROM`, or the names of `ARG`.
+    pub words: Vec<String>,
+    /// The comments above it, without `#`.
+    pub comments: Vec<String>,
+    /// Whether it is the older form: `ENV name value`, or `CMD` and `ENTRYPOINT` without a JSON array.
+    pub old_form: bool,
+    /// Bytes of the whole instruction.
+    pub span: Span,
 }
 
 /// One instruction of a stage.
@@ -65,6 +94,8 @@ pub struct Step {
     pub kind: StepKind,
     /// Bytes of the whole instruction.
     pub span: Span,
+    /// How it is written.
+    pub written: Written,
 }
 
 /// What an instruction asks for. Words are as written: with their variables and quotes.
@@ -76,8 +107,8 @@ pub enum StepKind {
     Env(Vec<(Word, Word)>),
     /// `COPY` and `ADD`.
     Copy(Box<Copy>),
-    /// `RUN`: its mounts.
-    Run(Vec<MountFlag>),
+    /// `RUN`: its flags.
+    Run(Run),
     /// `EXPOSE`.
     Expose(Vec<Word>),
     /// `VOLUME`.
@@ -92,6 +123,17 @@ pub enum StepKind {
     OnBuild(Word),
     /// Instructions without variables.
     Other,
+}
+
+/// The flags of `RUN`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Run {
+    /// `--mount=`.
+    pub mounts: Vec<MountFlag>,
+    /// `--device=`, which BuildKit's own frontend does not take.
+    pub device: Option<Word>,
+    /// `--security=insecure` or `--network=host`, which a build must be granted.
+    pub privilege: Option<Word>,
 }
 
 /// `COPY` or `ADD`.
@@ -130,6 +172,8 @@ pub struct Stage {
     pub triggers: Needs,
     /// Its instructions, in order.
     pub steps: Vec<Step>,
+    /// How its FROM is written.
+    pub written: Written,
 }
 
 /// A Dockerfile that can be read.
@@ -141,6 +185,12 @@ pub struct Dockerfile {
     pub escape: char,
     /// `ARG`s before the first `FROM`.
     pub args: Vec<Arg>,
+    /// How the `ARG`s before the first `FROM` are written.
+    pub arg_lines: Vec<Written>,
+    /// Instructions with an empty line in them.
+    pub gaps: Vec<Span>,
+    /// The options of `# check=`, if they are sound.
+    pub check: Option<String>,
     /// The stages; at least one.
     pub stages: Vec<Stage>,
 }

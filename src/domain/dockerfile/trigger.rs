@@ -4,7 +4,7 @@
 use super::heredoc::Heredoc;
 use super::instruction::{Cut, Instruction};
 use super::lines::Reader;
-use super::steps::{Copy, Step, StepKind};
+use super::steps::{Copy, Run, Step, StepKind, Written};
 use super::word::Word;
 use super::{go, heredoc, mounts, words};
 use crate::domain::base::Span;
@@ -54,9 +54,11 @@ fn moved(step: Step, place: Span) -> Step {
             checksum: copy.checksum.map(word),
             others: all(copy.others),
         })),
-        StepKind::Run(flags) => {
-            StepKind::Run(flags.into_iter().map(|flag| mounts::MountFlag::moved(flag, place)).collect())
-        }
+        StepKind::Run(run) => StepKind::Run(Run {
+            mounts: run.mounts.into_iter().map(|flag| mounts::MountFlag::moved(flag, place)).collect(),
+            device: run.device.map(word),
+            privilege: run.privilege.map(word),
+        }),
         StepKind::Expose(words) => StepKind::Expose(all(words)),
         StepKind::Volume(words) => StepKind::Volume(all(words)),
         StepKind::StopSignal(signal) => StepKind::StopSignal(word(signal)),
@@ -65,5 +67,7 @@ fn moved(step: Step, place: Span) -> Step {
         StepKind::OnBuild(trigger) => StepKind::OnBuild(word(trigger)),
         StepKind::Other => StepKind::Other,
     };
-    Step { kind, span: place }
+    // A trigger is parsed as a file of its own, in which no comment stands.
+    let written = Written { span: place, comments: Vec::new(), ..step.written };
+    Step { kind, span: place, written }
 }

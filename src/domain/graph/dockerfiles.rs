@@ -10,7 +10,7 @@ use super::places::Places;
 use super::platforms::Lacking;
 use crate::domain::base::{LayerName, Platform, SourceLocation, Span, nearest};
 use crate::domain::model::{
-    Base, Declared, Diagnostic, DockerfileFault, DockerfileRead, ImageName, ImageRef, ImageUse, UseKind,
+    Base, Declared, Diagnostic, DockerfileFault, DockerfileRead, ImageName, ImageRef, ImageUse, Severity, UseKind,
 };
 
 /// The code of faults about a declaration that disagrees with its Dockerfile.
@@ -34,6 +34,9 @@ pub(super) fn check<'a>(
             for image in &facts.uses {
                 check.image(image);
             }
+            let warning = |doubt| Diagnostic { severity: Severity::Warning, ..unreadable(declared, read, doubt) };
+            let doubts = facts.doubts.iter().map(warning);
+            check.faults.extend(doubts);
             check.base();
             check.faults.append(&mut check.undeclared);
             check.inputs();

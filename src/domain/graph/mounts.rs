@@ -3,7 +3,7 @@
 
 use super::places::Places;
 use crate::domain::base::nearest;
-use crate::domain::model::{Declared, Diagnostic, DockerfileFacts, MountPlace};
+use crate::domain::model::{Declared, Diagnostic, DockerfileFacts, MountPlace, Severity};
 
 /// The id of the secret that a workflow's `ca_bundle` gives to every build.
 const CA_SECRET: &str = "ca";
@@ -45,6 +45,11 @@ fn undeclared(places: &Places<'_>, declared: &Declared, what: &str, place: &Moun
     let trigger = place.trigger.as_ref();
     let message = format!("{} mounts the {what}, which is not declared", places.user(layer, trigger));
     let fault = Diagnostic::warning("lian::dockerfile::undeclared_ssh", message).layer(layer);
+    let (severity, message) = match place.required {
+        true => (Severity::Error, format!("{}: the mount is `required`, so the build would fail", fault.message)),
+        false => (Severity::Warning, fault.message.clone()),
+    };
+    let fault = Diagnostic { severity, message, ..fault };
     places.marked(fault, place.span, trigger, "mounted here")
 }
 

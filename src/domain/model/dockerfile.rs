@@ -60,6 +60,8 @@ pub struct MountPlace {
     pub span: Span,
     /// The trigger that mounts it; `None` if the Dockerfile does.
     pub trigger: Option<Trigger>,
+    /// Whether a mount of it is `required`: the build fails without it.
+    pub required: bool,
 }
 
 /// One `FROM`, which begins a stage.
@@ -96,6 +98,26 @@ pub struct DockerfileFacts {
     pub shadows: BTreeMap<String, Span>,
     /// The frontend that `# syntax=` names.
     pub syntax: Option<(String, Span)>,
+    /// What BuildKit's rules of style find, on the first platform.
+    pub lint: Vec<LintFinding>,
+    /// Files of the context that are copied, as far as their names are known, with the bytes of the instruction: where
+    /// it is an error if the ignore file leaves them out (`# check=error=true`).
+    pub must_exist: Vec<(String, Span)>,
+    /// What may fail the build and hangs on an image whose configuration is not known.
+    pub doubts: Vec<DockerfileFault>,
+}
+
+/// What one of BuildKit's rules of style finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LintFinding {
+    /// BuildKit's name of the rule.
+    pub rule: &'static str,
+    /// What is found, without a full stop.
+    pub message: String,
+    /// The place in the Dockerfile.
+    pub span: Span,
+    /// Whether it holds whatever the images say on which stages are based.
+    pub sure: bool,
 }
 
 impl DockerfileFacts {
@@ -116,10 +138,12 @@ impl DockerfileFacts {
         self.from_scratch |= other.from_scratch;
         self.declared_args.extend(other.declared_args);
         for (id, place) in other.secret_ids {
-            self.secret_ids.entry(id).or_insert(place);
+            let required = place.required;
+            self.secret_ids.entry(id).or_insert(place).required |= required;
         }
         for (id, place) in other.ssh_ids {
-            self.ssh_ids.entry(id).or_insert(place);
+            let required = place.required;
+            self.ssh_ids.entry(id).or_insert(place).required |= required;
         }
         self.looked_up.extend(other.looked_up);
         self.shadows.extend(other.shadows);
@@ -139,6 +163,8 @@ pub enum DockerfileFaultKind {
     Image,
     /// Triggers (`ONBUILD`) that never end.
     Trigger,
+    /// A rule of style that the file itself makes an error (`# check=error=true`).
+    Lint,
 }
 
 impl DockerfileFaultKind {
@@ -150,6 +176,7 @@ impl DockerfileFaultKind {
             Self::Variable => "lian::dockerfile::variable",
             Self::Image => "lian::dockerfile::image",
             Self::Trigger => "lian::dockerfile::trigger",
+            Self::Lint => "lian::dockerfile::lint",
         }
     }
 }

@@ -20,8 +20,8 @@ mod workflow;
 pub use catalog::{Catalog, CatalogSettings, Declared};
 pub use diagnostic::{Diagnostic, Label, Severity, Sources};
 pub use dockerfile::{
-    DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, ImageUse, MountPlace, StageName, Trigger,
-    UseKind,
+    DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, ImageUse, LintFinding, MountPlace,
+    StageName, Trigger, UseKind,
 };
 pub use event::{BuildEvent, Event, EventBody, Measured, Outcome, RunOutcome, StepEnd, VertexState};
 pub use fault::{Classified, Fault, FaultClass, FaultKind};

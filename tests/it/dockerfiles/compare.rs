@@ -19,17 +19,22 @@ pub struct Tally {
 /// What differs, or nothing.
 pub fn compare(question: &Question, answer: &Answer, tally: &mut Tally) -> Option<String> {
     let target = question.target.as_deref();
-    let ours = read_on_bare_images(&question.text, target, &question.args, &question.platform.into());
+    let ours = {
+        let (platform, builder) = (question.platform.into(), question.builder.into());
+        read_on_bare_images(&question.text, target, &question.args, &platform, &builder)
+    };
     match (ours, answer.phase.as_str()) {
         (Ok(facts), "") => {
             tally.sound += 1;
             facts_differ(&facts, answer)
         }
-        // The rules of `# check=` go beyond whether a file can be built; a panic is BuildKit's own fault.
+        // A panic is BuildKit's own fault.
         (_, "panic") => left_out(tally),
-        (_, _) if answer.error.contains("lint violation") => left_out(tally),
-        // Another frontend, which the layer may name, knows it.
-        (Ok(_), _) if answer.error.contains("only supported in Dockerfile frontend") => left_out(tally),
+        (Err(faults), _) if answer.error.contains("lint violation") => {
+            tally.refused += 1;
+            let rules = |fault: &DockerfileFault| fault.message.split(':').next().unwrap_or_default().to_owned();
+            lint_differs(faults.iter().map(rules).collect(), answer)
+        }
         (Ok(_), phase) => Some(format!("sound for lian-build, and BuildKit ({phase}) says: {}", answer.error)),
         (Err(faults), "") if faults.iter().all(is_stricter) => left_out(tally),
         (Err(faults), "") => Some(format!("sound for BuildKit, and lian-build says: {}", told(&faults))),
@@ -57,6 +62,8 @@ fn left_out(tally: &mut Tally) -> Option<String> {
 fn is_stricter(fault: &DockerfileFault) -> bool {
     // A named context would replace the stage.
     fault.message.contains("which would replace it")
+        // BuildKit refuses it only where it builds.
+        || fault.message.contains("a privilege that no build is granted")
         // A bound of its own, for the sake of the stack.
         || fault.message.contains("nested too deeply")
         // BuildKit counts images behind the stages, so that a number too large may be one of those.
@@ -78,6 +85,11 @@ fn blames(question: &Question, faults: &[DockerfileFault], answer: &Answer) -> b
         || ours.any(|(start, end)| answer.lines.iter().any(|(from, to)| start <= to + 1 && *from <= end))
 }
 
+fn lint_differs(ours: BTreeSet<String>, answer: &Answer) -> Option<String> {
+    let theirs: BTreeSet<String> = answer.lint.iter().cloned().collect();
+    (ours != theirs).then(|| format!("rules of style {ours:?}, for BuildKit {theirs:?}"))
+}
+
 fn facts_differ(facts: &DockerfileFacts, answer: &Answer) -> Option<String> {
     let set = |words: &[String]| words.iter().cloned().collect::<BTreeSet<String>>();
     let stages: Vec<String> = facts.stages.iter().map(|stage| stage.name.clone().unwrap_or_default()).collect();
@@ -85,10 +97,18 @@ fn facts_differ(facts: &DockerfileFacts, answer: &Answer) -> Option<String> {
     if stages != theirs {
         return Some(format!("stages {stages:?}, for BuildKit {theirs:?}"));
     }
-    let image = |text: &str| text.parse::<ImageRef>().map_or_else(|_| format!("! {text}"), |image| image.to_string());
-    let images: BTreeSet<String> = facts.uses.iter().map(|used| image(&used.image)).collect();
-    let theirs: BTreeSet<String> =
-        answer.images.iter().filter_map(|image| image.split(' ').next()).map(image).collect();
+    let image = |text: &str, platform: &str| {
+        let image = text.parse::<ImageRef>().map_or_else(|_| format!("! {text}"), |image| image.to_string());
+        format!("{image} for {platform}")
+    };
+    let used = facts.uses.iter().flat_map(|used| used.platforms.iter().map(move |platform| (used, platform)));
+    let images: BTreeSet<String> = used.map(|(used, platform)| image(&used.image, platform.as_str())).collect();
+    let theirs: BTreeSet<String> = answer
+        .images
+        .iter()
+        .map(|told| told.split_once(' ').expect("with a platform"))
+        .map(|(name, platform)| image(name, platform))
+        .collect();
     // BuildKit uses an image that only a trigger leads to without having asked for it first.
     let triggers = answer.stages.iter().any(|stage| stage.triggers.is_some());
     if images != theirs && !(triggers && images.is_superset(&theirs)) {
@@ -102,9 +122,19 @@ fn facts_differ(facts: &DockerfileFacts, answer: &Answer) -> Option<String> {
     if set(&answer.ssh) != ours {
         return Some(format!("ssh {ours:?}, for BuildKit {:?}", answer.ssh));
     }
+    let ours = |id: &String| {
+        [&facts.secret_ids, &facts.ssh_ids].into_iter().any(|ids| ids.get(id).is_some_and(|p| p.required))
+    };
+    if let Some(id) = answer.required.iter().find(|id| !ours(id)) {
+        return Some(format!("`{id}` is required for BuildKit only"));
+    }
     let syntax = facts.syntax.as_ref().map(|(text, _)| text.as_str()).unwrap_or_default();
     if syntax != answer.syntax {
         return Some(format!("syntax {syntax:?}, for BuildKit {:?}", answer.syntax));
+    }
+    let lint = facts.lint.iter().map(|finding| finding.rule.to_owned()).collect();
+    if let Some(what) = lint_differs(lint, answer) {
+        return Some(what);
     }
     let missing: Vec<_> = answer.args.iter().filter(|arg| !facts.declared_args.contains(*arg)).collect();
     (!missing.is_empty()).then(|| format!("arguments {missing:?} are declared for BuildKit only"))

@@ -7,7 +7,7 @@ use super::dice::Dice;
 use super::grammar::{command, grown, instruction, value};
 use super::oracle::Question;
 
-const PIECES: [&str; 44] = [
+const PIECES: [&str; 46] = [
     "\\",
     "\\\\",
     "`",
@@ -37,6 +37,8 @@ const PIECES: [&str; 44] = [
     "# escape=`\n",
     "# syntax=a/b\n",
     "# check=skip=all\n",
+    "# check=error=true\n",
+    "# check=skip=UndefinedVar,JSONArgsRecommended\n",
     "#",
     "\u{feff}",
     "\u{a0}",
@@ -128,6 +130,19 @@ pub fn question(seed: u64, corpus: &[String]) -> Question {
             args.insert(name.to_owned(), value.to_owned());
         }
     }
-    let platform = dice.pick(&["linux/amd64", "linux/amd64", "linux/arm64", "linux/arm/v7"]);
-    Question { text, target, args, platform }
+    let platform = dice.pick(&[
+        "linux/amd64",
+        "linux/arm64",
+        "linux/arm/v7",
+        "LINUX/AMD64",
+        "linux/arm64/v8",
+        "linux/arm",
+        "Linux/x86_64",
+        "linux/armhf",
+        "linux/amd64/v3",
+        "macOS/aarch64",
+    ]);
+    // BuildKit completes platforms by the machine that it runs on.
+    let builder = dice.pick(&["linux/amd64", "linux/amd64/v2", "LINUX/x86-64"]);
+    Question { text, target, args, platform, builder }
 }

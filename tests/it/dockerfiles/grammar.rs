@@ -1,8 +1,9 @@
 //! Grows Dockerfiles from a grammar that likes the odd corners. Not responsible for: reading them.
 
+use super::copies::{blank, copy, heredoc};
 use super::dice::Dice;
 
-const STAGES: [&str; 6] = ["build", "base", "Final", "x", "d-e_p.s", "1st"];
+const STAGES: [&str; 8] = ["build", "base", "Final", "x", "d-e_p.s", "scratch", "1st", "context"];
 const IMAGES: [&str; 15] = [
     "alpine",
     "debian:12",
@@ -20,7 +21,8 @@ const IMAGES: [&str; 15] = [
     "\u{e9}",
     "a/",
 ];
-const NAMES: [&str; 10] = ["A", "B", "TAG", "TARGETARCH", "BUILDPLATFORM", "PATH", "1", "@", "\u{e9}", "a.b"];
+const NAMES: [&str; 12] =
+    ["A", "B", "TAG", "TARGETARCH", "BUILDPLATFORM", "PATH", "API_KEY", "Auth_File", "1", "@", "\u{e9}", "a.b"];
 const VALUES: [&str; 24] = [
     "1",
     "alpine",
@@ -48,7 +50,6 @@ const VALUES: [&str; 24] = [
     "<<EOF",
 ];
 const PATTERNS: [&str; 12] = ["", "*", "?", "a", "*.", ".*", "?*", "\\*", "\\/", "[a]", "a|b", "\\a"];
-const BLANKS: [&str; 8] = [" ", "  ", "\t", "\u{a0}", "\u{2003}", "\u{85}", "\u{b}", " \\\n "];
 const ENDS: [&str; 14] = ["", "", "", "", "", "", " ", "\\", " \\", "\\\\", "`", " ` ", "\r", " # x"];
 /// A file of the grammar.
 pub fn grown(dice: &mut Dice) -> String {
@@ -59,7 +60,20 @@ pub fn grown(dice: &mut Dice) -> String {
     for _ in 0..dice.below(3) {
         if dice.one_in(3) {
             let name = dice.pick(&["escape", "syntax", "check", "Escape", "other", "ESCAPE "]);
-            let value = dice.pick(&["`", "\\", "a/b:1", "a b", "skip=all", "error=x", "skip", " ", ""]);
+            let value = dice.pick(&[
+                "`",
+                "\\",
+                "a/b:1",
+                "a b",
+                "skip=all",
+                "error=true",
+                "skip=StageNameCasing;error=1",
+                "experimental=all",
+                "error=x",
+                "skip",
+                " ",
+                "",
+            ]);
             text.push_str(&format!(
                 "{}{name}{}{value}\n",
                 dice.pick(&["#", "# ", " # ", "#\u{a0}"]),
@@ -124,6 +138,20 @@ fn from(dice: &mut Dice, text: &mut String) {
             "",
             "'linux/amd64'",
             "linux/arm/v7",
+            "$TARGETPLATFORM",
+            "LINUX/AMD64",
+            "linux/arm64/v8",
+            "linux",
+            "darwin",
+            "macos",
+            "armhf",
+            "linux/ARM/7",
+            "linux(1+a)/amd64",
+            "windows(10.0.17763)/x86_64",
+            "linux(+)/amd64",
+            "linux(%2)/amd64",
+            "${TARGETPLATFORM:-linux/arm64}",
+            "$TARGETOS/$BUILDARCH",
         ]);
         text.push_str(&format!("--platform={platform} "));
     }
@@ -145,7 +173,16 @@ fn from(dice: &mut Dice, text: &mut String) {
 
 pub fn instruction(dice: &mut Dice, name: &str, text: &mut String) {
     if dice.one_in(12) {
-        text.push_str(dice.pick(&["# note", "#", " \t# x", "# escape=`", "\\"]));
+        text.push_str(dice.pick(&[
+            "# note",
+            "#",
+            " \t# x",
+            "# escape=`",
+            "\\",
+            "# check=skip=ConsistentInstructionCasing,UndefinedVar",
+            "# A is what",
+            "# build it",
+        ]));
         text.push('\n');
     }
     text.push_str(dice.pick(&["", "", "", "", "  ", "\t", "\u{a0}", "\u{2003}"]));
@@ -223,8 +260,21 @@ fn body(dice: &mut Dice, name: &str, text: &mut String, heredocs: &mut Vec<&'sta
             body(dice, &inner.to_uppercase(), text, heredocs, 1);
         }
         "EXPOSE" => words(dice, text, |dice| {
-            dice.pick(&["80", "80/tcp", "8000-8010/udp", "$A", "80/x", "99999", "a", "1.2.3.4:80:80", "${A:-90}"])
-                .to_owned()
+            dice.pick(&[
+                "80",
+                "80/tcp",
+                "80/TCP",
+                "8080:80",
+                ":80",
+                "8000-8010/udp",
+                "$A",
+                "80/x",
+                "99999",
+                "a",
+                "1.2.3.4:80:80",
+                "${A:-90}",
+            ])
+            .to_owned()
         }),
         "STOPSIGNAL" => text.push_str(dice.pick(&["SIGTERM", "9", "quit", "NO", "$A", "0", "RTMIN+3"])),
         _ => words(dice, text, value),
@@ -243,7 +293,18 @@ fn run(dice: &mut Dice, text: &mut String, heredocs: &mut Vec<&'static str>) {
             "--x=",
         ]));
         if dice.one_in(10) {
-            text.push_str(dice.pick(&["", "host", "none", "insecure", "a,b", "required", "name=a/b=c"]));
+            text.push_str(dice.pick(&[
+                "",
+                "host",
+                "none",
+                "insecure",
+                "sandbox",
+                "default",
+                "a,b",
+                "required",
+                "name=a/b=c",
+                "a/b",
+            ]));
         } else {
             let fields = 1 + dice.below(4);
             let list: Vec<String> = (0..fields).map(|_| field(dice)).collect();
@@ -279,23 +340,6 @@ fn run(dice: &mut Dice, text: &mut String, heredocs: &mut Vec<&'static str>) {
     }
 }
 
-fn heredoc(dice: &mut Dice) -> (&'static str, &'static str) {
-    let all = [
-        ("<<EOF", "EOF"),
-        ("<<-EOF", "\tEOF"),
-        ("<<'EOF'", "EOF"),
-        ("3<<\"E F\"", "E F"),
-        ("<< EOF", "EOF"),
-        ("<<E\\OF", "EOF"),
-        ("a<<EOF", "EOF"),
-        ("<<EOF;", "EOF"),
-        ("<<-", "-"),
-        ("<<$A", "$A"),
-        ("<<${A:-b}", "b"),
-    ];
-    all[dice.below(all.len())]
-}
-
 fn field(dice: &mut Dice) -> String {
     match dice.below(12) {
         0..=2 => format!("type={}", dice.pick(&["bind", "cache", "secret", "ssh", "tmpfs", "SECRET", "bnd", "$A", ""])),
@@ -323,6 +367,11 @@ fn field(dice: &mut Dice) -> String {
         10 => dice
             .pick(&[
                 "uid=1",
+                "uid=4294967296",
+                "size=-1",
+                "size=1.5g",
+                "mode=0x1",
+                "sharing=SHARED",
                 "gid=x",
                 "mode=0400",
                 "mode=9",
@@ -339,73 +388,6 @@ fn field(dice: &mut Dice) -> String {
             dice.pick(&["/x", "build", "a b"])
         ),
     }
-}
-
-fn copy(dice: &mut Dice, text: &mut String, heredocs: &mut Vec<&'static str>) {
-    let flags = [
-        "--from=build",
-        "--from=base",
-        "--from=Final",
-        "--from=x",
-        "--from=0",
-        "--from=1",
-        "--from=9",
-        "--from=alpine",
-        "--from=scratch",
-        "--from=$A",
-        "--from='base'",
-        "--from=",
-        "--from",
-        "--from=lamina/rust",
-        "--from=UPPER",
-        "--from=-1",
-        "--from=+0",
-        "--chown=1:1",
-        "--chmod=755",
-        "--chmod=u+x",
-        "--chmod=9",
-        "--chmod=$A",
-        "--link",
-        "--link=false",
-        "--link=x",
-        "--parents",
-        "--exclude=a",
-        "--exclude=b",
-        "--checksum=sha256:0",
-        "--keep-git-dir",
-        "--unpack",
-        "--x",
-        "--",
-        "--from=a\\ b",
-        "--from=\"a b\"",
-    ];
-    for _ in 0..dice.below(3) {
-        text.push_str(dice.pick(&flags));
-        text.push_str(blank(dice));
-    }
-    let sources = [
-        "a",
-        "/b",
-        "$A",
-        "${A",
-        "'a b'",
-        "\"a",
-        "https://example.org/a.tar",
-        "https://example.org/a.git",
-        "git@example.org:a/b.git",
-        "*",
-    ];
-    for _ in 0..dice.below(3) {
-        if dice.one_in(5) {
-            let (mark, name) = heredoc(dice);
-            text.push_str(mark);
-            heredocs.push(name);
-        } else {
-            text.push_str(dice.pick(&sources));
-        }
-        text.push_str(blank(dice));
-    }
-    text.push_str(dice.pick(&["/t", "t/", ".", "$A", "<<EOF", ""]));
 }
 
 fn words(dice: &mut Dice, text: &mut String, word: impl Fn(&mut Dice) -> String) {
@@ -430,10 +412,6 @@ pub fn value(dice: &mut Dice) -> String {
         1 => format!("{}{}", dice.pick(&VALUES), dice.pick(&VALUES)),
         _ => dice.pick(&VALUES).to_owned(),
     }
-}
-
-fn blank(dice: &mut Dice) -> &'static str {
-    if dice.one_in(10) { dice.pick(&BLANKS) } else { " " }
 }
 
 fn end(dice: &mut Dice, text: &mut String) {

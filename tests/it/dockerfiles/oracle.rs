@@ -16,6 +16,7 @@ pub struct Question {
     pub target: Option<String>,
     pub args: BTreeMap<String, String>,
     pub platform: &'static str,
+    pub builder: &'static str,
 }
 
 /// How BuildKit reads it.
@@ -35,6 +36,10 @@ pub struct Answer {
     pub ssh: Vec<String>,
     /// The declared arguments that needed stages use.
     pub args: Vec<String>,
+    /// The ids of mounts that fail the build where they have no value.
+    pub required: Vec<String>,
+    /// The rules of style that found something.
+    pub lint: Vec<String>,
 }
 
 /// A stage as BuildKit's parser reads it.
@@ -48,10 +53,15 @@ pub struct StageRead {
 
 /// Asks all questions of one child. The answers come in their order.
 pub fn ask(program: &Path, questions: &[Question]) -> Vec<Answer> {
+    exchange(program, questions.iter().map(line).collect())
+}
+
+/// Writes lines to one child, and reads its answers, a line each.
+pub fn exchange<A: serde::de::DeserializeOwned>(program: &Path, lines: Vec<String>) -> Vec<A> {
     let mut command = Command::new(program);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the oracle starts");
     let mut input = child.stdin.take().expect("piped");
-    let lines: Vec<String> = questions.iter().map(line).collect();
+    let asked = lines.len();
     let writer = std::thread::spawn(move || {
         for line in lines {
             writeln!(input, "{line}").expect("the oracle reads");
@@ -62,10 +72,10 @@ pub fn ask(program: &Path, questions: &[Question]) -> Vec<Answer> {
         let line = line.expect("readable");
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
     };
-    let answers: Vec<Answer> = output.lines().map(read).collect();
+    let answers: Vec<A> = output.lines().map(read).collect();
     writer.join().expect("all was written");
     assert!(child.wait().expect("a child").success(), "the oracle failed");
-    assert_eq!(answers.len(), questions.len(), "an answer for each question");
+    assert_eq!(answers.len(), asked, "an answer for each question");
     answers
 }
 
@@ -75,7 +85,7 @@ fn line(question: &Question) -> String {
         "target": question.target.as_deref().unwrap_or_default(),
         "args": question.args,
         "platform": question.platform,
-        "builder": question.platform,
+        "builder": question.builder,
     })
     .to_string()
 }
