@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::adapters::store;
 use crate::domain::base::{Digest, Platform};
 use crate::domain::graph::LayerGraph;
-use crate::domain::model::{ImageRef, Lock, Pin};
+use crate::domain::model::{ImageRef, Lock};
 
 /// One pin that moves.
 pub struct PinMove {
@@ -96,6 +96,7 @@ fn used(survey: &Survey, graph: &LayerGraph) -> Result<BTreeMap<String, Used>, E
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::model::Pin;
 
     fn lock(pins: &[(&str, &str)]) -> Lock {
         let images = pins.iter().map(|(name, of)| ((*name).to_owned(), Pin::new(Digest::of(of)))).collect();

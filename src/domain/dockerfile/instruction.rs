@@ -39,7 +39,7 @@ const COMMANDS: [&str; 18] = [
 #[derive(Debug)]
 pub(super) enum Instruction {
     From(Box<Stage>),
-    Step(Step),
+    Step(Box<Step>),
 }
 
 /// A cut line with its here-documents, each with the bytes of its body and where they begin in the file.
@@ -94,7 +94,7 @@ impl Cut<'_> {
             _ => return Err(self.unknown()),
         };
         let written = self.written(&kind);
-        Ok(Instruction::Step(Step { kind, span: self.line.whole(), written }))
+        Ok(Instruction::Step(Box::new(Step { kind, span: self.line.whole(), written })))
     }
 
     fn written(&self, kind: &StepKind) -> Written {

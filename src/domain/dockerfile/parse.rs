@@ -98,7 +98,7 @@ impl Found {
                 if let (Some(stage), Some(trigger)) = (self.stages.last_mut(), cut.triggered()) {
                     stage.triggers.add(&trigger);
                 }
-                self.step(step);
+                self.step(*step);
             }
         }
         Ok(())

@@ -27,7 +27,7 @@ pub(super) fn read(text: &str, place: Span) -> Result<Step, String> {
         return Err("there is a second one".to_owned());
     }
     match (Cut { line: &line, node: &node, documents: &documents }).read() {
-        Ok(Instruction::Step(step)) => Ok(moved(step, place)),
+        Ok(Instruction::Step(step)) => Ok(moved(*step, place)),
         Ok(Instruction::From(_)) => Err("it begins a stage".to_owned()),
         Err(bad) => Err(bad.message),
     }
