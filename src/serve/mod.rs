@@ -2,6 +2,7 @@
 //! specific clouds (`ComputeProvider`); TLS (a reverse proxy).
 
 mod connections;
+mod desk;
 mod error;
 mod health;
 mod http;
@@ -14,6 +15,7 @@ mod metrics;
 mod openapi;
 mod pool;
 mod problem;
+mod provider_calls;
 mod recovery;
 mod request;
 mod service;

@@ -3,6 +3,7 @@
 
 mod build;
 mod cycles;
+mod dockerfile_base;
 mod dockerfiles;
 mod evidence;
 mod image_names;

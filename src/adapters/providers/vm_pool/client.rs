@@ -1,5 +1,5 @@
-//! HTTP client of the pool service: acquires, renews and releases leases. Our lease id is the idempotency key, so a
-//! lost response loses no lease. Not responsible for: what a response means (see `answers`).
+//! Provider of a pool service's runners: acquires and releases leases. Our lease id is the idempotency key, so a lost
+//! response loses no lease. Not responsible for: requests over HTTP (see `service`).
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -8,14 +8,14 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use reqwest::header::AUTHORIZATION;
-use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
+use reqwest::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::super::keys::Pair;
-use super::answers::{Refusal, configuration, infrastructure, refusal, strange, unavailable, unwritable};
+use super::answers::{strange, unavailable, unwritable};
+use super::renewal::{LEAST_TTL, Renewal, TTL};
+use super::service::{LEASES, Service};
 use super::settings::VmPoolSettings;
 use super::token::PoolToken;
 use crate::domain::base::{LeaseId, Timestamp};
@@ -23,60 +23,26 @@ use crate::domain::model::{Fault, Offer};
 use crate::domain::ports::{
     AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, OwnedLease, OwnedLeases, Resource, SshTarget,
 };
-use crate::system::error_chain::with_causes;
+use crate::system::RemoteTime;
 use crate::system::files::write_whole;
-use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, date, is_loopback, read_body, retry_after};
-use crate::system::retry::{Backoff, Retry, retry};
-use crate::system::watch::{SignsOfLife, until_silent};
-use crate::system::{RemoteClock, RemoteTime};
 
 /// Timeout for acquiring: the service waits this long for a machine, plus time to release it on failure.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
-/// Timeout for all other requests; the service answers them within a minute.
-const ANSWER_BOUND: Duration = Duration::from_secs(90);
-const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Longest pause between retries, even if the service asks for more.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// Retry schedule for requests that got no response or a temporary failure.
-const AGAIN: Backoff = Backoff::of_requests(Duration::from_millis(250), LONGEST_PAUSE, 7);
-/// Lifetime requested per renewal. Short, so that the lease of a dead run expires soon.
-const TTL: Duration = Duration::from_secs(15 * 60);
-/// The shortest lifetime that the pool accepts.
-const LEAST_TTL: Duration = Duration::from_secs(60);
-/// How long to retry while the quota is used up.
-const QUOTA_PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-/// The path of all leases.
-const LEASES: &str = "/api/v1/vm-pool";
 /// The kind of what a lease's record holds: the service's own lease id.
 const LEASE: &str = "lease";
 
 /// Provider that leases runners from a pool service.
 #[derive(Debug)]
 pub struct VmPool {
-    client: Client,
-    endpoint: String,
+    service: Service,
     workspace: String,
-    token: Option<PoolToken>,
     keys: PathBuf,
     identity: Option<PathBuf>,
-    patience: Duration,
     /// How often a held lease is renewed.
     beat: Duration,
-    /// The service's clock, in which its times stand.
-    clock: RemoteClock,
     /// Renewal tasks of held leases; each stops when its lease is released or this client is dropped.
     renewals: Mutex<BTreeMap<LeaseId, Renewal>>,
-}
-
-/// A task that is aborted on drop.
-#[derive(Debug)]
-struct Renewal(tokio::task::JoinHandle<()>);
-
-impl Drop for Renewal {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 /// Body of an acquire request; stored beside the key pair so that a repeated request is identical.
@@ -127,37 +93,9 @@ struct Offers {
 impl VmPool {
     /// Client of one service; key pairs of leases are kept in `<keys>/<lease>/`.
     pub fn new(settings: VmPoolSettings, token: Option<PoolToken>, keys: impl Into<PathBuf>) -> Result<Self, Fault> {
-        let shown = &settings.endpoint;
-        let address: Url = shown.parse().map_err(|error| {
-            configuration("endpoint", format!("`{shown}` is not an address: {error}"), "write `https://host[:port]`")
-        })?;
-        if address.scheme() != "https" && token.is_some() && !is_loopback(&address) {
-            let message = format!("the pool's token would be sent unencrypted to {shown}");
-            return Err(configuration("plain_http", message, "write `https://…` in `providers.vm_pool.endpoint`"));
-        }
-        // Keepalive: proxies in between must not drop the connection while a machine boots for minutes.
-        let client = client_for(&address).tcp_keepalive(KEEPALIVE).build().map_err(|error| {
-            unavailable(
-                "client",
-                format!("cannot create an HTTP client: {error}"),
-                "check whether this machine's CA certificates are there",
-            )
-        })?;
-        let (endpoint, workspace) = (shown.trim_end_matches('/').to_owned(), settings.workspace);
-        let (keys, renewals) = (keys.into(), Mutex::default());
-        let (patience, beat) = (QUOTA_PATIENCE, TTL / 3);
-        Ok(Self {
-            client,
-            endpoint,
-            workspace,
-            token,
-            keys,
-            identity: None,
-            patience,
-            beat,
-            clock: RemoteClock::default(),
-            renewals,
-        })
+        let service = Service::new(&settings.endpoint, token)?;
+        let (workspace, keys, renewals) = (settings.workspace, keys.into(), Mutex::default());
+        Ok(Self { service, workspace, keys, identity: None, beat: TTL / 3, renewals })
     }
 
     /// Like `new`, configured by `LIAN_POOL_TOKEN`, `LIAN_POOL_TOKEN_FILE` and `LIAN_POOL_IDENTITY`.
@@ -177,7 +115,7 @@ impl VmPool {
     /// Sets how long to retry while the quota is used up (default 15 minutes).
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
+        self.service.patience = patience;
         self
     }
 
@@ -188,152 +126,17 @@ impl VmPool {
         self
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        asked(&self.client, self.token.as_ref(), method, &format!("{}{path}", self.endpoint))
-    }
-
-    /// Renews a lease periodically until it expires. A failed renewal is retried at the next interval; three
-    /// intervals fit into the remaining lifetime.
-    fn renewal(&self, lease_id: &str, expires: Instant) -> Renewal {
-        let (client, token, beat) = (self.client.clone(), self.token.clone(), self.beat);
-        let address = format!("{}/api/v1/vm-pool/{lease_id}/renew", self.endpoint);
-        Renewal(tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(beat).await;
-                let left = expires.saturating_duration_since(Instant::now());
-                if left < LEAST_TTL {
-                    return;
-                }
-                let lease_request = serde_json::json!({ "ttl_s": left.min(TTL).as_secs() });
-                let answer = asked(&client, token.as_ref(), Method::POST, &address).json(&lease_request).send().await;
-                match answer.map(|response| response.status()) {
-                    Ok(status) if status.is_success() => {}
-                    Ok(StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::GONE) => return,
-                    Ok(status) => tracing::warn!(%status, "the pool does not renew a lease"),
-                    Err(error) => tracing::warn!("a lease is not renewed: {}", with_causes(&error.without_url())),
-                }
-            }
-        }))
-    }
-
-    /// Sends a request and retries until the response is final; the body is JSON or empty.
-    async fn ask(&self, make: impl Fn() -> RequestBuilder) -> Result<(StatusCode, Value), Fault> {
-        self.answered(make).await.map_err(Fault::from)
-    }
-
-    /// As [`Self::ask`], with how the service refused.
-    async fn answered(&self, make: impl Fn() -> RequestBuilder) -> Result<(StatusCode, Value), Refusal> {
-        let (started, mut failures) = (Instant::now(), 0);
-        let judge = |refusal: &Refusal| match refusal {
-            Refusal::Full(_, after) if started.elapsed() + *after <= self.patience => {
-                tracing::warn!("the pool is full: waiting");
-                Retry::Uncounted(Some(*after))
-            }
-            Refusal::Full(..) | Refusal::Final(_) | Refusal::Absent(_) => Retry::Never,
-            Refusal::Passing(fault, after) => {
-                failures += 1;
-                if failures == 3 {
-                    tracing::warn!("{}; trying again", fault.message);
-                }
-                Retry::Counted(*after)
-            }
-        };
-        // A request may take minutes, while a machine boots. The pool itself answers at once as long as it lives.
-        let signs = SignsOfLife::default();
-        tokio::select! {
-            biased;
-            answer = retry(AGAIN.pauses(), || self.answer(make()), judge) => answer,
-            _ = until_silent(&signs, || self.greeted()) => {
-                let message = format!("the pool at {} does not answer any more", self.endpoint);
-                let help = "check whether the service runs and `providers.vm_pool.endpoint` is its address";
-                Err(Refusal::Final(infrastructure("silent", message, help)))
-            }
-        }
-    }
-
-    /// Whether the service shows a lease of this id.
-    async fn shows(&self, id: &str) -> Result<bool, Fault> {
-        match self.answered(|| self.request(Method::GET, &format!("{LEASES}/{id}"))).await {
-            Ok(_) => Ok(true),
-            Err(Refusal::Absent(_)) => Ok(false),
-            Err(refusal) => Err(refusal.into()),
-        }
-    }
-
-    /// Sends a request to release a lease; fails until the service has released it.
-    async fn give_back(&self, lease: &LeaseId, make: impl Fn() -> RequestBuilder) -> Result<(), Fault> {
-        let (status, json) = self.ask(make).await?;
-        if status != StatusCode::ACCEPTED {
-            return Ok(());
-        }
-        let why = json["fault"].as_str().unwrap_or("it takes long").chars().filter(|c| !c.is_control());
-        let message = format!("the pool has not given {lease} back yet: {}", why.take(500).collect::<String>());
-        let help = "the pool goes on trying; its operator finds the lease in GET /api/v1/vm-pool";
-        Err(infrastructure("release", message, help))
-    }
-
-    /// Releases a lease by the service's own id; false if the service does not know it.
-    async fn give_back_by_id(&self, lease: &LeaseId, id: &str) -> Result<bool, Fault> {
-        let shown = self.shows(id).await;
-        if matches!(shown, Ok(false)) {
-            return Ok(false);
-        }
-        self.give_back(lease, || self.request(Method::DELETE, &format!("{LEASES}/{id}"))).await?;
-        if self.shows(id).await? {
-            let message = format!("the pool says that it gave {lease} back, and still shows it as {id}");
-            let help = "see what stands between here and the pool; its operator finds the lease in GET /api/v1/vm-pool";
-            return Err(infrastructure("release", message, help));
-        }
-        Ok(true)
-    }
-
-    /// Whether the pool lives. Any answer says so, and so does a refused connection: retries end with that.
-    async fn greeted(&self) -> Result<(), ()> {
-        match self.client.get(format!("{}/healthz", self.endpoint)).send().await {
-            Err(error) if error.is_timeout() => Err(()),
-            _ => Ok(()),
-        }
-    }
-
-    async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Value), Refusal> {
-        let lost = |error: reqwest::Error| {
-            // Without the URL: its query may hold private data.
-            let message =
-                format!("the pool at {} did not answer: {}", self.endpoint, with_causes(&error.without_url()));
-            let help = "check whether the service runs and `providers.vm_pool.endpoint` is its address";
-            Refusal::Passing(infrastructure("unreachable", message, help), None)
-        };
-        let response = request.send().await.map_err(lost)?;
-        self.clock.heard(date(response.headers()));
-        let status = response.status();
-        let after = retry_after(response.headers()).map(|asked| asked.min(LONGEST_PAUSE));
-        let body = read_body(response, API_ANSWER_BYTES).await.map_err(|error| match error {
-            BodyError::Lost(error) => lost(error),
-            BodyError::TooLong(_) => Refusal::Final(strange(&self.endpoint, &error.to_string())),
-        })?;
-        let json: Option<Value> = serde_json::from_slice(&body).ok();
-        if status.is_success() {
-            let nothing = status == StatusCode::NO_CONTENT;
-            return match json {
-                Some(json) => Ok((status, json)),
-                None if nothing => Ok((status, Value::Null)),
-                None => Err(Refusal::Final(strange(&self.endpoint, "no JSON"))),
-            };
-        }
-        Err(refusal(status, &json.unwrap_or_default(), after))
-    }
-
     async fn listed(&self) -> Result<Vec<OwnedLease>, Fault> {
-        let (_, json) = self.ask(|| self.request(Method::GET, LEASES)).await?;
+        let (_, json) = self.service.ask(|| self.service.request(Method::GET, LEASES)).await?;
         let listed: Listed =
-            serde_json::from_value(json).map_err(|error| strange(&self.endpoint, &error.to_string()))?;
+            serde_json::from_value(json).map_err(|error| strange(&self.service.endpoint, &error.to_string()))?;
         let own = listed.leases.into_iter().filter_map(|lease| {
             let what = format!(
                 "{} {}{} of the pool at {}, {}",
                 lease.runner_type.as_deref().unwrap_or("machine"),
                 lease.lease_id,
                 lease.address.map(|address| format!(" at {address}")).unwrap_or_default(),
-                self.endpoint,
+                self.service.endpoint,
                 lease.state,
             );
             Some(OwnedLease {
@@ -349,7 +152,7 @@ impl VmPool {
 
     /// A time that the service tells, by this machine's clock.
     fn here(&self, text: &str) -> Option<Timestamp> {
-        time(text).map(|at| self.clock.here(RemoteTime(at)))
+        time(text).map(|at| self.service.clock.here(RemoteTime(at)))
     }
 
     fn renewals(&self) -> std::sync::MutexGuard<'_, BTreeMap<LeaseId, Renewal>> {
@@ -404,14 +207,6 @@ impl VmPool {
     }
 }
 
-fn asked(client: &Client, token: Option<&PoolToken>, method: Method, address: &str) -> RequestBuilder {
-    let request = client.request(method, address).timeout(ANSWER_BOUND);
-    match token {
-        Some(token) => request.header(AUTHORIZATION, token.0.clone()),
-        None => request,
-    }
-}
-
 fn public_half(identity: &Path) -> Result<String, Fault> {
     let mut public = identity.as_os_str().to_owned();
     public.push(".pub");
@@ -424,29 +219,29 @@ fn public_half(identity: &Path) -> Result<String, Fault> {
 #[async_trait]
 impl ComputeProvider for VmPool {
     async fn offers(&self) -> Result<Vec<Offer>, Fault> {
-        let (_, json) = self.ask(|| self.request(Method::GET, "/api/v1/offers")).await?;
+        let (_, json) = self.service.ask(|| self.service.request(Method::GET, "/api/v1/offers")).await?;
         let read = serde_json::from_value::<Offers>(json);
-        read.map(|read| read.offers).map_err(|error| strange(&self.endpoint, &error.to_string()))
+        read.map(|read| read.offers).map_err(|error| strange(&self.service.endpoint, &error.to_string()))
     }
 
     async fn acquire(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault> {
         let (folder, expires) = (self.folder(&request.lease)?, Instant::now() + request.lifetime);
         let lease_request = self.lease_request(request, &folder).await?;
         let make = || {
-            let post = self.request(Method::POST, LEASES).timeout(ACQUIRE_BOUND);
+            let post = self.service.request(Method::POST, LEASES).timeout(ACQUIRE_BOUND);
             post.header("Idempotency-Key", request.lease.as_str()).json(&lease_request)
         };
-        let (_, json) = self.ask(make).await?;
+        let (_, json) = self.service.ask(make).await?;
         if let Some(id) = json["lease_id"].as_str() {
             record.learn(Resource::new(LEASE, id)).await;
         }
         let granted: Granted =
-            serde_json::from_value(json).map_err(|error| strange(&self.endpoint, &error.to_string()))?;
+            serde_json::from_value(json).map_err(|error| strange(&self.service.endpoint, &error.to_string()))?;
         let Granted { lease_id, address, port, user, host_key, runner_type, cpu, memory_gb, platform } = granted;
         let own = || self.identity.clone().unwrap_or_else(|| folder.join("id"));
         let identity = request.authorized_key.is_none().then(own);
         if request.authorized_key.is_none() {
-            let renewal = self.renewal(&lease_id, expires);
+            let renewal = Renewal::of(self.service.clone(), &lease_id, expires, self.beat);
             self.renewals().insert(request.lease.clone(), renewal);
         }
         let endpoint = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
@@ -461,13 +256,13 @@ impl ComputeProvider for VmPool {
         let folder = self.folder(lease)?;
         let mut end = Gone::Absent;
         for known in record.of(LEASE) {
-            if self.give_back_by_id(lease, &known.id).await? {
+            if self.service.give_back_by_id(lease, &known.id).await? {
                 end = Gone::Deleted;
             }
         }
         // By our key too: a request that is still on its way must make nothing.
-        let by_key = || self.request(Method::DELETE, LEASES).query(&[("idempotency_key", lease.as_str())]);
-        self.give_back(lease, by_key).await?;
+        let by_key = || self.service.request(Method::DELETE, LEASES).query(&[("idempotency_key", lease.as_str())]);
+        self.service.give_back(lease, by_key).await?;
         match std::fs::remove_dir_all(&folder) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unwritable(&folder, &error)),
             _ => Ok(end),

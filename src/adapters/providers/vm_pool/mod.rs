@@ -4,6 +4,8 @@
 mod answers;
 mod client;
 mod descriptor;
+mod renewal;
+mod service;
 mod settings;
 mod token;
 
