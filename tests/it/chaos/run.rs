@@ -71,7 +71,9 @@ pub fn one(stage: &Stage, dice: &mut Dice, (chain, run): (u64, u64), world: &Wor
     }
     assert_eq!(lost, 0, "events were lost: {heard}");
     assert!(left.is_empty(), "it ended with {code:?} and left {left:?}: {heard}");
-    assert!(!world.ends_well || blow != Blow::None || code == Some(0), "undisturbed, it ended with {code:?}: {heard}");
+    // One that was killed for taking too long says nothing: whatever else this machine does may have made it slow.
+    let is_undisturbed = blow == Blow::None && !killed;
+    assert!(!world.ends_well || !is_undisturbed || code == Some(0), "undisturbed, it ended with {code:?}: {heard}");
     *stage.pair.borrow_mut() = None;
 }
 

@@ -199,7 +199,7 @@ impl Sandbox {
             if !said.trim().is_empty() {
                 return said;
             }
-            assert!(started.elapsed() < Duration::from_secs(30), "nothing came of {script}");
+            assert!(started.elapsed() < Duration::from_secs(180), "nothing came of {script}");
             std::thread::sleep(Duration::from_millis(20));
         }
     }
