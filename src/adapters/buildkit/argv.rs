@@ -38,9 +38,7 @@ pub(super) fn build(request: &BuildRequest, own: &Path) -> Vec<String> {
     let named: Vec<&NamedContext> =
         request.named_contexts.iter().filter(|context| !policy::converts(context)).collect();
     contexts(&mut args, &named);
-    for name in &request.stand_ins {
-        opt(&mut args, &format!("context:{name}"), EMPTY);
-    }
+    stand_ins(&mut args, request.stand_ins.iter());
     for secret in &request.secrets {
         args.extend(["--secret".to_owned(), secret_field(secret)]);
     }
@@ -78,6 +76,13 @@ pub(super) fn image_output(args: &mut Vec<String>, staging: &Path, push: Option<
 /// Exports the file system into a folder.
 pub(super) fn folder_output(args: &mut Vec<String>, folder: &Path) {
     args.extend(["--output".to_owned(), format!("type=local,{}", csv(&format!("dest={}", folder.display())))]);
+}
+
+/// An empty image for each of these names.
+pub(super) fn stand_ins<'a>(args: &mut Vec<String>, names: impl Iterator<Item = &'a String>) {
+    for name in names {
+        opt(args, &format!("context:{name}"), EMPTY);
+    }
 }
 
 /// The context of an empty image.

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::argv;
 use super::classify::Failure;
 use super::finding::Finding;
-use super::own_build::over_image;
+use super::own_build::{IMAGE, over_image};
 use super::scratch::scratch;
 use super::solve::{Solver, Unsolved, digest_in, fault_of, silent};
 use crate::domain::base::Digest;
@@ -25,7 +25,7 @@ pub(super) async fn build(solver: &Solver, request: &VerifyRequest) -> Result<Re
     let folder = scratch()?;
     let metadata = folder.path().join("metadata.json");
     let text = dockerfile(&request.artifact_paths);
-    let mut args = over_image(folder.path(), &text, &request.platforms, &request.image)?;
+    let mut args = over_image(folder.path(), &text, request)?;
     for (name, value) in &request.labels {
         argv::opt(&mut args, &format!("label:{name}"), value);
     }
@@ -56,7 +56,7 @@ fn dockerfile(paths: &[String]) -> String {
     for path in paths {
         // Without a trailing slash, COPY copies a file as a file and a folder as a whole folder.
         let path = path.trim_end_matches('/');
-        let _ = writeln!(text, "COPY --from=img {}", serde_json::json!([path, path]));
+        let _ = writeln!(text, "COPY --from={IMAGE} {}", serde_json::json!([path, path]));
     }
     text
 }
@@ -84,7 +84,7 @@ async fn missing(solver: &Solver, request: &VerifyRequest) -> Result<Vec<Finding
 async fn exists(solver: &Solver, request: &VerifyRequest, path: &str) -> Result<bool, Fault> {
     let folder = scratch()?;
     let text = dockerfile(&[path.to_owned()]);
-    let args = over_image(folder.path(), &text, &request.platforms, &request.image)?;
+    let args = over_image(folder.path(), &text, request)?;
     match solver.solve(&args, &silent).await {
         Ok(_) => Ok(true),
         Err(Unsolved::Failed(failure)) if is_absent(&failure) => Ok(false),
@@ -101,8 +101,8 @@ mod tests {
         let text = dockerfile(&["/usr/local/bin/app".into(), "/usr/share/app/".into()]);
         assert_eq!(
             text,
-            "FROM scratch\nCOPY --from=img [\"/usr/local/bin/app\",\"/usr/local/bin/app\"]\n\
-             COPY --from=img [\"/usr/share/app\",\"/usr/share/app\"]\n"
+            "FROM scratch\nCOPY --from=lian-build-image [\"/usr/local/bin/app\",\"/usr/local/bin/app\"]\n\
+             COPY --from=lian-build-image [\"/usr/share/app\",\"/usr/share/app\"]\n"
         );
     }
 

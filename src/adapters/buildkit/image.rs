@@ -1,9 +1,12 @@
 //! Reads the parts of images in an OCI layout that a build needs: config and shared blobs. Not responsible for: tags
 //! and promotion (see the adapter `registry`).
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::domain::base::Digest;
+use crate::domain::dockerfile::{self, Source};
+use crate::domain::model::ImageRef;
 use crate::domain::ports::{ImageConfig, ImageSource, NamedContext, VerifyRequest};
 use crate::system::oci::{self, ConfigFile, Manifest};
 
@@ -30,6 +33,31 @@ impl ImageSettings {
     pub(super) fn triggers(&self) -> bool {
         !self.0.on_build.is_empty()
     }
+
+    /// What BuildKit looks up for the image's triggers, even where a Dockerfile only copies from the image.
+    pub(super) fn looked_up(&self) -> LookedUp {
+        let mut found = LookedUp::default();
+        for source in dockerfile::triggers_in(&self.0.on_build).sources {
+            let (word, is_copy) = match &source {
+                Source::Copy(word) => (word, true),
+                Source::Mount(word) => (word, false),
+            };
+            match word.text.parse::<usize>() {
+                Ok(stage) if is_copy => found.stages = found.stages.max(stage.saturating_add(1)),
+                _ => found.images.extend(word.text.parse::<ImageRef>().map(|image| image.context_name())),
+            }
+        }
+        found
+    }
+}
+
+/// What the triggers of an image name.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct LookedUp {
+    /// Images, or stages of whoever builds upon it, by the names of named contexts.
+    pub(super) images: BTreeSet<String>,
+    /// How many stages must come before: triggers count them.
+    pub(super) stages: usize,
 }
 
 /// The path of a blob in a layout.
@@ -97,6 +125,7 @@ mod tests {
             on_build: Vec::new(),
         });
         assert_eq!(settings.path(), ["/opt/bin", "/bin"]);
+        assert_eq!(settings.looked_up(), LookedUp::default());
         assert_eq!(settings.env().nth(1), Some(("A", "b=c")));
         assert_eq!(ImageSettings::default().path().len(), 6);
         assert!(!settings.triggers());
@@ -129,5 +158,24 @@ mod tests {
         far.configs.insert("linux/amd64".into(), config);
         assert_eq!(settings(&far).path(), ["/opt/bin"]);
         assert!(settings(&far).triggers());
+    }
+
+    #[test]
+    fn what_triggers_name_is_known() {
+        let lines = [
+            "COPY --from=2 /a /b",
+            "COPY --from=build /a /b",
+            "COPY --from=docker.io/lamina/tools:latest /a /b",
+            "RUN --mount=from=0,target=/m --mount=type=cache,from=debian:1,target=/c true",
+            "COPY --from=scratch /a /b",
+            "COPY a /b",
+        ];
+        let settings = ImageSettings(ImageConfig { env: Vec::new(), on_build: lines.map(str::to_owned).into() });
+        let LookedUp { images, stages } = settings.looked_up();
+        assert_eq!(
+            images.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["0", "build", "debian:1", "lamina/tools", "scratch"]
+        );
+        assert_eq!(stages, 3);
     }
 }

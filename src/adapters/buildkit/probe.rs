@@ -7,7 +7,7 @@ use std::path::Path;
 use super::argv;
 use super::finding::Finding;
 use super::image::{self, ImageSettings};
-use super::own_build::over_image;
+use super::own_build::{IMAGE, PROBE, over_image};
 use super::scratch::scratch;
 use super::solve::{Solver, Unsolved, fault_of, silent};
 use super::version;
@@ -36,11 +36,11 @@ pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Op
     let (context, found) = (folder.path().join("context"), folder.path().join("found"));
     let settings = image::settings(request);
     let dockerfile = format!(
-        "{}COPY Dockerfile {OUT}/\nRUN --network=none {}\nFROM scratch\nCOPY --from=probe {OUT}/ /\n",
+        "{}COPY Dockerfile {OUT}/\nRUN --network=none {}\nFROM scratch\nCOPY --from={PROBE} {OUT}/ /\n",
         head(&settings),
         serde_json::json!(["/bin/sh", "-c", script(&request.tools)]),
     );
-    let mut args = over_image(&context, &dockerfile, &request.platforms, &request.image)?;
+    let mut args = over_image(&context, &dockerfile, request)?;
     argv::folder_output(&mut args, &found);
     match solver.solve(&args, &silent).await {
         Ok(_) => Ok(Some(request.tools.iter().enumerate().filter_map(|(at, tool)| read(&found, at, tool)).collect())),
@@ -49,13 +49,13 @@ pub(super) async fn tools(solver: &Solver, request: &VerifyRequest) -> Result<Op
     }
 }
 
-/// Starts the stage `probe` from the image, as root. If the image has `ONBUILD` instructions, its files are copied
+/// Starts the stage [`PROBE`] from the image, as root. If the image has `ONBUILD` instructions, its files are copied
 /// instead, because those instructions are meant for images built on it.
 pub(super) fn head(settings: &ImageSettings) -> String {
     if !settings.triggers() {
-        return "FROM img AS probe\nUSER 0\n".to_owned();
+        return format!("FROM {IMAGE} AS {PROBE}\nUSER 0\n");
     }
-    let mut text = "FROM scratch AS probe\nCOPY --from=img / /\nUSER 0\n".to_owned();
+    let mut text = format!("FROM scratch AS {PROBE}\nCOPY --from={IMAGE} / /\nUSER 0\n");
     for (name, value) in settings.env() {
         let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$");
         let _ = writeln!(text, "ENV {name}=\"{value}\"");

@@ -7,7 +7,7 @@ use std::path::Path;
 use super::binaries::is_executable;
 use super::finding::Finding;
 use super::image::{self, ImageSettings};
-use super::own_build::over_image;
+use super::own_build::{IMAGE, over_image};
 use super::probe::{command, head, judge};
 use super::scratch::scratch;
 use super::solve::{Solver, Unsolved, fault_of, silent};
@@ -58,9 +58,9 @@ async fn copy(
     for (at, tool) in request.tools.iter().enumerate() {
         let path = if tool.name.starts_with('/') { tool.name.clone() } else { format!("{place}/{}", tool.name) };
         let Some(pattern) = pattern(&path) else { continue };
-        let _ = writeln!(dockerfile, "COPY --from=img {}", serde_json::json!([pattern, format!("/{at}/")]));
+        let _ = writeln!(dockerfile, "COPY --from={IMAGE} {}", serde_json::json!([pattern, format!("/{at}/")]));
     }
-    let mut args = over_image(&context, &dockerfile, &request.platforms, &request.image)?;
+    let mut args = over_image(&context, &dockerfile, request)?;
     argv::folder_output(&mut args, found);
     match solver.solve(&args, &silent).await {
         Ok(_) => Ok(true),
@@ -94,7 +94,7 @@ async fn run(
     let folder = scratch()?;
     let context = folder.path().join("context");
     let dockerfile = format!("{}RUN --network=none {}\n", head(settings), serde_json::json!(words));
-    let mut args = over_image(&context, &dockerfile, &request.platforms, &request.image)?;
+    let mut args = over_image(&context, &dockerfile, request)?;
     // A cached step writes no log.
     args.push("--no-cache".to_owned());
     let output = std::sync::Mutex::new(String::new());
