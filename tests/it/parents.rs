@@ -203,6 +203,34 @@ fn an_image_with_triggers_is_copied_from_though_they_name_what_is_nowhere() {
 }
 
 #[test]
+fn an_image_with_triggers_keeps_its_promises_though_they_name_what_is_nowhere() {
+    let project = Project::with_base();
+    let triggers = [
+        "COPY --from=3 /out /out",
+        "COPY --from=work /out /out",
+        "COPY --from=lamina/tools /t /t",
+        "COPY --from=img /t /t",
+        "COPY --from=probe /t /t",
+        "COPY --from=host.invalid/a/b:1 /t /t",
+        "RUN --mount=from=0,target=/m true",
+        "RUN --mount=from=debian,target=/m true",
+        "RUN false",
+    ];
+    let triggers = triggers.map(|trigger| format!("ONBUILD {trigger}\n")).concat();
+    let promises = format!("{BASE}\n  tools_provided = [\"cat\"],\n  artifact_paths = [\"/bin/busybox\"],");
+    project.layer("base", &promises, &format!("FROM base.example/busybox:1\n{triggers}"));
+    // Without a shell, each tool is looked for by itself.
+    let bare = "FROM base.example/busybox:1 AS full\nFROM scratch\nCOPY --from=full /bin/busybox /bin/cat\n\
+                COPY --from=full /bin/busybox /bin/busybox\nENV PATH=/bin\n";
+    project.layer("bare", &promises, &format!("{bare}{triggers}"));
+    assert_eq!(apply(&project).exits(0).outcomes(), ["bare=built", "base=built"]);
+    // What is not there is still missed.
+    project.layer("bare", &promises.replace("cat", "nosuch"), &format!("{bare}{triggers}"));
+    let ran = apply(&project).exits(1).both();
+    assert!(ran.contains("lian::verify") && ran.contains("nosuch"), "{ran}");
+}
+
+#[test]
 fn the_triggers_of_a_substitute_are_the_childs() {
     let project = Project::with_base();
     let on_build = ["COPY --from=lamina/tools /t /t", "ARG WORD=none", "RUN echo $WORD > /word"];
@@ -245,6 +273,27 @@ fn a_base_is_substituted_however_its_digest_is_written() {
     more.push(&latest);
     assert_eq!(apply_debian(&project, &more).exits(0).outcomes(), outcomes);
     assert!(!project.path().join("catalog/lian.lock").exists(), "a substituted base touched the lock");
+}
+
+#[test]
+fn a_substitute_that_holds_the_pinned_image_gives_just_that_one() {
+    let project = Project::with_base();
+    let (host, other) = ARCHITECTURES;
+    let both = [Variant { architecture: host, on_build: &[] }, Variant { architecture: other, on_build: &[] }];
+    let (layout, _) = layout(&project, &both);
+    let index = json_at(&layout.join("index.json"));
+    let [here, there] = [0, 1].map(|at| text(&index["manifests"][at]["digest"]).to_owned());
+    let image = format!("base.example/multi:1@{here}");
+    project.layer(
+        "app",
+        &format!("  build_base = {{ image = \"{image}\" }},"),
+        &format!(
+            "FROM {image}\nCOPY --from=base.example/multi:1@{there} /arch /other\n\
+             RUN grep -q {host} /arch && grep -q {other} /other\n"
+        ),
+    );
+    let ran = with_layout(&project, &["apply", "--format", "json"], &layout).exits(0);
+    assert_eq!(ran.outcomes(), ["app=built"]);
 }
 
 #[test]

@@ -136,13 +136,29 @@ impl Substitute {
             let held = held.iter().map(Platform::as_str).collect::<Vec<_>>().join(" and ");
             return Err(SubstituteError::OtherPlatform { dir: self.dir.clone(), held, wanted: platform.clone() });
         }
-        // Absolute, because buildctl runs in another folder.
-        let dir = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
-        Ok(ImageSource::Layout { dir, digest })
+        Ok(self.layout_of(digest))
     }
 }
 
 impl Substitute {
+    /// As [`Self::source`], for a reference that pins a digest: if the layout holds just that image, it is meant.
+    ///
+    /// # Errors
+    /// As [`layout_digest`].
+    pub fn pinned(&self, pin: Option<&str>, platform: &Platform) -> Result<ImageSource, SubstituteError> {
+        let held = |digest: &Digest| is_manifest(&blob(&self.dir, digest));
+        match pin.and_then(|pin| pin.parse().ok()).filter(held) {
+            Some(digest) if self.digest.is_none() && self.tag.is_none() => Ok(self.layout_of(digest)),
+            _ => self.source(platform),
+        }
+    }
+
+    fn layout_of(&self, digest: Digest) -> ImageSource {
+        // Absolute, because buildctl runs in another folder.
+        let dir = std::fs::canonicalize(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        ImageSource::Layout { dir, digest }
+    }
+
     /// The `ONBUILD` lines in the config of its image for a platform; none if it cannot be read.
     pub fn on_build(&self, platform: &Platform) -> Vec<String> {
         let config = || {

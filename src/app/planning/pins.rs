@@ -55,7 +55,7 @@ pub async fn find(config: &Config, images: &Wanted) -> Result<Pins, Error> {
         let registry = |digest: Digest| ImageSource::Registry { name: image.name(), digest };
         if let Some(substitute) = config.substitute(image) {
             for platform in platforms {
-                let source = substitute.source(platform)?;
+                let source = substitute.pinned(image.digest.as_deref(), platform)?;
                 pins.sources.entry(image.to_string()).or_default().insert(platform.clone(), source);
             }
         } else if let Some(digest) = &image.digest {
