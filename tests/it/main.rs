@@ -33,6 +33,7 @@ mod recipe;
 mod registry;
 mod runners;
 mod serve;
+mod stale;
 mod stop;
 mod support;
 mod travel;

@@ -1,10 +1,12 @@
 //! Reads build contexts from disk as BuildKit sees them: filtered by the ignore file, and compared by content, kind and
 //! mode. Times, owners and anything outside the project do not count.
 
+mod apart;
 mod check_ignore;
 mod files;
 mod hash;
 mod ignore;
+mod names;
 mod odd;
 mod pattern;
 mod recipe;
@@ -16,9 +18,11 @@ mod recipe_tests;
 mod tests;
 mod walk;
 
+pub use apart::told_apart;
 pub use check_ignore::{ignore_fault, ignored_copies};
 pub use files::{Located, locate};
 pub use ignore::{Ignore, Inherited};
+pub use names::raw_name;
 pub use odd::check_files;
 pub use recipe::stale_recipe;
-pub use walk::{Reader, raw_name};
+pub use walk::Reader;

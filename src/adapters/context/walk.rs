@@ -1,19 +1,21 @@
 //! Walks a context's folders. It never enters a folder whose content the ignore file leaves out completely.
 
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::{Error, ErrorKind};
-use std::os::unix::ffi::{OsStrExt, OsStringExt as _};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use super::apart::told_apart;
 use super::files::{inside, resolve, whole};
 use super::hash;
 use super::ignore::{Ignore, Inherited};
+use super::names::escaped;
 use crate::domain::base::Digest;
 use crate::domain::model::{FileEntry, FileKind, Listing};
-use crate::domain::ports::{ContextError, ContextReader, Definition, Modes};
+use crate::domain::ports::{ContextError, ContextReader, Definition, Modes, StagingFolder};
 
 /// Reads contexts from disk.
 #[derive(Debug, Clone, Copy, Default)]
@@ -50,6 +52,19 @@ impl Reader {
 impl ContextReader for Reader {
     fn list(&self, project_root: &Path, context: &Path, dockerfile: &Path) -> Result<Listing, ContextError> {
         self.read(project_root, context, dockerfile).map(|(listing, _)| listing)
+    }
+
+    fn told_apart(
+        &self,
+        project_root: &Path,
+        context: &Path,
+        listing: &Listing,
+    ) -> Result<Option<Box<dyn StagingFolder>>, ContextError> {
+        match self.modes {
+            Modes::AsIs => told_apart(project_root, context, listing),
+            // The files are copied to where they are built.
+            Modes::Git => Ok(None),
+        }
     }
 }
 
@@ -211,51 +226,4 @@ pub(super) fn below(folder: &[u8], name: &OsStr) -> Vec<u8> {
 
 fn joined(folder: &str, name: &str) -> String {
     if folder.is_empty() { name.to_owned() } else { format!("{folder}/{name}") }
-}
-
-/// The name as text, without loss: bytes that are not UTF-8 become `\xNN`, and a backslash becomes two.
-fn escaped(name: &OsStr) -> String {
-    let mut text = String::with_capacity(name.len());
-    for chunk in name.as_bytes().utf8_chunks() {
-        text.push_str(&chunk.valid().replace('\\', "\\\\"));
-        for byte in chunk.invalid() {
-            text.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    text
-}
-
-/// The file's own name for a name in a listing: reverses [`escaped`].
-pub fn raw_name(text: &str) -> OsString {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
-        let (byte, after) = match after {
-            [b'\\', after @ ..] if first == b'\\' => (b'\\', after),
-            [b'x', high, low, tail @ ..] if first == b'\\' => match hex(&[*high, *low]) {
-                Some(byte) => (byte, tail),
-                None => (first, after),
-            },
-            after => (first, after),
-        };
-        bytes.push(byte);
-        rest = after;
-    }
-    OsString::from_vec(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_in_a_listing_leads_back_to_the_file() {
-        for name in [&b"plain"[..], b"a\\b", b"a\\xffb", b"\xff\xfe\\", b"caf\xc3\xa9", b"caf\xe9", b"\\\\x41", b"\\x"]
-        {
-            let name = OsStr::from_bytes(name);
-            assert_eq!(raw_name(&escaped(name)), name, "{}", escaped(name));
-        }
-        assert_eq!(escaped(OsStr::from_bytes(b"c\\d\xff")), "c\\\\d\\xff");
-    }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::faults::{context_moved, store_fault};
 use crate::domain::base::{Digest, LayerName};
 use crate::domain::model::{Fault, FaultKind, FileEntry, ImageName, KEY_LABEL, KeyParts, LayerKey, Listing, Tool};
-use crate::domain::ports::{BuildRequest, ImageStore, NamedContext};
+use crate::domain::ports::{BuildRequest, Found, ImageStore, ImageStoreError, NamedContext};
 
 /// An image of the same catalog that a Dockerfile uses.
 #[derive(Debug, Clone)]
@@ -73,6 +73,32 @@ impl Job {
         }
         Ok(request)
     }
+}
+
+/// An image with a layer's key that can be used again.
+#[derive(Debug)]
+pub struct StoredImage {
+    pub digest: Digest,
+    /// The parents' images it was built on.
+    pub built_on: BTreeMap<LayerName, Digest>,
+}
+
+/// The image of a key, if nothing of it is missing: its record, and its artifacts image if it `promotes` one, from which
+/// others copy.
+pub async fn stored_image(
+    images: &dyn ImageStore,
+    image: &ImageName,
+    key: &LayerKey,
+    promotes: bool,
+) -> Result<Option<StoredImage>, ImageStoreError> {
+    // Tags are short: two keys may share one.
+    let is_own = |found: &Found| found.key.as_ref() == Some(key);
+    let Some(found) = images.find(image.as_str(), &key.tag()).await?.filter(is_own) else { return Ok(None) };
+    if promotes && !images.find(image.artifacts().as_str(), &key.tag()).await?.is_some_and(|found| is_own(&found)) {
+        return Ok(None);
+    }
+    let built_on = images.built_on(image.as_str(), key, &found.digest).await?;
+    Ok(built_on.map(|built_on| StoredImage { digest: found.digest, built_on }))
 }
 
 /// The fault if inputs changed during the build, with the first files; `None` if they did not.

@@ -15,4 +15,4 @@ pub(super) mod test_kit;
 mod tests;
 
 pub use dispatcher::{Finished, RunServices, Work, execute};
-pub use job::{Job, ParentImage};
+pub use job::{Job, ParentImage, StoredImage, stored_image};

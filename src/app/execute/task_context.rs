@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::faults::{bug, context_moved, store_fault};
-use super::job::{Job, moved};
+use super::job::{Job, moved, stored_image};
 use super::mask::{Mask, MaskedReports};
 use super::measure::measured;
 use crate::app::sinks::Emitter;
@@ -120,7 +120,11 @@ impl TaskContext {
         mask: &Mask,
     ) -> Result<(Staging, Built, Option<Measured>), Fault> {
         let staged = self.staging().await?;
-        let request = job.request_with(&*self.images, digests, staged.path()).await?;
+        let mut request = job.request_with(&*self.images, digests, staged.path()).await?;
+        let copy = self.told_apart(job).await?;
+        if let Some(copy) = &copy {
+            copy.path().clone_into(&mut request.context);
+        }
         let reports = mask.reports();
         let (builder, sink) = (runner.builder(), self.sink(layer, &reports));
         let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
@@ -134,6 +138,13 @@ impl TaskContext {
             Some(fault) => Err(fault),
             None => Ok((staged, built, measured)),
         }
+    }
+
+    /// A copy of the context whose files a builder cannot mistake for others, if it needs one.
+    async fn told_apart(&self, job: &Arc<Job>) -> Result<Option<Box<dyn StagingFolder>>, Fault> {
+        let (contexts, root, job) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
+        let copied = blocking(move || contexts.told_apart(&root, &job.request.context, &job.listing)).await?;
+        copied.map_err(|error| context_moved(with_causes(&error)))
     }
 
     /// Claims the right to build a layer's key, and looks whether another run has built it meanwhile. While another run
@@ -168,18 +179,12 @@ impl TaskContext {
         if job.forced {
             return Ok(None);
         }
-        let (image, key) = (job.image.as_str(), &job.key);
+        let (image, key) = (&job.image, &job.key);
         let fault = |error| store_fault("find", &error);
-        let found = self.images.find(image, &key.tag()).await.map_err(fault)?;
-        let Some(found) = found.filter(|found| found.key.as_ref() == Some(key)) else { return Ok(None) };
-        let Some(built_on) = self.images.built_on(image, key, &found.digest).await.map_err(fault)? else {
-            return Ok(None);
-        };
+        let found = stored_image(&*self.images, image, key, !job.artifact_paths.is_empty()).await.map_err(fault)?;
         let same = |(layer, digest): (&LayerName, &Digest)| digests.get(layer) == Some(digest);
-        if !built_on.iter().all(same) {
-            return Ok(None);
-        }
-        self.images.point(image, LATEST, key).await.map_err(fault)?;
+        let Some(found) = found.filter(|found| found.built_on.iter().all(same)) else { return Ok(None) };
+        self.images.point(image.as_str(), LATEST, key).await.map_err(fault)?;
         Ok(Some(found.digest))
     }
 

@@ -215,8 +215,10 @@ async fn planned(
     forced: &BTreeSet<LayerName>,
 ) -> (Plan, BTreeMap<LayerName, Job>) {
     let jobs = layers.jobs(chosen);
-    let wanted: Vec<_> =
-        jobs.iter().map(|(layer, job)| stored::Wanted { layer, image: job.image.as_str(), key: &job.key }).collect();
+    let wanted: Vec<_> = jobs
+        .iter()
+        .map(|(layer, job)| stored::Wanted { layer, image: &job.image, key: &job.key, promotes: false })
+        .collect();
     let mut stored = stored::find(world, &wanted, !forced.is_empty()).await.expect("a store that answers");
     let candidates = jobs.iter().map(|(layer, job)| {
         let parents = job.parents.iter().map(|parent| parent.layer.clone()).collect();

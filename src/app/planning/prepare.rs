@@ -59,7 +59,10 @@ pub async fn prepare(
             jobs.iter_mut().for_each(|(_, job)| job.request.push = images.push_target(job.image.as_str()));
         }
         // The record of a reused image is needed only if something may be built on it.
-        let wanted = jobs.iter().map(|(layer, job)| Wanted { layer, image: job.image.as_str(), key: &job.key });
+        let wanted = jobs.iter().map(|(layer, job)| {
+            let promotes = !job.artifact_paths.is_empty();
+            Wanted { layer, image: &job.image, key: &job.key, promotes }
+        });
         stored = stored::find(images, &wanted.collect::<Vec<_>>(), !forced.is_empty()).await?;
     }
     let mut sizes = BTreeMap::new();

@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::app::Error;
+use crate::app::execute::{StoredImage, stored_image};
 use crate::domain::base::{Digest, LayerName};
-use crate::domain::model::{KeyParts, LATEST, LayerKey};
+use crate::domain::model::{ImageName, KeyParts, LATEST, LayerKey};
 use crate::domain::ports::ImageStore;
 
 /// Layers queried concurrently.
@@ -17,15 +18,10 @@ const AT_ONCE: usize = 16;
 pub(super) struct Wanted<'a> {
     pub(super) layer: &'a LayerName,
     /// `<namespace>/<layer>`.
-    pub(super) image: &'a str,
+    pub(super) image: &'a ImageName,
     pub(super) key: &'a LayerKey,
-}
-
-/// An existing image with a layer's key.
-struct StoredImage {
-    digest: Digest,
-    /// The parents' images it was built on.
-    built_on: BTreeMap<LayerName, Digest>,
+    /// Whether it has an artifacts image.
+    pub(super) promotes: bool,
 }
 
 /// What the store has for one layer.
@@ -46,12 +42,13 @@ pub(super) async fn find(
     layers: &[Wanted<'_>],
     latest_of_all: bool,
 ) -> Result<BTreeMap<LayerName, Stored>, Error> {
-    let asked: Vec<_> = layers.iter().map(|wanted| image_of(images, wanted)).collect();
+    let asked: Vec<_> =
+        layers.iter().map(|wanted| stored_image(images, wanted.image, wanted.key, wanted.promotes)).collect();
     let found: Vec<_> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
     let mut stored = reusable(layers.iter().map(|wanted| wanted.layer).zip(found));
     let without = |wanted: &&Wanted<'_>| latest_of_all || stored[wanted.layer].existing.is_none();
     let without: Vec<&Wanted<'_>> = layers.iter().filter(without).collect();
-    let asked: Vec<_> = without.iter().map(|wanted| images.record(wanted.image, LATEST)).collect();
+    let asked: Vec<_> = without.iter().map(|wanted| images.record(wanted.image.as_str(), LATEST)).collect();
     let records: Vec<_> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
     for (wanted, record) in without.into_iter().zip(records) {
         if let Some(stored) = stored.get_mut(wanted.layer) {
@@ -59,14 +56,6 @@ pub(super) async fn find(
         }
     }
     Ok(stored)
-}
-
-async fn image_of(images: &dyn ImageStore, wanted: &Wanted<'_>) -> Result<Option<StoredImage>, Error> {
-    let found = images.find(wanted.image, &wanted.key.tag()).await?;
-    // Tags are short: two keys may share one.
-    let Some(found) = found.filter(|found| found.key.as_ref() == Some(wanted.key)) else { return Ok(None) };
-    let built_on = images.built_on(wanted.image, wanted.key, &found.digest).await?;
-    Ok(built_on.map(|built_on| StoredImage { digest: found.digest, built_on }))
 }
 
 /// The found images that can be reused. Layers must come parents first.
@@ -158,7 +147,9 @@ mod tests {
     async fn ask(images: &Slow, layers: usize) -> Result<usize, Error> {
         let names: Vec<LayerName> = (0..layers).map(|number| LayerName::new(format!("{number:03}"))).collect();
         let key = LayerKey(Digest::of("key"));
-        let wanted: Vec<_> = names.iter().map(|layer| Wanted { layer, image: layer.as_str(), key: &key }).collect();
+        let named: Vec<ImageName> = names.iter().map(|layer| ImageName::from(layer.as_str())).collect();
+        let wanted = names.iter().zip(&named).map(|(layer, image)| Wanted { layer, image, key: &key, promotes: false });
+        let wanted: Vec<_> = wanted.collect();
         find(images, &wanted, false).await.map(|stored| stored.len())
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::adapters::buildkit::RemoteBuildctl;
-use crate::adapters::context::{Reader, raw_name};
+use crate::adapters::context::{Reader, raw_name, told_apart};
 use crate::adapters::registry::scoped_config;
 use crate::adapters::runner::{DISK, PRIVATE, RemoteRunner, WORKSPACE};
 use crate::domain::base::Digest;
@@ -75,8 +75,13 @@ impl Runner for RemoteBuildRunner {
             let (vertex, id) = ("context".to_owned(), "sending the context".to_owned());
             sink(BuildEvent::Progress { vertex, id, current, total });
         };
-        self.runner.copy_in(&request.context, &files, WORKSPACE, &sent).await?;
-        sent(listing.bytes);
+        // The daemon there keeps the last context, too.
+        let (root, context, total) = (self.project_root.clone(), request.context.clone(), listing.bytes);
+        let copy = tokio::task::spawn_blocking(move || told_apart(&root, &context, &listing)).await;
+        let copy = copy.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
+        let context = copy.as_ref().map_or(request.context.as_path(), |copy| copy.path());
+        self.runner.copy_in(context, &files, WORKSPACE, &sent).await?;
+        sent(total);
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::images::StagingFolder;
 use crate::domain::model::{Classified, FaultClass, FileKind, Listing};
 
 /// lian-build's own entries in a context, as patterns of an ignore file. They are part of no build and so of no key.
@@ -105,4 +106,15 @@ pub trait ContextReader: Send + Sync {
     /// Every entry that a build of `dockerfile` with `context` would see. Both paths must resolve to locations inside
     /// `project_root`.
     fn list(&self, project_root: &Path, context: &Path, dockerfile: &Path) -> Result<Listing, ContextError>;
+
+    /// A copy of the context to build instead, where a builder could mistake its files for others of the same path, size
+    /// and time; `None` if it can read the context itself.
+    fn told_apart(
+        &self,
+        _project_root: &Path,
+        _context: &Path,
+        _listing: &Listing,
+    ) -> Result<Option<Box<dyn StagingFolder>>, ContextError> {
+        Ok(None)
+    }
 }
