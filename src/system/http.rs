@@ -1,4 +1,4 @@
-//! HTTP clients with our common settings, and bounded reads of responses. Not responsible for: requests and retries
+//! HTTP clients with our common settings. Not responsible for: how long a server may say nothing (see `peer`), retries
 //! (see `retry`).
 
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, ClientBuilder, Response, Url};
+use reqwest::{Client, ClientBuilder, Url};
 
 use crate::domain::base::Timestamp;
 
@@ -23,15 +23,6 @@ pub fn client_for(server: &Url) -> ClientBuilder {
         .redirect(Policy::none())
         .user_agent(concat!("lian-build/", env!("CARGO_PKG_VERSION")));
     if is_loopback(server) { builder.no_proxy() } else { builder }
-}
-
-/// How long an API may say nothing. One that takes connections and never answers is noticed with the second request,
-/// within half a minute (see `Retry::Once`).
-const SILENCE: Duration = Duration::from_secs(13);
-
-/// The same for a provider's API, which answers every request within seconds.
-pub fn api_client_for(server: &Url) -> ClientBuilder {
-    client_for(server).read_timeout(SILENCE)
 }
 
 /// Maximum bytes of an API response.
@@ -67,29 +58,6 @@ pub fn http_date(at: Timestamp) -> Option<String> {
     jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&at).ok()
 }
 
-/// Why a response body could not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum BodyError {
-    /// The connection broke or timed out.
-    #[error(transparent)]
-    Lost(#[from] reqwest::Error),
-    /// The body is longer than allowed.
-    #[error("the answer is longer than {0} bytes")]
-    TooLong(usize),
-}
-
-/// A response body of at most this many bytes.
-pub async fn read_body(mut response: Response, most: usize) -> Result<Vec<u8>, BodyError> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > most {
-            return Err(BodyError::TooLong(most));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::{Read as _, Write as _};
@@ -123,25 +91,6 @@ mod tests {
         assert_eq!(answer.status(), reqwest::StatusCode::FOUND);
         let request = asked.recv().expect("a request").to_lowercase();
         assert!(request.contains(concat!("user-agent: lian-build/", env!("CARGO_PKG_VERSION"))), "{request}");
-    }
-
-    #[tokio::test]
-    async fn an_answer_is_read_up_to_its_bound() {
-        let (url, _asked) = server("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello");
-        let client = client_for(&url).build().expect("a client");
-        let read = async |most| read_body(client.get(url.clone()).send().await.expect("an answer"), most).await;
-        assert_eq!(read(5).await.expect("short enough"), b"hello");
-        assert!(matches!(read(4).await, Err(BodyError::TooLong(4))));
-    }
-
-    #[tokio::test]
-    async fn an_api_that_takes_connections_and_says_nothing_is_given_up() {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let url: Url = format!("http://{}/", listener.local_addr().expect("an address")).parse().expect("a URL");
-        let began = std::time::Instant::now();
-        let error = api_client_for(&url).build().expect("a client").get(url).send().await.expect_err("no answer");
-        assert!(error.is_timeout() && began.elapsed() <= SILENCE + CONNECT, "{error:?} {:?}", began.elapsed());
-        assert!(2 * SILENCE < Duration::from_secs(30));
     }
 
     #[test]

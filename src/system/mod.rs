@@ -10,6 +10,7 @@ pub mod http;
 pub mod http2;
 pub mod lock;
 pub mod oci;
+pub mod peer;
 pub mod process;
 pub mod retry;
 mod roots;

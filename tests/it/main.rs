@@ -34,6 +34,7 @@ mod registry;
 mod runners;
 mod serve;
 mod stale;
+mod silent;
 mod stop;
 mod support;
 mod travel;

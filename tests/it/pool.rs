@@ -4,17 +4,19 @@
 use std::process::Stdio;
 use std::sync::Arc;
 
+use lian_build::adapters::providers::proxmox::ProxmoxSettings;
+
 use crate::cloud::Cloud;
-use crate::serve::start_from;
+use crate::serve::{Serving, start_from};
 use crate::support::project::{Project, Ran};
 use crate::support::sandbox::Sandboxes;
 use crate::support::{hetzner, proxmox};
 
 const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
-const POOL_TOKEN: &str = "a-pool-token-of-32-characters-00";
+pub const POOL_TOKEN: &str = "a-pool-token-of-32-characters-00";
 
 /// A client of the pool, with this in its workflow's `runners`.
-fn client(address: &str, runners: &str) -> Project {
+pub fn client(address: &str, runners: &str) -> Project {
     let project = Project::with_base();
     project.write(
         "workflows/local.ncl",
@@ -27,15 +29,19 @@ fn client(address: &str, runners: &str) -> Project {
     project
 }
 
-fn rent(project: &Project, arguments: &[&str]) -> Ran {
+/// The binary with these arguments, as a client of the pool.
+pub fn renting(project: &Project, arguments: &[&str]) -> std::process::Command {
     let mut command = project.command(arguments);
     command.env("LIAN_POOL_TOKEN", POOL_TOKEN).env("LIAN_DATA_DIR", project.path().join("data"));
-    command.output().expect("the binary starts").into()
+    command
 }
 
-#[test]
-fn a_run_rents_from_the_pool_within_its_quota_and_gives_back() {
-    let cloud = Cloud::new("context_transfer = 'session", "");
+fn rent(project: &Project, arguments: &[&str]) -> Ran {
+    renting(project, arguments).output().expect("the binary starts").into()
+}
+
+/// A pool that rents one runner after the other from a cloud.
+pub fn serving(cloud: &Cloud) -> Serving {
     let mut hash = cloud.project.command(&["serve", "hash-token", "--name", "ci", "--workspace", "w"]);
     let mut hash = hash.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("the binary starts");
     std::io::Write::write_all(&mut hash.stdin.take().expect("piped"), POOL_TOKEN.as_bytes()).expect("it reads");
@@ -43,8 +49,13 @@ fn a_run_rents_from_the_pool_within_its_quota_and_gives_back() {
     cloud.project.write("tokens.toml", &String::from_utf8(tokens).expect("text"));
     let mut command = cloud.command(&["serve", "--workflow", "workflows/local.ncl", "--listen", "127.0.0.1:0"]);
     command.args(["--tokens", "tokens.toml", "--max-leases", "1"]);
-    let serving = start_from(command);
+    start_from(command)
+}
 
+#[test]
+fn a_run_rents_from_the_pool_within_its_quota_and_gives_back() {
+    let cloud = Cloud::new("context_transfer = 'session", "");
+    let serving = serving(&cloud);
     let project = client(&serving.address, "runner_reuse = 'per_build");
     for name in ["one", "two"] {
         project.layer(name, BASE, &format!("FROM base.example/busybox:1\nRUN echo {name}; sleep 1\n"));
@@ -65,11 +76,8 @@ fn a_run_rents_from_the_pool_within_its_quota_and_gives_back() {
     assert!(wrong.exits(4).stderr.contains("LIAN_POOL_TOKEN"));
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn machines_are_cloned_built_on_and_purged() {
-    let hosts = Arc::new(Sandboxes::default());
-    let fake = proxmox::Fake::start(Arc::clone(&hosts) as _).await;
-    let settings = fake.settings();
+/// A project whose runners are machines of this node.
+pub fn on_proxmox(settings: &ProxmoxSettings) -> Project {
     let project = Project::with_base();
     let pin = match (&settings.fingerprint, &settings.ca) {
         (Some(pin), _) => format!("fingerprint = \"{pin}\","),
@@ -88,6 +96,14 @@ async fn machines_are_cloned_built_on_and_purged() {
             settings.endpoint, settings.node, settings.template, settings.ids.0, settings.ids.1
         ),
     );
+    project
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn machines_are_cloned_built_on_and_purged() {
+    let hosts = Arc::new(Sandboxes::default());
+    let fake = proxmox::Fake::start(Arc::clone(&hosts) as _).await;
+    let project = on_proxmox(&fake.settings());
     project.layer("base", BASE, "FROM base.example/busybox:1\nRUN echo base > /base\n");
     project.layer("app", "  build_base = \"base\",", "FROM lamina/base\nRUN cat /base\n");
     let before = fake.machines().len();

@@ -114,6 +114,9 @@ fn is_local(registry: &str) -> bool {
 fn failed(image: &ImageRef, error: ApiError) -> ResolveError {
     match error.cause {
         Cause::Unreachable(what) => unreachable(image, what),
+        Cause::Silent(_) | Cause::SilentTokens(_) => {
+            unreachable(image, "it takes the connection, and nothing comes".to_owned())
+        }
         Cause::Unauthorized { had_login: true, .. } => refused(image, "it does not accept the login (401)".to_owned()),
         Cause::Unauthorized { had_login: false, .. } => refused(image, "it requires a login (401)".to_owned()),
         Cause::Refused { status, message, .. } => {

@@ -327,7 +327,9 @@ impl Dispatcher {
                 }
             }
             TaskKind::Acquire(lease) => self.feed(Input::LeaseRefused { lease, fault: bug(&error.to_string()) }),
-            TaskKind::Release(lease) => self.feed(Input::ReleaseFailed { lease, message: error.to_string() }),
+            TaskKind::Release(lease) => {
+                self.feed(Input::ReleaseFailed { lease, message: error.to_string(), is_final: false });
+            }
             TaskKind::Timer => {}
         }
     }

@@ -262,7 +262,10 @@ impl TaskContext {
     pub async fn release(self, lease: LeaseId, record: LeaseRecord) -> Message {
         Message::Input(match self.provider.release(&lease, &record).await {
             Ok(_) => Input::Released { lease },
-            Err(fault) => Input::ReleaseFailed { lease, message: fault.message },
+            Err(fault) => {
+                let is_final = fault.class().is_refusal();
+                Input::ReleaseFailed { lease, message: fault.message, is_final }
+            }
         })
     }
 

@@ -107,11 +107,11 @@ impl Run {
         }
     }
 
-    pub(super) fn release_failed(&mut self, id: LeaseId, message: String, effects: &mut Vec<Effect>) {
+    pub(super) fn release_failed(&mut self, id: LeaseId, message: String, is_final: bool, effects: &mut Vec<Effect>) {
         let Some(lease) = self.leases.get_mut(&id) else { return };
         let LeaseState::Releasing { failures } = lease.state else { return };
         let failures = failures + 1;
-        if failures >= self.limits.release_tries {
+        if is_final || failures >= self.limits.release_tries {
             lease.state = LeaseState::Stuck;
             effects.push(emit(EventBody::LeaseStuck { lease: id, message }));
         } else {

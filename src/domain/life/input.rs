@@ -116,6 +116,9 @@ pub enum Input {
         lease: LeaseId,
         /// Why.
         message: String,
+        /// Whether another try gets the same answer: the provider refuses, or nobody answers at all.
+        #[serde(default)]
+        is_final: bool,
     },
     /// A timer fired.
     TimerFired {

@@ -21,7 +21,8 @@ pub struct Limits {
     pub infrastructure_retries: u32,
     /// The pause before the first retry. It doubles for each further one.
     pub retry_pause: Duration,
-    /// How many tries to release a lease may fail before it counts as stuck.
+    /// How many tries to release a lease may fail before it counts as stuck; one try where another
+    /// gets the same answer.
     pub release_tries: u32,
     /// Whether steps have time budgets.
     pub budgets: bool,

@@ -134,7 +134,7 @@ impl Run {
             Input::Faulted { layer, fault } => self.faulted(at, &layer, fault, effects),
             Input::Killed { layer } => self.killed(at, &layer, effects),
             Input::Released { lease } => self.released(at, lease, effects),
-            Input::ReleaseFailed { lease, message } => self.release_failed(lease, message, effects),
+            Input::ReleaseFailed { lease, message, is_final } => self.release_failed(lease, message, is_final, effects),
             Input::TimerFired { timer } => self.timer(timer, effects),
             Input::Stop { level } => self.stopped(at, level, effects),
         }

@@ -325,7 +325,7 @@ impl World {
             }
             Effect::Acquire { lease, .. } => self.grant(lease, dice),
             Effect::Release { lease } if bad && self.hosts.is_none() => {
-                Input::ReleaseFailed { lease, message: "dice".into() }
+                Input::ReleaseFailed { lease, message: "dice".into(), is_final: dice.is_multiple_of(8) }
             }
             Effect::Release { lease } => {
                 *self.given_back.entry(lease.clone()).or_default() += 1;
@@ -447,7 +447,7 @@ pub fn stray(dice: u8) -> Input {
     match dice % 6 {
         0 => Input::LeaseGranted { lease, runner_type: "t0".into(), cpu: 2, memory_gb: 4 },
         1 => Input::Released { lease },
-        2 => Input::ReleaseFailed { lease, message: "stray".into() },
+        2 => Input::ReleaseFailed { lease, message: "stray".into(), is_final: false },
         3 => Input::TimerFired { timer: Timer::Budget { layer, attempt: 99 } },
         4 => Input::Begin,
         _ => Input::LeaseRefused { lease, fault: Fault::new(FaultKind::Build, "lian::test", "stray") },

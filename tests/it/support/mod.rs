@@ -11,3 +11,4 @@ pub mod project;
 pub mod proxmox;
 pub mod registry;
 pub mod sandbox;
+pub mod silencer;

@@ -8,12 +8,13 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::access::Access;
-use super::error::{ApiError, SILENT};
+use super::error::ApiError;
 use crate::domain::base::Timestamp;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::RemoteClock;
 use crate::system::error_chain::innermost;
-use crate::system::http::{API_ANSWER_BYTES, BodyError, api_client_for, date, read_body, retry_after};
+use crate::system::http::{API_ANSWER_BYTES, client_for, date, retry_after};
+use crate::system::peer::{Answer, Lost, Peer, SILENCE};
 use crate::system::retry::{Backoff, Pauses, Retry};
 
 /// Maximum retries of a request whose response was lost or that failed inside the API.
@@ -28,7 +29,7 @@ pub struct Timeouts {
     pub settle: Duration,
     /// How long lists may lag behind creations.
     pub lag: Duration,
-    /// For the response to one request.
+    /// For the response to one request; at most [`SILENCE`].
     pub request: Duration,
     /// The first pause before a retry; each further one is twice as long.
     pub first: Duration,
@@ -40,7 +41,7 @@ impl Timeouts {
     /// Values for the real API, with this boot timeout.
     pub fn with_boot(boot: Duration) -> Self {
         let seconds = Duration::from_secs;
-        let (settle, lag, request) = (seconds(120), seconds(10), seconds(30));
+        let (settle, lag, request) = (seconds(120), seconds(10), SILENCE);
         Self { boot, settle, lag, request, first: Duration::from_millis(500), longest: seconds(8) }
     }
 }
@@ -48,7 +49,7 @@ impl Timeouts {
 /// The API's client.
 #[derive(Debug)]
 pub(super) struct Api {
-    client: reqwest::Client,
+    peer: Peer,
     access: Access,
     pace: Timeouts,
     clock: RemoteClock,
@@ -56,12 +57,13 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn new(access: Access, pace: Timeouts) -> Result<Self, Fault> {
-        let client = api_client_for(access.address()).timeout(pace.request).build().map_err(|error| {
+        let client = client_for(access.address()).build().map_err(|error| {
             let message = format!("cannot create an HTTP client for Hetzner Cloud: {}", innermost(&error));
             Fault::new(FaultKind::Unavailable, "lian::hcloud::client", message)
                 .help("check the system's certificates (SSL_CERT_FILE) and proxy settings")
         })?;
-        Ok(Self { client, access, pace, clock: RemoteClock::default() })
+        let peer = Peer::new(client).silence(pace.request);
+        Ok(Self { peer, access, pace, clock: RemoteClock::default() })
     }
 
     pub(super) fn pace(&self) -> &Timeouts {
@@ -82,24 +84,20 @@ impl Api {
         body: Option<&Value>,
     ) -> Result<Value, ApiError> {
         let address = format!("{}{path}", self.access.endpoint());
-        let mut request = self.client.request(method, address).bearer_auth(self.access.token()).query(query);
+        let mut request = self.peer.request(method, address).bearer_auth(self.access.token()).query(query);
         if let Some(body) = body {
             request = request.json(body);
         }
-        let response = request.send().await.map_err(lost)?;
-        self.clock.heard(date(response.headers()));
-        let (status, wait) = (response.status(), self.wait(response.status(), response.headers()));
-        let bytes = read_body(response, API_ANSWER_BYTES).await.map_err(|error| match error {
-            BodyError::Lost(error) => lost(error),
-            BodyError::TooLong(_) => ApiError::Lost(error.to_string()),
-        })?;
+        let Answer { status, headers, body, .. } =
+            self.peer.ask(request, self.pace.request, API_ANSWER_BYTES).await.map_err(lost)?;
+        self.clock.heard(date(&headers));
         if !status.is_success() {
-            return Err(ApiError::from_answer(status.as_u16(), &bytes, wait));
+            return Err(ApiError::from_answer(status.as_u16(), &body, self.wait(status, &headers)));
         }
-        if bytes.is_empty() {
+        if body.is_empty() {
             return Ok(Value::Null);
         }
-        serde_json::from_slice(&bytes)
+        serde_json::from_slice(&body)
             .map_err(|error| ApiError::Lost(format!("its answer could not be parsed: {error}")))
     }
 
@@ -204,7 +202,9 @@ impl RequestPauses {
     }
 }
 
-fn lost(error: reqwest::Error) -> ApiError {
-    let error = error.without_url();
-    ApiError::Lost(if error.is_timeout() { SILENT.to_owned() } else { innermost(&error) })
+fn lost(lost: Lost) -> ApiError {
+    match lost {
+        Lost::Silent { .. } | Lost::Slow => ApiError::Silent(lost.retry()),
+        lost => ApiError::Lost(innermost(&lost)),
+    }
 }

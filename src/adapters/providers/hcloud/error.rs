@@ -8,9 +8,6 @@ use serde_json::Value;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::retry::Retry;
 
-/// What is lost where nothing came within the timeout.
-pub(super) const SILENT: &str = "no answer in time";
-
 /// Why an API request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ApiError {
@@ -27,6 +24,8 @@ pub(super) enum ApiError {
     },
     /// No response, or an unreadable one: the request may have taken effect.
     Lost(String),
+    /// Nothing came in time: the request may have taken effect. Whether to ask once more.
+    Silent(Retry),
 }
 
 impl fmt::Display for ApiError {
@@ -35,6 +34,7 @@ impl fmt::Display for ApiError {
             Self::Refused { status, code, message, .. } if code.is_empty() => write!(f, "{message} (HTTP {status})"),
             Self::Refused { code, message, .. } => write!(f, "{message} ({code})"),
             Self::Lost(what) => f.write_str(what),
+            Self::Silent(_) => f.write_str("it takes the connection and does not answer"),
         }
     }
 }
@@ -65,14 +65,14 @@ impl ApiError {
                 "invalid_input" => message.contains("unsupported location"),
                 _ => false,
             },
-            Self::Lost(_) => false,
+            Self::Lost(_) | Self::Silent(_) => false,
         }
     }
 
     /// Whether the request may have taken effect anyway.
     pub(super) fn may_have_worked(&self) -> bool {
         match self {
-            Self::Lost(_) => true,
+            Self::Lost(_) | Self::Silent(_) => true,
             Self::Refused { status, code, .. } => *status >= 500 || matches!(code.as_str(), "server_error" | "timeout"),
         }
     }
@@ -81,7 +81,7 @@ impl ApiError {
     pub(super) fn retry(&self) -> Retry {
         let (status, code, wait) = match self {
             Self::Refused { status, code, wait, .. } => (status, code, wait),
-            Self::Lost(what) if what == SILENT => return Retry::Once,
+            Self::Silent(retry) => return *retry,
             Self::Lost(_) => return Retry::Counted(None),
         };
         match (code.as_str(), *status) {
@@ -108,7 +108,10 @@ impl ApiError {
     pub(super) fn into_fault(self, wanted: &str) -> Fault {
         let Self::Refused { status, code, .. } = &self else {
             let message = format!("Hetzner Cloud cannot be reached to {wanted}: {self}");
-            return Fault::new(FaultKind::Infrastructure, "lian::hcloud::unreachable", message)
+            // Whoever says nothing at all for that long is not asked for another server either.
+            let is_silent = matches!(self, Self::Silent(Retry::Never));
+            let kind = if is_silent { FaultKind::Unavailable } else { FaultKind::Infrastructure };
+            return Fault::new(kind, "lian::hcloud::unreachable", message)
                 .help("check the network, HCLOUD_ENDPOINT and https://status.hetzner.com, then run it again");
         };
         let (class, cause, help) = match (code.as_str(), *status) {
@@ -175,7 +178,7 @@ mod tests {
         ] {
             assert_eq!(refused(status, code).retry(), retry, "{code}");
         }
-        assert_eq!(ApiError::Lost(SILENT.to_owned()).retry(), Retry::Once);
+        assert_eq!(ApiError::Silent(Retry::Once).retry(), Retry::Once);
         assert_eq!(ApiError::from_answer(502, b"<html>", None).retry(), some);
         assert_eq!(ApiError::from_answer(400, b"<html>", None).retry(), none);
     }
@@ -208,5 +211,7 @@ mod tests {
             assert_eq!(refused(status, code).into_fault("x").class(), class, "{status} {code}");
         }
         assert_eq!(ApiError::Lost("reset".into()).into_fault("x").class(), Infrastructure);
+        assert_eq!(ApiError::Silent(Retry::Once).into_fault("x").class(), Infrastructure);
+        assert_eq!(ApiError::Silent(Retry::Never).into_fault("x").class(), Unavailable);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, Response, Url};
+use reqwest::{Method, Url};
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -14,11 +14,10 @@ use super::token::Token;
 use crate::domain::model::Fault;
 use crate::system::RemoteClock;
 use crate::system::error_chain::with_causes;
-use crate::system::http::{API_ANSWER_BYTES, BodyError, api_client_for, date, read_body};
+use crate::system::http::{API_ANSWER_BYTES, client_for, date};
+use crate::system::peer::{Answer, Lost, Peer};
 use crate::system::retry::{Backoff, Pauses, retry};
 
-/// Timeout of one request.
-pub(super) const ANSWER: Duration = Duration::from_secs(30);
 /// Retry schedule for temporary failures.
 const AGAIN: Backoff = Backoff::of_requests(Duration::from_millis(200), Duration::from_secs(5), 5).factor(1.6);
 /// Poll schedule for short operations.
@@ -51,7 +50,7 @@ impl Polls {
 /// A node's API.
 #[derive(Debug)]
 pub(super) struct Api {
-    client: reqwest::Client,
+    peer: Peer,
     /// `https://host:8006/api2/json`.
     root: String,
     /// `nodes/NODE`.
@@ -73,7 +72,7 @@ impl Api {
             return Err(bad(&"it does not begin with https://"));
         }
         let trust = tls::trust(&endpoint, settings)?;
-        let client = api_client_for(&endpoint)
+        let client = client_for(&endpoint)
             .tls_backend_preconfigured(trust)
             .https_only(endpoint.scheme() == "https")
             // pveproxy closes connections after 5 s of idling.
@@ -82,7 +81,7 @@ impl Api {
             .map_err(|error| bad(&error))?;
         let root = format!("{}/api2/json", settings.endpoint.trim_end_matches('/'));
         Ok(Self {
-            client,
+            peer: Peer::new(client),
             root,
             node: format!("nodes/{}", percent(&settings.node)),
             token,
@@ -104,13 +103,15 @@ impl Api {
         until: Instant,
     ) -> Result<Value, ApiError> {
         let path = path.strip_prefix('/').map_or_else(|| format!("{}/{path}", self.node), str::to_owned);
-        let mut request = self.client.request(method.clone(), format!("{}/{path}", self.root));
+        let mut request = self.peer.request(method.clone(), format!("{}/{path}", self.root));
         request = if *method == Method::POST { request.form(fields) } else { request.query(fields) };
         let left = until.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
-        let request = request.header(reqwest::header::AUTHORIZATION, self.token.header()).timeout(left.min(ANSWER));
-        let response = request.send().await.map_err(|error| unanswered(&error))?;
-        self.clock.heard(date(response.headers()));
-        answer(method, &path, response).await
+        let request = request.header(reqwest::header::AUTHORIZATION, self.token.header());
+        let answered = self.peer.ask(request, left, API_ANSWER_BYTES).await;
+        if let Ok(Answer { headers, .. }) = &answered {
+            self.clock.heard(date(headers));
+        }
+        answer(method, &path, answered)
     }
 
     /// Sends a request and retries until the result is final. A request whose response was lost is sent again, so
@@ -185,22 +186,15 @@ impl Api {
     }
 }
 
-async fn answer(method: &Method, path: &str, response: Response) -> Result<Value, ApiError> {
-    let status = response.status();
-    let phrase = response.extensions().get::<hyper::ext::ReasonPhrase>().cloned();
+fn answer(method: &Method, path: &str, answer: Result<Answer, Lost>) -> Result<Value, ApiError> {
+    let Answer { status, phrase, body, .. } = answer.map_err(|lost| unanswered(&lost))?;
     let refused = |message: String| {
         let what = format!("{method} {path}");
         Err(ApiError::Refused { what, status: status.as_u16(), message: one_line(&message) })
     };
-    let body = match read_body(response, API_ANSWER_BYTES).await {
-        Ok(body) => body,
-        Err(BodyError::Lost(error)) => return Err(unanswered(&error)),
-        Err(error @ BodyError::TooLong(_)) => return refused(error.to_string()),
-    };
     let mut json: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
     if !status.is_success() {
         // Older releases give the cause only in the reason phrase.
-        let phrase = phrase.map(|phrase| String::from_utf8_lossy(phrase.as_bytes()).into_owned());
         let said = json["message"].as_str().map(str::to_owned).filter(|said| !said.trim().is_empty());
         let mut message = said.or(phrase).unwrap_or_default();
         for (name, error) in json["errors"].as_object().into_iter().flatten() {
@@ -216,16 +210,18 @@ async fn answer(method: &Method, path: &str, response: Response) -> Result<Value
 }
 
 /// Maps a transport error: no response, or an untrusted server.
-fn unanswered(error: &reqwest::Error) -> ApiError {
+fn unanswered(lost: &Lost) -> ApiError {
+    let error = match lost {
+        Lost::Broken(error) => error,
+        Lost::Silent { .. } | Lost::Slow => return ApiError::Silent(lost.retry()),
+        Lost::TooLong(_) => return ApiError::Unanswered(lost.to_string()),
+    };
     match tls::within(error) {
         Some(rustls::Error::InvalidCertificate(rustls::CertificateError::Other(wrong))) => {
             return ApiError::Untrusted(wrong.to_string());
         }
         Some(wrong @ rustls::Error::InvalidCertificate(_)) => return ApiError::Untrusted(one_line(&wrong.to_string())),
         _ => {}
-    }
-    if error.is_timeout() {
-        return ApiError::Silent;
     }
     ApiError::Unanswered(one_line(&with_causes(error)))
 }

@@ -6,6 +6,9 @@ use crate::domain::base::human_duration;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::retry::Retry;
 
+/// What is told where nothing came in time.
+const SILENT: &str = "it takes the connection, and nothing comes";
+
 /// Why an API request failed.
 #[derive(Debug)]
 pub(super) enum ApiError {
@@ -13,8 +16,8 @@ pub(super) enum ApiError {
     Untrusted(String),
     /// No complete response: the request may have taken effect.
     Unanswered(String),
-    /// Nothing came within the timeout: the request may have taken effect.
-    Silent,
+    /// Nothing came in time: the request may have taken effect. Whether to ask once more.
+    Silent(Retry),
     /// The API refused the request.
     Refused { what: String, status: u16, message: String },
     /// A task ended with an error.
@@ -43,7 +46,7 @@ impl ApiError {
     fn is_transient(&self) -> bool {
         let busy = ["can't lock file", "got timeout", "got lock request timeout", "got lock timeout"];
         match self {
-            Self::Unanswered(_) | Self::Silent => true,
+            Self::Unanswered(_) | Self::Silent(_) => true,
             // Errors of pveproxy itself: it could not reach, or lost, the node or its worker.
             Self::Refused { status: 429 | 502..=504 | 595..=599, .. } => true,
             Self::Refused { status: 500, message, .. } if message.is_empty() => true,
@@ -55,7 +58,7 @@ impl ApiError {
     /// Whether to retry.
     pub(super) fn retry(&self) -> Retry {
         match self {
-            Self::Silent => Retry::Once,
+            Self::Silent(retry) => *retry,
             _ if self.is_transient() => Retry::Counted(None),
             _ => Retry::Never,
         }
@@ -104,10 +107,15 @@ impl ApiError {
                      there, write its fingerprint into `providers.proxmox.fingerprint`",
                 )
             }
-            Self::Silent => Self::Unanswered("no answer in time".to_owned()).fault(boot_timeout),
-            Self::Unanswered(text) => {
+            Self::Silent(_) | Self::Unanswered(_) => {
+                // Whoever says nothing at all for that long is not asked for another machine either.
+                let (kind, text) = match &self {
+                    Self::Unanswered(text) => (FaultKind::Infrastructure, text.as_str()),
+                    Self::Silent(Retry::Never) => (FaultKind::Unavailable, SILENT),
+                    _ => (FaultKind::Infrastructure, SILENT),
+                };
                 let message = format!("the Proxmox VE API does not answer: {text}");
-                Fault::new(FaultKind::Infrastructure, "lian::proxmox::unreachable", message)
+                Fault::new(kind, "lian::proxmox::unreachable", message)
                     .help("look at `providers.proxmox.endpoint`, and at `systemctl status pveproxy` on the node")
             }
             Self::Refused { what, status, message } if matches!(status, 401 | 403) => {
@@ -155,6 +163,8 @@ mod tests {
             assert_eq!(refused.fault(Duration::ZERO).class(), class, "{status}");
         }
         assert_eq!(ApiError::Unanswered(String::new()).fault(Duration::ZERO).class(), Infrastructure);
+        assert_eq!(ApiError::Silent(Retry::Once).fault(Duration::ZERO).class(), Infrastructure);
+        assert_eq!(ApiError::Silent(Retry::Never).fault(Duration::ZERO).class(), Unavailable);
     }
 
     #[test]

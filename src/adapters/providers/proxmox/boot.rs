@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::api::{ANSWER, Polls};
+use super::api::Polls;
 use super::api_error::ApiError;
 use super::machines::{Identity, Machines};
 use super::mark::{self, Mark, percent};
@@ -16,6 +16,8 @@ use super::record;
 use super::settings::ProxmoxSettings;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{LeaseRecord, Offer};
+use crate::system::peer::SILENCE;
+use crate::system::retry::Retry;
 
 /// Written when cloud-init finishes. It is on tmpfs, so a file from an earlier boot cannot remain.
 const BOOTED: &str = "/run/cloud-init/result.json";
@@ -138,7 +140,7 @@ impl Machines {
         let (api, path, fields) = (Arc::clone(&self.api), path.to_owned(), fields.to_vec());
         let (record, mark) = (record.clone(), mark.clone());
         let task = tokio::spawn(async move {
-            let answer = api.once(&Method::POST, &path, &fields, Instant::now() + ANSWER).await;
+            let answer = api.once(&Method::POST, &path, &fields, Instant::now() + SILENCE).await;
             if answer.is_ok() {
                 record::learn(&record, id, &mark).await;
             }
@@ -218,6 +220,7 @@ impl Machines {
                     message
                 }
                 Err(ApiError::Unanswered(text)) => text,
+                Err(ApiError::Silent(Retry::Once)) => "no answer in time".to_owned(),
                 Err(trouble) => return Err(trouble),
             };
             let asked = file.unwrap_or(command);

@@ -7,9 +7,14 @@ use reqwest::StatusCode;
 use serde_json::Value;
 
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::retry::Retry;
 
 /// Help text: where the token is read from.
 pub(super) const TOKEN_HELP: &str = "set LIAN_POOL_TOKEN, or name its file in LIAN_POOL_TOKEN_FILE";
+
+/// Help text for a service that does not answer.
+pub(super) const SERVICE_HELP: &str =
+    "check whether the service runs and `providers.vm_pool.endpoint` is its address; then run it again";
 
 /// Why a request failed.
 pub(super) enum Refusal {
@@ -19,15 +24,18 @@ pub(super) enum Refusal {
     Absent(Fault),
     /// The quota is used up.
     Full(Fault, Duration),
+    /// The service says nothing; whether to ask once more.
+    Silent(Fault, Retry),
     /// Retrying may help, after the delay that the service may specify.
     Passing(Fault, Option<Duration>),
 }
 
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
-        let (Refusal::Final(fault) | Refusal::Absent(fault) | Refusal::Full(fault, _) | Refusal::Passing(fault, _)) =
-            refusal;
-        fault
+        match refusal {
+            Refusal::Final(fault) | Refusal::Absent(fault) | Refusal::Silent(fault, _) => fault,
+            Refusal::Full(fault, _) | Refusal::Passing(fault, _) => fault,
+        }
     }
 }
 
@@ -75,6 +83,13 @@ pub(super) fn denied(cause: &str, message: impl Into<String>, help: impl Into<St
 
 pub(super) fn infrastructure(cause: &str, message: impl Into<String>, help: impl Into<String>) -> Fault {
     Fault::new(FaultKind::Infrastructure, &format!("lian::vm_pool::{cause}"), message).help(help)
+}
+
+/// The service says nothing. One that says nothing at all is not asked for another machine either.
+pub(super) fn silent(endpoint: &str, retry: Retry) -> Refusal {
+    let message = format!("the pool at {endpoint} does not answer: it takes the connection, and nothing comes");
+    let kind = if retry == Retry::Never { FaultKind::Unavailable } else { FaultKind::Infrastructure };
+    Refusal::Silent(Fault::new(kind, "lian::vm_pool::silent", message).help(SERVICE_HELP), retry)
 }
 
 pub(super) fn strange(endpoint: &str, what: &str) -> Fault {

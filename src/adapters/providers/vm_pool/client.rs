@@ -228,10 +228,10 @@ impl ComputeProvider for VmPool {
         let (folder, expires) = (self.folder(&request.lease)?, Instant::now() + request.lifetime);
         let lease_request = self.lease_request(request, &folder).await?;
         let make = || {
-            let post = self.service.request(Method::POST, LEASES).timeout(ACQUIRE_BOUND);
+            let post = self.service.request(Method::POST, LEASES);
             post.header("Idempotency-Key", request.lease.as_str()).json(&lease_request)
         };
-        let (_, json) = self.service.ask(make).await?;
+        let (_, json) = self.service.ask_for(ACQUIRE_BOUND, make).await?;
         if let Some(id) = json["lease_id"].as_str() {
             record.learn(Resource::new(LEASE, id)).await;
         }

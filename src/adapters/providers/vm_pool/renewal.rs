@@ -36,12 +36,12 @@ impl Renewal {
                     return;
                 }
                 let lease_request = serde_json::json!({ "ttl_s": left.min(TTL).as_secs() });
-                let answer = service.request(Method::POST, &path).json(&lease_request).send().await;
-                match answer.map(|response| response.status()) {
+                let renew = service.request(Method::POST, &path).json(&lease_request);
+                match service.ask_once(renew).await {
                     Ok(status) if status.is_success() => {}
                     Ok(StatusCode::NOT_FOUND | StatusCode::CONFLICT | StatusCode::GONE) => return,
                     Ok(status) => tracing::warn!(%status, "the pool does not renew a lease"),
-                    Err(error) => tracing::warn!("a lease is not renewed: {}", with_causes(&error.without_url())),
+                    Err(error) => tracing::warn!("a lease is not renewed: {}", with_causes(&error)),
                 }
             }
         }))

@@ -5,21 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::AUTHORIZATION;
-use reqwest::{Client, Method, RequestBuilder, StatusCode, Url};
+use reqwest::{Method, RequestBuilder, StatusCode, Url};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::answers::{Refusal, configuration, infrastructure, refusal, strange, unavailable};
+use super::answers::{Refusal, SERVICE_HELP, configuration, infrastructure, refusal, silent, strange, unavailable};
 use super::token::PoolToken;
 use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
 use crate::system::RemoteClock;
 use crate::system::error_chain::with_causes;
-use crate::system::http::{API_ANSWER_BYTES, BodyError, client_for, date, is_loopback, read_body, retry_after};
+use crate::system::http::{API_ANSWER_BYTES, client_for, date, is_loopback, retry_after};
+use crate::system::peer::{Answer, Lost, Peer};
 use crate::system::retry::{Backoff, Retry, retry};
-use crate::system::watch::{SignsOfLife, until_silent};
+use crate::system::watch::{self, SignsOfLife, until_silent};
 
-/// Timeout for all other requests; the service answers them within a minute.
+/// How long an answer may take to begin, where nothing else is said; the service answers within a minute.
 const ANSWER_BOUND: Duration = Duration::from_secs(90);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Longest pause between retries, even if the service asks for more.
@@ -35,7 +36,7 @@ pub const LEASES: &str = "/api/v1/vm-pool";
 /// A pool service.
 #[derive(Debug, Clone)]
 pub struct Service {
-    client: Client,
+    peer: Peer,
     /// Its address, without a slash at the end.
     pub endpoint: String,
     token: Option<PoolToken>,
@@ -64,12 +65,12 @@ impl Service {
             )
         })?;
         let endpoint = shown.trim_end_matches('/').to_owned();
-        Ok(Self { client, endpoint, token, patience: QUOTA_PATIENCE, clock: Arc::default() })
+        Ok(Self { peer: Peer::new(client), endpoint, token, patience: QUOTA_PATIENCE, clock: Arc::default() })
     }
 
     /// A request with the token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.client.request(method, format!("{}{path}", self.endpoint)).timeout(ANSWER_BOUND);
+        let request = self.peer.request(method, format!("{}{path}", self.endpoint));
         match &self.token {
             Some(token) => request.header(AUTHORIZATION, token.0.clone()),
             None => request,
@@ -78,11 +79,29 @@ impl Service {
 
     /// Sends a request and retries until the response is final; the body is JSON or empty.
     pub async fn ask(&self, make: impl Fn() -> RequestBuilder) -> Result<(StatusCode, Value), Fault> {
-        self.answered(make).await.map_err(Fault::from)
+        self.ask_for(ANSWER_BOUND, make).await
     }
 
-    /// As [`Self::ask`], with how the service refused.
-    async fn answered(&self, make: impl Fn() -> RequestBuilder) -> Result<(StatusCode, Value), Refusal> {
+    /// As [`Self::ask`], with how long the answer may take to begin.
+    pub async fn ask_for(
+        &self,
+        begins: Duration,
+        make: impl Fn() -> RequestBuilder,
+    ) -> Result<(StatusCode, Value), Fault> {
+        self.answered(begins, make).await.map_err(Fault::from)
+    }
+
+    /// Sends a request once.
+    pub async fn ask_once(&self, request: RequestBuilder) -> Result<StatusCode, Lost> {
+        Ok(self.peer.ask_watched(request, ANSWER_BOUND, API_ANSWER_BYTES).await?.status)
+    }
+
+    /// As [`Self::ask_for`], with how the service refused.
+    async fn answered(
+        &self,
+        begins: Duration,
+        make: impl Fn() -> RequestBuilder,
+    ) -> Result<(StatusCode, Value), Refusal> {
         let (started, mut failures) = (Instant::now(), 0);
         let judge = |refusal: &Refusal| match refusal {
             Refusal::Full(_, after) if started.elapsed() + *after <= self.patience => {
@@ -97,23 +116,26 @@ impl Service {
                 }
                 Retry::Counted(*after)
             }
+            Refusal::Silent(_, retry) => *retry,
         };
+        if self.peer.is_silent() && self.greeted().await.is_err() {
+            return Err(silent(&self.endpoint, Retry::Never));
+        }
         // A request may take minutes, while a machine boots. The pool itself answers at once as long as it lives.
         let signs = SignsOfLife::default();
         tokio::select! {
             biased;
-            answer = retry(AGAIN.pauses(), || self.answer(make()), judge) => answer,
+            answer = retry(AGAIN.pauses(), || self.answer(make(), begins), judge) => answer,
             _ = until_silent(&signs, || self.greeted()) => {
-                let message = format!("the pool at {} does not answer any more", self.endpoint);
-                let help = "check whether the service runs and `providers.vm_pool.endpoint` is its address";
-                Err(Refusal::Final(infrastructure("silent", message, help)))
+                self.peer.gave_up();
+                Err(silent(&self.endpoint, Retry::Never))
             }
         }
     }
 
     /// Whether the service shows a lease of this id.
     async fn shows(&self, id: &str) -> Result<bool, Fault> {
-        match self.answered(|| self.request(Method::GET, &format!("{LEASES}/{id}"))).await {
+        match self.answered(ANSWER_BOUND, || self.request(Method::GET, &format!("{LEASES}/{id}"))).await {
             Ok(_) => Ok(true),
             Err(Refusal::Absent(_)) => Ok(false),
             Err(refusal) => Err(refusal.into()),
@@ -149,28 +171,26 @@ impl Service {
 
     /// Whether the pool lives. Any answer says so, and so does a refused connection: retries end with that.
     async fn greeted(&self) -> Result<(), ()> {
-        match self.client.get(format!("{}/healthz", self.endpoint)).send().await {
-            Err(error) if error.is_timeout() => Err(()),
+        let question = self.peer.request(Method::GET, format!("{}/healthz", self.endpoint));
+        match self.peer.ask(question, watch::ANSWER, API_ANSWER_BYTES).await {
+            Err(lost) if lost.is_silence() => Err(()),
             _ => Ok(()),
         }
     }
 
-    async fn answer(&self, request: RequestBuilder) -> Result<(StatusCode, Value), Refusal> {
-        let lost = |error: reqwest::Error| {
-            // Without the URL: its query may hold private data.
-            let message =
-                format!("the pool at {} did not answer: {}", self.endpoint, with_causes(&error.without_url()));
-            let help = "check whether the service runs and `providers.vm_pool.endpoint` is its address";
-            Refusal::Passing(infrastructure("unreachable", message, help), None)
+    async fn answer(&self, request: RequestBuilder, begins: Duration) -> Result<(StatusCode, Value), Refusal> {
+        let lost = |lost: Lost| match lost {
+            Lost::Silent { .. } | Lost::Slow => silent(&self.endpoint, lost.retry()),
+            Lost::TooLong(_) => Refusal::Final(strange(&self.endpoint, &lost.to_string())),
+            Lost::Broken(_) => {
+                let message = format!("the pool at {} did not answer: {}", self.endpoint, with_causes(&lost));
+                Refusal::Passing(infrastructure("unreachable", message, SERVICE_HELP), None)
+            }
         };
-        let response = request.send().await.map_err(lost)?;
-        self.clock.heard(date(response.headers()));
-        let status = response.status();
-        let after = retry_after(response.headers()).map(|asked| asked.min(LONGEST_PAUSE));
-        let body = read_body(response, API_ANSWER_BYTES).await.map_err(|error| match error {
-            BodyError::Lost(error) => lost(error),
-            BodyError::TooLong(_) => Refusal::Final(strange(&self.endpoint, &error.to_string())),
-        })?;
+        let answered = self.peer.ask_watched(request, begins, API_ANSWER_BYTES).await;
+        let Answer { status, headers, body, .. } = answered.map_err(lost)?;
+        self.clock.heard(date(&headers));
+        let after = retry_after(&headers).map(|asked| asked.min(LONGEST_PAUSE));
         let json: Option<Value> = serde_json::from_slice(&body).ok();
         if status.is_success() {
             let nothing = status == StatusCode::NO_CONTENT;

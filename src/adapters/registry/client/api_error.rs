@@ -7,6 +7,8 @@ use serde::Deserialize;
 
 use crate::domain::ports::ImageStoreError;
 use crate::system::error_chain::innermost;
+use crate::system::peer::Lost;
+use crate::system::retry::Retry;
 
 /// A request to a registry failed.
 #[derive(Debug)]
@@ -22,6 +24,10 @@ pub(in super::super) struct ApiError {
 pub(in super::super) enum Cause {
     /// No response, for this reason.
     Unreachable(String),
+    /// Nothing came in time; whether to ask once more.
+    Silent(Retry),
+    /// The same of its token server.
+    SilentTokens(Retry),
     /// 401, with or without a login.
     Unauthorized {
         /// What was requested.
@@ -69,8 +75,8 @@ struct ErrorEntry {
 
 impl Cause {
     /// There was no response.
-    pub(super) fn unreachable(error: reqwest::Error) -> Self {
-        Self::Unreachable(innermost(&error.without_url()))
+    pub(super) fn unreachable(error: &(dyn std::error::Error + 'static)) -> Self {
+        Self::Unreachable(innermost(error))
     }
 
     /// An unexpected response, with its body.
@@ -95,9 +101,18 @@ impl Cause {
     /// Whether a retry a few seconds later may succeed.
     pub(super) fn may_pass(&self) -> bool {
         match self {
-            Self::Unreachable(_) => true,
+            Self::Unreachable(_) | Self::Silent(_) | Self::SilentTokens(_) => true,
             Self::Refused { status, .. } => is_busy(*status),
             _ => false,
+        }
+    }
+}
+
+impl From<Lost> for Cause {
+    fn from(lost: Lost) -> Self {
+        match lost {
+            Lost::Silent { .. } | Lost::Slow => Self::Silent(lost.retry()),
+            lost => Self::unreachable(&lost),
         }
     }
 }
@@ -115,6 +130,8 @@ impl From<ApiError> for ImageStoreError {
         let (what, help) = match cause {
             Cause::File(error) => return error,
             Cause::Unreachable(why) => unreachable(&why),
+            Cause::Silent(_) => silent("does not answer"),
+            Cause::SilentTokens(_) => silent("has a token server that does not answer"),
             Cause::Unauthorized { repository, had_login } => {
                 let what = if had_login { "does not accept the login for" } else { "requires a login for" };
                 (format!("{what} {repository}"), format!("log in: {login}"))
@@ -130,6 +147,14 @@ impl From<ApiError> for ImageStoreError {
         };
         Self::Remote { registry, what, help }
     }
+}
+
+fn silent(what: &str) -> (String, String) {
+    (
+        format!("{what}: it takes the connection, and nothing comes"),
+        "check whether it runs, and what stands between here and it (a proxy, a firewall); then run it again"
+            .to_owned(),
+    )
 }
 
 fn unreachable(why: &str) -> (String, String) {

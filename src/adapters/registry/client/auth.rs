@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
-use reqwest::{StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 use super::super::credentials::{self, Login};
 use super::api_error::{ApiError, Cause};
 use crate::system::http::retry_after;
+use crate::system::peer::{Answer, Peer, SILENCE};
 
-/// Timeout for the start of a response, and for each pause within a response or an upload.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
 /// Upper bound for a delay that a registry requests.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Maximum bytes of a token server's answer.
+const TOKEN_BYTES: usize = 1024 * 1024;
 /// Lifetime of a token without `expires_in`, from the token specification.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
 /// Help text for faults of the registry itself.
@@ -43,7 +44,7 @@ pub(super) struct Scope<'a> {
 /// The authorisation state of one registry.
 pub(super) struct Auth {
     /// Follows no redirects: the body of a request holds a login, and would be sent again.
-    http: reqwest::Client,
+    peer: Peer,
     host: String,
     /// Whether tokens may be fetched without TLS.
     open: bool,
@@ -75,8 +76,8 @@ struct Token {
 }
 
 impl Auth {
-    pub(super) fn new(http: reqwest::Client, host: String, open: bool, access: Access) -> Self {
-        Self { http, host, open, access, login: OnceCell::new(), known: Mutex::default() }
+    pub(super) fn new(peer: Peer, host: String, open: bool, access: Access) -> Self {
+        Self { peer, host, open, access, login: OnceCell::new(), known: Mutex::default() }
     }
 
     fn error(&self, cause: Cause) -> ApiError {
@@ -86,6 +87,11 @@ impl Auth {
     #[cfg(test)]
     pub(super) fn log_in(&mut self, login: Login) {
         self.login = OnceCell::new_with(Some(login));
+    }
+
+    #[cfg(test)]
+    pub(super) fn impatient(&mut self, silence: Duration) {
+        self.peer = self.peer.clone().silence(silence);
     }
 
     /// The `Authorization` header of a request, if the registry has already asked for one.
@@ -166,10 +172,12 @@ impl Auth {
         repository: &str,
     ) -> Result<(HeaderValue, Duration), ApiError> {
         let request = self.token_request(realm, service, wanted).await?;
-        let silent = || self.error(Cause::Unreachable("its token server does not answer".to_owned()));
-        let sent = tokio::time::timeout(LIMIT, request.send()).await.map_err(|_| silent())?;
-        let response = sent.map_err(|error| self.error(Cause::unreachable(error)))?;
-        let (status, pause) = (response.status(), pause_asked(response.headers()));
+        let asked = self.peer.ask(request, SILENCE, TOKEN_BYTES).await;
+        let Answer { status, headers, body, .. } = asked.map_err(|lost| match Cause::from(lost) {
+            Cause::Silent(retry) => self.error(Cause::SilentTokens(retry)),
+            cause => self.error(cause),
+        })?;
+        let pause = pause_asked(&headers);
         match status {
             StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 return Err(self.unauthorized(repository).await);
@@ -184,7 +192,7 @@ impl Auth {
             }
             _ => {}
         }
-        let read = tokio::time::timeout(LIMIT, response.json::<Token>()).await.ok().and_then(Result::ok);
+        let read = serde_json::from_slice::<Token>(&body).ok();
         let odd = || {
             let what = "has a token server that gives no token".to_owned();
             self.error(Cause::Unusable { what, help: SEE_LOG })
@@ -216,11 +224,11 @@ impl Auth {
                 ("scope", &joined),
             ];
             let form: Vec<(&str, &str)> = fields.chain(own).collect();
-            return Ok(self.http.post(url).form(&form));
+            return Ok(self.peer.request(Method::POST, url).form(&form));
         }
         let scopes = wanted.iter().map(|scope| ("scope", scope.as_str()));
         url.query_pairs_mut().extend_pairs(fields.chain(scopes));
-        let request = self.http.get(url);
+        let request = self.peer.request(Method::GET, url);
         Ok(match basic(login) {
             Some(header) => request.header(AUTHORIZATION, header),
             None => request,

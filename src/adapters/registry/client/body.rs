@@ -12,10 +12,10 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
-/// Bytes per read.
-const CHUNK: usize = 256 * 1024;
+/// Bytes per read. Small, so that a slow connection is seen to go on.
+const CHUNK: usize = 64 * 1024;
 /// Chunks to read ahead of the connection.
-const AHEAD: usize = 2;
+const AHEAD: usize = 8;
 
 /// The content of a file.
 pub(super) struct FileBody {

@@ -5,7 +5,7 @@ use std::path::Path;
 use bytes::Bytes;
 use oci_spec::image::Descriptor;
 use reqwest::header::LOCATION;
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 
 use super::api_error::{ApiError, Cause};
 use super::auth::Scope;
@@ -13,6 +13,7 @@ use super::pull::RawManifest;
 use super::request::{Client, Payload, Request};
 use crate::domain::base::Digest;
 use crate::system::oci;
+use crate::system::peer::Transfer;
 
 /// Where a blob's bytes are.
 #[derive(Clone)]
@@ -76,7 +77,7 @@ impl Client {
     }
 
     /// Where an upload goes on; `None` if the blob was mounted.
-    async fn begun(&self, scope: Scope<'_>, begun: Response) -> Result<Option<Url>, ApiError> {
+    async fn begun(&self, scope: Scope<'_>, begun: Transfer) -> Result<Option<Url>, ApiError> {
         match begun.status() {
             StatusCode::CREATED => return Ok(None),
             StatusCode::ACCEPTED => {}

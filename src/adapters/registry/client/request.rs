@@ -1,24 +1,23 @@
 //! Sends requests to a registry with authorisation and retries. Not responsible for: the content of requests.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, StatusCode, Url};
 
 use super::super::files::failed;
 use super::api_error::{ApiError, Cause, is_busy};
-use super::auth::{Access, Auth, LIMIT, Scope, pause_asked};
+use super::auth::{Access, Auth, Scope, pause_asked};
 use super::body::FileBody;
 use crate::system::http::{client_for, is_loopback};
+use crate::system::peer::{Peer, Transfer};
 use crate::system::retry::{Backoff, Retry, retry};
+use crate::system::watch::{self, SignsOfLife, until_silent};
 
 /// First and longest delay between retries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(300), Duration::from_secs(3));
-/// Extra time for a registry to store an upload, on top of the response timeout.
-const STORING: u32 = 10;
 /// Maximum bytes to read of an error response.
 const REFUSAL_BYTES: usize = 64 * 1024;
 
@@ -65,7 +64,7 @@ impl Endpoint {
 pub(in super::super) struct Client {
     host: String,
     base: Url,
-    http: reqwest::Client,
+    peer: Peer,
     auth: Auth,
     backoff: Backoff,
 }
@@ -78,13 +77,16 @@ impl Client {
             let help = "correct `registry.address` in the workflow";
             failed(Cause::Unusable { what: "is no address".to_owned(), help })
         })?;
-        let built = |client: reqwest::ClientBuilder| client.build().map_err(|error| failed(Cause::unreachable(error)));
+        let built = |client: reqwest::ClientBuilder| match client.build() {
+            Ok(client) => Ok(Peer::new(client)),
+            Err(error) => Err(failed(Cause::unreachable(&error))),
+        };
         // Some registries redirect blobs to another host; do not send the login there.
-        let http = built(client_for(&base).redirect(reqwest::redirect::Policy::default()))?;
+        let peer = built(client_for(&base).redirect(reqwest::redirect::Policy::default()))?;
         let open = base.scheme() == "http" || is_loopback(&base);
         let auth = Auth::new(built(client_for(&base))?, endpoint.host.clone(), open, endpoint.access);
         let backoff = Backoff::of_requests(PAUSES.0, PAUSES.1, endpoint.retries).factor(3.0);
-        Ok(Self { host: endpoint.host.clone(), base, http, auth, backoff })
+        Ok(Self { host: endpoint.host.clone(), base, peer, auth, backoff })
     }
 
     pub(in super::super) fn error(&self, cause: Cause) -> ApiError {
@@ -103,6 +105,7 @@ impl Client {
             tracing::debug!(registry = self.host, "{:?}: once more", error.cause);
             match &error.cause {
                 Cause::Refused { retry_after, .. } => Retry::Counted(*retry_after),
+                Cause::Silent(retry) | Cause::SilentTokens(retry) => *retry,
                 _ => Retry::Counted(None),
             }
         };
@@ -113,6 +116,13 @@ impl Client {
     #[cfg(test)]
     pub(in super::super) fn log_in(&mut self, login: super::super::credentials::Login) {
         self.auth.log_in(login);
+    }
+
+    /// Waits less for a silent registry.
+    #[cfg(test)]
+    pub(in super::super) fn impatient(&mut self, silence: Duration) {
+        self.peer = self.peer.clone().silence(silence);
+        self.auth.impatient(silence);
     }
 
     /// The URL of `manifests/…` or `blobs/…` in a repository.
@@ -132,7 +142,7 @@ impl Client {
     }
 
     /// Sends a request until the response is final.
-    pub(super) async fn send(&self, request: &Request<'_>) -> Result<Response, ApiError> {
+    pub(super) async fn send(&self, request: &Request<'_>) -> Result<Transfer, ApiError> {
         self.retried(|| self.ask(request)).await
     }
 
@@ -157,14 +167,14 @@ impl Client {
     }
 
     /// The error for an unexpected response.
-    pub(super) async fn refused(&self, scope: Scope<'_>, mut response: Response) -> ApiError {
+    pub(super) async fn refused(&self, scope: Scope<'_>, mut response: Transfer) -> ApiError {
         let body = self.body(&mut response, REFUSAL_BYTES).await.unwrap_or_default();
         let cause = Cause::refused(scope.repository, response.status(), &body);
         self.error(cause.retry_after(pause_asked(response.headers())))
     }
 
     /// One attempt; a second one if the registry first asks for authorisation.
-    pub(super) async fn ask(&self, request: &Request<'_>) -> Result<Response, ApiError> {
+    pub(super) async fn ask(&self, request: &Request<'_>) -> Result<Transfer, ApiError> {
         // Send a login or token only to the registry itself.
         let own = request.url.origin() == self.base.origin();
         let mut challenged = false;
@@ -188,8 +198,8 @@ impl Client {
         }
     }
 
-    async fn execute(&self, request: &Request<'_>, header: Option<HeaderValue>) -> Result<Response, ApiError> {
-        let mut builder = self.http.request(request.method.clone(), request.url.clone());
+    async fn execute(&self, request: &Request<'_>, header: Option<HeaderValue>) -> Result<Transfer, ApiError> {
+        let mut builder = self.peer.request(request.method.clone(), request.url.clone());
         if let Some(accept) = request.accept {
             builder = builder.header(ACCEPT, accept);
         }
@@ -209,17 +219,29 @@ impl Client {
                 builder.body(reqwest::Body::wrap(body))
             }
         };
-        let answer = tokio::select! {
-            answer = builder.send() => answer,
-            () = stalled(sent.as_ref().map(|(sent, size)| (&**sent, *size))) => {
-                return Err(self.error(Cause::Unreachable("it does not go on".to_owned())));
-            }
+        let answer = match &sent {
+            Some((taken, size)) => self.peer.upload(builder, (taken, *size), self.gone()).await,
+            None => self.peer.open(builder).await,
         };
-        answer.map_err(|error| self.error(Cause::unreachable(error)))
+        answer.map_err(|lost| self.error(lost.into()))
+    }
+
+    /// Asks something short again and again; completes when the registry does not answer that either.
+    async fn gone(&self) {
+        let _ = until_silent(&SignsOfLife::default(), || async {
+            let mut url = self.base.clone();
+            url.set_path("/v2/");
+            let asked = self.peer.request(Method::GET, url);
+            match self.peer.ask(asked, watch::ANSWER, REFUSAL_BYTES).await {
+                Err(lost) if lost.is_silence() => Err(()),
+                _ => Ok(()),
+            }
+        })
+        .await;
     }
 
     /// Reads a response body. If it is too long, slightly more than `most` bytes are read.
-    async fn body(&self, response: &mut Response, most: usize) -> Result<Vec<u8>, ApiError> {
+    async fn body(&self, response: &mut Transfer, most: usize) -> Result<Vec<u8>, ApiError> {
         let mut body = Vec::new();
         while body.len() <= most {
             match self.chunk(response).await? {
@@ -231,26 +253,8 @@ impl Client {
     }
 
     /// The next piece of a response body.
-    pub(super) async fn chunk(&self, response: &mut Response) -> Result<Option<Bytes>, ApiError> {
-        let chunk = tokio::time::timeout(LIMIT, response.chunk()).await;
-        let chunk = chunk.map_err(|_| self.error(Cause::Unreachable("it stopped in mid-answer".to_owned())))?;
-        chunk.map_err(|error| self.error(Cause::unreachable(error)))
-    }
-}
-
-/// Completes when no bytes have moved for [`LIMIT`]. After the last byte the timeout is longer, because a registry
-/// may first have to store the upload.
-async fn stalled(upload: Option<(&AtomicU64, u64)>) {
-    let (mut before, mut quiet) = (None, 0);
-    loop {
-        tokio::time::sleep(LIMIT).await;
-        let now = upload.map(|(sent, _)| sent.load(Ordering::Relaxed));
-        quiet = if now.is_some() && now != before { 0 } else { quiet + 1 };
-        let all = upload.is_some_and(|(sent, size)| sent.load(Ordering::Relaxed) >= size);
-        if quiet >= if all { STORING } else { 1 } {
-            return;
-        }
-        before = now;
+    pub(super) async fn chunk(&self, response: &mut Transfer) -> Result<Option<Bytes>, ApiError> {
+        self.peer.next(response).await.map_err(|lost| self.error(lost.into()))
     }
 }
 

@@ -11,6 +11,9 @@ use super::*;
 use crate::domain::base::LayerName;
 use crate::domain::model::RegistrySettings;
 
+#[path = "silence_tests.rs"]
+mod silence;
+
 /// A request as the fake receives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
