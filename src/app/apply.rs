@@ -105,18 +105,18 @@ where
     let end = plan_and_build(session, request, frontend);
     // Whoever leaves waits for nothing: the next command looks again.
     let was_left = matches!(&end, Ok(RunEnd::Finished(finished)) if finished.run.was_left());
-    if left.settling.is_empty() || was_left {
-        return Applied { end, stuck: !left.stuck.is_empty() };
+    if (left.settling.is_empty() && left.slow.is_empty()) || was_left {
+        return Applied { end, stuck: left.is_left() };
     }
-    // Leases that had to settle are checked again.
+    // Leases that had to settle, or took long to go, are checked again.
     let stuck = match recover::recover_project(session) {
         Ok(again) => {
             frontend.notice(Notice::StillStuck(again.newly_stuck(&left).collect()));
-            !again.stuck.is_empty()
+            again.is_left()
         }
         Err(failure) => {
             tracing::warn!("what dead runs left could not be looked for again: {failure}");
-            !left.stuck.is_empty()
+            left.is_left()
         }
     };
     Applied { end, stuck }

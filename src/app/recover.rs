@@ -22,6 +22,10 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// Retry delays; after the last one, a release counts as stuck for this command.
 const RELEASE: Backoff = Backoff::of_requests(Duration::from_millis(250), Duration::from_secs(1), 3);
 
+/// How long a command that is there for something else waits for the releases of dead runs: a server that is locked for
+/// minutes, or an API that hangs, must not keep each later command from its work.
+const LOOK: Duration = Duration::from_secs(10);
+
 /// How many releases go on at once.
 const AT_ONCE: usize = 16;
 
@@ -34,9 +38,16 @@ pub struct Recovered {
     pub settling: Vec<LeaseId>,
     /// Not released, and why.
     pub stuck: Vec<(LeaseId, String)>,
+    /// Not released yet, when the time to wait for it was over.
+    pub slow: Vec<LeaseId>,
 }
 
 impl Recovered {
+    /// Whether something is left that may be billed.
+    pub fn is_left(&self) -> bool {
+        !self.stuck.is_empty() || !self.slow.is_empty()
+    }
+
     /// Leases that are stuck now and were not at an earlier check.
     pub fn newly_stuck<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a (LeaseId, String)> {
         self.stuck.iter().filter(|(lease, _)| earlier.stuck.iter().all(|(known, _)| known != lease))
@@ -44,8 +55,14 @@ impl Recovered {
 }
 
 /// Releases every lease of a dead run, each at the provider it was requested from. All at once: one that takes long, or
-/// a provider that does not answer, keeps no other one alive.
+/// a provider that does not answer, keeps no other one alive. Waits some seconds; what takes longer is for
+/// [`recover_all`].
 pub async fn recover(store: &Store, project: &Project) -> Result<Recovered, Error> {
+    recover_within(store, project, LOOK).await
+}
+
+async fn recover_within(store: &Store, project: &Project, look: Duration) -> Result<Recovered, Error> {
+    let until = tokio::time::Instant::now().checked_add(look);
     let mut providers: BTreeMap<String, Result<RecordedProvider, String>> = BTreeMap::new();
     let dead: Vec<OpenLease> = store.open_leases()?.into_iter().filter(|lease| !lease.alive).collect();
     for lease in &dead {
@@ -55,8 +72,8 @@ pub async fn recover(store: &Store, project: &Project) -> Result<Recovered, Erro
     let providers = &providers;
     let releases = dead.into_iter().map(|lease| async move {
         let released = match &providers[&lease.provider] {
-            Ok(recorded_provider) => give_back_there(recorded_provider, &lease).await,
-            Err(why) => Err(why.clone()),
+            Ok(recorded_provider) => within(until, give_back_there(recorded_provider, &lease)).await,
+            Err(why) => Some(Err(why.clone())),
         };
         (lease, released)
     });
@@ -64,24 +81,33 @@ pub async fn recover(store: &Store, project: &Project) -> Result<Recovered, Erro
     let mut recovered = Recovered::default();
     for (lease, released) in releases {
         match released {
-            Ok(found) if found || is_settled(&lease) => {
+            None => recovered.slow.push(lease.lease),
+            Some(Ok(found)) if found || is_settled(&lease) => {
                 written(store.forget_lease(&lease.lease));
                 recovered.released.push(lease.lease);
             }
-            Ok(_) => {
+            Some(Ok(_)) => {
                 // A clock that was set back shows a time before the last look: the wait begins anew.
                 if lease.state != "settling" || lease.changed > now() {
                     written(store.lease_is_settling(&lease.lease, now()));
                 }
                 recovered.settling.push(lease.lease);
             }
-            Err(why) => {
+            Some(Err(why)) => {
                 written(store.lease_is_stuck(&lease.lease, now()));
                 recovered.stuck.push((lease.lease, why));
             }
         }
     }
     Ok(recovered)
+}
+
+/// Work up to a time; `None` if it takes longer. A release can be broken off anywhere: the next one goes on.
+async fn within<T>(until: Option<tokio::time::Instant>, work: impl Future<Output = T>) -> Option<T> {
+    match until {
+        Some(until) => tokio::time::timeout_at(until, work).await.ok(),
+        None => Some(work.await),
+    }
 }
 
 /// An unwritable ledger must not stop the release of other runners: the next command releases these again, which is
@@ -124,11 +150,11 @@ pub fn waiting(project: &Project) -> usize {
     store.open_leases().unwrap_or_default().into_iter().filter(|lease| !lease.alive).count()
 }
 
-/// As [`recover`], but waits until pending leases settle.
+/// As [`recover`], but waits for each release, and until pending leases settle.
 pub async fn recover_all(store: &Store, project: &Project) -> Result<Recovered, Error> {
     let mut all = Recovered::default();
     loop {
-        let recovered = recover(store, project).await?;
+        let recovered = recover_within(store, project, Duration::MAX).await?;
         all.released.extend(recovered.released);
         all.stuck = recovered.stuck;
         if recovered.settling.is_empty() {
@@ -142,7 +168,8 @@ pub async fn recover_all(store: &Store, project: &Project) -> Result<Recovered, 
 pub async fn give_back(provider: &dyn ComputeProvider, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault> {
     let judge = |fault: &Fault| {
         tracing::debug!(%lease, "not given back yet: {}", fault.message);
-        Retry::Counted(None)
+        // Whoever refuses, or says nothing at all, does so again.
+        if fault.class().is_refusal() { Retry::Never } else { Retry::Counted(None) }
     };
     retry(RELEASE.pauses(), || provider.release(lease, record), judge).await
 }

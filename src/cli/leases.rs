@@ -83,7 +83,7 @@ fn session_of(source: &Source, provider: Option<ProviderName>) -> Result<Session
 fn list(global: &Global, session: &Session) -> Outcome {
     let listed = leases::list(session)?;
     recovered::tell(global, &listed.recovered);
-    let stuck = !listed.recovered.stuck.is_empty();
+    let stuck = listed.recovered.is_left();
     outranked(listed.rows.map_err(Failure::from).and_then(|rows| shown(global, &rows, listed.unseen)), stuck)
 }
 

@@ -24,6 +24,12 @@ pub fn tell(global: &Global, recovered: &Recovered) {
             eprintln!("the runner {lease} of a run that died was given back");
         }
     }
+    for lease in &recovered.slow {
+        eprintln!(
+            "the runner {lease} of a run that died is still being given back, and may be billed: `lian-build leases gc` \
+             waits for it"
+        );
+    }
     tell_stuck(recovered.stuck.iter());
 }
 

@@ -99,3 +99,23 @@ fn a_request_that_arrives_long_after_it_was_written_down_is_looked_for_twice() {
     cloud.is_empty();
     assert_eq!(cloud.lian(&["leases", "--format", "json"]).exits(0).json()["leases"], json!([]));
 }
+
+#[test]
+fn a_server_that_is_locked_for_long_keeps_no_later_command_from_its_work() {
+    let cloud = Cloud::new(SESSION, "");
+    killed_while_it_builds(&cloud);
+    for _ in 0..10_000 {
+        cloud.fake.fail_next(FaultPlan::new("DELETE /servers/{id}", Kind::Status(423, "locked")));
+    }
+    let began = std::time::Instant::now();
+    let listed = cloud.lian(&["leases"]).exits(5);
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "it took {:?}", began.elapsed());
+    assert!(listed.stderr.contains("still being given back") && listed.stdout.contains("left"), "{}", listed.both());
+    cloud.project.layer("long", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    let ran = cloud.lian(&["apply", "--provider", "local"]).exits(5);
+    assert!(ran.stderr.contains("lian-build leases gc") && ran.stdout.contains("built"), "{}", ran.both());
+    cloud.fake.forgive();
+    let collected = cloud.lian(&["leases", "gc", "--format", "json"]).exits(0).json();
+    assert_eq!(collected["released"].as_array().map(Vec::len), Some(1), "{collected}");
+    cloud.is_empty();
+}
