@@ -2,8 +2,9 @@
 
 use serde_json::Value;
 
+use crate::cloud::Cloud;
 use crate::runners::project_on;
-use crate::support::project::{Project, text};
+use crate::support::project::{Project, Ran, text};
 use crate::support::registry::Registry;
 use crate::support::sandbox::{Sandbox, key_pair};
 
@@ -84,9 +85,36 @@ fn a_login_a_host_key_a_pool_and_a_registry_that_refuse_are_told() {
          runners.context_transfer = 'session } | Workflow\n",
     );
     let mut command = project.command(&["doctor", "--format", "json", "--workflow", "workflows/local.ncl"]);
-    let ran = crate::support::project::Ran::from(
-        command.env("LIAN_POOL_TOKEN", "a-token-of-20-characters").output().expect("it starts"),
-    );
+    let ran = Ran::from(command.env("LIAN_POOL_TOKEN", "a-token-of-20-characters").output().expect("it starts"));
     let (state, said) = finding(&ran.json(), "vm-pool");
     assert!(state == "missing" && !said.trim().is_empty(), "{said}");
+}
+
+#[test]
+fn a_token_that_the_pool_refuses_is_told_with_where_it_is_read_from() {
+    let cloud = Cloud::new("context_transfer = 'session", "");
+    let serving = crate::pool::serving(&cloud);
+    let asked = |workspace: &str, token: Option<&str>| {
+        let project = Project::with_base();
+        project.write(
+            "workflows/local.ncl",
+            &format!(
+                "let {{ Workflow, .. }} = import \"schemas/workflow.ncl\" in {{ compute_provider = 'vm_pool, \
+                 providers.vm_pool = {{ endpoint = \"http://{}\", workspace = \"{workspace}\" }}, \
+                 runners.context_transfer = 'session }} | Workflow\n",
+                serving.address
+            ),
+        );
+        let mut command = project.command(&["doctor", "--format", "json", "--workflow", "workflows/local.ncl"]);
+        command.env_remove("LIAN_POOL_TOKEN").envs(token.map(|token| ("LIAN_POOL_TOKEN", token)));
+        let ran = Ran::from(command.output().expect("it starts"));
+        assert_eq!(ran.json()["ok"].as_bool(), Some(token == Some(crate::pool::POOL_TOKEN)), "{}", ran.both());
+        finding(&ran.json(), "vm-pool")
+    };
+    for token in [None, Some("another-token-of-32-characters-0")] {
+        let (state, said) = asked("w", token);
+        assert!(state == "missing" && said.contains("401") && said.contains("LIAN_POOL_TOKEN"), "{token:?}: {said}");
+    }
+    let (state, said) = asked("w", Some(crate::pool::POOL_TOKEN));
+    assert!(state == "well" && said.contains("lets this user in"), "{said}");
 }
