@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::domain::ports::STEP_LOGS;
 use crate::system::lock;
 use crate::system::process::CommandExt as _;
 
@@ -17,11 +18,6 @@ pub const SUPERVISE_COMMAND: &str = "__buildkitd";
 
 /// How long a daemon may take to end after it was asked to.
 const GRACE: Duration = Duration::from_secs(10);
-
-/// How much of a step's log a daemon keeps, bytes, and how quickly it may come, bytes a second. BuildKit's own limits (2
-/// MiB, 200 KiB/s) cut off the end of a noisy step, where its cause mostly stands.
-const STEP_LOGS: [(&str, &str); 2] =
-    [("BUILDKIT_STEP_LOG_MAX_SIZE", "16777216"), ("BUILDKIT_STEP_LOG_MAX_SPEED", "4194304")];
 
 /// The supervisor's arguments: `FOLDER BUILDKITD IDLE_MILLISECONDS`.
 struct Orders {

@@ -11,6 +11,12 @@ use crate::domain::model::{BuildEvent, Fault, Tool};
 use super::image::{ImageConfig, ImageSource, PushTarget};
 use super::inputs::Definition;
 
+/// How much of a step's log a daemon keeps, bytes, and how quickly it may come, bytes a second, for the environment of
+/// every daemon that is started for a build. BuildKit's own limits (2 MiB, 200 KiB/s) cut off the end of a noisy step,
+/// where its cause mostly stands.
+pub const STEP_LOGS: [(&str, &str); 2] =
+    [("BUILDKIT_STEP_LOG_MAX_SIZE", "16777216"), ("BUILDKIT_STEP_LOG_MAX_SPEED", "4194304")];
+
 /// Receives a build's events. It must not block.
 pub type BuildSink<'a> = dyn Fn(BuildEvent) + Send + Sync + 'a;
 

@@ -17,7 +17,9 @@ mod sink;
 mod usage;
 
 pub use crate::domain::model::{Offer, Price};
-pub use build::{BuildRequest, BuildSink, Builder, Built, NamedContext, SecretSource, SecretValue, VerifyRequest};
+pub use build::{
+    BuildRequest, BuildSink, Builder, Built, NamedContext, STEP_LOGS, SecretSource, SecretValue, VerifyRequest,
+};
 pub use compute::{
     AcquireRequest, ComputeProvider, Counters, Endpoint, Gone, Lease, OwnedLease, OwnedLeases, Runner, RunnerConnector,
     SshTarget,

@@ -10,7 +10,7 @@ use super::settings::DockerLocalSettings;
 use crate::adapters::docker_cli::{DockerError, PATIENCE, is_missing};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Offer};
-use crate::domain::ports::{AcquireRequest, Gone, LeaseRecord, OwnedLease, Resource};
+use crate::domain::ports::{AcquireRequest, Gone, LeaseRecord, OwnedLease, Resource, STEP_LOGS};
 use crate::system::retry::Backoff;
 use crate::system::{RemoteClock, RemoteTime};
 
@@ -98,10 +98,7 @@ fn create_args(name: &str, container_request: &ContainerRequest<'_>, clock: &Rem
         format!("--cpus={cpus}"),
     ];
     args.extend(container_request.settings.network.iter().map(|network| format!("--network={network}")));
-    // As our own daemon: the end of a noisy step's log is where its cause mostly stands.
-    args.extend(
-        ["--env=BUILDKIT_STEP_LOG_MAX_SIZE=16777216", "--env=BUILDKIT_STEP_LOG_MAX_SPEED=4194304"].map(str::to_owned),
-    );
+    args.extend(STEP_LOGS.iter().map(|(name, value)| format!("--env={name}={value}")));
     if container_request.inside.ca_bundle.is_some() {
         args.push(format!("--env=SSL_CERT_FILE=/{CA}"));
     }

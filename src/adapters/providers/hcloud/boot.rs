@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::settings::HcloudSettings;
 use crate::domain::model::Fault;
+use crate::domain::ports::STEP_LOGS;
 
 /// BuildKit's official release of the tested version.
 const UPSTREAM: &str =
@@ -30,6 +31,7 @@ Description=BuildKit daemon of lian-build
 After=network-online.target
 
 [Service]
+Environment=STEP_LOGS
 ExecStart=/usr/bin/env buildkitd --config /etc/lian/buildkitd.toml
 Restart=always
 RestartSec=1
@@ -179,10 +181,11 @@ pub(super) fn user_data(settings: &HcloudSettings, boot: &Boot<'_>) -> Result<St
     text.push_str("bootcmd:\n  - |\n");
     block(&mut text, 4, &ARM.replace("LIFETIME", &boot.lifetime.to_string()));
     text.push_str("write_files:\n");
+    let step_logs = STEP_LOGS.map(|(name, value)| format!("{name}={value}")).join(" ");
     for (path, content) in [
         ("/etc/ssh/sshd_config.d/10-lian.conf", "MaxSessions 64\n"),
         ("/etc/lian/buildkitd.toml", BUILDKITD_TOML),
-        ("/etc/systemd/system/lian-buildkitd.service", UNIT),
+        ("/etc/systemd/system/lian-buildkitd.service", &UNIT.replace("STEP_LOGS", &step_logs)),
     ] {
         let _ = writeln!(text, "  - path: {path}\n    content: |");
         block(&mut text, 6, content);
