@@ -1,10 +1,8 @@
 //! Directives: the comments at the very start that BuildKit takes for settings. Not responsible for: using them.
 
 use super::go;
-use super::lint::Rules;
 use super::word::Word;
 use crate::domain::base::Span;
-use crate::domain::model::DockerfileFault;
 
 const NAMES: [&str; 3] = ["syntax", "escape", "check"];
 
@@ -77,14 +75,9 @@ pub(super) fn syntax(text: &str) -> Option<Word> {
     comments.filter_map(|comment| commented(text, comment, "syntax")).next().or_else(|| object(&text[start..], start))
 }
 
-/// The options of `# check=`, or what is wrong with them.
-pub(super) fn check_options(text: &str) -> Result<Option<String>, DockerfileFault> {
-    let Some(word) = commented(text, "#", "check") else { return Ok(None) };
-    match Rules::read(&word.text) {
-        Ok(_) => Ok(Some(word.text)),
-        Err(option) => Err(DockerfileFault::parse(word.span, format!("`{option}` is not an option of `# check=`"))
-            .help("write `# check=skip=RULE,RULE` or `# check=error=true`, several with `;` between them")),
-    }
+/// The options of `# check=`.
+pub(super) fn check(text: &str) -> Option<Word> {
+    commented(text, "#", "check")
 }
 
 /// The options in a comment `check=…` above an instruction. The comment is without its `#`.
@@ -151,16 +144,6 @@ mod tests {
         let mut directives = Directives::new("#");
         assert!(directives.line(b"# escape=`").is_ok());
         assert_eq!(directives.line(b"# ESCAPE=`"), Err("escape"));
-    }
-
-    #[test]
-    fn reads_options_of_check() {
-        for (options, sound) in
-            [("skip=all", true), ("skip=A,B;error=true", true), ("error=maybe", false), ("x", false)]
-        {
-            assert_eq!(check_options(&format!("# check={options}\n")).is_ok(), sound, "{options}");
-        }
-        assert!(check_options(" # check=x\n").is_ok(), "BuildKit looks at the first column only");
     }
 
     #[test]

@@ -69,6 +69,16 @@ impl Rules {
     }
 }
 
+/// The options of `# check=` in a file, or what is wrong with them.
+pub(super) fn options(text: &str) -> Result<Option<String>, DockerfileFault> {
+    let Some(word) = directives::check(text) else { return Ok(None) };
+    match Rules::read(&word.text) {
+        Ok(_) => Ok(Some(word.text)),
+        Err(option) => Err(DockerfileFault::parse(word.span, format!("`{option}` is not an option of `# check=`"))
+            .help("write `# check=skip=RULE,RULE` or `# check=error=true`, several with `;` between them")),
+    }
+}
+
 /// What was found so far, for one set of rules.
 #[derive(Debug, Default)]
 pub(super) struct Findings(pub Vec<LintFinding>);
@@ -223,6 +233,14 @@ mod tests {
         assert!(!own.asks_for("C") && own.asks_for("D") && !own.asks_for("A"));
         assert!(!rules.below(&["check=skip=all".to_owned()]).asks_for("X"));
         assert_eq!(Rules::read("skip=A;b"), Err("b".to_owned()));
+    }
+
+    #[test]
+    fn reads_options_of_check() {
+        for (text, sound) in [("skip=all", true), ("skip=A,B;error=true", true), ("error=maybe", false), ("x", false)] {
+            assert_eq!(options(&format!("# check={text}\n")).is_ok(), sound, "{text}");
+        }
+        assert!(options(" # check=x\n").is_ok(), "BuildKit looks at the first column only");
     }
 
     #[test]

@@ -34,5 +34,5 @@ pub use mounts::MountFlag;
 pub use parse::parse;
 pub use references::{read, read_on_bare_images, references, triggers, triggers_in};
 pub use resolver::{Reading, Triggers};
-pub use steps::{Arg, Copy, Dockerfile, MountId, Needs, Run, Source, Stage, Step, StepKind, Written};
-pub use word::Word;
+pub use steps::{Arg, Copy, Dockerfile, Needs, Run, Source, Stage, Step, StepKind, Written};
+pub use word::{MountId, Word};

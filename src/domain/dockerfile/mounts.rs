@@ -1,8 +1,7 @@
 //! Reads the values of `RUN --mount=`: first what holds whatever is built, then with variables replaced. Not responsible
 //! for: which stage or image a name means.
 
-use super::steps::MountId;
-use super::word::Word;
+use super::word::{MountId, Word};
 use super::{go, values};
 use crate::domain::base::{Span, nearest};
 

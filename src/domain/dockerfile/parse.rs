@@ -6,7 +6,7 @@ use super::instruction::{Cut, Instruction};
 use super::lines::{Line, Reader};
 use super::steps::{Dockerfile, Stage, Step, StepKind, Written};
 use super::words::{self, Bad};
-use super::{directives, go};
+use super::{directives, go, lint};
 use crate::domain::base::Span;
 use crate::domain::model::DockerfileFault;
 
@@ -15,7 +15,7 @@ use crate::domain::model::DockerfileFault;
 pub fn parse(text: &str) -> Result<Dockerfile, Vec<DockerfileFault>> {
     let mut reader = Reader::new(text);
     let mut found = Found { syntax: directives::syntax(text), ..Found::default() };
-    match directives::check_options(text) {
+    match lint::options(text) {
         Ok(options) => found.check = options,
         Err(fault) => found.faults.push(fault),
     }

@@ -8,8 +8,8 @@ use super::lint::{self, Rules};
 use super::lint_from::{self, Seen};
 use super::parse::parse;
 use super::resolver::{Base, Reading, Resolved, Resolver, Triggers};
-use super::steps::{Dockerfile, MountId, Needs, SCRATCH, Stage};
-use super::word::Word;
+use super::steps::{Dockerfile, Needs, SCRATCH, Stage};
+use super::word::{MountId, Word};
 use crate::domain::base::{Platform, Platforms, Span};
 use crate::domain::model::{DockerfileFacts, DockerfileFault, MountPlace, StageName, Trigger};
 

@@ -1,7 +1,7 @@
 //! A Dockerfile as data: its stages, and what each of their instructions asks for. Not responsible for: reading it.
 
 use super::mounts::{Mount, MountFlag};
-use super::word::Word;
+use super::word::{MountId, Word};
 use crate::domain::base::Span;
 
 /// BuildKit's name for an empty image.
@@ -25,15 +25,6 @@ pub enum Source {
     Copy(Word),
     /// `RUN --mount=from=`.
     Mount(Word),
-}
-
-/// The id of a secret or of an ssh socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MountId {
-    /// The id.
-    pub word: Word,
-    /// Whether the build fails without it.
-    pub required: bool,
 }
 
 /// What instructions ask for besides the context.

@@ -10,3 +10,12 @@ pub struct Word {
     /// Its bytes in the file.
     pub span: Span,
 }
+
+/// The id of a secret or of an ssh socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountId {
+    /// The id.
+    pub word: Word,
+    /// Whether the build fails without it.
+    pub required: bool,
+}
