@@ -65,6 +65,8 @@ pub struct Source {
     pub set: Vec<(String, String)>,
     /// Folders outside the project that may be imported from.
     pub allow_imports: Vec<PathBuf>,
+    /// The state folder, if the user chose one.
+    pub state: Option<PathBuf>,
 }
 
 /// Which layers to build, and with what. Everything here overrides the workflow.
@@ -145,7 +147,7 @@ impl Config {
         let source = &selection.source;
         let (workflow, named) = load_workflow(source)?;
         let catalog = Setting::choose(source.catalog.clone(), workflow.catalog.clone(), || "catalog".into());
-        let project = Project::of_catalog(&catalog);
+        let project = Project::of_catalog(&catalog, source.state.as_deref())?;
         let own_set = workflow.set.iter().map(|(path, value)| (path.clone(), value.clone()));
         let own_images = workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone()));
         let mut base_images = substitutes(own_images)?;

@@ -64,6 +64,8 @@ pub struct DispatchRequest {
     pub force: bool,
     /// The OCI layout folder.
     pub layout: Option<Setting<PathBuf>>,
+    /// The state folder, if the user chose one.
+    pub state: Option<PathBuf>,
 }
 
 impl DispatchRequest {
@@ -93,7 +95,7 @@ impl Dispatch {
                 help: "name an existing folder with --context".to_owned(),
             })
         })?;
-        let project = Project::of_context(&context);
+        let project = Project::of_context(&context, request.state.as_deref())?;
         let own_images = workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone()));
         let mut base_images = config::substitutes(own_images)?;
         base_images.extend(config::substitutes(request.base_images.iter().cloned())?);

@@ -73,8 +73,16 @@ pub fn http_registries(config: &Config) -> Vec<String> {
 /// Opens the store; creates a missing layout.
 pub fn open(config: &Config) -> Result<Arc<dyn ImageStore>, Error> {
     match registry(config)? {
-        Some(registry) => Ok(registry),
-        None => Ok(Arc::new(OciLayout::open(&config.layout.value)?)),
+        Some(registry) => {
+            config.project.make_state()?;
+            Ok(registry)
+        }
+        None => {
+            if config.layout.origin == Origin::Default {
+                config.project.make_state()?;
+            }
+            Ok(Arc::new(OciLayout::open(&config.layout.value)?))
+        }
     }
 }
 

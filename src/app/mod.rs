@@ -19,6 +19,7 @@ pub mod schemas;
 pub mod session;
 pub mod setting;
 pub mod sinks;
+pub mod state;
 pub mod tidy;
 pub mod update;
 

@@ -1,53 +1,94 @@
-//! Finds a project's root and defines the paths of lian-build's files in it; only this module knows them. Not
-//! responsible for: the files' content.
+//! Finds a project's root, and defines the paths of lian-build's files: those in its state folder, and the lock file of a
+//! catalog. Only this module knows them. Not responsible for: the files' content, where the state folder lies (see
+//! `state`).
 //!
 //! The rule: a project's root is the nearest folder upwards, itself included, with a `.git`. Without one it depends
 //! on the path given: a catalog belongs to its parent; a build context to the working directory if that contains it,
-//! else to itself; a folder given to `runs`, `logs`, `gc`, … to the nearest folder upwards with a history, else to
+//! else to itself; a folder given to `runs`, `logs`, `gc`, … to the nearest folder upwards that has a state, else to
 //! itself.
 
 use std::path::{Path, PathBuf};
 
 use crate::adapters::store::{Store, StoreError};
-use crate::system::{catalog_root, git_root, resolved};
+use crate::app::Error;
+use crate::app::state::{self, State, StateError};
+use crate::system::{catalog_root, data_folder, git_root, resolved};
 
 /// The location of a project.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Project {
-    root: PathBuf,
+    state: State,
 }
 
 impl Project {
-    /// The project of a catalog.
-    pub fn of_catalog(catalog: &Path) -> Self {
-        Self { root: catalog_root(catalog) }
+    /// The project of a catalog. `state` is the state folder that the user chose.
+    pub fn of_catalog(catalog: &Path, state: Option<&Path>) -> Result<Self, Error> {
+        Self::at(&catalog_root(catalog), state)
     }
 
     /// The project of a build context without a catalog. The working directory counts if it contains the context,
     /// because `runs`, `logs` and `leases` are typed there.
-    pub fn of_context(context: &Path) -> Self {
+    pub fn of_context(context: &Path, state: Option<&Path>) -> Result<Self, Error> {
         let context = resolved(context);
         let here = || std::env::current_dir().map(|here| resolved(&here)).ok().filter(|here| context.starts_with(here));
-        Self { root: git_root(&context).or_else(here).unwrap_or(context) }
+        Self::at(&git_root(&context).or_else(here).unwrap_or(context), state)
     }
 
     /// The project of one of its folders.
-    pub fn of_folder(folder: &Path) -> Self {
+    pub fn of_folder(folder: &Path, state: Option<&Path>) -> Result<Self, Error> {
         let folder = resolved(folder);
-        let with_history = || {
-            folder.ancestors().find(|folder| Store::is_there(&state_of(folder)).unwrap_or(false)).map(Path::to_owned)
+        if let Some(root) = git_root(&folder) {
+            return Self::at(&root, state);
+        }
+        let user = data_folder()?;
+        let of = |root: &Path| State::of(root, &user, state);
+        let with_state = match state {
+            Some(_) => of(&folder).recorded_root().filter(|root| folder.starts_with(root)),
+            None => folder
+                .ancestors()
+                .find(|root| of(root).exists() || root.join(".lian/lian.db").is_file())
+                .map(Path::to_owned),
         };
-        Self { root: git_root(&folder).or_else(with_history).unwrap_or(folder) }
+        Ok(Self { state: of(&with_state.unwrap_or(folder)) })
+    }
+
+    fn at(root: &Path, state: Option<&Path>) -> Result<Self, Error> {
+        Ok(Self { state: State::of(root, &data_folder()?, state) })
     }
 
     /// Absolute, links resolved. Contexts, Dockerfiles and imports must be inside it.
     pub fn root(&self) -> &Path {
-        &self.root
+        self.state.root()
     }
 
-    /// The folder for all of lian-build's files in the project.
-    pub fn state(&self) -> PathBuf {
-        state_of(&self.root)
+    /// The folder for all of lian-build's files of the project.
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
+    /// The folder for everything that lian-build keeps for this user.
+    pub fn user(&self) -> &Path {
+        self.state.user()
+    }
+
+    /// What every command does that uses the state, before it does: see [`state::settle`].
+    pub fn settle(&self) -> Result<(), StateError> {
+        state::settle(&self.state)
+    }
+
+    /// As [`settle`](Self::settle), for a command that uses no state: only says what is ignored.
+    pub fn tell_ignored(&self) {
+        state::tell_ignored(&self.state);
+    }
+
+    /// Makes the state folder, for this user only.
+    pub fn make_state(&self) -> Result<(), StateError> {
+        self.state.make().map(drop)
+    }
+
+    /// Whether there is a state folder, and it may be used.
+    pub fn has_state(&self) -> Result<bool, StateError> {
+        self.state.look().map(|found| found.is_some())
     }
 
     /// The private keys of leased runners.
@@ -66,23 +107,20 @@ impl Project {
     }
 
     /// Opens the history; creates it if missing.
-    pub fn open_store(&self) -> Result<Store, StoreError> {
-        Store::open(&self.state())
+    pub fn open_store(&self) -> Result<Store, Error> {
+        self.make_state()?;
+        Ok(Store::open(self.state())?)
     }
 
     /// Opens the history read-only.
     pub fn read_store(&self) -> Result<Option<Store>, StoreError> {
-        Store::open_existing(&self.state())
+        Store::open_existing(self.state())
     }
 
     /// Whether a history exists.
     pub fn has_history(&self) -> Result<bool, StoreError> {
-        Store::is_there(&self.state())
+        Store::is_there(self.state())
     }
-}
-
-fn state_of(root: &Path) -> PathBuf {
-    root.join(".lian")
 }
 
 /// The lock file with a catalog's pins.
@@ -107,21 +145,29 @@ mod tests {
     fn every_way_to_a_project_ends_at_its_git() {
         let (_dir, root) = folders(&[".git", "images/catalog/app"]);
         let (catalog, app) = (root.join("images/catalog"), root.join("images/catalog/app"));
-        // A history further down is older than the `.git` and no longer used.
-        drop(Store::open(&state_of(&catalog)).expect("a history"));
-        let found = [Project::of_catalog(&catalog), Project::of_context(&app), Project::of_folder(&app)];
-        assert!(found.iter().all(|project| project.root() == root), "{found:?}");
+        let found = [
+            Project::of_catalog(&catalog, None),
+            Project::of_context(&app, None),
+            Project::of_folder(&app, None),
+            Project::of_folder(&app, Some(&root.join("state"))),
+        ];
+        for project in found {
+            assert_eq!(project.expect("a project").root(), root);
+        }
     }
 
     #[test]
     fn without_git_a_project_is_found_by_what_was_named() {
         let (_dir, root) = folders(&["catalog/app"]);
-        let app = root.join("catalog/app");
-        assert_eq!(Project::of_catalog(&root.join("catalog")).root(), root);
-        assert_eq!(Project::of_context(&app).root(), app);
-        assert_eq!(Project::of_folder(&app).root(), app);
-        drop(Project::of_catalog(&root.join("catalog")).open_store().expect("a history"));
-        assert_eq!(Project::of_folder(&app).root(), root, "whoever looks back finds the history");
-        assert_eq!(Project::of_folder(&app).read_store().expect("readable").map(|_| ()), Some(()));
+        let (app, state) = (root.join("catalog/app"), root.join("state"));
+        let of_folder = |folder: &Path| Project::of_folder(folder, Some(&state)).expect("a project");
+        assert_eq!(Project::of_context(&app, Some(&state)).expect("a project").root(), app);
+        assert_eq!(of_folder(&app).root(), app);
+        let project = Project::of_catalog(&root.join("catalog"), Some(&state)).expect("a project");
+        assert_eq!(project.root(), root);
+        drop(project.open_store().expect("a history"));
+        assert_eq!(of_folder(&app).root(), root, "whoever looks back finds the history");
+        assert_eq!(of_folder(&app).read_store().expect("readable").map(|_| ()), Some(()));
+        assert_eq!(of_folder(root.parent().expect("a parent")).root(), root.parent().expect("a parent"));
     }
 }

@@ -146,6 +146,7 @@ pub fn recover_project(session: &Session) -> Result<Recovered, Error> {
 
 /// How many leases of dead runs are still to release.
 pub fn waiting(project: &Project) -> usize {
+    let Ok(true) = project.has_state() else { return 0 };
     let Ok(Some(store)) = project.read_store() else { return 0 };
     store.open_leases().unwrap_or_default().into_iter().filter(|lease| !lease.alive).count()
 }

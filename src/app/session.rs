@@ -32,18 +32,19 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session with nothing opened yet.
-    pub fn new(config: Config) -> Self {
+    /// A session with nothing opened yet. The project's state is settled: from now on it may be used.
+    pub fn new(config: Config) -> Result<Self, Error> {
+        config.project.settle()?;
         let (store, history) = (OnceCell::new(), OnceCell::new());
         let (images, provider, runtime) = (OnceCell::new(), OnceCell::new(), RefCell::default());
-        Self { config, runtime, store, history, images, provider }
+        Ok(Self { config, runtime, store, history, images, provider })
     }
 
     /// The session of a command that rents runners. Where nobody named a provider and this machine cannot build as it
     /// is, one that has something to offer stands in for it, and that is said.
-    pub fn renting(config: Config) -> Self {
-        let mut session = Self::new(config);
-        let Some(why) = stand_in::needed(&session.config) else { return session };
+    pub fn renting(config: Config) -> Result<Self, Error> {
+        let mut session = Self::new(config)?;
+        let Some(why) = stand_in::needed(&session.config) else { return Ok(session) };
         let others: Vec<_> = stand_in::instead(&session.config).collect();
         for (flag, config) in others {
             match session.wait(ProviderContext::of(&config)).and_then(identity) {
@@ -55,11 +56,11 @@ impl Session {
                 Err(error) => tracing::debug!("`--provider {flag}` cannot stand in: {error}"),
             }
         }
-        session
+        Ok(session)
     }
 
     /// The session of a command that needs a project but no catalog.
-    pub fn of_project(project: Project) -> Self {
+    pub fn of_project(project: Project) -> Result<Self, Error> {
         Self::new(Config::of_project(project, None))
     }
 
@@ -99,7 +100,7 @@ impl Session {
 
     /// The project's history, created if missing.
     pub fn store(&self) -> Result<&Store, Error> {
-        once(&self.store, || Ok(self.project().open_store()?))
+        once(&self.store, || self.project().open_store())
     }
 
     /// The project's history for writing; `None` if there is none yet.
@@ -161,7 +162,9 @@ mod tests {
     #[test]
     fn everything_is_opened_once_and_nothing_before_it_is_needed() {
         let folder = tempfile::tempdir().expect("a folder");
-        let session = Session::of_project(Project::of_folder(folder.path()));
+        let state = folder.path().join("state");
+        let project = Project::of_folder(folder.path(), Some(&state)).expect("a project");
+        let session = Session::of_project(project).expect("a session");
         assert!(session.existing_store().expect("nothing").is_none());
         assert!(session.existing_images().expect("nothing").is_none());
         assert!(!session.project().state().exists(), "looking made something");

@@ -32,7 +32,7 @@ pub enum Cache {
 /// Cleans up a project. `keep_bytes` limits the images' size. Images in `dropped` lose all their tags: all of them,
 /// or none.
 pub fn tidy(session: &Session, keep_bytes: Option<u64>, dropped: &[String]) -> Result<Tidied, Error> {
-    let registry = Registry::tidy(&session.project().state())?;
+    let registry = Registry::tidy(session.project().state())?;
     let images = collect(session, registry, keep_bytes, dropped)?;
     let logs = session.existing_store()?.map_or(Ok(0), |store| store.prune())?;
     let cache = prune_daemon(session, keep_bytes)?;

@@ -53,8 +53,8 @@ pub struct Apply {
 /// Runs the command. With JSON output, the last line is always `run.finished`.
 pub fn apply(global: &Global, flags: &Apply) -> Outcome {
     finish(global, |telling| {
-        let selection = config::Selection { parallel: flags.parallel, ..(&flags.selection).into() };
-        let config = or_remind(Config::for_builds(&selection))?;
+        let selection = config::Selection { parallel: flags.parallel, ..flags.selection.with(global) };
+        let config = or_remind(global, Config::for_builds(&selection))?;
         let concurrency = Concurrency { width: config.width.value, keep_going: !flags.fail_fast };
         run(global, config, Declarations::evaluate, concurrency, telling)
     })
@@ -93,7 +93,7 @@ pub fn run(
     telling: &mut Telling,
 ) -> Outcome {
     let (started, began) = (Instant::now(), now());
-    let session = Session::renting(config);
+    let session = Session::renting(config)?;
     let frontend = CommandLine { global, width: concurrency.width, began };
     let (run, command) = (telling.run.clone(), invocation::command_line());
     let applied = apply::apply(&session, ApplyRequest { run, declare, concurrency, command }, &frontend);

@@ -6,8 +6,9 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, FromArgMatches, ValueEnum};
 
 use super::provider_flags::ProviderFlags;
-use crate::app::config;
+use crate::app::project::Project;
 use crate::app::setting::{Origin, Setting};
+use crate::app::{Error, config};
 
 /// Help heading for the global flags: clap lists them together, after a command's own.
 const EVERYWHERE: &str = "Options of every command";
@@ -22,6 +23,9 @@ pub struct Global {
     /// Says more; twice for the details of every step (RUST_LOG is honoured too)
     #[arg(short, long, global = true, action = ArgAction::Count, help_heading = EVERYWHERE)]
     pub verbose: u8,
+    /// The folder of the project's state: history, logs, images [default: one in your data folder; see `where`]
+    #[arg(long, global = true, value_name = "DIR", env = "LIAN_STATE", hide_env = true, help_heading = EVERYWHERE)]
+    pub state: Option<PathBuf>,
     /// Says nothing where all is well
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = EVERYWHERE)]
     pub quiet: bool,
@@ -92,7 +96,7 @@ pub struct Layout {
 /// `--layout` as clap knows it.
 #[derive(Debug, Args)]
 struct LayoutFlag {
-    /// The OCI layout folder that holds the images [default: .lian/images in the project]
+    /// The OCI layout folder that holds the images [default: images in the state folder]
     #[arg(long, value_name = "DIR", env = "LIAN_LAYOUT")]
     layout: Option<PathBuf>,
 }
@@ -133,30 +137,40 @@ pub struct ProjectFlags {
     pub project: PathBuf,
 }
 
-impl From<&Source> for config::Source {
-    fn from(source: &Source) -> Self {
-        Self {
-            catalog: source.catalog.clone(),
-            workflow: source.workflow.clone(),
-            set: source.set.clone(),
-            allow_imports: source.allow_import.clone(),
+impl Source {
+    /// As the use cases take it.
+    pub fn with(&self, global: &Global) -> config::Source {
+        config::Source {
+            catalog: self.catalog.clone(),
+            workflow: self.workflow.clone(),
+            set: self.set.clone(),
+            allow_imports: self.allow_import.clone(),
+            state: global.state.clone(),
         }
     }
 }
 
-impl From<&Selection> for config::Selection {
-    fn from(selection: &Selection) -> Self {
-        Self {
-            source: (&selection.source).into(),
-            targets: selection.target.clone(),
-            forced: selection.force.clone(),
-            base_images: selection.base_image.clone(),
-            ca_bundle: selection.ca_bundle.clone(),
-            build_args: selection.build_arg.clone(),
-            placement: selection.place.clone().into(),
-            layout: selection.layout.chosen.clone(),
+impl Selection {
+    /// As the use cases take it.
+    pub fn with(&self, global: &Global) -> config::Selection {
+        config::Selection {
+            source: self.source.with(global),
+            targets: self.target.clone(),
+            forced: self.force.clone(),
+            base_images: self.base_image.clone(),
+            ca_bundle: self.ca_bundle.clone(),
+            build_args: self.build_arg.clone(),
+            placement: self.place.clone().into(),
+            layout: self.layout.chosen.clone(),
             parallel: None,
         }
+    }
+}
+
+impl ProjectFlags {
+    /// The project.
+    pub fn with(&self, global: &Global) -> Result<Project, Error> {
+        Project::of_folder(&self.project, global.state.as_deref())
     }
 }
 

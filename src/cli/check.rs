@@ -31,7 +31,8 @@ pub struct Check {
 /// Runs the command.
 pub fn check(global: &Global, flags: &Check) -> Outcome {
     let (started, strict) = (Instant::now(), flags.strict);
-    let config = Config::new(&Selection::of(&flags.source))?;
+    let config = Config::new(&Selection::of(flags.source.with(global)))?;
+    config.project.tell_ignored();
     let mut survey = Survey::of_catalog(&config)?;
     survey.diagnostics.extend(unusable_runners(&config));
     let (layers, faults) = (survey.count(), &survey.diagnostics);

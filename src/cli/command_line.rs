@@ -19,6 +19,7 @@ use super::schemas::{self, Schemas};
 use super::serve::{self, Serve};
 use super::show;
 use super::update::{self, UpdateFlags};
+use super::whereabouts::{self, Where};
 
 /// Builds a catalog of container-image layers with BuildKit: checks that they fit together, says what must be rebuilt
 /// and why, and builds it.
@@ -51,6 +52,7 @@ pub enum Command {
     Logs(Logs),
     Load(Load),
     Gc(Gc),
+    Where(Where),
     Leases(Leases),
     Serve(Box<Serve>),
     Schemas(Schemas),
@@ -73,7 +75,7 @@ pub fn perform(cli: Cli) -> Outcome {
         return Err(Failure::from(WrongFormat { format: format.to_owned() }));
     }
     if !gives_back(&cli.command) {
-        recovered::remind();
+        recovered::remind(&global);
     }
     match cli.command {
         Command::Check(flags) => check::check(&global, &flags),
@@ -85,6 +87,7 @@ pub fn perform(cli: Cli) -> Outcome {
         Command::Logs(flags) => logs::logs(&global, &flags),
         Command::Load(flags) => load::load(&global, &flags),
         Command::Gc(flags) => gc::gc(&global, &flags),
+        Command::Where(flags) => whereabouts::whereabouts(&global, &flags),
         Command::Leases(flags) => leases::leases(&global, &flags),
         Command::Serve(flags) => serve::serve(&global, *flags),
         Command::Schemas(flags) => schemas::schemas(&global, &flags),

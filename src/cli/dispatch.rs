@@ -107,8 +107,9 @@ pub struct Dispatch {
 /// Runs the command.
 pub fn dispatch(global: &Global, flags: Dispatch) -> Outcome {
     apply::finish(global, |told| {
-        let dispatch = or_remind(DispatchRequest::from(flags).resolve())?;
-        let config = or_remind(dispatch.config())?;
+        let request = DispatchRequest { state: global.state.clone(), ..flags.into() };
+        let dispatch = or_remind(global, request.resolve())?;
+        let config = or_remind(global, dispatch.config())?;
         let concurrency = Concurrency { width: config.width.value, keep_going: true };
         apply::run(global, config, |config| dispatch.declarations(config), concurrency, told)
     })
@@ -145,6 +146,7 @@ impl From<Dispatch> for DispatchRequest {
             ca_bundle: flags.ca_bundle,
             force: flags.force,
             layout: flags.layout.chosen,
+            state: None,
         }
     }
 }

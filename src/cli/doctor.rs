@@ -9,7 +9,6 @@ use super::exit::{Exit, Outcome};
 use super::show;
 use crate::app::config::{Config, Selection, Source};
 use crate::app::doctor::{self, Finding, State};
-use crate::app::project::Project;
 use crate::app::session::Session;
 use crate::report::{Style, clean, clean_lines};
 
@@ -30,10 +29,10 @@ pub struct Doctor {
 /// Runs the command.
 pub fn doctor(global: &Global, flags: &Doctor) -> Outcome {
     let findings = match &flags.workflow {
-        None => doctor::examine(&Session::of_project(Project::of_folder(&flags.project.project)))?,
+        None => doctor::examine(&Session::of_project(flags.project.with(global)?)?)?,
         Some(file) => {
-            let source = Source { workflow: Some(file.clone()), ..Source::default() };
-            doctor::examine_workflow(&Session::new(Config::new(&Selection::of(source))?))?
+            let source = Source { workflow: Some(file.clone()), state: global.state.clone(), ..Source::default() };
+            doctor::examine_workflow(&Session::new(Config::new(&Selection::of(source))?)?)?
         }
     };
     let missing = findings.iter().any(|finding| finding.state == State::Missing);

@@ -6,8 +6,8 @@ use super::args::{Format, Global, Layout, ProjectFlags};
 use super::exit::{Exit, Outcome};
 use super::show;
 use crate::app::config::Config;
-use crate::app::project::Project;
 use crate::app::session::Session;
+use crate::app::state::{self, Other};
 use crate::app::tidy::{self, Cache, Tidied};
 use crate::domain::base::human_bytes;
 use crate::report;
@@ -17,7 +17,8 @@ use crate::report;
 #[command(after_help = "Examples:
   lian-build gc
   lian-build gc --keep-bytes 5GB
-  lian-build gc --drop lamina/leptos")]
+  lian-build gc --drop lamina/leptos
+  lian-build gc --gone                  and the state of projects that are gone")]
 pub struct Gc {
     #[command(flatten)]
     project: ProjectFlags,
@@ -29,17 +30,22 @@ pub struct Gc {
     /// Removes every tag of an image
     #[arg(long, value_name = "IMAGE")]
     drop: Vec<String>,
+    /// Also removes the state of projects that are gone: moved, or deleted (`where` lists them)
+    #[arg(long)]
+    gone: bool,
 }
 
 /// Runs the command.
 pub fn gc(global: &Global, flags: &Gc) -> Outcome {
-    let project = Project::of_folder(&flags.project.project);
-    let session = Session::new(Config::of_project(project, flags.layout.chosen.clone()));
+    let project = flags.project.with(global)?;
+    let gone = if flags.gone { state::remove_gone(project.user())? } else { Vec::new() };
+    let session = Session::new(Config::of_project(project, flags.layout.chosen.clone()))?;
     let tidied = tidy::tidy(&session, flags.keep_bytes, &flags.drop)?;
     if global.format == Format::Json {
-        json(&tidied, flags.keep_bytes);
+        json(&tidied, flags.keep_bytes, &gone);
     } else {
         text(&tidied, flags.keep_bytes);
+        gone.iter().for_each(|other| show::out(&removed(other)));
     }
     Ok(Exit::Done)
 }
@@ -47,7 +53,7 @@ pub fn gc(global: &Global, flags: &Gc) -> Outcome {
 /// Why more is kept than was asked for: what nothing removes but its name.
 const KEPT: &str = "the image under each `latest` is kept, whatever its size; `gc --drop IMAGE` removes one";
 
-fn json(Tidied { images, logs, cache, .. }: &Tidied, keep: Option<u64>) {
+fn json(Tidied { images, logs, cache, .. }: &Tidied, keep: Option<u64>, gone: &[Other]) {
     let cache = match cache {
         Cache::Freed(bytes) => Some(bytes),
         Cache::Foreign | Cache::NotRunning => None,
@@ -55,6 +61,9 @@ fn json(Tidied { images, logs, cache, .. }: &Tidied, keep: Option<u64>) {
     show::json(&serde_json::json!({
         "schema": 1, "busy": images.busy, "images": images.images, "blobs": images.blobs,
         "freed_bytes": images.freed, "kept_bytes": images.kept, "logs_freed_bytes": logs, "cache_freed_bytes": cache,
+        "gone": gone.iter().map(|other| serde_json::json!({
+            "state": other.path, "root": other.root, "removed": other.may_go(), "waiting": other.waiting,
+        })).collect::<Vec<_>>(),
         "kept_why": keep.filter(|keep| images.kept > *keep).map(|_| KEPT),
     }));
 }
@@ -83,6 +92,18 @@ fn text(Tidied { images, registry, logs, cache }: &Tidied, keep: Option<u64>) {
         }
         Cache::Foreign => show::out("cache:  the daemon of BUILDKIT_HOST is left alone\n"),
         Cache::NotRunning => show::out("cache:  no BuildKit daemon runs; it keeps itself below its bound\n"),
+    }
+}
+
+fn removed(other: &Other) -> String {
+    let (path, root) = (other.path.display(), other.root.display());
+    match other.waiting {
+        Some(0) => format!("gone:   {path} removed, the state of {root}\n"),
+        Some(waiting) => format!(
+            "gone:   {path} kept: {} of {root} to be given back first: lian-build leases gc --state {path}\n",
+            report::count(waiting, "runner")
+        ),
+        None => format!("gone:   {path} kept: its history cannot be read, and may name runners to be given back\n"),
     }
 }
 

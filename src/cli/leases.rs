@@ -64,9 +64,9 @@ enum LeasesCommand {
 /// Runs the command.
 pub fn leases(global: &Global, flags: &Leases) -> Outcome {
     match &flags.command {
-        None => list(global, &session_of(&flags.source, flags.provider.clone())?),
+        None => list(global, &session_of(global, &flags.source, flags.provider.clone())?),
         Some(LeasesCommand::Gc { source, provider, lease, force, forget }) => {
-            let session = session_of(source, provider.clone())?;
+            let session = session_of(global, source, provider.clone())?;
             let consent: Option<&dyn Fn(&OwnedLease) -> bool> = if *force { Some(&consents) } else { None };
             let named = Named { leases: lease, consent };
             if forget.is_empty() { gc(global, &session, &named) } else { strike(global, &session, forget) }
@@ -74,10 +74,10 @@ pub fn leases(global: &Global, flags: &Leases) -> Outcome {
     }
 }
 
-fn session_of(source: &Source, provider: Option<ProviderName>) -> Result<Session, Failure> {
+fn session_of(global: &Global, source: &Source, provider: Option<ProviderName>) -> Result<Session, Failure> {
     let placement = ProviderChoice { provider, ..ProviderChoice::default() };
-    let selection = Selection { source: source.into(), placement, ..Selection::default() };
-    Ok(Session::renting(Config::new(&selection)?))
+    let selection = Selection { source: source.with(global), placement, ..Selection::default() };
+    Ok(Session::renting(Config::new(&selection)?)?)
 }
 
 fn list(global: &Global, session: &Session) -> Outcome {

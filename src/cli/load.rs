@@ -28,8 +28,8 @@ pub struct Load {
 
 /// Runs the command.
 pub fn load(global: &Global, flags: &Load) -> Outcome {
-    let selection = Selection { layout: flags.layout.chosen.clone(), ..Selection::of(&flags.source) };
-    let session = Session::new(Config::new(&selection)?);
+    let selection = Selection { layout: flags.layout.chosen.clone(), ..Selection::of(flags.source.with(global)) };
+    let session = Session::new(Config::new(&selection)?)?;
     let LoadedImage { reference, engine, pulled } = load::load(&session, &flags.layer, flags.tag.as_deref())?;
     let pulled = pulled.map_or_else(String::new, |from| format!(", pulled from {from}"));
     match global.format {

@@ -7,7 +7,6 @@ use clap::Args;
 use super::args::{Format, Global, ProjectFlags};
 use super::exit::{Exit, Outcome};
 use crate::app::history::{self, RunLogs};
-use crate::app::project::Project;
 use crate::app::session::Session;
 use crate::report::{self, LogStop, Style};
 
@@ -29,7 +28,7 @@ pub struct Logs {
 
 /// Runs the command.
 pub fn logs(global: &Global, flags: &Logs) -> Outcome {
-    let session = Session::of_project(Project::of_folder(&flags.project.project));
+    let session = Session::of_project(flags.project.with(global)?)?;
     let found = history::logs(&session, &flags.run, flags.layer.as_deref())?;
     match write(global, found, flags.layer.is_none()) {
         Ok(()) | Err(LogStop::Reader) => Ok(Exit::Done),

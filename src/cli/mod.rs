@@ -33,6 +33,7 @@ mod serve;
 mod show;
 mod signals;
 mod update;
+mod whereabouts;
 
 use std::process::ExitCode;
 

@@ -32,7 +32,7 @@ pub struct Plan {
 /// Runs the command.
 pub fn plan(global: &Global, flags: &Plan) -> Outcome {
     let started = Instant::now();
-    let session = Session::renting(Config::for_builds(&(&flags.selection).into())?);
+    let session = Session::renting(Config::for_builds(&flags.selection.with(global))?)?;
     let (config, provider_context) = (session.config(), session.provider()?);
     let survey = platforms::survey(config, provider_context, Declarations::evaluate(config)?)?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };

@@ -42,8 +42,10 @@ pub fn tell_stuck<'a>(stuck: impl Iterator<Item = &'a (LeaseId, String)>) {
 }
 
 /// For commands that lease nothing: one line if leases of the project's dead runs are still to be released.
-pub fn remind() {
-    let waiting = recover::waiting(&Project::of_folder(Path::new(".")));
+pub fn remind(global: &Global) {
+    // A state that cannot be used is the command's own fault to tell.
+    let Ok(project) = Project::of_folder(Path::new("."), global.state.as_deref()) else { return };
+    let waiting = recover::waiting(&project);
     if waiting > 0 {
         let runners = crate::report::count(waiting, "runner");
         let wait = agrees(waiting, "waits", "wait");
@@ -53,6 +55,6 @@ pub fn remind() {
 
 /// Reminds of unreleased leases if the configuration cannot be read: without it the project is unknown, so none are
 /// released.
-pub fn or_remind<T, E>(config: Result<T, E>) -> Result<T, E> {
-    config.inspect_err(|_| remind())
+pub fn or_remind<T, E>(global: &Global, config: Result<T, E>) -> Result<T, E> {
+    config.inspect_err(|_| remind(global))
 }

@@ -6,7 +6,6 @@ use super::args::{Format, Global, ProjectFlags};
 use super::exit::{Exit, Outcome};
 use super::show;
 use crate::app::history;
-use crate::app::project::Project;
 use crate::app::session::Session;
 use crate::report::{self, Style};
 
@@ -22,7 +21,7 @@ pub struct Runs {
 
 /// Runs the command.
 pub fn runs(global: &Global, flags: &Runs) -> Outcome {
-    let session = Session::of_project(Project::of_folder(&flags.project.project));
+    let session = Session::of_project(flags.project.with(global)?)?;
     let runs = history::runs(&session, flags.limit)?;
     match global.format {
         Format::Json => show::json(&report::runs_json(&runs)),

@@ -12,7 +12,6 @@ use super::args::{Format, Global};
 use super::exit::{Exit, Failure, Outcome};
 use super::recovered::{self, or_remind};
 use super::{show, signals};
-use crate::adapters::buildkit::data_folder;
 use crate::app::UsageError;
 use crate::app::config::{Config, Selection, Source};
 use crate::app::runners::provider_context;
@@ -129,8 +128,8 @@ pub fn serve(global: &Global, serve: Serve) -> Outcome {
 }
 
 fn run(global: &Global, flags: &ServeFlags) -> Outcome {
-    let source = Source { workflow: flags.workflow.clone(), ..Source::default() };
-    let session = Session::new(or_remind(Config::new(&Selection::of(source)))?);
+    let source = Source { workflow: flags.workflow.clone(), state: global.state.clone(), ..Source::default() };
+    let session = Session::new(or_remind(global, Config::new(&Selection::of(source)))?)?;
     // Like every command that leases runners, first release the leases of dead runs. Stuck ones are reported and
     // retried by the next command; they do not prevent serving.
     recovered::first(global, &session)?;
@@ -144,7 +143,7 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
         max_ttl_s: flags.max_ttl_s.unwrap_or(runners.max_lifetime_min * 60),
         sweep: SWEEP,
     };
-    let data = flags.data.clone().unwrap_or_else(|| data_folder().join("pool"));
+    let data = flags.data.clone().unwrap_or_else(|| session.project().user().join("pool"));
     let ended = session.wait(async {
         let mut stops = signals::stops().map_err(show::io)?;
         let listener = listen(flags.listen, &tokens).await?;

@@ -26,7 +26,7 @@ pub struct UpdateFlags {
 /// Runs the command.
 pub fn update(global: &Global, flags: &UpdateFlags) -> Outcome {
     let started = std::time::Instant::now();
-    let session = Session::new(Config::new(&Selection::of(&flags.source))?);
+    let session = Session::new(Config::new(&Selection::of(flags.source.with(global)))?)?;
     let survey = Survey::of_catalog(session.config())?;
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     let Update { moves, written } = update::update(&session, &survey, graph, flags.dry_run)?;

@@ -137,7 +137,12 @@ impl Folder {
 
     /// Renames a file or folder below this folder to another name below it.
     pub fn rename(&self, from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-        let ((from, old), (to, new)) = (self.parent_of(from.as_ref())?, self.parent_of(to.as_ref())?);
+        self.rename_to(from, self, to)
+    }
+
+    /// Moves a file or folder below this folder to a name in another folder on the same disk.
+    pub fn rename_to(&self, from: impl AsRef<Path>, other: &Self, to: impl AsRef<Path>) -> io::Result<()> {
+        let ((from, old), (to, new)) = (self.parent_of(from.as_ref())?, other.parent_of(to.as_ref())?);
         Ok(rustix::fs::renameat(&from.fd, old, &to.fd, new)?)
     }
 
@@ -219,16 +224,21 @@ impl Folder {
         rustix::fs::openat(&fd, *last, flags, mode).map_err(told)
     }
 
+    /// Whether this user owns it: somebody else's folder is refused.
+    pub fn is_own(&self) -> io::Result<()> {
+        let owner = File::from(self.fd.try_clone()?).metadata()?.uid();
+        if owner == rustix::process::geteuid().as_raw() {
+            return Ok(());
+        }
+        let text = format!("{} belongs to user {owner}, not to you", self.path.display());
+        Err(io::Error::new(io::ErrorKind::PermissionDenied, text))
+    }
+
     /// Makes the folder this user's alone.
     fn narrow(&self) -> io::Result<()> {
+        self.is_own()?;
         let file = File::from(self.fd.try_clone()?);
-        let metadata = file.metadata()?;
-        let user = rustix::process::geteuid().as_raw();
-        if metadata.uid() != user {
-            let text = format!("{} belongs to user {}, not to you", self.path.display(), metadata.uid());
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-        }
-        if metadata.mode() & 0o7777 != FOLDER_MODE {
+        if file.metadata()?.mode() & 0o7777 != FOLDER_MODE {
             file.set_permissions(Permissions::from_mode(FOLDER_MODE))?;
         }
         Ok(())

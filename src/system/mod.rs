@@ -2,9 +2,11 @@
 
 mod clock;
 pub mod confined;
+mod data_folder;
 pub mod error_chain;
 pub mod exec;
 pub mod files;
+pub mod git_index;
 mod host;
 pub mod http;
 pub mod http2;
@@ -21,5 +23,6 @@ pub mod watch;
 pub mod words;
 
 pub use clock::{RemoteClock, RemoteTime, now, since_epoch};
+pub use data_folder::{DataFolderError, data_folder};
 pub use host::{host_platform, whoami};
 pub use roots::{catalog_root, git_root, resolved};

@@ -99,7 +99,7 @@ fn plan_tells_changes_by_its_exit_code_and_writes_nothing() {
     let expected =
         json!({ "runner_type": "local", "cpu": 8, "memory_gb": 16, "time_budget_min": 30, "tier": "explicit" });
     assert_eq!(size, expected, "another provider's name works here too, and the runner is this machine");
-    assert!(!project.path().join(".lian").exists(), "plan wrote something");
+    assert!(!project.state().exists(), "plan wrote something");
     apply(&project, &[]).exits(0);
     let files = || -> Vec<_> {
         let entries = walkdir::WalkDir::new(project.path()).sort_by_file_name().into_iter();
@@ -109,7 +109,7 @@ fn plan_tells_changes_by_its_exit_code_and_writes_nothing() {
     let before = files();
     lian(&project, &["plan", "--detailed-exitcode"]).exits(0);
     assert_eq!(files(), before, "plan made or changed a file");
-    std::fs::write(project.path().join(".lian/lian.db"), "no database, but long enough to be read").expect("writable");
+    std::fs::write(project.state().join("lian.db"), "no database, but long enough to be read").expect("writable");
     lian(&project, &["plan", "--detailed-exitcode"]).exits(0);
     let damaged = lian(&project, &["apply"]).exits(4);
     assert!(damaged.stderr.contains("lian::store::corrupt") && damaged.stderr.contains("help:"), "{}", damaged.both());
@@ -291,7 +291,7 @@ fn what_stands_on_a_forced_layer_is_built_by_a_later_apply_too() {
 
 /// Removes every tag `key-…` of a layer from the project's image layout.
 fn remove_key_tags(project: &Project, layer: &str) {
-    let file = project.path().join(".lian/images/index.json");
+    let file = project.state().join("images/index.json");
     let mut index: Value = serde_json::from_slice(&std::fs::read(&file).expect("an index")).expect("JSON");
     let manifests = index["manifests"].as_array_mut().expect("manifests");
     let before = manifests.len();
@@ -365,8 +365,8 @@ fn a_secret_without_a_value_stops_only_what_is_built() {
     let ran = ran.exits(0);
     assert!(!ran.stdout.contains("planted-secret-value") && ran.stdout.contains("was ***"), "{}", ran.both());
     let found = std::process::Command::new("grep")
-        .args(["-rl", "planted-secret-value", ".lian"])
-        .current_dir(project.path())
+        .args(["-rl", "planted-secret-value"])
+        .args([project.path(), project.data()])
         .output()
         .expect("grep");
     assert!(found.stdout.is_empty(), "planted in {}", String::from_utf8_lossy(&found.stdout));

@@ -102,6 +102,7 @@ fn copy(from: &Path, to: &Path) {
 fn check(project: &Path, format: &str) -> Ran {
     let mut command = Command::new(LIAN);
     command.args(["check", "--format", format]).current_dir(project).stdin(Stdio::null()).env("NO_COLOR", "1");
+    command.env("LIAN_DATA_DIR", project.join("data of the user"));
     command.output().expect("the binary starts").into()
 }
 
@@ -162,7 +163,7 @@ fn judge(case: &str, expected: &str, faults: &mut Vec<String>) {
     let pretty = serde_json::to_string_pretty(&json).expect("json");
     agrees(&folder.join("expected.json"), &format!("{pretty}\n"), faults);
     let left: BTreeSet<_> = fs::read_dir(dir.path()).expect("readable").flatten().map(|one| one.file_name()).collect();
-    if left.iter().any(|name| name == ".lian") {
+    if left.iter().any(|name| name == ".lian" || name == "data of the user") {
         faults.push(format!("{case}: check wrote something"));
     }
 }

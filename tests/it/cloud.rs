@@ -54,7 +54,6 @@ impl Cloud {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = self.project.command(arguments);
         command.env("HCLOUD_TOKEN", TOKEN).env("HCLOUD_ENDPOINT", self.fake.endpoint());
-        command.env("LIAN_DATA_DIR", self.project.path().join("data"));
         let ahead = self.ahead.load(Ordering::Relaxed);
         if ahead != 0 {
             command.envs(crate::support::clock::off(ahead));
@@ -76,7 +75,7 @@ impl Cloud {
     pub fn is_empty(&self) {
         let left = self.fake.everything_gone();
         assert!(left.is_empty(), "left at the provider: {left:?}");
-        let keys = std::fs::read_dir(self.project.path().join(".lian/keys")).map_or(0, |keys| keys.flatten().count());
+        let keys = std::fs::read_dir(self.project.state().join("keys")).map_or(0, |keys| keys.flatten().count());
         assert_eq!(keys, 0, "keys of leases are left");
     }
 }

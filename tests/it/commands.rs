@@ -21,7 +21,7 @@ fn check_needs_nothing_and_leaves_nothing() {
         (json["ok"].as_bool(), json["layers"].as_u64(), json["schema"].as_u64()),
         (Some(true), Some(1), Some(1))
     );
-    assert!(!project.path().join(".lian").exists(), "check wrote something");
+    assert!(!project.state().exists(), "check wrote something");
     assert!(!project.path().join("catalog/lian.lock").exists(), "check wrote something");
 }
 
@@ -140,17 +140,14 @@ fn loading_without_an_engine_says_so_and_starts_nothing() {
         "FROM base.example/busybox:1\nRUN echo hello\n",
     );
     project.lian(&["apply"]).exits(0);
-    let (empty, data) = (project.path().join("empty"), project.path().join("data"));
+    let empty = project.path().join("empty");
     std::fs::create_dir(&empty).expect("writable");
     let mut command = project.command(&["load", "base"]);
     let bin = crate::support::buildkitd::binaries();
-    command
-        .env("PATH", &empty)
-        .env("LIAN_DATA_DIR", &data)
-        .env("LIAN_BUILDKIT_BIN", bin.buildctl.parent().expect("a folder"));
+    command.env("PATH", &empty).env("LIAN_BUILDKIT_BIN", bin.buildctl.parent().expect("a folder"));
     let ran = Ran::from(command.output().expect("it starts")).exits(4);
     assert!(ran.stderr.contains("neither `docker` nor `podman`"), "{}", ran.both());
-    assert!(!data.exists(), "a daemon was started first");
+    assert!(!project.data().join("buildkit").exists(), "a daemon was started first");
 }
 
 #[test]
@@ -225,7 +222,7 @@ fn leases_of_a_project_without_a_history_are_listed_and_nothing_is_made() {
     assert_eq!(collected["released"], serde_json::json!([]), "{collected}");
     let unknown = project.lian(&["leases", "gc", "--forget", "r-1"]).exits(64);
     assert!(unknown.stderr.contains("lian::leases::unknown"), "{}", unknown.both());
-    assert!(!project.path().join(".lian").exists(), "a history was made only to look into it");
+    assert!(!project.state().exists(), "a history was made only to look into it");
 }
 
 #[test]
@@ -264,7 +261,7 @@ fn doctor_asks_the_engine_and_tries_its_folders() {
     assert!(ssh == "advice" && detail.contains("ssh-keygen, rsync"), "{told}");
     let (buildkit, detail) = state("BuildKit");
     assert!(buildkit == "well" || detail.contains("releases of moby/buildkit"), "{told}");
-    assert!(!project.path().join(".lian").exists(), "looking left something");
+    assert!(!project.state().exists(), "looking left something");
 }
 
 #[test]

@@ -77,7 +77,7 @@ fn settings_of_a_provider_that_can_never_work_are_wrong_usage() {
             ),
         );
         let mut command = project.command(&["leases"]);
-        command.env("HCLOUD_TOKEN", crate::support::hetzner::TOKEN).env("LIAN_DATA_DIR", project.path().join("data"));
+        command.env("HCLOUD_TOKEN", crate::support::hetzner::TOKEN).env("LIAN_DATA_DIR", project.data());
         let ran = Ran::from(command.output().expect("it starts")).exits(64);
         assert!(ran.stderr.contains(code) && ran.stderr.contains("help:"), "{}", ran.both());
     };

@@ -264,7 +264,7 @@ fn a_full_disk_is_told_on_the_side_that_it_is_on() {
     // The result comes back to this machine, where there is no space for it.
     let here = two("COPY big /big", false);
     std::fs::write(here.project.path().join("catalog/one/big"), noise(12_000_000)).expect("writable");
-    let images = here.project.path().join(".lian/images");
+    let images = here.project.state().join("images");
     std::fs::create_dir_all(&images).expect("writable");
     mount(&["-t", "tmpfs", "-o", "size=6m", "tmpfs"], &images);
     let (code, told) = end(&here);

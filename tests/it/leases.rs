@@ -21,7 +21,7 @@ fn terminate(pid: u32) {
 fn neighbour(cloud: &Cloud, project: &Project, arguments: &[&str]) -> Command {
     let mut command = project.command(arguments);
     command.args(["--provider", "hcloud"]).env("HCLOUD_TOKEN", TOKEN).env("HCLOUD_ENDPOINT", cloud.fake.endpoint());
-    command.env("LIAN_DATA_DIR", cloud.project.path().join("data"));
+    command.env("LIAN_DATA_DIR", cloud.project.data());
     command
 }
 
@@ -56,7 +56,7 @@ fn a_lease_that_a_living_run_elsewhere_may_use_goes_by_force_and_is_not_called_a
     let line = format!("'{LIAN}' leases gc --provider hcloud --force --lease '{lease}'");
     asked.args(["-qec", &line, "/dev/null"]).current_dir(other.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
     asked.env("HCLOUD_TOKEN", TOKEN).env("HCLOUD_ENDPOINT", cloud.fake.endpoint()).env("NO_COLOR", "1");
-    let mut asked = asked.env("LIAN_DATA_DIR", cloud.project.path().join("data")).spawn().expect("script runs");
+    let mut asked = asked.env("LIAN_DATA_DIR", cloud.project.data()).spawn().expect("script runs");
     std::io::Write::write_all(&mut asked.stdin.take().expect("piped"), b"n\n").expect("it reads");
     let told = Ran::from(asked.wait_with_output().expect("it ends")).exits(130);
     assert!(told.stdout.contains("take it away? [y/N]") && told.stdout.contains("stays as it is"), "{}", told.both());

@@ -98,7 +98,7 @@ fn what_leads_out_of_the_project_or_nowhere_is_refused_by_check_and_apply_alike(
                 let ran = project.lian(&[command]).exits(1);
                 assert!(ran.both().contains(code), "{command} {name}: {}", ran.both());
             }
-            assert!(!project.path().join(".lian/images").exists(), "something was built");
+            assert!(!project.state().join("images").exists(), "something was built");
         }
     }
 }

@@ -312,7 +312,7 @@ fn a_substitute_gives_each_platform_its_own_image() {
     project.layer("double", &format!("{base}  platforms = [\"linux/{host}\", \"linux/{other}\"],"), &dockerfile);
     let ran = with_layout(&project, &["apply", "--format", "json"], &layout).exits(0);
     assert_eq!(ran.outcomes(), ["double=built", "foreign=built"]);
-    let images = project.path().join(".lian/images");
+    let images = project.state().join("images");
     let base_of = |image: &Value| text(&image["layers"][1]["digest"]).to_owned();
     let foreign = manifest(&images, &project.digest("lamina/foreign:latest").expect("built"));
     assert_eq!(base_of(&foreign), layers[1]);

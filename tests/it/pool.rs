@@ -32,7 +32,7 @@ pub fn client(address: &str, runners: &str) -> Project {
 /// The binary with these arguments, as a client of the pool.
 pub fn renting(project: &Project, arguments: &[&str]) -> std::process::Command {
     let mut command = project.command(arguments);
-    command.env("LIAN_POOL_TOKEN", POOL_TOKEN).env("LIAN_DATA_DIR", project.path().join("data"));
+    command.env("LIAN_POOL_TOKEN", POOL_TOKEN);
     command
 }
 

@@ -48,7 +48,7 @@ fn a_registry_alone_tells_every_machine_what_is_built() {
     let registry = Registry::start();
     let first = pair(&registry.address());
     assert_eq!(apply(&first).exits(0).outcomes(), ["app=built", "base=built"]);
-    assert!(!first.path().join(".lian/images").exists(), "a layout was made");
+    assert!(!first.state().join("images").exists(), "a layout was made");
     let (app, base) = (registry.tags("team/lamina/app"), registry.tags("team/lamina/base"));
     for tags in [&app, &base] {
         assert!(tags.len() == 3 && tags[2] == "latest" && tags[1] == format!("{}.parts", tags[0]), "{tags:?}");
@@ -65,7 +65,7 @@ fn a_registry_alone_tells_every_machine_what_is_built() {
     // Another machine has the catalog and nothing else.
     let second = pair(&registry.address());
     second.lian(&["plan", "--detailed-exitcode"]).exits(0);
-    assert!(!second.path().join(".lian").exists(), "plan wrote something");
+    assert!(!second.state().exists(), "plan wrote something");
     assert_eq!(apply(&second).exits(0).outcomes(), ["app=reused", "base=reused"]);
     second.write("catalog/app/greet", "#!/bin/sh\necho greetings 2.0.0\n");
     let plan = second.lian(&["plan", "--format", "json"]).exits(0).json();
@@ -221,7 +221,7 @@ fn a_registry_needs_an_address_and_a_layout_that_is_named_wins() {
     let ran = project.lian(&["plan"]).exits(64);
     assert!(ran.stderr.contains("Docker Hub"), "{}", ran.both());
     // That it is the project's own makes it no less named, whoever names it.
-    let own = project.path().join(".lian/images");
+    let own = project.state().join("images");
     let ran: Ran = project.command(&["plan"]).env("LIAN_LAYOUT", &own).output().expect("it starts").into();
     ran.exits(0);
     project.lian(&["plan", "--layout", &own.display().to_string()]).exits(0);

@@ -195,7 +195,7 @@ fn two_machines_never_have_a_host_at_once_and_both_end_well() {
         project.layer(name, BASE, &format!("FROM base.example/busybox:1\nRUN echo {name}; sleep 4\n"));
         // Another machine has other locks.
         let mut command = project.command(&["apply", "--format", "json"]);
-        command.env("LIAN_DATA_DIR", project.path().join("data")).stdout(Stdio::piped());
+        command.env("LIAN_DATA_DIR", project.data()).stdout(Stdio::piped());
         (command.spawn().expect("the binary starts"), project)
     };
     let (mut one, _first) = run("one");

@@ -41,7 +41,7 @@ impl Drop for Serving {
 
 fn command(project: &Project, more: &[&str]) -> Command {
     let mut command = project.command(&["serve", "--workflow", "pool.ncl", "--listen", "127.0.0.1:0"]);
-    command.args(more).env("LIAN_DATA_DIR", project.path().join("data")).stderr(Stdio::piped());
+    command.args(more).env("LIAN_DATA_DIR", project.data()).stderr(Stdio::piped());
     command
 }
 
@@ -137,7 +137,7 @@ fn a_killed_service_knows_its_leases_and_an_end_keeps_them() {
 fn a_door_without_tokens_stays_shut_and_one_with_tokens_asks_for_them() {
     let project = project();
     let open = project.command(&["serve", "--workflow", "pool.ncl", "--listen", "0.0.0.0:0"]);
-    let ran = { open }.env("LIAN_DATA_DIR", project.path().join("data")).output().expect("it starts");
+    let ran = { open }.env("LIAN_DATA_DIR", project.data()).output().expect("it starts");
     let told = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert_eq!(ran.status.code(), Some(64), "{told}");
     assert!(told.contains("lian::serve::open") && told.contains("--tokens"), "{told}");

@@ -63,7 +63,7 @@ impl Stand<'_> {
             assert!(self.silencer.is_silent() && took < BOUND, "{at}: it took {took:?}\n{output}");
             assert!(code == 5 && output.contains("does not answer"), "{at}: exit {code}\n{output}");
             assert_eq!(output.contains("\"outcome\":\"built\""), releases, "{at}: {output}");
-            let ledger = rusqlite::Connection::open(self.project.path().join(".lian/lian.db")).expect("a ledger");
+            let ledger = rusqlite::Connection::open(self.project.state().join("lian.db")).expect("a ledger");
             let known = ledger.query_row("select group_concat(state) from leases", [], |row| row.get::<_, String>(0));
             assert_eq!(known.as_deref(), Ok("stuck"), "{at}: {output}");
             self.silencer.set(Silence::None);

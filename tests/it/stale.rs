@@ -15,7 +15,7 @@ fn apply(project: &Project, more: &[&str]) -> Ran {
 
 /// Removes the tags of one image from the project's layout.
 fn forget(project: &Project, image: &str) {
-    let path = project.path().join(".lian/images/index.json");
+    let path = project.state().join("images/index.json");
     let mut index: Value = serde_json::from_slice(&std::fs::read(&path).expect("readable")).expect("JSON");
     let entries = index["manifests"].as_array_mut().expect("entries");
     let before = entries.len();

@@ -57,7 +57,7 @@ fn wait_for_none(wanted: &str) {
 
 /// Staging folders and their locks; the guard of all of them stays.
 fn stagings(project: &Project) -> usize {
-    let entries = std::fs::read_dir(project.path().join(".lian/images/staging")).into_iter().flatten();
+    let entries = std::fs::read_dir(project.state().join("images/staging")).into_iter().flatten();
     entries.filter_map(Result::ok).filter(|entry| entry.file_name() != ".guard").count()
 }
 

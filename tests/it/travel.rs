@@ -90,7 +90,7 @@ fn what_the_build_sees_is_what_would_be_seen_here_and_nothing_stays() {
     assert_eq!(ran.outcomes(), ["app=built", "base=built"]);
     assert!(ran.stdout.contains("sending the context"), "no progress of the transfer");
     assert!(!ran.both().contains("s3cr3t-value"), "the secret was told");
-    assert!(!project.path().join(".lian/images").exists(), "images came back");
+    assert!(!project.state().join("images").exists(), "images came back");
     assert_eq!(registry.tags("team/lamina/app").last().map(String::as_str), Some("latest"));
     assert!(registry.tags("team/lamina/app-artifacts").contains(&"latest".to_owned()));
     comes_clean(host);

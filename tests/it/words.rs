@@ -113,7 +113,7 @@ fn gc_says_what_it_removed_and_why_it_keeps_more_than_was_asked() {
     project.lian(&["apply"]).exits(0);
     let gc = |arguments: &[&str]| {
         let mut command = project.command(arguments);
-        command.env("LIAN_DATA_DIR", project.path().join("data")).env("BUILDKIT_HOST", "unix:///nowhere");
+        command.env("LIAN_DATA_DIR", project.data()).env("BUILDKIT_HOST", "unix:///nowhere");
         Ran::from(command.output().expect("it starts")).exits(0)
     };
     let told = gc(&["gc", "--keep-bytes", "1kB"]).stdout;
@@ -133,7 +133,7 @@ fn an_own_image_stands_in_for_a_base_by_its_own_tag() {
     made.layer("two", BASE, "FROM base.example/busybox:1\nRUN echo two > /two\n");
     made.lian(&["apply"]).exits(0);
     user.layer("app", "  build_base = { image = \"own.example/two:1\" },", "FROM own.example/two:1\nRUN cat /two\n");
-    let layout = made.path().join(".lian/images");
+    let layout = made.state().join("images");
     let base = format!("--base-image=own.example/two:1=oci-layout:{}:lamina/two:latest", layout.display());
     user.lian(&["apply", &base]).exits(0);
 }

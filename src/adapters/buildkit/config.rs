@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::error::BuildkitError;
 use crate::domain::base::Digest;
+use crate::system::data_folder;
 
 /// The longest path of a socket in bytes, including the terminating zero.
 const SOCKET_PATH_BYTES: usize = 100;
@@ -32,20 +33,6 @@ pub struct DaemonConfig {
     pub http_registries: Vec<String>,
 }
 
-/// The folder for everything that lian-build keeps for this user: `LIAN_DATA_DIR`, else `lian-build` in
-/// `XDG_DATA_HOME`, else in `~/.local/share`.
-pub fn data_folder() -> PathBuf {
-    let given = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let folder = given("LIAN_DATA_DIR").unwrap_or_else(|| {
-        given("XDG_DATA_HOME")
-            .or_else(|| given("HOME").map(|home| home.join(".local/share")))
-            .unwrap_or_else(|| PathBuf::from("/var/lib"))
-            .join("lian-build")
-    });
-    // The daemon runs in another working directory.
-    std::path::absolute(&folder).unwrap_or(folder)
-}
-
 impl DaemonConfig {
     /// The defaults: 20 GB of cache, ten minutes until an idle daemon stops.
     pub const KEEP_BYTES: u64 = 20_000_000_000;
@@ -67,10 +54,10 @@ impl DaemonConfig {
     /// Reads `BUILDKIT_HOST`, `LIAN_DATA_DIR` and `LIAN_DAEMON_IDLE`. The supervisor is this program.
     ///
     /// # Errors
-    /// [`BuildkitError::Idle`] if `LIAN_DAEMON_IDLE` is not a duration.
+    /// [`BuildkitError::Idle`] if `LIAN_DAEMON_IDLE` is not a duration; [`BuildkitError::DataFolder`].
     pub fn from_env() -> Result<Self, BuildkitError> {
         // We do not use its path: by now the file there may be another one, or missing.
-        let mut config = Self::in_folder(&data_folder(), "/proc/self/exe".into());
+        let mut config = Self::in_folder(&data_folder()?, "/proc/self/exe".into());
         config.address = std::env::var("BUILDKIT_HOST").ok().filter(|address| !address.is_empty());
         if let Ok(value) = std::env::var("LIAN_DAEMON_IDLE") {
             config.idle = parse_time(&value).ok_or(BuildkitError::Idle { value })?;

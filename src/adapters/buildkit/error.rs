@@ -3,10 +3,15 @@
 use std::path::PathBuf;
 
 use crate::domain::model::{Classified, FaultClass};
+use crate::system::DataFolderError;
 
 /// BuildKit is missing, or did not do what it was asked.
 #[derive(Debug, thiserror::Error, miette::Diagnostic)]
 pub enum BuildkitError {
+    /// There is no place for the daemon's files.
+    #[error(transparent)]
+    #[diagnostic(transparent)]
+    DataFolder(#[from] DataFolderError),
     /// A program was not found.
     #[error("{name} was not found in {searched}")]
     #[diagnostic(
@@ -102,7 +107,7 @@ pub enum BuildkitError {
 impl Classified for BuildkitError {
     fn class(&self) -> FaultClass {
         match self {
-            Self::Idle { .. } => FaultClass::Configuration,
+            Self::Idle { .. } | Self::DataFolder(_) => FaultClass::Configuration,
             Self::NotFound { .. }
             | Self::NoRunc
             | Self::NotRoot { .. }

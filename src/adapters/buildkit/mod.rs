@@ -30,7 +30,7 @@ mod version;
 pub use binaries::Binaries;
 pub use buildctl::Buildctl;
 pub use classify::{Failure, OomEvidence, VertexFailure, classify};
-pub use config::{DaemonConfig, data_folder};
+pub use config::DaemonConfig;
 pub use counters::HostCounters;
 pub use daemon::{Daemon, Status};
 pub use disk::DiskUse;

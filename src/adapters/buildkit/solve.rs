@@ -187,15 +187,15 @@ mod tests {
 
     #[test]
     fn a_full_disk_here_is_told_from_one_of_the_daemon() {
-        let args = ["--output", "type=oci,tar=false,\"dest=/p/.lian/staging/x\""].map(str::to_owned);
+        let args = ["--output", "type=oci,tar=false,\"dest=/p/state/staging/x\""].map(str::to_owned);
         let fault = |file: &str| {
             let text =
                 format!("error: failed to solve: failed to copy: rpc error: write {file}: no space left on device");
             let failure = Failure { text, exit: Some(1), ..Failure::default() };
             fault_of(full_here(Unsolved::Failed(failure), &args))
         };
-        let here = fault("/p/.lian/staging/x/ingest/0/data");
-        assert!(here.message.contains("/p/.lian/staging/x on this machine"), "{here:?}");
+        let here = fault("/p/state/staging/x/ingest/0/data");
+        assert!(here.message.contains("/p/state/staging/x on this machine"), "{here:?}");
         assert!(here.help.expect("help").contains("not the runner's"));
         let there = fault("/var/lib/buildkit/x");
         assert_eq!(

@@ -50,7 +50,8 @@ pub enum StoreError {
     #[diagnostic(
         code(lian::store::read_only),
         help(
-            "make the project's `.lian` folder writable: `lian-build apply` keeps its history there; `check` and `plan` need none"
+            "make it yours and writable, or choose another folder with `--state` or LIAN_STATE: `lian-build apply` keeps its \
+             history there; `check` and `plan` need none"
         )
     )]
     ReadOnly {
@@ -242,7 +243,7 @@ mod tests {
 
     fn told(extended: i32) -> StoreError {
         let failure = rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(extended), None);
-        StoreError::database(Path::new("/p/.lian/lian.db"))(failure)
+        StoreError::database(Path::new("/p/state/lian.db"))(failure)
     }
 
     fn help(error: &StoreError) -> String {
@@ -266,7 +267,7 @@ mod tests {
     #[test]
     fn whoever_parts_with_the_history_is_told_of_the_ledger_in_it() {
         // SQLITE_CORRUPT, SQLITE_NOTADB, SQLITE_IOERR_READ.
-        let newer = StoreError::Newer { path: "/p/.lian/lian.db".into(), found: 9, known: 3 };
+        let newer = StoreError::Newer { path: "/p/state/lian.db".into(), found: 9, known: 3 };
         for error in [told(11), told(26), told(266), newer] {
             let help = help(&error);
             assert!(help.contains("runners are still to be given back"), "{help}");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::finding::{Finding, State};
-use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, Status, data_folder};
+use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, Status};
 use crate::adapters::engine::Engine;
 use crate::app::Error;
 use crate::app::project::Project;
@@ -31,7 +31,7 @@ pub(super) fn examine(session: &Session, remote_only: bool) -> Result<Vec<Findin
             findings = vec![instead()];
         }
     }
-    findings.extend([space(project.root()), temporary(&std::env::temp_dir()), kept(project), git()]);
+    findings.extend([space(project), temporary(&std::env::temp_dir()), kept(project), git()]);
     findings.extend([remote(remote_only), engine]);
     Ok(findings)
 }
@@ -124,13 +124,12 @@ fn privileges() -> Finding {
     finding("privileges", State::Missing, "not root: a buildkitd of one's own needs root", Some(mend))
 }
 
-fn space(project: &Path) -> Finding {
-    let data = data_folder();
-    let existing = data.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+fn space(project: &Project) -> Finding {
+    let existing = project.user().ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
     let free = |folder: &Path| {
         rustix::fs::statvfs(folder).map(|found| found.f_bavail.saturating_mul(found.f_frsize)).unwrap_or(0)
     };
-    let least = free(existing).min(free(project));
+    let least = free(existing).min(free(project.root()));
     let told = format!("{} free", human_bytes(least));
     if least < LOW_BYTES {
         return finding("disk", State::Missing, told, Some("lian-build gc --keep-bytes 1GB"));
@@ -168,13 +167,14 @@ fn temporary(folder: &Path) -> Finding {
 
 fn kept(project: &Project) -> Finding {
     let own = project.state();
-    let folder = if own.is_dir() { own } else { project.root().to_owned() };
-    let shown = folder.display();
-    match takes(&folder) {
+    let folder = own.ancestors().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let shown = own.display();
+    match takes(folder) {
         Ok(()) => finding("project", State::Well, format!("{shown} can be written to"), None),
         Err(error) => {
             let told = format!("{shown} cannot be written to: {error}");
-            let mend = "make it writable: `apply` keeps images and its history there; `check` and `plan` need none";
+            let mend = "make it writable, or choose another with LIAN_STATE: `apply` keeps images and its history there; `check` and \
+                        `plan` need none";
             finding("project", State::Missing, told, Some(mend))
         }
     }

@@ -26,6 +26,8 @@ pub struct ConnectOptions {
     pub project_root: PathBuf,
     /// The run, for those who wait for its runners. Its lease is filled in later.
     pub holder: Holder,
+    /// The folder for everything that lian-build keeps for this user.
+    pub user: PathBuf,
 }
 
 impl ConnectOptions {
@@ -41,6 +43,7 @@ impl ConnectOptions {
             http_registries: images::http_registries(config),
             project_root: config.project.root().to_owned(),
             holder,
+            user: config.project.user().to_owned(),
         }
     }
 }

@@ -14,7 +14,7 @@ use super::host_probe::{Connections, REACH};
 use super::local_runner::{LocalRunner, TunnelledBuilder};
 use super::on_demand::{OnDemand, unavailable};
 use super::remote_build_runner::RemoteBuildRunner;
-use crate::adapters::buildkit::{self, Binaries, Buildctl};
+use crate::adapters::buildkit::{Binaries, Buildctl};
 use crate::adapters::docker_cli::DockerCli;
 use crate::adapters::runner::RemoteRunner;
 use crate::adapters::transport::docker::ContainerExec;
@@ -83,7 +83,7 @@ impl Connector {
                 let message = format!("buildctl cannot be kept: {error}");
                 Fault::new(FaultKind::Unavailable, "lian::cli::buildctl", message)
             };
-            let folder = scratch::folder_in(&buildkit::data_folder().join("scratch")).map_err(kept)?;
+            let folder = scratch::folder_in(&self.options.user.join("scratch")).map_err(kept)?;
             let buildctl = folder.path().join("buildctl");
             container.copy_out("buildctl", &buildctl).await?;
             Ok::<_, Fault>((folder, Binaries { buildctl, buildkitd: None }))

@@ -75,6 +75,11 @@ pub fn read(record: &str, project: &Project) -> Result<RecordedProvider, Error> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn nowhere() -> Project {
+        let root = std::path::Path::new("/");
+        Project::of_folder(root, Some(&root.join("nowhere"))).expect("a project")
+    }
     use crate::adapters::providers::builtin;
 
     /// The format of versions that knew every provider's settings by type.
@@ -84,14 +89,14 @@ mod tests {
         "buildkit":{"url":null,"sha256":{}}},"proxmox":null,"vm_pool":null},"account":null}"#;
 
     fn fault_of(record: &str) -> String {
-        read(record, &Project::of_folder(std::path::Path::new("/"))).err().expect("it cannot be read").to_string()
+        read(record, &nowhere()).err().expect("it cannot be read").to_string()
     }
 
     #[test]
     fn what_older_versions_wrote_can_be_read() {
-        assert!(!read(OLD, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
+        assert!(!read(OLD, &nowhere()).expect("a provider").elsewhere);
         let without_account = OLD.replace(r#","account":null"#, "");
-        assert!(!read(&without_account, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
+        assert!(!read(&without_account, &nowhere()).expect("a provider").elsewhere);
         let nothing_set = OLD.replace("docker_local\",\"prov", "proxmox\",\"prov");
         assert!(nothing_set.contains(r#""compute_provider":"proxmox""#));
         assert_eq!(fault_of(&nothing_set), "the workflow lacks `providers.proxmox`");
@@ -108,10 +113,10 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&record).expect("json");
         assert_eq!(json["compute_provider"], "docker_local");
         assert_eq!(json["providers"], serde_json::json!({ "docker_local": own }));
-        assert!(!read(&record, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
+        assert!(!read(&record, &nowhere()).expect("a provider").elsewhere);
         let salt = json["account"]["salt"].as_str().expect("a salt");
         let other = record.replace(salt, "0000000000000000");
-        assert!(read(&other, &Project::of_folder(std::path::Path::new("/"))).expect("a provider").elsewhere);
+        assert!(read(&other, &nowhere()).expect("a provider").elsewhere);
     }
 
     #[test]

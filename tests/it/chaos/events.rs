@@ -43,7 +43,7 @@ pub fn lost(cloud: &Cloud, output: &str, killed: bool) -> usize {
         }
     }
     let Some(run) = told.first().map(|event| event["run"].as_str().expect("text").to_owned()) else { return 0 };
-    let database = rusqlite::Connection::open(cloud.project.path().join(".lian/lian.db")).expect("a journal");
+    let database = rusqlite::Connection::open(cloud.project.state().join("lian.db")).expect("a journal");
     let Some(journal) = replayed(&database, &run) else {
         // A start that failed: nothing but its end was told.
         return usize::from(told.len() != 1);

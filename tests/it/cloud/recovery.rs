@@ -25,7 +25,7 @@ pub(super) fn killed_while_it_builds(cloud: &Cloud) {
 }
 
 pub(super) fn ledger(cloud: &Cloud) -> Connection {
-    Connection::open(cloud.project.path().join(".lian/lian.db")).expect("a ledger")
+    Connection::open(cloud.project.state().join("lian.db")).expect("a ledger")
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use lian_build::app::state::State;
 use lian_build::domain::ports::ImageSource;
 use serde_json::Value;
 
@@ -14,6 +15,8 @@ pub const LIAN: &str = env!("CARGO_BIN_EXE_lian-build");
 /// A project: a `.git`, a catalog, and whatever the test writes.
 pub struct Project {
     dir: tempfile::TempDir,
+    /// What lian-build keeps for the user of this project: each test has a user of its own.
+    data: tempfile::TempDir,
     base: Option<PathBuf>,
 }
 
@@ -88,7 +91,8 @@ impl Project {
     pub fn new() -> Self {
         let dir = tempfile::Builder::new().prefix("lian-it-").tempdir().expect("a temporary folder");
         std::fs::create_dir(dir.path().join(".git")).expect("writable");
-        Self { dir, base: None }
+        let data = tempfile::Builder::new().prefix("lian-user-").tempdir().expect("a temporary folder");
+        Self { dir, data, base: None }
     }
 
     /// A project whose layers may stand on `base.example/busybox:1` (a substitute), on the shared daemon.
@@ -100,6 +104,17 @@ impl Project {
     /// The folder.
     pub fn path(&self) -> &Path {
         self.dir.path()
+    }
+
+    /// The folder for everything that lian-build keeps for this project's user.
+    pub fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// The project's state folder, there or not.
+    pub fn state(&self) -> PathBuf {
+        let root = std::fs::canonicalize(self.path()).expect("a folder");
+        State::of(&root, self.data(), None).path().to_owned()
     }
 
     /// Writes a file, making its folders.
@@ -123,6 +138,7 @@ impl Project {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(LIAN);
         command.args(arguments).current_dir(self.path()).env("NO_COLOR", "1").stdin(Stdio::null());
+        command.env("LIAN_DATA_DIR", self.data()).env_remove("LIAN_STATE");
         if let (Some(base), Some("plan" | "apply" | "dispatch")) = (&self.base, arguments.first().copied()) {
             command.arg(format!("--base-image=base.example/busybox:1=oci-layout:{}", base.display()));
             command.env("BUILDKIT_HOST", buildkitd::stage().daemon.address());
@@ -139,7 +155,7 @@ impl Project {
 
     /// The references in the project's image layout, sorted: `lamina/app:latest`.
     pub fn references(&self) -> Vec<String> {
-        let Ok(text) = std::fs::read_to_string(self.path().join(".lian/images/index.json")) else { return Vec::new() };
+        let Ok(text) = std::fs::read_to_string(self.state().join("images/index.json")) else { return Vec::new() };
         let index: Value = serde_json::from_str(&text).expect("an index");
         let manifests = index["manifests"].as_array().expect("manifests");
         let mut names: Vec<String> =
@@ -150,7 +166,7 @@ impl Project {
 
     /// The digest that a reference points to.
     pub fn digest(&self, reference: &str) -> Option<String> {
-        let text = std::fs::read_to_string(self.path().join(".lian/images/index.json")).ok()?;
+        let text = std::fs::read_to_string(self.state().join("images/index.json")).ok()?;
         let index: Value = serde_json::from_str(&text).ok()?;
         let found = index["manifests"]
             .as_array()?

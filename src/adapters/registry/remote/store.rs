@@ -36,7 +36,7 @@ impl std::fmt::Debug for Registry {
 }
 
 impl Registry {
-    /// The registry at this address. Claims and staging go to `folder`, the project's `.lian`, created when needed.
+    /// The registry at this address. Claims and staging go to `folder`, the project's state folder, created when needed.
     /// Sends no request yet.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Registry {
         Ok(Self { client: Client::new(&endpoint)?, address, folder: folder.into() })
     }
 
-    /// Removes leftovers of dead processes in a project's `.lian`. Returns whether the project has used a registry.
+    /// Removes leftovers of dead processes in a project's state folder. Returns whether the project has used a registry.
     ///
     /// # Errors
     /// [`ImageStoreError::Io`].
