@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::hosts::two;
 use crate::runners::{SESSION, project_on};
-use crate::support::project::{Project, text};
+use crate::support::project::{Project, Ran, text};
 use crate::support::sandbox::{Sandbox, key_pair};
 
 const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
@@ -139,6 +139,31 @@ fn a_host_of_two_names_is_never_used_twice_at_once() {
     assert_eq!(ran.outcomes(), ["left=built", "right=built"]);
     assert!(
         ran.stderr.contains("held by this run") || ran.stdout.matches("lease.granted").count() == 1,
+        "{}",
+        ran.both()
+    );
+}
+
+#[test]
+fn a_last_try_that_has_no_time_left_does_not_hide_why_the_others_failed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with_ready(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    project.layer("one", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    // An ssh that is refused once in each connection's folder, and hangs in every later try.
+    let bin = keys.path().join("bin");
+    std::fs::create_dir(&bin).expect("writable");
+    let script = "#!/bin/sh\n[ -e \"$2.seen\" ] && exec sleep 60\n: >\"$2.seen\"\n\
+                  echo 'ssh: connect to host h port 22: Connection refused' >&2\nexit 255\n";
+    std::fs::write(bin.join("ssh"), script).expect("writable");
+    std::fs::set_permissions(bin.join("ssh"), std::fs::Permissions::from_mode(0o755)).expect("ours");
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").expect("a path"));
+    let mut command = project.command(&["apply", "--format", "json"]);
+    let ran = Ran::from(command.env("PATH", path).output().expect("it starts")).exits(4);
+    assert!(
+        ran.stdout.contains("Connection refused") && ran.stdout.contains("check whether sshd runs"),
         "{}",
         ran.both()
     );

@@ -49,24 +49,28 @@ impl SshConnection {
         let folder = prepare(target, alias)?;
         let started = Instant::now();
         let mut again = AGAIN.pauses();
+        let mut before = None;
         loop {
             let refused = match attempt(folder.path(), started + within).await {
                 Ok((session, master)) => {
                     let (session, address, forwarded) = (Arc::new(session), target.address.clone(), OnceCell::new());
                     return Ok(Self { session, master, folder, forwarded, name, address });
                 }
+                // The last try is cut short by the time: what an earlier one was told says more.
+                Err(Refused::Late) => before.take().unwrap_or(Refused::Late),
                 Err(refused) => refused,
             };
             let patience = match &refused {
                 Refused::HostKey => return Err(faults::wrong_key(&name)),
                 Refused::NoSsh(why) => return Err(faults::no_ssh(why)),
                 Refused::Login(_) => login.min(within),
-                Refused::NotThere(_) => within,
+                Refused::NotThere(_) | Refused::Late => within,
             };
             again = again.until(started + patience);
             if !again.poll().await {
                 return Err(faults::never_came(&name, &refused, patience, patience < within));
             }
+            before = Some(refused);
         }
     }
 
@@ -119,7 +123,7 @@ async fn attempt(folder: &Path, deadline: Instant) -> Result<(Session, Master), 
             }
         }
         if !looks.poll().await {
-            return Err(Refused::NotThere("no answer".to_owned()));
+            return Err(Refused::Late);
         }
     }
 }

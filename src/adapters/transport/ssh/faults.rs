@@ -73,6 +73,7 @@ pub(super) fn never_came(name: &str, refused: &Refused, within: Duration, fixed:
     let (code, what, evidence) = match refused {
         Refused::Login(words) => ("lian::remote::login", "does not accept the key to log in with", words.clone()),
         Refused::NotThere(words) => ("lian::remote::unreachable", "cannot be reached", words.clone()),
+        Refused::Late => ("lian::remote::unreachable", "cannot be reached", "no answer".to_owned()),
         Refused::HostKey | Refused::NoSsh(_) => ("lian::remote::unreachable", "cannot be reached", String::new()),
     };
     // Another machine can replace one that boots. A fixed host has no replacement.

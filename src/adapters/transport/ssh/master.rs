@@ -25,6 +25,8 @@ pub(super) enum Refused {
     Login(String),
     /// The host does not respond.
     NotThere(String),
+    /// The time was over before there was an answer.
+    Late,
 }
 
 /// An invalid value of an [`SshTarget`], from a pool or written by hand.
