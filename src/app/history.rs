@@ -55,7 +55,7 @@ pub fn logs(session: &Session, run: &str, layer: Option<&str>) -> Result<RunLogs
     };
     let mut logs = Vec::new();
     for (layer, path) in store.logs(&run, layer)? {
-        let file = File::open(&path).map_err(|source| unreadable(path.clone(), source))?;
+        let file = store.open_log(&run, &layer)?;
         logs.push(LayerLog { layer, path, file });
     }
     let last_with_logs = if logs.is_empty() { last_that_built(store, None)? } else { None };

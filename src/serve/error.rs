@@ -20,6 +20,23 @@ pub enum ServeError {
         #[source]
         source: std::io::Error,
     },
+    /// The folder holds something else.
+    #[error("{} is there, and holds no ledger of leases", path.display())]
+    #[diagnostic(code(lian::serve::occupied), help("name a folder with --data that is empty, or not there yet"))]
+    Occupied {
+        /// The data folder.
+        path: PathBuf,
+    },
+    /// Somebody else made tables, views or triggers in the ledger.
+    #[error("the ledger of leases {} holds what no lian-build made", path.display())]
+    #[diagnostic(
+        code(lian::serve::foreign),
+        help("it may be a stranger's: name another folder with --data, and look into that file before it is deleted")
+    )]
+    Foreign {
+        /// Path of the ledger.
+        path: PathBuf,
+    },
     /// SQLite returned an error.
     #[error("the ledger of leases {path} cannot be used")]
     #[diagnostic(
@@ -93,10 +110,13 @@ pub enum ServeError {
 impl Classified for ServeError {
     fn class(&self) -> FaultClass {
         match self {
-            Self::Tokens { .. } | Self::Open { .. } => FaultClass::Configuration,
-            Self::Io { .. } | Self::Ledger { .. } | Self::Newer { .. } | Self::Held { .. } | Self::Listen { .. } => {
-                FaultClass::Unavailable
-            }
+            Self::Tokens { .. } | Self::Open { .. } | Self::Occupied { .. } => FaultClass::Configuration,
+            Self::Io { .. }
+            | Self::Foreign { .. }
+            | Self::Ledger { .. }
+            | Self::Newer { .. }
+            | Self::Held { .. }
+            | Self::Listen { .. } => FaultClass::Unavailable,
         }
     }
 }

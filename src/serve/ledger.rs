@@ -2,7 +2,7 @@
 //! calling a provider.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, Row as Record, TransactionBehavior, params};
@@ -12,7 +12,11 @@ use super::machine::{Machine, Row, State};
 use super::request::LeaseRequest;
 use crate::domain::base::{LeaseId, Timestamp};
 use crate::domain::ports::Resource;
+use crate::system::confined::{Folder, is_name};
+use crate::system::sqlite::{self, OpenError};
 
+/// File name of the ledger.
+pub(super) const LEDGER: &str = "pool.db";
 /// Schema version; raise it with each migration.
 const VERSION: u32 = 3;
 /// How long after a restart leases with an unanswered create call are released again and again: the call may still
@@ -82,11 +86,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// Opens the ledger in a folder; creates or migrates it if needed.
-    pub fn open(folder: &Path) -> Result<Self, ServeError> {
-        let path = folder.join("pool.db");
+    pub fn open(folder: &Folder) -> Result<Self, ServeError> {
+        let path = folder.path().join(LEDGER);
         let fault = |source| ServeError::Ledger { path: path.clone(), source };
-        let connection = Connection::open(&path).map_err(fault)?;
-        connection.busy_timeout(Duration::from_secs(10)).map_err(fault)?;
+        let connection = sqlite::open(folder, LEDGER).map_err(|error| match error {
+            OpenError::Io(error) => ServeError::io("open", &path)(error),
+            OpenError::Sqlite(source) => fault(source),
+        })?;
         connection.pragma_update(None, "journal_mode", "wal").map_err(fault)?;
         // Sync each commit before the provider is called, so that a power cut loses no machine.
         connection.pragma_update(None, "synchronous", "full").map_err(fault)?;
@@ -101,6 +107,9 @@ impl Ledger {
         let migration = format!("begin; {missing} pragma user_version = {VERSION}; commit;");
         if found < VERSION {
             connection.execute_batch(&migration).map_err(fault)?;
+        }
+        if !sqlite::holds_only(&connection, &format!("{SCHEMA} {RESOURCES}")).map_err(fault)? {
+            return Err(ServeError::Foreign { path });
         }
         Ok(Self { connection, path })
     }
@@ -280,8 +289,13 @@ fn read(record: &Record<'_>) -> rusqlite::Result<Row> {
     let time = |column: usize| Ok::<_, rusqlite::Error>(Timestamp(record.get::<_, i64>(column)?.unsigned_abs()));
     let lease_request: Option<String> = record.get(3)?;
     let machine: Option<String> = record.get(7)?;
+    let id: String = record.get(0)?;
+    if !is_name(&id) {
+        let what = format!("`{}` is no id of a lease", id.escape_debug());
+        return Err(rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, what.into()));
+    }
     Ok(Row {
-        id: LeaseId::new(record.get::<_, String>(0)?),
+        id: LeaseId::new(id),
         owner: record.get(1)?,
         key: record.get(2)?,
         lease_request: lease_request

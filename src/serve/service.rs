@@ -1,9 +1,9 @@
 //! The service process: data folder and its lock, sweeper, listener, shutdown. Not responsible for: signals (the
 //! command line turns them into a future).
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +14,15 @@ use tokio::sync::watch;
 use super::connections::Bounded;
 use super::error::ServeError;
 use super::http::{App, router};
-use super::ledger::Ledger;
+use super::ledger::{LEDGER, Ledger};
 use super::pool::{Bounds, Clock, Pool};
 use super::tokens::Tokens;
 use crate::domain::ports::ComputeProvider;
+use crate::system::confined::{self, Folder};
 use crate::system::{lock, now};
 
+/// File name of the lock that keeps other services out.
+const LOCK: &str = "lock";
 /// Concurrent connections: more than all requests that are handled at once, so that health can be asked for.
 const CONNECTIONS_MOST: usize = 1024;
 /// On shutdown, requests still unanswered after this time are dropped.
@@ -58,8 +61,8 @@ impl Service {
         bounds: Bounds,
         clock: Clock,
     ) -> Result<Self, ServeError> {
-        let lock = hold(data)?;
-        let pool = Pool::new(provider, Ledger::open(data)?, bounds, clock);
+        let (folder, lock) = hold(data)?;
+        let pool = Pool::new(provider, Ledger::open(&folder)?, bounds, clock);
         pool.recover().await?;
         Ok(Self { app: App::new(pool, tokens), _lock: lock })
     }
@@ -110,13 +113,20 @@ async fn sweep(pool: Arc<Pool>) {
 }
 
 /// Creates the folder if needed, accessible to its owner only, and locks it.
-fn hold(data: &Path) -> Result<File, ServeError> {
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
-    made.map_err(ServeError::io("make", data))?;
-    let path = data.join("lock");
-    let file = lock::open(&path).map_err(ServeError::io("open", &path))?;
+fn hold(data: &Path) -> Result<(Folder, File), ServeError> {
+    // Whoever names a folder of something else keeps it as it is, with its mode.
+    if let Ok(there) = confined::open(data) {
+        let names = there.names().map_err(ServeError::io("read", data))?;
+        if !names.is_empty() && ![LOCK, LEDGER].iter().any(|own| names.iter().any(|name| name == own)) {
+            return Err(ServeError::Occupied { path: data.to_owned() });
+        }
+    }
+    let folder = confined::make_private(data).map_err(ServeError::io("make", data))?;
+    let path = data.join(LOCK);
+    let file = folder.lock_file(LOCK).map_err(ServeError::io("open", &path))?;
+    file.set_permissions(Permissions::from_mode(0o600)).map_err(ServeError::io("change", &path))?;
     if lock::try_exclusive(&file).map_err(ServeError::io("lock", &path))? {
-        Ok(file)
+        Ok((folder, file))
     } else {
         Err(ServeError::Held { path: data.to_owned() })
     }

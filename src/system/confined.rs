@@ -53,6 +53,12 @@ pub fn read_below(root: &Path, path: &Path, most: u64) -> io::Result<Vec<u8>> {
     root.read(below, most)
 }
 
+/// Whether a text may be a part of a path: it leads nowhere else, and hides nothing.
+pub fn is_name(text: &str) -> bool {
+    let sound = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (1..=200).contains(&text.len()) && !text.starts_with(['.', '-']) && text.chars().all(sound)
+}
+
 fn outside(path: &Path) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, format!("it lies outside the project, at {}", path.display()))
 }
@@ -157,6 +163,11 @@ impl Folder {
         let (folder, name) = self.parent_of(below.as_ref())?;
         // The standard library follows no link below the folder that it is given; this names exactly that one.
         std::fs::remove_dir_all(Path::new("/proc/self/fd").join(folder.fd.as_raw_fd().to_string()).join(name))
+    }
+
+    /// The folder itself, opened once more: to lock it, for as long as the file is open.
+    pub fn handle(&self) -> io::Result<File> {
+        Ok(File::from(rustix::fs::openat(&self.fd, ".", folder_flags(), Mode::empty())?))
     }
 
     /// The names in this folder, sorted.

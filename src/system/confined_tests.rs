@@ -154,3 +154,13 @@ fn a_swap_while_reading_leads_nowhere() {
         assert!(seen > 0, "the file was never read");
     });
 }
+
+#[test]
+fn what_leads_elsewhere_is_no_id() {
+    for sound in ["7f3a9c1e", "7f3a9c1e-12", "r", "api_v1.2"] {
+        assert!(is_name(sound), "{sound}");
+    }
+    for wrong in ["", ".", "..", "../x", "a/b", "/etc", "-rf", ".hidden", "a\nb", "a b", "é", &"x".repeat(201)] {
+        assert!(!is_name(wrong), "{wrong}");
+    }
+}

@@ -18,6 +18,7 @@ pub mod retry;
 mod roots;
 pub mod scratch;
 pub mod shell;
+pub mod sqlite;
 pub mod stop;
 pub mod watch;
 pub mod words;

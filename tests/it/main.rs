@@ -37,6 +37,7 @@ mod silent;
 mod stale;
 mod state;
 mod stop;
+mod strangers;
 mod support;
 mod travel;
 mod words;

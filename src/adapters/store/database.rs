@@ -1,15 +1,16 @@
 //! Opens and migrates the SQLite file. Not responsible for: the meaning of rows.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
 
 use super::error::StoreError;
-use crate::system::lock;
+use crate::system::confined::{self, Folder};
+use crate::system::{lock, sqlite};
 
 /// File name of the history.
-const FILE: &str = "lian.db";
+pub(super) const FILE: &str = "lian.db";
 /// Incremented by each migration.
 const VERSION: u32 = 4;
 
@@ -56,80 +57,80 @@ create table resources (
 ";
 
 /// Opens a project's history; creates its folder and tables if missing.
-pub fn open(folder: &Path) -> Result<(Connection, PathBuf), StoreError> {
-    std::fs::create_dir_all(folder).map_err(StoreError::io("make", folder))?;
+pub fn open(folder: &Folder) -> Result<Connection, StoreError> {
     ignored(folder)?;
-    let path = folder.join(FILE);
+    let path = folder.path().join(FILE);
     let database = StoreError::database(&path);
     // One process at a time: SQLite waits for nobody while it changes the journal's mode.
-    let _alone = std::fs::File::open(folder).and_then(|folder| lock::exclusive(&folder).map(|()| folder)).ok();
-    let connection = Connection::open(&path).map_err(&database)?;
-    connection.busy_timeout(Duration::from_secs(10)).map_err(&database)?;
+    let _alone = folder.handle().and_then(|handle| lock::exclusive(&handle).map(|()| handle)).ok();
+    let connection = sqlite::open(folder, FILE).map_err(StoreError::opening(&path))?;
     // WAL with NORMAL: a commit survives a kill of this process. A power cut may lose the last commits, but not the
     // file.
     connection.pragma_update(None, "journal_mode", "wal").map_err(&database)?;
     connection.pragma_update(None, "synchronous", "normal").map_err(&database)?;
     connection.pragma_update(None, "foreign_keys", true).map_err(&database)?;
     migrate(&connection, &path)?;
-    Ok((connection, path))
+    ours(&connection, &path)?;
+    Ok(connection)
 }
 
-/// Writes a `.gitignore` for the folder, atomically. An empty one from an earlier lian-build is replaced if possible.
-fn ignored(folder: &Path) -> Result<(), StoreError> {
-    use std::io::Write as _;
-    use std::os::unix::fs::PermissionsExt as _;
-    let ignore = folder.join(".gitignore");
-    let there = match std::fs::read(&ignore) {
-        Ok(text) if text.is_empty() => true,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+/// Refuses a history in which somebody else made something: a trigger of theirs would run with our next change.
+fn ours(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let schema = [SCHEMA, LEASES, MEASURES, RESOURCES].concat();
+    match sqlite::holds_only(connection, &schema).map_err(StoreError::database(path))? {
+        true => Ok(()),
+        false => Err(StoreError::Foreign { path: path.to_owned() }),
+    }
+}
+
+/// Writes a `.gitignore` for the folder, which a user may have put into the tree. An empty one from an earlier lian-build
+/// is replaced if possible.
+fn ignored(folder: &Folder) -> Result<(), StoreError> {
+    let ignore = ".gitignore";
+    let path = folder.path().join(ignore);
+    let there = match folder.stat(ignore).map_err(StoreError::io("read", &path))? {
+        None => false,
+        Some(found) if found.st_size == 0 && folder.is_file(ignore) => true,
         // The user has changed it: leave it alone.
-        _ => return Ok(()),
+        Some(_) => return Ok(()),
     };
-    let write = || {
-        let mode = std::fs::Permissions::from_mode(0o666);
-        let mut file = tempfile::Builder::new().prefix(".gitignore-").permissions(mode).tempfile_in(folder)?;
-        file.write_all(b"*\n")?;
-        file.as_file().sync_all()?;
-        file.persist(&ignore).map_err(|error| error.error)
-    };
-    match write() {
-        Err(error) if !there => Err(StoreError::io("write", &ignore)(error)),
+    match folder.write_whole(ignore, b"*\n") {
+        Err(error) if !there => Err(StoreError::io("write", &path)(error)),
         _ => Ok(()),
     }
 }
 
-/// Whether this folder has a history.
-pub fn is_there(folder: &Path) -> Result<bool, StoreError> {
-    let path = folder.join(FILE);
-    crate::system::files::is_there(&path).map_err(StoreError::io("read", &path))
+/// Opens the folder of a history; `None` if it is not there.
+pub fn folder(path: &Path) -> Result<Option<Folder>, StoreError> {
+    match confined::open(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+        opened => opened.map(Some).map_err(StoreError::io("read", path)),
+    }
+}
+
+/// Whether this folder has a history, or something in its place.
+pub fn is_there(path: &Path) -> Result<bool, StoreError> {
+    let Some(folder) = folder(path)? else { return Ok(false) };
+    Ok(folder.stat(FILE).map_err(StoreError::io("read", &path.join(FILE)))?.is_some())
 }
 
 /// Opens a project's history to read it; `None` if there is none yet. Neither creates nor changes a file.
-pub fn open_existing(folder: &Path) -> Result<Option<(Connection, PathBuf)>, StoreError> {
-    let path = folder.join(FILE);
-    if !is_there(folder)? {
-        return Ok(None);
-    }
+pub fn open_existing(folder: &Folder) -> Result<Option<Connection>, StoreError> {
+    let path = folder.path().join(FILE);
     let database = StoreError::database(&path);
-    // If a WAL exists, another process is writing or was killed while writing: SQLite reads both files. Otherwise
-    // even a reader would create one, unless the database is opened as immutable.
-    let log = |ending: &str| folder.join(format!("{FILE}{ending}")).exists();
-    let immutable = !(log("-wal") && log("-shm"));
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let address = format!("file:{}?{}", escaped(&path), if immutable { "immutable=1" } else { "mode=ro" });
-    let connection = Connection::open_with_flags(address, flags).map_err(&database)?;
-    connection.busy_timeout(Duration::from_secs(10)).map_err(&database)?;
+    let Some(connection) = sqlite::open_to_read(folder, FILE).map_err(StoreError::opening(&path))? else {
+        return Ok(None);
+    };
     let found = version(&connection).map_err(&database)?;
     if found > VERSION {
         return Err(StoreError::Newer { path, found, known: VERSION });
     }
     // An older version is read after a run has migrated it.
-    Ok((found == VERSION).then_some((connection, path)))
-}
-
-/// A path as a SQLite URI.
-fn escaped(path: &Path) -> String {
-    path.display().to_string().replace('%', "%25").replace('?', "%3f").replace('#', "%23")
+    if found < VERSION {
+        return Ok(None);
+    }
+    ours(&connection, &path)?;
+    Ok(Some(connection))
 }
 
 fn version(connection: &Connection) -> rusqlite::Result<u32> {
@@ -172,7 +173,8 @@ mod tests {
                 None => assert!(!ignore.exists()),
                 Some(text) => std::fs::write(&ignore, text).expect("writable"),
             }
-            drop(open(dir.path()).expect("a history"));
+            let folder = confined::open(dir.path()).expect("a folder");
+            drop(open(&folder).expect("a history"));
             assert_eq!(std::fs::read_to_string(&ignore).expect("readable"), after, "from {before:?}");
         }
         let names = std::fs::read_dir(dir.path()).expect("readable").filter_map(Result::ok);

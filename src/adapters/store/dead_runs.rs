@@ -4,7 +4,7 @@
 use rusqlite::params;
 
 use super::error::StoreError;
-use super::rows::millis;
+use super::rows::{id, lock_file, millis};
 use super::runs::Store;
 use super::session::Tally;
 use crate::domain::base::{RunId, Timestamp};
@@ -35,7 +35,7 @@ impl Store {
         let mut dead = Vec::new();
         let mut statement =
             self.connection.prepare("select id from runs where state = 'running'").map_err(self.fault())?;
-        let ids = statement.query_map([], |row| row.get::<_, String>(0)).map_err(self.fault())?;
+        let ids = statement.query_map([], |row| id(row, 0)).map_err(self.fault())?;
         for id in ids.collect::<Result<Vec<_>, _>>().map_err(self.fault())? {
             let id = RunId::new(id);
             if self.is_alive(&id) {
@@ -49,7 +49,7 @@ impl Store {
                        where id = ?1 and state = 'running'";
             let values = params![id.as_str(), millis(at), built, reused, failed, skipped];
             self.connection.execute(sql, values).map_err(self.fault())?;
-            let _ = std::fs::remove_file(self.lock_file(&id));
+            let _ = self.folder.remove_file(lock_file(&id));
             dead.push(InterruptedRun { id, reached });
         }
         Ok(dead)

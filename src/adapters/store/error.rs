@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::domain::model::{Classified, FaultClass};
+use crate::system::sqlite::OpenError;
 
 /// The cause of an I/O or database failure.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +78,16 @@ pub enum StoreError {
         /// SQLite's error.
         #[source]
         source: rusqlite::Error,
+    },
+    /// Somebody else made tables, views or triggers in the file.
+    #[error("the history {path} holds what no lian-build made")]
+    #[diagnostic(
+        code(lian::store::foreign),
+        help("it may be a stranger's: move it aside, and keep it if runners of yours may still be to be given back")
+    )]
+    Foreign {
+        /// The file.
+        path: PathBuf,
     },
     /// Another process held the lock for too long.
     #[error("the history {path} is held by another process")]
@@ -182,6 +193,7 @@ impl Classified for StoreError {
             | Self::DiskFull { .. }
             | Self::ReadOnly { .. }
             | Self::Corrupt { .. }
+            | Self::Foreign { .. }
             | Self::Busy { .. }
             | Self::Database { .. }
             | Self::Newer { .. } => FaultClass::Unavailable,
@@ -219,8 +231,21 @@ impl StoreError {
                 }
                 Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Corrupt { path, source },
                 Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy { path, source },
+                // A row whose values nobody of us wrote.
+                None if matches!(source, rusqlite::Error::FromSqlConversionFailure(..)) => {
+                    Self::Corrupt { path, source }
+                }
                 _ => Self::Database { path, source },
             }
+        }
+    }
+
+    /// Wraps an error of opening the history.
+    pub(super) fn opening(path: &std::path::Path) -> impl FnOnce(OpenError) -> Self + use<> {
+        let path = path.to_owned();
+        move |error| match error {
+            OpenError::Io(error) => Self::io("open", &path)(error),
+            OpenError::Sqlite(error) => Self::database(&path)(error),
         }
     }
 }

@@ -4,7 +4,7 @@ use rusqlite::params;
 
 use super::error::StoreError;
 use super::lease_rows::forget;
-use super::rows::millis;
+use super::rows::{id, millis};
 use super::runs::Store;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::ports::Resource;
@@ -40,8 +40,8 @@ impl Store {
         let time = |millis: i64| Timestamp(u64::try_from(millis).unwrap_or(0));
         let rows = statement.query_map([], |row| {
             Ok(OpenLease {
-                lease: LeaseId::new(row.get::<_, String>(0)?),
-                run: RunId::new(row.get::<_, String>(1)?),
+                lease: LeaseId::new(id(row, 0)?),
+                run: RunId::new(id(row, 1)?),
                 provider: row.get(2)?,
                 runner_type: row.get(3)?,
                 state: row.get(4)?,

@@ -4,31 +4,35 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::base::LayerName;
 use crate::domain::model::{BuildEvent, Event, EventBody, VertexState};
 use crate::domain::ports::Sink;
+use crate::system::confined::{Folder, is_name};
 
 /// Maximum bytes to buffer of an incomplete line, to bound memory.
 const MAX_HELD: usize = 16 * 1024;
 
 /// The sink that writes a run's build logs, for `lian-build logs`.
 pub struct StepLogs {
+    state: Arc<Folder>,
+    /// The logs' folder, below the state folder.
     folder: PathBuf,
     /// Open logs of the layers being built.
     open: BTreeMap<LayerName, LayerLog<BufWriter<File>>>,
 }
 
 impl StepLogs {
-    /// Writes to this folder, created with the first log.
-    pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder, open: BTreeMap::new() }
+    /// Writes to this folder below the state folder, created with the first log.
+    pub(super) fn new(state: Arc<Folder>, folder: PathBuf) -> Self {
+        Self { state, folder, open: BTreeMap::new() }
     }
 
     fn add(&mut self, layer: &LayerName, progress: &BuildEvent) {
         if !self.open.contains_key(layer) {
-            match open(&self.folder, layer.as_str()) {
+            match open(&self.state, &self.folder, layer.as_str()) {
                 Ok(file) => self.open.insert(layer.clone(), LayerLog::new(file)),
                 Err(error) => return tracing::debug!("no log of {layer}: {error}"),
             };
@@ -59,10 +63,12 @@ impl Sink for StepLogs {
 }
 
 /// Opens a layer's log for appending; creates its folder.
-fn open(folder: &Path, layer: &str) -> std::io::Result<BufWriter<File>> {
-    std::fs::create_dir_all(folder)?;
-    let file = File::options().create(true).append(true).open(path(folder, layer))?;
-    Ok(BufWriter::new(file))
+fn open(state: &Folder, folder: &Path, layer: &str) -> std::io::Result<BufWriter<File>> {
+    if !is_name(layer) {
+        return Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "its name is no part of a path"));
+    }
+    state.make_folder(folder)?;
+    Ok(BufWriter::new(state.append(path(folder, layer))?))
 }
 
 /// The log of one layer in one run.
@@ -182,6 +188,7 @@ fn step_of(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::base::{RunId, Timestamp};
+    use crate::system::confined;
 
     fn vertex(vertex: &str, name: &str, state: VertexState) -> BuildEvent {
         BuildEvent::Vertex { vertex: vertex.into(), name: name.into(), state, duration_ms: None, error: None }
@@ -194,7 +201,7 @@ mod tests {
     #[test]
     fn lines_stand_under_their_step_and_halves_are_joined() {
         let dir = tempfile::tempdir().expect("a folder");
-        let mut log = StepLogs::new(dir.path().join("logs"));
+        let mut log = StepLogs::new(Arc::new(confined::open(dir.path()).expect("a folder")), "logs".into());
         let make = |state| vertex("v", "[2/3] RUN make", state);
         for progress in [
             make(VertexState::Started),

@@ -1,8 +1,10 @@
 //! The runs of a project: begins, lists and finds runs, and removes old ones. Not responsible for: the content of a
 //! run (see `session`).
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rusqlite::{Connection, Row, params};
@@ -10,10 +12,11 @@ use rusqlite::{Connection, Row, params};
 use super::database;
 use super::error::StoreError;
 use super::logs;
-use super::rows::{millis, state_word};
+use super::rows::{RUNS, id, lock_file, millis, state_word};
 use super::session::{RunRecorder, State};
 use crate::domain::base::{Digest, LayerName, RunId, Timestamp};
 use crate::domain::model::{RunRecord, RunState};
+use crate::system::confined::{self, Folder, is_name};
 use crate::system::{lock, since_epoch};
 
 /// Maximum number of runs to keep.
@@ -27,7 +30,7 @@ const ESTIMATE_FROM: usize = 5;
 
 /// A project's history, in its state folder.
 pub struct Store {
-    pub(super) folder: PathBuf,
+    pub(super) folder: Arc<Folder>,
     pub(super) path: PathBuf,
     pub(super) connection: Connection,
 }
@@ -35,8 +38,13 @@ pub struct Store {
 impl Store {
     /// Opens a project's history; creates it if missing.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
-        let (connection, path) = database::open(folder)?;
-        Ok(Self { folder: folder.to_owned(), path, connection })
+        let folder = confined::make_private(folder).map_err(StoreError::io("make", folder))?;
+        let connection = database::open(&folder)?;
+        Ok(Self::of(folder, connection))
+    }
+
+    fn of(folder: Folder, connection: Connection) -> Self {
+        Self { path: folder.path().join(database::FILE), folder: Arc::new(folder), connection }
     }
 
     /// Whether a project has a history.
@@ -49,26 +57,25 @@ impl Store {
 
     /// Opens an existing history to read it; creates and changes nothing.
     pub fn open_existing(folder: &Path) -> Result<Option<Self>, StoreError> {
-        let opened = database::open_existing(folder)?;
-        Ok(opened.map(|(connection, path)| Self { folder: folder.to_owned(), path, connection }))
+        let Some(folder) = database::folder(folder)? else { return Ok(None) };
+        Ok(database::open_existing(&folder)?.map(|connection| Self::of(folder, connection)))
     }
 
     /// Begins a run under a [`fresh_run_id`]. It is listed from now on, and counts as alive while the recorder
     /// exists.
     pub fn begin(&self, id: RunId, command: &str, at: Timestamp) -> Result<RunRecorder, StoreError> {
-        let folder = self.folder.join("runs");
-        std::fs::create_dir_all(&folder).map_err(StoreError::io("make", &folder))?;
-        let lock_path = self.lock_file(&id);
-        let lock = File::options().create_new(true).write(true).open(&lock_path);
-        let lock = lock.map_err(StoreError::io("write", &lock_path))?;
+        let lock_path = self.folder.path().join(lock_file(&id));
+        let made = self.folder.make_folder(RUNS).and_then(|_| self.folder.create_new(lock_file(&id)));
+        let lock = made.map_err(StoreError::io("write", &lock_path))?;
         // A short wait at most: a process that checks whether this run lives releases its shared lock at once.
         lock::exclusive(&lock).map_err(StoreError::io("lock", &lock_path))?;
-        let (connection, database) = database::open(&self.folder)?;
+        let connection = database::open(&self.folder)?;
         let sql = "insert into runs (id, started, state, command) values (?1, ?2, 'running', ?3)";
         connection.execute(sql, params![id.as_str(), millis(at), command]).map_err(self.fault())?;
-        let logs = self.log_folder(&id);
+        let logs = log_folder(&id);
         let state = std::sync::Mutex::new(State { connection, seq: 0, provider: None });
-        Ok(RunRecorder { id, state, database, logs, lock, lock_path })
+        let (folder, database) = (Arc::clone(&self.folder), self.path.clone());
+        Ok(RunRecorder { id, state, folder, database, logs, lock })
     }
 
     /// Runs, newest first. A run whose process is gone is reported as interrupted, with the progress in its journal.
@@ -120,15 +127,11 @@ impl Store {
 
     /// The logs of a run, sorted: each layer with its file; only one layer's if named.
     pub fn logs(&self, run: &RunId, layer: Option<&str>) -> Result<Vec<(String, PathBuf)>, StoreError> {
-        let folder = self.log_folder(run);
-        let mut layers: Vec<String> = std::fs::read_dir(&folder)
-            .map(|entries| {
-                let names =
-                    entries.filter_map(Result::ok).map(|entry| entry.file_name().to_string_lossy().into_owned());
-                names.filter_map(|name| name.strip_suffix(".log").map(str::to_owned)).collect()
-            })
-            .unwrap_or_default();
-        layers.sort();
+        let folder = log_folder(run);
+        let names = self.folder.folder(&folder).and_then(|logs| logs.names()).unwrap_or_default();
+        let layer_of =
+            |name: OsString| name.to_str()?.strip_suffix(".log").filter(|name| is_name(name)).map(str::to_owned);
+        let mut layers: Vec<String> = names.into_iter().filter_map(layer_of).collect();
         if let Some(wanted) = layer {
             if !layers.iter().any(|layer| layer == wanted) {
                 let help = match layers.as_slice() {
@@ -140,10 +143,16 @@ impl Store {
             layers.retain(|layer| layer == wanted);
         }
         let with_path = |layer: String| {
-            let path = logs::path(&folder, &layer);
+            let path = self.folder.path().join(logs::path(&folder, &layer));
             (layer, path)
         };
         Ok(layers.into_iter().map(with_path).collect())
+    }
+
+    /// Opens one layer's log of a run, at its beginning.
+    pub fn open_log(&self, run: &RunId, layer: &str) -> Result<File, StoreError> {
+        let path = logs::path(&log_folder(run), layer);
+        self.folder.open_file(&path).map_err(StoreError::io("read", &self.folder.path().join(path)))
     }
 
     /// Removes the oldest runs and logs beyond the limits. Returns the bytes of logs removed.
@@ -151,14 +160,14 @@ impl Store {
         let mut freed = 0;
         let mut bytes = 0;
         for (index, run) in self.runs(usize::MAX)?.into_iter().enumerate() {
-            let folder = self.log_folder(&run.id);
-            let size = folder_bytes(&folder);
+            let folder = log_folder(&run.id);
+            let size = self.folder_bytes(&folder);
             bytes += size;
             let over = index >= KEEP_RUNS || bytes > KEEP_LOG_BYTES;
             if !over || index == 0 || run.state == RunState::Running {
                 continue;
             }
-            let _ = std::fs::remove_dir_all(&folder);
+            let _ = self.folder.remove_tree(&folder);
             freed += size;
             if index >= KEEP_RUNS {
                 self.connection.execute("delete from runs where id = ?1", [run.id.as_str()]).map_err(self.fault())?;
@@ -174,9 +183,9 @@ impl Store {
     /// Whether a run's process exists. Only a lock that is free or not there says that it does not: whoever cannot look,
     /// e.g. for want of file descriptors, knows nothing, and must leave the run's machines alone.
     pub(super) fn is_alive(&self, id: &RunId) -> bool {
-        let path = self.lock_file(id);
+        let path = lock_file(id);
         // Only try the lock: if it is held, the run is alive.
-        match File::open(&path).and_then(|file| lock::try_shared(&file)) {
+        match self.folder.open_file(&path).and_then(|file| lock::try_shared(&file)) {
             Ok(free) => !free,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
             Err(error) => {
@@ -186,12 +195,11 @@ impl Store {
         }
     }
 
-    pub(super) fn lock_file(&self, id: &RunId) -> PathBuf {
-        self.folder.join("runs").join(format!("{id}.lock"))
-    }
-
-    fn log_folder(&self, id: &RunId) -> PathBuf {
-        self.folder.join("logs").join(id.as_str())
+    fn folder_bytes(&self, folder: &Path) -> u64 {
+        let Ok(folder) = self.folder.folder(folder) else { return 0 };
+        let names = folder.names().unwrap_or_default();
+        let sizes = names.iter().filter_map(|name| folder.stat(name).ok().flatten());
+        sizes.map(|stat| u64::try_from(stat.st_size).unwrap_or(0)).sum()
     }
 
     pub(super) fn fault(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {
@@ -206,7 +214,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let time = |value: i64| Timestamp(u64::try_from(value).unwrap_or(0));
     let count = |index| -> rusqlite::Result<usize> { Ok(usize::try_from(row.get::<_, i64>(index)?).unwrap_or(0)) };
     Ok(RunRecord {
-        id: RunId::new(row.get::<_, String>(0)?),
+        id: RunId::new(id(row, 0)?),
         started: time(row.get(1)?),
         ended: row.get::<_, Option<i64>>(2)?.map(time),
         state,
@@ -226,9 +234,9 @@ pub fn fresh_run_id() -> RunId {
     RunId::new(&Digest::of(seed).hex()[..8])
 }
 
-fn folder_bytes(folder: &Path) -> u64 {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    entries.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).sum()
+/// A run's logs, below the state folder.
+fn log_folder(id: &RunId) -> PathBuf {
+    Path::new("logs").join(id.as_str())
 }
 
 #[cfg(test)]
@@ -261,9 +269,9 @@ mod tests {
 
     #[test]
     fn whoever_cannot_look_at_a_lock_does_not_call_its_run_dead() {
-        let (_dir, store) = store();
+        let (dir, store) = store();
         let session = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
-        let path = store.lock_file(session.id());
+        let path = dir.path().join(lock_file(session.id()));
         let aside = path.with_extension("aside");
         std::fs::rename(&path, &aside).expect("renamed");
         // As good as EMFILE: it is there, and opening it fails.

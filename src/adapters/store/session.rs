@@ -2,18 +2,19 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use rusqlite::{Connection, params};
 
 use super::error::StoreError;
 use super::lease_rows::{self, LeaseRow};
 use super::logs::StepLogs;
-use super::rows::{millis, state_word};
+use super::rows::{lock_file, millis, state_word};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::life::Run;
 use crate::domain::model::{Measured, Outcome, RunOutcome, RunState};
 use crate::domain::ports::{BuildRecord, Journal, JournalError, JournalKind, LeaseMark, Resource};
+use crate::system::confined::Folder;
 use crate::system::lock;
 
 /// An active run. It holds the lock file while it exists: a run counts as dead only when the lock is free.
@@ -21,9 +22,11 @@ pub struct RunRecorder {
     pub(super) id: RunId,
     pub(super) state: Mutex<State>,
     pub(super) database: PathBuf,
+    /// The state folder.
+    pub(super) folder: Arc<Folder>,
+    /// The folder of its logs, below the state folder.
     pub(super) logs: PathBuf,
     pub(super) lock: File,
-    pub(super) lock_path: PathBuf,
 }
 
 pub(super) struct State {
@@ -70,7 +73,7 @@ impl RunRecorder {
 
     /// The sink for this run's build logs. It is closed before the run ends.
     pub fn step_logs(&self) -> StepLogs {
-        StepLogs::new(self.logs.clone())
+        StepLogs::new(Arc::clone(&self.folder), self.logs.clone())
     }
 
     /// Records the end of the run and releases its lock.
@@ -82,7 +85,7 @@ impl RunRecorder {
         let values = params![self.id.as_str(), millis(at), state_word(tally.state), built, reused, failed, skipped];
         state.connection.execute(sql, values).map_err(StoreError::database(&self.database))?;
         // Remove the file first: a process that opens it later finds a free lock or no file.
-        let _ = std::fs::remove_file(&self.lock_path);
+        let _ = self.folder.remove_file(lock_file(&self.id));
         let _ = lock::unlock(&self.lock);
         Ok(())
     }
