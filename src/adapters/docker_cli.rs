@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::environment::Purpose;
 use crate::system::process::owned_command;
 use crate::system::watch::{SignsOfLife, until_silent};
 use crate::system::words::cause;
@@ -48,7 +49,7 @@ impl DockerCli {
     /// The command with these arguments, not yet started. Its child ends with its handle, and with this process.
     pub fn command(&self, args: &[&str]) -> Command {
         tracing::debug!(?args, "docker");
-        let mut command = owned_command(&self.program);
+        let mut command = owned_command(&self.program, Purpose::Engine);
         command.args(args);
         command
     }

@@ -3,10 +3,11 @@
 
 use std::io::{Read as _, Write};
 use std::path::PathBuf;
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{ChildStdin, Stdio};
 use std::time::Duration;
 
 use crate::domain::model::{Classified, FaultClass};
+use crate::system::environment::{self, Purpose};
 use crate::system::process::{CommandError, output};
 
 /// Timeout for an engine to answer.
@@ -82,7 +83,7 @@ impl Engine {
     /// [`EngineError::NoAnswer`].
     pub async fn version(&self) -> Result<String, EngineError> {
         let format = if self.name == "docker" { "{{.Server.Version}}" } else { "{{.Version}}" };
-        let mut command = tokio::process::Command::new(&self.program);
+        let mut command = tokio::process::Command::from(environment::command(&self.program, Purpose::Engine));
         command.args(["version", "--format", format]);
         let first =
             |text: &str| text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
@@ -100,7 +101,7 @@ impl Engine {
     /// [`EngineError::Load`] if the engine does not take it.
     pub fn load<T>(&self, write: impl FnOnce(&mut dyn Write) -> T) -> Result<T, EngineError> {
         let refused = |why: String| EngineError::Load { name: self.name, why };
-        let mut command = Command::new(&self.program);
+        let mut command = environment::command(&self.program, Purpose::Engine);
         command.arg("load").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|error| refused(error.to_string()))?;
         let stdin = child.stdin.take().expect("invariant: standard input is piped");

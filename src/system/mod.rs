@@ -3,6 +3,7 @@
 mod clock;
 pub mod confined;
 mod data_folder;
+pub mod environment;
 pub mod error_chain;
 pub mod exec;
 pub mod files;

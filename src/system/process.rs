@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use super::environment::{self, Purpose};
+
 pub use rustix::process::Signal;
 
 /// Methods for both the standard library's and tokio's commands.
@@ -58,8 +60,9 @@ impl CommandExt for tokio::process::Command {
 
 /// A command whose child is killed when its handle is dropped and when this process ends. Its own process group keeps
 /// Ctrl-C away: this process ends its children in order.
-pub fn owned_command(program: impl AsRef<OsStr>) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(program);
+/// Its environment is what its purpose asks for.
+pub fn owned_command(program: impl AsRef<OsStr>, purpose: Purpose) -> tokio::process::Command {
+    let mut command = tokio::process::Command::from(environment::command(program, purpose));
     command.kill_on_drop(true).process_group(0).end_with_parent(Signal::KILL);
     command
 }
@@ -153,13 +156,13 @@ mod tests {
             command.end_with_parent(signal);
             assert_eq!(ended_by(command), Some(signal.as_raw()));
         }
-        let mut command = owned_command("sleep");
+        let mut command = owned_command("sleep", Purpose::Local);
         assert_eq!(ended_by(std::mem::replace(command.std_mut(), Command::new("true"))), Some(Signal::KILL.as_raw()));
     }
 
     /// A script's output, or why it failed.
     async fn ran(script: &str, within: Duration) -> Result<Vec<u8>, CommandError> {
-        let mut command = owned_command("sh");
+        let mut command = owned_command("sh", Purpose::Local);
         command.args(["-c", script]);
         output(command, within).await
     }
@@ -215,7 +218,7 @@ mod tests {
         };
         let fields = stat(Command::new("sh").in_new_session());
         assert_eq!((&fields[0], &fields[0]), (&fields[4], &fields[5]));
-        let fields = stat(owned_command("sh").std_mut());
+        let fields = stat(owned_command("sh", Purpose::Local).std_mut());
         assert_eq!(&fields[0], &fields[4]);
         assert_ne!(&fields[0], &fields[5]);
     }

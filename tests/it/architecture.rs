@@ -133,9 +133,13 @@ fn what_system_owns_is_written_nowhere_else() {
         "Client::builder()",
         "tempdir()",
         "tempdir_in(",
+        // A child's environment is built up from nothing (`system::environment`).
+        "Command::new(",
     ];
+    // Here the environment is empty.
+    let evaluator = root().join("src/adapters/nickel/pool.rs");
     for (path, text) in sources("src").into_iter().filter(|(path, _)| !module_path(path).starts_with("system")) {
-        for word in owned {
+        for word in owned.iter().filter(|word| path != evaluator || !word.starts_with("Command")) {
             assert!(!production(&path, &text).contains(word), "{}: `{word}` is system's", path.display());
         }
     }

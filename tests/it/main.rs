@@ -7,6 +7,7 @@ mod buildkit_daemon;
 mod buildkit_verify;
 mod chaos;
 mod check;
+mod children;
 mod cloud;
 mod commands;
 mod context;

@@ -3,7 +3,10 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use tokio::process::Command;
+
 use super::error::BuildkitError;
+use crate::system::environment::{self, Purpose};
 
 /// BuildKit's two programs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +44,11 @@ impl Binaries {
             Some(buildctl) => Ok(Self { buildctl, buildkitd: find("buildkitd") }),
             None => Err(not_found("buildctl", given)),
         }
+    }
+
+    /// A command for the client, not yet started.
+    pub(super) fn client(&self) -> Command {
+        Command::from(environment::command(&self.buildctl, Purpose::Buildctl))
     }
 
     /// The path of the daemon's program.

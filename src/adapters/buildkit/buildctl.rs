@@ -32,7 +32,7 @@ pub struct Buildctl {
 impl Buildctl {
     /// A builder on the daemon at this address (`unix:///…`, `tcp://…`).
     pub fn new(binaries: &Binaries, address: impl Into<String>) -> Self {
-        let solver = Solver { buildctl: binaries.buildctl.clone(), address: address.into() };
+        let solver = Solver { buildctl: binaries.buildctl.clone(), address: address.into(), variables: Vec::new() };
         Self { solver, counters: None }
     }
 
@@ -129,7 +129,8 @@ impl Builder for Buildctl {
                 sink(event);
             }
         };
-        let (before, solved) = tokio::join!(look(self.counters.as_deref()), self.solver.solve(&args, &relay));
+        let solver = self.solver.with_secrets(&request.secrets);
+        let (before, solved) = tokio::join!(look(self.counters.as_deref()), solver.solve(&args, &relay));
         let progress = match solved {
             Ok(progress) => progress,
             Err(unsolved) => {

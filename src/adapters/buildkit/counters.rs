@@ -7,6 +7,7 @@ use tokio::process::Command;
 
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{Counters, Meter, Usage, usage_script};
+use crate::system::environment::{self, Purpose};
 
 /// The cgroups that count steps if the daemon has no cgroup of its own.
 const GROUPS: &str = "/sys/fs/cgroup/buildkit /sys/fs/cgroup/memory/buildkit";
@@ -26,7 +27,7 @@ impl Counters for HostCounters {
             Fault::new(FaultKind::Infrastructure, "lian::buildkit::usage", message)
                 .help("steps that the kernel kills are reported as failed builds")
         };
-        let mut command = Command::new("sh");
+        let mut command = Command::from(environment::command("sh", Purpose::Local));
         command.arg("-c").arg(usage_script(GROUPS, false)).stdin(Stdio::null()).kill_on_drop(true);
         let output = command.output().await.map_err(|error| unknown(error.to_string()))?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -16,6 +16,7 @@ use super::config::DaemonConfig;
 use super::error::BuildkitError;
 use super::supervise;
 use crate::domain::base::Platform;
+use crate::system::environment::{self, Purpose};
 use crate::system::lock;
 use crate::system::process::{CommandError, CommandExt as _, output};
 use crate::system::retry::Backoff;
@@ -159,7 +160,7 @@ impl Daemon {
     /// What buildctl said.
     pub async fn version_at(binaries: &Binaries, address: &str) -> Result<String, String> {
         ask(binaries, address, ANSWER).await?;
-        let mut command = tokio::process::Command::new(&binaries.buildctl);
+        let mut command = binaries.client();
         command.args(["--addr", address, "--timeout", "5", "debug", "info"]);
         let printed = output(command, ANSWER).await.map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&printed).into_owned();
@@ -193,7 +194,7 @@ impl Daemon {
 
 /// Asks which platforms it builds for. Only an answer proves that a daemon is there and that we understand it.
 async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Vec<Platform>, String> {
-    let mut command = tokio::process::Command::new(&binaries.buildctl);
+    let mut command = binaries.client();
     command.args(["--addr", address, "--timeout", "5", "debug", "workers", "--format", "{{json .}}"]);
     let printed = output(command, within).await.map_err(|error| match error {
         CommandError::Unrunnable(error) => format!("{}: {error}", binaries.buildctl.display()),
@@ -278,7 +279,7 @@ fn spawn(config: &DaemonConfig, buildkitd: &Path) -> Result<Child, BuildkitError
     }
     let out = File::options().create(true).append(true).open(&log).map_err(io("cannot write", &log))?;
     let err = out.try_clone().map_err(io("cannot write", &log))?;
-    let mut command = Command::new(&config.supervisor);
+    let mut command = environment::command(&config.supervisor, Purpose::Daemon);
     command.args(supervise::arguments(&config.folder, buildkitd, config.idle));
     command.current_dir("/").stdin(Stdio::null()).stdout(out).stderr(err);
     command.in_new_session().spawn().map_err(io("cannot start", &config.supervisor))

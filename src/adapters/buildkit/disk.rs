@@ -67,7 +67,7 @@ impl Daemon {
             what,
             help: "`lian-build doctor` shows whether the daemon is well".to_owned(),
         };
-        let mut command = tokio::process::Command::new(&self.binaries().buildctl);
+        let mut command = self.binaries().client();
         command.args(["--addr", self.address()]).args(args);
         output(command, LIMIT).await.map_err(|error| failed(error.to_string()))
     }

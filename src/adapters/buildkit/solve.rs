@@ -10,7 +10,8 @@ use super::classify::{Failure, classify};
 use super::progress::Progress;
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Fault, FaultKind};
-use crate::domain::ports::BuildSink;
+use crate::domain::ports::{BuildSink, SecretSource, SecretValue};
+use crate::system::environment::Purpose;
 use crate::system::process::{owned_command, terminate};
 use crate::system::stop::gently;
 
@@ -24,6 +25,8 @@ const IDLE_BYTES: usize = 1 << 20;
 pub(super) struct Solver {
     pub(super) buildctl: PathBuf,
     pub(super) address: String,
+    /// The environment variables that hold the build's secrets: buildctl reads their values.
+    pub(super) variables: Vec<String>,
 }
 
 /// A solve that did not succeed.
@@ -35,11 +38,23 @@ pub(super) enum Unsolved {
 }
 
 impl Solver {
+    /// The same, which is also given the variables of these secrets.
+    pub(super) fn with_secrets(&self, secrets: &[SecretSource]) -> Self {
+        let variable = |secret: &SecretSource| match &secret.value {
+            SecretValue::Env(name) => Some(name.clone()),
+            SecretValue::File(_) => None,
+        };
+        Self { variables: secrets.iter().filter_map(variable).collect(), ..self.clone() }
+    }
+
     /// A `buildctl` command that is killed with its future and with this process, so that no build goes on that nobody
     /// waits for.
     pub(super) fn command(&self) -> Command {
-        let mut command = owned_command(&self.buildctl);
-        command.arg("--addr").arg(&self.address).env_remove("BUILDKIT_HOST");
+        let mut command = owned_command(&self.buildctl, Purpose::Buildctl);
+        command.arg("--addr").arg(&self.address);
+        for name in &self.variables {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
         command
     }
 

@@ -4,12 +4,13 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::domain::ports::STEP_LOGS;
+use crate::system::environment::{self, Purpose};
 use crate::system::lock;
 use crate::system::process::CommandExt as _;
 
@@ -106,12 +107,12 @@ fn unmount_leftovers(folder: &std::path::Path) {
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
     let ours = |point: &&str| std::path::Path::new(point).starts_with(folder) && point.contains("/executor/");
     for point in points.filter(ours) {
-        let _ = Command::new("umount").args(["-l", point]).stderr(Stdio::null()).status();
+        let _ = environment::command("umount", Purpose::Local).args(["-l", point]).stderr(Stdio::null()).status();
     }
 }
 
 fn start(orders: &Orders) -> std::io::Result<Child> {
-    let mut command = Command::new(&orders.buildkitd);
+    let mut command = environment::command(&orders.buildkitd, Purpose::Daemon);
     command.arg("--config").arg(orders.folder.join("buildkitd.toml")).stdin(Stdio::null());
     // What steps write is kept whole as far as a person may read it; what the user sets wins.
     for (name, value) in STEP_LOGS.iter().filter(|(name, _)| std::env::var_os(name).is_none()) {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::process::Command;
 
 use crate::domain::model::{Fault, FaultKind};
+use crate::system::environment::{Purpose, command};
 use crate::system::process::output;
 
 /// Timeout of ssh-keygen.
@@ -74,7 +75,7 @@ pub fn bare(public: &str) -> Option<String> {
 /// `lian::providers::keys`.
 pub async fn md5_fingerprint(public: &str) -> Result<String, Fault> {
     use tokio::io::AsyncWriteExt as _;
-    let mut command = Command::new("ssh-keygen");
+    let mut command = Command::from(command("ssh-keygen", Purpose::Local));
     command.args(["-l", "-E", "md5", "-f", "-"]).kill_on_drop(true);
     let mut child = command
         .stdin(Stdio::piped())
@@ -106,7 +107,7 @@ async fn make(folder: &Path, private: &Path) -> Result<(), Fault> {
         Ok(())
     };
     prepare().map_err(|error: std::io::Error| unusable(folder, &error.to_string()))?;
-    let mut command = Command::new("ssh-keygen");
+    let mut command = Command::from(command("ssh-keygen", Purpose::Local));
     command.args(["-q", "-t", "ed25519", "-N", "", "-C", "lian-build", "-f"]).arg(private);
     output(command, LIMIT).await.map_err(|error| no_tool(&error.to_string()))?;
     for file in [private.to_path_buf(), private.with_extension("pub")] {

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
+use crate::system::environment::{Purpose, command};
 use base64::Engine as _;
 use serde::Deserialize;
 
@@ -167,7 +168,7 @@ fn ask(helper: &str, server: &str) -> Option<Vec<u8>> {
         return None;
     }
     let program = format!("docker-credential-{helper}");
-    let mut command = Command::new(&program);
+    let mut command = command(&program, Purpose::Credentials);
     command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().inspect_err(|error| tracing::warn!("{program} cannot be run: {error}")).ok()?;
     let (input, output) = (child.stdin.take(), child.stdout.take());

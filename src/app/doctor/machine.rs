@@ -2,7 +2,6 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use super::finding::{Finding, State};
 use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, Status};
@@ -12,6 +11,7 @@ use crate::app::project::Project;
 use crate::app::runners::stand_in;
 use crate::app::session::Session;
 use crate::domain::base::human_bytes;
+use crate::system::environment::{Purpose, command};
 
 /// Free space below which builds are likely to fail.
 const LOW_BYTES: u64 = 5_000_000_000;
@@ -59,7 +59,7 @@ fn on_path(name: &str) -> Option<PathBuf> {
 
 /// The first line of a program's version output.
 fn version(program: &Path, flag: &str) -> Option<String> {
-    let output = Command::new(program).arg(flag).output().ok()?;
+    let output = command(program, Purpose::Local).arg(flag).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
 }

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::process::Command;
 
 use super::super::contract::Progress;
+use crate::system::environment::Purpose;
 use crate::system::exec::{Output, Process};
 use crate::system::process::owned_command;
 
@@ -22,7 +23,7 @@ pub(super) async fn copy(
     mut unpack: Command,
     sent: Progress<'_>,
 ) -> Result<(), String> {
-    let mut pack = owned_command("tar");
+    let mut pack = owned_command("tar", Purpose::Local);
     pack.args(["--create", "--file=-", "--directory"]).arg(from);
     pack.args(["--mode=u=rwX,go=rX,a-st", "--null", "--no-recursion", "--files-from=-"]);
     let (mut packing, mut unpacking) = (spawned(&mut pack, "tar")?, spawned(&mut unpack, "docker")?);

@@ -11,6 +11,7 @@ use tokio::process::Child;
 use tokio::task::JoinHandle;
 
 use crate::domain::ports::SshTarget;
+use crate::system::environment::Purpose;
 use crate::system::process::owned_command;
 use crate::system::words::cause;
 
@@ -109,7 +110,7 @@ pub(super) struct Master {
 impl Master {
     /// Starts it.
     pub(super) fn start(folder: &Path) -> std::io::Result<Self> {
-        let mut command = owned_command("ssh");
+        let mut command = owned_command("ssh", Purpose::Ssh);
         command.arg("-F").arg(folder.join("config")).arg("-S").arg(folder.join("m")).args(["-M", "-N", "runner"]);
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let mut stderr = child.stderr.take().expect("invariant: standard error is piped");

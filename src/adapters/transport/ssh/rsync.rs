@@ -12,6 +12,7 @@ use tokio::process::Command;
 use super::super::contract::Progress;
 use super::connection::SshConnection;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
+use crate::system::environment::Purpose;
 use crate::system::process::{owned_command, stderr_text};
 use crate::system::words::cause;
 
@@ -51,7 +52,7 @@ impl SshConnection {
 
     fn rsync_command(&self, from: &Path, to: &str) -> Command {
         let shell: Vec<String> = self.ssh().iter().map(|word| format!("\"{word}\"")).collect();
-        let mut command = owned_command("rsync");
+        let mut command = owned_command("rsync", Purpose::Ssh);
         command.args(["-lpt", "--from0", "--files-from=-", "--inplace", "--no-h"]);
         command.arg(format!("--timeout={SILENCE}"));
         command.arg("--chmod=Du=rwx,Dgo=rx,Fu=rwX,Fgo=rX,a-st").arg("--info=progress2,stats1");

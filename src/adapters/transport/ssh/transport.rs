@@ -15,6 +15,7 @@ use super::connection::SshConnection;
 use super::faults;
 use super::script::{Marked, command_line};
 use crate::domain::model::{Fault, FaultClass, FaultKind};
+use crate::system::environment::Purpose;
 use crate::system::error_chain::with_causes;
 use crate::system::exec::{Exec, Process};
 use crate::system::http2::greet;
@@ -144,7 +145,7 @@ impl Exec for SshConnection {
     /// Forward the agent only to sessions that request it. The crate cannot request it, `ssh` can.
     async fn start_with_agent(&self, script: &str) -> Result<Process, Fault> {
         let ssh = self.ssh();
-        let mut command = owned_command(&ssh[0]);
+        let mut command = owned_command(&ssh[0], Purpose::Ssh);
         command.args(&ssh[1..]).args(["-A", "runner", &command_line(script)]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().map_err(|error| self.lost(&format!("ssh cannot be run: {error}")))?;
