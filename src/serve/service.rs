@@ -131,3 +131,60 @@ fn hold(data: &Path) -> Result<(Folder, File), ServeError> {
         Err(ServeError::Held { path: data.to_owned() })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        std::fs::metadata(path).expect("there").permissions().mode() & 0o7777
+    }
+
+    #[test]
+    fn its_folder_and_files_are_for_one_user_even_where_they_existed() {
+        let data = tempfile::tempdir().expect("a folder");
+        for name in [LOCK, LEDGER] {
+            std::fs::write(data.path().join(name), "").expect("writable");
+            std::fs::set_permissions(data.path().join(name), Permissions::from_mode(0o666)).expect("ours");
+        }
+        std::fs::set_permissions(data.path(), Permissions::from_mode(0o777)).expect("ours");
+        let (folder, _lock) = hold(data.path()).expect("held");
+        drop(Ledger::open(&folder).expect("a ledger"));
+        assert_eq!(mode(data.path()), 0o700);
+        assert_eq!([LOCK, LEDGER].map(|name| mode(&data.path().join(name))), [0o600; 2]);
+    }
+
+    #[test]
+    fn a_folder_of_something_else_and_links_are_refused_and_stay() {
+        let data = tempfile::tempdir().expect("a folder");
+        std::fs::write(data.path().join("note"), "mine").expect("writable");
+        std::fs::set_permissions(data.path(), Permissions::from_mode(0o755)).expect("ours");
+        assert!(matches!(hold(data.path()), Err(ServeError::Occupied { .. })));
+        assert_eq!(mode(data.path()), 0o755, "it was changed all the same");
+        let outside = data.path().join("note");
+        for name in [LOCK, LEDGER] {
+            let data = tempfile::tempdir().expect("a folder");
+            symlink(&outside, data.path().join(name)).expect("a link");
+            let opened = hold(data.path()).and_then(|(folder, _lock)| Ledger::open(&folder).map(drop));
+            assert!(matches!(opened, Err(ServeError::Io { .. })), "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(&outside).expect("it stays"), "mine");
+    }
+
+    #[test]
+    fn a_ledger_with_somebody_elses_trigger_or_ids_is_refused() {
+        let data = tempfile::tempdir().expect("a folder");
+        let (folder, _lock) = hold(data.path()).expect("held");
+        drop(Ledger::open(&folder).expect("a ledger"));
+        let rows = rusqlite::Connection::open(data.path().join(LEDGER)).expect("a database");
+        let lease = "insert into leases (id, owner, idempotency_key, workspace, state, asked, expires, changed)
+                     values ('../x', 'o', 'k', 'w', 'held', 1, 1, 1)";
+        rows.execute_batch(lease).expect("written");
+        let ledger = Ledger::open(&folder).expect("a ledger");
+        assert!(matches!(ledger.list(), Err(ServeError::Ledger { .. })));
+        rows.execute_batch("create trigger t after insert on leases begin delete from leases; end").expect("written");
+        assert!(matches!(Ledger::open(&folder), Err(ServeError::Foreign { .. })));
+    }
+}
