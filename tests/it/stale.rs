@@ -74,4 +74,5 @@ fn a_file_counts_by_its_content_though_size_and_time_are_the_same() {
         write_at_no_time(&project, &format!("catalog/one/{path}"), &content);
     }
     assert_eq!(apply(&project, &[]).outcomes(), ["one=built", "two=reused"]);
+    assert!(!project.path().join(".lian").exists(), "a copy of a context was made in the project");
 }

@@ -16,6 +16,8 @@ use crate::domain::model::{FileKind, Listing};
 use crate::domain::ports::{ContextError, StagingFolder};
 use crate::system::scratch;
 
+/// Where large temporary files belong: on a disk, mostly the one of the project, so that files can be linked.
+const LARGE: &str = "/var/tmp";
 const NANOSECONDS_A_SECOND: u32 = 1_000_000_000;
 const NANOSECONDS_A_MILLISECOND: i64 = 1_000_000;
 
@@ -29,11 +31,7 @@ impl StagingFolder for Copied {
 }
 
 /// A copy of this context in which the fractions of seconds tell contents apart; `None` if its own times do.
-pub fn told_apart(
-    project_root: &Path,
-    context: &Path,
-    listing: &Listing,
-) -> Result<Option<Box<dyn StagingFolder>>, ContextError> {
+pub fn told_apart(context: &Path, listing: &Listing) -> Result<Option<Box<dyn StagingFolder>>, ContextError> {
     let mut entries = Vec::with_capacity(listing.files.len());
     for (name, entry) in &listing.files {
         let path = context.join(raw_name(name));
@@ -43,8 +41,7 @@ pub fn told_apart(
     if !entries.iter().any(|(_, entry, metadata)| entry.kind == FileKind::File && is_set(metadata)) {
         return Ok(None);
     }
-    // Beside the context, files can be linked.
-    let folder = scratch::folder_in(&project_root.join(".lian/contexts")).or_else(|_| scratch::folder());
+    let folder = scratch::folder_in(Path::new(LARGE)).or_else(|_| scratch::folder());
     let folder = folder.map_err(|source| unreadable(context, source))?;
     for (name, entry, metadata) in &entries {
         let (from, to) = (context.join(name), folder.path().join(name));

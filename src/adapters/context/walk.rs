@@ -54,14 +54,9 @@ impl ContextReader for Reader {
         self.read(project_root, context, dockerfile).map(|(listing, _)| listing)
     }
 
-    fn told_apart(
-        &self,
-        project_root: &Path,
-        context: &Path,
-        listing: &Listing,
-    ) -> Result<Option<Box<dyn StagingFolder>>, ContextError> {
+    fn told_apart(&self, context: &Path, listing: &Listing) -> Result<Option<Box<dyn StagingFolder>>, ContextError> {
         match self.modes {
-            Modes::AsIs => told_apart(project_root, context, listing),
+            Modes::AsIs => told_apart(context, listing),
             // The files are copied to where they are built.
             Modes::Git => Ok(None),
         }

@@ -142,8 +142,8 @@ impl TaskContext {
 
     /// A copy of the context whose files a builder cannot mistake for others, if it needs one.
     async fn told_apart(&self, job: &Arc<Job>) -> Result<Option<Box<dyn StagingFolder>>, Fault> {
-        let (contexts, root, job) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
-        let copied = blocking(move || contexts.told_apart(&root, &job.request.context, &job.listing)).await?;
+        let (contexts, job) = (Arc::clone(&self.contexts), Arc::clone(job));
+        let copied = blocking(move || contexts.told_apart(&job.request.context, &job.listing)).await?;
         copied.map_err(|error| context_moved(with_causes(&error)))
     }
 

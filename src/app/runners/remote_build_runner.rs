@@ -76,8 +76,8 @@ impl Runner for RemoteBuildRunner {
             sink(BuildEvent::Progress { vertex, id, current, total });
         };
         // The daemon there keeps the last context, too.
-        let (root, context, total) = (self.project_root.clone(), request.context.clone(), listing.bytes);
-        let copy = tokio::task::spawn_blocking(move || told_apart(&root, &context, &listing)).await;
+        let (context, total) = (request.context.clone(), listing.bytes);
+        let copy = tokio::task::spawn_blocking(move || told_apart(&context, &listing)).await;
         let copy = copy.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
         let context = copy.as_ref().map_or(request.context.as_path(), |copy| copy.path());
         self.runner.copy_in(context, &files, WORKSPACE, &sent).await?;

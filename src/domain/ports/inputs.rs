@@ -109,12 +109,7 @@ pub trait ContextReader: Send + Sync {
 
     /// A copy of the context to build instead, where a builder could mistake its files for others of the same path, size
     /// and time; `None` if it can read the context itself.
-    fn told_apart(
-        &self,
-        _project_root: &Path,
-        _context: &Path,
-        _listing: &Listing,
-    ) -> Result<Option<Box<dyn StagingFolder>>, ContextError> {
+    fn told_apart(&self, _context: &Path, _listing: &Listing) -> Result<Option<Box<dyn StagingFolder>>, ContextError> {
         Ok(None)
     }
 }
