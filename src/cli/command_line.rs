@@ -95,7 +95,7 @@ pub fn perform(cli: Cli) -> Outcome {
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "lian-build", &mut script);
-            show::out(&String::from_utf8_lossy(&script));
+            show::own(&String::from_utf8_lossy(&script));
             Ok(Exit::Done)
         }
     }

@@ -10,7 +10,8 @@ use super::show;
 use crate::app::config::{Config, Selection, Source};
 use crate::app::doctor::{self, Finding, State};
 use crate::app::session::Session;
-use crate::report::{Style, clean, clean_lines};
+use crate::domain::base::shown;
+use crate::report::{Style, clean_lines};
 
 /// Says what is missing on this machine, and the command that fixes it
 #[derive(Debug, Args)]
@@ -49,7 +50,7 @@ pub fn doctor(global: &Global, flags: &Doctor) -> Outcome {
                 State::Advice => style.notable("·"),
                 State::Missing => style.bad("✗"),
             };
-            show::out(&format!("{mark} {:<wide$} {}\n", clean(name), clean_lines(told)));
+            show::out(&format!("{mark} {:<wide$} {}\n", shown(name), clean_lines(told)));
             if let Some(mend) = mend.as_deref().filter(|mend| !mend.is_empty()) {
                 show::out(&format!("  {:<wide$} {}\n", "", clean_lines(mend)));
             }

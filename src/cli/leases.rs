@@ -14,7 +14,7 @@ use crate::app::Error;
 use crate::app::config::{Config, ProviderChoice, Selection};
 use crate::app::leases::{self, Named};
 use crate::app::session::Session;
-use crate::domain::base::{LeaseId, agrees};
+use crate::domain::base::{self, LeaseId, agrees};
 use crate::domain::model::ProviderName;
 use crate::domain::ports::OwnedLease;
 use crate::report::{self, LeaseRow, Style};
@@ -135,7 +135,7 @@ fn consents(lease: &OwnedLease) -> bool {
         return true;
     }
     let of = lease.run.as_ref().map_or_else(String::new, |run| format!(" of the run {run}"));
-    let what = report::clean(&lease.what);
+    let what = base::shown(&lease.what);
     eprint!("the lease {}{of} ({what}) may be in use: take it away? [y/N] ", lease.lease);
     let mut answer = String::new();
     let _ = stdin.read_line(&mut answer);

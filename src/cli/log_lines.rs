@@ -10,7 +10,8 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::report::{Style, clean};
+use crate::domain::base::shown;
+use crate::report::{Style, json_text};
 
 /// The look of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,11 +49,11 @@ impl LogLook {
                 let who = if modules { style.dim(&format!("{target}: ")) } else { String::new() };
                 let fields = said.fields();
                 let fields = if fields.is_empty() { fields } else { style.dim(&format!(" ({fields})")) };
-                format!("{mark} {who}{}{fields}", clean(&said.message))
+                format!("{mark} {who}{}{fields}", shown(said.message.trim_end()))
             }
             Self::Operator => {
                 let (level, fields) = (level.as_str().to_lowercase(), said.fields());
-                format!("{} {level:<5} {} {fields}", now(), clean(&said.message)).trim_end().to_owned()
+                format!("{} {level:<5} {} {fields}", now(), shown(said.message.trim_end())).trim_end().to_owned()
             }
             Self::Json => {
                 let mut line = Map::new();
@@ -60,7 +61,7 @@ impl LogLook {
                 line.insert("level".to_owned(), level.as_str().to_lowercase().into());
                 line.insert("message".to_owned(), said.message.into());
                 line.extend(said.fields);
-                Value::Object(line).to_string()
+                json_text(&Value::Object(line))
             }
         }
     }
@@ -80,12 +81,13 @@ struct Said {
 impl Said {
     /// `layer=app lease=x`, for people.
     fn fields(&self) -> String {
-        let shown = |value: &Value| match value {
-            Value::String(text) if text.contains(' ') => format!("\"{}\"", clean(text)),
-            Value::String(text) => clean(text),
+        let told = |value: &Value| match value {
+            // A value within quotes cannot look like further fields.
+            Value::String(text) if text.contains([' ', '"', '=']) => format!("\"{}\"", shown(text).replace('"', "\\\"")),
+            Value::String(text) => shown(text),
             other => other.to_string(),
         };
-        self.fields.iter().map(|(name, value)| format!("{name}={}", shown(value))).collect::<Vec<_>>().join(" ")
+        self.fields.iter().map(|(name, value)| format!("{name}={}", told(value))).collect::<Vec<_>>().join(" ")
     }
 
     fn set(&mut self, field: &Field, value: Value) {
@@ -134,7 +136,7 @@ mod tests {
     fn a_person_reads_a_mark_and_no_module() {
         let look = LogLook::Person { style: Style::PLAIN, modules: false };
         let line = look.line(Level::WARN, "lian_build::adapters::providers::ssh", said());
-        assert_eq!(line, "! all hosts that fit are taken: waiting (layer=app tries=3 why=\"no room\")");
+        assert_eq!(line, "! all hosts that fit are taken: waiting (layer=app tries=3 why=\"no\\x1b[2J room\")");
         let look = LogLook::Person { style: Style::PLAIN, modules: true };
         let line = look.line(Level::DEBUG, "lian_build::app", Said { message: "x".into(), ..Said::default() });
         assert_eq!(line, "· lian_build::app: x");

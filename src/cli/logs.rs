@@ -1,6 +1,6 @@
 //! `lian-build logs`: shows a run's build logs. Not responsible for: finding logs (see `app::history`).
 
-use std::io::{BufReader, IsTerminal as _, Write as _};
+use std::io::{BufReader, Write as _};
 
 use clap::Args;
 
@@ -8,14 +8,16 @@ use super::args::{Format, Global, ProjectFlags};
 use super::exit::{Exit, Outcome};
 use crate::app::history::{self, RunLogs};
 use crate::app::session::Session;
-use crate::report::{self, LogStop, Style};
+use crate::domain::base::shown;
+use crate::report::{self, LogForm, LogStop, Style};
 
 /// Shows what the builds of a run wrote
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lian-build logs
   lian-build logs latest rust-deps      what its last build wrote
-  lian-build logs 7f3 rust-deps")]
+  lian-build logs 7f3 rust-deps
+  lian-build logs --raw latest app | less -R")]
 pub struct Logs {
     #[command(flatten)]
     project: ProjectFlags,
@@ -24,21 +26,23 @@ pub struct Logs {
     run: String,
     /// Only this layer
     layer: Option<String>,
+    /// Byte for byte, with the escape sequences and commands to a CI that its steps wrote
+    #[arg(long)]
+    raw: bool,
 }
 
 /// Runs the command.
 pub fn logs(global: &Global, flags: &Logs) -> Outcome {
     let session = Session::of_project(flags.project.with(global)?)?;
     let found = history::logs(&session, &flags.run, flags.layer.as_deref())?;
-    match write(global, found, flags.layer.is_none()) {
+    match write(global, found, flags.layer.is_none(), flags.raw) {
         Ok(()) | Err(LogStop::Reader) => Ok(Exit::Done),
         Err(LogStop::Log(path, error)) => Err(history::unreadable(path, error).into()),
     }
 }
 
-fn write(global: &Global, found: RunLogs, headed: bool) -> Result<(), LogStop> {
+fn write(global: &Global, found: RunLogs, headed: bool, raw: bool) -> Result<(), LogStop> {
     let RunLogs { run, logs, last_with_logs } = found;
-    let terminal = std::io::stdout().is_terminal();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     if global.format == Format::Json {
         let logs = logs.into_iter().map(|log| (log.layer, BufReader::new(log.file), log.path));
@@ -46,6 +50,7 @@ fn write(global: &Global, found: RunLogs, headed: bool) -> Result<(), LogStop> {
         return Ok(out.flush()?);
     }
     let style = Style::stdout();
+    let form = if raw { LogForm::AsWritten } else { LogForm::Shown { colour: style.colour } };
     if logs.is_empty() && !global.quiet {
         let last =
             last_with_logs.map_or(String::new(), |last| format!(": `lian-build logs {last}` is the last that did"));
@@ -53,9 +58,9 @@ fn write(global: &Global, found: RunLogs, headed: bool) -> Result<(), LogStop> {
     }
     for log in logs {
         if headed {
-            writeln!(out, "{}", style.strong(&log.layer))?;
+            writeln!(out, "{}", style.strong(&shown(&log.layer)))?;
         }
-        report::copy_log(&mut out, BufReader::new(log.file), &log.path, terminal)?;
+        report::copy_log(&mut out, BufReader::new(log.file), &log.path, form)?;
     }
     Ok(out.flush()?)
 }

@@ -66,9 +66,13 @@ pub fn run_with(providers: ProviderRegistry) -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are results; everything else is a usage error.
-            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
-            let _ = error.print();
-            return exit.into();
+            let words = error.render().ansi().to_string();
+            if error.use_stderr() {
+                crate::report::whisper(&words);
+                return Exit::Usage.into();
+            }
+            show::out(&words);
+            return Exit::Done.into();
         }
     };
     start_tracing(&cli);
@@ -122,7 +126,7 @@ impl std::io::Write for LogStream {
         let line = String::from_utf8_lossy(bytes);
         match self {
             Self::Aside => crate::report::aside(line.trim_end()),
-            Self::Output => show::out(&line),
+            Self::Output => show::own(&line),
         }
         Ok(bytes.len())
     }

@@ -8,7 +8,7 @@ use super::exit::Failure;
 use crate::app::project::Project;
 use crate::app::recover::{self, Recovered};
 use crate::app::session::Session;
-use crate::domain::base::{LeaseId, agrees};
+use crate::domain::base::{LeaseId, agrees, shown};
 
 /// Releases the leases of this project's dead runs and reports the result. Commands call it before anything that can
 /// fail.
@@ -36,7 +36,7 @@ pub fn tell(global: &Global, recovered: &Recovered) {
 /// Reports stuck leases, even with `--quiet`.
 pub fn tell_stuck<'a>(stuck: impl Iterator<Item = &'a (LeaseId, String)>) {
     for (lease, why) in stuck {
-        eprintln!("lian::leases::stuck: the runner {lease} could not be given back, and may still be billed: {why}");
+        eprintln!("lian::leases::stuck: the runner {lease} could not be given back, and may still be billed: {}", shown(why));
         eprintln!("  help: fix that, then run `lian-build leases gc`; every apply tries again, too");
     }
 }

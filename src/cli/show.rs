@@ -1,7 +1,6 @@
 //! Writes results to standard output and everything else to standard error. Not responsible for: formatting (see
 //! `report`).
 
-use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -17,7 +16,16 @@ static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Writes a result. A closed pipe is not an error, because its reader has seen enough; a full disk is.
 pub fn out(text: &str) {
-    if let Err(error) = write(text)
+    written(report::say(text));
+}
+
+/// Writes what only this program made: a script, or JSON, whose form makes it harmless.
+pub fn own(text: &str) {
+    written(report::say_as_it_is(text));
+}
+
+fn written(result: std::io::Result<()>) {
+    if let Err(error) = result
         && error.kind() != std::io::ErrorKind::BrokenPipe
         && !LOST.swap(true, Ordering::Relaxed)
     {
@@ -31,7 +39,7 @@ pub fn event(line: &str) {
     if lost() {
         return;
     }
-    if let Err(error) = write(line) {
+    if let Err(error) = report::say_as_it_is(line) {
         lose_events(&error.to_string());
     }
 }
@@ -44,12 +52,6 @@ pub fn lose_events(why: &str) {
     }
 }
 
-fn write(text: &str) -> std::io::Result<()> {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
-}
-
 /// Whether a result or an event could not be written.
 pub fn lost() -> bool {
     LOST.load(Ordering::Relaxed)
@@ -57,7 +59,7 @@ pub fn lost() -> bool {
 
 /// Writes a JSON result.
 pub fn json(value: &serde_json::Value) {
-    out(&format!("{value}\n"));
+    own(&(report::json_text(value) + "\n"));
 }
 
 /// Shows a command's failure and returns its exit code.

@@ -9,6 +9,7 @@ use crate::app::config::{Config, Selection};
 use crate::app::planning::survey::Survey;
 use crate::app::session::Session;
 use crate::app::update::{self, PinMove, Update};
+use crate::domain::base::shown;
 
 /// Moves the pins of external images in `lian.lock` to what their tags mean now
 #[derive(Debug, Args)]
@@ -45,7 +46,7 @@ pub fn update(global: &Global, flags: &UpdateFlags) -> Outcome {
 fn line(moved: &PinMove) -> String {
     let was = moved.from.as_ref().map_or("new", |digest| digest.short());
     match &moved.to {
-        Some(to) => format!("{}  {was} → {}\n", moved.image, to.short()),
-        None => format!("{}  no longer used\n", moved.image),
+        Some(to) => format!("{}  {was} → {}\n", shown(&moved.image), to.short()),
+        None => format!("{}  no longer used\n", shown(&moved.image)),
     }
 }

@@ -8,8 +8,8 @@ use super::args::{Format, Global, Layout, ProjectFlags};
 use super::exit::{Exit, Outcome};
 use super::show;
 use crate::app::state::{self, Other};
-use crate::domain::base::agrees;
-use crate::report::{self, clean};
+use crate::domain::base::{agrees, shown};
+use crate::report;
 
 /// Says where lian-build keeps the state of a project: history, logs, images; makes nothing
 #[derive(Debug, Args)]
@@ -39,7 +39,7 @@ pub fn whereabouts(global: &Global, flags: &Where) -> Outcome {
         return Ok(Exit::Done);
     }
     project.tell_ignored();
-    let shown = |path: &Path| clean(&path.display().to_string()).to_string();
+    let shown = |path: &Path| shown(&path.display().to_string());
     let yet = if is_there { "" } else { "  (not made yet)" };
     show::out(&format!("root    {}\n", shown(project.root())));
     show::out(&format!("state   {}{yet}\n", shown(project.state())));

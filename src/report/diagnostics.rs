@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::clip::clip;
 use super::style::Style;
-use super::text::{clean, clean_lines, clean_source, count, tame, width};
-use crate::domain::base::human_duration;
+use super::text::{count, shown, width};
+use crate::domain::base::{harmless, human_duration, shown_lines, shown_source};
 use crate::domain::model::{Diagnostic, Label, Severity, Sources};
 
 /// A diagnostic in miette's form: the labels of one file; other files become related diagnostics.
@@ -39,10 +39,10 @@ impl Drawn {
         let mut drawn = parts.next().unwrap_or_else(|| Self::bare(diagnostic));
         drawn.related = parts.collect();
         drawn.code = Some(diagnostic.code.to_string());
-        drawn.message = clean_lines(&diagnostic.message);
+        drawn.message = shown_lines(&diagnostic.message);
         let mut words = diagnostic.notes.clone();
         words.extend(diagnostic.help.clone());
-        drawn.help = (!words.is_empty()).then(|| clean_lines(&words.join("\n")));
+        drawn.help = (!words.is_empty()).then(|| shown_lines(&words.join("\n")));
         drawn
     }
 
@@ -64,7 +64,7 @@ impl Drawn {
         labels: impl Iterator<Item = &'a Label>,
         sources: &Sources,
     ) -> Self {
-        let text = sources.get(file).map(|text| clean_source(text));
+        let text = sources.get(file).map(|text| shown_source(text));
         let length = text.as_ref().map_or(0, String::len);
         let labels: Vec<&Label> = labels.collect();
         let place = |label: &&Label| {
@@ -75,13 +75,13 @@ impl Drawn {
         let text = text.map(|text| clip(text, &mut places));
         let marked = labels.iter().zip(&places);
         let spans =
-            marked.map(|(label, (from, to))| LabeledSpan::new(label.text.as_deref().map(clean), *from, to - from));
+            marked.map(|(label, (from, to))| LabeledSpan::new(label.text.as_deref().map(shown), *from, to - from));
         let labels = if text.is_some() { spans.collect() } else { Vec::new() };
         let message = match text {
             Some(_) => String::new(),
-            None => clean(&format!("in {}", file.display())),
+            None => shown(&format!("in {}", file.display())),
         };
-        let source = text.map(|text| NamedSource::new(clean(&file.display().to_string()), text));
+        let source = text.map(|text| NamedSource::new(shown(&file.display().to_string()), text));
         Self { message, source, labels, ..Self::bare(diagnostic) }
     }
 }
@@ -153,7 +153,7 @@ pub fn draw_diagnostics(diagnostics: &[Diagnostic], sources: &Sources, style: St
         }
         text.push('\n');
     }
-    tame(&text, style.colour)
+    harmless(&text, style.colour)
 }
 
 /// Only the snippet of a related file; its header would repeat the message.
@@ -174,7 +174,7 @@ pub fn draw_error(report: &miette::Report, style: Style) -> String {
     let handler = handler(style).with_cause_chain();
     let mut text = String::new();
     let _ = handler.render_report(&mut text, report.as_ref());
-    tame(&text, style.colour)
+    harmless(&text, style.colour)
 }
 
 /// An error of any module as JSON, in the form of `check`'s diagnostics.

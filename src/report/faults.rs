@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::run_view::{Earlier, RunView};
 use super::style::Style;
-use super::text::{clean, count, list};
+use super::text::{clean, count, list, shown};
 use crate::domain::base::RunId;
 use crate::domain::model::{Fault, FaultKind, StepEnd};
 
@@ -21,7 +21,7 @@ pub fn failure_block(run: &RunId, end: &StepEnd, board: &RunView, style: Style) 
     let exhausted = exhausted(fault, board.earlier(&end.layer));
     let head = head(fault, !exhausted.is_empty());
     let _ = writeln!(text, "{} {}   {head}", style.bad("✗"), style.strong(layer));
-    let message = clean(&fault.message);
+    let message = shown(fault.message.trim_end());
     if exhausted.is_empty() {
         // The heading already says that memory ran out.
         let told = fault.kind == FaultKind::OutOfMemory && fault.evidence.is_some();
@@ -29,14 +29,14 @@ pub fn failure_block(run: &RunId, end: &StepEnd, board: &RunView, style: Style) 
             let _ = writeln!(text, "   {message}");
         }
         // Skip evidence that the message already contains.
-        for evidence in fault.evidence.iter().map(|evidence| clean(evidence)).filter(|text| !message.contains(text)) {
+        for evidence in fault.evidence.iter().map(|evidence| shown(evidence)).filter(|text| !message.contains(text)) {
             let _ = writeln!(text, "   {evidence}");
         }
     } else {
         let runner = end.runner_type.as_deref();
         for (fault, runner) in exhausted.into_iter().chain([(fault, runner)]) {
-            let place = runner.map_or(String::new(), |runner| format!("on {}: ", clean(runner)));
-            let _ = writeln!(text, "   {place}{}", clean(fault.evidence.as_deref().unwrap_or(&fault.message)));
+            let place = runner.map_or(String::new(), |runner| format!("on {}: ", shown(runner)));
+            let _ = writeln!(text, "   {place}{}", shown(fault.evidence.as_deref().unwrap_or(&fault.message)));
         }
     }
     log_end(&mut text, fault, &format!("lian-build logs {run} {layer}"), style);
@@ -77,7 +77,7 @@ fn log_end(text: &mut String, fault: &Fault, command: &str, style: Style) {
             text,
             "   BuildKit did not keep all of it ({}): start its daemon with BUILDKIT_STEP_LOG_MAX_SIZE=-1 and \
              BUILDKIT_STEP_LOG_MAX_SPEED=-1",
-            clean(clipped)
+            shown(clipped)
         );
     }
 }
@@ -89,11 +89,11 @@ fn more_memory(end: &StepEnd, board: &RunView) -> Option<String> {
     let at = ladder.iter().position(|rung| rung == runner)?;
     let fewer = "lower the parallelism of the step (e.g. CARGO_BUILD_JOBS)";
     Some(match ladder.get(at + 1) {
-        Some(larger) => format!("set `runner_type = \"{}\"` in .build-spec.ncl, or {fewer}", clean(larger)),
+        Some(larger) => format!("set `runner_type = \"{}\"` in .build-spec.ncl, or {fewer}", shown(larger)),
         None => format!(
             "{fewer}: no runner on offer has more memory than {}; or have the provider offer a larger one, and set it as \
              `runner_type` in .build-spec.ncl",
-            clean(runner)
+            shown(runner)
         ),
     })
 }
@@ -108,7 +108,7 @@ fn exhausted<'a>(last: &Fault, earlier: &'a [Earlier]) -> Vec<(&'a Fault, Option
 }
 
 fn head(fault: &Fault, again: bool) -> String {
-    let place = fault.step.as_deref().map(clean);
+    let place = fault.step.as_deref().map(shown);
     match (fault.kind, place) {
         (FaultKind::OutOfMemory, place) => {
             let twice = if again { " twice" } else { "" };
@@ -118,7 +118,7 @@ fn head(fault: &Fault, again: bool) -> String {
         (FaultKind::Build | FaultKind::Missing | FaultKind::Infrastructure | FaultKind::Unavailable, Some(step)) => {
             format!("failed in {step}")
         }
-        _ => clean(&fault.message),
+        _ => shown(fault.message.trim_end()),
     }
 }
 
@@ -149,7 +149,7 @@ fn what_to_do(kind: FaultKind, run: &RunId, layer: &str) -> String {
 
 /// `help: …`, with further lines indented.
 fn help_line(help: &str, style: Style) -> String {
-    let lines: Vec<String> = help.lines().map(clean).collect();
+    let lines: Vec<String> = help.lines().map(shown).collect();
     format!("{} {}", style.strong("help:"), lines.join("\n         "))
 }
 

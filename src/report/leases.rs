@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::style::Style;
-use super::text::{clean, cut};
+use super::text::{cut, pad, shown, width};
 use crate::domain::base::{Timestamp, human_duration};
 
 /// A lease, from local records and from its provider.
@@ -39,12 +39,12 @@ pub fn leases_table(rows: &[LeaseRow], now: Timestamp, style: Style) -> String {
     if rows.is_empty() {
         return "no runner is leased\n".to_owned();
     }
-    let wide = rows.iter().map(|row| row.lease.len()).max().unwrap_or(0).max(5);
+    let wide = rows.iter().map(|row| width(&shown(&row.lease))).max().unwrap_or(0).max(5);
     let head = format!("{:<wide$}  {:<8}  {:<8}  {:>8}  {:>10}  what", "lease", "run", "state", "age", "expires");
     let mut text = style.dim(&head);
     text.push('\n');
     for row in rows {
-        let state = format!("{:<8}", row.state);
+        let state = format!("{:<8}", shown(&row.state));
         let state = match row.state.as_str() {
             "held" => style.good(&state),
             "stuck" => style.bad(&state),
@@ -56,9 +56,9 @@ pub fn leases_table(rows: &[LeaseRow], now: Timestamp, style: Style) -> String {
             Some(at) => format!("in {}", human_duration(at.since(now))),
             None => String::new(),
         };
-        let run = clean(row.run.as_deref().unwrap_or(""));
-        let what = cut(&clean(&row.what), 70);
-        text.push_str(&format!("{:<wide$}  {run:<8}  {state}  {age:>8}  {expires:>10}  {what}", clean(&row.lease)));
+        let run = pad(&shown(row.run.as_deref().unwrap_or("")), 8);
+        let what = cut(&shown(&row.what), 70);
+        text.push_str(&format!("{}  {run}  {state}  {age:>8}  {expires:>10}  {what}", pad(&shown(&row.lease), wide)));
         text.push('\n');
     }
     text

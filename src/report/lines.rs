@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::faults::failure_block;
 use super::run_view::{RunView, Running, is_numbered};
 use super::style::Style;
-use super::text::{clean, count, cut, list, money, pad, pad_left, width};
+use super::text::{shown, count, cut, list, money, pad, pad_left, width};
 use crate::adapters::providers::Local;
 use crate::domain::base::{LeaseId, RunId, Timestamp, agrees, human_bytes, human_duration};
 use crate::domain::model::{Action, Fault, FaultKind, Outcome, RunOutcome, StepEnd};
@@ -29,12 +29,12 @@ pub fn name_width(board: &RunView, columns: usize) -> usize {
 }
 
 fn name(layer: &str, columns: usize) -> String {
-    pad(&cut(layer, columns), columns)
+    pad(&cut(&shown(layer), columns), columns)
 }
 
 /// A step's name without its RUN keyword and flags: `[4/6] cargo chef cook --release`.
 pub fn brief(name: &str) -> String {
-    let name = clean(name);
+    let name = shown(name);
     let (number, rest) = match name.split_once("] ") {
         Some((_, rest)) if name.starts_with("[internal]") => (String::new(), rest),
         // Drop generated stage names (`stage-2`): they tell the user nothing.
@@ -75,7 +75,7 @@ fn doing(running: &Running) -> String {
         "verifying" => "verifying what it provides",
         "recording" => "moving its tags",
         "building" => return running.current().map(brief).unwrap_or_default(),
-        other => other,
+        other => return shown(other),
     };
     phase.to_owned()
 }
@@ -84,7 +84,7 @@ fn doing(running: &Running) -> String {
 fn on(running: &Running) -> String {
     let runner = running.runner.as_deref().filter(|runner| *runner != Local::RUNNER_TYPE);
     let memory = running.memory.map(|(used, limit)| share(used, limit));
-    runner.map(str::to_owned).into_iter().chain(memory).collect::<Vec<_>>().join(" · ")
+    runner.map(shown).into_iter().chain(memory).collect::<Vec<_>>().join(" · ")
 }
 
 /// Formats `3.1 of 16 GB`, with the unit chosen by the total.
@@ -202,16 +202,16 @@ pub fn end_line(end: &StepEnd, names: usize, style: Style) -> Option<String> {
 
 /// Why a step is retried, and on which runner: the fault's message, its evidence and step, then `again on cax31`.
 pub fn again(fault: &Fault, from: Option<&str>, on: &str) -> String {
-    let on = clean(on);
+    let on = shown(on);
     let message = match fault.kind {
         FaultKind::OutOfMemory => "out of memory".to_owned(),
-        _ => clean(&fault.message),
+        _ => shown(fault.message.trim_end()),
     };
-    let evidence = fault.evidence.as_deref().map(clean).filter(|evidence| !message.contains(evidence));
+    let evidence = fault.evidence.as_deref().map(shown).filter(|evidence| !message.contains(evidence));
     let step = fault.step.as_deref().map(step_words);
     let mut text = message;
     if let Some(from) = from.filter(|from| *from != Local::RUNNER_TYPE) {
-        text.push_str(&format!(" on {}", clean(from)));
+        text.push_str(&format!(" on {}", shown(from)));
     }
     let shown: Vec<String> = evidence.into_iter().chain(step).collect();
     if !shown.is_empty() {

@@ -5,14 +5,14 @@
 //! narrowed window garbles the view.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::lines::{Window, picture};
 use super::progress::{Progress, TERMINAL};
-use super::style::{whisper, window};
+use super::screen::{above, draw, row, whisper};
+use super::style::window;
 use super::text::width;
 use crate::domain::model::Event;
 use crate::domain::ports::Sink;
@@ -40,15 +40,15 @@ pub fn aside(text: &str) {
 }
 
 /// Replaces the live view and adds permanent lines above it, in one write to avoid flicker.
-fn repaint(shown: &mut Vec<String>, above: &[String], lines: Vec<String>) {
-    let text = frame(shown, above, &lines, window().0);
-    // A closed terminal must not stop the build.
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+fn repaint(shown: &mut Vec<String>, new: &[String], lines: Vec<String>) {
+    let new: Vec<String> = new.iter().map(|line| above(line)).collect();
+    let lines: Vec<String> = lines.iter().map(|line| row(line)).collect();
+    draw(&frame(shown, &new, &lines, window().0));
     *shown = lines;
 }
 
 /// Bytes that replace `shown` by `lines`. The cursor ends after the last line.
-fn frame(shown: &[String], above: &[String], lines: &[String], columns: usize) -> String {
+fn frame(shown: &[String], new: &[String], lines: &[String], columns: usize) -> String {
     // A narrowed window has wrapped the lines drawn before.
     let rows: usize = shown.iter().map(|line| width(line).div_ceil(columns.max(1)).max(1)).sum();
     let mut text = String::from("\r");
@@ -56,7 +56,7 @@ fn frame(shown: &[String], above: &[String], lines: &[String], columns: usize) -
         let _ = write!(text, "\u{1b}[{}A", rows - 1);
     }
     text.push_str("\u{1b}[J");
-    for line in above {
+    for line in new {
         let _ = writeln!(text, "{line}");
     }
     text.push_str(&lines.join("\n"));

@@ -3,11 +3,12 @@
 use std::io::{BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 
-use super::text::clean;
-use crate::domain::base::RunId;
+use crate::domain::base::{RunId, harmless, harmless_json, output_line};
 
 /// Largest piece of a log held in memory, in bytes.
 const PIECE: u64 = 64 * 1024;
+/// How far before the end of a part of a line its seam may be, in bytes.
+const SEAM: usize = 256;
 
 /// Why copying stopped.
 #[derive(Debug)]
@@ -35,18 +36,50 @@ fn piece(log: &mut impl BufRead, path: &Path) -> Result<Option<Vec<u8>>, LogStop
     }
 }
 
-/// Copies a log: unchanged for a program, without escape sequences for a terminal.
-pub fn copy_log(out: &mut impl Write, mut log: impl BufRead, path: &Path, terminal: bool) -> Result<(), LogStop> {
+/// How a log is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogForm {
+    /// Byte for byte.
+    AsWritten,
+    /// Line by line, made harmless.
+    Shown {
+        /// Whether its colours are kept.
+        colour: bool,
+    },
+}
+
+/// Copies a log.
+pub fn copy_log(out: &mut impl Write, mut log: impl BufRead, path: &Path, form: LogForm) -> Result<(), LogStop> {
+    let mut held = Vec::new();
     while let Some(bytes) = piece(&mut log, path)? {
-        if terminal {
-            let line = clean(&String::from_utf8_lossy(&bytes));
-            let end = if bytes.ends_with(b"\n") { "\n" } else { "" };
-            write!(out, "{line}{end}")?;
-        } else {
+        let LogForm::Shown { colour } = form else {
             out.write_all(&bytes)?;
-        }
+            continue;
+        };
+        held.extend(bytes);
+        let rest = if held.ends_with(b"\n") { Vec::new() } else { held.split_off(seam(&held)) };
+        write_shown(out, &std::mem::replace(&mut held, rest), colour)?;
+    }
+    if let LogForm::Shown { colour } = form {
+        write_shown(out, &held, colour)?;
     }
     Ok(())
+}
+
+fn write_shown(out: &mut impl Write, bytes: &[u8], colour: bool) -> std::io::Result<()> {
+    let line = output_line(&String::from_utf8_lossy(bytes), colour);
+    let end = if bytes.ends_with(b"\n") { "\n" } else { "" };
+    write!(out, "{}{end}", harmless(&line, colour))
+}
+
+/// Where a part of a long line may be cut, near its end: between two characters, and not within what a CI would read as
+/// a command if it were whole again.
+fn seam(part: &[u8]) -> usize {
+    let from = part.len().saturating_sub(SEAM).max(1);
+    let in_command = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'#' | b'-' | b'\x1b');
+    let is_begin = |at: usize| part.get(at).is_some_and(|byte| byte & 0xc0 != 0x80);
+    let found = (from..part.len()).find(|at| is_begin(*at) && !in_command(part[at - 1]));
+    found.or_else(|| (from..part.len()).find(|at| is_begin(*at))).unwrap_or(part.len())
 }
 
 /// Writes `{"schema":1,"run":…,"logs":[{"layer":…,"log":…}]}` while reading the logs.
@@ -77,7 +110,7 @@ pub fn logs_json<'a, L: BufRead, P: AsRef<Path> + 'a>(
 }
 
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    harmless_json(&serde_json::Value::from(text).to_string())
 }
 
 /// Length of the prefix that ends with a complete UTF-8 character; a piece may end within one.
@@ -114,15 +147,32 @@ mod tests {
         assert_eq!(json(b"")["logs"][0]["log"], "");
     }
 
+    fn copied(log: &[u8], form: LogForm) -> String {
+        let mut out = Vec::new();
+        copy_log(&mut out, log, Path::new("app.log"), form).expect("written");
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
     #[test]
-    fn a_terminal_gets_clean_lines_and_a_program_all_bytes() {
-        let log = b"one \x1b[2J\ntwo\xff";
-        let copied = |terminal| {
-            let mut out = Vec::new();
-            copy_log(&mut out, &log[..], Path::new("app.log"), terminal).expect("written");
-            out
-        };
-        assert_eq!(copied(false), log);
-        assert_eq!(copied(true), "one \ntwo\u{fffd}".as_bytes());
+    fn whoever_reads_gets_harmless_lines_and_who_asks_for_it_all_bytes() {
+        let log = b"one \x1b[2J\x1b[31mred\n::error::two\xff\r\n10%\r20%\n end";
+        assert_eq!(copied(log, LogForm::AsWritten), String::from_utf8_lossy(log));
+        let shown = "one red\n\\::error::two\u{fffd}\n20%\n end";
+        assert_eq!(copied(log, LogForm::Shown { colour: false }), shown);
+        let shown = shown.replacen("red", "\u{1b}[31mred\u{1b}[0m", 1);
+        assert_eq!(copied(log, LogForm::Shown { colour: true }), shown);
+    }
+
+    #[test]
+    fn a_command_is_none_wherever_a_long_line_is_cut() {
+        let piece = usize::try_from(PIECE).expect("small");
+        for shift in 0..SEAM + 24 {
+            let log = format!("{}漢##vso[task.x]y##[error]z", "漢".repeat((piece - shift) / 3));
+            let text = copied(log.as_bytes(), LogForm::Shown { colour: false });
+            assert_eq!(text, log.replace("##", "#\\#"), "{shift}");
+            let words = format!("{}##[error]", "x".repeat(piece - shift));
+            let text = copied(words.as_bytes(), LogForm::Shown { colour: false });
+            assert_eq!(text, words.replace("##", "#\\#"), "{shift}");
+        }
     }
 }

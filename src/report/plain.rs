@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::lines::waits_for;
 use super::progress::{Progress, TERMINAL};
 use super::run_view::RunView;
-use super::style::whisper;
+use super::screen::whisper;
+use super::text::shown;
 use crate::domain::base::{LayerName, Timestamp};
 use crate::domain::model::{Event, EventBody};
 use crate::domain::ports::Sink;
@@ -47,7 +48,7 @@ impl Waits {
             let Some(what) = waits_for(running) else { continue };
             if now.since(running.phase_since) >= LONG && self.told.get(&step.layer) != Some(&what) {
                 self.told.insert(step.layer.clone(), what);
-                lines.push(format!("· {}  {what}", step.layer));
+                lines.push(format!("· {}  {what}", shown(step.layer.as_str())));
             }
         }
         lines
@@ -91,7 +92,7 @@ impl Sink for Plain {
         let mut shared = held(&self.shared.0);
         let said = shared.progress.take(event);
         if let (EventBody::StepStarted { layer, .. }, false) = (&event.body, shared.progress.look.quiet) {
-            whisper(&format!("· {layer}\n"));
+            whisper(&format!("· {}\n", shown(layer.as_str())));
         }
         said.aside.iter().for_each(|line| whisper(&format!("{line}\n")));
         said.result.iter().for_each(|line| (shared.out)(&format!("{line}\n")));

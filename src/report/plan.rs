@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::lines::roughly;
 use super::run_view::RunView;
 use super::style::Style;
-use super::text::{self, clean, count, cut, money, pad, pad_left};
+use super::text::{self, count, cut, money, pad, pad_left, shown};
 use crate::domain::base::{Timestamp, human_duration};
 use crate::domain::model::{Action, Forecast, Plan, PlannedStep, WhyKind};
 
@@ -93,19 +93,19 @@ fn row(step: &PlannedStep) -> [String; 6] {
     let action = if build { "build" } else { "reuse" };
     let why = match step.action {
         Action::Reuse => format!("key {} unchanged", &step.key.0.hex()[..6]),
-        Action::Build => step.why.iter().map(|why| clean(&why.detail)).collect::<Vec<_>>().join("; "),
+        Action::Build => step.why.iter().map(|why| shown(&why.detail)).collect::<Vec<_>>().join("; "),
     };
     let tier = match step.size.tier.as_str() {
         "language_default" => "lang",
         "explicit" => "spec",
         other => other,
     };
-    let runner = if build { format!("{} ({tier})", step.size.runner_type) } else { String::new() };
+    let runner = if build { format!("{} ({})", shown(&step.size.runner_type), shown(tier)) } else { String::new() };
     let about = match step.estimate_ms {
         Some(ms) if build => human_duration(Duration::from_millis(ms)),
         _ => String::new(),
     };
-    [step.wave.to_string(), step.layer.to_string(), action.to_owned(), why, runner, about]
+    [step.wave.to_string(), shown(step.layer.as_str()), action.to_owned(), why, runner, about]
 }
 
 fn footer(plan: &Plan, (width, forecast): (usize, Option<&Forecast>), command: &str) -> String {

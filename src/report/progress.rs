@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::lines::{again, brief, end_line, name_width, stop_line, stuck_help, summary};
 use super::run_view::{RunView, is_numbered};
 use super::style::Style;
-use super::text::{clean, count, cut, pad};
-use crate::domain::base::{LayerName, Timestamp, human_duration};
+use super::text::{count, cut, pad, shown};
+use crate::domain::base::{LayerName, Timestamp, human_duration, output_line};
 use crate::domain::model::{BuildEvent, Event, EventBody, Plan, RunOutcome, VertexState};
 
 /// Largest unfinished line kept, in bytes: a step that never ends a line must not exhaust memory.
@@ -83,7 +83,7 @@ impl Progress {
                 }
             }
             EventBody::LeaseStuck { lease, message } => {
-                let message = clean(message);
+                let message = shown(message.trim_end());
                 said.aside.push(format!("{} lease {lease} could not be given back: {message}", style.bad("✗")));
                 said.aside.push(format!("  {}", stuck_help(style)));
             }
@@ -104,18 +104,18 @@ impl Progress {
     }
 
     fn name(&self, layer: &LayerName) -> String {
-        pad(layer.as_str(), self.names)
+        pad(&shown(layer.as_str()), self.names)
     }
 
     fn progress(&mut self, layer: &LayerName, progress: &BuildEvent) -> Vec<String> {
         let (style, verbose, name) = (self.look.style, self.look.verbose, self.name(layer));
         match progress {
-            BuildEvent::Warning { message } => vec![format!("{} {name}  {}", style.notable("!"), clean(message))],
+            BuildEvent::Warning { message } => vec![format!("{} {name}  {}", style.notable("!"), shown(message.trim_end()))],
             BuildEvent::Vertex { name: step, state, duration_ms, .. }
                 if verbose > 1 || (verbose == 1 && is_numbered(step)) =>
             {
                 let took = human_duration(Duration::from_millis(duration_ms.unwrap_or(0)));
-                let short = clean(step.split_inclusive(']').next().unwrap_or(step));
+                let short = shown(step.split_inclusive(']').next().unwrap_or(step));
                 let room = if style.live { style.width.saturating_sub(self.names + 12) } else { usize::MAX };
                 let step = cut(&brief(step), room);
                 match state {
@@ -127,7 +127,7 @@ impl Progress {
             }
             BuildEvent::Log { vertex, text } if verbose > 1 => {
                 let lines = self.whole_lines(format!("{layer}\n{vertex}"), text);
-                lines.iter().map(|line| format!("  {name}  {} {}", style.dim("│"), clean(line))).collect()
+                lines.iter().map(|line| format!("  {name}  {} {}", style.dim("│"), output_line(line, style.colour))).collect()
             }
             _ => Vec::new(),
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::style::Style;
-use super::text::{clean, cut};
+use super::text::{cut, shown};
 use crate::domain::base::{Timestamp, human_duration};
 use crate::domain::model::{RunRecord, RunState};
 
@@ -41,7 +41,7 @@ pub fn runs_table(runs: &[RunRecord], style: Style) -> String {
             run.built,
             run.reused,
             run.failed,
-            cut(&clean(&run.command), 60)
+            cut(&shown(&run.command), 60)
         );
         text.push_str(&line);
         text.push('\n');

@@ -1,6 +1,6 @@
 //! Colours and terminal width. Not responsible for: following later changes of the terminal, except `window`.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use owo_colors::{OwoColorize as _, Style as Paint};
 
@@ -75,9 +75,4 @@ pub fn window() -> (usize, usize) {
 
 fn console_width(stream: rustix::fd::BorrowedFd<'_>) -> Option<usize> {
     rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0)
-}
-
-/// Prints to standard error. Ignores errors, unlike `eprint!`: a closed pipe must not stop a build.
-pub fn whisper(text: &str) {
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

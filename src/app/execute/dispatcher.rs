@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::faults::bug;
 use super::job::{Job, ParentImage};
+use super::mask::Mask;
 use super::task_context::{Message, Staging, TaskContext};
 use crate::app::sinks::Emitter;
 use crate::domain::base::{Digest, LayerName, LeaseId, RunId, Timestamp};
@@ -138,12 +139,24 @@ pub(super) struct Dispatcher {
     pub max_lifetime: std::time::Duration,
 }
 
+/// What to mask in all that a run tells, and a word on what cannot be.
+fn mask_of(jobs: &BTreeMap<LayerName, Job>) -> Mask {
+    let (mask, open) = Mask::of(jobs.values().flat_map(|job| &job.request.secrets));
+    if !open.is_empty() {
+        let open: Vec<&str> = open.iter().map(String::as_str).collect();
+        tracing::warn!("not masked if a step writes it: {} (secrets of 4 bytes to 512 KiB are)", open.join(", "));
+    }
+    mask
+}
+
 impl Dispatcher {
     fn new(work: Work, services: RunServices, emitter: Emitter) -> Self {
         let Work { id, run, jobs, digests } = work;
         let RunServices { provider, runners, images, contexts, journal, project_root, max_lifetime } = services;
         let (run_id, events) = (id.clone(), emitter.clone());
-        let context = TaskContext { provider, runners, images, contexts, project_root, run: run_id, emitter: events };
+        let mask = mask_of(&jobs);
+        let context =
+            TaskContext { provider, runners, images, contexts, project_root, run: run_id, emitter: events, mask };
         Self {
             id,
             run,

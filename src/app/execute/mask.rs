@@ -1,27 +1,50 @@
 //! Masks secret values in build reports as `***`, also where a value is split over several reports. Not responsible for:
-//! secrets that lian-build did not provide, or that a step changes before printing them.
+//! secrets that lian-build did not provide; how a value may be written (`spellings`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use aho_corasick::{AhoCorasick, Input, MatchKind};
+
+use super::spellings::{SHORTEST, spellings};
 use crate::domain::model::{BuildEvent, Fault, VertexState};
 use crate::domain::ports::{SecretSource, SecretValue};
 
 /// The replacement text.
 const SHOWN: &str = "***";
-/// Shorter values occur by chance too often.
-const SHORTEST: usize = 8;
-/// Longer values are public bundles and the like.
-const LONGEST: u64 = 64 * 1024;
+/// The most that BuildKit takes for a secret.
+const LONGEST: u64 = 512 * 1024;
 /// The CA bundle is not secret.
 const PUBLIC: &str = "ca";
+/// How much of a value tells something of it, bytes.
+const TELLING: usize = 3;
+/// What a fault's excerpt has in place of the middle of a long line.
+const LEFT_OUT: &str = " … ";
 
-/// The values to mask, sorted. None holds a newline.
-#[derive(Debug, Clone, Default)]
-pub struct Mask(Arc<[String]>);
+/// The values to mask, in every way in which they may be written.
+#[derive(Clone, Default)]
+pub struct Mask(Option<Arc<Values>>);
+
+struct Values {
+    /// Sorted. None holds a line end.
+    values: Vec<String>,
+    /// The first bytes of the values.
+    begins: [bool; 256],
+    longest: usize,
+    finder: AhoCorasick,
+}
+
+/// Never shows a value.
+impl fmt::Debug for Mask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Mask({} values)", self.0.as_ref().map_or(0, |values| values.values.len()))
+    }
+}
 
 /// The reports of one build on their way to the sinks. The end of a log that may be the beginning of a value is held
-/// back until more of the log comes, or its step ends.
+/// back until more of the log comes, or its step ends. That is never more than a line that has not ended, and not for a
+/// time: who waits before each letter would get the value past any clock.
 #[derive(Debug)]
 pub struct MaskedReports {
     mask: Mask,
@@ -30,59 +53,43 @@ pub struct MaskedReports {
 }
 
 impl Mask {
-    /// From a build's secrets: whole values, their lines, and the part after `NAME=` in a line.
-    pub fn of(secrets: &[SecretSource]) -> Self {
-        let mut values: Vec<String> = Vec::new();
-        for secret in secrets.iter().filter(|secret| secret.id != PUBLIC) {
-            let Some(text) = value(&secret.value) else { continue };
-            for line in text.lines().map(str::trim) {
-                values.push(line.to_owned());
-                values.extend(line.split_once('=').map(|(_, value)| value.trim_matches(['"', '\'']).to_owned()));
+    /// From secrets, and the ids of those that cannot be masked: too short, too long, or gone.
+    pub fn of<'a>(secrets: impl IntoIterator<Item = &'a SecretSource>) -> (Self, BTreeSet<String>) {
+        let (mut values, mut open, mut read) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+        for secret in secrets.into_iter().filter(|secret| secret.id != PUBLIC) {
+            if !read.insert(format!("{:?}", secret.value)) {
+                continue;
+            }
+            match value(&secret.value).filter(|value| value.trim_ascii().len() >= SHORTEST) {
+                Some(value) => values.extend(spellings(&value)),
+                None => drop(open.insert(secret.id.clone())),
             }
         }
-        values.retain(|value| value.len() >= SHORTEST);
-        values.sort();
-        values.dedup();
-        Self(values.into())
+        (Self::new(values), open)
     }
 
-    /// Where values are in a text, from left to right; of several at one place the longest.
-    fn places(&self, text: &str) -> Vec<(usize, usize)> {
-        let each = self.0.iter().flat_map(|value| text.match_indices(value.as_str()));
-        let mut places: Vec<(usize, usize)> = each.map(|(at, value)| (at, at + value.len())).collect();
-        places.sort_by_key(|(start, end)| (*start, std::cmp::Reverse(*end)));
-        places
-    }
-
-    /// From where on, not before `from`, a text may be the beginning of a value; its length if it is none.
-    fn open_end(&self, text: &str, from: usize) -> usize {
-        let line = text.rfind('\n').map_or(0, |newline| newline + 1).max(from);
-        let longest = self.0.iter().map(String::len).max().unwrap_or(0);
-        let from = line.max(text.len().saturating_sub(longest));
-        let begins = |at: &usize| text.is_char_boundary(*at) && self.is_beginning(&text[*at..]);
-        (from..text.len()).find(begins).unwrap_or(text.len())
-    }
-
-    /// Whether a value begins with this text and goes on.
-    fn is_beginning(&self, text: &str) -> bool {
-        // All values that begin with it stand behind it, one after the other.
-        let first = self.0.partition_point(|value| value.as_str() <= text);
-        self.0.get(first).is_some_and(|value| value.starts_with(text))
+    fn new(values: BTreeSet<String>) -> Self {
+        let values: Vec<String> = values.into_iter().collect();
+        // Values of more text than a finder can hold are no secrets that BuildKit takes.
+        let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(&values);
+        let Some(finder) = built.ok().filter(|_| !values.is_empty()) else { return Self::default() };
+        let mut begins = [false; 256];
+        values.iter().for_each(|value| begins[usize::from(value.as_bytes()[0])] = true);
+        let longest = values.iter().map(String::len).max().unwrap_or(0);
+        Self(Some(Arc::new(Values { values, begins, longest, finder })))
     }
 
     /// Masks a text that may go on; returns its masked part, and the part that must wait.
     fn split(&self, text: &str) -> (String, String) {
+        let Some(values) = &self.0 else { return (text.to_owned(), String::new()) };
         let (mut masked, mut cursor) = (String::with_capacity(text.len()), 0);
-        let mut open = self.open_end(text, cursor);
-        for (start, end) in self.places(text) {
-            if start >= open {
-                break;
-            }
-            if start >= cursor {
-                masked.push_str(&text[cursor..start]);
-                masked.push_str(SHOWN);
-                cursor = end;
-                open = self.open_end(text, cursor);
+        let mut open = values.open_end(text, cursor);
+        while let Some((start, end)) = values.next(text, cursor).filter(|(start, _)| *start < open) {
+            masked.push_str(&text[cursor..start]);
+            masked.push_str(SHOWN);
+            cursor = end;
+            if cursor > open {
+                open = values.open_end(text, cursor);
             }
         }
         masked.push_str(&text[cursor..open]);
@@ -91,18 +98,29 @@ impl Mask {
 
     /// Masks a text that is whole.
     fn text(&self, text: &mut String) {
+        let Some(values) = &self.0 else { return };
         let (mut masked, mut cursor) = (String::new(), 0);
-        for (start, end) in self.places(text) {
-            if start >= cursor {
-                masked.push_str(&text[cursor..start]);
-                masked.push_str(SHOWN);
-                cursor = end;
-            }
+        while let Some((start, end)) = values.next(text, cursor) {
+            masked.push_str(&text[cursor..start]);
+            masked.push_str(SHOWN);
+            cursor = end;
         }
         if cursor > 0 {
             masked.push_str(&text[cursor..]);
             *text = masked;
         }
+    }
+
+    /// Masks a line of which the middle may be left out: also the parts of values beside the gap.
+    fn excerpt(&self, line: &mut String) {
+        self.text(line);
+        let (Some(values), Some((head, end))) = (&self.0, line.split_once(LEFT_OUT)) else { return };
+        let (mut masked, waits) = self.split(head);
+        // One or two letters tell nothing, and many words begin with them.
+        masked.push_str(if waits.len() >= TELLING { SHOWN } else { &waits });
+        let gone = Some(values.closed_begin(end)).filter(|gone| *gone >= TELLING).unwrap_or(0);
+        let begin = if gone > 0 { SHOWN } else { "" };
+        *line = format!("{masked}{LEFT_OUT}{begin}{}", &end[gone..]);
     }
 
     /// The reports of a build.
@@ -113,9 +131,44 @@ impl Mask {
     /// Masks a fault.
     pub fn fault(&self, mut fault: Fault) -> Fault {
         self.text(&mut fault.message);
-        fault.log_tail.iter_mut().chain(&mut fault.causes).for_each(|line| self.text(line));
-        [&mut fault.step, &mut fault.evidence].into_iter().flatten().for_each(|text| self.text(text));
+        fault.log_tail.iter_mut().chain(&mut fault.causes).for_each(|line| self.excerpt(line));
+        let more = [&mut fault.step, &mut fault.evidence, &mut fault.help];
+        more.into_iter().flatten().for_each(|text| self.excerpt(text));
         fault
+    }
+}
+
+impl Values {
+    /// The next value in a text; of several at one place the longest.
+    fn next(&self, text: &str, from: usize) -> Option<(usize, usize)> {
+        self.finder.find(Input::new(text).range(from..)).map(|found| (found.start(), found.end()))
+    }
+
+    /// From where on, not before `from`, a text may be the beginning of a value; its length if it is none.
+    fn open_end(&self, text: &str, from: usize) -> usize {
+        let line = text.rfind('\n').map_or(0, |newline| newline + 1).max(from);
+        let from = line.max(text.len().saturating_sub(self.longest));
+        let bytes = text.as_bytes();
+        let begins = |at: &usize| {
+            self.begins[usize::from(bytes[*at])] && text.is_char_boundary(*at) && self.is_beginning(&text[*at..])
+        };
+        (from..text.len()).find(begins).unwrap_or(text.len())
+    }
+
+    /// Whether a value begins with this text and goes on.
+    fn is_beginning(&self, text: &str) -> bool {
+        // All values that begin with it stand behind it, one after the other.
+        let first = self.values.partition_point(|value| value.as_str() <= text);
+        self.values.get(first).is_some_and(|value| value.starts_with(text))
+    }
+
+    /// How much of a text's beginning may be the end of a value, or a part of one that goes on.
+    fn closed_begin(&self, text: &str) -> usize {
+        if !text.is_empty() && self.values.iter().any(|value| value.contains(text)) {
+            return text.len();
+        }
+        let ends = |at: &usize| text.is_char_boundary(*at) && self.values.iter().any(|value| value.ends_with(&text[..*at]));
+        (1..=text.len().min(self.longest)).rev().find(ends).unwrap_or(0)
     }
 }
 
@@ -132,7 +185,8 @@ impl MaskedReports {
                     return self.rest_of(vertex).into_iter().chain([event]).collect();
                 }
             }
-            BuildEvent::Progress { .. } | BuildEvent::Memory { .. } => {}
+            BuildEvent::Progress { id, .. } => self.mask.text(id),
+            BuildEvent::Memory { .. } => {}
         }
         vec![event]
     }
@@ -164,89 +218,16 @@ impl MaskedReports {
     }
 }
 
-fn value(source: &SecretValue) -> Option<String> {
+fn value(source: &SecretValue) -> Option<Vec<u8>> {
     match source {
-        SecretValue::Env(name) => std::env::var(name).ok(),
+        SecretValue::Env(name) => std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec),
         SecretValue::File(path) => {
             let small = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() <= LONGEST);
-            if small { std::fs::read_to_string(path).ok() } else { None }
+            if small { std::fs::read(path).ok() } else { None }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::model::FaultKind;
-
-    fn log(text: &str) -> BuildEvent {
-        BuildEvent::Log { vertex: "v".into(), text: text.into() }
-    }
-
-    /// What is told of a log that comes in these parts.
-    fn told(mask: &Mask, parts: &[&str]) -> String {
-        let reports = mask.reports();
-        let mut events: Vec<BuildEvent> = parts.iter().flat_map(|part| reports.pass(log(part))).collect();
-        events.extend(reports.rest());
-        let text = |event| if let BuildEvent::Log { text, .. } = event { text } else { String::new() };
-        events.into_iter().map(text).collect()
-    }
-
-    fn mask(values: &[&str]) -> Mask {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), values.join("\n")).expect("writable");
-        Mask::of(&[SecretSource { id: "token".into(), value: SecretValue::File(file.path().to_owned()) }])
-    }
-
-    #[test]
-    fn values_lines_and_assignments_are_kept_out_and_the_rest_stays() {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        std::fs::write(file.path(), "KEY=\"hidden-value\"\nsecond-line-value\nshort\n").expect("writable");
-        let source = |id: &str| SecretSource { id: id.into(), value: SecretValue::File(file.path().to_owned()) };
-        let mask = Mask::of(&[source("token")]);
-        assert_eq!(told(&mask, &["a hidden-value b\nsecond-line-value\nshort"]), "a *** b\n***\nshort");
-        let mut fault = Fault::new(FaultKind::Build, "lian::x", "said hidden-value");
-        fault.log_tail = vec!["second-line-value!".into()];
-        fault.causes = vec!["error: second-line-value?".into()];
-        let fault = mask.fault(fault);
-        assert_eq!((fault.message.as_str(), fault.log_tail[0].as_str()), ("said ***", "***!"));
-        assert_eq!(fault.causes, ["error: ***?"]);
-        assert_eq!(told(&Mask::of(&[source("ca")]), &["hidden-value"]), "hidden-value");
-    }
-
-    #[test]
-    fn a_value_that_comes_in_parts_is_masked_wherever_it_is_cut() {
-        let mask = mask(&["hidden-value", "hidden-value-and-more", "lue-of-another"]);
-        let text = "a hidden-value b hidden-value-and-more c\nhidden-v d hidden-value-and-less hidden-value-of-another";
-        let whole = told(&mask, &[text]);
-        assert_eq!(whole, "a *** b *** c\nhidden-v d ***-and-less ***-of-another");
-        for at in 0..=text.len() {
-            for then in at..=text.len() {
-                assert_eq!(
-                    told(&mask, &[&text[..at], &text[at..then], &text[then..]]),
-                    whole,
-                    "cut at {at} and {then}"
-                );
-            }
-        }
-        let letters: Vec<String> = text.chars().map(String::from).collect();
-        assert_eq!(told(&mask, &letters.iter().map(String::as_str).collect::<Vec<_>>()), whole);
-    }
-
-    #[test]
-    fn only_what_may_be_a_value_waits_and_no_longer_than_its_step() {
-        let reports = mask(&["hidden-value"]).reports();
-        assert_eq!(reports.pass(log("progress 10% hidden")), [log("progress 10% ")]);
-        let other = BuildEvent::Log { vertex: "w".into(), text: "-value".into() };
-        assert_eq!(reports.pass(other.clone()), [other], "another step's log is another text");
-        let ended = |vertex: &str| BuildEvent::Vertex {
-            vertex: vertex.into(),
-            name: "RUN".into(),
-            state: VertexState::Completed,
-            duration_ms: None,
-            error: None,
-        };
-        assert_eq!(reports.pass(ended("v")), [log("hidden"), ended("v")]);
-        assert_eq!(reports.rest(), []);
-    }
-}
+#[path = "mask_tests.rs"]
+mod tests;

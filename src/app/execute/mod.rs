@@ -8,6 +8,7 @@ mod job;
 mod ledger;
 mod mask;
 mod measure;
+mod spellings;
 mod task_context;
 #[cfg(test)]
 pub(super) mod test_kit;

@@ -54,6 +54,8 @@ pub struct TaskContext {
     pub project_root: std::path::PathBuf,
     pub run: RunId,
     pub emitter: Emitter,
+    /// The secrets of all steps: what one was given, another may write, too.
+    pub mask: Mask,
 }
 
 /// One layer's work on one runner.
@@ -93,23 +95,21 @@ impl TaskContext {
 
     /// Transfers a layer's context.
     pub async fn sync(self, StepTask { layer, job, runner }: StepTask) -> Message {
-        let mask = Mask::of(&job.request.secrets);
-        let reports = mask.reports();
+        let reports = self.mask.reports();
         let synced = runner.sync(&job.request, &self.sink(&layer, &reports)).await;
         Message::Input(match synced {
             Ok(()) => Input::Synced { layer },
-            Err(fault) => Input::Faulted { layer, fault: mask.fault(fault) },
+            Err(fault) => Input::Faulted { layer, fault: self.mask.fault(fault) },
         })
     }
 
     /// Builds a layer into a new staging folder, then checks whether its context has changed.
     pub async fn build(self, step: StepTask, digests: BTreeMap<LayerName, Digest>) -> Message {
-        let mask = Mask::of(&step.job.request.secrets);
-        let built = self.built(&step, &digests, &mask).await;
+        let built = self.built(&step, &digests).await;
         let layer = step.layer;
         match built {
             Ok((staged, built, measured)) => Message::Built { layer, staged, built, measured },
-            Err(fault) => Message::Input(Input::Faulted { layer, fault: mask.fault(fault) }),
+            Err(fault) => Message::Input(Input::Faulted { layer, fault: self.mask.fault(fault) }),
         }
     }
 
@@ -117,7 +117,6 @@ impl TaskContext {
         &self,
         StepTask { layer, job, runner }: &StepTask,
         digests: &BTreeMap<LayerName, Digest>,
-        mask: &Mask,
     ) -> Result<(Staging, Built, Option<Measured>), Fault> {
         let staged = self.staging().await?;
         let mut request = job.request_with(&*self.images, digests, staged.path()).await?;
@@ -125,7 +124,7 @@ impl TaskContext {
         if let Some(copy) = &copy {
             copy.path().clone_into(&mut request.context);
         }
-        let reports = mask.reports();
+        let reports = self.mask.reports();
         let (builder, sink) = (runner.builder(), self.sink(layer, &reports));
         let (contexts, root, again) = (Arc::clone(&self.contexts), self.project_root.clone(), Arc::clone(job));
         let look =
@@ -195,8 +194,7 @@ impl TaskContext {
         match verified {
             Ok(artifacts) => Message::Verified { layer, artifacts },
             Err(fault) => {
-                let fault = Mask::of(&step.job.request.secrets).fault(fault);
-                Message::Input(Input::Faulted { layer, fault })
+                Message::Input(Input::Faulted { layer, fault: self.mask.fault(fault) })
             }
         }
     }

@@ -2,6 +2,7 @@
 
 mod count;
 mod digest;
+mod foreign;
 mod ids;
 mod names;
 mod platform;
@@ -10,6 +11,7 @@ mod time;
 
 pub use count::{agrees, counted};
 pub use digest::{Digest, DigestError, Hasher};
+pub use foreign::{harmless, harmless_json, output_line, shown, shown_lines, shown_source};
 pub use ids::{LayerName, LeaseId, RunId};
 pub use names::nearest;
 pub use platform::{Platform, Platforms};

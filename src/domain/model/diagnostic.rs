@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::base::{LayerName, SourceLocation};
+use crate::domain::base::{LayerName, SourceLocation, shown};
 
 /// How bad a fault is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -35,7 +35,7 @@ pub struct Diagnostic {
     pub code: Cow<'static, str>,
     /// Whether it is an error or a warning.
     pub severity: Severity,
-    /// What is wrong, in one sentence without a full stop.
+    /// What is wrong, in one sentence without a full stop. It is one line, whatever it quotes.
     pub message: String,
     /// The next action.
     pub help: Option<String>,
@@ -53,7 +53,7 @@ impl Diagnostic {
         Self {
             code: Cow::Borrowed(code),
             severity: Severity::Error,
-            message: message.into(),
+            message: shown(&message.into()),
             help: None,
             layer: None,
             labels: Vec::new(),
@@ -84,7 +84,7 @@ impl Diagnostic {
     #[must_use]
     pub fn label(mut self, place: SourceLocation, text: impl Into<String>) -> Self {
         let text = text.into();
-        self.labels.push(Label { place, text: (!text.is_empty()).then_some(text) });
+        self.labels.push(Label { place, text: (!text.is_empty()).then(|| shown(&text)) });
         self
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::base::human_duration;
+use crate::domain::base::{human_duration, shown};
 
 /// The most characters of a field that are shown.
 const CHARS: usize = 64;
@@ -37,7 +37,7 @@ impl Holder {
     /// What a runner's lock file says after its first line, which is the time. `None` if it is nothing of ours.
     pub fn parse(text: &str) -> Option<Self> {
         let Self { owner, run, workspace, lease } = serde_json::from_str(text).ok()?;
-        let read = Self { owner: shown(&owner), run: shown(&run), workspace: shown(&workspace), lease: shown(&lease) };
+        let read = Self { owner: bounded(&owner), run: bounded(&run), workspace: bounded(&workspace), lease: bounded(&lease) };
         (read != Self::default()).then_some(read)
     }
 }
@@ -69,17 +69,11 @@ impl fmt::Display for Held {
     }
 }
 
-/// Foreign text, bounded, with control characters escaped; so are those that turn the direction of writing.
-fn shown(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    let mut shown = String::new();
-    for c in text.chars().take(CHARS) {
-        if c.is_control() || turns(c) { shown.extend(c.escape_default()) } else { shown.push(c) }
-    }
-    if text.chars().nth(CHARS).is_some() {
-        shown.push('…');
-    }
-    shown
+/// Foreign text as a part of one line, bounded.
+fn bounded(text: &str) -> String {
+    let begin: String = text.chars().take(CHARS).collect();
+    let more = if begin.len() < text.len() { "…" } else { "" };
+    shown(&begin) + more
 }
 
 #[cfg(test)]
@@ -104,7 +98,7 @@ mod tests {
     fn foreign_text_is_bounded_and_moves_no_cursor() {
         let text = format!("{{\"owner\": \"\\u001b[2J{}\", \"run\": \"\\u202eabc\\n\"}}", "x".repeat(5000));
         let read = Holder::parse(&text).expect("an object");
-        assert!(read.owner.starts_with("\\u{1b}[2Jxxx") && read.owner.chars().count() < 80, "{read:?}");
+        assert!(read.owner.starts_with("\\x1b[2Jxxx") && read.owner.chars().count() < 80, "{read:?}");
         assert_eq!(read.run, "\\u{202e}abc\\n");
         let nobody = "held by somebody who left no name";
         for text in ["", "9", "soon\n[1]", "\n{}", "x\n{\"owner\": 3}", "5\n{\"owner\": \"cut o"] {
