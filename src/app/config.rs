@@ -11,6 +11,7 @@ use crate::app::project::{self, Project};
 use crate::app::setting::Setting;
 use crate::app::{Error, UsageError};
 use crate::domain::model::{BuildSpec, ContextTransfer, ImageRef, ProviderName, Workflow};
+use crate::system::read::{self, Cap};
 
 /// The default workflow file.
 const DEFAULT_WORKFLOW: &str = "workflows/local.ncl";
@@ -227,7 +228,7 @@ fn width(flag: Option<usize>, workflow: &Workflow) -> Setting<usize> {
 
 /// Refuses a CA bundle that cannot be read.
 pub fn readable(file: &Path) -> Result<(), Error> {
-    std::fs::File::open(file).map(drop).map_err(|error| {
+    read::of_user(file, Cap::Certificates).map(drop).map_err(|error| {
         Error::from(UsageError::Unreadable {
             what: "the CA bundle".to_owned(),
             path: file.display().to_string(),

@@ -83,7 +83,9 @@ impl Said {
     fn fields(&self) -> String {
         let told = |value: &Value| match value {
             // A value within quotes cannot look like further fields.
-            Value::String(text) if text.contains([' ', '"', '=']) => format!("\"{}\"", shown(text).replace('"', "\\\"")),
+            Value::String(text) if text.contains([' ', '"', '=']) => {
+                format!("\"{}\"", shown(text).replace('"', "\\\""))
+            }
             Value::String(text) => shown(text),
             other => other.to_string(),
         };

@@ -36,7 +36,10 @@ pub fn tell(global: &Global, recovered: &Recovered) {
 /// Reports stuck leases, even with `--quiet`.
 pub fn tell_stuck<'a>(stuck: impl Iterator<Item = &'a (LeaseId, String)>) {
     for (lease, why) in stuck {
-        eprintln!("lian::leases::stuck: the runner {lease} could not be given back, and may still be billed: {}", shown(why));
+        eprintln!(
+            "lian::leases::stuck: the runner {lease} could not be given back, and may still be billed: {}",
+            shown(why)
+        );
         eprintln!("  help: fix that, then run `lian-build leases gc`; every apply tries again, too");
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde_json::{Value, json};
 
-use super::clip::clip;
+use super::clip::{PLACES, clip};
+use super::shortened::Shortened;
 use super::style::Style;
 use super::text::{count, shown, width};
 use crate::domain::base::{harmless, human_duration, shown_lines, shown_source};
@@ -65,12 +66,8 @@ impl Drawn {
         sources: &Sources,
     ) -> Self {
         let text = sources.get(file).map(|text| shown_source(text));
-        let length = text.as_ref().map_or(0, String::len);
-        let labels: Vec<&Label> = labels.collect();
-        let place = |label: &&Label| {
-            let start = label.place.span.start.min(length);
-            (start, label.place.span.end.clamp(start, length))
-        };
+        let labels: Vec<&Label> = labels.take(PLACES).collect();
+        let place = |label: &&Label| (label.place.span.start, label.place.span.end);
         let mut places: Vec<(usize, usize)> = labels.iter().map(place).collect();
         let text = text.map(|text| clip(text, &mut places));
         let marked = labels.iter().zip(&places);
@@ -173,7 +170,7 @@ fn snippet(handler: &GraphicalReportHandler, drawn: &Drawn) -> String {
 pub fn draw_error(report: &miette::Report, style: Style) -> String {
     let handler = handler(style).with_cause_chain();
     let mut text = String::new();
-    let _ = handler.render_report(&mut text, report.as_ref());
+    let _ = handler.render_report(&mut text, &Shortened::of(report.as_ref()));
     harmless(&text, style.colour)
 }
 
@@ -237,6 +234,10 @@ pub fn at_the_edges(left: &str, right: &str, style: Style) -> String {
     let gap = style.width.min(100).saturating_sub(width(left) + width(right)).max(2);
     format!("{left}{}{}", " ".repeat(gap), style.dim(right))
 }
+
+#[cfg(test)]
+#[path = "drawing_tests.rs"]
+mod drawing_tests;
 
 #[cfg(test)]
 mod tests {

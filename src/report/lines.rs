@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::faults::failure_block;
 use super::run_view::{RunView, Running, is_numbered};
 use super::style::Style;
-use super::text::{shown, count, cut, list, money, pad, pad_left, width};
+use super::text::{count, cut, list, money, pad, pad_left, shown, width};
 use crate::adapters::providers::Local;
 use crate::domain::base::{LeaseId, RunId, Timestamp, agrees, human_bytes, human_duration};
 use crate::domain::model::{Action, Fault, FaultKind, Outcome, RunOutcome, StepEnd};

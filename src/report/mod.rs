@@ -17,6 +17,7 @@ mod run_view;
 mod runs;
 mod schedule;
 mod screen;
+mod shortened;
 mod style;
 mod terminal;
 mod text;

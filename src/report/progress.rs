@@ -110,7 +110,9 @@ impl Progress {
     fn progress(&mut self, layer: &LayerName, progress: &BuildEvent) -> Vec<String> {
         let (style, verbose, name) = (self.look.style, self.look.verbose, self.name(layer));
         match progress {
-            BuildEvent::Warning { message } => vec![format!("{} {name}  {}", style.notable("!"), shown(message.trim_end()))],
+            BuildEvent::Warning { message } => {
+                vec![format!("{} {name}  {}", style.notable("!"), shown(message.trim_end()))]
+            }
             BuildEvent::Vertex { name: step, state, duration_ms, .. }
                 if verbose > 1 || (verbose == 1 && is_numbered(step)) =>
             {
@@ -127,7 +129,10 @@ impl Progress {
             }
             BuildEvent::Log { vertex, text } if verbose > 1 => {
                 let lines = self.whole_lines(format!("{layer}\n{vertex}"), text);
-                lines.iter().map(|line| format!("  {name}  {} {}", style.dim("│"), output_line(line, style.colour))).collect()
+                lines
+                    .iter()
+                    .map(|line| format!("  {name}  {} {}", style.dim("│"), output_line(line, style.colour)))
+                    .collect()
             }
             _ => Vec::new(),
         }

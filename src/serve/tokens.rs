@@ -9,6 +9,7 @@ use super::error::ServeError;
 use super::problem::Problem;
 use super::request::is_name;
 use crate::domain::base::Digest;
+use crate::system::read::{self, Cap};
 
 /// Minimum length of a token, in bytes, to prevent guessing.
 const MIN_LENGTH: usize = 20;
@@ -52,7 +53,7 @@ impl Tokens {
     /// Reads a token file: JSON if it begins with `{`, else TOML.
     pub fn read(path: &Path) -> Result<Self, ServeError> {
         let fault = |what: String| ServeError::Tokens { path: path.to_owned(), what };
-        let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
+        let text = read::text_of_user(path, Cap::Credentials).map_err(|error| fault(error.to_string()))?;
         let file: File = if text.trim_start().starts_with('{') {
             serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?
         } else {

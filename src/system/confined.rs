@@ -11,6 +11,8 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::domain::base::human_bytes;
+
 /// Mode of folders that are made here: for this user only, whatever the umask.
 const FOLDER_MODE: u32 = 0o700;
 /// Mode of files that are made here.
@@ -98,13 +100,7 @@ impl Folder {
 
     /// The whole of a regular file, if it has at most `most` bytes.
     pub fn read(&self, below: impl AsRef<Path>, most: u64) -> io::Result<Vec<u8>> {
-        let file = self.open_file(below)?;
-        let mut bytes = Vec::new();
-        file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > most {
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {most} bytes")));
-        }
-        Ok(bytes)
+        read_all(&self.open_file(below)?, most)
     }
 
     /// Opens a file to append to it; it is made if it is missing.
@@ -219,9 +215,7 @@ impl Folder {
     fn regular(&self, below: &Path, flags: OFlags) -> io::Result<File> {
         let flags = flags | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(self.open_at(below, flags, Mode::from_raw_mode(FILE_MODE))?);
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-        }
+        is_regular(&file)?;
         Ok(file)
     }
 
@@ -256,6 +250,25 @@ impl Folder {
     }
 }
 
+/// The whole of an open file, if it has at most `most` bytes. The size that it claims is looked at first.
+pub(super) fn read_all(mut file: &File, most: u64) -> io::Result<Vec<u8>> {
+    let too_long = || io::Error::new(io::ErrorKind::FileTooLarge, format!("it is longer than {}", human_bytes(most)));
+    if file.metadata()?.len() > most {
+        return Err(too_long());
+    }
+    let mut bytes = Vec::new();
+    (&mut file).take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most { Err(too_long()) } else { Ok(bytes) }
+}
+
+/// Refuses pipes, devices and folders.
+pub(super) fn is_regular(file: &File) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        return Ok(());
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+}
+
 fn folder_flags() -> OFlags {
     OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
 }
@@ -276,7 +289,7 @@ fn leads_elsewhere(path: &Path) -> io::Error {
 }
 
 /// The kernel says of a link that there are too many.
-fn told(error: Errno) -> io::Error {
+pub(super) fn told(error: Errno) -> io::Error {
     match error {
         Errno::LOOP => io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link, and those are not followed"),
         Errno::NXIO => io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"),

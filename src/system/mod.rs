@@ -15,6 +15,7 @@ pub mod lock;
 pub mod oci;
 pub mod peer;
 pub mod process;
+pub mod read;
 pub mod retry;
 mod roots;
 pub mod scratch;

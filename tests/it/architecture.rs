@@ -122,6 +122,56 @@ fn the_application_prints_nothing_and_knows_no_exit_code() {
     holds_none_of("src/app", &["clap", "println!", "eprintln!", "print!(", "ExitCode", "process::exit"]);
 }
 
+/// Who opens files without `system::read`, and why that is sound.
+const OPENERS: &[(&str, &str)] = &[
+    ("adapters::buildkit::daemon", "its own lock and log, in its own folder"),
+    ("adapters::buildkit::supervise", "/proc"),
+    ("adapters::providers::local", "/proc"),
+    ("adapters::providers::ssh::local_lock", "its own locks"),
+    ("adapters::registry::archive", "blobs of a layout, piece by piece"),
+    ("adapters::registry::client::body", "blobs of a layout, piece by piece"),
+    ("adapters::registry::index", "our own layout"),
+    ("adapters::registry::layout", "our own layout"),
+    ("adapters::registry::promote", "our own layout"),
+    ("adapters::registry::remote::promote", "our own staging folder"),
+    ("adapters::store", "our own state"),
+    ("app::history", "our own state"),
+    ("app::runners::provider_options", "/etc"),
+];
+
+#[test]
+fn files_are_opened_in_one_way() {
+    let words = ["fs::read(", "fs::read_to_string(", "File::open(", "OpenOptions"];
+    for (path, text) in sources("src") {
+        let module = module_path(&path);
+        let has_reason = |(name, _): &(&str, &str)| module == *name || module.starts_with(&format!("{name}::"));
+        if module.starts_with("system") || OPENERS.iter().any(has_reason) {
+            continue;
+        }
+        for word in words {
+            let text = production(&path, &text);
+            assert!(!text.contains(word), "{}: `{word}`: system::read opens files, bounded", path.display());
+        }
+    }
+}
+
+#[test]
+fn answers_over_http_are_read_in_one_way() {
+    let words = [".bytes().await", ".json().await", ".text().await", ".chunk().await", "bytes_stream("];
+    for (path, text) in sources("src").into_iter().filter(|(path, _)| module_path(path).starts_with("adapters")) {
+        for word in words {
+            let used = production(&path, &text).split("reqwest").count() > 1 && production(&path, &text).contains(word);
+            assert!(!used, "{}: `{word}`: system::peer reads answers, bounded", path.display());
+        }
+    }
+    // An answer that is packed could unpack to any size.
+    let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("readable");
+    let client = manifest.lines().find(|line| line.starts_with("reqwest")).expect("the HTTP client");
+    for packed in ["gzip", "brotli", "zstd", "deflate"] {
+        assert!(!client.contains(packed), "{client}");
+    }
+}
+
 #[test]
 fn what_system_owns_is_written_nowhere_else() {
     let owned = [

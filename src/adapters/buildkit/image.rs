@@ -9,6 +9,7 @@ use crate::domain::dockerfile::{self, Source};
 use crate::domain::model::ImageRef;
 use crate::domain::ports::{ImageConfig, ImageSource, NamedContext, VerifyRequest};
 use crate::system::oci::{self, ConfigFile, Manifest};
+use crate::system::read::{self, Cap};
 
 /// The PATH that BuildKit gives a step whose image sets none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -77,7 +78,7 @@ pub(super) fn settings(request: &VerifyRequest) -> ImageSettings {
         if let Some(image) = manifest.image_for(Some(platform)) {
             manifest = self::manifest(dir, &oci::digest(image))?;
         }
-        let config = std::fs::read(blob(dir, &oci::digest(manifest.config()?))).ok()?;
+        let config = read::of_user(&blob(dir, &oci::digest(manifest.config()?)), Cap::Manifest).ok()?;
         Some(ConfigFile::read(&config)?.processes())
     };
     ImageSettings(find().unwrap_or_default())
@@ -109,7 +110,7 @@ fn layers(dir: &Path, digest: &Digest) -> Vec<Digest> {
 }
 
 fn manifest(dir: &Path, digest: &Digest) -> Option<Manifest> {
-    Manifest::read(&std::fs::read(blob(dir, digest)).ok()?).ok()
+    Manifest::read(&read::of_user(&blob(dir, digest), Cap::Manifest).ok()?).ok()
 }
 
 #[cfg(test)]

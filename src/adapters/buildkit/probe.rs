@@ -13,6 +13,7 @@ use super::solve::{Solver, Unsolved, fault_of, silent};
 use super::version;
 use crate::domain::model::{Fault, Tool};
 use crate::domain::ports::VerifyRequest;
+use crate::system::read;
 use crate::system::shell::quoted;
 
 /// Where the script writes its results. They are exported and never become part of the image.
@@ -96,8 +97,7 @@ fn script(tools: &[Tool]) -> String {
 
 fn read(found: &Path, at: usize, tool: &Tool) -> Option<Finding> {
     let text = |suffix: &str| {
-        let mut bytes = std::fs::read(found.join(format!("{at}.{suffix}"))).unwrap_or_default();
-        bytes.truncate(OUTPUT_BYTES);
+        let bytes = read::beginning(&found.join(format!("{at}.{suffix}")), OUTPUT_BYTES as u64).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()
     };
     if text("path").trim().is_empty() {

@@ -13,6 +13,7 @@ use crate::domain::model::{BuildEvent, Fault, FaultKind};
 use crate::domain::ports::{BuildSink, SecretSource, SecretValue};
 use crate::system::environment::Purpose;
 use crate::system::process::{owned_command, terminate};
+use crate::system::read::{self, Cap};
 use crate::system::stop::gently;
 
 /// Maximum length of a report. BuildKit's messages have 16 MiB at most, of which Base64 makes a third more.
@@ -171,7 +172,7 @@ struct Metadata {
 
 /// The digest that buildctl wrote.
 pub(super) fn digest_in(metadata: &Path) -> Result<Digest, Fault> {
-    let read = || serde_json::from_slice::<Metadata>(&std::fs::read(metadata).ok()?).ok();
+    let read = || serde_json::from_slice::<Metadata>(&read::of_user(metadata, Cap::Answer).ok()?).ok();
     read().map(|metadata| metadata.digest).ok_or_else(|| {
         Fault::new(
             FaultKind::Infrastructure,

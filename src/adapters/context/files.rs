@@ -1,15 +1,13 @@
 //! Whether a layer's files exist and lie inside the project. Not responsible for: reading the files of the context.
 
 use std::fs;
-use std::io::{Error, ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use crate::domain::base::nearest;
 use crate::domain::model::{Declared, Diagnostic};
 use crate::domain::ports::ContextError;
-
-/// The largest Dockerfile or ignore file that is read, in bytes. BuildKit refuses larger Dockerfiles.
-const LONGEST: u64 = 4 << 20;
+use crate::system::read::{self, Cap};
 
 /// The path with all links and `..` resolved.
 pub(super) fn resolve(path: &Path) -> Result<PathBuf, ContextError> {
@@ -55,19 +53,10 @@ pub(super) fn whole(root: &Path, path: &Path) -> Result<Option<Vec<u8>>, Context
         Err(ContextError::Missing { path }) => return Err(ContextError::Dangling { path }),
         resolved => resolved?,
     };
-    let metadata = fs::metadata(&resolved).map_err(unreadable)?;
-    if metadata.is_dir() {
+    if resolved.is_dir() {
         return Ok(None);
     }
-    if !metadata.is_file() {
-        return Err(unreadable(Error::new(ErrorKind::InvalidInput, "it is not a file")));
-    }
-    let mut bytes = Vec::new();
-    fs::File::open(&resolved).and_then(|file| file.take(LONGEST + 1).read_to_end(&mut bytes)).map_err(unreadable)?;
-    if bytes.len() as u64 > LONGEST {
-        return Err(unreadable(Error::new(ErrorKind::FileTooLarge, "it is longer than 4 MiB")));
-    }
-    Ok(Some(bytes))
+    read::of_project(root, &resolved, Cap::Dockerfile).map(Some).map_err(unreadable)
 }
 
 /// The path as a person would write it: `catalog/rust/../../lamina/rust` is `lamina/rust`, unless a link makes that
@@ -105,15 +94,8 @@ pub fn locate(project_root: &Path, context: &Path, dockerfile: &Path) -> Result<
     let resolved = inside(&root, dockerfile)?;
     let shown = tidy(dockerfile);
     let unreadable = |source| ContextError::Unreadable { path: shown.clone(), source };
-    let metadata = fs::metadata(&resolved).map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(unreadable(Error::new(ErrorKind::InvalidInput, "it is not a file")));
-    }
-    if metadata.len() > LONGEST {
-        return Err(unreadable(Error::new(ErrorKind::FileTooLarge, "it is too long for a Dockerfile")));
-    }
     // BuildKit reads bytes: a comment in Latin-1 does no harm.
-    let text = fs::read(&resolved).map_err(unreadable)?;
+    let text = read::of_project(&root, &resolved, Cap::Dockerfile).map_err(unreadable)?;
     let text = String::from_utf8_lossy(&text).into_owned();
     Ok(Located { dockerfile: shown, text })
 }
@@ -207,10 +189,10 @@ fn dockerfile_fault(declared: &Declared, project_root: &Path, dockerfile: &Path)
         };
         return Some(at(declared, field, "lian::dockerfile::missing", message).help(help));
     }
-    match fs::metadata(&resolved).and_then(|m| if m.len() > LONGEST { Ok(None) } else { fs::read(&resolved).map(Some) })
-    {
-        Ok(Some(_)) => None,
-        Ok(None) => {
+    let root = resolve(project_root).ok()?;
+    match read::of_project(&root, &resolved, Cap::Dockerfile) {
+        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::FileTooLarge => {
             let message = format!("the Dockerfile of `{layer}`, {}, is longer than 4 MiB", shown.display());
             Some(
                 at(declared, field, "lian::dockerfile::parse", message)

@@ -1,17 +1,14 @@
 //! Hashes many files in parallel. It never holds a whole file in memory and never follows a link.
 
-use std::fs::{File, OpenOptions};
 use std::io::Read;
 use std::num::NonZero;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use rustix::fs::OFlags;
-
 use crate::domain::base::{Digest, Hasher};
 use crate::domain::ports::ContextError;
+use crate::system::read;
 
 const BUFFER: usize = 128 * 1024;
 /// Fewer files than this are hashed on this thread: starting a thread costs as much as a few small files.
@@ -46,9 +43,7 @@ pub(super) fn files<P: AsRef<Path> + Sync>(paths: &[P]) -> Result<Vec<(Digest, u
 fn file(path: &Path, buffer: &mut [u8]) -> Result<(Digest, u64), ContextError> {
     let unreadable = |source| ContextError::Unreadable { path: path.to_owned(), source };
     // It must not be a link or a pipe that replaced the file after the walk saw it.
-    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC).bits();
-    let flags = i32::try_from(flags).expect("invariant: open flags are an int");
-    let mut file: File = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+    let mut file = read::open_no_link(path).map_err(unreadable)?;
     let mut hasher = Hasher::default();
     let mut length = 0;
     loop {

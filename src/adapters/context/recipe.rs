@@ -1,7 +1,7 @@
 //! Compares a committed cargo-chef recipe with Cargo's own files. Not responsible for: making or renewing it.
 
 use std::fs;
-use std::io::{Error, ErrorKind};
+use std::io::Error;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -13,12 +13,11 @@ use super::recipe_manifest::{self, RecipeManifest};
 use super::walk::ignore_file;
 use crate::domain::model::{Declared, Diagnostic};
 use crate::domain::ports::ContextError;
+use crate::system::read::{self, Cap};
 
 const RECIPE: &str = "recipe.json";
 const MANIFEST: &str = "Cargo.toml";
 const LOCK: &str = "Cargo.lock";
-/// The largest file that is read as a recipe, in bytes. Recipes of large workspaces are about 100 KiB.
-const LONGEST: u64 = 32 << 20;
 /// How many differences are listed; the others are counted.
 const NAMED: usize = 1;
 
@@ -99,7 +98,8 @@ fn summary(differences: &[String]) -> String {
 
 /// How to renew the recipe: the project's own way if it has one, else cargo-chef's.
 fn renewal(declared: &Declared, project_root: &Path) -> String {
-    let makefile = fs::read_to_string(project_root.join("Makefile")).unwrap_or_default();
+    let makefile = read::of_project(project_root, &project_root.join("Makefile"), Cap::Makefile);
+    let makefile = makefile.and_then(read::text).unwrap_or_default();
     let own = if makefile.lines().any(|line| line.starts_with("recipe:")) { "`make recipe`, or " } else { "" };
     let folder = tidy(&declared.context_dir());
     format!("run {own}`cargo chef prepare --recipe-path {RECIPE}` in {}, and commit it", folder.display())
@@ -191,14 +191,7 @@ impl Project {
     fn text(&self, path: &Path) -> Result<String, Uncomparable> {
         let resolved = inside(&self.root, &self.folder.join(path))?;
         let unreadable = |error| Uncomparable::File(path.display().to_string(), error);
-        let metadata = fs::metadata(&resolved).map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(unreadable(Error::new(ErrorKind::InvalidInput, "it is not a file")));
-        }
-        if metadata.len() > LONGEST {
-            return Err(unreadable(Error::new(ErrorKind::FileTooLarge, "it is too long")));
-        }
-        fs::read_to_string(&resolved).map_err(unreadable)
+        read::of_project(&self.root, &resolved, Cap::Cargo).and_then(read::text).map_err(unreadable)
     }
 }
 

@@ -293,9 +293,7 @@ fn buried(item: &Item, death: &Death, shown: &[Shown], limits: &Limits) -> Finis
 }
 
 fn start_of(file: &Path) -> Option<String> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    fs::File::open(file).ok()?.take(4096).read_to_end(&mut bytes).ok()?;
+    let bytes = crate::system::read::beginning(file, 4096).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 

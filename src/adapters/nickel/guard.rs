@@ -4,10 +4,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use nickel_lang_core::ast::InputFormat;
-use nickel_lang_core::cache::{CacheHub, normalize_path};
+use nickel_lang_core::cache::{CacheHub, SourcePath, normalize_path};
 use nickel_lang_core::error::ParseErrors;
 use nickel_lang_core::files::FileId;
 use nickel_lang_core::position::RawSpan;
@@ -15,6 +16,7 @@ use nickel_lang_core::position::RawSpan;
 use super::embedded;
 use super::syntax::{self, Wanted};
 use crate::domain::base::nearest;
+use crate::system::read::{self, Cap};
 
 /// Something wrong with an import.
 #[derive(Debug, Clone)]
@@ -65,6 +67,20 @@ impl Guard {
     /// Whether a file was checked and found sound.
     pub(super) fn is_approved(&self, file: FileId) -> bool {
         self.approved.contains(&file)
+    }
+
+    /// Reads a file of the project and hands its text to Nickel, which would wait for ever on a pipe and read a device
+    /// without end. Nickel then reads the file no more: what was looked at is what is evaluated.
+    pub(super) fn load(&self, hub: &mut CacheHub, path: &Path, format: InputFormat, cap: Cap) -> io::Result<FileId> {
+        let name = SourcePath::Path(normalize_path(path)?, format);
+        if let Some(known) = hub.sources.id_of(&name) {
+            return Ok(known);
+        }
+        let actual = fs::canonicalize(path)?;
+        let outside = || io::Error::new(io::ErrorKind::PermissionDenied, "it lies outside the project");
+        let folder = self.scope.iter().find(|folder| actual.starts_with(folder)).ok_or_else(outside)?;
+        let text = read::of_project(folder, &actual, cap).and_then(read::text)?;
+        Ok(hub.sources.add_string(name, text))
     }
 
     /// All faults of a file's imports, and of their imports.
@@ -150,17 +166,16 @@ impl Guard {
                 if !self.holds(&actual) {
                     return Err(ImportFault::Outside { path: import.to_owned(), target: actual, span });
                 }
-                let kind = fs::metadata(&actual).map(|data| data.file_type());
-                if !kind.is_ok_and(|kind| kind.is_file()) {
-                    "it is not a regular file".clone_into(&mut reason);
-                    // Nickel would open it, and wait for ever on a pipe.
-                    return Err(ImportFault::NotFound { path: import.to_owned(), reason, near: None, span });
-                }
+                return match self.load(hub, &candidate, format, Cap::Import) {
+                    Ok(file) => Ok((candidate, file)),
+                    Err(error) => {
+                        reason = error.to_string();
+                        Err(ImportFault::NotFound { path: import.to_owned(), reason, near: None, span })
+                    }
+                };
             }
-            match hub.sources.get_or_add_file(&candidate, format) {
-                Ok(found) => return Ok((candidate, found.inner())),
-                Err(error) if !candidate.starts_with(embedded::FOLDER) => reason = error.to_string(),
-                Err(_) => {}
+            if let Ok(found) = hub.sources.get_or_add_file(&candidate, format) {
+                return Ok((candidate, found.inner()));
             }
         }
         let near = self.near(importer, import);

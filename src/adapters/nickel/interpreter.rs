@@ -25,11 +25,10 @@ use super::settings;
 use super::syntax::{self, Outline};
 use crate::domain::base::LayerName;
 use crate::domain::model::{BuildSpec, CatalogSettings, Declared, Diagnostic, Layer, Workflow};
+use crate::system::read::Cap;
 
 /// A lenient context is replaced after this many files, because each error holds a copy of all positions so far.
 const LENIENT_FILES: usize = 16;
-/// The largest declaration that is read, in bytes.
-const FILE_BYTES: u64 = 1 << 20;
 /// The largest value of a declaration, in bytes of JSON.
 const VALUE_BYTES: usize = 1 << 20;
 
@@ -68,10 +67,10 @@ impl EvalContext {
         if !self.guard.allows(path) {
             return Err(vec![drawer.leads_outside(path)]);
         }
-        let file = readable(path)
-            .and_then(|()| self.hub().sources.get_or_add_file(path, InputFormat::Nickel))
-            .map_err(|error| vec![drawer.unreadable(path, &error)])?
-            .inner();
+        let file = self
+            .guard
+            .load(&mut self.context.import_resolver, path, InputFormat::Nickel, Cap::Declaration)
+            .map_err(|error| vec![drawer.unreadable(path, &error)])?;
         let faults = self.guard.check(&mut self.context.import_resolver, file, path);
         let outline = self.hub().asts.get(file).map(syntax::outline).unwrap_or_default();
         if faults.is_empty() {
@@ -104,17 +103,6 @@ impl EvalContext {
         let imports = self.context.import_resolver.import_data.transitive_imports(program);
         imports.into_iter().find(|file| !self.guard.is_approved(*file))
     }
-}
-
-fn readable(path: &Path) -> io::Result<()> {
-    let data = std::fs::metadata(path)?;
-    if !data.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    if data.len() > FILE_BYTES {
-        return Err(io::Error::other("it is larger than 1 MB"));
-    }
-    Ok(())
 }
 
 /// Evaluates the files of a request.

@@ -11,6 +11,7 @@ use tokio::process::Command;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::environment::{Purpose, command};
 use crate::system::process::output;
+use crate::system::read::{self, Cap};
 
 /// Timeout of ssh-keygen.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -35,7 +36,8 @@ impl Pair {
         if !(private.exists() && beside.exists()) {
             make(folder, &private).await?;
         }
-        let text = std::fs::read_to_string(&beside).map_err(|error| unusable(&beside, &error.to_string()))?;
+        let text =
+            read::text_of_user(&beside, Cap::Credential).map_err(|error| unusable(&beside, &error.to_string()))?;
         let public = bare(&text).ok_or_else(|| unusable(&beside, "it holds no public key"))?;
         Ok(Self { private, public })
     }
@@ -45,7 +47,7 @@ impl Pair {
     /// # Errors
     /// `lian::providers::keys`.
     pub fn secret(&self) -> Result<String, Fault> {
-        std::fs::read_to_string(&self.private).map_err(|error| unusable(&self.private, &error.to_string()))
+        read::text_of_user(&self.private, Cap::Credential).map_err(|error| unusable(&self.private, &error.to_string()))
     }
 }
 

@@ -12,6 +12,8 @@ use crate::system::environment::{Purpose, command};
 use base64::Engine as _;
 use serde::Deserialize;
 
+use crate::system::read::{self, Cap};
+
 /// Timeout of a credential helper. Some query a keychain; none may block a run.
 const LIMIT: Duration = Duration::from_secs(15);
 
@@ -80,7 +82,7 @@ pub(super) fn of(registry: &str) -> Login {
     let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
     let file = folder.or_else(home).map(|folder| folder.join("config.json"));
-    let text = file.and_then(|file| match std::fs::read(&file) {
+    let text = file.and_then(|file| match read::of_user(&file, Cap::Credentials) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => {

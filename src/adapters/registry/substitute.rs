@@ -11,6 +11,7 @@ use crate::domain::base::{Digest, Platform, counted};
 use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
 use crate::system::oci::{self, ConfigFile, Manifest};
+use crate::system::read::{self, Cap};
 
 /// An image in an OCI layout that replaces an external one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,11 +184,11 @@ impl Substitute {
     }
 
     fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        Manifest::read(&std::fs::read(blob(&self.dir, digest)).ok()?).ok()
+        Manifest::read(&read::of_user(&blob(&self.dir, digest), Cap::Manifest).ok()?).ok()
     }
 
     fn config(&self, manifest: &Manifest) -> Option<ConfigFile> {
-        ConfigFile::read(&std::fs::read(blob(&self.dir, &oci::digest(manifest.config()?))).ok()?)
+        ConfigFile::read(&read::of_user(&blob(&self.dir, &oci::digest(manifest.config()?)), Cap::Manifest).ok()?)
     }
 }
 
@@ -202,7 +203,8 @@ fn blob(dir: &Path, digest: &Digest) -> PathBuf {
 pub fn layout_digest(substitute: &Substitute, platform: &Platform) -> Result<Digest, SubstituteError> {
     let dir = &substitute.dir;
     let no_layout = |what: String| SubstituteError::NoLayout { dir: dir.clone(), what };
-    let bytes = std::fs::read(dir.join("index.json")).map_err(|error| no_layout(format!("index.json: {error}")))?;
+    let bytes = read::of_user(&dir.join("index.json"), Cap::Manifest)
+        .map_err(|error| no_layout(format!("index.json: {error}")))?;
     let index = Manifest::read(&bytes).map_err(|error| no_layout(format!("index.json: {error}")))?;
     let digest = match &substitute.digest {
         Some(digest) => digest.clone(),
@@ -245,7 +247,7 @@ fn choose(substitute: &Substitute, platform: &Platform, entries: &[Descriptor]) 
 }
 
 fn is_manifest(path: &Path) -> bool {
-    let read = || Manifest::read(&std::fs::read(path).ok()?).ok();
+    let read = || Manifest::read(&read::of_user(path, Cap::Manifest).ok()?).ok();
     read().is_some_and(|manifest| manifest.config().is_some() || !manifest.children().is_empty())
 }
 

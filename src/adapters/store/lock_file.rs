@@ -4,11 +4,15 @@ use std::path::Path;
 
 use super::error::StoreError;
 use crate::domain::model::Lock;
+use crate::system::catalog_root;
 use crate::system::files::write_whole;
+use crate::system::read::{self, Cap};
 
 /// Reads the pins; `None` if the file is missing.
 pub fn read_lock(path: &Path) -> Result<Option<Lock>, StoreError> {
-    let text = match std::fs::read_to_string(path) {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let bytes = read::of_project(&catalog_root(folder), path, Cap::Lock);
+    let text = match bytes.and_then(read::text) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(StoreError::io("read", path)(error)),

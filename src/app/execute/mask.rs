@@ -10,6 +10,7 @@ use aho_corasick::{AhoCorasick, Input, MatchKind};
 use super::spellings::{SHORTEST, spellings};
 use crate::domain::model::{BuildEvent, Fault, VertexState};
 use crate::domain::ports::{SecretSource, SecretValue};
+use crate::system::read::{self, Cap};
 
 /// The replacement text.
 const SHOWN: &str = "***";
@@ -167,7 +168,8 @@ impl Values {
         if !text.is_empty() && self.values.iter().any(|value| value.contains(text)) {
             return text.len();
         }
-        let ends = |at: &usize| text.is_char_boundary(*at) && self.values.iter().any(|value| value.ends_with(&text[..*at]));
+        let ends =
+            |at: &usize| text.is_char_boundary(*at) && self.values.iter().any(|value| value.ends_with(&text[..*at]));
         (1..=text.len().min(self.longest)).rev().find(ends).unwrap_or(0)
     }
 }
@@ -222,8 +224,8 @@ fn value(source: &SecretValue) -> Option<Vec<u8>> {
     match source {
         SecretValue::Env(name) => std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec),
         SecretValue::File(path) => {
-            let small = std::fs::metadata(path).is_ok_and(|metadata| metadata.len() <= LONGEST);
-            if small { std::fs::read(path).ok() } else { None }
+            let bytes = read::of_user(path, Cap::Secret).ok()?;
+            (bytes.len() as u64 <= LONGEST).then_some(bytes)
         }
     }
 }

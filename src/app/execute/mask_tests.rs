@@ -48,11 +48,7 @@ fn a_value_that_comes_in_parts_is_masked_wherever_it_is_cut() {
     assert_eq!(whole, "a *** b *** c\nhidden-v d ***-and-less ***-of-another");
     for at in 0..=text.len() {
         for then in at..=text.len() {
-            assert_eq!(
-                told(&mask, &[&text[..at], &text[at..then], &text[then..]]),
-                whole,
-                "cut at {at} and {then}"
-            );
+            assert_eq!(told(&mask, &[&text[..at], &text[at..then], &text[then..]]), whole, "cut at {at} and {then}");
         }
     }
     let letters: Vec<String> = text.chars().map(String::from).collect();
@@ -125,7 +121,11 @@ fn common(one: &str, other: &str) -> usize {
     let pieces = |text: &str| -> Vec<char> { text.chars().collect() };
     let (one, other) = (pieces(one), pieces(other));
     let run = |at: usize, by: usize| one[at..].iter().zip(&other[by..]).take_while(|(a, b)| a == b).count();
-    (0..one.len()).flat_map(|at| (0..other.len()).map(move |by| (at, by))).map(|(at, by)| run(at, by)).max().unwrap_or(0)
+    (0..one.len())
+        .flat_map(|at| (0..other.len()).map(move |by| (at, by)))
+        .map(|(at, by)| run(at, by))
+        .max()
+        .unwrap_or(0)
 }
 
 proptest! {

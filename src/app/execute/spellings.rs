@@ -54,7 +54,9 @@ fn in_base64(value: &[u8]) -> Vec<String> {
             if before == 0 {
                 for columns in WRAPPED.into_iter().filter(|columns| encoded.len() > *columns) {
                     // Base64 is ASCII: a part of it is text.
-                    found.extend(encoded.as_bytes().chunks(columns).map(|row| String::from_utf8_lossy(row).into_owned()));
+                    found.extend(
+                        encoded.as_bytes().chunks(columns).map(|row| String::from_utf8_lossy(row).into_owned()),
+                    );
                 }
             }
         }
@@ -89,7 +91,8 @@ mod tests {
 
     #[test]
     fn a_value_is_known_in_every_writing() {
-        for spelling in ["p@ss w?rd>~", "cEBzcyB3P3JkPn4", "cEBzcyB3P3JkPn4=", "cEBzcyB3P3JkPn4", "p%40ss%20w%3Frd%3E~"] {
+        for spelling in ["p@ss w?rd>~", "cEBzcyB3P3JkPn4", "cEBzcyB3P3JkPn4=", "cEBzcyB3P3JkPn4", "p%40ss%20w%3Frd%3E~"]
+        {
             holds("p@ss w?rd>~", spelling);
         }
         for spelling in ["p%40ss%20w%3frd%3e~", "p%40ss+w%3Frd%3E%7E", "p%40ss+w%3frd%3e%7e", "p@ss%20w?rd%3E~"] {

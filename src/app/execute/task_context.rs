@@ -193,9 +193,7 @@ impl TaskContext {
         let layer = step.layer;
         match verified {
             Ok(artifacts) => Message::Verified { layer, artifacts },
-            Err(fault) => {
-                Message::Input(Input::Faulted { layer, fault: self.mask.fault(fault) })
-            }
+            Err(fault) => Message::Input(Input::Faulted { layer, fault: self.mask.fault(fault) }),
         }
     }
 

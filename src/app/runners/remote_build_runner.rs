@@ -20,6 +20,7 @@ use crate::domain::ports::{
     SecretSource, SecretValue, Usage, VerifyRequest,
 };
 use crate::system::exec::Exec;
+use crate::system::read::{self, Cap};
 use crate::system::watch::SignsOfLife;
 
 /// Maximum size of a manifest, bytes.
@@ -187,7 +188,7 @@ fn reachable(dir: &Path, top: &Digest) -> Vec<OsString> {
         if !found.insert(OsString::from(&file)) || metadata.len() > MANIFEST_MOST {
             continue;
         }
-        let text = std::fs::read(dir.join(&file)).unwrap_or_default();
+        let text = read::of_user(&dir.join(&file), Cap::Manifest).unwrap_or_default();
         let Ok(manifest) = serde_json::from_slice::<serde_json::Value>(&text) else { continue };
         let listed = ["manifests", "layers"].into_iter().filter_map(|field| manifest[field].as_array()).flatten();
         let named = listed.chain([&manifest["config"]]).filter_map(|named| named["digest"].as_str()?.parse().ok());
@@ -206,9 +207,8 @@ async fn value(secret: &SecretSource) -> Result<Vec<u8>, Fault> {
         SecretValue::Env(name) => std::env::var_os(name)
             .map(OsStringExt::into_vec)
             .ok_or_else(|| missing(format!("has no value: {name} is not set"))),
-        SecretValue::File(path) => {
-            tokio::fs::read(path).await.map_err(|error| missing(format!("has no value: {}: {error}", path.display())))
-        }
+        SecretValue::File(path) => read::of_user(path, Cap::Secret)
+            .map_err(|error| missing(format!("has no value: {}: {error}", path.display()))),
     }
 }
 

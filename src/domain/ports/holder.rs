@@ -37,7 +37,8 @@ impl Holder {
     /// What a runner's lock file says after its first line, which is the time. `None` if it is nothing of ours.
     pub fn parse(text: &str) -> Option<Self> {
         let Self { owner, run, workspace, lease } = serde_json::from_str(text).ok()?;
-        let read = Self { owner: bounded(&owner), run: bounded(&run), workspace: bounded(&workspace), lease: bounded(&lease) };
+        let read =
+            Self { owner: bounded(&owner), run: bounded(&run), workspace: bounded(&workspace), lease: bounded(&lease) };
         (read != Self::default()).then_some(read)
     }
 }

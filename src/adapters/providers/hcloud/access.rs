@@ -7,6 +7,7 @@ use reqwest::Url;
 use crate::domain::base::Digest;
 use crate::domain::model::Fault;
 use crate::system::http::is_loopback;
+use crate::system::read::{self, Cap};
 
 /// The API's address unless HCLOUD_ENDPOINT is set.
 const ENDPOINT: &str = "https://api.hetzner.cloud/v1";
@@ -64,7 +65,7 @@ impl Access {
         let given = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
         let token = match (given("HCLOUD_TOKEN"), given("HCLOUD_TOKEN_FILE")) {
             (Some(token), _) => token,
-            (None, Some(path)) => std::fs::read_to_string(&path)
+            (None, Some(path)) => read::text_of_user(std::path::Path::new(&path), Cap::Credential)
                 .map_err(|error| no_token(&format!("HCLOUD_TOKEN_FILE names {path}, which cannot be read: {error}")))?,
             (None, None) => return Err(no_token("there is no token for Hetzner Cloud")),
         };

@@ -7,6 +7,7 @@ use reqwest::header::HeaderValue;
 
 use crate::domain::base::Digest;
 use crate::domain::model::Fault;
+use crate::system::read::{self, Cap};
 
 /// An API token, `USER@REALM!TOKENID=UUID`. Never printed: `Debug` hides the value.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl Token {
         match (text.filter(set), file) {
             (Some(text), _) => Self::new(&text),
             (None, Some(file)) => {
-                let text = std::fs::read_to_string(&file)
+                let text = read::text_of_user(&file, Cap::Credential)
                     .map_err(|error| no_token(&format!("cannot read {}: {error}", file.display())))?;
                 Self::new(&text)
             }

@@ -47,7 +47,7 @@ impl SshSettings {
     pub(super) fn check_identities(&self) -> Result<(), Fault> {
         for host in &self.hosts {
             let Some(identity) = &host.identity else { continue };
-            if let Err(error) = std::fs::File::open(identity) {
+            if let Err(error) = crate::system::read::open(identity) {
                 let message = format!(
                     "the private key {} of the host {} cannot be read: {error}",
                     identity.display(),

@@ -25,6 +25,7 @@ use crate::domain::ports::{
 };
 use crate::system::RemoteTime;
 use crate::system::files::write_whole;
+use crate::system::read::{self, Cap};
 
 /// Timeout for acquiring: the service waits this long for a machine, plus time to release it on failure.
 const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
@@ -172,7 +173,7 @@ impl VmPool {
     /// The stored request body of a lease; created on first use.
     async fn lease_request(&self, request: &AcquireRequest, folder: &Path) -> Result<LeaseRequest, Fault> {
         let kept = folder.join("request.json");
-        match std::fs::read(&kept) {
+        match read::of_user(&kept, Cap::Answer) {
             Ok(text) => {
                 if let Ok(lease_request) = serde_json::from_slice(&text) {
                     return Ok(lease_request);
@@ -210,7 +211,7 @@ impl VmPool {
 fn public_half(identity: &Path) -> Result<String, Fault> {
     let mut public = identity.as_os_str().to_owned();
     public.push(".pub");
-    std::fs::read_to_string(&public).map(|key| key.trim().to_owned()).map_err(|error| {
+    read::text_of_user(Path::new(&public), Cap::Credential).map(|key| key.trim().to_owned()).map_err(|error| {
         let message = format!("{} cannot be read: {error}", Path::new(&public).display());
         unavailable("identity", message, "put the public half beside the private key: ssh-keygen -y -f KEY > KEY.pub")
     })

@@ -5,6 +5,7 @@ use reqwest::header::HeaderValue;
 use super::answers::{TOKEN_HELP, denied};
 use crate::domain::base::Digest;
 use crate::domain::model::Fault;
+use crate::system::read::{self, Cap};
 
 /// Bearer token for the service. Never printed.
 #[derive(Clone)]
@@ -26,7 +27,7 @@ impl PoolToken {
             return Self::new(&token.to_string_lossy()).map(Some);
         }
         let Some(file) = given("LIAN_POOL_TOKEN_FILE") else { return Ok(None) };
-        let text = std::fs::read_to_string(&file).map_err(|error| {
+        let text = read::text_of_user(std::path::Path::new(&file), Cap::Credential).map_err(|error| {
             let message = format!("LIAN_POOL_TOKEN_FILE cannot be read: {error}");
             denied("token", message, "name a readable file with the token alone in it")
         })?;
