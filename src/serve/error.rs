@@ -82,25 +82,42 @@ pub enum ServeError {
         /// All faults in it.
         what: String,
     },
-    /// The address is reachable from other machines, but no tokens are configured.
-    #[error("{address} is open to other machines, and there are no tokens")]
+    /// An address, but no tokens: whoever reaches it could lease.
+    #[error(
+        "whoever reaches {address} may lease, for there are no tokens: steps of builds and other users of this machine do"
+    )]
     #[diagnostic(
         code(lian::serve::open),
-        help("give --tokens FILE (`lian-build serve hash-token` prints an entry), or listen on 127.0.0.1")
+        help(
+            "give --tokens FILE (`lian-build serve hash-token` prints an entry), or listen on a socket file of this user: leave \
+             --listen out, or write unix:/path"
+        )
     )]
     Open {
         /// The requested address.
         address: SocketAddr,
     },
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    /// The path of the socket is too long for the operating system.
+    #[error("a socket cannot have so long a path: {path}")]
+    #[diagnostic(
+        code(lian::serve::socket_path),
+        help("listen on a shorter one of at most {most} bytes, e.g. with --listen unix:/run/user/1000/pool.sock")
+    )]
+    SocketPath {
+        /// The requested path.
+        path: PathBuf,
+        /// The longest path, in bytes.
+        most: usize,
+    },
+    /// The place cannot be listened on.
+    #[error("cannot listen on {place}")]
     #[diagnostic(
         code(lian::serve::listen),
-        help("choose another address with --listen, e.g. 127.0.0.1:0 for a free port")
+        help("choose another place with --listen, e.g. 127.0.0.1:0 for a free port, or unix:/path")
     )]
     Listen {
-        /// The requested address.
-        address: SocketAddr,
+        /// The requested place.
+        place: String,
         /// The error of the operating system.
         #[source]
         source: std::io::Error,
@@ -110,7 +127,9 @@ pub enum ServeError {
 impl Classified for ServeError {
     fn class(&self) -> FaultClass {
         match self {
-            Self::Tokens { .. } | Self::Open { .. } | Self::Occupied { .. } => FaultClass::Configuration,
+            Self::Tokens { .. } | Self::Open { .. } | Self::SocketPath { .. } | Self::Occupied { .. } => {
+                FaultClass::Configuration
+            }
             Self::Io { .. }
             | Self::Foreign { .. }
             | Self::Ledger { .. }

@@ -1,93 +1,63 @@
-//! HTTP routes: authentication, parsing and responses. Not responsible for: decisions about leases (`pool`).
+//! HTTP routes: each handler with its description. Not responsible for: admitting requests (`guard`), decisions about
+//! leases (`pool`).
 
-use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use axum::body::{Bytes, to_bytes};
-use axum::extract::{Path, Query, Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state, map_response_with_state};
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{from_fn_with_state, map_response_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, delete, get, post};
 use axum::{Extension, Json, Router};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use super::document::{
+    Always, Ended, Forbidden, Guarded, Impossible, Malformed, OfBody, PATH, Refused, Unknown, Whole, finished,
+};
+use super::guard::{App, guard, text};
 use super::log;
-use super::machine::{KeyIn, Row, read_key};
-use super::openapi;
+use super::machine::{KeyIn, Row, State as Stage, is_lease_id, read_key};
+use super::parameters::{KeyHeader, KeyQuery, LeaseId as IdInPath, only_key};
 use super::pool::{Leased, Pool};
 use super::problem::Problem;
 use super::request::{read_renewal, read_wish};
-use super::slots::{Patience, Slot, Slots};
+use super::slots::Patience;
 use super::tokens::{Caller, Tokens};
+use super::views::{HealthView, LeaseView, LeasesView, OfferView, OffersView};
 use crate::domain::base::LeaseId;
 use crate::system::http::http_date;
 
-/// Largest request body, in bytes.
-const BODY_MOST: usize = 64 * 1024;
-/// Timeout for reading a request body.
-const BODY_BOUND: Duration = Duration::from_secs(30);
 /// Timeout for listing offers.
 const OFFERS_BOUND: Duration = Duration::from_secs(60);
-/// Paths that need no token: they expose no data of a caller.
-const OPEN: [&str; 2] = ["/healthz", openapi::PATH];
-
-/// State shared by all requests.
-pub struct App {
-    /// The pool of leases.
-    pub pool: Arc<Pool>,
-    tokens: Tokens,
-    slots: Slots,
-}
 
 type Answer = Result<Response, Problem>;
-type Route = (&'static str, &'static str, MethodRouter<Arc<App>>);
 
-impl App {
-    /// An app that serves this pool to the holders of these tokens.
-    pub fn new(pool: Arc<Pool>, tokens: Tokens) -> Arc<Self> {
-        Arc::new(Self { pool, tokens, slots: Slots::new() })
-    }
-
-    fn admit(&self, request: &mut Request) -> Result<Slot<'_>, Problem> {
-        if !OPEN.contains(&request.uri().path()) {
-            let headers = request.headers();
-            if self.tokens.is_empty() && !is_local(headers) {
-                let message = "without tokens, only requests to this machine's own name are answered";
-                return Err(Problem::new(403, "forbidden", message, "ask for http://127.0.0.1 or http://localhost"));
-            }
-            let caller = self.tokens.caller(text(headers, header::AUTHORIZATION.as_str()))?;
-            request.extensions_mut().insert(caller);
-        }
-        let busy = || Problem::new(503, "busy", "there are too many requests at once", "try again").retry(1);
-        let slot = self.slots.take(request.method(), request.uri().path()).ok_or_else(busy)?;
-        request.extensions_mut().insert(slot.patience);
-        Ok(slot)
-    }
+/// An app that serves this pool to the holders of these tokens.
+pub(super) fn app(pool: Arc<Pool>, tokens: Tokens) -> Arc<App> {
+    let (_, described) = described().split_for_parts();
+    let document = finished(&described, pool.bounds.max_ttl_s, !tokens.is_empty());
+    App::new(pool, tokens, document)
 }
 
-/// All routes: method, path and handler. `openapi` describes each.
-pub fn routes() -> Vec<Route> {
-    vec![
-        ("post", openapi::POOL, post(lease)),
-        ("get", openapi::POOL, get(list)),
-        ("delete", openapi::POOL, delete(give_back_by_key)),
-        ("get", "/api/v1/vm-pool/{lease_id}", get(show)),
-        ("delete", "/api/v1/vm-pool/{lease_id}", delete(give_back)),
-        ("post", "/api/v1/vm-pool/{lease_id}/renew", post(renew)),
-        ("get", openapi::OFFERS, get(offers)),
-        ("get", openapi::PATH, get(async || Json(openapi::document()))),
-        ("get", "/healthz", get(healthz)),
-        ("get", "/metrics", get(metrics)),
-    ]
+/// All routes with their descriptions.
+fn described() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(Whole::openapi())
+        .routes(routes!(lease, list, give_back_by_key))
+        .routes(routes!(show, give_back))
+        .routes(routes!(renew))
+        .routes(routes!(offers))
+        .routes(routes!(description))
+        .routes(routes!(healthz))
+        .routes(routes!(metrics))
 }
 
 /// The router with all routes and the guard.
-pub fn router(app: &Arc<App>) -> Router {
-    let router = routes().into_iter().fold(Router::new(), |router, (_, path, answer)| router.route(path, answer));
-    let help = format!("{} describes the paths", openapi::PATH);
+pub(super) fn router(app: &Arc<App>) -> Router {
+    let (router, _) = described().split_for_parts();
+    let help = format!("{PATH} describes the paths");
     let wrong = help.clone();
     router
         .fallback(async || Problem::new(404, "not_found", "there is no such path", help))
@@ -107,47 +77,6 @@ async fn dated(State(app): State<Arc<App>>, mut response: Response) -> Response 
     response
 }
 
-async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let (method, path, began) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
-    let admitted = app.admit(&mut request);
-    let who = request.extensions().get::<Caller>().map(|caller| caller.name.clone()).unwrap_or_default();
-    let (response, about) = log::noted(async {
-        match admitted {
-            Ok(_slot) => next.run(request).await,
-            Err(problem) => problem.into_response(),
-        }
-    })
-    .await;
-    log::answered(&method, &path, &who, &about, &response, began.elapsed());
-    app.pool.metrics.answered(method.as_str(), response.status().as_u16());
-    response
-}
-
-/// Whether the `Host` header names this machine. Guards against DNS rebinding: a web page in a local browser can use
-/// any host name that resolves to this machine.
-fn is_local(headers: &HeaderMap) -> bool {
-    let Some(host) = text(headers, header::HOST.as_str()) else { return true };
-    let bare = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(""),
-        None => host.split(':').next().unwrap_or(""),
-    };
-    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-/// A header's value; empty if it is not visible ASCII.
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name).map(|value| value.to_str().unwrap_or(""))
-}
-
-async fn body(request: Request) -> Result<Bytes, Problem> {
-    let read = tokio::time::timeout(BODY_BOUND, to_bytes(request.into_body(), BODY_MOST)).await;
-    match read {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(_)) => Err(Problem::new(413, "too_large", "the body is truncated or over 64 KiB", "send less")),
-        Err(_) => Err(Problem::new(408, "slow", "the body did not come within 30 s", "send it again")),
-    }
-}
-
 fn permitted(caller: &Caller, workspace: &str) -> Result<(), Problem> {
     if caller.may(workspace) {
         return Ok(());
@@ -156,9 +85,27 @@ fn permitted(caller: &Caller, workspace: &str) -> Result<(), Problem> {
     Err(Problem::new(403, "forbidden", format!("the token is not for the workspace `{workspace}`"), help))
 }
 
-async fn lease(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, request: Request) -> Answer {
-    let key = read_key(text(request.headers(), "idempotency-key"), KeyIn::Header)?;
-    let lease_request = read_wish(&body(request).await?, app.pool.bounds.max_ttl_s)?;
+/// Leases a machine
+///
+/// Waits until the machine is granted, which may take minutes. The same key with the same body answers the same lease. A
+/// key whose lease ended is answered 410.
+#[utoipa::path(
+    post, path = "/api/v1/vm-pool", operation_id = "leaseMachine", params(KeyHeader),
+    request_body(content = ref("#/components/schemas/LeaseRequest"), content_type = "application/json"),
+    responses(
+        (status = 201, description = "Leased", body = LeaseView, headers(("Location" = String, description = "Its path"))),
+        (status = 200, description = "Leased by an earlier request", body = LeaseView, headers(("Location" = String, description = "Its path"))),
+        Always, Guarded, OfBody, Forbidden, Ended, Impossible
+    )
+)]
+async fn lease(
+    State(app): State<Arc<App>>,
+    Extension(caller): Extension<Caller>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Answer {
+    let key = read_key(text(&headers, "idempotency-key"), KeyIn::Header)?;
+    let lease_request = read_wish(&body, app.pool.bounds.max_ttl_s)?;
     log::workspace(&lease_request.workspace);
     permitted(&caller, &lease_request.workspace)?;
     let (status, row) = match app.pool.lease(&caller, key, lease_request).await? {
@@ -167,60 +114,86 @@ async fn lease(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>
     };
     log::lease(&row);
     let location = [(header::LOCATION, format!("/api/v1/vm-pool/{}", row.id))];
-    Ok((status, location, Json(row.shown(&caller.name))).into_response())
+    Ok((status, location, Json(LeaseView::of(&row, &caller.name))).into_response())
 }
 
+/// Lists the leases of the caller's workspaces, oldest first
+#[utoipa::path(
+    get, path = "/api/v1/vm-pool", operation_id = "listLeases",
+    responses((status = 200, description = "The leases", body = LeasesView), Always, Guarded)
+)]
 async fn list(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>) -> Answer {
     let rows = app.pool.list().await?;
     let own = rows.iter().filter(|row| caller.may(row.workspace()));
-    let shown: Vec<Value> = own.map(|row| row.shown(&caller.name)).collect();
-    Ok(Json(json!({ "leases": shown })).into_response())
+    let leases = own.map(|row| LeaseView::of(row, &caller.name)).collect();
+    Ok(Json(LeasesView { leases, workspaces: caller.workspaces().to_vec() }).into_response())
 }
 
-/// A lease, if the caller may use its workspace; `None` if it is gone.
-async fn own(app: &App, caller: &Caller, id: &str) -> Result<Option<Row>, Problem> {
-    let row = app.pool.get(&LeaseId::from(id)).await?;
-    if let Some(row) = &row {
-        log::lease(row);
-        permitted(caller, row.workspace())?;
+/// A lease that the caller may see, also one that is gone. One of another workspace is answered as one that there never
+/// was: nobody learns that it exists.
+async fn own(app: &App, caller: &Caller, Path(id): &Path<String>) -> Result<Row, Problem> {
+    let row = if is_lease_id(id) { app.pool.find(&LeaseId::from(id.as_str())).await? } else { None };
+    let row = row.filter(|row| row.owner == caller.name || caller.may(row.workspace()));
+    row.inspect(log::lease).ok_or_else(unknown)
+}
+
+fn unknown() -> Problem {
+    Problem::new(404, "not_found", "there is no such lease", "GET /api/v1/vm-pool lists those there are")
+}
+
+/// Shows a lease
+#[utoipa::path(
+    get, path = "/api/v1/vm-pool/{lease_id}", operation_id = "showLease", params(IdInPath),
+    responses((status = 200, description = "The lease", body = LeaseView), Always, Guarded, Unknown)
+)]
+async fn show(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, id: IdInPath) -> Answer {
+    let row = own(&app, &caller, &id.0).await?;
+    match row.state {
+        Stage::Released => Err(unknown()),
+        _ => Ok(Json(LeaseView::of(&row, &caller.name)).into_response()),
     }
-    Ok(row)
 }
 
-fn unknown(id: &str) -> Problem {
-    let shown: String = id.chars().filter(|c| c.is_ascii_graphic()).take(64).collect();
-    Problem::new(404, "not_found", format!("there is no lease `{shown}`"), "GET /api/v1/vm-pool lists those there are")
-}
-
-async fn show(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, Path(id): Path<String>) -> Answer {
-    let row = own(&app, &caller, &id).await?.ok_or_else(|| unknown(&id))?;
-    Ok(Json(row.shown(&caller.name)).into_response())
-}
-
+/// Gives a lease back
+///
+/// What is gone already is given back.
+#[utoipa::path(
+    delete, path = "/api/v1/vm-pool/{lease_id}", operation_id = "giveBack", params(IdInPath),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 202, description = "The pool goes on giving it back", body = LeaseView, headers(("Retry-After" = i64, description = "When to look again, in seconds"))),
+        Always, Guarded, Unknown
+    )
+)]
 async fn give_back(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Extension(patience): Extension<Patience>,
-    Path(id): Path<String>,
+    id: IdInPath,
 ) -> Answer {
-    match own(&app, &caller, &id).await? {
-        Some(row) => take_back(&app, &caller, Row::to_give_back(&row.owner, &row.key, app.pool.now()), patience).await,
-        None => Ok(StatusCode::NO_CONTENT.into_response()),
-    }
+    let row = own(&app, &caller, &id.0).await?;
+    take_back(&app, &caller, Row::to_give_back(&row.owner, &row.key, app.pool.now()), patience).await
 }
 
-#[derive(Deserialize)]
-struct ByKey {
-    idempotency_key: Option<String>,
-}
-
+/// Gives the lease of an idempotency key back
+///
+/// A later request with the key makes no machine. Of the keys that no request has used, the latest of each caller are
+/// remembered.
+#[utoipa::path(
+    delete, path = "/api/v1/vm-pool", operation_id = "giveBackByKey", params(KeyQuery),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 202, description = "The pool goes on giving it back", body = LeaseView, headers(("Retry-After" = i64, description = "When to look again, in seconds"))),
+        Always, Guarded, Malformed
+    )
+)]
 async fn give_back_by_key(
     State(app): State<Arc<App>>,
     Extension(caller): Extension<Caller>,
     Extension(patience): Extension<Patience>,
-    Query(query): Query<ByKey>,
+    uri: Uri,
 ) -> Answer {
-    let key = read_key(query.idempotency_key.as_deref(), KeyIn::Query)?;
+    let key = only_key(&uri)?;
     take_back(&app, &caller, Row::to_give_back(&caller.name, &key, app.pool.now()), patience).await
 }
 
@@ -234,37 +207,68 @@ async fn take_back(app: &App, caller: &Caller, row: Row, Patience(patience): Pat
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     // The ledger holds the release request, so the release continues without the caller.
-    let row = app.pool.get(&id).await?;
-    let shown = row.map_or(Value::Null, |row| row.shown(&caller.name));
-    Ok((StatusCode::ACCEPTED, [(header::RETRY_AFTER, "5")], Json(shown)).into_response())
+    let Some(row) = app.pool.get(&id).await? else { return Ok(StatusCode::NO_CONTENT.into_response()) };
+    let shown = Json(LeaseView::of(&row, &caller.name));
+    Ok((StatusCode::ACCEPTED, [(header::RETRY_AFTER, "5")], shown).into_response())
 }
 
-async fn renew(
-    State(app): State<Arc<App>>,
-    Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
-    request: Request,
-) -> Answer {
-    let ttl_s = read_renewal(&body(request).await?, app.pool.bounds.max_ttl_s)?;
-    let row = own(&app, &caller, &id).await?.ok_or_else(|| unknown(&id))?;
-    Ok(Json(app.pool.renew(&row, ttl_s).await?.shown(&caller.name)).into_response())
+/// Moves a lease's end to `ttl_s` from now
+///
+/// At most to the pool's longest life of a lease, counted from its beginning.
+#[utoipa::path(
+    post, path = "/api/v1/vm-pool/{lease_id}/renew", operation_id = "renewLease", params(IdInPath),
+    request_body(content = ref("#/components/schemas/Renewal"), content_type = "application/json"),
+    responses((status = 200, description = "The lease", body = LeaseView), Always, Guarded, OfBody, Unknown, Ended)
+)]
+async fn renew(State(app): State<Arc<App>>, Extension(caller): Extension<Caller>, id: IdInPath, body: Bytes) -> Answer {
+    let ttl_s = read_renewal(&body, app.pool.bounds.max_ttl_s)?;
+    let row = own(&app, &caller, &id.0).await?;
+    if row.state == Stage::Released {
+        return Err(unknown());
+    }
+    Ok(Json(LeaseView::of(&app.pool.renew(&row, ttl_s).await?, &caller.name)).into_response())
 }
 
+/// Lists the sizes that there are
+#[utoipa::path(
+    get, path = "/api/v1/offers", operation_id = "listOffers",
+    responses((status = 200, description = "The sizes, smallest first", body = OffersView), Always, Guarded, Refused)
+)]
 async fn offers(State(app): State<Arc<App>>) -> Answer {
     let late = |_| Problem::new(503, "late", "the provider does not say what it has", "try again").retry(5);
     let offers = tokio::time::timeout(OFFERS_BOUND, app.pool.offers()).await.map_err(late)??;
-    Ok(Json(json!({ "offers": offers })).into_response())
+    Ok(Json(OffersView { offers: offers.into_iter().map(OfferView::from).collect() }).into_response())
 }
 
-/// Healthy as long as the ledger works. Anybody may ask, so it touches neither the ledger nor its lock.
+/// This description
+#[utoipa::path(
+    get, path = "/api/v1/openapi.json", operation_id = "describe", security(()),
+    responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value), Always)
+)]
+async fn description(State(app): State<Arc<App>>) -> Response {
+    Json(&app.document).into_response()
+}
+
+/// Whether the service and its ledger work
+///
+/// Anybody may ask, so it touches neither the ledger nor its lock.
+#[utoipa::path(
+    get, path = "/healthz", operation_id = "health", security(()),
+    responses((status = 200, description = "It works", body = HealthView), Always)
+)]
 async fn healthz(State(app): State<Arc<App>>) -> Answer {
     if app.pool.is_well() {
-        return Ok(Json(json!({ "ok": true })).into_response());
+        return Ok(Json(HealthView { ok: true }).into_response());
     }
     let help = "the pool's operator finds the cause in the service's log";
     Err(Problem::new(503, "ledger", "the ledger of leases does not work", help).retry(5))
 }
 
+/// Counters, in Prometheus' text form
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics",
+    responses((status = 200, description = "Counters", body = String, content_type = "text/plain"), Always, Guarded)
+)]
 async fn metrics(State(app): State<Arc<App>>) -> Answer {
     let counts = app.pool.at_desk(|desk| desk.ledger.counts()).await?;
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];

@@ -18,7 +18,7 @@ use crate::system::sqlite::{self, OpenError};
 /// File name of the ledger.
 pub(super) const LEDGER: &str = "pool.db";
 /// Schema version; raise it with each migration.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 /// How long after a restart leases with an unanswered create call are released again and again: the call may still
 /// succeed at the provider.
 const SETTLED: Duration = Duration::from_secs(10);
@@ -28,8 +28,11 @@ const SETTLING_PAUSE: Duration = Duration::from_secs(1);
 const STUCK_AFTER: u32 = 5;
 /// How long a released lease's key is remembered, so that a late request with it creates no machine.
 const REMEMBERED: Duration = Duration::from_secs(24 * 3600);
-/// Limit on remembered keys.
-const REMEMBERED_MOST: u32 = 50_000;
+/// Limit on remembered keys of one caller.
+const REMEMBERED_MOST: u32 = 10_000;
+/// Limit on remembered keys of one caller that no request has used. The oldest are forgotten first: a caller that makes
+/// up keys loses his own only.
+const UNUSED_MOST: u32 = 256;
 /// Longest pause between two release attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
@@ -53,6 +56,11 @@ create trigger resources_of_released after update of state on leases when new.st
   begin delete from resources where lease = new.id; end;
 create trigger resources_of_deleted after delete on leases
   begin delete from resources where lease = old.id; end;
+";
+/// Since version 4: remembered keys are counted by caller.
+const REMEMBERED_BY_OWNER: &str = "
+create index leases_owner on leases (owner, changed) where state = 'released';
+create index leases_changed on leases (changed) where state = 'released';
 ";
 const COLUMNS: &str = "id, owner, idempotency_key, wish, state, asked, expires, machine, failures, fault, settles";
 
@@ -98,9 +106,10 @@ impl Ledger {
         connection.pragma_update(None, "synchronous", "full").map_err(fault)?;
         let found: u32 = connection.query_row("pragma user_version", [], |row| row.get(0)).map_err(fault)?;
         let missing = match found {
-            0 => format!("{SCHEMA} {RESOURCES}"),
-            1 => format!("{SETTLES} {RESOURCES}"),
-            2 => RESOURCES.to_owned(),
+            0 => format!("{SCHEMA} {RESOURCES} {REMEMBERED_BY_OWNER}"),
+            1 => format!("{SETTLES} {RESOURCES} {REMEMBERED_BY_OWNER}"),
+            2 => format!("{RESOURCES} {REMEMBERED_BY_OWNER}"),
+            3 => REMEMBERED_BY_OWNER.to_owned(),
             VERSION => String::new(),
             found => return Err(ServeError::Newer { path, found, known: VERSION }),
         };
@@ -108,7 +117,7 @@ impl Ledger {
         if found < VERSION {
             connection.execute_batch(&migration).map_err(fault)?;
         }
-        if !sqlite::holds_only(&connection, &format!("{SCHEMA} {RESOURCES}")).map_err(fault)? {
+        if !sqlite::holds_only(&connection, &format!("{SCHEMA} {RESOURCES} {REMEMBERED_BY_OWNER}")).map_err(fault)? {
             return Err(ServeError::Foreign { path });
         }
         Ok(Self { connection, path })
@@ -180,13 +189,17 @@ impl Ledger {
     }
 
     /// Records a caller's release. The key is remembered even if it is unknown, so that a late request creates no
-    /// machine.
+    /// machine; of those keys the latest of each caller are kept.
     pub fn give_back(&self, row: &Row) -> Result<(), ServeError> {
         let sql = "insert into leases (id, owner, idempotency_key, workspace, state, asked, expires, changed, remember)
                    values (?1, ?2, ?3, '', 'released', ?4, ?4, ?4, 1)
                    on conflict (id) do update set remember = 1, next_try = ?4, changed = ?4,
                      state = case state when 'released' then 'released' when 'stuck' then 'stuck' else 'releasing' end";
-        self.change(sql, params![row.id.as_str(), row.owner, row.key, millis(row.asked)]).map(|_| ())
+        self.change(sql, params![row.id.as_str(), row.owner, row.key, millis(row.asked)])?;
+        let unused = "delete from leases where rowid in
+                      (select rowid from leases where owner = ?1 and state = 'released' and wish is null
+                       order by changed desc, rowid desc limit -1 offset ?2)";
+        self.change(unused, params![row.owner, UNUSED_MOST]).map(|_| ())
     }
 
     /// Released; if a create call may still land, schedules another release.
@@ -198,7 +211,11 @@ impl Ledger {
         }
         self.change("delete from leases where id = ?1 and remember = 0", [id.as_str()])?;
         let sql = "update leases set state = 'released', fault = null, changed = ?2 where id = ?1";
-        self.change(sql, params![id.as_str(), millis(at)]).map(|_| ())
+        self.change(sql, params![id.as_str(), millis(at)])?;
+        let many = "delete from leases where rowid in
+                    (select rowid from leases where owner = (select owner from leases where id = ?1) and state = 'released'
+                     order by changed desc, rowid desc limit -1 offset ?2)";
+        self.change(many, params![id.as_str(), REMEMBERED_MOST]).map(|_| ())
     }
 
     /// Records a failed release and schedules the next attempt.
@@ -236,15 +253,11 @@ impl Ledger {
         self.change("update leases set next_try = ?1 where state in ('releasing', 'stuck')", [millis(at)])
     }
 
-    /// Deletes remembered keys that are too old or too many.
+    /// Deletes remembered keys that are too old.
     pub fn forget(&self, at: Timestamp) -> Result<(), ServeError> {
         let before = at.0.saturating_sub(u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX));
         let old = "delete from leases where state = 'released' and changed < ?1";
-        self.change(old, [millis(Timestamp(before))])?;
-        let many = "delete from leases where state = 'released' and id not in
-                    (select id from leases where state = 'released' order by changed desc limit ?1)
-                    and (select count(*) from leases where state = 'released') > ?1";
-        self.change(many, [REMEMBERED_MOST]).map(|_| ())
+        self.change(old, [millis(Timestamp(before))]).map(|_| ())
     }
 
     /// Number of leases by state.

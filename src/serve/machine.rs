@@ -1,7 +1,6 @@
-//! A lease as stored in the ledger and as shown to callers. Not responsible for: changing its state (`pool`).
+//! A lease as stored in the ledger. Not responsible for: changing its state (`pool`), what callers see of it (`views`).
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::problem::Problem;
 use super::request::LeaseRequest;
@@ -133,33 +132,6 @@ impl Row {
         self.lease_request.as_ref().map_or("", |lease_request| &lease_request.workspace)
     }
 
-    /// JSON for callers. Includes the idempotency key only for its owner.
-    pub fn shown(&self, caller: &str) -> Value {
-        let lease_request = self.lease_request.as_ref();
-        let machine = self.machine.as_ref();
-        let mut shown = json!({
-            "lease_id": self.id,
-            "workspace": self.workspace(),
-            "state": self.state.as_str(),
-            "address": machine.map(|machine| &machine.address),
-            "port": machine.map(|machine| machine.port),
-            "user": machine.map(|machine| &machine.user),
-            "host_key": machine.map(|machine| &machine.host_key),
-            "runner_type": machine.map(|machine| &machine.runner_type),
-            "cpu": machine.map(|machine| machine.cpu).or(lease_request.map(|lease_request| lease_request.cpu)),
-            "memory_gb": machine.map(|machine| machine.memory_gb).or(lease_request.map(|lease_request| lease_request.memory_gb)),
-            "platform": machine.map(|machine| &machine.platform).or(lease_request.map(|lease_request| &lease_request.platform)),
-            "created_at": rfc3339(self.asked),
-            "expires_at": rfc3339(self.expires),
-            "failures": self.failures,
-            "fault": self.fault,
-        });
-        if self.owner == caller {
-            shown["idempotency_key"] = json!(self.key);
-        }
-        shown
-    }
-
     /// The request for the provider. Its lifetime ends at the latest time that renewals can reach.
     pub fn request(&self, max_ttl_s: u64, now: Timestamp) -> Option<AcquireRequest> {
         let lease_request = self.lease_request.as_ref()?;
@@ -191,6 +163,15 @@ pub fn lease_id(owner: &str, key: &str) -> LeaseId {
     hasher.update(key.as_bytes());
     LeaseId::new(format!("pool-{}", &hasher.finish().hex()[..24]))
 }
+
+/// Whether a text has the form of a lease id.
+pub fn is_lease_id(text: &str) -> bool {
+    let digits = text.strip_prefix("pool-").unwrap_or("");
+    digits.len() == 24 && digits.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Longest idempotency key, in bytes.
+pub const KEY_MOST: usize = 128;
 
 /// Where a request carries the idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,16 +206,10 @@ impl KeyIn {
 pub fn read_key(key: Option<&str>, place: KeyIn) -> Result<String, Problem> {
     let refused = |message: &str| Err(Problem::new(400, "idempotency_key", message, place.help()));
     match key {
-        Some(key) if (1..=128).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
+        Some(key) if (1..=KEY_MOST).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) => {
             Ok(key.to_owned())
         }
         Some(_) => refused("the idempotency key is not 1 to 128 printable ASCII characters without spaces"),
         None => refused(place.missing()),
     }
-}
-
-/// Formats a time like `2026-11-23T08:00:00Z`.
-fn rfc3339(at: Timestamp) -> String {
-    let seconds = i64::try_from(at.0 / 1000).unwrap_or(i64::MAX);
-    jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX).to_string()
 }

@@ -122,11 +122,15 @@ impl Pool {
         }
     }
 
+    /// A lease, also one that is gone and remembered.
+    pub async fn find(&self, id: &LeaseId) -> Result<Option<Row>, Problem> {
+        let id = id.clone();
+        Ok(self.at_desk(move |desk| desk.ledger.get(&id)).await?)
+    }
+
     /// A lease, unless it is gone.
     pub async fn get(&self, id: &LeaseId) -> Result<Option<Row>, Problem> {
-        let id = id.clone();
-        let row = self.at_desk(move |desk| desk.ledger.get(&id)).await?;
-        Ok(row.filter(|row| row.state != State::Released))
+        Ok(self.find(id).await?.filter(|row| row.state != State::Released))
     }
 
     /// All leases that are not gone.

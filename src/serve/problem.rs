@@ -1,13 +1,17 @@
-//! Error responses: a status and `{"error":{code,message,help}}`. Not responsible for: removing secrets from the
-//! texts.
+//! Error responses: `application/problem+json` (RFC 9457) with `{"error":{code,message,help}}` beside its own members.
+//! Not responsible for: removing secrets from the texts.
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::error::ServeError;
+use super::fields::FieldFault;
 use crate::domain::model::Fault;
+
+/// The content type of all error responses.
+pub(super) const KIND: &str = "application/problem+json";
 
 /// An error response.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,12 +26,61 @@ pub struct Problem {
     pub help: String,
     /// Value of `Retry-After`, in seconds.
     pub retry_after_s: Option<u64>,
+    /// The fields of the body that are wrong.
+    pub faults: Vec<FieldFault>,
+}
+
+/// An error, as it is sent.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemView {
+    /// Names the kind of error: `urn:lian-build:problem:` and its code
+    #[serde(rename = "type")]
+    #[schema(format = "uri", example = "urn:lian-build:problem:not_found")]
+    kind: String,
+    /// What the status means
+    title: &'static str,
+    /// The HTTP status
+    #[schema(minimum = 400, maximum = 599)]
+    status: u16,
+    /// One line for people
+    detail: String,
+    error: ErrorView,
+    /// The fields of the body that are wrong
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    errors: Vec<FieldFaultView>,
+}
+
+/// The error in lian-build's own words.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ProblemError)]
+struct ErrorView {
+    /// A stable code for programs
+    #[schema(example = "not_found")]
+    code: String,
+    /// One line for people
+    message: String,
+    /// What to do next
+    help: String,
+}
+
+/// A field that is wrong.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FieldFault)]
+struct FieldFaultView {
+    /// Where it stands in the body, as a JSON pointer in a fragment
+    #[schema(example = "#/ttl_s")]
+    pointer: String,
+    /// What is wrong
+    detail: String,
 }
 
 impl Problem {
     /// A problem that a retry does not solve.
     pub fn new(status: u16, code: &str, message: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { status, code: code.to_owned(), message: message.into(), help: help.into(), retry_after_s: None }
+        let (code, message, help) = (code.to_owned(), message.into(), help.into());
+        Self { status, code, message, help, retry_after_s: None, faults: Vec::new() }
     }
 
     /// Suggests a retry after this many seconds.
@@ -45,6 +98,37 @@ impl Problem {
             false => Self::new(503, &fault.code, &fault.message, help).retry(2),
         }
     }
+
+    fn code(&self) -> StatusCode {
+        StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn body(&self) -> String {
+        let pointer = |field: &str| format!("#/{}", field.replace('~', "~0").replace('/', "~1"));
+        let fault = |fault: &FieldFault| FieldFaultView { pointer: pointer(&fault.field), detail: fault.what.clone() };
+        let (code, message, help) = (self.code.clone(), self.message.clone(), self.help.clone());
+        let view = ProblemView {
+            kind: format!("urn:lian-build:problem:{}", self.code),
+            title: self.code().canonical_reason().unwrap_or("Error"),
+            status: self.status,
+            detail: self.message.clone(),
+            error: ErrorView { code, message, help },
+            errors: self.faults.iter().take(20).map(fault).collect(),
+        };
+        serde_json::to_string(&view).expect("invariant: a problem is plain data")
+    }
+
+    /// The whole answer as it travels, after which the connection ends: for connections that no request is read from.
+    pub(super) fn raw(&self) -> Vec<u8> {
+        let (status, body) = (self.code(), self.body());
+        let retry = self.retry_after_s.map_or_else(String::new, |seconds| format!("retry-after: {seconds}\r\n"));
+        let title = status.canonical_reason().unwrap_or("Error");
+        let (code, length) = (status.as_u16(), body.len());
+        format!(
+            "HTTP/1.1 {code} {title}\r\ncontent-type: {KIND}\r\ncontent-length: {length}\r\n{retry}connection: close\r\n\r\n{body}"
+        )
+        .into_bytes()
+    }
 }
 
 impl From<ServeError> for Problem {
@@ -58,11 +142,8 @@ impl From<ServeError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let body = json!({ "error": { "code": self.code, "message": self.message, "help": self.help } });
-        let mut response = (status, Json(body)).into_response();
-        // For the operator's log.
-        response.extensions_mut().insert(self.clone());
+        let status = self.code();
+        let mut response = (status, [(header::CONTENT_TYPE, KIND)], self.body()).into_response();
         let headers = response.headers_mut();
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -70,6 +151,12 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // The body may not have been read to its end.
+        if matches!(self.status, 408 | 413) {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        // For the operator's log.
+        response.extensions_mut().insert(self);
         response
     }
 }

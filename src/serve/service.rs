@@ -1,20 +1,20 @@
-//! The service process: data folder and its lock, sweeper, listener, shutdown. Not responsible for: signals (the
-//! command line turns them into a future).
+//! The service process: data folder and its lock, sweeper, shutdown. Not responsible for: signals (the command line turns
+//! them into a future), where it listens (`listener`).
 
 use std::fs::{File, Permissions};
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::connections::Bounded;
+use super::connections::serve;
 use super::error::ServeError;
-use super::http::{App, router};
+use super::guard::App;
+use super::http::{app, router};
 use super::ledger::{LEDGER, Ledger};
+use super::listener::Listener;
 use super::pool::{Bounds, Clock, Pool};
 use super::tokens::Tokens;
 use crate::domain::ports::ComputeProvider;
@@ -23,8 +23,6 @@ use crate::system::{lock, now};
 
 /// File name of the lock that keeps other services out.
 const LOCK: &str = "lock";
-/// Concurrent connections: more than all requests that are handled at once, so that health can be asked for.
-const CONNECTIONS_MOST: usize = 1024;
 /// On shutdown, requests still unanswered after this time are dropped.
 const END_BOUND: Duration = Duration::from_secs(40);
 
@@ -32,14 +30,6 @@ const END_BOUND: Duration = Duration::from_secs(40);
 pub struct Service {
     app: Arc<App>,
     _lock: File,
-}
-
-/// Binds the address. Without tokens, only loopback addresses are allowed.
-pub async fn listen(address: SocketAddr, tokens: &Tokens) -> Result<TcpListener, ServeError> {
-    if tokens.is_empty() && !address.ip().is_loopback() {
-        return Err(ServeError::Open { address });
-    }
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { address, source })
 }
 
 impl Service {
@@ -64,40 +54,37 @@ impl Service {
         let (folder, lock) = hold(data)?;
         let pool = Pool::new(provider, Ledger::open(&folder)?, bounds, clock);
         pool.recover().await?;
-        Ok(Self { app: App::new(pool, tokens), _lock: lock })
+        Ok(Self { app: app(pool, tokens), _lock: lock })
     }
 
     /// Serves until `stop` resolves; then stops accepting, releases what is not granted yet, and returns. Held leases
     /// stay in the ledger.
     pub async fn run(
         self,
-        listener: TcpListener,
+        listener: Listener,
         stop: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
-        let address = listener.local_addr().map_err(ServeError::io("ask", Path::new("the listener")))?;
         let sweeper = tokio::spawn(sweep(Arc::clone(&self.app.pool)));
         let (ending, mut ended) = watch::channel(false);
-        let mut bound = ended.clone();
+        let bound = ended.clone();
         let pool = Arc::clone(&self.app.pool);
         let stopper = tokio::spawn(async move {
             stop.await;
             ending.send_replace(true);
             pool.stop().await;
         });
-        let served = axum::serve(Bounded::new(listener, CONNECTIONS_MOST), router(&self.app))
-            .with_graceful_shutdown(async move { drop(ended.wait_for(|ending| *ending).await) });
         let late = async {
-            let _ = bound.wait_for(|ending| *ending).await;
+            let _ = ended.wait_for(|ending| *ending).await;
             tokio::time::sleep(END_BOUND).await;
         };
-        let result = tokio::select! {
-            served = served.into_future() => served,
-            () = late => Ok(()),
-        };
+        tokio::select! {
+            () = serve(listener, router(&self.app), bound) => {}
+            () = late => {}
+        }
         // The listener ends only after `stop`, so the pool is already stopping, within its own timeout.
         let _ = stopper.await;
         sweeper.abort();
-        result.map_err(|source| ServeError::Listen { address, source })
+        Ok(())
     }
 }
 

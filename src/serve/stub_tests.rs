@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 
-use super::{Bounds, Service, Tokens, hash_token, listen};
+use super::{Bounds, Listen, Service, Tokens, hash_token, listen};
 use crate::domain::base::{LeaseId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Offer};
 use crate::domain::ports::{
@@ -126,15 +126,18 @@ impl ComputeProvider for Stub {
     }
 }
 
-/// A service on loopback in its own runtime, so that a killed one stops completely.
+/// A service in its own runtime, so that a killed one stops completely: on loopback with tokens, else on a socket file.
 pub struct Running {
     runtime: Option<Runtime>,
     stop: Option<oneshot::Sender<()>>,
-    /// `http://127.0.0.1:PORT`.
+    /// The address of its paths.
     pub base: String,
+    /// Where clients find it, as a workflow says it.
+    pub endpoint: String,
     /// Clock of the service, in milliseconds.
     pub clock: Arc<AtomicU64>,
-    client: Client,
+    /// Reaches it.
+    pub client: Client,
 }
 
 impl Drop for Running {
@@ -174,25 +177,36 @@ impl Running {
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = oneshot::channel();
         runtime.spawn(async move {
-            let listener = listen("127.0.0.1:0".parse().expect("an address"), &tokens).await.expect("it listens");
-            let address = listener.local_addr().expect("an address");
+            let place =
+                if tokens.is_empty() { format!("unix:{}/pool.sock", data.display()) } else { "127.0.0.1:0".to_owned() };
+            let place = place.parse().expect("a place");
             let deadline = std::time::Instant::now() + Duration::from_secs(20);
-            let service = loop {
+            let (service, listener) = loop {
                 let time = Arc::clone(&time);
                 let clock = Arc::new(move || Timestamp(time.load(Ordering::SeqCst)));
-                let opened = Service::open_with_clock(Arc::clone(&provider), &data, tokens.clone(), bounds, clock);
+                let opened = async {
+                    let service =
+                        Service::open_with_clock(Arc::clone(&provider), &data, tokens.clone(), bounds, clock).await?;
+                    Ok::<_, super::ServeError>((service, listen(&place, &tokens).await?))
+                };
                 match opened.await {
-                    Ok(service) => break service,
+                    Ok(opened) => break opened,
                     Err(error) => assert!(std::time::Instant::now() < deadline, "{error}"),
                 }
                 tokio::task::yield_now().await;
             };
-            ready.send(address).expect("waited for");
+            ready.send(listener.place().expect("a place")).expect("waited for");
             service.run(listener, async move { drop(stopped.await) }).await.expect("it ends well");
         });
-        let base = format!("http://{}", started.await.expect("it starts"));
-        let client = Client::builder().no_proxy().build().expect("a client");
-        Self { runtime: Some(runtime), stop: Some(stop), base, clock, client }
+        let client = Client::builder().no_proxy();
+        let place = started.await.expect("it starts");
+        let endpoint = place.to_string();
+        let (base, client) = match place {
+            Listen::Unix(path) => ("http://pool".to_owned(), client.unix_socket(path)),
+            Listen::Tcp(_) => (endpoint.clone(), client),
+        };
+        let client = client.build().expect("a client");
+        Self { runtime: Some(runtime), stop: Some(stop), base, endpoint, clock, client }
     }
 
     /// Ends it as SIGKILL would: no cleanup runs.

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::error::ServeError;
+use super::fields::is_name;
 use super::problem::Problem;
-use super::request::is_name;
 use crate::domain::base::Digest;
 use crate::system::read::{self, Cap};
 
@@ -43,6 +43,11 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The workspaces that the caller may use; `*` is all.
+    pub fn workspaces(&self) -> &[String] {
+        &self.workspaces
+    }
+
     /// Whether the caller may use a workspace.
     pub fn may(&self, workspace: &str) -> bool {
         self.workspaces.iter().any(|own| own == "*" || own == workspace)

@@ -21,3 +21,13 @@ pub fn whoami() -> String {
     let user = named.unwrap_or_else(|| format!("uid {}", rustix::process::geteuid().as_raw()));
     format!("{user}@{}", rustix::system::uname().nodename().to_string_lossy())
 }
+/// Lets this process have so many files and connections open, as far as the system allows.
+pub fn allow_open_files(wanted: u64) {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
+        // Where it is refused, fewer connections are accepted at once.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+}

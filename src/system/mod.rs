@@ -27,5 +27,5 @@ pub mod words;
 
 pub use clock::{RemoteClock, RemoteTime, now, since_epoch};
 pub use data_folder::{DataFolderError, data_folder};
-pub use host::{host_platform, whoami};
+pub use host::{allow_open_files, host_platform, whoami};
 pub use roots::{catalog_root, git_root, resolved};

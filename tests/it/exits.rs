@@ -140,7 +140,7 @@ fn a_stuck_lease_outranks_whatever_else_goes_wrong_and_every_command_that_rents_
 
     cloud.fake.forgive();
     let data = cloud.project.path().join("pool").display().to_string();
-    let mut serve = cloud.command(&["serve", "--listen", "127.0.0.1:0", "--data", &data]);
+    let mut serve = cloud.command(&["serve", "--data", &data]);
     let mut serve = serve.stderr(Stdio::piped()).spawn().expect("it starts");
     let mut said = Vec::new();
     for line in BufReader::new(serve.stderr.take().expect("piped")).lines() {

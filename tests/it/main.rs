@@ -25,6 +25,7 @@ mod leases;
 mod links;
 mod nickel;
 mod odd_hosts;
+mod openapi;
 mod parents;
 mod places;
 mod policy;

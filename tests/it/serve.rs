@@ -1,7 +1,9 @@
 //! `lian-build serve` itself: how it starts, is killed, starts again and ends.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -9,7 +11,8 @@ use serde_json::{Value, json};
 
 use crate::support::project::Project;
 
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDp7sGbCyGzzN4GSkM2UqUk9DZEhgtO0RZ6oQ3gmOyPb";
+/// A public key.
+pub const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDp7sGbCyGzzN4GSkM2UqUk9DZEhgtO0RZ6oQ3gmOyPb";
 
 /// A project whose workflow names two hosts; nobody ever reaches them.
 fn project() -> Project {
@@ -28,8 +31,42 @@ fn project() -> Project {
 pub struct Serving {
     child: Child,
     errors: BufReader<ChildStderr>,
-    /// `127.0.0.1:PORT`.
+    /// `127.0.0.1:PORT`, or `unix:/path`.
     pub address: String,
+}
+
+/// A connection to a service.
+pub trait Stream: Read + Write + Send {}
+
+impl Stream for TcpStream {}
+impl Stream for UnixStream {}
+
+impl Serving {
+    /// A new connection; it waits a minute for each answer.
+    pub fn connect(&self) -> Box<dyn Stream> {
+        let bound = Some(Duration::from_secs(60));
+        if let Some(path) = self.address.strip_prefix("unix:") {
+            let stream = UnixStream::connect(path).expect("it accepts");
+            stream.set_read_timeout(bound).expect("a bound");
+            return Box::new(stream);
+        }
+        let stream = TcpStream::connect(&self.address).expect("it accepts");
+        stream.set_read_timeout(bound).expect("a bound");
+        Box::new(stream)
+    }
+
+    /// Its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills it; all that it has written since it listens.
+    pub fn killed(mut self) -> String {
+        self.child.kill().expect("killed");
+        let mut log = String::new();
+        self.errors.read_to_string(&mut log).expect("text");
+        log
+    }
 }
 
 impl Drop for Serving {
@@ -40,7 +77,7 @@ impl Drop for Serving {
 }
 
 fn command(project: &Project, more: &[&str]) -> Command {
-    let mut command = project.command(&["serve", "--workflow", "pool.ncl", "--listen", "127.0.0.1:0"]);
+    let mut command = project.command(&["serve", "--workflow", "pool.ncl"]);
     command.args(more).env("LIAN_DATA_DIR", project.data()).stderr(Stdio::piped());
     command
 }
@@ -58,18 +95,19 @@ pub fn start_from(mut command: Command) -> Serving {
     while serving.address.is_empty() {
         let mut line = String::new();
         assert!(serving.errors.read_line(&mut line).expect("readable") > 0, "it ended before it listened:\n{read}");
-        serving.address = line.strip_prefix("listening on http://").unwrap_or_default().trim().to_owned();
+        let place = line.strip_prefix("listening on ").unwrap_or_default().trim();
+        place.strip_prefix("http://").unwrap_or(place).clone_into(&mut serving.address);
         read.push_str(&line);
     }
     serving
 }
 
 /// Status and JSON of a request; the connection is closed after each.
-fn ask(serving: &Serving, method: &str, path: &str, more: &str, body: &str) -> (u16, Value) {
-    let mut stream = TcpStream::connect(&serving.address).expect("it accepts");
-    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a bound");
+pub fn ask(serving: &Serving, method: &str, path: &str, more: &str, body: &str) -> (u16, Value) {
+    let mut stream = serving.connect();
     let length = body.len();
-    let head = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", serving.address);
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/json\r\n" };
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: pool\r\nConnection: close\r\n{kind}");
     write!(stream, "{head}{more}Content-Length: {length}\r\n\r\n{body}").expect("it reads");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
@@ -136,11 +174,21 @@ fn a_killed_service_knows_its_leases_and_an_end_keeps_them() {
 #[test]
 fn a_door_without_tokens_stays_shut_and_one_with_tokens_asks_for_them() {
     let project = project();
-    let open = project.command(&["serve", "--workflow", "pool.ncl", "--listen", "0.0.0.0:0"]);
-    let ran = { open }.env("LIAN_DATA_DIR", project.data()).output().expect("it starts");
-    let told = String::from_utf8_lossy(&ran.stderr).into_owned();
-    assert_eq!(ran.status.code(), Some(64), "{told}");
-    assert!(told.contains("lian::serve::open") && told.contains("--tokens"), "{told}");
+    // Steps of builds and other users reach this machine's loopback, too.
+    for address in ["0.0.0.0:0", "127.0.0.1:0", "[::1]:0"] {
+        let ran = command(&project, &["--listen", address]).output().expect("it starts");
+        let told = String::from_utf8_lossy(&ran.stderr).into_owned();
+        assert_eq!(ran.status.code(), Some(64), "{told}");
+        assert!(told.contains("lian::serve::open") && told.contains("--tokens") && told.contains("unix:"), "{told}");
+    }
+    let serving = start(&project, &[]);
+    let path = serving.address.strip_prefix("unix:").expect("a socket file").to_owned();
+    let mode = |path: &str| std::fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!((mode(&path), mode(path.trim_end_matches("/pool.sock"))), (0o600, 0o700), "{path}");
+    assert_eq!(lease(&serving, "k").0, 201);
+    signal(&serving, "TERM");
+    assert_eq!(ended(serving).0, 0);
+    assert!(!std::path::Path::new(&path).exists(), "the socket file stays");
 
     let token = "a-token-of-the-tests-0";
     let mut hashing = project.command(&["serve", "hash-token", "--name", "ci", "--workspace", "w"]);
@@ -150,8 +198,8 @@ fn a_door_without_tokens_stays_shut_and_one_with_tokens_asks_for_them() {
     assert!(entry.contains("name = \"ci\"") && entry.contains("workspaces = [\"w\"]"), "{entry}");
     assert!(!entry.contains(token), "{entry}");
     project.write("tokens.toml", &entry);
-    let serving = start(&project, &["--tokens", "tokens.toml"]);
-    assert_eq!(lease(&serving, "k").0, 401);
+    let serving = start(&project, &["--tokens", "tokens.toml", "--listen", "127.0.0.1:0"]);
+    assert_eq!(lease(&serving, "l").0, 401);
     let bearer = format!("Authorization: Bearer {token}\r\n");
     let (status, offers) = ask(&serving, "GET", "/api/v1/offers", &bearer, "");
     assert_eq!((status, offers["offers"].as_array().map(Vec::len)), (200, Some(2)), "{offers}");
@@ -182,7 +230,7 @@ fn with_token(project: &Project, more: &[&str]) -> (Command, String) {
     writeln!(child.stdin.take().expect("piped"), "{token}").expect("it reads");
     let entry = String::from_utf8(child.wait_with_output().expect("it ends").stdout).expect("text");
     project.write("tokens.toml", &entry);
-    let more = [&["--tokens", "tokens.toml"], more].concat();
+    let more = [&["--tokens", "tokens.toml", "--listen", "127.0.0.1:0"], more].concat();
     (command(project, &more), format!("Authorization: Bearer {token}\r\n"))
 }
 

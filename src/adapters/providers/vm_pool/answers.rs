@@ -92,6 +92,12 @@ pub(super) fn silent(endpoint: &str, retry: Retry) -> Refusal {
     Refusal::Silent(Fault::new(kind, "lian::vm_pool::silent", message).help(SERVICE_HELP), retry)
 }
 
+pub(super) fn not_for(workspace: &str, endpoint: &str) -> Fault {
+    let message =
+        format!("the token is not for the workspace `{workspace}`: the pool at {endpoint} does not show its leases");
+    denied("forbidden", message, "use a token of that workspace, or ask the pool's operator to add it to this one")
+}
+
 pub(super) fn strange(endpoint: &str, what: &str) -> Fault {
     let help = "check whether `providers.vm_pool.endpoint` is the address of a `lian-build serve` of this version";
     unavailable("answer", format!("the service at {endpoint} answers what no pool does: {what}"), help)

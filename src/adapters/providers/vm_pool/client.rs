@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::super::keys::Pair;
-use super::answers::{strange, unavailable, unwritable};
+use super::answers::{not_for, strange, unavailable, unwritable};
 use super::renewal::{LEAST_TTL, Renewal, TTL};
 use super::service::{LEASES, Service};
 use super::settings::VmPoolSettings;
@@ -73,6 +73,8 @@ struct Granted {
 #[derive(Debug, Deserialize)]
 struct Listed {
     leases: Vec<ListedLease>,
+    /// What the token is for; a service of an older version does not say it.
+    workspaces: Option<Vec<String>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -127,11 +129,23 @@ impl VmPool {
         self
     }
 
-    async fn listed(&self) -> Result<Vec<OwnedLease>, Fault> {
+    async fn list(&self) -> Result<Listed, Fault> {
         let (_, json) = self.service.ask(|| self.service.request(Method::GET, LEASES)).await?;
-        let listed: Listed =
-            serde_json::from_value(json).map_err(|error| strange(&self.service.endpoint, &error.to_string()))?;
-        let own = listed.leases.into_iter().filter_map(|lease| {
+        serde_json::from_value(json).map_err(|error| strange(&self.service.endpoint, &error.to_string()))
+    }
+
+    /// Fails if the token is not for the workspace that our leases are in: to such a token they look as if they were gone.
+    async fn is_for_our_workspace(&self) -> Result<(), Fault> {
+        match self.list().await?.workspaces {
+            Some(of) if !of.iter().any(|name| name == "*" || *name == self.workspace) => {
+                Err(not_for(&self.workspace, &self.service.endpoint))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn listed(&self) -> Result<Vec<OwnedLease>, Fault> {
+        let own = self.list().await?.leases.into_iter().filter_map(|lease| {
             let what = format!(
                 "{} {}{} of the pool at {}, {}",
                 lease.runner_type.as_deref().unwrap_or("machine"),
@@ -259,6 +273,8 @@ impl ComputeProvider for VmPool {
         for known in record.of(LEASE) {
             if self.service.give_back_by_id(lease, &known.id).await? {
                 end = Gone::Deleted;
+            } else {
+                self.is_for_our_workspace().await?;
             }
         }
         // By our key too: a request that is still on its way must make nothing.

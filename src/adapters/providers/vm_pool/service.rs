@@ -37,8 +37,10 @@ pub const LEASES: &str = "/api/v1/vm-pool";
 #[derive(Debug, Clone)]
 pub struct Service {
     peer: Peer,
-    /// Its address, without a slash at the end.
+    /// Its address as the settings say it, for messages.
     pub endpoint: String,
+    /// What the paths of requests are put after.
+    base: String,
     token: Option<PoolToken>,
     /// How long to retry while the quota is used up.
     pub patience: Duration,
@@ -49,28 +51,37 @@ pub struct Service {
 impl Service {
     /// The service at this address.
     pub fn new(shown: &str, token: Option<PoolToken>) -> Result<Self, Fault> {
-        let address: Url = shown.parse().map_err(|error| {
-            configuration("endpoint", format!("`{shown}` is not an address: {error}"), "write `https://host[:port]`")
+        let socket = shown.strip_prefix("unix:");
+        // Requests on a socket file need a host, which leads nowhere.
+        let base = if socket.is_some() { "http://localhost" } else { shown.trim_end_matches('/') };
+        let address: Url = base.parse().map_err(|error| {
+            let message = format!("`{shown}` is not an address: {error}");
+            configuration("endpoint", message, "write `https://host[:port]`, or `unix:/path`")
         })?;
         if address.scheme() != "https" && token.is_some() && !is_loopback(&address) {
             let message = format!("the pool's token would be sent unencrypted to {shown}");
             return Err(configuration("plain_http", message, "write `https://…` in `providers.vm_pool.endpoint`"));
         }
         // Keepalive: proxies in between must not drop the connection while a machine boots for minutes.
-        let client = client_for(&address).tcp_keepalive(KEEPALIVE).build().map_err(|error| {
+        let client = client_for(&address).tcp_keepalive(KEEPALIVE);
+        let client = match socket {
+            Some(path) => client.unix_socket(path),
+            None => client,
+        };
+        let client = client.build().map_err(|error| {
             unavailable(
                 "client",
                 format!("cannot create an HTTP client: {error}"),
                 "check whether this machine's CA certificates are there",
             )
         })?;
-        let endpoint = shown.trim_end_matches('/').to_owned();
-        Ok(Self { peer: Peer::new(client), endpoint, token, patience: QUOTA_PATIENCE, clock: Arc::default() })
+        let (endpoint, base) = (shown.trim_end_matches('/').to_owned(), base.to_owned());
+        Ok(Self { peer: Peer::new(client), endpoint, base, token, patience: QUOTA_PATIENCE, clock: Arc::default() })
     }
 
     /// A request with the token.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.peer.request(method, format!("{}{path}", self.endpoint));
+        let request = self.peer.request(method, format!("{}{path}", self.base));
         match &self.token {
             Some(token) => request.header(AUTHORIZATION, token.0.clone()),
             None => request,
@@ -171,7 +182,7 @@ impl Service {
 
     /// Whether the pool lives. Any answer says so, and so does a refused connection: retries end with that.
     async fn greeted(&self) -> Result<(), ()> {
-        let question = self.peer.request(Method::GET, format!("{}/healthz", self.endpoint));
+        let question = self.peer.request(Method::GET, format!("{}/healthz", self.base));
         match self.peer.ask(question, watch::ANSWER, API_ANSWER_BYTES).await {
             Err(lost) if lost.is_silence() => Err(()),
             _ => Ok(()),

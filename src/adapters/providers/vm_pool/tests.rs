@@ -1,12 +1,11 @@
 //! Tests the client against the real service over HTTP on loopback.
 
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixStream};
 
 use super::*;
 use crate::domain::base::{LayerName, RunId};
@@ -44,7 +43,7 @@ fn folder() -> tempfile::TempDir {
 async fn a_lease_goes_round_and_only_its_id_is_needed_to_give_it_back() {
     let (stub, data, keys) = (Stub::new(), folder(), folder());
     let service = Running::start(stub.clone(), data.path()).await;
-    let client = pool(&service.base, keys.path());
+    let client = pool(&service.endpoint, keys.path());
     assert_eq!(client.offers().await.expect("offers"), [offer()]);
     let lease = client.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     let identity = keys.path().join("r-1/id");
@@ -62,7 +61,7 @@ async fn a_lease_goes_round_and_only_its_id_is_needed_to_give_it_back() {
     let asked = stub.made.lock().expect("sound").values().next().expect("one").authorized_key.clone();
     assert!(public.starts_with(&asked.expect("a key")), "another key than the lease's may log in");
     // Another process knows only the id and repeats the identical request.
-    let other = pool(&service.base, keys.path());
+    let other = pool(&service.endpoint, keys.path());
     let mut again = request("r-1");
     again.lifetime += Duration::from_secs(60);
     assert_eq!(other.acquire(&again, &LeaseRecord::default()).await.expect("the same lease"), lease);
@@ -80,12 +79,12 @@ async fn a_lease_goes_round_and_only_its_id_is_needed_to_give_it_back() {
 #[tokio::test]
 async fn a_lease_is_given_back_by_its_id_with_another_token_of_its_workspace() {
     let (stub, data, keys) = (Stub::new(), folder(), folder());
-    let renewed = "a-token-of-the-tests-1";
-    let known = tokens(&[("one", TOKEN, &["w"]), ("two", renewed, &["w"])]);
+    let (renewed, foreign) = ("a-token-of-the-tests-1", "a-token-of-the-tests-2");
+    let known = tokens(&[("one", TOKEN, &["w"]), ("two", renewed, &["w"]), ("three", foreign, &["v"])]);
     let service = Running::with(stub.clone(), data.path(), known, bounds()).await;
     let client = |token: &str| {
         let token = Some(PoolToken::new(token).expect("a token"));
-        VmPool::new(settings(&service.base), token, keys.path()).expect("a client")
+        VmPool::new(settings(&service.endpoint), token, keys.path()).expect("a client")
     };
     let record = LeaseRecord::default();
     client(TOKEN).acquire(&request("r-1"), &record).await.expect("a lease");
@@ -94,6 +93,12 @@ async fn a_lease_is_given_back_by_its_id_with_another_token_of_its_workspace() {
     client(renewed).release(&lease, &LeaseRecord::default()).await.expect("nothing of that key is there");
     assert_eq!((record.of("lease").len(), stub.living()), (1, 1));
     let record = LeaseRecord::read(record.known());
+    // To a token of another workspace the pool shows nothing: that is no sign that the machine is gone.
+    let fault = client(foreign).release(&lease, &record).await.expect_err("it cannot know");
+    assert_eq!(
+        (fault.class(), fault.code.as_str(), stub.living()),
+        (FaultClass::Denied, "lian::vm_pool::forbidden", 1)
+    );
     assert_eq!(client(renewed).release(&lease, &record).await, Ok(Gone::Deleted));
     assert_eq!(stub.living(), 0);
     assert_eq!(client(renewed).release(&lease, &record).await, Ok(Gone::Absent));
@@ -105,12 +110,12 @@ async fn a_key_of_the_callers_own_is_used_as_it_is() {
     let service = Running::start(stub.clone(), data.path()).await;
     let mut request = request("r-1");
     request.authorized_key = Some(crate::serve::stub_tests::KEY.to_owned());
-    let lease = pool(&service.base, keys.path()).acquire(&request, &LeaseRecord::default()).await.expect("a lease");
+    let lease = pool(&service.endpoint, keys.path()).acquire(&request, &LeaseRecord::default()).await.expect("a lease");
     let Endpoint::Ssh(target) = lease.endpoint else { panic!("{:?}", lease.endpoint) };
     assert_eq!(target.identity, None);
     assert!(!keys.path().join("r-1/id").exists());
     let identity = keys.path().join("mine");
-    let client = || pool(&service.base, keys.path()).identity(Some(identity.clone()));
+    let client = || pool(&service.endpoint, keys.path()).identity(Some(identity.clone()));
     request = AcquireRequest { lease: LeaseId::from("r-2"), authorized_key: None, ..request };
     assert_eq!(
         client().acquire(&request, &LeaseRecord::default()).await.expect_err("no public half").code,
@@ -138,7 +143,7 @@ async fn a_lease_is_short_and_renewed_for_as_long_as_somebody_holds_it() {
     let service = Running::start(stub.clone(), data.path()).await;
     let ends = async || service.leases().await.first().map(|lease| lease["expires_at"].clone());
     let held_long = || AcquireRequest { lifetime: Duration::from_secs(4 * 3600), ..request("r-1") };
-    let client = pool(&service.base, keys.path()).beat(Duration::from_millis(20));
+    let client = pool(&service.endpoint, keys.path()).beat(Duration::from_millis(20));
     client.acquire(&held_long(), &LeaseRecord::default()).await.expect("a lease");
     assert_eq!(ends().await.expect("one"), "2027-01-15T08:15:00Z", "not a quarter of an hour");
     service.later(600);
@@ -150,7 +155,7 @@ async fn a_lease_is_short_and_renewed_for_as_long_as_somebody_holds_it() {
     service.later(901);
     comes("the pool takes it back", async || stub.living() == 0).await;
     // Releasing a lease stops its renewal.
-    let client = pool(&service.base, keys.path()).beat(Duration::from_millis(20));
+    let client = pool(&service.endpoint, keys.path()).beat(Duration::from_millis(20));
     let second = AcquireRequest { lease: LeaseId::from("r-2"), ..held_long() };
     client.acquire(&second, &LeaseRecord::default()).await.expect("a lease");
     client.release(&second.lease, &LeaseRecord::default()).await.expect("given back");
@@ -171,7 +176,7 @@ async fn when_a_lease_ends_is_told_by_this_machines_clock() {
     let (stub, data, keys) = (Stub::new(), folder(), folder());
     let service = Running::start(stub, data.path()).await;
     // The service's clock shows another year, and so do its answers.
-    let client = pool(&service.base, keys.path());
+    let client = pool(&service.endpoint, keys.path());
     client.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     let owned = client.owned().await.whole().expect("a list").remove(0);
     let (now, created, expires) = (now().0, owned.created.expect("told").0, owned.expires.expect("told").0);
@@ -184,22 +189,24 @@ async fn a_pool_that_leases_for_less_names_the_setting() {
     let (stub, data, keys) = (Stub::new(), folder(), folder());
     let short = Bounds { max_ttl_s: 120, ..bounds() };
     let service = Running::with(stub, data.path(), Tokens::default(), short).await;
-    let fault =
-        pool(&service.base, keys.path()).acquire(&request("r-1"), &LeaseRecord::default()).await.expect_err("too long");
+    let fault = pool(&service.endpoint, keys.path())
+        .acquire(&request("r-1"), &LeaseRecord::default())
+        .await
+        .expect_err("too long");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::vm_pool::ttl"));
     assert_eq!(fault.class(), FaultClass::Configuration);
     assert!(fault.help.expect("help").contains("runners.max_lifetime_min"), "{}", fault.message);
 }
 
 /// Proxy that forwards connections and drops the first response.
-async fn losing(upstream: SocketAddr) -> String {
+async fn losing(upstream: String) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("it listens");
     let address = listener.local_addr().expect("an address");
     tokio::spawn(async move {
         let mut first = true;
         loop {
             let (mut near, _) = listener.accept().await.expect("a connection");
-            let mut far = TcpStream::connect(upstream).await.expect("the service");
+            let mut far = UnixStream::connect(&upstream).await.expect("the service");
             if std::mem::take(&mut first) {
                 let mut asked = vec![0; 64 * 1024];
                 let mut length = near.read(&mut asked).await.expect("a request");
@@ -220,7 +227,7 @@ async fn losing(upstream: SocketAddr) -> String {
 async fn a_lost_answer_makes_no_second_machine() {
     let (stub, data, keys) = (Stub::new(), folder(), folder());
     let service = Running::start(stub.clone(), data.path()).await;
-    let upstream = service.base.trim_start_matches("http://").parse().expect("an address");
+    let upstream = service.endpoint.trim_start_matches("unix:").to_owned();
     let client = pool(&losing(upstream).await, keys.path());
     client.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
     assert_eq!((stub.makes.load(Ordering::SeqCst), stub.living()), (1, 1));
@@ -233,9 +240,9 @@ async fn a_full_pool_is_waited_for_and_then_told() {
     let (stub, data, keys) = (Stub::new(), folder(), folder());
     let one = Bounds { max_leases: 1, ..bounds() };
     let service = Running::with(stub.clone(), data.path(), Tokens::default(), one).await;
-    let client = pool(&service.base, keys.path());
+    let client = pool(&service.endpoint, keys.path());
     client.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("a lease");
-    let hasty = pool(&service.base, keys.path()).patience(Duration::ZERO);
+    let hasty = pool(&service.endpoint, keys.path()).patience(Duration::ZERO);
     let fault = hasty.acquire(&request("r-2"), &LeaseRecord::default()).await.expect_err("full");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::vm_pool::quota"));
     let (second, record) = (request("r-2"), LeaseRecord::default());
@@ -249,7 +256,7 @@ async fn a_full_pool_is_waited_for_and_then_told() {
 async fn a_pool_that_is_slow_to_give_back_is_told_so_and_what_fails_there_is_tried_again() {
     let (stub, data, keys) = (Stub::new(), folder(), folder());
     let service = Running::start(stub.clone(), data.path()).await;
-    let client = pool(&service.base, keys.path());
+    let client = pool(&service.endpoint, keys.path());
     *stub.fault.lock().expect("sound") = Some(Fault::new(FaultKind::Infrastructure, "lian::stub::fault", "not now"));
     client.acquire(&request("r-1"), &LeaseRecord::default()).await.expect("the second try is granted");
     stub.stubborn.store(1, Ordering::SeqCst);
@@ -269,14 +276,14 @@ async fn tokens_are_shown_to_the_pool_alone() {
     let (stub, data, keys) = (Stub::new(), folder(), folder());
     let known = tokens(&[("one", TOKEN, &["w"])]);
     let service = Running::with(stub, data.path(), known, bounds()).await;
-    let fault = pool(&service.base, keys.path()).offers().await.expect_err("no token");
+    let fault = pool(&service.endpoint, keys.path()).offers().await.expect_err("no token");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Unavailable, "lian::vm_pool::unauthorized"));
     assert_eq!(fault.class(), FaultClass::Denied);
     let token = || Some(PoolToken::new(TOKEN).expect("a token"));
-    let client = VmPool::new(settings(&service.base), token(), keys.path()).expect("a client");
+    let client = VmPool::new(settings(&service.endpoint), token(), keys.path()).expect("a client");
     assert_eq!(client.offers().await.expect("offers").len(), 1);
     assert!(!format!("{client:?}").contains(TOKEN), "{client:?}");
-    let foreign = VmPoolSettings { workspace: "other".into(), ..settings(&service.base) };
+    let foreign = VmPoolSettings { workspace: "other".into(), ..settings(&service.endpoint) };
     let foreign = VmPool::new(foreign, token(), keys.path()).expect("a client");
     let fault = foreign.acquire(&request("r-1"), &LeaseRecord::default()).await.expect_err("another's workspace");
     assert_eq!((fault.class(), fault.code.as_str()), (FaultClass::Denied, "lian::vm_pool::forbidden"));
