@@ -101,7 +101,9 @@ fn without_colours(line: &str) -> String {
 #[derive(Default)]
 pub(super) struct Tail {
     lines: VecDeque<String>,
-    partial: Line,
+    /// The line that has not ended, of standard output and of standard error: a step writes to both at once, and pieces of
+    /// one come between those of the other.
+    partial: [Line; 2],
     /// How many lines ago one said that a compiler was killed.
     since_kill: Option<usize>,
     /// How many lines there were.
@@ -157,14 +159,14 @@ impl Tail {
             match byte {
                 b'\n' => self.end_line(stderr),
                 // A carriage return redraws the line: only its last state matters.
-                b'\r' => self.partial.redrawn = true,
-                _ => self.partial.push(byte),
+                b'\r' => self.partial[usize::from(stderr)].redrawn = true,
+                _ => self.partial[usize::from(stderr)].push(byte),
             }
         }
     }
 
     fn end_line(&mut self, stderr: bool) {
-        let line = std::mem::take(&mut self.partial).text();
+        let line = std::mem::take(&mut self.partial[usize::from(stderr)]).text();
         if line.is_empty() {
             return;
         }
@@ -217,14 +219,15 @@ impl Tail {
 
     /// Its last lines.
     pub(super) fn lines(&self) -> Vec<String> {
-        let last = self.partial.text();
-        let all: Vec<String> = self.lines.iter().cloned().chain((!last.is_empty()).then_some(last)).collect();
+        let open = self.partial.iter().map(Line::text).filter(|line| !line.is_empty());
+        let all: Vec<String> = self.lines.iter().cloned().chain(open).collect();
         all[all.len().saturating_sub(TAIL_LINES)..].to_vec()
     }
 
     /// Whether one of its last lines says that a compiler was killed.
     pub(super) fn tells_kill(&self) -> bool {
-        self.partial.text().ends_with(KILLED) || self.since_kill.is_some_and(|lines| lines <= KILLED_LINES)
+        self.partial.iter().any(|line| line.text().ends_with(KILLED))
+            || self.since_kill.is_some_and(|lines| lines <= KILLED_LINES)
     }
 }
 
@@ -258,6 +261,19 @@ mod tests {
         assert_eq!(tail.causes(), causes);
         assert_eq!(tail.lines().last().map(String::as_str), Some("progress 499"));
         assert_eq!(after([("error: told below".to_owned(), true)]).causes(), [""; 0], "it is among the last lines");
+    }
+
+    #[test]
+    fn pieces_of_the_two_streams_make_no_line_together() {
+        let mut tail = Tail::default();
+        tail.push(b"progress that is cut in ", false);
+        tail.push(b"main.c:3:1: error: expected a semi", true);
+        tail.push(b"its middle\n", false);
+        tail.push(b"colon\nan open end", true);
+        assert_eq!(
+            tail.lines(),
+            ["progress that is cut in its middle", "main.c:3:1: error: expected a semicolon", "an open end"]
+        );
     }
 
     #[test]
