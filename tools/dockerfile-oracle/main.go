@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	slashpath "path"
 	"slices"
 	"sync"
 
@@ -65,6 +66,8 @@ type answer struct {
 	Result string   `json:"result,omitempty"`
 	// Files are the paths that are sent.
 	Files [][]byte `json:"files,omitempty"`
+	// Malformed holds patterns with a fault that BuildKit does not come to see.
+	Malformed []string `json:"malformed,omitempty"`
 }
 
 type stage struct {
@@ -165,6 +168,7 @@ func walked(request request) answer {
 	if err := json.Unmarshal(travelling, &patterns); err != nil {
 		return refused("ignore", err)
 	}
+	told := answer{}
 	// BuildKit compiles a pattern when it first needs it; here all of them are.
 	for _, pattern := range patterns {
 		plain := pattern
@@ -178,6 +182,10 @@ func walked(request request) answer {
 		if _, err := one.MatchesOrParentMatches("x"); err != nil {
 			return refused("ignore", err)
 		}
+		// Unlike filepath.Match, which BuildKit asks, this reads a pattern to its end.
+		if _, err := slashpath.Match(plain, "x"); err != nil {
+			told.Malformed = append(told.Malformed, pattern)
+		}
 	}
 	tree, err := fsutil.NewFS(request.Tree)
 	if err != nil {
@@ -187,7 +195,6 @@ func walked(request request) answer {
 	if err != nil {
 		return refused("ignore", err)
 	}
-	told := answer{}
 	err = tree.Walk(context.Background(), "", func(path string, _ fs.DirEntry, err error) error {
 		told.Files = append(told.Files, []byte(path))
 		return err

@@ -201,6 +201,13 @@ fn class(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Pa
             None => Err(OPEN),
         },
         Some(']' | '-') => Err("a `[…]` is malformed"),
+        // BuildKit makes wildcards of these, which end the class elsewhere.
+        Some('*' | '?') => {
+            Err("a `[…]` holds `*` or `?`, which BuildKit does not take for themselves: write `\\` before it")
+        }
+        Some('[') if characters.peek() == Some(&':') => {
+            Err("a `[…]` holds `[:`, which BuildKit does not take for itself")
+        }
         Some(c) => Ok(c),
         None => Err(OPEN),
     };
