@@ -3,6 +3,7 @@
 # make test    all that CI runs: as root, on real components
 # make chaos   RUNS runs (200) through random kills and faults, JOBS (4) chains of them at once; SEED=n repeats them
 # make fuzz    lian-build's reader of Dockerfiles against BuildKit's own: FILES random ones (1000000) from SEED on
+# make fuzz-bytes  every reader of foreign bytes against CASES (20000) hostile variants of what it reads
 # make catalog the whole catalog        make bench  lian-build against its peers
 # make setup   installs what is missing make recipe renews the service's recipe.json after its dependencies changed
 #
@@ -12,7 +13,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := demo
 MAKEFLAGS += --no-print-directory
-.PHONY: setup setup-test setup-bench demo catalog check test chaos fuzz bench recipe build base
+.PHONY: setup setup-test setup-bench demo catalog check test chaos fuzz fuzz-bytes bench recipe build base
 
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
@@ -85,6 +86,10 @@ FILES ?= 1000000
 fuzz: setup-test
 	@LIAN_FUZZ_FILES=$(FILES) LIAN_FUZZ_SEED=$(SEED) cargo test --quiet --locked --test it -- --nocapture --exact \
 		dockerfiles::random_files_are_read_as_buildkit_reads_them dockerfiles::random_trees_are_walked_as_buildkit_walks_them
+
+CASES ?= 20000
+fuzz-bytes:
+	PROPTEST_CASES=$(CASES) cargo test --locked --lib any_bytes
 
 bench: setup-bench
 	PATH="$$PATH:$(CACHE)/tools/bin" cargo bench --locked

@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::domain::base::mutated::mutated;
 
 fn git(folder: &Path, arguments: &[&str]) {
     let mut command = Command::new("git");
@@ -92,4 +95,26 @@ fn an_index_that_nobody_understands_is_not_an_empty_one() {
     assert!(!tracked(&dir, "a"), "no index, no files");
     std::os::unix::fs::symlink("/dev/zero", &index).expect("writable");
     tracks(&root.join("c")).expect_err("a link was followed");
+}
+
+/// Indexes of each version, as git writes them.
+fn written() -> Vec<Vec<u8>> {
+    let dir = repository("sha1", &["a", "a-b", "some/long/path/x", "some/long/path/y"]);
+    let index = |version: &str| {
+        git(dir.path(), &["update-index", "--index-version", version]);
+        std::fs::read(dir.path().join(".git/index")).expect("an index")
+    };
+    vec![index("2"), index("4")]
+}
+
+#[test]
+fn any_bytes_are_an_index_or_an_error() {
+    proptest!(|(index in mutated(written()), wanted in mutated(vec![b"some/long".to_vec(), b"a".to_vec()]))| {
+        // Whether it is found is another matter: it ends, and an empty index is understood.
+        drop(names_it(&index, &wanted));
+    });
+    // A count of entries that are not there is not gone through.
+    let mut many = b"DIRC\0\0\0\x04\xff\xff\xff\xff".to_vec();
+    many.extend([0; 2_000]);
+    names_it(&many, b"a").expect_err("it was understood");
 }

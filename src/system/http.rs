@@ -25,6 +25,9 @@ pub fn client_for(server: &Url) -> ClientBuilder {
     if is_loopback(server) { builder.no_proxy() } else { builder }
 }
 
+/// The longest delay that a response may ask for: whoever asks for more is asked once more after it.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
 /// Maximum bytes of an API response.
 pub const API_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
@@ -43,7 +46,7 @@ pub fn is_loopback(address: &Url) -> bool {
 /// The delay that a response requests with `Retry-After`, if it is in seconds.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
+    Some(Duration::from_secs(seconds).min(LONGEST_PAUSE))
 }
 
 /// The time at which a response was made, by its server's clock; `None` if it does not say.
@@ -121,6 +124,7 @@ mod tests {
     fn a_pause_is_read_in_seconds() {
         let asked = |text: &str| retry_after(&HeaderMap::from_iter([(RETRY_AFTER, text.parse().expect("a header"))]));
         assert_eq!(asked(" 12"), Some(Duration::from_secs(12)));
+        assert_eq!(asked("18446744073709551615"), Some(LONGEST_PAUSE), "nobody waits for ever");
         assert_eq!((asked("Wed, 21 Oct 2015 07:28:00 GMT"), retry_after(&HeaderMap::new())), (None, None));
     }
 }

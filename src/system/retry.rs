@@ -98,7 +98,7 @@ impl Pauses {
         };
         let grown = self.delays.next().unwrap_or(self.backoff.longest);
         let pause = asked.map_or(grown, |asked| asked.max(self.backoff.first));
-        if self.deadline.is_some_and(|deadline| Instant::now() + pause > deadline) {
+        if self.deadline.is_some_and(|deadline| pause > deadline.saturating_duration_since(Instant::now())) {
             return false;
         }
         tokio::time::sleep(pause).await;
@@ -203,6 +203,12 @@ mod tests {
         let mut pauses = Backoff::of_polls(SECOND, SECOND * 9).pauses().until(began + SECOND * 4);
         while pauses.poll().await {}
         assert_eq!(began.elapsed(), SECOND * 3, "1 and 2, and 4 would be too late");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wait_beyond_all_time_is_after_every_deadline() {
+        let mut pauses = Backoff::of_polls(SECOND, SECOND).pauses().until(Instant::now() + SECOND);
+        assert!(!pauses.wait(Retry::Counted(Some(Duration::MAX))).await);
     }
 
     #[tokio::test(start_paused = true)]

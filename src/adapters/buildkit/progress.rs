@@ -255,5 +255,8 @@ pub(super) fn is_step(name: &str) -> bool {
 }
 
 #[cfg(test)]
+#[path = "progress_bytes_tests.rs"]
+mod bytes_tests;
+#[cfg(test)]
 #[path = "progress_tests.rs"]
 mod tests;

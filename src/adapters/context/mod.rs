@@ -2,6 +2,8 @@
 //! mode. Times, owners and anything outside the project do not count.
 
 mod apart;
+#[cfg(test)]
+mod bytes_tests;
 mod check_ignore;
 mod files;
 mod hash;

@@ -194,7 +194,30 @@ fn ask(helper: &str, server: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
+    use crate::domain::base::mutated::mutated_json;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_login_or_none(
+            config in mutated_json(vec![json!({"auths": {"host:5000": {"auth": "bWU6c2U6Y3JldA=="}, "https://third/v1/":
+                {"username": "f", "password": "f", "identitytoken": ""}}, "credHelpers": {"host": "own"},
+                "credsStore": "all"})]),
+            answer in mutated_json(vec![json!({"ServerURL": "host", "Username": "<token>", "Secret": "b"})]),
+        ) {
+            let ask = |_: &str, _: &str| Some(answer.clone());
+            for registry in ["docker.io", "host", "host:5000", "third", ""] {
+                for ask in [&ask as &Ask<'_>, &nobody] {
+                    let Some(login) = in_config(&config, registry, ask) else { continue };
+                    prop_assert!(format!("{login:?}").len() < 20, "a secret is shown");
+                    entry(login);
+                }
+            }
+        }
+    }
 
     fn nobody(_: &str, _: &str) -> Option<Vec<u8>> {
         None

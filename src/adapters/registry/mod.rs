@@ -3,6 +3,8 @@
 
 mod archive;
 mod blocking;
+#[cfg(test)]
+mod bytes_tests;
 mod claim;
 mod client;
 mod collect;

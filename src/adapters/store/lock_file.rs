@@ -21,7 +21,7 @@ pub fn read_lock(path: &Path) -> Result<Option<Lock>, StoreError> {
         path: path.to_owned(),
         what,
         text: miette::NamedSource::new(path.display().to_string(), text.clone()),
-        at: offset.min(text.len().saturating_sub(1)).into(),
+        at: character_at(&text, offset).into(),
     };
     let lock: Lock = serde_json::from_str(&text).map_err(|error| {
         let before: usize = text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
@@ -32,6 +32,12 @@ pub fn read_lock(path: &Path) -> Result<Option<Lock>, StoreError> {
         return Err(fault(what, text.find("version").unwrap_or(0)));
     }
     Ok(Some(lock))
+}
+
+/// Where the character begins that holds this byte; of an offset behind the end, the last one.
+fn character_at(text: &str, offset: usize) -> usize {
+    let at = offset.min(text.len().saturating_sub(1));
+    (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
 }
 
 /// Changes the pins under a lock, so that concurrent changes are not lost.
@@ -55,9 +61,42 @@ fn write_lock(path: &Path, lock: &Lock) -> Result<(), StoreError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
     use super::*;
     use crate::domain::base::Digest;
+    use crate::domain::base::mutated::mutated_json;
     use crate::domain::model::Pin;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_lock_or_a_fault_with_its_place(bytes in mutated_json(vec![json!({"version": 1, "images":
+            {"docker.io/library/debian:trixie": {"digest": Digest::of("x"), "on_build": ["RUN \u{fc}"]}}})])) {
+            let dir = tempfile::tempdir().expect("a folder");
+            let path = dir.path().join("lian.lock");
+            std::fs::write(&path, &bytes).expect("writable");
+            match read_lock(&path) {
+                Ok(lock) => {
+                    let lock = lock.expect("it is there");
+                    write_lock(&path, &lock).expect("what was read can be written");
+                    prop_assert_eq!(read_lock(&path).expect("sound"), Some(lock));
+                }
+                Err(StoreError::Lock { text, at, .. }) => {
+                    prop_assert!(text.inner().is_char_boundary(at.offset()), "{at:?} of {text:?}");
+                }
+                Err(_) => prop_assert!(std::str::from_utf8(&bytes).is_err()),
+            }
+        }
+    }
+
+    /// A column is counted in bytes, and what is odd there may have several.
+    #[test]
+    fn the_place_of_a_fault_is_where_a_character_begins() {
+        let text = "{\u{fc}\u{1f980}";
+        assert_eq!([0, 1, 2, 3, 4, 9].map(|offset| character_at(text, offset)), [0, 1, 1, 3, 3, 3]);
+        assert_eq!(character_at("", 7), 0);
+    }
 
     #[test]
     fn what_is_written_is_read() {

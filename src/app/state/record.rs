@@ -69,3 +69,27 @@ impl Record {
         missing && !self.root.contains(char::REPLACEMENT_CHARACTER)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::domain::base::mutated::mutated_json;
+    use crate::system::confined;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_record_or_damaged(bytes in mutated_json(vec![json!({"schema": 1, "root": "/home/ana/shop"})])) {
+            let place = tempfile::tempdir().expect("a folder");
+            std::fs::write(place.path().join(FILE), &bytes).expect("writable");
+            let folder = confined::open(place.path()).expect("a folder");
+            if let Ok(record) = Record::read(&folder) {
+                let record = record.expect("it is there");
+                record.keep(&folder).expect("what was read is kept");
+                prop_assert_eq!(Record::read(&folder).expect("sound"), Some(record));
+            }
+        }
+    }
+}

@@ -4,6 +4,8 @@ mod count;
 mod digest;
 mod foreign;
 mod ids;
+#[cfg(test)]
+pub mod mutated;
 mod names;
 mod platform;
 mod span;

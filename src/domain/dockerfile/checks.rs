@@ -3,10 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::budget::{Budget, TOO_MUCH};
 use super::evaluate::{Context, Scope, evaluate};
 use super::expand::{Nothing, expand};
 use super::lint::Rules;
-use super::steps::{Dockerfile, Source, StepKind};
+use super::steps::{Dockerfile, Source, Stage, StepKind};
 use super::word::Word;
 use super::{platform as platforms_of, trigger};
 use crate::domain::base::{Platform, Span};
@@ -136,6 +137,12 @@ pub(super) struct Given<'a> {
     pub frontend: bool,
 }
 
+fn too_much(stage: &Stage) -> DockerfileFault {
+    let message = format!("stage `{}`: {TOO_MUCH}", stage.from.text);
+    let help = Some("shorten the values of its ENV and ARG, or take stages out".to_owned());
+    DockerfileFault { kind: DockerfileFaultKind::Variable, message, span: Some(stage.from.span), help }
+}
+
 /// Goes through the instructions of the stages that are built, triggers of stages of this file included.
 pub(super) fn go_through(file: &Dockerfile, taken: &Taken, reached: &BTreeSet<usize>, given: &Given<'_>) -> Asked {
     let context = Context {
@@ -144,13 +151,19 @@ pub(super) fn go_through(file: &Dockerfile, taken: &Taken, reached: &BTreeSet<us
         build_args: given.build_args,
         rules: given.rules,
         frontend: given.frontend,
+        budget: Budget::default(),
     };
     let mut asked = Asked::default();
     let mut scopes: BTreeMap<usize, Scope> = BTreeMap::new();
     for index in reached {
         let stage = &file.stages[*index];
         let base = base_of(file, *index, &taken[*index]);
-        let known = base.and_then(|base| scopes.get(&base).map(Scope::inherited));
+        let below = base.and_then(|base| scopes.get(&base));
+        if below.is_some_and(|below| !context.budget.has(below.size())) {
+            asked.faults.push(too_much(stage));
+            break;
+        }
+        let known = below.map(Scope::inherited);
         let mut scope = known.unwrap_or_else(|| Scope::new(given.images, stage.from.text == "scratch"));
         let mut triggered = Vec::new();
         for step in base.into_iter().flat_map(|base| &file.stages[base].steps) {

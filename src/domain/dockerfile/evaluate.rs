@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::budget::Budget;
 use super::expand::{Expanded, Rules, Value, Values, expand_by};
 use super::lint::{self, Findings};
 use super::mounts::{Mount, MountFlag};
@@ -71,6 +72,12 @@ impl Scope {
         }
     }
 
+    /// How many bytes a copy takes.
+    pub(super) fn size(&self) -> usize {
+        let values = self.values.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, String::len));
+        values.chain(self.args.iter().map(String::len)).sum()
+    }
+
     /// The scope at the start of a stage that is based on the stage that ended in this one.
     pub(super) fn inherited(&self) -> Self {
         Self { once: BTreeMap::new(), ..self.clone() }
@@ -96,6 +103,7 @@ pub(super) struct Context<'a> {
     pub rules: &'a lint::Rules,
     /// Whether another frontend than BuildKit's own reads the file.
     pub frontend: bool,
+    pub budget: Budget,
 }
 
 /// Goes through the instructions of a stage, which begin in `scope`.
@@ -148,7 +156,8 @@ impl Evaluation<'_, '_> {
     }
 
     fn parsed(&self, word: &Word, rules: Rules) -> Result<Expanded, DockerfileFault> {
-        expand_by(&word.text, rules, self.scope).map_err(|what| {
+        let found = expand_by(&word.text, rules, self.scope);
+        found.and_then(|found| self.context.budget.spend(found)).map_err(|what| {
             let help =
                 "correct what is marked: variables are `$NAME`, `${NAME}` or `${NAME:-default}`; `\\$` is a dollar";
             let shown = word.text.lines().next().unwrap_or_default();
@@ -369,6 +378,7 @@ impl Evaluation<'_, '_> {
         let mut seen = Expanded::default();
         let value = |text: &str| {
             let found = expand_by(text, Rules::of(self.context.escape), self.scope)?;
+            let found = self.context.budget.spend(found)?;
             seen.missing.extend(found.missing);
             seen.unknown.extend(found.unknown);
             Ok((!found.uncertain).then_some(found.text))

@@ -51,7 +51,17 @@ pub(super) struct Expanded {
     pub unknown: BTreeSet<String>,
     /// Whether it depends on a variable of which nothing is known.
     pub uncertain: bool,
+    /// What it took: bytes of values, and comparisons of characters with patterns.
+    pub work: usize,
 }
+
+/// The longest text that variables may make of a word, bytes. A kernel takes no longer one in an environment, and each
+/// line of a hostile file can double a value.
+pub(super) const LONGEST: usize = 1 << 20;
+/// The most [`Expanded::work`] of a word.
+const MOST: usize = 1 << 22;
+/// What is wrong with a word that takes more.
+pub(super) const TOO_LONG: &str = "its variables make a text of it that is too long";
 
 /// How words are read.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +103,9 @@ pub(super) fn expand_by(word: &str, rules: Rules, values: &dyn Values) -> Result
         depth: 0,
     };
     let (text, words) = lexer.until(None, rules.raw_escapes)?;
+    if text.len() > word.len() + LONGEST {
+        return Err(TOO_LONG.to_owned());
+    }
     Ok(Expanded { text, words, ..lexer.seen })
 }
 
@@ -254,6 +267,12 @@ impl Lexer<'_> {
         }
     }
 
+    /// Counts what the word takes.
+    fn spend(&mut self, work: usize) -> Result<(), String> {
+        self.seen.work = self.seen.work.saturating_add(work);
+        if self.seen.work > MOST { Err(TOO_LONG.to_owned()) } else { Ok(()) }
+    }
+
     fn name(&mut self) -> String {
         let start = self.at;
         match self.peek() {
@@ -272,10 +291,11 @@ impl Lexer<'_> {
         self.rest[start..self.at].iter().collect()
     }
 
-    fn value(&mut self, name: &str) -> Value {
+    fn value(&mut self, name: &str) -> Result<Value, String> {
         let value = self.values.get(name);
-        match value {
-            Value::Set(_) => {
+        match &value {
+            Value::Set(text) => {
+                self.spend(text.len())?;
                 self.seen.set.insert(name.to_owned());
             }
             Value::Unset => {
@@ -287,17 +307,17 @@ impl Lexer<'_> {
                 self.seen.unknown.insert(name.to_owned());
             }
         }
-        value
+        Ok(value)
     }
 
     fn dollar(&mut self) -> Result<String, String> {
         self.at += 1;
         if self.peek() != Some('{') {
             let name = self.name();
-            return Ok(match name.as_str() {
-                "" => "$".to_owned(),
+            return match name.as_str() {
+                "" => Ok("$".to_owned()),
                 name => self.plain(name, format!("${name}")),
-            });
+            };
         }
         self.at += 1;
         match self.peek() {
@@ -315,18 +335,18 @@ impl Lexer<'_> {
         text
     }
 
-    fn plain(&mut self, name: &str, written: String) -> String {
-        match self.value(name) {
+    fn plain(&mut self, name: &str, written: String) -> Result<String, String> {
+        Ok(match self.value(name)? {
             Value::Set(value) => value,
             Value::Unset if self.rules.keep_unset => written,
             Value::Unset | Value::Unknown => String::new(),
-        }
+        })
     }
 
     fn modified(&mut self, name: &str) -> Result<String, String> {
         let mut modifier = self.next().ok_or("`}` is missing")?;
         if modifier == '}' {
-            return Ok(self.plain(name, format!("${{{name}}}")));
+            return self.plain(name, format!("${{{name}}}"));
         }
         let null_is_unset = modifier == ':';
         if null_is_unset {
@@ -344,7 +364,7 @@ impl Lexer<'_> {
         }
         let (word, _) = self.until(Some('}'), pattern)?;
         let before = self.seen.unset.contains(name);
-        let value = self.value(name);
+        let value = self.value(name)?;
         if self.rules.keep_unset && value == Value::Unset {
             let colon = if null_is_unset { ":" } else { "" };
             return Ok(format!("${{{name}{colon}{modifier}{word}}}"));
@@ -368,7 +388,11 @@ impl Lexer<'_> {
             '?' => value.ok_or_else(|| {
                 format!("{name}: {}", if word.is_empty() { "it must have a value" } else { word.as_str() })
             }),
-            _ => trimmed(&value.unwrap_or_default(), &word, modifier),
+            _ => {
+                let value = value.unwrap_or_default();
+                self.spend(value.len().saturating_mul(word.len()))?;
+                trimmed(&value, &word, modifier)
+            }
         }
     }
 
@@ -380,13 +404,16 @@ impl Lexer<'_> {
         }
         let (pattern, _) = self.until(Some('/'), true)?;
         let (replacement, _) = self.until(Some('}'), true)?;
-        let value = self.value(name);
+        let value = self.value(name)?;
         if self.rules.keep_unset && value == Value::Unset {
             return Ok(format!("${{{name}/{pattern}/{replacement}}}"));
         }
         let pattern = Pattern::new(&pattern, true)?;
         let value = if let Value::Set(value) = value { value } else { String::new() };
-        Ok(if all { pattern.replace_all(&value, &replacement) } else { pattern.replace(&value, &replacement) })
+        self.spend(value.len().saturating_mul(pattern.length()))?;
+        let text = if all { pattern.replace_all(&value, &replacement) } else { pattern.replace(&value, &replacement) };
+        self.spend(text.len())?;
+        Ok(text)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use super::budget::Budget;
 use super::expand::{Expanded, expand};
 use super::lint::{Findings, Rules};
 use super::platform;
@@ -21,10 +22,10 @@ pub(super) struct Seen<'a> {
 
 /// The variables that FROM would see if no build argument were given. `start`: those that BuildKit declares itself.
 pub(super) fn defaults(file: &Dockerfile, start: &BTreeMap<String, String>) -> Option<BTreeMap<String, String>> {
-    let mut values = start.clone();
+    let (mut values, budget) = (start.clone(), Budget::default());
     for arg in &file.args {
         if let Some(default) = &arg.default {
-            let value = expand(default, file.escape, &values).ok()?.text;
+            let value = budget.spend(expand(default, file.escape, &values).ok()?).ok()?.text;
             values.insert(arg.name.clone(), value);
         }
     }

@@ -1,6 +1,9 @@
 //! Which images, stages, arguments and secrets a Dockerfile really uses, read as BuildKit 0.32 reads it. Not
 //! responsible for: reading files, and whether a catalog agrees.
 
+mod budget;
+#[cfg(test)]
+mod bytes_tests;
 mod checks;
 mod directives;
 mod duration;

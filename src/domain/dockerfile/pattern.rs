@@ -1,6 +1,9 @@
 //! The patterns of `${name#pattern}`, `${name%pattern}` and `${name/pattern/replacement}`. BuildKit makes regular
 //! expressions of them, whose habits this follows. Not responsible for: reading words.
 
+/// Where a text that grows is given up, bytes: no word may take that much.
+const MOST: usize = 1 << 22;
+
 /// A pattern. `*` and `?` stop at the end of a line, as in Go's expressions.
 #[derive(Debug)]
 pub(super) struct Pattern {
@@ -56,6 +59,11 @@ impl Pattern {
             });
         }
         Ok(Self { tokens, greedy })
+    }
+
+    /// How many characters it has, `*` and `?` among them.
+    pub(super) fn length(&self) -> usize {
+        self.tokens.len()
     }
 
     /// The end of the match that begins at `start`: of several the one that a regular expression prefers.
@@ -121,18 +129,19 @@ impl Pattern {
         }
     }
 
-    /// The text with all matches replaced. Go takes the replacement for a template: `$0` is what matched.
+    /// The text with all matches replaced. Go takes the replacement for a template: `$0` is what matched. A text that
+    /// becomes longer than any value may be ends somewhere behind that length.
     pub(super) fn replace_all(&self, text: &str, replacement: &str) -> String {
         let text: Vec<char> = text.chars().collect();
         let mut out = String::new();
         let (mut last, mut from) = (0, 0);
         let mut dead = self.dead(&text);
-        while from <= text.len() {
+        while from <= text.len() && out.len() <= MOST {
             let Some((start, end)) = self.find(&text, from, &mut dead) else { break };
             out.extend(&text[last..start]);
             // Right behind a match there is no empty one.
             if end > last || start == 0 {
-                out.push_str(&template(replacement, &text[start..end]));
+                fill(&mut out, replacement, &text[start..end]);
             }
             last = end;
             from = if end > from { end } else { from + 1 };
@@ -142,11 +151,10 @@ impl Pattern {
     }
 }
 
-/// A replacement with its `$name` and `${name}` replaced: `0` is what matched, all other names are empty.
-fn template(replacement: &str, matched: &[char]) -> String {
-    let mut out = String::new();
+/// Appends a replacement with its `$name` and `${name}` replaced: `0` is what matched, all other names are empty.
+fn fill(out: &mut String, replacement: &str, matched: &[char]) {
     let mut rest = replacement;
-    while let Some(at) = rest.find('$') {
+    while let Some(at) = rest.find('$').filter(|_| out.len() <= MOST) {
         out.push_str(&rest[..at]);
         let after = &rest[at + 1..];
         if let Some(behind) = after.strip_prefix('$') {
@@ -178,7 +186,6 @@ fn template(replacement: &str, matched: &[char]) -> String {
         }
     }
     out.push_str(rest);
-    out
 }
 
 fn name_length(text: &str) -> usize {

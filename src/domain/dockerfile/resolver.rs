@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::budget::Budget;
 use super::steps::{Arg, Dockerfile, Needs, SCRATCH, Source};
 use super::word::Word;
 use super::{checks, expand, lint_from};
@@ -116,6 +117,7 @@ pub(super) struct Resolver<'a> {
     /// The last stage of each name, which `COPY --from` and the target mean.
     by_name: HashMap<&'a str, usize>,
     pub faults: Vec<DockerfileFault>,
+    budget: Budget,
 }
 
 impl<'a> Resolver<'a> {
@@ -136,7 +138,16 @@ impl<'a> Resolver<'a> {
             }
         }
         let defaults = lint_from::defaults(file, &values);
-        let mut resolver = Self { file, reading: *reading, platform, values, defaults, by_name, faults: Vec::new() };
+        let mut resolver = Self {
+            file,
+            reading: *reading,
+            platform,
+            values,
+            defaults,
+            by_name,
+            faults: Vec::new(),
+            budget: Budget::default(),
+        };
         for arg in &file.args {
             resolver.declare(arg);
         }
@@ -146,7 +157,7 @@ impl<'a> Resolver<'a> {
     fn declare(&mut self, arg: &Arg) {
         let value = match (self.reading.build_args.get(&arg.name), &arg.default) {
             (Some(given), _) => Ok(given.clone()),
-            (None, Some(default)) => expand::expand(default, self.file.escape, &self.values).map(|e| e.text),
+            (None, Some(default)) => self.expanded(default).map(|expanded| expanded.text),
             (None, None) => return,
         };
         match value {
@@ -155,6 +166,10 @@ impl<'a> Resolver<'a> {
             }
             Err(what) => self.fault(DockerfileFaultKind::Variable, arg.span, format!("`ARG {}`: {what}", arg.name)),
         }
+    }
+
+    fn expanded(&self, text: &str) -> Result<expand::Expanded, String> {
+        expand::expand(text, self.file.escape, &self.values).and_then(|found| self.budget.spend(found))
     }
 
     fn fault(&mut self, kind: DockerfileFaultKind, span: Span, message: String) {
@@ -244,7 +259,7 @@ impl<'a> Resolver<'a> {
 
     /// Replaces the variables in a word of `FROM`.
     fn value(&mut self, word: &Word) -> Option<String> {
-        let expanded = match expand::expand(&word.text, self.file.escape, &self.values) {
+        let expanded = match self.expanded(&word.text) {
             Ok(expanded) => expanded,
             Err(what) => {
                 self.fault(DockerfileFaultKind::Variable, word.span, format!("`{}`: {what}", word.text));

@@ -79,7 +79,26 @@ fn bounded(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::domain::base::mutated::mutated_texts;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_holder_or_nobody(
+            now in mutated_texts(&["1723", "18446744073709551615", "0"]),
+            text in mutated_texts(&[
+                "1000\n{\"owner\": \"ana@laptop\", \"run\": \"7f3a\", \"workspace\": \"shop\", \"lease\": \"1\"}\n",
+                "18446744073709551615\n{}",
+            ]),
+        ) {
+            let held = Held::parse(&String::from_utf8_lossy(&now), &String::from_utf8_lossy(&text));
+            let said = held.to_string();
+            prop_assert!(said.starts_with("held by "));
+            prop_assert!(!said.contains(char::is_control) && said.len() < 3_000, "{said}");
+        }
+    }
 
     #[test]
     fn what_a_holder_wrote_is_read_and_told() {

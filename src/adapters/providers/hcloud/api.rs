@@ -20,6 +20,9 @@ use crate::system::retry::{Backoff, Pauses, Retry};
 /// Maximum retries of a request whose response was lost or that failed inside the API.
 const RETRIES: u32 = 6;
 
+/// The most pages of a list, 50 objects each.
+const PAGES: u32 = 400;
+
 /// Time limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timeouts {
@@ -142,7 +145,7 @@ impl Api {
         query: &[(&str, &str)],
     ) -> Result<Vec<T>, ApiError> {
         let (mut all, mut page) = (Vec::new(), 1);
-        loop {
+        for _ in 0..PAGES {
             let number = page.to_string();
             let mut query = query.to_vec();
             query.extend([("page", number.as_str()), ("per_page", "50")]);
@@ -153,6 +156,8 @@ impl Api {
                 _ => return Ok(all),
             }
         }
+        // Half a list is none: what it does not show would count as gone.
+        Err(ApiError::Lost(format!("its list of {kind} does not end after {PAGES} pages")))
     }
 
     /// Retry pauses of one request.

@@ -8,6 +8,9 @@ use serde_json::Value;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::retry::Retry;
 
+/// How much of the API's own words is repeated.
+pub(super) const MESSAGE_CHARS: usize = 500;
+
 /// Why an API request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ApiError {
@@ -43,7 +46,8 @@ impl ApiError {
     /// Parses an unsuccessful response.
     pub(super) fn from_answer(status: u16, body: &[u8], wait: Option<Duration>) -> Self {
         let value: Value = serde_json::from_slice(body).unwrap_or(Value::Null);
-        let text = |key: &str| value["error"][key].as_str().unwrap_or("").trim().to_owned();
+        let said = |key: &str| value["error"][key].as_str().unwrap_or("").trim().chars();
+        let text = |key: &str| said(key).take(MESSAGE_CHARS).collect::<String>();
         let (code, message) = (text("code"), text("message"));
         let message = if message.is_empty() { "it failed without a message".to_owned() } else { message };
         Self::Refused { status, code, message, wait }

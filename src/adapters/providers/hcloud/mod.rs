@@ -4,6 +4,8 @@
 mod access;
 mod api;
 mod boot;
+#[cfg(test)]
+mod bytes_tests;
 mod create;
 mod creation;
 mod descriptor;

@@ -68,7 +68,7 @@ pub(super) fn offer<'a>(server_type: &ServerType, locations: impl IntoIterator<I
     let hourly = |location: &str| {
         let price = prices.iter().find(|price| price.location == location)?;
         let server = micros(price.price_hourly.as_ref()?.net.as_deref()?)?;
-        Some(server + fees.ipv4.get(location).copied().unwrap_or(0))
+        Some(server.saturating_add(fees.ipv4.get(location).copied().unwrap_or(0)))
     };
     let price = locations.into_iter().find_map(hourly);
     Offer {

@@ -1,6 +1,6 @@
 //! Lists the leases of a project, of all owners. Not responsible for: releasing them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::ApiError;
 use super::model::{Labels, PrimaryIp, Server, SshKey};
@@ -28,7 +28,7 @@ impl Hcloud {
             let what = format!("server {}, {} in {}", server.id, server.server_type.name, server.place());
             self.add(&mut all, &server.labels, &what, server.created.as_deref());
         }
-        let with_server: Vec<(String, String)> = all.keys().cloned().collect();
+        let with_server: BTreeSet<(String, String)> = all.keys().cloned().collect();
         let keys =
             seen(keys, &mut owned).into_iter().map(|key| (key.labels, format!("SSH key {}", key.id), key.created));
         let ips: Vec<PrimaryIp> = seen(ips, &mut owned);
@@ -63,7 +63,7 @@ impl Hcloud {
         };
         let entry = all.entry((owner, lease.clone())).or_insert_with(fresh);
         let comma = if entry.what.is_empty() { "" } else { ", " };
-        entry.what = format!("{}{comma}{what}{whose}", entry.what);
+        entry.what.extend([comma, what, &whose]);
     }
 }
 

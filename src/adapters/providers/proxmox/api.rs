@@ -6,7 +6,7 @@ use reqwest::{Method, Url};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::api_error::ApiError;
+use super::api_error::{ApiError, ERRORS, MESSAGE_CHARS};
 use super::mark::percent;
 use super::settings::ProxmoxSettings;
 use super::tls;
@@ -186,7 +186,7 @@ impl Api {
     }
 }
 
-fn answer(method: &Method, path: &str, answer: Result<Answer, Lost>) -> Result<Value, ApiError> {
+pub(super) fn answer(method: &Method, path: &str, answer: Result<Answer, Lost>) -> Result<Value, ApiError> {
     let Answer { status, phrase, body, .. } = answer.map_err(|lost| unanswered(&lost))?;
     let refused = |message: String| {
         let what = format!("{method} {path}");
@@ -197,7 +197,7 @@ fn answer(method: &Method, path: &str, answer: Result<Answer, Lost>) -> Result<V
         // Older releases give the cause only in the reason phrase.
         let said = json["message"].as_str().map(str::to_owned).filter(|said| !said.trim().is_empty());
         let mut message = said.or(phrase).unwrap_or_default();
-        for (name, error) in json["errors"].as_object().into_iter().flatten() {
+        for (name, error) in json["errors"].as_object().into_iter().flatten().take(ERRORS) {
             let error = error.as_str().map_or_else(|| error.to_string(), str::to_owned);
             message = format!("{} {name}: {};", message.trim(), error.trim());
         }
@@ -226,7 +226,8 @@ fn unanswered(lost: &Lost) -> ApiError {
     ApiError::Unanswered(one_line(&with_causes(error)))
 }
 
-/// Removes line breaks from a text.
+/// A text without line breaks, as far as it is repeated.
 fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    line.chars().take(MESSAGE_CHARS).collect()
 }

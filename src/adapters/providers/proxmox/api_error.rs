@@ -6,6 +6,11 @@ use crate::domain::base::human_duration;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::retry::Retry;
 
+/// How much of the API's own words is repeated.
+pub(super) const MESSAGE_CHARS: usize = 500;
+/// How many of the fields that it complains of are named.
+pub(super) const ERRORS: usize = 20;
+
 /// What is told where nothing came in time.
 const SILENT: &str = "it takes the connection, and nothing comes";
 

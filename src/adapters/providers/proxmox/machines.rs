@@ -88,6 +88,29 @@ fn tags(value: &Value) -> Vec<String> {
     split.map(str::to_lowercase).collect()
 }
 
+/// The machines of a list.
+pub(super) fn listed(list: &Value) -> Vec<Listed> {
+    let listed = |vm: &Value| {
+        let id = u32::try_from(number(&vm["vmid"])).ok()?;
+        Some(Listed { id, name: text(&vm["name"]), tags: tags(&vm["tags"]) })
+    };
+    let mut list: Vec<Listed> = list.as_array().into_iter().flatten().filter_map(listed).collect();
+    list.sort_by_key(|vm| vm.id);
+    list
+}
+
+/// A machine's configuration as the API tells it.
+pub(super) fn read_config(config: &Value) -> Config {
+    Config {
+        name: text(&config["name"]),
+        tags: tags(&config["tags"]),
+        mark: Mark::read(config["description"].as_str().unwrap_or("")),
+        template: number(&config["template"]) != 0,
+        lock: config["lock"].as_str().map(str::to_owned),
+        keys: text(&config["sshkeys"]),
+    }
+}
+
 impl Machines {
     /// Creates the client for the settings' node; sends nothing yet.
     pub(super) fn new(settings: &ProxmoxSettings, token: Token, owner: String) -> Result<Self, Fault> {
@@ -112,14 +135,7 @@ impl Machines {
 
     /// Every machine that is visible to the token.
     async fn list(&self, until: Instant) -> Result<Vec<Listed>, ApiError> {
-        let list = self.api.call(Method::GET, "qemu", &[], until).await?;
-        let listed = |vm: &Value| {
-            let id = u32::try_from(number(&vm["vmid"])).ok()?;
-            Some(Listed { id, name: text(&vm["name"]), tags: tags(&vm["tags"]) })
-        };
-        let mut list: Vec<Listed> = list.as_array().into_iter().flatten().filter_map(listed).collect();
-        list.sort_by_key(|vm| vm.id);
-        Ok(list)
+        Ok(listed(&self.api.call(Method::GET, "qemu", &[], until).await?))
     }
 
     /// A machine's configuration; `None` if it does not exist.
@@ -137,14 +153,7 @@ impl Machines {
             }
             Err(trouble) => return Err(trouble),
         };
-        Ok(Some(Config {
-            name: text(&config["name"]),
-            tags: tags(&config["tags"]),
-            mark: Mark::read(config["description"].as_str().unwrap_or("")),
-            template: number(&config["template"]) != 0,
-            lock: config["lock"].as_str().map(str::to_owned),
-            keys: text(&config["sshkeys"]),
-        }))
+        Ok(Some(read_config(&config)))
     }
 
     /// The mark of a machine that lian-build created, for any owner: name, description and tags must all match. An

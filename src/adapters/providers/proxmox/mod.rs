@@ -4,6 +4,8 @@
 mod api;
 mod api_error;
 mod boot;
+#[cfg(test)]
+mod bytes_tests;
 mod descriptor;
 mod machines;
 mod mark;

@@ -298,5 +298,8 @@ fn time(text: &str) -> Option<Timestamp> {
 }
 
 #[cfg(test)]
+#[path = "bytes_tests.rs"]
+mod bytes_tests;
+#[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

@@ -59,6 +59,9 @@ pub(in super::super) enum Cause {
     File(ImageStoreError),
 }
 
+/// How much of a registry's own words is repeated.
+const MESSAGE_CHARS: usize = 500;
+
 #[derive(Deserialize)]
 struct ErrorList {
     #[serde(default)]
@@ -83,7 +86,8 @@ impl Cause {
     pub(super) fn refused(repository: &str, status: StatusCode, body: &[u8]) -> Self {
         let words = serde_json::from_slice::<ErrorList>(body).ok().map(|list| {
             let line = |entry: ErrorEntry| format!("{} {}", entry.code, entry.message).trim().to_owned();
-            list.errors.into_iter().map(line).collect::<Vec<_>>().join("; ")
+            let words = list.errors.into_iter().map(line).collect::<Vec<_>>().join("; ");
+            words.chars().take(MESSAGE_CHARS).collect::<String>()
         });
         let words = words.filter(|words| !words.is_empty());
         let message = words.map_or_else(String::new, |words| format!(" ({words})"));

@@ -22,6 +22,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 const TOKEN_BYTES: usize = 1024 * 1024;
 /// Lifetime of a token without `expires_in`, from the token specification.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60);
+/// A token is asked for anew after this, whatever its server says.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// Help text for faults of the registry itself.
 const SEE_LOG: &str = "check the registry's log";
 
@@ -201,9 +203,7 @@ impl Auth {
         let token = if token.is_empty() { access_token } else { token };
         let mut header = HeaderValue::from_str(&format!("Bearer {token}")).map_err(|_| odd())?;
         header.set_sensitive(true);
-        // Use 90% of the lifetime, so that a token does not expire in transit.
-        let life = expires_in.map_or(DEFAULT_LIFE, Duration::from_secs).mul_f32(0.9);
-        Ok((header, life))
+        Ok((header, life(expires_in)))
     }
 
     async fn token_request(
@@ -298,9 +298,20 @@ fn bearer(text: &str) -> Option<Scheme> {
     Some(Scheme::Bearer { realm: realm?, service })
 }
 
+/// How long a token is used: 90% of its lifetime, so that it does not expire in transit.
+fn life(expires_in: Option<u64>) -> Duration {
+    expires_in.map_or(DEFAULT_LIFE, |seconds| Duration::from_secs(seconds).min(LONGEST_LIFE)).mul_f32(0.9)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_that_lives_for_ever_is_asked_for_anew_and_ends_nothing() {
+        assert_eq!((life(Some(100)).as_secs(), life(None).as_secs()), (90, 54));
+        assert!(Instant::now().checked_add(life(Some(u64::MAX))).is_some());
+    }
 
     #[test]
     fn reads_a_challenge() {

@@ -1,0 +1,42 @@
+//! What the reader of ignore files does with bytes that nobody meant to be one. Not responsible for: what patterns mean
+//! (see `tests`, and the comparison with BuildKit's own reader).
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+
+use super::ignore::{Ignore, Inherited};
+use crate::domain::base::mutated::mutated_texts;
+
+const SAMPLES: [&str; 4] = [
+    "\u{feff}# a comment\ntarget\n!target/x\n**/*.rs\n*\n!src/**\n",
+    "/a/../b/./c\r\n  !  d  \n[a-c^]x?\\*\n**\n**/x/**\n[^]]\n[\\-]\n\\d+\n",
+    "a*a*a*a*a*a*a*a*a*a*a*a*b\n**/**/**/**/x\n????[a-z]\n!**/keep\n",
+    include_str!("../../../.gitignore"),
+];
+const PATHS: [&str; 3] = ["a/b/c.rs", "target/debug/x-1.d", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa/src/\u{fc}\n"];
+
+proptest! {
+    #[test]
+    fn any_bytes_are_an_ignore_file_or_say_their_line(
+        bytes in mutated_texts(&SAMPLES),
+        paths in vec(mutated_texts(&PATHS), 1..4),
+    ) {
+        // Enough to stumble over, and few enough for an unoptimised build: matching takes the product of both.
+        let bytes = &bytes[..bytes.len().min(2048)];
+        let lines = bytes.split(|byte| *byte == b'\n').count();
+        match Ignore::parse(bytes) {
+            Ok(ignore) => {
+                let ignore = ignore.without_own();
+                let mut above = Inherited::default();
+                for path in &paths {
+                    let path = &path[..path.len().min(128)];
+                    let (_, inherited) = ignore.excludes(path, &above);
+                    ignore.may_except_below(path);
+                    ignore.leaves_out_source(&String::from_utf8_lossy(&path[..path.len().min(48)]));
+                    above = inherited;
+                }
+            }
+            Err((line, what)) => prop_assert!((1..=lines).contains(&line) && !what.is_empty(), "{line}: {what}"),
+        }
+    }
+}
