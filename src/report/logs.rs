@@ -67,9 +67,19 @@ pub fn copy_log(out: &mut impl Write, mut log: impl BufRead, path: &Path, form: 
 }
 
 fn write_shown(out: &mut impl Write, bytes: &[u8], colour: bool) -> std::io::Result<()> {
-    let line = output_line(&String::from_utf8_lossy(bytes), colour);
+    let text = String::from_utf8_lossy(bytes);
+    let (label, line) = text.split_at(label(&text));
     let end = if bytes.ends_with(b"\n") { "\n" } else { "" };
-    write!(out, "{}{end}", harmless(&line, colour))
+    write!(out, "{}{end}", harmless(&(output_line(label, colour) + &output_line(line, colour)), colour))
+}
+
+/// The length of the step that stands before a line, `[2/3] ` or two blanks: a line that is rewritten keeps it.
+fn label(line: &str) -> usize {
+    match line.find("] ") {
+        Some(at) if line.starts_with('[') && !line[..at].contains('\r') => at + 2,
+        _ if line.starts_with("  ") => 2,
+        _ => 0,
+    }
 }
 
 /// Where a part of a long line may be cut, near its end: between two characters, and not within what a CI would read as
@@ -155,9 +165,9 @@ mod tests {
 
     #[test]
     fn whoever_reads_gets_harmless_lines_and_who_asks_for_it_all_bytes() {
-        let log = b"one \x1b[2J\x1b[31mred\n::error::two\xff\r\n10%\r20%\n end";
+        let log = b"one \x1b[2J\x1b[31mred\n::error::two\xff\r\n[1/2] 10%\r20%\n end";
         assert_eq!(copied(log, LogForm::AsWritten), String::from_utf8_lossy(log));
-        let shown = "one red\n\\::error::two\u{fffd}\n20%\n end";
+        let shown = "one red\n\\::error::two\u{fffd}\n[1/2] 20%\n end";
         assert_eq!(copied(log, LogForm::Shown { colour: false }), shown);
         let shown = shown.replacen("red", "\u{1b}[31mred\u{1b}[0m", 1);
         assert_eq!(copied(log, LogForm::Shown { colour: true }), shown);

@@ -173,6 +173,22 @@ fn answers_over_http_are_read_in_one_way() {
 }
 
 #[test]
+fn text_leaves_by_one_function() {
+    // ADR-023. Beside it: the evaluator's own pipe, the supervisor's log, a log made harmless while it is copied, and
+    // whether a stream is a terminal.
+    let others = ["adapters::nickel::child", "adapters::buildkit::supervise", "cli::logs", "report::style"];
+    let out = ["stdout().lock()", "stderr().lock()", "std::println!", "std::eprintln!", ".print()"];
+    for (path, text) in sources("src") {
+        let module = module_path(&path);
+        if module == "report::screen" || others.contains(&module.as_str()) {
+            continue;
+        }
+        let found = out.iter().find(|word| production(&path, &text).contains(*word));
+        assert!(found.is_none(), "{}: {found:?} is `report::screen`'s", path.display());
+    }
+}
+
+#[test]
 fn what_system_owns_is_written_nowhere_else() {
     let owned = [
         "pre_exec(",

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::evidence::Evidence;
-use crate::domain::base::{LayerName, SourceLocation, nearest};
+use crate::domain::base::{LayerName, SourceLocation, nearest, shown};
 use crate::domain::model::{Base, Catalog, Declared, Diagnostic, ImageRef};
 
 /// One layer waits for another.
@@ -141,7 +141,7 @@ impl<'a> LayerIndex<'a> {
         // No layer's name has these characters: an image was meant.
         let image = role == "base" && name.as_str().contains(['/', ':', '.']);
         let help = match self.meant(name.as_str(), layer) {
-            _ if image => format!("an image from outside is written `build_base = {{ image = \"{name}\" }}`"),
+            _ if image => format!("an image from outside is written `build_base = {{ image = \"{}\" }}`", shown(name)),
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("declare it in `{}`", self.catalog.root.join(name.as_str()).join("workflow.ncl").display()),
         };

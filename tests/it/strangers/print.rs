@@ -1,0 +1,120 @@
+//! What a stranger's names, files and steps write to a screen, a log and a CI.
+
+use std::process::{Command, Stdio};
+
+use crate::support::project::{Project, Ran};
+
+const SECRET: &str = "planted?secret-VALUE";
+const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
+/// What a step writes: a secret byte by byte, in Base64, commands to a CI, a title, moves of the cursor, and a colour.
+const STEP: &str = r#"FROM base.example/busybox:1
+RUN --mount=type=secret,id=token <<'EOF'
+s=$(cat /run/secrets/token)
+printf 'bytes '
+while [ -n "$s" ]; do printf '%s' "${s%"${s#?}"}"; s=${s#?}; usleep 5000; done
+echo
+printf 'user:%s' "$(cat /run/secrets/token)" | base64
+printf '::error::from a step\n  ::stop-commands::x\n##[error]x\n##vso[task.complete]x\n'
+printf '\033]0;title\007\033[2J\033[31mred\n\302\2332J\302\205::error::x\342\200\256\n10%%\r20%%\n'
+printf '::error::last line' >&2
+exit 7
+EOF
+"#;
+
+/// Asserts that nothing in an output commands a terminal or a CI, or is the secret.
+#[track_caller]
+fn commands_nobody(output: &str, colours: bool) {
+    let mut text = output.replace("\r\n", "\n");
+    if colours {
+        for number in ["0", "1", "2", "31", "32", "33", "36", "31;1", "33;1", "35;1", "36;1;4"] {
+            text = text.replace(&format!("\u{1b}[{number}m"), "");
+        }
+    }
+    let odd = |c: &char| (c.is_control() && !matches!(c, '\n' | '\t')) || "\u{2028}\u{2029}\u{202e}".contains(*c);
+    assert_eq!(text.chars().find(odd), None, "{output:?}");
+    for line in text.lines() {
+        let obeyed = line.trim_start().starts_with("::") || ["##[", "##vso["].iter().any(|word| line.contains(word));
+        assert!(!obeyed, "{line:?} in {output:?}");
+    }
+    for value in [SECRET, "cGxhbnRlZD9zZWNyZXQtVkFMVU", "bnRlZD9zZWNyZXQ", "ZD9zZWNyZXQtVkFM"] {
+        assert!(!output.contains(value), "{value} in {output}");
+    }
+}
+
+fn run(project: &Project, arguments: &[&str]) -> Ran {
+    let ran: Ran = project.command(arguments).env("LIAN_TEST_TOKEN", SECRET).output().expect("it starts").into();
+    commands_nobody(&ran.stdout, false);
+    commands_nobody(&ran.stderr, false);
+    ran
+}
+
+/// The same on a terminal with colours.
+fn on_a_terminal(project: &Project, arguments: &[&str]) -> String {
+    let command = project.command(arguments);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).current_dir(project.path()).stdin(Stdio::null());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    let output = script.env("TERM", "xterm").env_remove("NO_COLOR").output().expect("script runs");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn what_a_step_writes_commands_nobody_and_holds_no_secret() {
+    let project = Project::with_base();
+    let secret = "  secrets = [{ id = \"token\", env = \"LIAN_TEST_TOKEN\", required = true }],";
+    project.layer("app", &format!("{BASE}\n{secret}"), STEP);
+    let ran = run(&project, &["apply", "-vv"]).exits(1);
+    assert!(ran.stderr.contains("bytes ***") && ran.both().contains("::error::last line"), "{}", ran.both());
+    run(&project, &["apply", "--format", "json"]).exits(1);
+    run(&project, &["runs"]).exits(0);
+    let log = run(&project, &["logs", "latest", "app"]).exits(0).stdout;
+    let bytes = log.lines().find(|line| line.contains("bytes ")).expect("a line");
+    assert!(bytes.ends_with("bytes ***") && log.contains("[stage-0 1/2] 20%\n"), "{log}");
+    assert!(log.contains("\\u{9b}2J\\u{85}::error::x\\u{202e}") && log.contains("#\\#vso[task"), "{log}");
+    run(&project, &["logs", "--format", "json"]).exits(0);
+    let raw = project.lian(&["logs", "--raw", "latest", "app"]).exits(0).stdout;
+    assert!(raw.contains("\u{1b}[2J") && raw.contains("bytes ***"), "{raw:?}");
+    let seen = on_a_terminal(&project, &["logs", "latest", "app"]);
+    commands_nobody(&seen, true);
+    assert!(seen.contains("\u{1b}[31mred\u{1b}[0m"), "{seen:?}");
+}
+
+#[test]
+fn what_a_catalog_names_commands_nobody() {
+    let evil = "x\\n::error::y\\n##vso[task]\\u{1b}[2J\\u{202e}\\r::z";
+    let named = Project::new();
+    named.layer("app", &format!("  build_base = \"{evil}\","), "FROM scratch\n");
+    let image = Project::new();
+    image.layer("app", &format!("  build_base = {{ image = \"{evil}\" }},"), "FROM scratch\n");
+    let file = Project::new();
+    let words =
+        "FROM base.example/busybox:1\n\u{1b}[2JEVIL \u{1b}]0;x\u{7}\u{9b}2J\rx\n::error::x y\n##[error]\nEVIL x\n";
+    file.layer("app", BASE, words);
+    for project in [&named, &image, &file] {
+        for command in ["check", "plan", "apply"] {
+            for format in ["text", "json"] {
+                let ran = run(project, &[command, "--format", format]);
+                assert_ne!(ran.code, 0, "{}", ran.both());
+            }
+        }
+        commands_nobody(&on_a_terminal(project, &["check"]), true);
+    }
+}
+
+#[test]
+fn what_is_typed_commands_nobody() {
+    let project = Project::new();
+    project.layer("app", BASE, "FROM base.example/busybox:1\n");
+    let evil = "x\n::error::y\u{1b}[2J";
+    let flag = format!("--{evil}");
+    for arguments in [&[evil] as &[&str], &["plan", "--target", evil], &["logs", evil], &["plan", &flag]] {
+        assert_ne!(run(&project, arguments).code, 0, "{arguments:?}");
+    }
+}
