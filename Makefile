@@ -28,7 +28,7 @@ SOURCE = $(shell scripts/reach.sh)
 # How the catalog is run here. These are looked up once for each target, before its first line: what installs is a target of
 # its own.
 PROVIDER = $(shell scripts/setup.sh --provider)
-WORKFLOW = $(if $(filter packages,$(SOURCE)),--workflow workflows/packages.ncl --base-image docker.io/library/debian:trixie-slim=oci-layout:$(BASE),--workflow workflows/local.ncl)
+WORKFLOW = $(if $(filter packages,$(SOURCE)),--workflow workflows/packages.ncl --ca-bundle /etc/ssl/certs/ca-certificates.crt --base-image docker.io/library/debian:trixie-slim=oci-layout:$(BASE),--workflow workflows/local.ncl)
 export LIAN_BUILDKIT_BIN = $(shell scripts/setup.sh --bin)
 
 # Everything but the result goes to stderr: `make demo LIAN_FLAGS="--format json"` writes JSON alone to stdout.

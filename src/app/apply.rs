@@ -21,6 +21,7 @@ use super::runners::connector::Connector;
 use super::runners::limits::{self, Concurrency};
 use super::session::Session;
 use super::sinks::{LeftBehind, Sinks};
+use super::trust::{self, Purpose};
 use crate::adapters::context::Reader;
 use crate::adapters::store::{InterruptedRun, RunRecorder, Store, Tally};
 use crate::domain::base::{LayerName, LeaseId, RunId};
@@ -137,8 +138,12 @@ where
     D: FnOnce(&Config) -> Result<Declarations, Error>,
 {
     let ApplyRequest { run: id, declare, concurrency, command } = request;
-    let (config, provider_context) = (session.config(), session.provider()?);
-    let survey = platforms::survey(config, provider_context, declare(config)?)?;
+    let config = session.config();
+    let declarations = declare(config)?;
+    // Before anything is contacted, and all at once.
+    trust::demand(config, trust::wants(config, Purpose::Build(declarations.catalog()))?)?;
+    let provider_context = session.provider()?;
+    let survey = platforms::survey(config, provider_context, declarations)?;
     let Some(graph) = &survey.graph else { return Ok(RunEnd::Unsound(Box::new(survey))) };
     frontend.notice(Notice::Surveyed(&survey));
     let store = session.store()?;
@@ -205,7 +210,7 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
             // A bug here must not cost the user money: without its recorder the run is dead, so its leases are
             // released.
             drop(recorder);
-            let left = session.wait(recover::recover_all(store, session.project()))??;
+            let left = session.wait(recover::recover_all(store, session.config()))??;
             frontend.notice(Notice::Recovered(&left));
             resume_unwind(panic);
         }

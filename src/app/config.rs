@@ -8,7 +8,8 @@ use crate::adapters::nickel::{self, Evaluator};
 use crate::adapters::providers::{self, Descriptor};
 use crate::adapters::registry::Substitute;
 use crate::app::project::{self, Project};
-use crate::app::setting::Setting;
+use crate::app::setting::{Origin, Setting};
+use crate::app::trust::Trust;
 use crate::app::{Error, UsageError};
 use crate::domain::model::{BuildSpec, ContextTransfer, ImageRef, ProviderName, Workflow};
 use crate::system::read::{self, Cap};
@@ -51,6 +52,14 @@ pub struct Config {
     pub lock: PathBuf,
     /// Runner settings from the command line; they override any `.build-spec.ncl`.
     pub spec: BuildSpec,
+    /// The workflow's file, if there is one.
+    pub workflow_file: Option<PathBuf>,
+    /// Who named the registry.
+    pub registry_origin: Origin,
+    /// Whether the command line declares the layers, and no file of the project.
+    pub layers_are_the_users: bool,
+    /// What the command line grants.
+    pub trust: Trust,
     /// An additional tag for built images, beside `latest` and the key's.
     pub tag: Option<String>,
 }
@@ -68,6 +77,8 @@ pub struct Source {
     pub allow_imports: Vec<PathBuf>,
     /// The state folder, if the user chose one.
     pub state: Option<PathBuf>,
+    /// What the command line grants.
+    pub trust: Trust,
 }
 
 /// Which layers to build, and with what. Everything here overrides the workflow.
@@ -161,6 +172,10 @@ impl Config {
             lock: project::catalog_lock(&catalog),
             spec: BuildSpec::default(),
             tag: None,
+            workflow_file: named.clone(),
+            registry_origin: Origin::Workflow,
+            layers_are_the_users: false,
+            trust: source.trust.clone(),
             set: own_set.chain(source.set.iter().cloned()).collect(),
             allow_imports: source.allow_imports.clone(),
             targets: Setting::choose(said(&selection.targets), said(&workflow.targets), Vec::new),
@@ -197,6 +212,10 @@ impl Config {
             lock: project::catalog_lock(&catalog),
             spec: BuildSpec::default(),
             tag: None,
+            workflow_file: None,
+            registry_origin: Origin::Default,
+            layers_are_the_users: false,
+            trust: Trust::default(),
             set: Vec::new(),
             allow_imports: Vec::new(),
             targets: Setting::default(Vec::new()),
@@ -282,7 +301,6 @@ pub fn substitutes(pairs: impl Iterator<Item = (String, String)>) -> Result<BTre
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::app::setting::Origin;
 
     #[test]
     fn flags_win_over_the_workflow_and_that_over_the_default() {

@@ -8,6 +8,7 @@ use super::config::{self, Config, ProviderChoice};
 use super::planning::survey::Declarations;
 use super::project::Project;
 use super::setting::{Origin, Setting};
+use super::trust::Trust;
 use super::{Error, UsageError};
 use crate::adapters::providers;
 use crate::adapters::registry::Address;
@@ -66,6 +67,8 @@ pub struct DispatchRequest {
     pub layout: Option<Setting<PathBuf>>,
     /// The state folder, if the user chose one.
     pub state: Option<PathBuf>,
+    /// What the command line grants.
+    pub trust: Trust,
 }
 
 impl DispatchRequest {
@@ -116,6 +119,10 @@ impl Dispatch {
             layout: layout.unwrap_or_else(|| Setting::default(project.layout())),
             width: Setting::default(1),
             tag: self.image.tag.clone(),
+            workflow_file: request.workflow.clone(),
+            registry_origin: if named { Origin::Flag } else { Origin::Workflow },
+            layers_are_the_users: true,
+            trust: request.trust.clone(),
             lock: project.dispatch_lock(),
             spec: request.spec.clone(),
             provider: request.placement.provider(&workflow, request.workflow.is_some()),

@@ -7,41 +7,14 @@ use crate::adapters::registry::{Address, OciLayout, Registry};
 use crate::app::Error;
 use crate::app::config::Config;
 use crate::app::setting::Origin;
-use crate::domain::model::{Classified, FaultClass, RegistryProvider, RegistrySettings};
+use crate::app::store_choice::registry_of;
+use crate::app::trust::{self, Purpose};
+use crate::domain::model::RegistryProvider;
 use crate::domain::ports::ImageStore;
-
-/// The workflow selects a registry without naming one.
-#[derive(Debug, thiserror::Error, miette::Diagnostic)]
-#[error("the workflow sets `registry_provider = 'registry` but has no `registry.address`")]
-#[diagnostic(
-    code(lian::cli::registry_address),
-    help(
-        "add `registry = {{ address = \"registry.example/team\" }}` to the workflow, or leave `registry_provider` out"
-    )
-)]
-struct NoAddress;
-
-impl Classified for NoAddress {
-    fn class(&self) -> FaultClass {
-        FaultClass::Configuration
-    }
-}
-
-/// The configured registry; `None` if images go to a layout. A layout set for this command overrides the workflow.
-fn chosen(config: &Config) -> Result<Option<&RegistrySettings>, Error> {
-    let named = config.layout.is_for_this_command();
-    match config.workflow.registry_provider {
-        RegistryProvider::Registry if !named => match &config.workflow.registry {
-            Some(registry) => Ok(Some(registry)),
-            None => Err(Error::from(NoAddress)),
-        },
-        _ => Ok(None),
-    }
-}
 
 /// Where images go although the workflow's runners may need a registry; `None` if they go to a registry.
 pub fn layout_of(config: &Config) -> Result<Option<LayoutReason>, Error> {
-    if chosen(config)?.is_some() {
+    if registry_of(config)?.is_some() {
         return Ok(None);
     }
     Ok(Some(match (config.workflow.registry_provider, config.layout.origin) {
@@ -62,7 +35,7 @@ pub enum LayoutReason {
 
 /// The registries (`host[:port]`) for which our own daemon must use plain HTTP.
 pub fn http_registries(config: &Config) -> Vec<String> {
-    let registry = chosen(config).ok().flatten().filter(|registry| registry.plain_http);
+    let registry = registry_of(config).ok().flatten().filter(|registry| registry.plain_http);
     registry
         .and_then(|registry| Address::try_from(registry).ok())
         .map(|address| address.host().to_owned())
@@ -96,7 +69,8 @@ pub fn open_existing(config: &Config) -> Result<Option<Arc<dyn ImageStore>>, Err
 }
 
 fn registry(config: &Config) -> Result<Option<Arc<dyn ImageStore>>, Error> {
-    let Some(registry) = chosen(config)? else { return Ok(None) };
+    let Some(registry) = registry_of(config)? else { return Ok(None) };
+    trust::demand(config, trust::wants(config, Purpose::Registry)?)?;
     let address = Address::try_from(registry)?;
     let registry = Registry::new(address, config.project.state())?;
     Ok(Some(Arc::new(registry)))
@@ -107,6 +81,7 @@ mod tests {
     use super::*;
     use crate::app::config::Selection;
     use crate::app::setting::{Origin, Setting};
+    use crate::domain::model::RegistrySettings;
 
     #[test]
     fn a_layout_that_is_named_wins_over_the_workflows_registry_wherever_it_lies() {
@@ -123,7 +98,7 @@ mod tests {
         let own = config.project.layout();
         let mut chosen = |origin| {
             config.layout = Setting { value: own.clone(), origin };
-            chosen(&config).expect("sound").is_some()
+            registry_of(&config).expect("sound").is_some()
         };
         assert!(chosen(Origin::Default));
         assert!(!chosen(Origin::Flag) && !chosen(Origin::Environment), "it was named, though it is the project's own");

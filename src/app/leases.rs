@@ -76,7 +76,7 @@ pub struct Listed {
 pub fn list(session: &Session) -> Result<Listed, Error> {
     let store = session.existing_store()?;
     let recovered = match store {
-        Some(store) => session.wait(recover::recover(store, session.project()))??,
+        Some(store) => session.wait(recover::recover(store, session.config()))??,
         None => Recovered::default(),
     };
     let provider = provider_context::provider_for_leases(session.config());
@@ -132,7 +132,7 @@ pub struct Collected {
 pub fn collect(session: &Session, named: &Named<'_>) -> Result<Collected, Error> {
     let store = session.existing_store()?;
     let recovered = match store {
-        Some(store) => session.wait(recover::recover_all(store, session.project()))??,
+        Some(store) => session.wait(recover::recover_all(store, session.config()))??,
         None => Recovered::default(),
     };
     let mut collected = Collected { recovered, taken: Vec::new(), others: Ok(0) };

@@ -20,7 +20,9 @@ pub mod session;
 pub mod setting;
 pub mod sinks;
 pub mod state;
+mod store_choice;
 pub mod tidy;
+pub mod trust;
 pub mod update;
 
 pub use error::{Error, ErrorKind, UsageError};

@@ -9,6 +9,7 @@ use super::runners::provider_record::{self, RecordedProvider};
 use super::session::Session;
 use crate::adapters::store::{OpenLease, Store, StoreError};
 use crate::app::Error;
+use crate::app::config::Config;
 use crate::app::project::Project;
 use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
@@ -57,16 +58,16 @@ impl Recovered {
 /// Releases every lease of a dead run, each at the provider it was requested from. All at once: one that takes long, or
 /// a provider that does not answer, keeps no other one alive. Waits some seconds; what takes longer is for
 /// [`recover_all`].
-pub async fn recover(store: &Store, project: &Project) -> Result<Recovered, Error> {
-    recover_within(store, project, LOOK).await
+pub async fn recover(store: &Store, config: &Config) -> Result<Recovered, Error> {
+    recover_within(store, config, LOOK).await
 }
 
-async fn recover_within(store: &Store, project: &Project, look: Duration) -> Result<Recovered, Error> {
+async fn recover_within(store: &Store, config: &Config, look: Duration) -> Result<Recovered, Error> {
     let until = tokio::time::Instant::now().checked_add(look);
     let mut providers: BTreeMap<String, Result<RecordedProvider, String>> = BTreeMap::new();
     let dead: Vec<OpenLease> = store.open_leases()?.into_iter().filter(|lease| !lease.alive).collect();
     for lease in &dead {
-        let read = || provider_record::read(&lease.provider, project).map_err(|failure| failure.to_string());
+        let read = || provider_record::read(&lease.provider, config).map_err(|failure| failure.to_string());
         providers.entry(lease.provider.clone()).or_insert_with(read);
     }
     let providers = &providers;
@@ -141,7 +142,7 @@ async fn give_back_there(recorded_provider: &RecordedProvider, lease: &OpenLease
 /// Releases the leases of a project's dead runs. Does nothing without a history.
 pub fn recover_project(session: &Session) -> Result<Recovered, Error> {
     let Some(store) = session.existing_store()? else { return Ok(Recovered::default()) };
-    session.wait(recover(store, session.project()))?
+    session.wait(recover(store, session.config()))?
 }
 
 /// How many leases of dead runs are still to release.
@@ -152,10 +153,10 @@ pub fn waiting(project: &Project) -> usize {
 }
 
 /// As [`recover`], but waits for each release, and until pending leases settle.
-pub async fn recover_all(store: &Store, project: &Project) -> Result<Recovered, Error> {
+pub async fn recover_all(store: &Store, config: &Config) -> Result<Recovered, Error> {
     let mut all = Recovered::default();
     loop {
-        let recovered = recover_within(store, project, Duration::MAX).await?;
+        let recovered = recover_within(store, config, Duration::MAX).await?;
         all.released.extend(recovered.released);
         all.stuck = recovered.stuck;
         if recovered.settling.is_empty() {

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, FromArgMatches, ValueEnum};
 
+use super::consent;
 use super::provider_flags::ProviderFlags;
 use crate::app::project::Project;
 use crate::app::setting::{Origin, Setting};
+use crate::app::trust::{Given, Trust};
 use crate::app::{Error, config};
 
 /// Help heading for the global flags: clap lists them together, after a command's own.
@@ -26,9 +28,20 @@ pub struct Global {
     /// The folder of the project's state: history, logs, images [default: one in your data folder; see `where`]
     #[arg(long, global = true, value_name = "DIR", env = "LIAN_STATE", hide_env = true, help_heading = EVERYWHERE)]
     pub state: Option<PathBuf>,
+    /// Grants what the project wants of you: what a file of `trust --export` holds, or `all`
+    #[arg(long, global = true, value_name = "FILE|all", env = "LIAN_TRUST", hide_env = true, help_heading = EVERYWHERE)]
+    pub trust: Option<Given>,
     /// Says nothing where all is well
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = EVERYWHERE)]
     pub quiet: bool,
+}
+
+impl Global {
+    /// How far the command may go.
+    pub fn trust(&self) -> Trust {
+        let ask = if self.format == Format::Text { consent::asker() } else { None };
+        Trust { given: self.trust.clone().unwrap_or_default(), ask }
+    }
 }
 
 /// How results are written.
@@ -146,6 +159,7 @@ impl Source {
             set: self.set.clone(),
             allow_imports: self.allow_import.clone(),
             state: global.state.clone(),
+            trust: global.trust(),
         }
     }
 }

@@ -5,11 +5,13 @@ use std::time::Instant;
 use clap::Args;
 
 use super::args::{Format, Global, Source};
-use super::exit::{Exit, Outcome};
+use super::consent;
+use super::exit::{Exit, Failure, Outcome};
 use super::show;
 use crate::app::config::{Config, Selection};
 use crate::app::planning::survey::Survey;
 use crate::app::runners::provider_context::unusable_runners;
+use crate::app::trust::{self, Purpose, Want};
 use crate::domain::base::human_duration;
 use crate::domain::model::Diagnostic;
 use crate::report::{self, Style};
@@ -35,11 +37,20 @@ pub fn check(global: &Global, flags: &Check) -> Outcome {
     config.project.tell_ignored();
     let mut survey = Survey::of_catalog(&config)?;
     survey.diagnostics.extend(unusable_runners(&config));
+    let wants = trust::wants(&config, Purpose::Build(&survey.catalog))?;
+    survey.diagnostics.extend(trust::refusals(&wants));
+    survey.sources.merge(trust::sources(&wants));
+    let needed = needed(&config, &wants)?;
     let (layers, faults) = (survey.count(), &survey.diagnostics);
     let fails = faults.iter().any(|fault| strict || fault.is_error());
     let exit = if fails { Exit::Failed } else { Exit::Done };
     if global.format == Format::Json {
-        show::json(&report::check_json(layers, faults, &survey.sources, strict));
+        let mut shown = report::check_json(layers, faults, &survey.sources, strict);
+        // What needs nothing looks as it always did.
+        if !needed.is_empty() {
+            shown["needs"] = needed.iter().map(|want| needs_row(want)).collect();
+        }
+        show::json(&shown);
         return Ok(exit);
     }
     if !faults.is_empty() && (fails || !global.quiet) {
@@ -56,5 +67,22 @@ pub fn check(global: &Global, flags: &Check) -> Outcome {
         let line = format!("{}  {}: {sound}", config.catalog.display(), counts.join(", "));
         show::out(&format!("{}\n", report::at_the_edges(&line, &human_duration(started.elapsed()), style)));
     }
+    if !needed.is_empty() && !global.quiet {
+        eprintln!("a build needs what you have not granted yet (lian-build trust):");
+        needed.iter().for_each(|want| eprintln!("  {}", consent::line(want)));
+    }
     Ok(exit)
+}
+
+/// What a build would stop for until it is granted. Checking gives nothing away, so it is only told.
+fn needed<'a>(config: &Config, wants: &'a [Want]) -> Result<Vec<&'a Want>, Failure> {
+    let granted = trust::is_granted(config, wants)?;
+    let needed = wants.iter().zip(granted).filter(|(want, granted)| !granted && want.never.is_none());
+    Ok(needed.map(|(want, _)| want).collect())
+}
+
+fn needs_row(want: &Want) -> serde_json::Value {
+    serde_json::json!({
+        "kind": want.kind, "what": want.what, "layer": want.layer, "id": want.id, "place": trust::place_of(want),
+    })
 }

@@ -18,6 +18,7 @@ use super::runs::{self, Runs};
 use super::schemas::{self, Schemas};
 use super::serve::{self, Serve};
 use super::show;
+use super::trust::{self, TrustFlags};
 use super::update::{self, UpdateFlags};
 use super::whereabouts::{self, Where};
 
@@ -54,6 +55,7 @@ pub enum Command {
     Gc(Gc),
     Where(Where),
     Leases(Leases),
+    Trust(TrustFlags),
     Serve(Box<Serve>),
     Schemas(Schemas),
     Doctor(Doctor),
@@ -87,6 +89,7 @@ pub fn perform(cli: Cli) -> Outcome {
         Command::Logs(flags) => logs::logs(&global, &flags),
         Command::Load(flags) => load::load(&global, &flags),
         Command::Gc(flags) => gc::gc(&global, &flags),
+        Command::Trust(flags) => trust::trust(&global, &flags),
         Command::Where(flags) => whereabouts::whereabouts(&global, &flags),
         Command::Leases(flags) => leases::leases(&global, &flags),
         Command::Serve(flags) => serve::serve(&global, *flags),

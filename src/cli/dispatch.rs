@@ -11,6 +11,7 @@ use super::provider_flags::ProviderFlags;
 use super::recovered::or_remind;
 use crate::app::dispatch::DispatchRequest;
 use crate::app::runners::limits::Concurrency;
+use crate::app::trust::Trust;
 use crate::domain::model::{BuildSpec, Secret};
 
 /// Builds one Dockerfile, without a catalog, on a runner of its own
@@ -88,7 +89,7 @@ pub struct Dispatch {
     /// A build secret: `id=ID,env=VARIABLE` or `id=ID,src=FILE`; may be repeated
     #[arg(long, value_name = "id=ID,…", value_parser = parse_secret)]
     pub secret: Vec<Secret>,
-    /// Lends ssh mounts of this id the keys of the agent here; those that the Dockerfile mounts are lent anyway
+    /// Lends ssh mounts of this id the keys of the agent here; no other mount gets them
     #[arg(long, value_name = "ID", num_args = 0..=1, default_missing_value = "default")]
     pub ssh: Vec<String>,
     /// Uses another image for an external base: `REF=oci-layout:DIR`
@@ -107,7 +108,7 @@ pub struct Dispatch {
 /// Runs the command.
 pub fn dispatch(global: &Global, flags: Dispatch) -> Outcome {
     apply::finish(global, |told| {
-        let request = DispatchRequest { state: global.state.clone(), ..flags.into() };
+        let request = DispatchRequest { state: global.state.clone(), trust: global.trust(), ..flags.into() };
         let dispatch = or_remind(global, request.resolve())?;
         let config = or_remind(global, dispatch.config())?;
         let concurrency = Concurrency { width: config.width.value, keep_going: true };
@@ -147,6 +148,7 @@ impl From<Dispatch> for DispatchRequest {
             force: flags.force,
             layout: flags.layout.chosen,
             state: None,
+            trust: Trust::default(),
         }
     }
 }

@@ -32,7 +32,12 @@ pub fn doctor(global: &Global, flags: &Doctor) -> Outcome {
     let findings = match &flags.workflow {
         None => doctor::examine(&Session::of_project(flags.project.with(global)?)?)?,
         Some(file) => {
-            let source = Source { workflow: Some(file.clone()), state: global.state.clone(), ..Source::default() };
+            let source = Source {
+                workflow: Some(file.clone()),
+                state: global.state.clone(),
+                trust: global.trust(),
+                ..Source::default()
+            };
             doctor::examine_workflow(&Session::new(Config::new(&Selection::of(source))?)?)?
         }
     };

@@ -15,6 +15,7 @@ mod apply;
 mod args;
 mod check;
 mod command_line;
+mod consent;
 mod dispatch;
 mod doctor;
 mod exit;
@@ -32,6 +33,7 @@ mod schemas;
 mod serve;
 mod show;
 mod signals;
+mod trust;
 mod update;
 mod whereabouts;
 

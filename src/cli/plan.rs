@@ -8,10 +8,11 @@ use super::args::{Format, Global, Selection};
 use super::exit::{Exit, Outcome};
 use super::show;
 use crate::app::config::Config;
-use crate::app::planning::platforms;
 use crate::app::planning::preview::{self, Preview};
 use crate::app::planning::survey::Declarations;
+use crate::app::planning::{gives, platforms};
 use crate::app::session::Session;
+use crate::app::trust::{self, Purpose};
 use crate::report::{self, Style};
 
 /// Says what would be built, in which order, on what, and why; writes nothing
@@ -34,20 +35,28 @@ pub fn plan(global: &Global, flags: &Plan) -> Outcome {
     let started = Instant::now();
     let session = Session::renting(Config::for_builds(&flags.selection.with(global))?)?;
     let (config, provider_context) = (session.config(), session.provider()?);
-    let survey = platforms::survey(config, provider_context, Declarations::evaluate(config)?)?;
+    let mut survey = platforms::survey(config, provider_context, Declarations::evaluate(config)?)?;
+    let wants = trust::wants(config, Purpose::Build(&survey.catalog))?;
+    survey.diagnostics.extend(trust::refusals(&wants));
+    survey.sources.merge(trust::sources(&wants));
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };
     show::warnings(global, &survey);
     let Preview { plan, forecast } = preview::preview(&session, &survey, graph)?;
     let changes = plan.summary().build > 0;
-    let forecast = forecast.as_ref();
+    let (forecast, given) = (forecast.as_ref(), gives::gives(config, &survey, &plan)?);
     match global.format {
-        Format::Json => show::json(&report::plan_json(&plan, forecast)),
+        Format::Json => {
+            let mut shown = report::plan_json(&plan, forecast);
+            shown["gives"] = report::gives_json(&given);
+            show::json(&shown);
+        }
         Format::Dot => show::out(&report::dot(&plan)),
         Format::Mermaid => show::out(&report::mermaid(&plan)),
         Format::Text if global.quiet && !changes => {}
         Format::Text => {
             let width = config.width.value;
             show::out(&report::plan_table(&plan, (width, forecast), "lian-build apply", Style::stdout()));
+            show::out(&report::gives_lines(&given, Style::stdout()));
         }
     }
     Ok(if flags.detailed_exitcode && changes { Exit::Changes } else { Exit::Done })

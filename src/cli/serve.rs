@@ -133,7 +133,12 @@ pub fn serve(global: &Global, serve: Serve) -> Outcome {
 }
 
 fn run(global: &Global, flags: &ServeFlags) -> Outcome {
-    let source = Source { workflow: flags.workflow.clone(), state: global.state.clone(), ..Source::default() };
+    let source = Source {
+        workflow: flags.workflow.clone(),
+        state: global.state.clone(),
+        trust: global.trust(),
+        ..Source::default()
+    };
     let session = Session::new(or_remind(global, Config::new(&Selection::of(source)))?)?;
     // Like every command that leases runners, first release the leases of dead runs. Stuck ones are reported and
     // retried by the next command; they do not prevent serving.

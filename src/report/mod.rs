@@ -4,6 +4,7 @@
 mod clip;
 mod diagnostics;
 mod faults;
+mod gives;
 mod graphs;
 mod json;
 mod leases;
@@ -23,6 +24,7 @@ mod terminal;
 mod text;
 
 pub use diagnostics::{at_the_edges, check_json, draw_diagnostics, draw_error, error_json, summary_line};
+pub use gives::{GivenRow, gives_json, gives_lines};
 pub use graphs::{dot, mermaid};
 pub use json::{JSON, json_events, json_text};
 pub use leases::{LeaseRow, leases_json, leases_table};

@@ -43,6 +43,15 @@ pub fn is_loopback(address: &Url) -> bool {
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
+/// Whether two texts name the same address: scheme, host, port and path.
+pub fn same_address(one: &str, other: &str) -> bool {
+    let normal = |text: &str| match text.trim().parse::<Url>() {
+        Ok(address) => address.to_string().trim_end_matches('/').to_owned(),
+        Err(_) => text.trim().trim_end_matches('/').to_owned(),
+    };
+    normal(one) == normal(other)
+}
+
 /// The delay that a response requests with `Retry-After`, if it is in seconds.
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;

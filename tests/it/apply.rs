@@ -354,14 +354,14 @@ fn no_daemon_is_an_outside_fault() {
 #[test]
 fn a_secret_without_a_value_stops_only_what_is_built() {
     let project = Project::with_base();
-    let fields = format!("{BASE}\n  secrets = [{{ id = \"token\", env = \"LIAN_TEST_TOKEN\", required = true }}],");
+    let fields = format!("{BASE}\n  secrets = [{{ id = \"token\", env = \"TEST_TOKEN\", required = true }}],");
     let dockerfile = "FROM base.example/busybox:1\nRUN --mount=type=secret,id=token cat /run/secrets/token > /dev/null && echo \"was $(cat /run/secrets/token)\" && echo made > /made\n";
     project.layer("base", &fields, dockerfile);
     lian(&project, &["plan"]).exits(0);
     let ran = apply(&project, &[]).exits(64);
-    assert!(ran.both().contains("LIAN_TEST_TOKEN"), "{}", ran.both());
+    assert!(ran.both().contains("TEST_TOKEN"), "{}", ran.both());
     let mut command = project.command(&["apply", "--format", "json"]);
-    let ran: Ran = command.env("LIAN_TEST_TOKEN", "planted-secret-value").output().expect("it starts").into();
+    let ran: Ran = command.env("TEST_TOKEN", "planted-secret-value").output().expect("it starts").into();
     let ran = ran.exits(0);
     assert!(!ran.stdout.contains("planted-secret-value") && ran.stdout.contains("was ***"), "{}", ran.both());
     let found = std::process::Command::new("grep")

@@ -3,6 +3,7 @@
 mod print;
 mod serve;
 mod state;
+mod trust;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lian_build::adapters::providers::{
-    Descriptor, Login, ProviderOptions, RunnerTraits, Settings, SettingsSchema, resolved,
+    Descriptor, Login, ProviderOptions, RunnerTraits, Settings, SettingsSchema, no_reach, resolved,
 };
 use lian_build::domain::base::{Digest, LeaseId, Timestamp};
 use lian_build::domain::model::{Fault, FaultKind, Offer, ProviderName};
@@ -42,6 +42,8 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     }),
     size_aliases: &[],
     location_setting: None,
+    credential: None,
+    reach: no_reach,
     account: |settings, salt| {
         let settings: WorkshopSettings = settings.demand()?;
         Ok(Some(Digest::of(format!("{salt} {}", settings.folder.display()))))

@@ -37,6 +37,10 @@ pub struct Descriptor {
     pub size_aliases: &'static [SizeAlias],
     /// The setting that `--location` replaces; a list of strings.
     pub location_setting: Option<&'static str>,
+    /// What it takes of the user's environment to be let in; `None` if it needs nothing.
+    pub credential: Option<Credential>,
+    /// What its settings reach for in the user's world. A project may write them, so the user is asked first.
+    pub reach: fn(&Settings<'_>) -> Result<Vec<Reach>, Fault>,
     /// Salted digest of the account behind the environment's credentials. `None` if there is no account or no
     /// credentials are set.
     pub account: fn(&Settings<'_>, &str) -> Result<Option<Digest>, Fault>,
@@ -75,6 +79,46 @@ impl RunnerTraits {
         stands_in: false,
         boot: Duration::from_secs(45),
     };
+}
+
+/// What a provider takes of the user's environment to be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Credential {
+    /// The variables that hold it, or that name its file. No build is ever given them.
+    pub variables: &'static [&'static str],
+    /// The variable by which the user says where it goes.
+    pub endpoint_variable: &'static str,
+    /// Whether a workflow's settings name the address, too.
+    pub in_settings: bool,
+}
+
+/// Something of the user's world that a provider's settings reach for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reach {
+    /// What it is.
+    pub kind: ReachKind,
+    /// Which one, as it is shown.
+    pub what: String,
+    /// Whatever else must stay as it is for a grant to hold, e.g. a pinned key.
+    pub terms: String,
+}
+
+/// The kinds of what settings reach for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReachKind {
+    /// The address that the credential is sent to.
+    Endpoint,
+    /// A host to log in to with the user's keys.
+    Host,
+    /// An image that runs privileged on this machine.
+    Image,
+    /// A network of this machine that runners join.
+    Network,
+}
+
+/// For providers whose settings reach for nothing.
+pub fn no_reach(_: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
+    Ok(Vec::new())
 }
 
 /// How runners accept our SSH key.

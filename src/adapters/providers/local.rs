@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::descriptor::{Descriptor, Login, RunnerTraits};
+use super::descriptor::{Descriptor, Login, RunnerTraits, no_reach};
 use crate::domain::base::{LeaseId, Platform};
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, Offer, OwnedLeases};
@@ -29,6 +29,8 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     settings: None,
     size_aliases: &[],
     location_setting: None,
+    credential: None,
+    reach: no_reach,
     account: |_, _| Ok(None),
     build: |_, options| Ok(Arc::new(Local::new(options.platform))),
 };

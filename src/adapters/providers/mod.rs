@@ -18,7 +18,8 @@ pub mod vm_pool;
 use std::sync::OnceLock;
 
 pub use descriptor::{
-    Descriptor, Login, ProviderOptions, Resolve, RunnerTraits, Settings, SettingsSchema, missing_setting, resolved,
+    Credential, Descriptor, Login, ProviderOptions, Reach, ReachKind, Resolve, RunnerTraits, Settings, SettingsSchema,
+    missing_setting, no_reach, resolved,
 };
 pub use docker::{DaemonOptions, Docker, DockerLocalSettings};
 pub use host_probe::{Availability, HostProbe};

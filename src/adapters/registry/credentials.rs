@@ -93,6 +93,11 @@ pub(super) fn of(registry: &str) -> Login {
     text.and_then(|text| in_config(&text, registry, &ask)).unwrap_or(Login::Anonymous)
 }
 
+/// Whether the user has a login for a registry. Blocking: it may run a credential helper.
+pub fn has_login(registry: &str) -> bool {
+    of(registry) != Login::Anonymous
+}
+
 /// A `config.json` with the logins of these registries only; `None` if there are none. Blocking: it may run a
 /// credential helper. The text is a secret.
 pub fn scoped_config<'a>(registries: impl IntoIterator<Item = &'a str>) -> Option<String> {

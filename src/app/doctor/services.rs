@@ -1,9 +1,9 @@
 //! Tries a workflow's services: its provider, its registry. Not responsible for: leasing, and keeping anything there.
 
 use super::finding::Finding;
-use crate::app::Error;
 use crate::app::runners::provider_context;
 use crate::app::session::Session;
+use crate::app::{Error, ErrorKind};
 use crate::domain::base::counted;
 use crate::domain::model::Fault;
 
@@ -17,7 +17,7 @@ pub(super) fn provider(session: &Session) -> Result<Option<Finding>, Error> {
     let name = descriptor.flag;
     let provider = match provider_context::provider(session.config()) {
         Ok(provider) => provider,
-        Err(error) => return Ok(Some(Finding::missing(name, error.to_string(), "correct the workflow's `providers`"))),
+        Err(error) => return Ok(Some(unusable(name, &error, "correct the workflow's `providers`"))),
     };
     let asked = session.wait(async {
         let offers = provider.offers().await?;
@@ -38,7 +38,11 @@ pub(super) fn provider(session: &Session) -> Result<Option<Finding>, Error> {
 
 /// Tries whether images can be kept where the workflow wants them.
 pub(super) fn images(session: &Session) -> Result<Finding, Error> {
-    let Some(images) = session.existing_images()? else {
+    let images = match session.existing_images() {
+        Err(error) if matches!(error.what, ErrorKind::Files(..)) => return Ok(unusable("images", &error, "")),
+        images => images?,
+    };
+    let Some(images) = images else {
         return Ok(Finding::well(
             "images",
             format!("{} is made by the first build", session.config().layout.display()),
@@ -51,6 +55,15 @@ pub(super) fn images(session: &Session) -> Result<Finding, Error> {
             Finding::missing("images", error.to_string(), help)
         }
     })
+}
+
+/// An error of the workflow's settings as a finding, with the error's own way out if it has one.
+fn unusable(name: &str, error: &Error, otherwise: &str) -> Finding {
+    let help = match &error.what {
+        ErrorKind::Files(faults, _) => faults.iter().find_map(|fault| fault.help.clone()),
+        ErrorKind::Report(_) => None,
+    };
+    Finding::missing(name, error.to_string(), help.unwrap_or_else(|| otherwise.to_owned()))
 }
 
 /// A fault as a finding.

@@ -3,6 +3,7 @@
 
 mod contexts;
 pub mod forecast;
+pub mod gives;
 mod jobs;
 pub mod pins;
 pub mod platforms;

@@ -10,6 +10,7 @@ use crate::app::{Error, UsageError};
 use crate::domain::base::LayerName;
 use crate::domain::model::{Declared, Secret};
 use crate::domain::ports::{SecretSource, SecretValue};
+use crate::system::resolved;
 
 /// Adds secrets to every job that is built; reports all missing values at once.
 pub fn give_secrets(config: &Config, survey: &Survey, jobs: &mut BTreeMap<LayerName, Job>) -> Result<(), Error> {
@@ -58,7 +59,8 @@ fn value_of(config: &Config, declared: &Declared, secret: &Secret) -> Result<Opt
         }
         (Some(name), None, _) => Err(format!("the environment variable {name} is not set")),
         (_, Some(file), _) => {
-            let path = declared.folder().join(file);
+            // All links resolved: the file that was looked at is the one that is given.
+            let path = resolved(&declared.folder().join(file));
             if path.is_file() {
                 Ok(Some(SecretValue::File(path)))
             } else {

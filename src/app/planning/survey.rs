@@ -52,6 +52,11 @@ impl Declarations {
         let (diagnostics, sources, broken) = (Vec::new(), Sources::default(), BTreeSet::new());
         Self { catalog, diagnostics, sources, broken, unsettled: false, inferred: true }
     }
+
+    /// What is declared.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
 }
 
 /// A catalog as far as it could be read, with all its faults.
@@ -115,8 +120,6 @@ impl Survey {
             if let Some(base) = facts.uses.iter().rev().find(|used| used.kind == UseKind::From) {
                 layer.build_base = Base::External { image: base.image.clone() };
             }
-            let used = facts.ssh_ids.keys().filter(|id| !layer.ssh.contains(id)).cloned().collect::<Vec<_>>();
-            layer.ssh.extend(used);
             for id in facts.secret_ids.keys() {
                 if layer.secrets.iter().all(|known| known.id != *id) {
                     layer.secrets.push(Secret {

@@ -11,6 +11,7 @@ use crate::adapters::providers::{Descriptor, ProviderOptions, Settings, registry
 use crate::app::config::Config;
 use crate::app::images::{self, LayoutReason};
 use crate::app::planning::forecast::Fleet;
+use crate::app::trust::{self, Purpose};
 use crate::app::{Error, ErrorKind, UsageError};
 use crate::domain::base::{Platform, Platforms};
 use crate::domain::model::{BuildSpec, ContextTransfer, Declared, Diagnostic, Offer, Size};
@@ -156,7 +157,8 @@ pub fn provider_for_leases(config: &Config) -> Result<Arc<dyn ComputeProvider>, 
 /// a service or its credentials, which `check` does without.
 pub fn unusable_runners(config: &Config) -> Option<Diagnostic> {
     let fixed = config.descriptor().is_ok_and(|descriptor| descriptor.runners.fixed_hosts);
-    let fault = fixed.then(|| provider(config)).and_then(Result::err)?;
+    let made = || made(config, leasing_options(config, &Arc::default()));
+    let fault = fixed.then(made).and_then(Result::err)?;
     let (code, help) = match &fault.what {
         ErrorKind::Report(report) => {
             (report.code().map(|code| code.to_string()), report.help().map(|help| help.to_string()))
@@ -186,7 +188,13 @@ fn leasing_options(config: &Config, connections: &Arc<Connections>) -> ProviderO
     }
 }
 
+/// Nothing is sent to an address, or tried on a host, that the project names and the user does not know of.
 fn build(config: &Config, options: ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Error> {
+    trust::demand(config, trust::wants(config, Purpose::Provider)?)?;
+    made(config, options)
+}
+
+fn made(config: &Config, options: ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Error> {
     let descriptor = config.descriptor()?;
     let own = Settings::new(&descriptor.name, config.workflow.providers.get(&descriptor.name));
     (descriptor.build)(&own, options).map_err(Error::outside)

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use super::provider_options::to_give_back;
 use crate::adapters::providers::{Descriptor, Settings, registry};
 use crate::app::Error;
-use crate::app::project::Project;
+use crate::app::config::Config;
+use crate::app::trust;
 use crate::domain::base::Digest;
 use crate::domain::model::{Fault, FaultKind, ProviderName, ProviderSettings};
 use crate::domain::ports::ComputeProvider;
@@ -55,20 +56,21 @@ pub(super) fn written(descriptor: &Descriptor, providers: &ProviderSettings) -> 
 }
 
 /// Parses a run's record.
-pub fn read(record: &str, project: &Project) -> Result<RecordedProvider, Error> {
+pub fn read(record: &str, config: &Config) -> Result<RecordedProvider, Error> {
     let record: ProviderRecord = serde_json::from_str(record).map_err(|error| {
         let message = format!("the ledger's record of its provider cannot be read: {error}");
         Error::outside(Fault::new(FaultKind::Unavailable, "lian::providers::record", message))
     })?;
     let descriptor = registry().find(&record.compute_provider).map_err(Error::outside)?;
     let settings = Settings::new(&descriptor.name, record.providers.get(&descriptor.name));
+    trust::recorded_endpoint(config, descriptor, &settings)?;
     let elsewhere = match &record.account {
         Some(then) => {
             (descriptor.account)(&settings, &then.salt).map_err(Error::outside)?.as_ref() != Some(&then.digest)
         }
         None => false,
     };
-    let provider = (descriptor.build)(&settings, to_give_back(project)).map_err(Error::outside)?;
+    let provider = (descriptor.build)(&settings, to_give_back(&config.project)).map_err(Error::outside)?;
     Ok(RecordedProvider { provider, elsewhere })
 }
 
@@ -76,11 +78,12 @@ pub fn read(record: &str, project: &Project) -> Result<RecordedProvider, Error> 
 mod tests {
     use super::*;
 
-    fn nowhere() -> Project {
+    fn nowhere() -> Config {
         let root = std::path::Path::new("/");
-        Project::of_folder(root, Some(&root.join("nowhere"))).expect("a project")
+        Config::of_project(Project::of_folder(root, Some(&root.join("nowhere"))).expect("a project"), None)
     }
     use crate::adapters::providers::builtin;
+    use crate::app::project::Project;
 
     /// The format of versions that knew every provider's settings by type.
     const OLD: &str = r#"{"compute_provider":"docker_local","providers":{"docker_local":{"image":"moby/buildkit:v0.32.2",
@@ -117,6 +120,17 @@ mod tests {
         let salt = json["account"]["salt"].as_str().expect("a salt");
         let other = record.replace(salt, "0000000000000000");
         assert!(read(&other, &nowhere()).expect("a provider").elsewhere);
+    }
+
+    #[test]
+    fn a_row_that_names_an_address_of_nobody_gets_no_token() {
+        let record = r#"{"compute_provider":"vm_pool","providers":{"vm_pool":{"endpoint":"http://127.0.0.1:1",
+            "workspace":"w"}}}"#;
+        let fault = fault_of(record);
+        assert!(fault.contains("http://127.0.0.1:1") && fault.contains("not granted"), "{fault}");
+        let mut trusting = nowhere();
+        trusting.trust.given = crate::app::trust::Given::All;
+        assert!(read(record, &trusting).is_ok());
     }
 
     #[test]

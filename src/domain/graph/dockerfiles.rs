@@ -40,7 +40,7 @@ pub(super) fn check<'a>(
             check.base();
             check.faults.append(&mut check.undeclared);
             check.inputs();
-            check.faults.extend(mounts::check(&check.places, declared, facts));
+            check.faults.extend(mounts::check(&check.places, declared, facts, indexed.evidence.alone));
             check.faults.extend(std::mem::take(&mut check.lacking).faults(indexed, declared));
             faults.append(&mut check.faults);
             let looked_up = facts.looked_up.iter().filter(|name| !check.seen.contains_key(*name)).cloned().collect();

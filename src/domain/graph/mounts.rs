@@ -8,7 +8,8 @@ use crate::domain::model::{Declared, Diagnostic, DockerfileFacts, MountPlace, Se
 /// The id of the secret that a workflow's `ca_bundle` gives to every build.
 const CA_SECRET: &str = "ca";
 
-pub(super) fn check(places: &Places<'_>, declared: &Declared, facts: &DockerfileFacts) -> Vec<Diagnostic> {
+/// `alone`: there is no catalog to declare anything in, only flags.
+pub(super) fn check(places: &Places<'_>, declared: &Declared, facts: &DockerfileFacts, alone: bool) -> Vec<Diagnostic> {
     let layer = &declared.layer;
     let mut faults = Vec::new();
     for (id, place) in &facts.secret_ids {
@@ -21,7 +22,10 @@ pub(super) fn check(places: &Places<'_>, declared: &Declared, facts: &Dockerfile
     for (id, place) in &facts.ssh_ids {
         if !layer.ssh.contains(id) {
             let fault = undeclared(places, declared, &format!("ssh socket `{id}`"), place);
-            faults.push(fault.help(format!("add `\"{id}\"` to `ssh`")));
+            faults.push(fault.help(match alone {
+                true => format!("no build gets your agent unasked: if you trust the Dockerfile, add `--ssh {id}`"),
+                false => format!("add `\"{id}\"` to `ssh`"),
+            }));
         }
     }
     for name in layer.build_args.keys().filter(|name| !facts.declared_args.contains(*name) && !predefined(name)) {

@@ -7,7 +7,7 @@ use super::DaemonOptions;
 use super::provider::Docker;
 use super::settings::DockerLocalSettings;
 use crate::adapters::providers::descriptor::{
-    Descriptor, Login, ProviderOptions, RunnerTraits, Settings, SettingsSchema, resolved,
+    Descriptor, Login, ProviderOptions, Reach, ReachKind, RunnerTraits, Settings, SettingsSchema, resolved,
 };
 use crate::domain::base::Digest;
 use crate::domain::model::{Fault, ProviderName};
@@ -36,9 +36,21 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     }),
     size_aliases: &[],
     location_setting: None,
+    credential: None,
+    reach,
     account,
     build,
 };
+
+/// The image runs privileged, so one that a workflow names is as much as root here; the same goes for a network.
+fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
+    let settings: DockerLocalSettings = settings.read()?.unwrap_or_default();
+    let own = DockerLocalSettings::default().image;
+    let image = (settings.image != own).then(|| (ReachKind::Image, settings.image));
+    let network = settings.network.map(|network| (ReachKind::Network, network));
+    let reach = |(kind, what)| Reach { kind, what, terms: String::new() };
+    Ok(image.into_iter().chain(network).map(reach).collect())
+}
 
 /// The engine that the `docker` command talks to.
 fn account(_: &Settings<'_>, salt: &str) -> Result<Option<Digest>, Fault> {

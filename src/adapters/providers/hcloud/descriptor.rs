@@ -7,7 +7,7 @@ use super::api::Timeouts;
 use super::project::Hcloud;
 use super::settings::HcloudSettings;
 use crate::adapters::providers::descriptor::{
-    Descriptor, Login, ProviderOptions, RunnerTraits, Settings, SettingsSchema, resolved,
+    Credential, Descriptor, Login, ProviderOptions, RunnerTraits, Settings, SettingsSchema, no_reach, resolved,
 };
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::ComputeProvider;
@@ -36,6 +36,12 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         SizeAlias { name: "cax41", tier: "xlarge" },
     ],
     location_setting: Some("locations"),
+    credential: Some(Credential {
+        variables: &["HCLOUD_TOKEN", "HCLOUD_TOKEN_FILE"],
+        endpoint_variable: "HCLOUD_ENDPOINT",
+        in_settings: false,
+    }),
+    reach: no_reach,
     account: |_, salt| Ok(Some(Access::from_env()?.digest(salt))),
     build,
 };

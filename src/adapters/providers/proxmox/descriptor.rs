@@ -6,7 +6,8 @@ use super::provider::Proxmox;
 use super::settings::ProxmoxSettings;
 use super::token::Token;
 use crate::adapters::providers::descriptor::{
-    Descriptor, Login, ProviderOptions, Resolve, RunnerTraits, Settings, SettingsSchema, resolved,
+    Credential, Descriptor, Login, ProviderOptions, Reach, ReachKind, Resolve, RunnerTraits, Settings, SettingsSchema,
+    resolved,
 };
 use crate::domain::base::Digest;
 use crate::domain::model::{Fault, ProviderName};
@@ -30,12 +31,28 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     }),
     size_aliases: &[],
     location_setting: None,
+    credential: Some(Credential {
+        variables: &[Token::VARIABLE, Token::FILE_VARIABLE],
+        endpoint_variable: "PROXMOX_ENDPOINT",
+        in_settings: true,
+    }),
+    reach,
     account,
     build,
 };
 
 fn resolve(settings: &Settings<'_>, path: &Resolve<'_>) -> Result<serde_json::Value, Fault> {
     resolved(settings, |settings: &mut ProxmoxSettings| settings.ca = settings.ca.as_deref().map(path))
+}
+
+fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
+    let settings: Option<ProxmoxSettings> = settings.read()?;
+    let reach = |settings: ProxmoxSettings| Reach {
+        kind: ReachKind::Endpoint,
+        terms: format!("{:?} {:?}", settings.fingerprint, settings.ca),
+        what: settings.endpoint,
+    };
+    Ok(settings.map(reach).into_iter().collect())
 }
 
 fn account(settings: &Settings<'_>, salt: &str) -> Result<Option<Digest>, Fault> {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::hosts::Ssh;
-use super::settings::SshSettings;
+use super::settings::{SshHost, SshSettings};
 use crate::adapters::providers::descriptor::{
-    Descriptor, Login, ProviderOptions, Resolve, RunnerTraits, Settings, SettingsSchema, missing_setting, resolved,
+    Descriptor, Login, ProviderOptions, Reach, ReachKind, Resolve, RunnerTraits, Settings, SettingsSchema,
+    missing_setting, resolved,
 };
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::ComputeProvider;
@@ -38,6 +39,8 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     }),
     size_aliases: &[],
     location_setting: None,
+    credential: None,
+    reach,
     account: |_, _| Ok(None),
     build,
 };
@@ -48,6 +51,20 @@ fn resolve(settings: &Settings<'_>, path: &Resolve<'_>) -> Result<serde_json::Va
             *identity = path(identity);
         }
     })
+}
+
+/// Each host, with the key that logs in there and the key that it must have.
+fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
+    let settings: SshSettings = settings.read()?.unwrap_or_default();
+    let host = |host: SshHost| {
+        let by = host.identity.map_or_else(|| "the agent's keys".to_owned(), |file| file.display().to_string());
+        Reach {
+            kind: ReachKind::Host,
+            what: format!("{}@{}:{} with {by}", host.user, host.address, host.port),
+            terms: host.host_key,
+        }
+    };
+    Ok(settings.hosts.into_iter().map(host).collect())
 }
 
 fn build(settings: &Settings<'_>, options: ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault> {

@@ -7,7 +7,7 @@ use super::client::VmPool;
 use super::settings::VmPoolSettings;
 use super::token::PoolToken;
 use crate::adapters::providers::descriptor::{
-    Descriptor, Login, ProviderOptions, RunnerTraits, Settings, SettingsSchema, resolved,
+    Credential, Descriptor, Login, ProviderOptions, Reach, ReachKind, RunnerTraits, Settings, SettingsSchema, resolved,
 };
 use crate::domain::base::Digest;
 use crate::domain::model::{Fault, ProviderName};
@@ -36,9 +36,22 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     }),
     size_aliases: &[],
     location_setting: None,
+    credential: Some(Credential {
+        variables: &["LIAN_POOL_TOKEN", "LIAN_POOL_TOKEN_FILE", "LIAN_POOL_IDENTITY"],
+        endpoint_variable: "LIAN_POOL_ENDPOINT",
+        in_settings: true,
+    }),
+    reach,
     account,
     build,
 };
+
+fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
+    let settings: Option<VmPoolSettings> = settings.read()?;
+    let reach =
+        |settings: VmPoolSettings| Reach { kind: ReachKind::Endpoint, what: settings.endpoint, terms: String::new() };
+    Ok(settings.map(reach).into_iter().collect())
+}
 
 fn account(settings: &Settings<'_>, salt: &str) -> Result<Option<Digest>, Fault> {
     let token = PoolToken::from_env()?.map(|token| token.digest(salt));

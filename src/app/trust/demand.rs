@@ -1,0 +1,102 @@
+//! Compares what is wanted with what is granted, and stops a command for what is missing. Not responsible for: finding
+//! what is wanted; drawing.
+
+use std::collections::BTreeSet;
+
+use super::collect::text_of;
+use super::grants::{self, Grant};
+use super::policy::Given;
+use super::want::Want;
+use crate::app::Error;
+use crate::app::config::Config;
+use crate::domain::base::Digest;
+use crate::domain::model::{Diagnostic, FaultClass, Severity, Sources};
+
+/// Stops unless everything that is there is granted: asks once for all that is missing, if somebody is there to answer.
+/// All refusals come at once, each with its place.
+pub fn demand(config: &Config, wants: Vec<Want>) -> Result<(), Error> {
+    if wants.is_empty() {
+        return Ok(());
+    }
+    let granted = Granted::of(config)?;
+    let missing: Vec<Want> = wants.into_iter().filter(|want| want.blocks() && !granted.has(want)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if let Some(ask) = config.trust.ask
+        && missing.iter().all(|want| want.never.is_none())
+        && ask(&missing)
+    {
+        return record_all(config, &missing);
+    }
+    Err(refused(&missing))
+}
+
+/// Records grants of all that can be granted.
+pub fn record_all(config: &Config, wants: &[Want]) -> Result<(), Error> {
+    grants::add(&config.project, wants.iter().filter(|want| want.never.is_none()).map(Grant::of))
+}
+
+/// Which of these are granted, in the same order.
+pub fn is_granted(config: &Config, wants: &[Want]) -> Result<Vec<bool>, Error> {
+    let granted = Granted::of(config)?;
+    Ok(wants.iter().map(|want| granted.has(want)).collect())
+}
+
+/// For a command that gives nothing away: warnings of what nobody can grant.
+pub fn refusals(wants: &[Want]) -> Vec<Diagnostic> {
+    let never = wants.iter().filter(|want| want.never.is_some());
+    never.map(|want| Diagnostic { severity: Severity::Warning, ..want.refusal() }).collect()
+}
+
+/// What is granted to this command.
+enum Granted {
+    All,
+    These(BTreeSet<Digest>),
+}
+
+impl Granted {
+    fn of(config: &Config) -> Result<Self, Error> {
+        let mut known = match &config.trust.given {
+            Given::All => return Ok(Self::All),
+            Given::Nothing => Vec::new(),
+            Given::File(file) => grants::in_file(file)?,
+        };
+        known.extend(grants::read(&config.project)?);
+        Ok(Self::These(known.into_iter().map(|grant| grant.digest).collect()))
+    }
+
+    fn has(&self, want: &Want) -> bool {
+        match self {
+            _ if want.never.is_some() => false,
+            Self::All => true,
+            Self::These(digests) => digests.contains(&want.digest()),
+        }
+    }
+}
+
+/// The refusal of these, each with its place.
+pub fn refused(missing: &[Want]) -> Error {
+    let faults = missing.iter().map(Want::refusal).collect();
+    Error { class: FaultClass::Configuration, ..Error::files(faults, sources(missing)) }
+}
+
+/// The texts that declare these.
+pub fn sources(wants: &[Want]) -> Sources {
+    let mut sources = Sources::default();
+    for want in wants {
+        if let Some(text) = text_of(&want.place.file) {
+            sources.add(want.place.file.clone(), text);
+        }
+    }
+    sources
+}
+
+/// `file:line` of a declaration, as displayed.
+pub fn place_of(want: &Want) -> String {
+    let file = &want.place.file;
+    match text_of(file) {
+        Some(text) => format!("{}:{}", file.display(), want.place.span.line_column(&text).0),
+        None => file.display().to_string(),
+    }
+}
