@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use crate::app::ErrorKind;
 use crate::app::trust::{self, Ask, Want};
+use crate::domain::base::shown;
 use crate::report::{self, Style};
 
 /// Who can be asked: nobody without a terminal.
@@ -44,5 +45,5 @@ pub fn line(want: &Want) -> String {
 
 /// All of a text on one line: nothing in it may hide a part of what is granted.
 pub fn whole(text: &str) -> String {
-    report::clean(&text.replace(['\r', '\n'], "\u{fffd}"))
+    shown(&text.replace(['\r', '\n'], "\u{fffd}"))
 }

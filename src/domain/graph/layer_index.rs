@@ -141,7 +141,9 @@ impl<'a> LayerIndex<'a> {
         // No layer's name has these characters: an image was meant.
         let image = role == "base" && name.as_str().contains(['/', ':', '.']);
         let help = match self.meant(name.as_str(), layer) {
-            _ if image => format!("an image from outside is written `build_base = {{ image = \"{}\" }}`", shown(name)),
+            _ if image => {
+                format!("an image from outside is written `build_base = {{ image = \"{}\" }}`", shown(name.as_str()))
+            }
             Some(meant) => format!("did you mean `{meant}`?"),
             None => format!("declare it in `{}`", self.catalog.root.join(name.as_str()).join("workflow.ncl").display()),
         };

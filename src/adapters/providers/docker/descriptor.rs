@@ -46,7 +46,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
 fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
     let settings: DockerLocalSettings = settings.read()?.unwrap_or_default();
     let own = DockerLocalSettings::default().image;
-    let image = (settings.image != own).then(|| (ReachKind::Image, settings.image));
+    let image = (settings.image != own).then_some((ReachKind::Image, settings.image));
     let network = settings.network.map(|network| (ReachKind::Network, network));
     let reach = |(kind, what)| Reach { kind, what, terms: String::new() };
     Ok(image.into_iter().chain(network).map(reach).collect())

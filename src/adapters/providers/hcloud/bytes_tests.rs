@@ -55,7 +55,7 @@ proptest! {
     #[test]
     fn any_bytes_are_an_answer_or_a_fault(bytes in mutated_json(answers()), status in 100..600_u16) {
         let error = ApiError::from_answer(status, &bytes, None);
-        (error.retry(), error.is_sold_out(), error.may_have_worked());
+        let _ = (error.retry(), error.is_sold_out(), error.may_have_worked());
         let fault = error.into_fault("rent a server");
         prop_assert!(fault.message.chars().count() <= 2 * MESSAGE_CHARS + 100, "{} bytes", fault.message.len());
 

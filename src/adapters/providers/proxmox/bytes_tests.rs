@@ -27,7 +27,7 @@ proptest! {
     #[test]
     fn any_bytes_are_an_answer_or_a_fault(bytes in mutated_json(answers()), status in 100..600_u16) {
         let status = StatusCode::from_u16(status).expect("a status");
-        let given = Answer { status, headers: reqwest::header::HeaderMap::new(), phrase: None, body: bytes.into() };
+        let given = Answer { status, headers: reqwest::header::HeaderMap::new(), phrase: None, body: bytes };
         match answer(&Method::GET, "qemu", Ok(given)) {
             Ok(data) => {
                 listed(&data);
@@ -37,7 +37,7 @@ proptest! {
                 }
             }
             Err(error) => {
-                (error.retry(), error.is_gone(), error.is_taken());
+                let _ = (error.retry(), error.is_gone(), error.is_taken());
                 let fault = error.fault(Duration::MAX);
                 prop_assert!(fault.message.chars().count() <= MESSAGE_CHARS + 100, "{} bytes", fault.message.len());
             }
