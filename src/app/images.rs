@@ -54,7 +54,7 @@ pub fn open(config: &Config) -> Result<Arc<dyn ImageStore>, Error> {
             if config.layout.origin == Origin::Default {
                 config.project.make_state()?;
             }
-            Ok(Arc::new(OciLayout::open(&config.layout.value)?))
+            Ok(Arc::new(OciLayout::open(&config.layout.value, config.project.user())?))
         }
     }
 }

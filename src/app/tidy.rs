@@ -49,7 +49,7 @@ fn collect(session: &Session, registry: bool, keep_bytes: Option<u64>, dropped: 
             None => Ok(total),
         };
     }
-    let images = OciLayout::open(layout)?;
+    let images = OciLayout::open(layout, session.project().user())?;
     let names: Vec<String> = images.list()?.into_iter().map(|image| image.name).collect();
     dropped.iter().find(|name| !names.contains(name)).map_or(Ok(()), |name| Err(no_image(name, &names)))?;
     for name in dropped {

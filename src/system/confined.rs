@@ -121,14 +121,32 @@ impl Folder {
     /// Writes a file for this user only, atomically: temporary file, fsync, rename. On failure the old file stays. A
     /// link in its place is replaced, not followed.
     pub fn write_whole(&self, below: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
-        let (folder, name) = self.parent_of(below.as_ref())?;
+        self.write(below.as_ref(), bytes, |fd, from, to| rustix::fs::renameat(fd, from, fd, to))
+    }
+
+    /// The same for a file that must be new: what is there already stays, and `AlreadyExists` is the answer.
+    pub fn write_new(&self, below: impl AsRef<Path>, bytes: &[u8]) -> io::Result<()> {
+        self.write(below.as_ref(), bytes, |fd, from, to| {
+            rustix::fs::linkat(fd, from, fd, to, AtFlags::empty())?;
+            rustix::fs::unlinkat(fd, from, AtFlags::empty())
+        })
+    }
+
+    /// Writes a temporary file, which `place` puts in its place.
+    fn write(
+        &self,
+        below: &Path,
+        bytes: &[u8],
+        place: impl FnOnce(&OwnedFd, &OsStr, &OsStr) -> rustix::io::Result<()>,
+    ) -> io::Result<()> {
+        let (folder, name) = self.parent_of(below)?;
         let mut temporary = OsString::from(".");
         temporary.push(name);
         temporary.push(format!("-{}-{:x}", std::process::id(), unique()));
         let written = folder.create_new(&temporary).and_then(|mut file| {
             file.write_all(bytes)?;
             file.sync_all()?;
-            rustix::fs::renameat(&folder.fd, &temporary, &folder.fd, name)?;
+            place(&folder.fd, &temporary, name)?;
             rustix::fs::fsync(&folder.fd).map_err(io::Error::from)
         });
         if written.is_err() {

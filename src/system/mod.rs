@@ -22,6 +22,7 @@ pub mod scratch;
 pub mod shell;
 pub mod sqlite;
 pub mod stop;
+pub mod user_key;
 pub mod watch;
 pub mod words;
 

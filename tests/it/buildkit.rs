@@ -37,7 +37,7 @@ async fn failure(dockerfile: &str) -> lian_build::domain::model::Fault {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_is_built_promoted_found_and_built_upon() {
     let folder = scratch();
-    let layout = OciLayout::open(folder.path().join("images")).expect("a layout");
+    let layout = OciLayout::open(folder.path().join("images"), folder.path()).expect("a layout");
     let dockerfile = "FROM base\nRUN echo hello && echo \"$GREETING\" > /greeting\nARG GREETING\nRUN echo $GREETING";
     let staging = layout.staging().await.expect("staging");
     let parts = parts(dockerfile);

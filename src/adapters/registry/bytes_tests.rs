@@ -10,6 +10,7 @@ use crate::domain::base::mutated::{mutated_json, mutated_texts};
 use crate::domain::base::{Digest, Platform};
 use crate::domain::model::ImageRecord;
 use crate::domain::ports::samples::key_parts;
+use crate::system::confined;
 use crate::system::oci::{ConfigFile, Manifest, digest, is_for};
 
 fn descriptor(of: &str) -> serde_json::Value {
@@ -40,9 +41,9 @@ proptest! {
     #[test]
     fn any_bytes_are_an_index_or_damaged(bytes in mutated_json(indexes())) {
         let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("index.json");
-        std::fs::write(&path, &bytes).expect("writable");
-        let Ok(mut index) = Index::read(&path) else { return Ok(()) };
+        std::fs::write(folder.path().join("index.json"), &bytes).expect("writable");
+        let layout = confined::open(folder.path()).expect("a folder");
+        let Ok(mut index) = Index::read(&layout) else { return Ok(()) };
         for entry in index.entries().collect::<Vec<_>>() {
             let Some((name, tag)) = entry.name_and_tag() else { continue };
             index.find(name, tag);
@@ -50,8 +51,8 @@ proptest! {
         }
         let (entries, removed) = (index.entries().count(), index.retain(|_| false));
         prop_assert_eq!((entries, index.entries().count()), (removed, 0));
-        index.write(&path).expect("what was read can be written");
-        prop_assert!(Index::read(&path).is_ok(), "what was written can be read");
+        index.write(&layout).expect("what was read can be written");
+        prop_assert!(Index::read(&layout).is_ok(), "what was written can be read");
     }
 
     #[test]

@@ -54,7 +54,7 @@ impl OciLayout {
     /// [`ImageStoreError`] if files cannot be read or removed.
     pub fn collect(&self, policy: KeepPolicy) -> Result<Collected, ImageStoreError> {
         self.alone(|layout| {
-            let index = Index::read(&layout.index_path())?;
+            let index = Index::read(&layout.shared.folder)?;
             let victims = victims(layout, &index, policy.bytes);
             layout.remove(index, |entry| !victims.contains(&entry.digest), victims.len())
         })
@@ -67,7 +67,7 @@ impl OciLayout {
     pub fn drop_image(&self, name: &str) -> Result<Collected, ImageStoreError> {
         let artifacts = ImageName::from(name).artifacts();
         self.alone(|layout| {
-            let index = Index::read(&layout.index_path())?;
+            let index = Index::read(&layout.shared.folder)?;
             let goes =
                 |entry: &Entry| entry.name_and_tag().is_some_and(|(of, _)| of == name || of == artifacts.as_str());
             let images: BTreeSet<Digest> =
@@ -108,7 +108,7 @@ impl OciLayout {
         // Remove the parts together with their image.
         gone += index.retain(|entry| entry.subject.as_ref().is_none_or(|subject| left.contains(subject)));
         if gone > 0 {
-            index.write(&self.index_path())?;
+            index.write(&self.shared.folder)?;
         }
         let mut needed = BTreeSet::new();
         for entry in index.entries() {
@@ -154,7 +154,7 @@ fn victims(layout: &OciLayout, index: &Index, bytes: u64) -> BTreeSet<Digest> {
             *holders.entry(blob).or_default() += 1;
         }
     }
-    let mut total: u64 = holders.keys().map(|(_, size)| size).sum();
+    let mut total: u64 = holders.keys().fold(0, |sum: u64, (_, size)| sum.saturating_add(*size));
     let mut oldest: Vec<(Timestamp, Digest)> =
         ages.into_iter().filter(|(digest, _)| !safe.contains(digest)).map(|(digest, at)| (at, digest)).collect();
     oldest.sort();
@@ -167,7 +167,7 @@ fn victims(layout: &OciLayout, index: &Index, bytes: u64) -> BTreeSet<Digest> {
             let size = blob.1;
             if let Some(count) = holders.get_mut(&blob) {
                 *count -= 1;
-                total -= if *count == 0 { size } else { 0 };
+                total = total.saturating_sub(if *count == 0 { size } else { 0 });
             }
         }
         victims.insert(digest);

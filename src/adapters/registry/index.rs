@@ -2,15 +2,22 @@
 //! preserved. Not responsible for: blobs.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::OnceLock;
 
 use oci_spec::image::{Descriptor, MediaType};
 use serde_json::{Map, Value, json};
 
-use super::files::{failed, write_whole};
+use super::files::failed;
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::ports::ImageStoreError;
+use crate::system::confined::Folder;
+
+/// Its name in the layout's folder.
+pub(super) const FILE: &str = "index.json";
+/// The most bytes of it that are read: about 60,000 tags.
+const MOST: u64 = 32 << 20;
+/// The most values in it: each takes far more memory than its text.
+const MOST_VALUES: usize = 2_000_000;
 
 /// Annotation with an entry's tag; here it includes the image name, `<name>:<tag>`.
 pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -18,6 +25,8 @@ pub(super) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 pub(super) const PROMOTED_AT: &str = "dev.lian-build.promoted-at";
 /// Annotation of a parts artifact with its image, so that a lookup need not read every artifact.
 pub(super) const SUBJECT: &str = "dev.lian-build.subject";
+/// Annotation with this user's mark of the entry. Without it the entry is somebody else's.
+const MARK: &str = "dev.lian-build.mark";
 
 /// The content of `index.json`.
 #[derive(Debug, Clone)]
@@ -42,6 +51,7 @@ pub(super) struct Entry {
     pub(super) digest: Digest,
     pub(super) promoted_at: Option<Timestamp>,
     pub(super) subject: Option<Digest>,
+    pub(super) mark: Option<String>,
 }
 
 impl Entry {
@@ -65,25 +75,43 @@ impl Default for Index {
 
 impl Index {
     /// Reads the index. A missing file counts as empty.
-    pub(super) fn read(path: &Path) -> Result<Self, ImageStoreError> {
-        let bytes = match std::fs::read(path) {
+    pub(super) fn read(folder: &Folder) -> Result<Self, ImageStoreError> {
+        let path = folder.path().join(FILE);
+        let bytes = match folder.read(FILE, MOST) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(failed("cannot read", path, error)),
+            Err(error) => return Err(failed("cannot read", &path, error)),
         };
-        let damaged = |what: String| ImageStoreError::Corrupt { path: path.to_owned(), what, name: "NAME".to_owned() };
+        let damaged = |what: String| ImageStoreError::Corrupt { path: path.clone(), what, name: "NAME".to_owned() };
+        if bytes.iter().filter(|byte| matches!(byte, b',' | b':' | b'[' | b'{')).count() > MOST_VALUES {
+            return Err(damaged("it has more entries than a layout of lian-build".to_owned()));
+        }
         let mut value: Map<String, Value> =
             serde_json::from_slice(&bytes).map_err(|error| damaged(format!("it is not JSON: {error}")))?;
-        match value.entry("manifests").or_insert_with(|| Value::Array(Vec::new())) {
-            Value::Array(_) => Ok(Self { value, places: OnceLock::new() }),
-            _ => Err(damaged("`manifests` is not a list".to_owned())),
+        if !value.entry("manifests").or_insert_with(|| Value::Array(Vec::new())).is_array() {
+            return Err(damaged("`manifests` is not a list".to_owned()));
+        }
+        let index = Self { value, places: OnceLock::new() };
+        match index.doubled() {
+            Some(tag) => {
+                Err(damaged(format!("it has two entries for the tag {tag:?}, and nobody can tell which one counts")))
+            }
+            None => Ok(index),
         }
     }
 
+    /// The first tag that has two entries.
+    fn doubled(&self) -> Option<String> {
+        let mut seen = std::collections::HashSet::new();
+        let valid = self.list().iter().filter(|value| entry(value).is_some());
+        let doubled = valid.filter_map(|value| annotation(value, REF_NAME)).find(|tag| !seen.insert(*tag));
+        doubled.map(str::to_owned)
+    }
+
     /// Writes the index atomically.
-    pub(super) fn write(&self, path: &Path) -> Result<(), ImageStoreError> {
+    pub(super) fn write(&self, folder: &Folder) -> Result<(), ImageStoreError> {
         let bytes = serde_json::to_vec(&self.value).expect("invariant: JSON values serialise");
-        write_whole(path, &bytes)
+        folder.write_whole(FILE, &bytes).map_err(|error| failed("cannot write", &folder.path().join(FILE), error))
     }
 
     fn list(&self) -> &[Value] {
@@ -101,7 +129,7 @@ impl Index {
         self.list().iter().filter_map(entry)
     }
 
-    /// The entry of this tag; the last one if another tool wrote it twice.
+    /// The entry of this tag.
     pub(super) fn find(&self, name: &str, tag: &str) -> Option<Entry> {
         self.list().get(*self.places().by_reference.get(&format!("{name}:{tag}"))?).and_then(entry)
     }
@@ -134,6 +162,7 @@ impl Index {
         let mut annotations = Map::new();
         annotations.insert(REF_NAME.to_owned(), reference.clone().into());
         annotations.insert(PROMOTED_AT.to_owned(), tag.at.0.to_string().into());
+        annotations.insert(MARK.to_owned(), tag.mark.into());
         if let Some(subject) = tag.subject {
             annotations.insert(SUBJECT.to_owned(), subject.as_str().into());
             value["artifactType"] = super::parts::PARTS.into();
@@ -160,6 +189,7 @@ pub(super) struct NewTag<'a> {
     pub(super) target: &'a Descriptor,
     pub(super) at: Timestamp,
     pub(super) subject: Option<&'a Digest>,
+    pub(super) mark: &'a str,
 }
 
 fn annotation<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
@@ -172,5 +202,6 @@ fn entry(value: &Value) -> Option<Entry> {
         digest: value.get("digest")?.as_str()?.parse().ok()?,
         promoted_at: annotation(value, PROMOTED_AT).and_then(|at| at.parse().ok()).map(Timestamp),
         subject: annotation(value, SUBJECT).and_then(|digest| digest.parse().ok()),
+        mark: annotation(value, MARK).map(str::to_owned),
     })
 }

@@ -1,30 +1,45 @@
 //! An OCI image layout in a folder: `oci-layout`, `index.json`, `blobs/sha256/`, and our own `.lock`, `.in-use`,
-//! `claims/` and `staging/`. Its methods block. Not responsible for: promotion and collection (see `promote`,
-//! `collect`).
+//! `claims/` and `staging/`. Its methods block. Not responsible for: which images may be used again (see `reuse`),
+//! promotion and collection (see `promote`, `collect`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
 
-use oci_spec::image::{Descriptor, ImageManifest};
+use oci_spec::image::Descriptor;
 
+use super::checked::{Checked, Damage};
 use super::files::{failed, make_folder, open_lock, try_lock, write_whole};
-use super::index::Index;
-use super::parts;
-use crate::domain::base::{Digest, LayerName, Platform, Timestamp};
-use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
-use crate::domain::ports::{Found, ImageConfig, ImageStoreError};
+use super::index::{self, Index};
+use super::marks::Marks;
+use crate::domain::base::{Digest, Platform, Timestamp};
+use crate::domain::ports::{ImageConfig, ImageStoreError};
+use crate::system::confined::{self, Folder};
 use crate::system::files::is_there;
 use crate::system::oci::{self, ConfigFile, Manifest};
 
-/// An OCI image layout in a folder. Clones share the cached index.
+/// The most bytes of a manifest or a config that are read: registries take no larger manifests.
+const MOST_OF_MANIFEST: u64 = 4 << 20;
+
+/// An OCI image layout in a folder. Clones share what they know of it.
 #[derive(Debug, Clone)]
 pub struct OciLayout {
     root: PathBuf,
+    pub(super) shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(super) struct Shared {
     /// Cached until the file changes, because a plan looks up every layer.
-    cached: Arc<Mutex<Option<Cached>>>,
+    cached: Mutex<Option<Cached>>,
+    pub(super) folder: Folder,
+    pub(super) blobs: Folder,
+    pub(super) marks: Marks,
+    pub(super) checked: Checked,
+    /// Damaged images that were told.
+    pub(super) told: Mutex<BTreeSet<Digest>>,
 }
 
 type Cached = (Stamp, Arc<Index>);
@@ -52,13 +67,26 @@ pub struct Listed {
 }
 
 impl OciLayout {
-    /// Opens the layout in this folder; creates it if missing.
+    /// Opens the layout in this folder; creates it if missing. Its images are this user's if they are marked with the
+    /// key in the folder `user`.
     ///
     /// # Errors
     /// [`ImageStoreError::Io`].
-    pub fn open(root: impl Into<PathBuf>) -> Result<Self, ImageStoreError> {
-        let layout = Self { root: root.into(), cached: Arc::default() };
-        make_folder(&layout.blobs())?;
+    pub fn open(root: impl Into<PathBuf>, user: &Path) -> Result<Self, ImageStoreError> {
+        let root: PathBuf = root.into();
+        make_folder(&root)?;
+        let unusable = |error| failed("cannot use the folder", &root.join("blobs/sha256"), error);
+        let folder = confined::open(&root).map_err(|error| failed("cannot open the folder", &root, error))?;
+        let blobs = folder.make_folder("blobs/sha256").map_err(unusable)?;
+        let shared = Shared {
+            cached: Mutex::default(),
+            marks: Marks::of(user),
+            checked: Checked::of(folder.path(), user),
+            folder,
+            blobs,
+            told: Mutex::default(),
+        };
+        let layout = Self { root, shared: Arc::new(shared) };
         let marker = layout.root.join("oci-layout");
         if !marker.is_file() {
             write_whole(&marker, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -68,7 +96,7 @@ impl OciLayout {
         if !Self::is_at(&layout.root)? {
             let _lock = super::files::lock(&layout.lock_path())?;
             if !Self::is_at(&layout.root)? {
-                Index::default().write(&layout.index_path())?;
+                Index::default().write(&layout.shared.folder)?;
             }
         }
         Ok(layout)
@@ -79,7 +107,7 @@ impl OciLayout {
     /// # Errors
     /// [`ImageStoreError::Io`] if that is not known.
     pub fn is_at(root: &Path) -> Result<bool, ImageStoreError> {
-        let index = root.join("index.json");
+        let index = root.join(index::FILE);
         is_there(&index).map_err(|error| failed("cannot look at", &index, error))
     }
 
@@ -112,7 +140,7 @@ impl OciLayout {
             .filter(|entry| entry.subject.is_none())
             .filter_map(|entry| {
                 let (name, tag) = entry.name_and_tag()?;
-                let bytes = self.closure(&entry.digest).iter().map(|(_, size)| size).sum();
+                let bytes = self.closure(&entry.digest).iter().fold(0u64, |sum, (_, size)| sum.saturating_add(*size));
                 let (name, tag) = (name.to_owned(), tag.to_owned());
                 Some(Listed { name, tag, digest: entry.digest.clone(), promoted_at: entry.promoted_at, bytes })
             })
@@ -130,7 +158,7 @@ impl OciLayout {
     }
 
     pub(super) fn index_path(&self) -> PathBuf {
-        self.root.join("index.json")
+        self.root.join(index::FILE)
     }
 
     pub(super) fn lock_path(&self) -> PathBuf {
@@ -153,24 +181,46 @@ impl OciLayout {
         use std::os::unix::fs::MetadataExt as _;
         let path = self.index_path();
         let stamp = std::fs::metadata(&path).ok().map(|meta| (meta.ino(), meta.len(), meta.modified().ok()));
-        let mut cached = self.cached.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut cached = self.shared.cached.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let (Some(stamp), Some((known, index))) = (stamp, cached.as_ref())
             && stamp == *known
         {
             return Ok(Arc::clone(index));
         }
-        let index = Arc::new(Index::read(&path)?);
+        let index = Arc::new(Index::read(&self.shared.folder)?);
         *cached = stamp.map(|stamp| (stamp, Arc::clone(&index)));
         Ok(index)
     }
 
-    pub(super) fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        Manifest::read(&std::fs::read(self.blob(digest)).ok()?).ok()
+    /// A small blob, whose content is what its digest says.
+    pub(super) fn content(&self, digest: &Digest, most: u64) -> Result<Vec<u8>, Damage> {
+        let damage = |what: String| Damage { blob: digest.clone(), what };
+        let bytes = self.shared.blobs.read(digest.hex(), most).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => damage("it is missing".to_owned()),
+            _ => damage(format!("it cannot be read: {error}")),
+        })?;
+        match Digest::of(&bytes) == *digest {
+            true => Ok(bytes),
+            false => Err(damage("its content has another digest".to_owned())),
+        }
+    }
+
+    /// A manifest or an index, and its size.
+    pub(super) fn sized_manifest(&self, digest: &Digest) -> Result<(Manifest, u64), Damage> {
+        let bytes = self.content(digest, MOST_OF_MANIFEST)?;
+        let read = Manifest::read(&bytes);
+        let read =
+            read.map_err(|error| Damage { blob: digest.clone(), what: format!("it is no manifest: {error}") })?;
+        Ok((read, bytes.len() as u64))
+    }
+
+    pub(super) fn manifest(&self, digest: &Digest) -> Result<Manifest, Damage> {
+        self.sized_manifest(digest).map(|(manifest, _)| manifest)
     }
 
     /// The descriptor of a manifest in this layout.
     pub(super) fn descriptor(&self, digest: &Digest) -> Option<Descriptor> {
-        let bytes = std::fs::read(self.blob(digest)).ok()?;
+        let bytes = self.content(digest, MOST_OF_MANIFEST).ok()?;
         Some(oci::describe(Manifest::read(&bytes).ok()?.media_type(), &bytes))
     }
 
@@ -197,11 +247,11 @@ impl OciLayout {
         let mut waiting = vec![digest.clone()];
         while let Some(digest) = waiting.pop() {
             let path = self.blob(&digest);
-            let size = std::fs::metadata(&path).map_or(0, |meta| meta.len());
-            if !found.insert((digest, size)) {
+            let size = std::fs::symlink_metadata(&path).map_or(0, |meta| meta.len());
+            if !found.insert((digest.clone(), size)) {
                 continue;
             }
-            let bytes = match std::fs::read(&path) {
+            let bytes = match self.shared.blobs.read(digest.hex(), MOST_OF_MANIFEST) {
                 Ok(bytes) => bytes,
                 Err(error) => {
                     unread(&path, error)?;
@@ -216,88 +266,27 @@ impl OciLayout {
     }
 
     /// The image manifest. From an index, the manifest of the platform is chosen.
-    fn image(&self, top: &Manifest, platform: Option<&Platform>) -> Option<Manifest> {
+    pub(super) fn image(&self, top: &Manifest, platform: Option<&Platform>) -> Option<Result<Manifest, Damage>> {
         match top {
-            Manifest::Image(_) => Some(top.clone()),
-            Manifest::Index(_) => self.manifest(&oci::digest(top.image_for(platform)?)),
+            Manifest::Image(_) => Some(Ok(top.clone())),
+            Manifest::Index(_) => Some(self.manifest(&oci::digest(top.image_for(platform)?))),
         }
     }
 
-    fn config_of(&self, image: &Manifest) -> Option<ConfigFile> {
-        ConfigFile::read(&std::fs::read(self.blob(&oci::digest(image.config()?))).ok()?)
-    }
-
-    /// Whether a blob exists with its full size.
-    fn has(&self, blob: &Descriptor) -> bool {
-        std::fs::metadata(self.blob(&oci::digest(blob))).is_ok_and(|meta| meta.len() == blob.size())
-    }
-
-    /// The image, if all its blobs are complete.
-    fn whole(&self, digest: &Digest) -> Option<Found> {
-        let top = self.manifest(digest)?;
-        let image = self.image(&top, None)?;
-        if !top.children().iter().chain(image.blobs()).all(|blob| self.has(blob)) {
-            return None;
-        }
-        let config = self.config_of(&image)?;
-        Some(Found {
-            digest: digest.clone(),
-            key: config.label(KEY_LABEL).and_then(|key| key.parse().ok()).map(LayerKey),
-            platform: Some(config.platform()),
-            bytes: self.closure(digest).iter().map(|(_, size)| size).sum(),
-        })
-    }
-
-    /// The image of a tag. An image with incomplete blobs counts as absent, so that it is built again.
-    pub(super) fn find(&self, name: &str, tag: &str) -> Result<Option<Found>, ImageStoreError> {
-        let Some(entry) = self.index()?.find(name, tag) else { return Ok(None) };
-        let found = self.whole(&entry.digest);
-        if found.is_none() {
-            tracing::warn!(name, tag, digest = %entry.digest, "the image is damaged: blobs are missing or truncated");
-        }
-        Ok(found)
-    }
-
-    /// The record of a tag's image.
-    pub(super) fn record(&self, name: &str, tag: &str) -> Result<Option<ImageRecord>, ImageStoreError> {
-        let index = self.index()?;
-        let Some(image) = index.find(name, tag) else { return Ok(None) };
-        Ok(self.parts(&index, name, &image.digest).and_then(|artifact| self.record_in(&artifact)))
-    }
-
-    /// The parent images that an image was built on. An incomplete record counts as absent.
-    pub(super) fn built_on(
-        &self,
-        name: &str,
-        image: &Digest,
-    ) -> Result<Option<BTreeMap<LayerName, Digest>>, ImageStoreError> {
-        let Some(artifact) = self.parts(&*self.index()?, name, image) else { return Ok(None) };
-        Ok(match parts::built_on(&artifact) {
-            Some(built_on) => parts::record_in(&artifact).filter(|blob| self.has(blob)).map(|_| built_on),
-            None => self.record_in(&artifact).map(|record| record.built_on),
-        })
-    }
-
-    /// The artifact attached to an image.
-    fn parts(&self, index: &Index, name: &str, image: &Digest) -> Option<Box<ImageManifest>> {
-        match self.manifest(&index.belonging(image, name)?.digest)? {
-            Manifest::Image(artifact) => Some(artifact),
-            Manifest::Index(_) => None,
-        }
-    }
-
-    fn record_in(&self, artifact: &ImageManifest) -> Option<ImageRecord> {
-        let blob = oci::digest(parts::record_in(artifact)?);
-        serde_json::from_slice(&std::fs::read(self.blob(&blob)).ok()?).ok()
+    pub(super) fn config_of(&self, image: &Manifest) -> Option<Result<ConfigFile, Damage>> {
+        let blob = oci::digest(image.config()?);
+        Some(self.content(&blob, MOST_OF_MANIFEST).and_then(|bytes| {
+            ConfigFile::read(&bytes).ok_or_else(|| Damage { blob, what: "it is no image's config".to_owned() })
+        }))
     }
 
     /// The process settings in an image's config, for a platform.
     pub(super) fn config(&self, digest: &Digest, platform: &Platform) -> Option<ImageConfig> {
-        let image = self.image(&self.manifest(digest)?, Some(platform))?;
-        Some(self.config_of(&image)?.processes())
+        let image = self.image(&self.manifest(digest).ok()?, Some(platform))?.ok()?;
+        Some(self.config_of(&image)?.ok()?.processes())
     }
 }
 
 #[cfg(test)]
 #[path = "layout_tests.rs"]
-mod tests;
+pub(super) mod tests;

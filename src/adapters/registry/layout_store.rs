@@ -10,7 +10,7 @@ use super::collect::KeepPolicy;
 use super::layout::{LayoutInUse, OciLayout};
 use super::{claim, staging};
 use crate::domain::base::{Digest, LayerName, Platform};
-use crate::domain::model::{ImageName, ImageRecord, LayerKey};
+use crate::domain::model::{ImageName, ImageRecord, LayerKey, Unusable};
 use crate::domain::ports::{
     Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, InUse, Staged, StagingFolder,
 };
@@ -45,6 +45,16 @@ impl ImageStore for OciLayout {
     ) -> Result<Option<BTreeMap<LayerName, Digest>>, ImageStoreError> {
         let (name, image) = (name.to_owned(), image.clone());
         self.on_thread(move |layout| layout.built_on(&name, &image)).await
+    }
+
+    async fn unusable(&self, name: &str, key: &LayerKey) -> Result<Option<Unusable>, ImageStoreError> {
+        let (name, key) = (ImageName::from(name), key.clone());
+        self.on_thread(move |layout| layout.unusable(&name, &key)).await
+    }
+
+    async fn check(&self, name: &str, digest: &Digest) -> Result<(), ImageStoreError> {
+        let (name, digest) = (name.to_owned(), digest.clone());
+        self.on_thread(move |layout| layout.check(&name, &digest)).await
     }
 
     async fn point(&self, name: &str, tag: &str, key: &LayerKey) -> Result<bool, ImageStoreError> {

@@ -3,14 +3,23 @@
 use std::collections::BTreeMap;
 use std::sync::Barrier;
 
+use oci_spec::image::ImageManifest;
+
 use super::super::index::NewTag;
+use super::super::marks::Marked;
+use super::super::parts;
 use super::super::promote::prepare;
 use super::super::{Collected, KeepPolicy, claim, staging};
 use super::*;
-use crate::domain::model::{KEY_LABEL, KeyParts, LayerKey};
+use crate::domain::model::{ImageRecord, KEY_LABEL, KeyParts, LayerKey};
 use crate::domain::ports::samples::key_parts;
 use crate::domain::ports::{Claim, Staged, StagedAt, StagingFolder};
 use crate::system::now;
+
+/// Opens a layout whose user's folder lies in it.
+pub(in super::super) fn open(root: impl AsRef<Path>) -> Result<OciLayout, ImageStoreError> {
+    OciLayout::open(root.as_ref(), &root.as_ref().join("user"))
+}
 
 fn put(folder: &Path, bytes: &[u8]) -> serde_json::Value {
     let blobs = folder.join("blobs/sha256");
@@ -35,7 +44,7 @@ fn image(folder: &Path, key: &LayerKey, layers: &[&str]) -> Digest {
 #[test]
 fn what_cannot_be_read_is_not_taken_for_absent() {
     let folder = tempfile::tempdir().expect("a folder");
-    let layout = OciLayout::open(folder.path()).expect("a layout");
+    let layout = open(folder.path()).expect("a layout");
     promoted(&layout, "app", "1");
     let blobs = || std::fs::read_dir(layout.blobs()).expect("a folder").count();
     let before = blobs();
@@ -50,11 +59,11 @@ fn what_cannot_be_read_is_not_taken_for_absent() {
     let index = layout.index_path();
     std::fs::remove_file(&index).expect("removable");
     std::os::unix::fs::symlink(&index, &index).expect("a link to itself");
-    OciLayout::open(folder.path()).expect_err("it was replaced");
+    open(folder.path()).expect_err("it was replaced");
     assert!(std::fs::symlink_metadata(&index).expect("there").is_symlink());
 }
 
-fn record(parts: KeyParts) -> ImageRecord {
+pub(in super::super) fn record(parts: KeyParts) -> ImageRecord {
     ImageRecord { parts, built_on: std::collections::BTreeMap::new() }
 }
 
@@ -78,7 +87,7 @@ fn staged(layout: &OciLayout, layer: &str, version: &str) -> (impl StagingFolder
 #[test]
 fn latest_goes_back_to_an_older_key_with_its_record() {
     let folder = tempfile::tempdir().expect("a folder");
-    let layout = OciLayout::open(folder.path()).expect("a layout");
+    let layout = open(folder.path()).expect("a layout");
     let (old, new) = (promoted(&layout, "rust", "1"), promoted(&layout, "rust", "2"));
     assert!(
         !layout.point(&"lamina/rust".into(), "latest", &new.key, now()).expect("an answer"),
@@ -99,7 +108,7 @@ fn claim(layout: &OciLayout, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, I
 #[test]
 fn a_key_is_claimed_once_at_a_time() {
     let folder = tempfile::tempdir().expect("a folder");
-    let (one, two) = (OciLayout::open(folder.path()).expect("one"), OciLayout::open(folder.path()).expect("two"));
+    let (one, two) = (open(folder.path()).expect("one"), open(folder.path()).expect("two"));
     let key = key_parts("rust", "1").key();
     let held = claim(&one, &key).expect("an answer").expect("free");
     assert!(claim(&two, &key).expect("an answer").is_none(), "claimed twice");
@@ -108,7 +117,7 @@ fn a_key_is_claimed_once_at_a_time() {
     assert!(claim(&two, &key).expect("an answer").is_some(), "a claim outlives its holder");
 }
 
-fn promoted(layout: &OciLayout, layer: &str, version: &str) -> Staged {
+pub(in super::super) fn promoted(layout: &OciLayout, layer: &str, version: &str) -> Staged {
     let (_staging, staged) = staged(layout, layer, version);
     layout.promote(&staged, now()).expect("promoted");
     staged
@@ -116,7 +125,7 @@ fn promoted(layout: &OciLayout, layer: &str, version: &str) -> Staged {
 
 /// Invariant of every layout: no tag points to a missing or truncated blob.
 fn assert_sound(layout: &OciLayout) {
-    let fresh = OciLayout::open(layout.root()).expect("a layout");
+    let fresh = open(layout.root()).expect("a layout");
     for entry in fresh.index().expect("an index").entries() {
         for (digest, size) in fresh.closure(&entry.digest) {
             let meta = std::fs::metadata(fresh.blob(&digest)).expect("an indexed blob is there");
@@ -125,9 +134,9 @@ fn assert_sound(layout: &OciLayout) {
     }
 }
 
-fn fixture() -> (tempfile::TempDir, OciLayout) {
+pub(in super::super) fn fixture() -> (tempfile::TempDir, OciLayout) {
     let root = tempfile::tempdir().expect("a folder");
-    let layout = OciLayout::open(root.path().join("images")).expect("a layout");
+    let layout = open(root.path().join("images")).expect("a layout");
     (root, layout)
 }
 
@@ -206,7 +215,8 @@ fn with_parent(layout: &OciLayout) -> (Staged, ImageManifest) {
     staged.record.built_on = BTreeMap::from([("base".into(), Digest::of("base image"))]);
     layout.promote(&staged, now()).expect("promoted");
     let index = layout.index().expect("an index");
-    let artifact = *layout.parts(&index, staged.name.as_str(), &staged.digest).expect("an artifact");
+    let artifact =
+        *layout.parts(&index, staged.name.as_str(), &staged.digest).expect("an answer").expect("an artifact");
     (staged, artifact)
 }
 
@@ -219,7 +229,7 @@ fn parents_are_told_without_the_record_but_not_without_its_file() {
     let record = parts::record_in(&artifact).expect("a record");
     let (path, size) = (layout.blob(&oci::digest(record)), usize::try_from(record.size()).expect("small"));
     std::fs::write(&path, vec![b' '; size]).expect("writable");
-    assert_eq!(told(), Some(staged.record.built_on.clone()), "the record was read");
+    assert_eq!(told(), None, "its content is another");
     std::fs::write(&path, "cut off").expect("writable");
     assert_eq!(told(), None);
 }
@@ -234,8 +244,11 @@ fn the_parents_that_an_older_version_recorded_are_told() {
     let target = &oci::describe(artifact.media_type().clone().expect("one"), &older);
     let mut index = (*layout.index().expect("an index")).clone();
     let (name, tag, subject) = (staged.name.as_str(), parts::tag(&staged.key.tag()), Some(&staged.digest));
-    index.set(&NewTag { name, tag: &tag, target, at: now(), subject });
-    index.write(&layout.index_path()).expect("written");
+    let (reference, digest) = (format!("{name}:{tag}"), oci::digest(target));
+    let marked = Marked { reference: &reference, digest: &digest, subject, key: None };
+    let mark = &layout.shared.marks.mark(&marked).expect("a mark");
+    index.set(&NewTag { name, tag: &tag, target, at: now(), subject, mark });
+    index.write(&layout.shared.folder).expect("written");
     assert_eq!(layout.built_on(name, &staged.digest).expect("an answer"), Some(staged.record.built_on));
 }
 
@@ -274,7 +287,7 @@ fn many_at_once_all_stay() {
             let (root, start) = (&root, &start);
             scope.spawn(move || {
                 // Each thread opens its own layout, like a separate process.
-                let layout = OciLayout::open(root).expect("a layout");
+                let layout = open(root).expect("a layout");
                 start.wait();
                 for version in 0..4 {
                     promoted(&layout, &format!("layer-{thread}"), &version.to_string());
@@ -300,7 +313,7 @@ fn collects_the_oldest_first_and_never_what_is_latest() {
         .map(|(at, version)| {
             let (_staging, staged) = staged(&layout, "rust", version);
             let at = Timestamp(u64::try_from(at).expect("small"));
-            prepare(&layout, &staged, at).expect("prepared").write(&layout.index_path()).expect("written");
+            prepare(&layout, &staged, at).expect("prepared").write(&layout.shared.folder).expect("written");
             staged
         })
         .collect();
@@ -338,7 +351,7 @@ fn nothing_is_collected_from_under_a_run() {
     let (_root, layout) = fixture();
     promoted(&layout, "rust", "1");
     let run = layout.in_use().expect("in use");
-    let other = OciLayout::open(layout.root()).expect("a layout");
+    let other = open(layout.root()).expect("a layout");
     assert_eq!(
         other.collect(KeepPolicy { bytes: 0 }).expect("an answer"),
         Collected { busy: true, ..Collected::default() }

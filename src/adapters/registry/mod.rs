@@ -5,6 +5,7 @@ mod archive;
 mod blocking;
 #[cfg(test)]
 mod bytes_tests;
+mod checked;
 mod claim;
 mod client;
 mod collect;
@@ -13,10 +14,12 @@ mod files;
 mod index;
 mod layout;
 mod layout_store;
+mod marks;
 mod parts;
 mod promote;
 mod remote;
 mod resolve;
+mod reuse;
 mod staging;
 mod substitute;
 

@@ -8,6 +8,7 @@ use oci_spec::image::{Descriptor, MediaType};
 use super::files::{failed, lock, write_whole};
 use super::index::{Index, NewTag};
 use super::layout::OciLayout;
+use super::marks::Marked;
 use super::parts::{self, PARTS, Parts};
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::{ImageName, LATEST, LayerKey};
@@ -20,7 +21,7 @@ impl OciLayout {
     pub(super) fn promote(&self, staged: &Staged, at: Timestamp) -> Result<(), ImageStoreError> {
         let _lock = lock(&self.lock_path())?;
         let index = prepare(self, staged, at)?;
-        index.write(&self.index_path())
+        index.write(&self.shared.folder)
     }
 
     /// Points a tag of an image and its artifacts to the targets of its key's tag, in one write.
@@ -32,20 +33,29 @@ impl OciLayout {
         at: Timestamp,
     ) -> Result<bool, ImageStoreError> {
         let _lock = lock(&self.lock_path())?;
-        let mut index = Index::read(&self.index_path())?;
+        let mut index = Index::read(&self.shared.folder)?;
         let mut moved = false;
         for name in [name.clone(), name.artifacts()] {
             let name = name.as_str();
             let Some(wanted) = index.find(name, &key.tag()) else { continue };
-            if index.find(name, tag).is_some_and(|pointed| pointed.digest == wanted.digest) {
+            let marks = &self.shared.marks;
+            if !marks.is_own(&wanted, Some(key))? {
+                continue;
+            }
+            if let Some(pointed) = index.find(name, tag)
+                && pointed.digest == wanted.digest
+                && marks.is_own(&pointed, Some(key))?
+            {
                 continue;
             }
             let Some(target) = self.descriptor(&wanted.digest) else { continue };
-            index.set(&NewTag { name, tag, target: &target, at, subject: None });
+            let reference = format!("{name}:{tag}");
+            let marked = Marked { reference: &reference, digest: &wanted.digest, subject: None, key: Some(key) };
+            index.set(&NewTag { name, tag, target: &target, at, subject: None, mark: &marks.mark(&marked)? });
             moved = true;
         }
         if moved {
-            index.write(&self.index_path())?;
+            index.write(&self.shared.folder)?;
         }
         Ok(moved)
     }
@@ -63,17 +73,22 @@ pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Res
     sync_folder(&layout.blobs()).map_err(|error| failed("cannot make durable", &layout.blobs(), error))?;
 
     let key_tag = staged.key.tag();
-    let mut index = Index::read(&layout.index_path())?;
+    let mut index = Index::read(&layout.shared.folder)?;
     let mut set = |name: &str, tag: &str, target: &Descriptor, subject: Option<&Digest>| {
-        index.set(&NewTag { name, tag, target, at, subject });
+        let (reference, digest) = (format!("{name}:{tag}"), oci::digest(target));
+        // A record needs no key of its own: it holds all that the key is made of.
+        let key = subject.is_none().then_some(&staged.key);
+        let mark = layout.shared.marks.mark(&Marked { reference: &reference, digest: &digest, subject, key })?;
+        index.set(&NewTag { name, tag, target, at, subject, mark: &mark });
+        Ok::<_, ImageStoreError>(())
     };
     for tag in [key_tag.as_str(), LATEST] {
-        set(staged.name.as_str(), tag, &image, None);
+        set(staged.name.as_str(), tag, &image, None)?;
         if let Some(artifacts) = &artifacts {
-            set(artifacts_name.as_str(), tag, artifacts, None);
+            set(artifacts_name.as_str(), tag, artifacts, None)?;
         }
     }
-    set(staged.name.as_str(), &parts::tag(&key_tag), &parts, Some(&staged.digest));
+    set(staged.name.as_str(), &parts::tag(&key_tag), &parts, Some(&staged.digest))?;
     Ok(index)
 }
 
@@ -103,7 +118,8 @@ fn move_blob(layout: &OciLayout, folder: &Path, blob: &Descriptor, name: &str) -
     let digest = oci::digest(blob);
     let target = layout.blob(&digest);
     let has = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| meta.len() == blob.size());
-    if has(&target) {
+    // A damaged one is replaced.
+    if layout.shared.checked.check(&layout.shared.blobs, &digest, blob.size()).is_ok() {
         return Ok(());
     }
     let source = folder.join("blobs/sha256").join(digest.hex());
@@ -148,9 +164,9 @@ fn write_parts(layout: &OciLayout, staged: &Staged, image: &Descriptor) -> Resul
 
 fn write_blob(layout: &OciLayout, media_type: MediaType, bytes: &[u8]) -> Result<Descriptor, ImageStoreError> {
     let blob = oci::describe(media_type, bytes);
-    let path = layout.blob(&oci::digest(&blob));
-    if !std::fs::metadata(&path).is_ok_and(|meta| meta.len() == blob.size()) {
-        write_whole(&path, bytes)?;
+    let digest = oci::digest(&blob);
+    if layout.shared.checked.check(&layout.shared.blobs, &digest, blob.size()).is_err() {
+        write_whole(&layout.blob(&digest), bytes)?;
     }
     Ok(blob)
 }

@@ -68,11 +68,21 @@ impl Job {
                 return Err(Fault::new(FaultKind::Missing, "lian::drive::no_parent", message)
                     .help(format!("build it again: lian-build apply --force {}", parent.layer)));
             };
+            images.check(parent.image.as_str(), &digest).await.map_err(|error| damaged(parent, &error))?;
             let source = images.source(parent.image.as_str(), &digest);
             request.named_contexts.push(NamedContext { name: parent.context.clone(), source });
         }
         Ok(request)
     }
+}
+
+/// The fault of a parent's image that may not be built upon: it is not the child's.
+fn damaged(parent: &ParentImage, error: &ImageStoreError) -> Fault {
+    let ImageStoreError::Corrupt { path, what, .. } = error else { return store_fault("find", error) };
+    let (image, layer) = (&parent.image, &parent.layer);
+    let message = format!("the image {image} of its parent {layer} is damaged: of {}, {what}", path.display());
+    Fault::new(FaultKind::Missing, "lian::drive::damaged_parent", message)
+        .help(format!("run it again: {layer} is built again, mostly from BuildKit's cache"))
 }
 
 /// An image with a layer's key that can be used again.

@@ -107,6 +107,7 @@ fn candidate(job: &Job, parents: Vec<LayerName>, stored: Stored, size: Size) -> 
         image: job.image.clone(),
         existing: stored.existing,
         rebased: stored.rebased,
+        unusable: stored.unusable,
         latest: stored.latest,
         size,
         estimate_ms: None,

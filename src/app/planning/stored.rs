@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use crate::app::Error;
 use crate::app::execute::{StoredImage, stored_image};
 use crate::domain::base::{Digest, LayerName};
-use crate::domain::model::{ImageName, KeyParts, LATEST, LayerKey};
+use crate::domain::model::{ImageName, KeyParts, LATEST, LayerKey, Unusable};
 use crate::domain::ports::ImageStore;
 
 /// Layers queried concurrently.
@@ -31,6 +31,8 @@ pub(super) struct Stored {
     pub(super) existing: Option<Digest>,
     /// Otherwise the parent that was rebuilt since: a forced build creates another image with the same key.
     pub(super) rebased: Option<LayerName>,
+    /// Otherwise why the image of its key cannot be used, if one is there.
+    pub(super) unusable: Option<Unusable>,
     /// The key parts of the `latest` image, if requested.
     pub(super) latest: Option<KeyParts>,
 }
@@ -55,7 +57,27 @@ pub(super) async fn find(
             stored.latest = record.map(|record| record.parts);
         }
     }
+    tell_unusable(images, layers, &mut stored).await?;
     Ok(stored)
+}
+
+/// Asks why images that are there were not found.
+async fn tell_unusable(
+    images: &dyn ImageStore,
+    layers: &[Wanted<'_>],
+    stored: &mut BTreeMap<LayerName, Stored>,
+) -> Result<(), Error> {
+    let missing =
+        |wanted: &&Wanted<'_>| stored[wanted.layer].existing.is_none() && stored[wanted.layer].rebased.is_none();
+    let missing: Vec<&Wanted<'_>> = layers.iter().filter(missing).collect();
+    let asked: Vec<_> = missing.iter().map(|wanted| images.unusable(wanted.image.as_str(), wanted.key)).collect();
+    let told: Vec<_> = stream::iter(asked).buffered(AT_ONCE).try_collect().await?;
+    for (wanted, unusable) in missing.into_iter().zip(told) {
+        if let Some(stored) = stored.get_mut(wanted.layer) {
+            stored.unusable = unusable;
+        }
+    }
+    Ok(())
 }
 
 /// The found images that can be reused. Layers must come parents first.

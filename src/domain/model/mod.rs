@@ -30,7 +30,7 @@ pub use image_name::{ImageName, LATEST, TaggedName};
 pub use key::{FileEntry, FileKind, ImageRecord, KEY_LABEL, KeyParts, LayerKey, Listing, ParentKey};
 pub use layer::{Base, Kind, Layer, Secret, Tool};
 pub use lock::{Lock, Pin};
-pub use plan::{Action, Forecast, Plan, PlanSummary, PlannedStep, Why, WhyKind};
+pub use plan::{Action, Forecast, Plan, PlanSummary, PlannedStep, Unusable, Why, WhyKind};
 pub use provider::{
     ContextTransfer, ProviderName, ProviderNameError, ProviderSettings, RegistrySettings, RunnerReuse, RunnerSettings,
 };

@@ -44,6 +44,25 @@ pub enum WhyKind {
     Settings,
 }
 
+/// Why an image that is there cannot be used again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unusable {
+    /// This user's lian-build did not write its record.
+    NotYours,
+    /// A part of it is missing, or is not what its digest says.
+    Damaged,
+}
+
+impl Unusable {
+    /// The reason, in words for people.
+    pub fn told(self) -> &'static str {
+        match self {
+            Self::NotYours => "its record was not written by you",
+            Self::Damaged => "its image is damaged",
+        }
+    }
+}
+
 /// One cause, in words for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Why {

@@ -1,7 +1,7 @@
 //! A layer that may have to be built, with everything that is known about it. Not responsible for: finding it out.
 
 use crate::domain::base::{Digest, LayerName};
-use crate::domain::model::{ImageName, KeyParts, LayerKey, Size};
+use crate::domain::model::{ImageName, KeyParts, LayerKey, Size, Unusable};
 
 /// A layer of the plan, before it is decided whether to build it.
 #[derive(Debug, Clone)]
@@ -18,6 +18,8 @@ pub struct Candidate {
     pub existing: Option<Digest>,
     /// Parent whose image changed since the image with this key was built, which makes that image stale.
     pub rebased: Option<LayerName>,
+    /// Why the image with this key cannot be used, if one is there.
+    pub unusable: Option<Unusable>,
     /// The key parts of the image that `latest` points to, if they are known.
     pub latest: Option<KeyParts>,
     /// The size of the runner that it is built on.

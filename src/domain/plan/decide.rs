@@ -51,6 +51,9 @@ fn reasons(candidate: &Candidate, building: &BTreeSet<LayerName>) -> Vec<Why> {
     if let Some(parent) = candidate.rebased.as_ref().filter(|parent| !building.contains(*parent)) {
         why.push(Why { kind: WhyKind::Base, detail: format!("base {parent} was built again") });
     }
+    if let Some(unusable) = candidate.unusable {
+        why.push(Why { kind: WhyKind::New, detail: format!("new: {}", unusable.told()) });
+    }
     match &candidate.latest {
         Some(latest) => {
             // A parent's changed key is reported once, as the parent's rebuild.
@@ -58,7 +61,9 @@ fn reasons(candidate: &Candidate, building: &BTreeSet<LayerName>) -> Vec<Why> {
             let found = differences(latest, &candidate.parts);
             why.extend(found.into_iter().filter(|reason| alone || reason.kind != WhyKind::Base));
         }
-        None if candidate.existing.is_none() => why.insert(0, Why { kind: WhyKind::New, detail: "new".to_owned() }),
+        None if candidate.existing.is_none() && candidate.unusable.is_none() => {
+            why.insert(0, Why { kind: WhyKind::New, detail: "new".to_owned() })
+        }
         None => {}
     }
     if why.is_empty() && candidate.existing.is_none() {
@@ -87,6 +92,7 @@ mod tests {
             image: ImageName::new("lamina", &parts.layer),
             existing: built.then(|| Digest::of("image")),
             rebased: None,
+            unusable: None,
             latest,
             size: size(),
             estimate_ms: None,

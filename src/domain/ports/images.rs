@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 
 use crate::domain::base::{Digest, LayerName, Platform};
-use crate::domain::model::{Classified, FaultClass, ImageName, ImageRecord, LayerKey};
+use crate::domain::model::{Classified, FaultClass, ImageName, ImageRecord, LayerKey, Unusable};
 
 use super::image::{ImageConfig, ImageSource, PushTarget};
 
@@ -135,6 +135,20 @@ pub trait ImageStore: Send + Sync {
         _image: &Digest,
     ) -> Result<Option<BTreeMap<LayerName, Digest>>, ImageStoreError> {
         Ok(self.record(name, &key.tag()).await?.map(|record| record.built_on))
+    }
+
+    /// Why [`Self::find`] and [`Self::built_on`] give no image of this key although one is there; `None` if none is, or if
+    /// it can be used.
+    async fn unusable(&self, _name: &str, _key: &LayerKey) -> Result<Option<Unusable>, ImageStoreError> {
+        Ok(None)
+    }
+
+    /// Whether the image that is about to be handed to a builder is whole, all digests checked.
+    ///
+    /// # Errors
+    /// [`ImageStoreError::Corrupt`] names the first part that is not.
+    async fn check(&self, _name: &str, _digest: &Digest) -> Result<(), ImageStoreError> {
+        Ok(())
     }
 
     /// Points a tag (`latest`) at the image of this key, and the same tag of its artifacts image. Returns whether
