@@ -74,7 +74,8 @@ impl Purpose {
     fn names(self) -> &'static [&'static [&'static str]] {
         match self {
             Self::Local => &[COMMON],
-            Self::Buildctl => &[COMMON, NETWORK, LOGINS, SSH],
+            // It reaches a daemon in a container through the engine's own program.
+            Self::Buildctl => &[COMMON, NETWORK, LOGINS, SSH, ENGINE],
             Self::Daemon => &[COMMON, NETWORK, DAEMON],
             Self::Ssh => &[COMMON, NETWORK, LOGINS, SSH],
             Self::Engine => &[COMMON, NETWORK, LOGINS, SSH, ENGINE],
@@ -137,7 +138,7 @@ mod tests {
         assert_eq!(known("HTTPS_PROXY").len(), every.len() - 1);
         assert_eq!(known("SSH_AUTH_SOCK"), [Purpose::Buildctl, Purpose::Ssh, Purpose::Engine]);
         assert_eq!(known("BUILDKIT_STEP_LOG_MAX_SIZE"), [Purpose::Daemon]);
-        assert_eq!(known("DOCKER_HOST"), [Purpose::Engine]);
+        assert_eq!(known("DOCKER_HOST"), [Purpose::Buildctl, Purpose::Engine]);
         assert!(known("AWS_SECRET_ACCESS_KEY").iter().all(|purpose| *purpose != Purpose::Daemon));
     }
 
