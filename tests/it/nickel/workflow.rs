@@ -42,7 +42,7 @@ const FAULTY: &[(&str, &str, &str, &str)] = &[
     ("https://p:8006", "p:8006", r#""p:8006""#, "`endpoint`: this is no address of a service"),
     (r#"ca = "ca.pem" }"#, r#"fingerprint = "AB:CD" }"#, r#""AB:CD""#, "`fingerprint`: this is no SHA-256 fingerprint"),
     (r#"ca = "ca.pem" }"#, r#"platform = "windows" }"#, r#""windows""#, "`platform`: this is no platform of a runner"),
-    ("http://localhost:1", "ftp://p", r#""ftp://p""#, "`endpoint`: this is no address of a service"),
+    ("http://localhost:1", "ftp://p", r#""ftp://p""#, "`endpoint`: this is no address of a pool"),
     ("r.example:5000/a", "https://r", r#""https://r""#, "`address`: this is no address of a registry"),
     ("max_cost = 1.5", "max_cost = -1", "-1", "`max_cost`: expected a number above 0"),
     ("max_cost = 1.5", "max_cost = 0", "0", "`max_cost`: expected a number above 0"),
