@@ -40,10 +40,5 @@ fn show(wants: &[Want]) {
 
 /// A want on one line: what, by which declaration, and what it lets happen.
 pub fn line(want: &Want) -> String {
-    whole(&format!("{} ({}): {}", want.name(), trust::place_of(want), want.effect()))
-}
-
-/// All of a text on one line: nothing in it may hide a part of what is granted.
-pub fn whole(text: &str) -> String {
-    shown(&text.replace(['\r', '\n'], "\u{fffd}"))
+    shown(&format!("{} ({}): {}", want.name(), trust::place_of(want), want.effect()))
 }

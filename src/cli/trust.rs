@@ -12,6 +12,7 @@ use crate::app::ErrorKind;
 use crate::app::config::{Config, Selection};
 use crate::app::planning::survey::Declarations;
 use crate::app::trust::{self, Grant, Purpose, Want};
+use crate::domain::base::shown as shown_text;
 use crate::domain::model::{Catalog, CatalogSettings};
 use crate::report::{self, Style};
 
@@ -124,6 +125,6 @@ fn shown(global: &Global, grants: &[Grant], word: &str) {
         let kind = serde_json::to_value(grant.kind).expect("invariant: a kind is plain data");
         let kind = kind.as_str().unwrap_or_default().replace('_', " ");
         let line = format!("{}  {word}  {kind} {}, for {layer}, by {}", grant.name(), grant.what, grant.file);
-        show::out(&format!("{}\n", consent::whole(&line)));
+        show::out(&format!("{}\n", shown_text(&line)));
     }
 }

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 
 use super::style::Style;
-use super::text::clean;
-use crate::domain::base::LayerName;
+use crate::domain::base::{LayerName, shown};
 
 /// One thing that a layer is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,15 +27,15 @@ pub fn gives_json(rows: &[GivenRow]) -> Value {
 
 /// A line for each layer, and one for what is not granted yet.
 pub fn gives_lines(rows: &[GivenRow], style: Style) -> String {
-    let shown = |row: &GivenRow| match row.source.as_str() {
-        "" => clean(&row.what),
-        source => clean(&format!("{} ← {source}", row.what)),
+    let given = |row: &GivenRow| match row.source.as_str() {
+        "" => shown(&row.what),
+        source => shown(&format!("{} ← {source}", row.what)),
     };
     let mut text = String::new();
     for of_layer in rows.chunk_by(|one, other| one.layer == other.layer) {
-        let list: Vec<String> = of_layer.iter().map(shown).collect();
-        text.push_str(&format!("{} gives: {}\n", clean(of_layer[0].layer.as_str()), list.join(", ")));
-        let missing: Vec<String> = of_layer.iter().filter(|row| !row.granted).map(shown).collect();
+        let list: Vec<String> = of_layer.iter().map(given).collect();
+        text.push_str(&format!("{} gives: {}\n", shown(of_layer[0].layer.as_str()), list.join(", ")));
+        let missing: Vec<String> = of_layer.iter().filter(|row| !row.granted).map(given).collect();
         if !missing.is_empty() {
             let line = format!("  not granted: {} · lian-build trust", missing.join(", "));
             text.push_str(&format!("{}\n", style.notable(&line)));
