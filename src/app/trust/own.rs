@@ -3,15 +3,14 @@
 
 use std::path::Path;
 
-use crate::adapters::providers::{Credential, registry};
+use crate::adapters::providers::registry;
 use crate::app::project::Project;
 
-/// Whether a variable holds a credential of lian-build's own, or names its file.
+/// Whether a variable holds a credential of lian-build's own, or names its file: exactly those that the providers read.
+/// Another name that looks like one is the user's, to grant or not.
 pub(super) fn is_own_variable(name: &str) -> bool {
-    let of_provider = |credential: &Credential| credential.variables.contains(&name);
-    let secret = ["TOKEN", "SECRET", "KEY", "IDENTITY", "PASSWORD"].iter().any(|word| name.contains(word));
-    registry().iter().filter_map(|known| known.credential.as_ref()).any(of_provider)
-        || (name.starts_with("LIAN_") && secret)
+    let credentials = registry().iter().filter_map(|known| known.credential.as_ref());
+    credentials.flat_map(|credential| credential.variables).any(|own| *own == name)
 }
 
 /// Why a file can never be given to a build; `None` if the user may grant it. `path` has all links resolved.
@@ -31,4 +30,32 @@ pub(super) fn why_never(path: &Path, project: &Project) -> Option<String> {
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_providers_log_in_with_is_lian_builds_own_and_nothing_that_only_looks_like_it() {
+        for own in ["HCLOUD_TOKEN", "HCLOUD_TOKEN_FILE", "PROXMOX_TOKEN", "LIAN_POOL_TOKEN", "LIAN_POOL_IDENTITY"] {
+            assert!(is_own_variable(own), "{own}");
+        }
+        for other in ["NPM_TOKEN", "LIAN_TEST_TOKEN", "TOKEN", ""] {
+            assert!(!is_own_variable(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn state_and_views_into_processes_are_never_given() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = std::fs::canonicalize(folder.path()).expect("a folder");
+        let state = root.join("state");
+        std::fs::create_dir(&state).expect("writable");
+        let project = Project::of_folder(&root, Some(&state)).expect("a project");
+        for never in ["/proc/self/environ", "/dev/fd/3"].map(Path::new).into_iter().chain([&*state.join("keys/id")]) {
+            assert!(why_never(never, &project).is_some(), "{}", never.display());
+        }
+        assert_eq!(why_never(&root.join("token"), &project), None);
+    }
 }
