@@ -16,7 +16,7 @@ use crate::system::oci::{ConfigFile, Manifest, digest, is_for};
 fn descriptor(of: &str) -> serde_json::Value {
     json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": Digest::of(of), "size": 7,
         "platform": {"os": "linux", "architecture": "arm64", "variant": "v8"},
-        "annotations": {REF_NAME: "lamina/rust:latest", SUBJECT: Digest::of("x"),
+        "annotations": {REF_NAME: format!("lamina/{of}:latest"), "dev.lian-build.mark": "00ff", SUBJECT: Digest::of("x"),
             "dev.lian-build.promoted-at": "1790000000000"}})
 }
 
