@@ -310,6 +310,11 @@ fn leads_elsewhere(path: &Path) -> io::Error {
 pub(super) fn told(error: Errno) -> io::Error {
     match error {
         Errno::LOOP => io::Error::new(io::ErrorKind::InvalidInput, "it is a symbolic link, and those are not followed"),
+        // This is what it says of a link where a folder is asked for, too.
+        Errno::NOTDIR => {
+            let text = "it is not a folder, or it is a symbolic link, and those are not followed";
+            io::Error::new(io::ErrorKind::NotADirectory, text)
+        }
         Errno::NXIO => io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"),
         error => error.into(),
     }

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::files::{make_folder, open_lock, try_lock};
+use super::files::{open_lock, open_own, try_lock};
 use crate::domain::model::LayerKey;
 use crate::domain::ports::{Claim, ImageStoreError};
 
@@ -17,7 +17,7 @@ impl Claim for Held {}
 
 /// Claims a key, so that no other user of this folder builds it at the same time.
 pub(super) fn claim(folder: &Path, key: &LayerKey) -> Result<Option<Box<dyn Claim>>, ImageStoreError> {
-    make_folder(folder)?;
+    open_own(folder)?;
     let path = folder.join(key.tag());
     let file = open_lock(&path)?;
     // Keep the empty file: if it were removed, two processes could hold locks of the same name.

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use rustix::fs::{FileType, Stat};
+
 use super::files::{failed, lock, open_lock, try_lock};
 use super::index::{Entry, Index};
 use super::layout::OciLayout;
@@ -116,20 +118,31 @@ impl OciLayout {
         }
         let needed: BTreeSet<&str> = needed.iter().map(Digest::hex).collect();
         let mut done = Collected { images, leftovers: staging::sweep(&self.staging_root())?, ..Collected::default() };
-        let folder = self.blobs();
-        let list = std::fs::read_dir(&folder).map_err(|error| failed("cannot read the folder", &folder, error))?;
-        for file in list.flatten() {
-            let bytes = file.metadata().map_or(0, |meta| meta.len());
-            if file.file_name().to_str().is_some_and(|name| needed.contains(name)) {
+        let (folder, blobs) = (self.blobs(), &self.shared.blobs);
+        let list = blobs.names().map_err(|error| failed("cannot read the folder", &folder, error))?;
+        for name in list.iter().filter_map(|name| name.to_str()) {
+            let path = folder.join(name);
+            let found = blobs.stat(name).map_err(|error| failed("cannot look at", &path, error))?;
+            let Some(found) = found.filter(|found| is_own_name(name, found)) else { continue };
+            let bytes = u64::try_from(found.st_size).unwrap_or(0);
+            if needed.contains(name) {
                 done.kept += bytes;
                 continue;
             }
-            std::fs::remove_file(file.path()).map_err(|error| failed("cannot remove", &file.path(), error))?;
+            blobs.remove_file(name).map_err(|error| failed("cannot remove", &path, error))?;
             done.blobs += 1;
             done.freed += bytes;
         }
         Ok(done)
     }
+}
+
+/// Whether this is a blob, or a half-written one. Whatever else lies among the blobs is not ours to remove.
+fn is_own_name(name: &str, found: &Stat) -> bool {
+    let is_digest = |text: &str| text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let half = name.strip_prefix('.').and_then(|rest| rest.split_once('-'));
+    let is_half = half.is_some_and(|(of, _)| of == "tmp" || is_digest(of));
+    FileType::from_raw_mode(found.st_mode) != FileType::Directory && (is_digest(name) || is_half)
 }
 
 /// The images to remove to get below the limit: oldest first, only ours, none under `latest`.

@@ -1,10 +1,12 @@
 //! File operations of a layout: errors with paths, locks, atomic writes. Not responsible for: file contents.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
 use crate::domain::ports::ImageStoreError;
+use crate::system::confined::{self, Folder};
 use crate::system::{files, lock};
 
 /// An I/O error with the operation and path that failed.
@@ -20,9 +22,40 @@ pub(super) fn failed(what: &str, path: &Path, source: io::Error) -> ImageStoreEr
     ImageStoreError::Io { what: what.to_owned(), path: path.to_owned(), help: help.to_owned(), source }
 }
 
-/// Opens a lock file; creates it if missing.
+/// Opens a lock file; creates it if missing. A link in its place is refused.
 pub(super) fn open_lock(path: &Path) -> Result<File, ImageStoreError> {
-    lock::open(path).map_err(|error| failed("cannot open the lock", path, error))
+    let opened = || {
+        let (folder, name) = parts(path)?;
+        confined::open(folder)?.lock_file(name)
+    };
+    opened().map_err(|error| failed("cannot open the lock", path, error))
+}
+
+/// Opens a folder of a layout or a state, and makes it if it is missing. A link in its place is refused.
+pub(super) fn open_own(path: &Path) -> Result<Folder, ImageStoreError> {
+    let opened = || {
+        let (folder, name) = parts(path)?;
+        std::fs::create_dir_all(folder)?;
+        confined::open(folder)?.make_folder(name)
+    };
+    opened().map_err(|error| failed("cannot use the folder", path, error))
+}
+
+/// The same; `None` if it is not there.
+pub(super) fn existing_own(path: &Path) -> Result<Option<Folder>, ImageStoreError> {
+    let opened = || {
+        let (folder, name) = parts(path)?;
+        confined::open(folder)?.folder(name)
+    };
+    match opened() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some).map_err(|error| failed("cannot use the folder", path, error)),
+    }
+}
+
+/// The folder that holds it, and its name.
+fn parts(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    path.parent().zip(path.file_name()).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "it has no name"))
 }
 
 /// Waits for the lock. It is released when the file is dropped, or by the kernel if the process dies.

@@ -320,6 +320,8 @@ fn collects_the_oldest_first_and_never_what_is_latest() {
     let all = layout.collect(KeepPolicy { bytes: u64::MAX }).expect("collected");
     assert_eq!((all.images, all.blobs), (0, 0));
     std::fs::write(layout.blob(&Digest::of("nobody's")), "nobody's").expect("a blob");
+    std::fs::write(layout.blobs().join("a note"), "no blob").expect("a file");
+    std::fs::write(layout.blobs().join(".tmp-half"), "half").expect("a file");
     // One byte over the limit: the oldest image is removed with its parts; shared blobs stay.
     let total: u64 = layout
         .index()
@@ -335,7 +337,8 @@ fn collects_the_oldest_first_and_never_what_is_latest() {
         .sum();
     let done = layout.collect(KeepPolicy { bytes: total - 1 }).expect("collected");
     assert_eq!((done.images, done.busy), (1, false));
-    assert!(!layout.blob(&Digest::of("nobody's")).exists());
+    assert!(!layout.blob(&Digest::of("nobody's")).exists() && !layout.blobs().join(".tmp-half").exists());
+    assert!(layout.blobs().join("a note").exists(), "it is not lian-build's");
     assert!(layout.find("lamina/rust", &versions[0].key.tag()).expect("an answer").is_none());
     assert!(layout.find("lamina/rust", &versions[1].key.tag()).expect("an answer").is_some());
     assert_sound(&layout);
@@ -370,4 +373,37 @@ fn dropping_an_image_leaves_its_neighbours() {
     let names: Vec<String> = layout.list().expect("a list").into_iter().map(|listed| listed.name).collect();
     assert_eq!(names, ["lamina/rust-deps", "lamina/rust-deps"]);
     assert_sound(&layout);
+}
+
+#[test]
+fn no_link_at_any_level_of_a_layout_is_followed() {
+    let (root, layout) = fixture();
+    let staged = promoted(&layout, "rust", "1");
+    let elsewhere = root.path().join("elsewhere");
+    let held = |path: &Path| walkdir::WalkDir::new(path).into_iter().count();
+    let names = ["staging", "claims", "blobs", "blobs/sha256", ".lock", ".in-use", "index.json"];
+    for name in names {
+        let path = layout.root().join(name);
+        let _ = std::fs::remove_dir_all(&elsewhere);
+        std::fs::create_dir_all(elsewhere.join("42-0/inside")).expect("a folder");
+        std::fs::write(elsewhere.join("file"), "{}").expect("a file");
+        let target = if path.is_dir() { elsewhere.clone() } else { elsewhere.join("file") };
+        let aside = root.path().join("aside");
+        std::fs::rename(&path, &aside).or_else(|_| std::fs::write(&aside, "")).expect("movable");
+        std::os::unix::fs::symlink(&target, &path).expect("a link");
+        let before = held(&elsewhere);
+        let used = || -> Result<(), ImageStoreError> {
+            let layout = open(layout.root())?;
+            drop((layout.in_use()?, claim(&layout, &staged.key)?, staging::create(&layout.staging_root())?));
+            layout.find("lamina/rust", "latest")?;
+            layout.collect(KeepPolicy { bytes: 0 }).map(drop)
+        };
+        let error = used().expect_err(name);
+        let cause = std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
+        assert!(cause.contains("link"), "{name}: {error}: {cause}");
+        assert_eq!((held(&elsewhere), std::fs::read(elsewhere.join("file")).expect("there")), (before, b"{}".to_vec()));
+        std::fs::remove_file(&path).expect("removable");
+        std::fs::rename(&aside, &path).expect("movable");
+    }
+    assert!(layout.find("lamina/rust", "latest").expect("an answer").is_some());
 }
