@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::adapters::nickel::{self, Evaluator};
 use crate::adapters::providers::{self, Descriptor};
@@ -17,6 +18,9 @@ use crate::system::read::{self, Cap};
 /// The default workflow file.
 const DEFAULT_WORKFLOW: &str = "workflows/local.ncl";
 
+/// How long checking a catalog may take, if nothing is said.
+pub const BUDGET: Duration = Duration::from_secs(30);
+
 /// All settings of a command, from flags and workflow. Created once, then immutable.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -28,6 +32,8 @@ pub struct Config {
     pub set: Vec<(String, String)>,
     /// Folders outside the project that may be imported from.
     pub allow_imports: Vec<PathBuf>,
+    /// How long checking the catalog may take.
+    pub budget: Duration,
     /// The workflow as it is written; `dispatch` sets runners and registry in it.
     pub workflow: Workflow,
     /// Where runners come from.
@@ -79,6 +85,8 @@ pub struct Source {
     pub state: Option<PathBuf>,
     /// What the command line grants.
     pub trust: Trust,
+    /// How long checking the catalog may take.
+    pub budget: Option<Duration>,
 }
 
 /// Which layers to build, and with what. Everything here overrides the workflow.
@@ -178,6 +186,7 @@ impl Config {
             trust: source.trust.clone(),
             set: own_set.chain(source.set.iter().cloned()).collect(),
             allow_imports: source.allow_imports.clone(),
+            budget: source.budget.unwrap_or(BUDGET),
             targets: Setting::choose(said(&selection.targets), said(&workflow.targets), Vec::new),
             forced: selection.forced.clone(),
             base_images,
@@ -218,6 +227,7 @@ impl Config {
             trust: Trust::default(),
             set: Vec::new(),
             allow_imports: Vec::new(),
+            budget: BUDGET,
             targets: Setting::default(Vec::new()),
             forced: Vec::new(),
             base_images: BTreeMap::new(),

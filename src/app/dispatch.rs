@@ -111,6 +111,7 @@ impl Dispatch {
             catalog: Setting { value: request.context.clone(), origin: Origin::Flag },
             set: Vec::new(),
             allow_imports: Vec::new(),
+            budget: config::BUDGET,
             targets: Setting::default(Vec::new()),
             forced: if request.force { vec![self.image.name.clone()] } else { Vec::new() },
             base_images,

@@ -1,6 +1,7 @@
 //! Flags that several commands share. Not responsible for: acting on them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Args, FromArgMatches, ValueEnum};
@@ -71,6 +72,10 @@ pub struct Source {
     /// Lets Nickel files import from a folder outside the project
     #[arg(long, value_name = "DIR")]
     pub allow_import: Vec<PathBuf>,
+    /// How long checking the catalog may take, seconds [default: 30]
+    #[arg(long, value_name = "SECONDS", env = "LIAN_CHECK_BUDGET_S", hide_env = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub check_budget: Option<u64>,
 }
 
 /// What of it, and with what.
@@ -160,6 +165,7 @@ impl Source {
             allow_imports: self.allow_import.clone(),
             state: global.state.clone(),
             trust: global.trust(),
+            budget: self.check_budget.map(Duration::from_secs),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod images;
 mod print;
+mod reads;
 mod serve;
 mod state;
 mod trust;

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::progress::Progress;
 use crate::domain::base::{Digest, Hasher};
 use crate::domain::ports::ContextError;
 use crate::system::read;
@@ -15,7 +16,10 @@ const BUFFER: usize = 128 * 1024;
 const FEW: usize = 24;
 
 /// The digest and length of each file, in the given order; or the first error in that order.
-pub(super) fn files<P: AsRef<Path> + Sync>(paths: &[P]) -> Result<Vec<(Digest, u64)>, ContextError> {
+pub(super) fn files<P: AsRef<Path> + Sync>(
+    paths: &[P],
+    progress: &Progress,
+) -> Result<Vec<(Digest, u64)>, ContextError> {
     let workers = thread::available_parallelism().map_or(2, NonZero::get).clamp(2, 8);
     let next = AtomicUsize::new(0);
     let work = || {
@@ -24,7 +28,7 @@ pub(super) fn files<P: AsRef<Path> + Sync>(paths: &[P]) -> Result<Vec<(Digest, u
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
             let Some(path) = paths.get(at) else { return done };
-            done.push((at, file(path.as_ref(), &mut buffer)));
+            done.push((at, file(path.as_ref(), &mut buffer, progress)));
         }
     };
     let mut done = if paths.len() < FEW {
@@ -40,7 +44,7 @@ pub(super) fn files<P: AsRef<Path> + Sync>(paths: &[P]) -> Result<Vec<(Digest, u
     done.into_iter().map(|(_, result)| result).collect()
 }
 
-fn file(path: &Path, buffer: &mut [u8]) -> Result<(Digest, u64), ContextError> {
+fn file(path: &Path, buffer: &mut [u8], progress: &Progress) -> Result<(Digest, u64), ContextError> {
     let unreadable = |source| ContextError::Unreadable { path: path.to_owned(), source };
     // It must not be a link or a pipe that replaced the file after the walk saw it.
     let mut file = read::open_no_link(path).map_err(unreadable)?;
@@ -52,6 +56,7 @@ fn file(path: &Path, buffer: &mut [u8]) -> Result<(Digest, u64), ContextError> {
             Ok(count) => {
                 hasher.update(&buffer[..count]);
                 length += count as u64;
+                progress.read(path, count as u64);
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => return Err(unreadable(error)),

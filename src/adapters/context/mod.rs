@@ -2,6 +2,7 @@
 //! mode. Times, owners and anything outside the project do not count.
 
 mod apart;
+mod bounds;
 #[cfg(test)]
 mod bytes_tests;
 mod check_ignore;
@@ -11,6 +12,7 @@ mod ignore;
 mod names;
 mod odd;
 mod pattern;
+mod progress;
 mod recipe;
 mod recipe_lock;
 mod recipe_manifest;

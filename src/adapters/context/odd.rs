@@ -18,10 +18,15 @@ struct Folder {
 }
 
 /// What `check` reports about a layer's files: those that it names, and what no build can take from its context.
-pub fn check_files(declared: &Declared, project_root: &Path) -> Result<Located, Vec<Diagnostic>> {
+/// A walk that takes too long is left where it is once the time `is_spent`.
+pub fn check_files(
+    declared: &Declared,
+    project_root: &Path,
+    is_spent: &dyn Fn() -> bool,
+) -> Result<Located, Vec<Diagnostic>> {
     let located = files::check_files(declared, project_root)?;
     let root = files::resolve(project_root).unwrap_or_else(|_| project_root.to_owned());
-    let odd = odd_files(&root, &declared.context_dir(), &declared.dockerfile_path());
+    let odd = odd_files(&root, &declared.context_dir(), &declared.dockerfile_path(), is_spent);
     if odd.is_empty() { Ok(located) } else { Err(odd.iter().map(|path| odd_fault(declared, path)).collect()) }
 }
 
@@ -35,11 +40,11 @@ fn odd_fault(declared: &Declared, path: &Path) -> Diagnostic {
 
 /// The pipes and devices of a context that its ignore file does not leave out, sorted. What cannot be read is passed
 /// over: whoever reads the files tells it.
-fn odd_files(root: &Path, context: &Path, dockerfile: &Path) -> Vec<PathBuf> {
+fn odd_files(root: &Path, context: &Path, dockerfile: &Path, is_spent: &dyn Fn() -> bool) -> Vec<PathBuf> {
     let Ok((ignore, _)) = ignore_file(root, context, dockerfile) else { return Vec::new() };
     let mut found = Vec::new();
     let mut folders = vec![Folder { path: context.to_owned(), shown: Vec::new(), inherited: Inherited::default() }];
-    while let Some(folder) = folders.pop() {
+    while let Some(folder) = folders.pop().filter(|_| !is_spent()) {
         for entry in fs::read_dir(&folder.path).into_iter().flatten().flatten() {
             // The folder itself knows the kind, so that no file is asked for it.
             let Ok(kind) = entry.file_type() else { continue };

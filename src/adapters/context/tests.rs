@@ -307,16 +307,19 @@ fn check_tells_every_fault_of_a_layer() {
     fs::write(project.path("e/Dockerfile"), b"FROM \xff").expect("a file");
     project.put("f/Containerfile", "");
     let root = project.0.path().canonicalize().expect("there");
-    let shown =
-        |context: &str, dockerfile: Option<&str>| match check_files(&declared(&root, context, dockerfile), &root) {
-            Ok(located) => format!("found {}", located.dockerfile.display()),
-            Err(faults) => {
-                let line = |fault: &crate::domain::model::Diagnostic| {
-                    format!("{}: {} ({})", fault.code, fault.message, fault.help.as_deref().unwrap_or("no help"))
-                };
-                faults.iter().map(line).collect::<Vec<_>>().join("\n")
-            }
-        };
+    let shown = |context: &str, dockerfile: Option<&str>| match check_files(
+        &declared(&root, context, dockerfile),
+        &root,
+        &|| false,
+    ) {
+        Ok(located) => format!("found {}", located.dockerfile.display()),
+        Err(faults) => {
+            let line = |fault: &crate::domain::model::Diagnostic| {
+                format!("{}: {} ({})", fault.code, fault.message, fault.help.as_deref().unwrap_or("no help"))
+            };
+            faults.iter().map(line).collect::<Vec<_>>().join("\n")
+        }
+    };
     let cases = [
         ("../../c", None),
         ("../../d", None),

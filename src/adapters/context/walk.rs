@@ -9,10 +9,12 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::apart::told_apart;
+use super::bounds::{Bounds, Counted};
 use super::files::{inside, resolve, whole};
 use super::hash;
 use super::ignore::{Ignore, Inherited};
 use super::names::escaped;
+use super::progress::Progress;
 use crate::domain::base::Digest;
 use crate::domain::model::{FileEntry, FileKind, Listing};
 use crate::domain::ports::{ContextError, ContextReader, Definition, Modes, StagingFolder};
@@ -40,7 +42,8 @@ impl Reader {
         let folder = inside(&root, context)?;
         inside(&root, dockerfile)?;
         let (ignore, ignored) = ignore_file(&root, &folder, dockerfile)?;
-        let mut walk = Walk { ignore, modes: self.modes, entries: Vec::new() };
+        let counted = Counted::new(Bounds::from_env());
+        let mut walk = Walk { ignore, modes: self.modes, entries: Vec::new(), counted, progress: Progress::new() };
         walk.run(folder)?;
         let missing = || unreadable(dockerfile, ErrorKind::NotFound.into());
         let text = whole(&root, dockerfile)?.ok_or_else(missing)?;
@@ -106,6 +109,8 @@ struct Walk {
     ignore: Ignore,
     modes: Modes,
     entries: Vec<Entry>,
+    counted: Counted,
+    progress: Progress,
 }
 
 impl Walk {
@@ -113,6 +118,7 @@ impl Walk {
         let (shown, name) = (Vec::new(), String::new());
         let mut folders = vec![Folder { path: context, shown, name, inherited: Inherited::default(), pending: vec![] }];
         while let Some(folder) = folders.pop() {
+            self.progress.read(&folder.path, 0);
             let read = match fs::read_dir(&folder.path) {
                 // Like BuildKit: an unreadable file does no harm if it is left out.
                 Err(error) if error.kind() == ErrorKind::PermissionDenied && !folder.pending.is_empty() => continue,
@@ -147,11 +153,13 @@ impl Walk {
             } else {
                 self.settle(&pending);
                 pending.clear();
+                self.counted.add(&path, 0)?;
                 self.push(name.clone(), path.clone(), FileKind::Folder, mode);
             }
             return Ok(Some(Folder { path, shown, name, inherited, pending }));
         }
         if !excluded && let Some(kind) = kind(&path, &metadata)? {
+            self.counted.add(&path, if kind == FileKind::File { metadata.len() } else { 0 })?;
             self.settle(&folder.pending);
             self.push(name, path, kind, if kind == FileKind::Link { 0 } else { mode });
         }
@@ -175,7 +183,7 @@ impl Walk {
         entries.dedup_by(|a, b| a.name == b.name);
         let paths: Vec<&Path> =
             entries.iter().filter(|entry| entry.kind == FileKind::File).map(|entry| entry.path.as_path()).collect();
-        let hashed = hash::files(&paths)?;
+        let hashed = hash::files(&paths, &self.progress)?;
         let bytes = hashed.iter().map(|(_, length)| length).sum();
         let mut hashed = hashed.into_iter().map(|(digest, _)| digest);
         let nothing = Digest::of("");

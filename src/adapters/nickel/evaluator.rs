@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::error::NickelError;
 use super::locate;
@@ -85,6 +86,13 @@ impl Evaluator {
         self
     }
 
+    /// As it is, but all files together get no more than this elapsed time.
+    #[must_use]
+    pub fn within(mut self, most: Duration) -> Self {
+        self.limits.wall = self.limits.wall.min(most);
+        self
+    }
+
     /// Loads a catalog. Faults inside its files become diagnostics; an error means that nothing could be read.
     pub fn load(&self, request: &LoadRequest) -> Result<Loaded, NickelError> {
         let actual = fs::canonicalize(&request.root)
@@ -133,7 +141,9 @@ impl Evaluator {
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
         let actual_folder = actual.parent().unwrap_or(Path::new("/"));
         let shown = locate::shown(&folder, actual_folder);
-        let scope = locate::scope(&crate::system::catalog_root(actual_folder), allow_imports);
+        // The project is that of the path as it was named: a link in it may lead to a file of somebody else.
+        let named = if folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
+        let scope = locate::scope(&crate::system::catalog_root(named), allow_imports);
         let item = Item { index: 0, contract: Contract::Workflow, file: Some(actual.clone()), folder: String::new() };
         let gathered = self.evaluate(vec![item], Vec::new(), scope, shown)?;
         let workflow = gathered.workflow.map(|workflow| resolved(workflow, &folder));
@@ -276,7 +286,7 @@ fn buried(item: &Item, death: &Death, shown: &[Shown], limits: &Limits) -> Finis
                 crate::domain::base::human_duration(limits.wall)
             ),
         )
-        .help("correct the files that reached a limit first"),
+        .help("correct the files that reached a limit first, or give the whole more time with --check-budget"),
         Death::Crash(what) => {
             Diagnostic::error("lian::nickel::crash", format!("{name} makes the Nickel interpreter fail: {what}"))
                 .help("write the declaration in a simpler way; this is a fault of the interpreter worth reporting")

@@ -37,7 +37,7 @@ impl Default for Limits {
             memory_bytes: 1 << 30,
             stack_bytes: 256 << 20,
             cpu: Duration::from_secs(5),
-            wall: Duration::from_secs(60),
+            wall: Duration::from_secs(30),
             batch: 1000,
             jobs: thread::available_parallelism().map_or(2, usize::from).min(4),
         }
@@ -47,7 +47,7 @@ impl Default for Limits {
 /// With fewer files than this, a second child costs more than it saves.
 const SMALL: usize = 24;
 /// After this many deaths the catalog counts as hostile, and files get less time.
-const PATIENCE: usize = 3;
+const PATIENCE: usize = 2;
 /// The longest answer that is accepted, in bytes.
 const ANSWER_BYTES: u64 = 256 << 20;
 /// The most of a child's stderr that is kept, in bytes.

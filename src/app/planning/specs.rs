@@ -28,7 +28,7 @@ pub fn read<'a>(
         let all = chosen.iter().filter(|_| *said != BuildSpec::default());
         return Ok(all.map(|declared| (declared.layer.name.clone(), said.clone())).collect());
     }
-    let loaded = evaluator().build_specs(&files, config.project.root())?;
+    let loaded = evaluator().within(config.budget).build_specs(&files, config.project.root())?;
     if loaded.diagnostics.iter().any(Diagnostic::is_error) {
         return Err(Error::files(loaded.diagnostics, loaded.sources));
     }

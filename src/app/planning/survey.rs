@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use super::target_platforms::TargetPlatforms;
 use super::triggers;
@@ -10,7 +11,7 @@ use crate::adapters::context;
 use crate::adapters::nickel::{LoadRequest, Loaded};
 use crate::app::Error;
 use crate::app::config::{Config, evaluator};
-use crate::domain::base::LayerName;
+use crate::domain::base::{LayerName, human_duration};
 use crate::domain::dockerfile::{self, Dockerfile};
 use crate::domain::graph::{self, Evidence, KnownPlatforms, LayerGraph};
 use crate::domain::model::{
@@ -31,12 +32,15 @@ pub struct Declarations {
     unsettled: bool,
     /// Whether parents and mounts are taken from the Dockerfiles because no catalog declares them.
     inferred: bool,
+    /// How long the evaluation took. It counts as part of the check.
+    took: Duration,
 }
 
 impl Declarations {
     /// Evaluates the whole catalog. Needs no lock, network or daemon.
     pub fn evaluate(config: &Config) -> Result<Self, Error> {
-        let loaded = evaluator().load(&LoadRequest {
+        let began = Instant::now();
+        let loaded = evaluator().within(config.budget).load(&LoadRequest {
             root: config.catalog.value.clone(),
             settings: config.set.clone(),
             allow_imports: config.allow_imports.clone(),
@@ -44,13 +48,13 @@ impl Declarations {
         })?;
         let broken = loaded.broken.into_iter().collect();
         let Loaded { catalog, diagnostics, sources, unsettled, .. } = loaded;
-        Ok(Self { catalog, diagnostics, sources, broken, unsettled, inferred: false })
+        Ok(Self { catalog, diagnostics, sources, broken, unsettled, inferred: false, took: began.elapsed() })
     }
 
     /// A Dockerfile without a catalog: its parents and mounts are taken from the Dockerfile itself.
     pub fn of_one(catalog: Catalog) -> Self {
         let (diagnostics, sources, broken) = (Vec::new(), Sources::default(), BTreeSet::new());
-        Self { catalog, diagnostics, sources, broken, unsettled: false, inferred: true }
+        Self { catalog, diagnostics, sources, broken, unsettled: false, inferred: true, took: Duration::ZERO }
     }
 
     /// What is declared.
@@ -85,10 +89,11 @@ impl Survey {
 
     /// Reads the Dockerfiles of the declared layers for these platforms and creates the graph.
     pub fn read(declarations: Declarations, config: &Config, platforms: TargetPlatforms) -> Self {
-        let Declarations { catalog, diagnostics, sources, broken, unsettled, inferred } = declarations;
+        let Declarations { catalog, diagnostics, sources, broken, unsettled, inferred, took } = declarations;
+        let ends = Instant::now() + config.budget.saturating_sub(took);
         let (graph, dockerfiles) = (None, BTreeMap::new());
         let mut survey = Self { catalog, graph, diagnostics, sources, dockerfiles, platforms, broken: broken.len() };
-        survey.read_dockerfiles(config, unsettled, inferred);
+        survey.read_dockerfiles(config, Reading { unsettled, alone: inferred, ends });
         if inferred {
             survey.infer();
         }
@@ -140,10 +145,16 @@ impl Survey {
 
     /// If the catalog's settings failed to evaluate, its namespace is unknown, so each Dockerfile is checked on its
     /// own.
-    fn read_dockerfiles(&mut self, config: &Config, unsettled: bool, alone: bool) {
+    fn read_dockerfiles(&mut self, config: &Config, reading: Reading) {
         let mut parsed: Vec<(&Declared, PathBuf, Parsed)> = Vec::new();
-        for declared in &self.catalog.layers {
-            match context::check_files(declared, &self.catalog.project_root) {
+        let is_spent = || Instant::now() >= reading.ends;
+        for (at, declared) in self.catalog.layers.iter().enumerate() {
+            let found = context::check_files(declared, &self.catalog.project_root, &is_spent);
+            if is_spent() {
+                self.diagnostics.push(spent(&self.catalog.layers[at..], config.budget));
+                break;
+            }
+            match found {
                 Ok(located) => {
                     let file = dockerfile::parse(&located.text);
                     self.sources.add(located.dockerfile.clone(), located.text);
@@ -160,11 +171,11 @@ impl Survey {
         let files = parsed.iter().filter_map(|(declared, _, file)| Some((&declared.layer, file.as_ref().ok()?)));
         let mut triggers = triggers::of_pins(config);
         triggers.extend(triggers::of_substitutes(config, &self.platforms.default));
-        if !alone {
+        if !reading.alone {
             triggers.extend(triggers::of_layers(&self.catalog.settings, files));
         }
         for (declared, path, file) in parsed {
-            let reading = dockerfile::Reading {
+            let reader = dockerfile::Reading {
                 target: declared.layer.target.as_deref(),
                 build_args: &graph::known_build_args(&self.catalog.settings, &config.build_args, &declared.layer),
                 platforms: &self.platforms.of(declared),
@@ -172,7 +183,7 @@ impl Survey {
                 frontend: declared.layer.frontend.is_some(),
                 triggers: &triggers,
             };
-            let facts = file.and_then(|file| dockerfile::references(&file, &reading));
+            let facts = file.and_then(|file| dockerfile::references(&file, &reader));
             if let Ok(facts) = &facts {
                 let root = &self.catalog.project_root;
                 let faults = context::ignored_copies(declared, root, &path, &facts.must_exist);
@@ -180,11 +191,33 @@ impl Survey {
             }
             let name = declared.layer.name.clone();
             // If two layers have the same name, the first one counts.
-            if !self.dockerfiles.contains_key(&name) && (!unsettled || torn(&facts)) {
+            if !self.dockerfiles.contains_key(&name) && (!reading.unsettled || torn(&facts)) {
                 self.dockerfiles.insert(name, DockerfileRead { file: path, facts });
             }
         }
     }
+}
+
+/// How Dockerfiles are read.
+struct Reading {
+    /// The catalog's settings failed to evaluate.
+    unsettled: bool,
+    /// There is a Dockerfile and no catalog.
+    alone: bool,
+    /// When the time for the check is over.
+    ends: Instant,
+}
+
+/// The time of the check was over before these layers were looked at.
+fn spent(left: &[Declared], budget: Duration) -> Diagnostic {
+    const NAMED: usize = 5;
+    let mut names: Vec<String> = left.iter().take(NAMED).map(|declared| format!("`{}`", declared.layer.name)).collect();
+    if left.len() > NAMED {
+        names.push(format!("+{} more", left.len() - NAMED));
+    }
+    let message = format!("the check has used up its {}: not checked are {}", human_duration(budget), names.join(", "));
+    let help = "look for a huge context or a file that is slow to read, or allow more with --check-budget SECONDS";
+    Diagnostic::error("lian::check::budget", message).label(left[0].place("name"), "the first of them").help(help)
 }
 
 /// A Dockerfile, or all that is wrong with its syntax.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::images::StagingFolder;
+use crate::domain::base::human_bytes;
 use crate::domain::model::{Classified, FaultClass, FileKind, Listing};
 
 /// lian-build's own entries in a context, as patterns of an ignore file. They are part of no build and so of no key.
@@ -82,6 +83,32 @@ pub enum ContextError {
         line: usize,
         /// What is wrong.
         what: String,
+    },
+    /// It holds more bytes than a context may.
+    #[error("the context holds more than {}: {} alone has {}", human_bytes(*.most), .largest.display(), human_bytes(*.size))]
+    #[diagnostic(
+        code(lian::context::too_large),
+        help("leave out in .dockerignore what the build does not need, or allow more: LIAN_CONTEXT_GB=GIGABYTES")
+    )]
+    TooLarge {
+        /// The largest file so far.
+        largest: PathBuf,
+        /// Its size, in bytes.
+        size: u64,
+        /// So many bytes are allowed.
+        most: u64,
+    },
+    /// It holds more files and folders than a context may.
+    #[error("the context holds more than {most} files and folders; the last one was {path}")]
+    #[diagnostic(
+        code(lian::context::too_many),
+        help("leave out in .dockerignore what the build does not need, or allow more: LIAN_CONTEXT_FILES=NUMBER")
+    )]
+    TooMany {
+        /// Where the count went over.
+        path: PathBuf,
+        /// So many are allowed.
+        most: usize,
     },
     /// A file could not be read.
     #[error("cannot read {path}")]
