@@ -55,10 +55,11 @@ fn bounded(project: &Project, arguments: &[&str]) -> (i32, String) {
             break status.code().unwrap_or(-1);
         }
         most = most.max(peak_kb(child.id()));
-        if began.elapsed() > LONGEST {
+        if began.elapsed() > LONGEST || most > MEMORY_KB {
             child.kill().expect("killed");
             child.wait().expect("ended");
-            panic!("{arguments:?} goes on after {LONGEST:?}: {}", std::fs::read_to_string(&said).expect("said"));
+            let said = std::fs::read_to_string(&said).expect("said");
+            panic!("{arguments:?} goes on after {:?} with {most} kB: {said}", began.elapsed());
         }
         // Only how often the memory is looked at.
         std::thread::sleep(Duration::from_millis(5));
@@ -187,10 +188,9 @@ fn a_context_of_very_many_files_is_refused() {
 fn a_long_read_says_what_it_reads() {
     let project = project();
     let file = File::create(project.path().join("catalog/app/large.bin")).expect("a file");
-    file.set_len(900_000_000_000).expect("a sparse file");
+    file.set_len(20_000_000_000).expect("a sparse file");
     let mut command = project.command(&["plan"]);
-    let mut child =
-        command.env("LIAN_CONTEXT_GB", "1000").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+    let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
     let mut lines = BufReader::new(child.stderr.take().expect("a pipe")).lines().map_while(Result::ok);
     let said = lines.find(|line| line.contains("takes long"));
     child.kill().expect("it still reads");
