@@ -46,7 +46,7 @@ pub fn money(currency: &str, micros: u64) -> String {
     match currency {
         "EUR" => format!("€{number}"),
         "USD" => format!("${number}"),
-        other => format!("{other} {number}"),
+        other => format!("{} {number}", shown(other)),
     }
 }
 

@@ -1,7 +1,10 @@
 //! What a stranger's names, files and steps write to a screen, a log and a CI.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
+use crate::pool::client;
 use crate::support::project::{Project, Ran};
 
 const SECRET: &str = "planted?secret-VALUE";
@@ -42,9 +45,17 @@ fn commands_nobody(output: &str, colours: bool) {
 }
 
 fn run(project: &Project, arguments: &[&str]) -> Ran {
-    let ran: Ran = project.command(arguments).env("LIAN_TEST_TOKEN", SECRET).output().expect("it starts").into();
+    let ran: Ran = project.command(arguments).env("PRINT_TEST_TOKEN", SECRET).output().expect("it starts").into();
     commands_nobody(&ran.stdout, false);
     commands_nobody(&ran.stderr, false);
+    ran
+}
+
+/// The same, and no value began a line of its own.
+fn run_in_lines(project: &Project, arguments: &[&str]) -> Ran {
+    let ran = run(project, arguments);
+    let broken = ran.both().lines().any(|line| line.trim_start_matches([' ', '│', '·']).starts_with("\\::"));
+    assert!(!broken, "{}", ran.both());
     ran
 }
 
@@ -68,7 +79,7 @@ fn on_a_terminal(project: &Project, arguments: &[&str]) -> String {
 #[test]
 fn what_a_step_writes_commands_nobody_and_holds_no_secret() {
     let project = Project::with_base();
-    let secret = "  secrets = [{ id = \"token\", env = \"LIAN_TEST_TOKEN\", required = true }],";
+    let secret = "  secrets = [{ id = \"token\", env = \"PRINT_TEST_TOKEN\", required = true }],";
     project.layer("app", &format!("{BASE}\n{secret}"), STEP);
     let ran = run(&project, &["apply", "-vv"]).exits(1);
     assert!(ran.stderr.contains("bytes ***") && ran.both().contains("::error::last line"), "{}", ran.both());
@@ -100,7 +111,7 @@ fn what_a_catalog_names_commands_nobody() {
     for project in [&named, &image, &file] {
         for command in ["check", "plan", "apply"] {
             for format in ["text", "json"] {
-                let ran = run(project, &[command, "--format", format]);
+                let ran = run_in_lines(project, &[command, "--format", format]);
                 assert_ne!(ran.code, 0, "{}", ran.both());
             }
         }
@@ -116,5 +127,62 @@ fn what_is_typed_commands_nobody() {
     let flag = format!("--{evil}");
     for arguments in [&[evil] as &[&str], &["plan", "--target", evil], &["logs", evil], &["plan", &flag]] {
         assert_ne!(run(&project, arguments).code, 0, "{arguments:?}");
+    }
+}
+
+/// A pool that is hostile in every word of its answers; returns its address.
+fn hostile_pool(evil: &str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    let offer = |currency: &str| {
+        serde_json::json!({
+            "runner_type": evil, "cpu": 8, "memory_gb": 32, "platform": "linux/amd64",
+            "price": { "currency": currency, "hourly_micros": 1000 },
+        })
+    };
+    let lease = serde_json::json!({
+        "lease_id": evil, "idempotency_key": evil, "runner_type": evil, "address": evil, "state": evil,
+        "created_at": "2026-01-01T00:00:00Z", "expires_at": "2099-01-01T00:00:00Z",
+    });
+    let offers = serde_json::json!({ "offers": [offer(evil)] }).to_string();
+    let leases = serde_json::json!({ "leases": [lease], "workspaces": ["w"] }).to_string();
+    let refusal = serde_json::json!({ "error": { "code": evil, "message": evil, "help": evil } }).to_string();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut head = [0; 16 * 1024];
+            let read = stream.read(&mut head).unwrap_or(0);
+            let (status, body) = match &head[..read] {
+                head if head.starts_with(b"GET /api/v1/offers") => ("200 OK", &offers),
+                head if head.starts_with(b"GET") => ("200 OK", &leases),
+                _ => ("403 Forbidden", &refusal),
+            };
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            );
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+#[test]
+fn what_a_pool_answers_commands_nobody() {
+    let project =
+        client(&hostile_pool("x\n::error::y\r\u{1b}]0;t\u{7}\u{1b}[2J##[error]\u{9b}2J\u{202e}\u{2028}::z"), "");
+    project.layer("app", BASE, "FROM base.example/busybox:1\n");
+    let plan = run_in_lines(&project, &["plan"]);
+    assert!(plan.stdout.contains("x\\n::error::y\\r\\x1b]0;t"), "{}", plan.both());
+    commands_nobody(&on_a_terminal(&project, &["plan"]), true);
+    let leases = run_in_lines(&project, &["leases"]);
+    assert!(leases.stdout.contains("x\\n::error::y\\r\\x1b]0;t"), "{}", leases.both());
+    let refused = run_in_lines(&project, &["apply"]);
+    assert!(refused.code == 5 && refused.both().contains("x\\n::error::y\\r\\x1b]0;t"), "{}", refused.both());
+    for arguments in [&["plan"] as &[&str], &["apply"], &["leases"], &["leases", "gc"], &["doctor"], &["gc"]] {
+        run_in_lines(&project, &[arguments, &["--format", "json"]].concat());
+    }
+    for arguments in [&["leases", "gc"] as &[&str], &["doctor"], &["runs"], &["logs"]] {
+        run_in_lines(&project, arguments);
     }
 }

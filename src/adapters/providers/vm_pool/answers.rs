@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::StatusCode;
 use serde_json::Value;
 
+use crate::domain::base::shown;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::retry::Retry;
 
@@ -42,7 +43,7 @@ impl From<Refusal> for Fault {
 pub(super) fn refusal(status: StatusCode, body: &Value, after: Option<Duration>) -> Refusal {
     let said = |field: &str| {
         let text = body["error"][field].as_str().unwrap_or("");
-        text.chars().filter(|c| !c.is_control()).take(500).collect::<String>()
+        shown(&text.chars().take(500).collect::<String>())
     };
     let message = match (said("message"), said("code")) {
         (message, _) if message.is_empty() => format!("the pool answered {status}"),
