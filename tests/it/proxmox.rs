@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use lian_build::adapters::providers::proxmox::{Proxmox, ProxmoxSettings, Token};
 use lian_build::domain::base::{LayerName, LeaseId, RunId};
 use lian_build::domain::model::{Fault, FaultKind, ProviderName, Size};
-use lian_build::domain::ports::{AcquireRequest, ComputeProvider as _, Endpoint, Lease, LeaseRecord, SshTarget};
+use lian_build::domain::ports::{
+    AcquireRequest, ComputeProvider as _, Endpoint, Lease, LeaseRecord, Resource, SshTarget,
+};
 
 use crate::support::machines::{Booted, Machines, Order};
 use crate::support::proxmox::{Fake, POOL, TEMPLATE, TOKEN, Trick};
@@ -186,15 +188,21 @@ async fn a_clone_that_nobody_waited_for_is_found_and_purged() {
     stage.fake.slow(1);
     provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
     stage.is_clean();
-    // Whenever it ends: before, between or after the questions of whoever takes it back.
-    for requests in 0..6 {
+    // Whenever it ends: before, between or after the questions of whoever takes it back, by its marks or by its id.
+    for (requests, is_known) in (0..8).flat_map(|requests| [(requests, false), (requests, true)]) {
         stage.fake.slow(40);
         stage.fake.trick("POST", "/clone", 1, Trick::Lose);
         stage.fake.trick("POST", "/clone", 1, Trick::Refuse(403, "Permission check failed (/vms/9000, VM.Clone)"));
         provider.acquire(&request("r-1"), &LeaseRecord::default()).await.expect_err("refused");
         stage.fake.slow(1);
         stage.fake.due_in(requests);
-        provider.release(&LeaseId::from("r-1"), &LeaseRecord::default()).await.expect("given back");
+        let record = LeaseRecord::default();
+        if is_known {
+            let id = *stage.fake.machines().keys().next().expect("a clone is under way");
+            record.learn(Resource::new("machine", id).named("lian-me-r-1")).await;
+        }
+        let released = provider.release(&LeaseId::from("r-1"), &record).await;
+        assert!(released.is_ok(), "after {requests} requests, known: {is_known}: {released:?}");
         stage.is_clean();
     }
 }

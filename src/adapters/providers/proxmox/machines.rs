@@ -140,20 +140,27 @@ impl Machines {
 
     /// A machine's configuration; `None` if it does not exist.
     pub(super) async fn config(&self, id: u32, until: Instant) -> Result<Option<Config>, ApiError> {
-        let config = match self.api.call(Method::GET, &Self::path(id, "/config"), &[], until).await {
-            Ok(config) => config,
-            Err(trouble) if trouble.is_gone() => return Ok(None),
-            // Permissions granted through a pool vanish with the machine.
+        let config = match self.try_config(id, until).await {
+            // Permissions granted through a pool come and go with the machine.
             Err(trouble) if trouble.is_denied() => {
                 let there = match self.list(until).await {
                     Ok(list) => list.iter().any(|vm| vm.id == id),
                     Err(_) => !self.is_free(id, until).await?,
                 };
-                return if there { Err(trouble) } else { Ok(None) };
+                // Its clone may have ended between the two questions.
+                if there { self.try_config(id, until).await? } else { None }
             }
-            Err(trouble) => return Err(trouble),
+            answer => answer?,
         };
-        Ok(Some(read_config(&config)))
+        Ok(config.as_ref().map(read_config))
+    }
+
+    /// What the API tells of a machine; `None` if it tells that there is none.
+    async fn try_config(&self, id: u32, until: Instant) -> Result<Option<Value>, ApiError> {
+        match self.api.call(Method::GET, &Self::path(id, "/config"), &[], until).await {
+            Err(trouble) if trouble.is_gone() => Ok(None),
+            answer => answer.map(Some),
+        }
     }
 
     /// The mark of a machine that lian-build created, for any owner: name, description and tags must all match. An
