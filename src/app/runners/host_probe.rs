@@ -86,7 +86,8 @@ impl HostProbe for Connections {
     }
 
     async fn holder(&self, target: &SshTarget) -> Result<Option<Held>, Fault> {
-        let connection = SshConnection::connect(target, "host", REACH, Duration::ZERO).await?;
+        // A host at work is slow to let people in, and no other is looked for in its place.
+        let connection = SshConnection::connect(target, "host", ASK, Duration::ZERO).await?;
         match tokio::time::timeout(ASK, held(&connection)).await {
             Ok(holder) => holder,
             Err(_) => Err(connection.explain(Problem::Hangs(ASK)).await),
