@@ -4,11 +4,9 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::runners::project_on;
 use crate::support::buildkitd;
 use crate::support::project::{Project, Ran};
-use crate::support::registry::Registry;
-use crate::support::sandbox::{Sandbox, key_pair, meeting_place, registry_ports};
+use crate::travel::place;
 
 /// Tokens of lian-build's own, and others that a user may have set.
 const TOKENS: [&str; 6] =
@@ -97,17 +95,8 @@ fn no_child_of_a_local_build_knows_a_token() {
 
 #[test]
 fn no_child_of_a_build_elsewhere_knows_a_token() {
-    let registry = Registry::everywhere();
-    let address = format!("{}:{}", meeting_place(), registry.port());
-    registry_ports().lock().expect("whole").push(address.clone());
-    let keys = tempfile::tempdir().expect("a folder");
-    let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with(&public, 4, 8);
-    let more = format!(
-        "runners.boot_timeout_s = 30, registry_provider = 'registry, \
-         registry = {{ address = \"{address}/team\", plain_http = true }}"
-    );
-    let project = project_on(&[(&host, 4, 8)], &key, &more);
+    let place = place();
+    let project = &place.project;
     project.layer(
         "app",
         "  build_base = { image = \"base.example/busybox:1\" },",

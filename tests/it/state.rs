@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::git::git;
 use crate::support::project::{Project, Ran, text};
 
 const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
@@ -24,14 +25,6 @@ fn of_before() -> Project {
     std::fs::remove_file(legacy.join("project.json")).expect("a record");
     project.write(".lian/.gitignore", "*\n");
     project
-}
-
-fn git(folder: &Path, arguments: &[&str]) {
-    let mut command = Command::new("git");
-    command.args(["-c", "user.name=t", "-c", "user.email=t@example.org"]).args(arguments).current_dir(folder);
-    let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null").output();
-    let output = output.expect("git runs");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn everything_below(folder: &Path) -> impl Iterator<Item = walkdir::DirEntry> + use<> {

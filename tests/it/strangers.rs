@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
+use crate::support::git::git;
 use crate::support::project::Project;
 
 /// A folder of the user's that must stay as it is: files, folders, modes, contents.
@@ -79,14 +79,6 @@ impl Listener {
             }
         }
     }
-}
-
-fn git(folder: &Path, arguments: &[&str]) {
-    let mut command = Command::new("git");
-    command.args(["-c", "user.name=t", "-c", "user.email=t@example.org"]).args(arguments).current_dir(folder);
-    let output = command.env("GIT_CONFIG_GLOBAL", "/dev/null").env("GIT_CONFIG_SYSTEM", "/dev/null").output();
-    let output = output.expect("git runs");
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// A clone of a project, with everything that is in its tree, as a user gets it.

@@ -14,14 +14,14 @@ const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
 const REGISTRY_LOGIN: &str = "bWU6cmlnaHQ=";
 
 /// A host, a registry that both sides reach, and a project that uses them.
-struct Place {
+pub struct Place {
     _keys: tempfile::TempDir,
     registry: Registry,
     host: Sandbox,
-    project: Project,
+    pub project: Project,
 }
 
-fn place() -> Place {
+pub fn place() -> Place {
     place_with(Registry::everywhere())
 }
 

@@ -6,6 +6,19 @@ use super::{Reading, Triggers, parse, references, triggers, triggers_in};
 use crate::domain::base::{Platform, Platforms};
 use crate::domain::model::{DockerfileFacts, DockerfileFault, ImageUse};
 
+/// How a Dockerfile is read: for these platforms, on this builder.
+fn reading<'a>(
+    build_args: &'a BTreeMap<String, String>,
+    (platforms, builder): &'a (Platforms, Platform),
+    triggers: &'a Triggers,
+) -> Reading<'a> {
+    Reading { target: None, build_args, platforms, builder, frontend: false, triggers }
+}
+
+fn amd64() -> (Platforms, Platform) {
+    ("linux/amd64".into(), "linux/amd64".into())
+}
+
 /// Reads a Dockerfile where images have the triggers of these other ones.
 fn read(text: &str, images: &[(&str, &str)]) -> Result<DockerfileFacts, Vec<DockerfileFault>> {
     let of = |(name, text): &(&str, &str)| {
@@ -13,31 +26,13 @@ fn read(text: &str, images: &[(&str, &str)]) -> Result<DockerfileFacts, Vec<Dock
         ((*name).to_owned(), needs)
     };
     let known: Triggers = images.iter().map(of).collect();
-    let (platforms, builder) = ("linux/amd64".into(), "linux/amd64".into());
-    let build_args = BTreeMap::new();
-    let reading = Reading {
-        target: None,
-        build_args: &build_args,
-        platforms: &platforms,
-        builder: &builder,
-        frontend: false,
-        triggers: &known,
-    };
-    references(&parse(text).expect("a Dockerfile"), &reading)
+    references(&parse(text).expect("a Dockerfile"), &reading(&BTreeMap::new(), &amd64(), &known))
 }
 
 fn on(text: &str, platforms: &str, builder: &str) -> DockerfileFacts {
-    let (platforms, builder) = (Platforms::from(platforms), Platform::from(builder));
-    let (build_args, triggers) = (BTreeMap::new(), Triggers::new());
-    let reading = Reading {
-        target: None,
-        build_args: &build_args,
-        platforms: &platforms,
-        builder: &builder,
-        frontend: false,
-        triggers: &triggers,
-    };
-    references(&parse(text).expect("a Dockerfile"), &reading).expect("sound")
+    let on = (Platforms::from(platforms), Platform::from(builder));
+    let file = parse(text).expect("a Dockerfile");
+    references(&file, &reading(&BTreeMap::new(), &on, &Triggers::new())).expect("sound")
 }
 
 /// `kind image`, with the trigger's image where there is one.
@@ -207,18 +202,8 @@ fn rules_of_style_are_faults_where_the_file_makes_them_errors_and_doubts_where_a
 fn a_build_argument_takes_the_place_of_the_directive() {
     let strict = |value: &str| {
         let build_args = BTreeMap::from([("BUILDKIT_DOCKERFILE_CHECK".to_owned(), value.to_owned())]);
-        let (platforms, builder) = ("linux/amd64".into(), "linux/amd64".into());
-        let triggers = Triggers::new();
-        let reading = Reading {
-            target: None,
-            build_args: &build_args,
-            platforms: &platforms,
-            builder: &builder,
-            frontend: false,
-            triggers: &triggers,
-        };
         let file = parse("# check=error=true\nFROM debian AS Build\n").expect("a Dockerfile");
-        references(&file, &reading).map_err(|faults| faults[0].message.clone())
+        references(&file, &reading(&build_args, &amd64(), &Triggers::new())).map_err(|faults| faults[0].message.clone())
     };
     assert!(strict("skip=all;error=true").is_ok());
     assert!(strict("").is_ok());

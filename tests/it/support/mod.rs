@@ -4,6 +4,7 @@ pub mod buildkitd;
 pub mod clock;
 pub mod cloud_init;
 pub mod docker;
+pub mod git;
 pub mod hetzner;
 pub mod lines;
 pub mod machines;
