@@ -67,10 +67,22 @@ fn a_server_that_does_not_come_up_in_time_is_deleted_and_told() {
 #[test]
 fn a_server_with_another_host_key_is_sent_nothing_and_given_back() {
     let cloud = cloud("RUN true");
+    cloud.workflow("boot_timeout_s = 2, context_transfer = 'session", "", "");
     cloud.fake.answers_with_other_keys(u32::MAX);
     let ran = cloud.lian(&["apply", "--format", "json"]).exits(4);
     assert!(ran.stdout.contains("lian::remote::host_key"), "{}", ran.both());
-    assert!(granted(&ran.stdout).is_empty() && !cloud.fake.bills().is_empty(), "{}", ran.both());
+    assert!(granted(&ran.stdout).is_empty() && cloud.fake.bills().len() > 1, "{}", ran.both());
+    cloud.is_empty();
+}
+
+#[test]
+fn a_server_that_another_answers_for_is_given_back_and_the_next_one_builds() {
+    let cloud = cloud("RUN true");
+    cloud.workflow("boot_timeout_s = 10, context_transfer = 'session", "", "");
+    cloud.fake.answers_with_other_keys(1);
+    let ran = cloud.lian(&["apply", "--format", "json"]).exits(0);
+    let end = ran.events().into_iter().find(|event| event["type"] == "step.finished").expect("an end");
+    assert_eq!((text(&end["outcome"]), cloud.fake.bills().len()), ("built", 2), "{}", ran.both());
     cloud.is_empty();
 }
 

@@ -21,6 +21,8 @@ const SOCKET_PATH: usize = 108;
 const SOCKET_NAME: usize = 20;
 /// Delays between connection attempts.
 const AGAIN: Backoff = Backoff::of_polls(Duration::from_millis(50), Duration::from_millis(500));
+/// How long a machine that boots may show another host key than its own.
+const KEYS_SETTLE: Duration = Duration::from_secs(20);
 /// Delays between looks at an attempt: a connection takes either under 100 ms or much longer.
 const LOOKS: Backoff = Backoff::of_polls(Duration::from_millis(4), Duration::from_millis(50)).factor(1.1);
 
@@ -39,11 +41,12 @@ pub struct SshConnection {
 
 impl SshConnection {
     /// Connects, with retries while the host is unreachable. The host key is pinned under the name `alias`. A refused
-    /// login is retried for `login` only: a booting machine installs its keys late, a fixed host does not.
+    /// login and another host key are retried for `login` only: a booting machine installs its keys late, a fixed host
+    /// does not.
     ///
     /// # Errors
-    /// At once: `lian::remote::host_key` if the host key differs, `lian::remote::target` if the target's values are
-    /// invalid. On timeout: `lian::remote::login` and `lian::remote::unreachable`.
+    /// At once: `lian::remote::target` if the target's values are invalid. On timeout: `lian::remote::host_key` if the
+    /// host key differs, `lian::remote::login` and `lian::remote::unreachable`.
     pub async fn connect(target: &SshTarget, alias: &str, within: Duration, login: Duration) -> Result<Self, Fault> {
         let name = format!("{}@{}:{}", target.user, target.address, target.port);
         let folder = prepare(target, alias)?;
@@ -61,14 +64,19 @@ impl SshConnection {
                 Err(refused) => refused,
             };
             let patience = match &refused {
-                Refused::HostKey => return Err(faults::wrong_key(&name)),
+                // A machine that boots may show its image's key until it has its own, and its address may be answered for
+                // by the one that had it before.
+                Refused::HostKey => login.min(within).min(KEYS_SETTLE),
                 Refused::NoSsh(why) => return Err(faults::no_ssh(why)),
                 Refused::Login(_) => login.min(within),
                 Refused::NotThere(_) | Refused::Late => within,
             };
             again = again.until(started + patience);
             if !again.poll().await {
-                return Err(faults::never_came(&name, &refused, patience, patience < within));
+                return Err(match refused {
+                    Refused::HostKey => faults::wrong_key(&name, login.is_zero()),
+                    refused => faults::never_came(&name, &refused, patience, patience < within),
+                });
             }
             before = Some(refused);
         }

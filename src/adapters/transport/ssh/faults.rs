@@ -24,9 +24,14 @@ pub(super) fn here(error: &std::io::Error) -> Fault {
         .help("free disk space, or set TMPDIR to a writable folder")
 }
 
-pub(super) fn wrong_key(name: &str) -> Fault {
+/// Another machine can replace one that boots. A fixed host has no replacement.
+fn replaceable(fixed: bool) -> FaultKind {
+    if fixed { FaultKind::Unavailable } else { FaultKind::Infrastructure }
+}
+
+pub(super) fn wrong_key(name: &str, fixed: bool) -> Fault {
     let message = format!("{name} shows another host key than the pinned one: nothing was sent to it");
-    Fault::new(FaultKind::Unavailable, "lian::remote::host_key", message).help(
+    Fault::new(replaceable(fixed), "lian::remote::host_key", message).help(
         "the connection may be intercepted, or the machine was reinstalled: compare its key with what the provider \
          or the workflow says",
     )
@@ -76,9 +81,7 @@ pub(super) fn never_came(name: &str, refused: &Refused, within: Duration, fixed:
         Refused::Late => ("lian::remote::unreachable", "cannot be reached", "no answer".to_owned()),
         Refused::HostKey | Refused::NoSsh(_) => ("lian::remote::unreachable", "cannot be reached", String::new()),
     };
-    // Another machine can replace one that boots. A fixed host has no replacement.
-    let kind = if fixed { FaultKind::Unavailable } else { FaultKind::Infrastructure };
-    let mut fault = Fault::new(kind, code, format!("{name} {what}, after {seconds} s"));
+    let mut fault = Fault::new(replaceable(fixed), code, format!("{name} {what}, after {seconds} s"));
     if fixed && matches!(refused, Refused::Login(_)) {
         fault = fault.with_class(FaultClass::Denied);
     }
