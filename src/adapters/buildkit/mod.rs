@@ -21,6 +21,7 @@ mod progress;
 mod remote_buildctl;
 mod scratch;
 mod search;
+mod signs;
 mod solve;
 mod supervise;
 mod tail;
