@@ -1,7 +1,7 @@
 //! The state of the pool behind its mutex: the ledger, and the provider calls that run. Not responsible for: what is
 //! asked for (see `pool`), the calls themselves (see `provider_calls`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -31,6 +31,8 @@ pub(super) struct Work {
 pub(super) struct Desk {
     pub ledger: Ledger,
     pub works: BTreeMap<LeaseId, Arc<Work>>,
+    /// Leases whose machine a restarted service could not hold again yet. Nobody else may get it.
+    pub unheld: VecDeque<LeaseId>,
     pub stopping: bool,
 }
 
@@ -49,7 +51,7 @@ impl RecordKeeper for Keeper {
 impl Desk {
     /// A desk with nothing under way.
     pub fn new(ledger: Ledger) -> Self {
-        Self { ledger, works: BTreeMap::new(), stopping: false }
+        Self { ledger, works: BTreeMap::new(), unheld: VecDeque::new(), stopping: false }
     }
 
     /// A new task for a lease.

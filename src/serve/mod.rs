@@ -8,6 +8,8 @@ mod error;
 mod fields;
 mod guard;
 mod health;
+#[cfg(test)]
+mod hosts_tests;
 mod http;
 mod json;
 mod keys;

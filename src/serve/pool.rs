@@ -21,8 +21,8 @@ use crate::domain::base::{LeaseId, Timestamp};
 use crate::domain::model::{Fault, FaultClass};
 use crate::domain::ports::{ComputeProvider, Offer};
 
-/// Poll interval for a release whose create call may still land.
-const SETTLING: Duration = Duration::from_millis(500);
+/// Poll interval for what others have to end first: a create call that may still land, a lock that they hold.
+pub(super) const SETTLING: Duration = Duration::from_millis(500);
 /// On shutdown, timeout for releasing leases that are not granted yet.
 const STOP_BOUND: Duration = Duration::from_secs(30);
 
@@ -206,7 +206,8 @@ impl Pool {
     pub async fn sweep(self: &Arc<Self>) -> Result<(), ServeError> {
         let swept = self.swept().await;
         self.health.note(swept.is_ok());
-        swept
+        swept?;
+        self.hold_next_again().await
     }
 
     async fn swept(self: &Arc<Self>) -> Result<(), ServeError> {

@@ -8,7 +8,7 @@ use super::desk::{Desk, End, Keeper, Work, unwritten};
 use super::ledger::{Asked, Quota};
 use super::log;
 use super::machine::{Machine, Row, State};
-use super::pool::Pool;
+use super::pool::{Pool, SETTLING};
 use super::problem::{Problem, gone, releasing, stopping};
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
@@ -24,7 +24,21 @@ impl Pool {
         let started = tokio::time::Instant::now();
         let keeper = Keeper(Arc::clone(&self.desk));
         let record = LeaseRecord::kept(row.id.clone(), Arc::new(keeper));
-        let granted = self.granted(&work, &row, &record).await;
+        let granted = loop {
+            let granted = self.granted(&work, &row, &record).await;
+            let Ok(machine) = &granted else { break granted };
+            match self.unheld_at(machine).await {
+                Ok(None) => break granted,
+                // It is another lease's: that one holds it from now on, and this one goes on looking.
+                Ok(Some(theirs)) => {
+                    drop(self.provider.release(&row.id, &record).await);
+                    if !self.hold_again(&theirs).await.unwrap_or(false) {
+                        tokio::time::sleep(SETTLING).await;
+                    }
+                }
+                Err(error) => break Err(unwritten(&error)),
+            }
+        };
         let (id, now) = (row.id.clone(), self.now());
         let ending = Arc::clone(&work);
         let fault = match granted {

@@ -1,6 +1,5 @@
 //! The service over real HTTP on loopback, with the stub provider.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -9,7 +8,6 @@ use serde_json::{Value, json};
 
 use super::stub_tests::*;
 use super::{Bounds, Listen, ServeError, Service, Tokens, listen};
-use crate::adapters::providers::ssh::{Ssh, SshHost, SshSettings};
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::Resource;
 
@@ -415,40 +413,4 @@ async fn no_tokens_no_open_door_and_one_service_a_folder() {
     let _service = Running::start(stub.clone(), data.path()).await;
     let second = Service::open(stub, data.path(), Tokens::default(), bounds()).await;
     assert!(matches!(second.err(), Some(ServeError::Held { .. })));
-}
-
-#[tokio::test]
-async fn hosts_that_are_leased_are_held_again_after_a_start() {
-    let host = |address: &str| SshHost {
-        address: address.into(),
-        port: 22,
-        user: "root".into(),
-        host_key: "ssh-ed25519 AAAA".into(),
-        identity: None,
-        cpu: 4,
-        memory_gb: 8,
-        platform: "linux/amd64".into(),
-    };
-    let settings = SshSettings { hosts: vec![host("one"), host("two"), host("three")] };
-    let (data, locks) = (folder(), folder());
-    let hosts = || Arc::new(Ssh::new(settings.clone(), locks.path()));
-    let mut service = Running::start(hosts(), data.path()).await;
-    let mut leases = Vec::new();
-    for key in ["a", "b", "c"] {
-        leases.push(service.lease(key, &lease_request("w")).await.1);
-    }
-    let addresses: Vec<&Value> = leases.iter().map(|lease| &lease["address"]).collect();
-    assert_eq!(addresses, ["one", "two", "three"]);
-    for lease in &leases[..2] {
-        assert_eq!(service.json(Method::DELETE, &path(lease), "", None).await.0, 204);
-    }
-    service.kill();
-    let service = Running::start(hosts(), data.path()).await;
-    for (key, expected) in [("d", "one"), ("e", "two")] {
-        assert_eq!(
-            service.lease(key, &lease_request("w")).await.1["address"],
-            expected,
-            "a leased host was leased twice"
-        );
-    }
 }
