@@ -1,9 +1,14 @@
 //! Images that are stale, incomplete or not what their key says, and what becomes of them. Not responsible for: what
 //! stands on an image that is gone (see `apply`), links (see `links`).
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+
 use serde_json::Value;
 
+use crate::runners::{SESSION, project_on};
 use crate::support::project::{Project, Ran, text};
+use crate::support::sandbox::{Sandbox, key_pair};
 
 const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
 
@@ -75,4 +80,65 @@ fn a_file_counts_by_its_content_though_size_and_time_are_the_same() {
     }
     assert_eq!(apply(&project, &[]).outcomes(), ["one=built", "two=reused"]);
     assert!(!project.path().join(".lian").exists(), "a copy of a context was made in the project");
+}
+
+/// A layer that copies a folder of this mode with this file in it, and fails if either is not what it gets.
+fn folder_of(project: &Project, layer: &str, mode: u32, content: &str) {
+    let fields = format!("{BASE}\n  build_args = {{ MODE = \"{mode:o}\", CONTENT = \"{content}\" }},");
+    project.layer(
+        layer,
+        &fields,
+        "FROM base.example/busybox:1\nCOPY d /d\nARG MODE\nARG CONTENT\n\
+         RUN stat -c %a /d/in && test $(stat -c %a /d/in) = $MODE && grep -q $CONTENT /d/in/f\n",
+    );
+    write_at_no_time(project, &format!("catalog/{layer}/d/in/f"), content);
+    let folder = project.path().join(format!("catalog/{layer}/d/in"));
+    std::fs::set_permissions(folder, Permissions::from_mode(mode)).expect("changed");
+}
+
+#[test]
+fn a_folder_counts_by_its_mode_though_nothing_else_changes() {
+    let project = Project::with_base();
+    folder_of(&project, "one", 0o755, "f");
+    assert_eq!(apply(&project, &[]).outcomes(), ["one=built"]);
+    folder_of(&project, "one", 0o700, "f");
+    assert_eq!(apply(&project, &[]).outcomes(), ["one=built"]);
+    folder_of(&project, "one", 0o2755, "f");
+    assert_eq!(apply(&project, &[]).outcomes(), ["one=built"]);
+    // What was built before is still what its key says.
+    folder_of(&project, "one", 0o755, "f");
+    assert_eq!(apply(&project, &["--force", "one"]).outcomes(), ["one=built"]);
+}
+
+#[test]
+fn a_folder_counts_by_its_mode_on_a_runner_that_asks_for_the_context() {
+    let keys = tempfile::tempdir().expect("a folder");
+    let (key, public) = key_pair(keys.path());
+    let host = Sandbox::with(&public, 4, 8);
+    let project = project_on(&[(&host, 4, 8)], &key, SESSION);
+    for mode in [0o755, 0o700, 0o755] {
+        folder_of(&project, "one", mode, "f");
+        let ran = apply(&project, &["--force", "one"]);
+        assert_eq!(ran.outcomes(), ["one=built"]);
+    }
+}
+
+#[test]
+fn contexts_that_differ_by_the_modes_of_folders_alone_do_not_mix() {
+    let project = Project::with_base();
+    for (layer, mode) in [("a", 0o755), ("b", 0o711), ("c", 0o755), ("d", 0o750)] {
+        folder_of(&project, layer, mode, "same");
+    }
+    let built = ["a=built", "b=built", "c=built", "d=built"];
+    assert_eq!(apply(&project, &["--parallel", "1"]).outcomes(), built);
+}
+
+#[test]
+fn contexts_that_are_sent_at_the_same_time_do_not_mix() {
+    let project = Project::with_base();
+    for content in ["ant", "bee", "cat", "dog", "eel", "fox"] {
+        folder_of(&project, content, 0o755, content);
+    }
+    let outcomes = apply(&project, &["--parallel", "6"]).outcomes();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.ends_with("=built")).count(), 6, "{outcomes:?}");
 }

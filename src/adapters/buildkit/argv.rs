@@ -14,6 +14,12 @@ const BUILT_IN: &str = "dockerfile.v0";
 /// The name of the file for BuildKit's metadata in the folder of a build.
 pub(super) const METADATA: &str = "metadata.json";
 
+/// The name by which a frontend asks for the context.
+const CONTEXT: &str = "context";
+/// How often a daemon may put a prefix before that name: once where it reads the name, and once more where it holds it
+/// against a source policy (BuildKit 0.32).
+const PREFIXED: usize = 3;
+
 /// How exported layers are compressed. Measured on 956 MB of libraries with two busy cores: uncompressed 19.9 s (956
 /// MB), zstd at its fastest level 13.5 s (345 MB), gzip 72.5 s (341 MB). Compression pays because less is written.
 const COMPRESSION: &str = "compression=zstd,compression-level=1,oci-mediatypes=true";
@@ -24,6 +30,7 @@ pub(super) fn build(request: &BuildRequest, own: &Path) -> Vec<String> {
     let folder = request.dockerfile.parent().filter(|parent| !parent.as_os_str().is_empty());
     let file = request.dockerfile.file_name().unwrap_or(request.dockerfile.as_os_str());
     locals(&mut args, &request.context, folder.unwrap_or(Path::new(".")));
+    kept_apart(&mut args, request);
     opt(&mut args, "filename", &file.to_string_lossy());
     if let Some(target) = &request.target {
         opt(&mut args, "target", target);
@@ -107,9 +114,26 @@ fn start(frontend: Option<&str>, own: &Path) -> Vec<String> {
 }
 
 fn locals(args: &mut Vec<String>, context: &Path, dockerfile: &Path) {
-    for (name, folder) in [("context", context), ("dockerfile", dockerfile)] {
+    for (name, folder) in [(CONTEXT, context), ("dockerfile", dockerfile)] {
         args.extend(["--local".to_owned(), format!("{name}={}", folder.display())]);
     }
+}
+
+/// Has the daemon keep this context apart from those with other modes of folders.
+///
+/// It keeps the last context of each name, to be sent what differs, and digests of it, by which a `COPY` is known. Where
+/// a folder of the same path has another mode, it sets the mode and keeps the digest: the `COPY` counts as done, and the
+/// image has the old mode. The frontend asks for the context by a name that cannot be chosen, but the daemon puts what
+/// stands before the colon of a session's id in front of that name. No id behind it means any session of the build; what
+/// else makes the build's context its own stands in the ignore file (see `definition`).
+fn kept_apart(args: &mut Vec<String>, request: &BuildRequest) {
+    let Some(modes) = &request.folder_modes else { return };
+    let prefix = format!("lian-{modes}");
+    for times in 1..=PREFIXED {
+        let name = format!("{prefix}-").repeat(times) + CONTEXT;
+        args.extend(["--local".to_owned(), format!("{name}={}", request.context.display())]);
+    }
+    opt(args, &format!("local-sessionid:{CONTEXT}"), &format!("{prefix}:"));
 }
 
 /// Images by name. Each layout has an id of its own, because two names may lie in two folders.
@@ -181,6 +205,15 @@ mod tests {
     #[test]
     fn says_all_that_the_request_says() {
         insta::assert_snapshot!(build(&request(), Path::new("/tmp")).join("\n"));
+    }
+
+    #[test]
+    fn a_context_goes_by_a_name_for_its_folders_modes_too() {
+        let args = build(&BuildRequest { folder_modes: Some("775".into()), ..request() }, Path::new("/m"));
+        let has = |pair: [&str; 2]| args.windows(2).any(|found| found == pair);
+        assert!(has(["--local", "lian-775-context=/work/lamina/app"]), "{args:?}");
+        assert!(has(["--local", "lian-775-lian-775-context=/work/lamina/app"]), "{args:?}");
+        assert!(has(["--opt", "local-sessionid:context=lian-775:"]), "{args:?}");
     }
 
     #[test]

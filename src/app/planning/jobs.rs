@@ -69,6 +69,7 @@ impl JobMaker<'_> {
         let parts: KeyParts = graph::key_parts(declared, &inputs);
         let request = BuildRequest {
             context: declared.context_dir(),
+            folder_modes: Some(input.listing.folder_modes()),
             dockerfile: declared.dockerfile_path(),
             definition: input.definition.clone(),
             target: layer.target.clone(),

@@ -127,7 +127,7 @@ impl Builder for RemoteBuildRunner {
 impl RemoteBuildRunner {
     /// The request with the runner's paths, after copying everything it names.
     async fn prepared(&self, request: &BuildRequest) -> Result<BuildRequest, Fault> {
-        let mut there = BuildRequest { context: WORKSPACE.into(), ..request.clone() };
+        let mut there = BuildRequest { context: WORKSPACE.into(), folder_modes: None, ..request.clone() };
         let name = request.dockerfile.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let dockerfile = format!("{PRIVATE}/dockerfile/{name}");
         // Only the right files were copied: an ignore file there would exclude more.

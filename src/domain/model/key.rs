@@ -78,6 +78,24 @@ pub struct Listing {
     pub ignore: Option<Digest>,
 }
 
+impl Listing {
+    /// A name for the modes of its folders. Of two contexts with the same name, each folder that both hold has the same
+    /// mode: it names the commonest mode, and by a digest the folders with any other one. So it stays the same where
+    /// folders with that mode come and go.
+    pub fn folder_modes(&self) -> String {
+        let folders = || self.files.iter().filter(|(_, entry)| entry.kind == FileKind::Folder);
+        let mut counts: BTreeMap<u32, usize> = BTreeMap::new();
+        folders().for_each(|(_, entry)| *counts.entry(entry.mode).or_default() += 1);
+        let commonest = counts.into_iter().rev().max_by_key(|(_, count)| *count).map_or(0o755, |(mode, _)| mode);
+        let others = folders().filter(|(_, entry)| entry.mode != commonest);
+        let others: String = others.map(|(path, entry)| format!("{:o} {path}\0", entry.mode)).collect();
+        match others.as_str() {
+            "" => format!("{commonest:o}"),
+            others => format!("{commonest:o}-{}", Digest::of(others).short()),
+        }
+    }
+}
+
 /// A pinned parent of a layer.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -143,5 +161,42 @@ impl KeyParts {
     pub fn key(&self) -> LayerKey {
         let json = serde_json::to_vec(self).expect("invariant: key parts are plain data and serialise");
         LayerKey(Digest::of(json))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn contexts_share_a_name_only_if_the_folders_that_both_hold_have_one_mode() {
+        let name = |folders: &[(&str, u32)]| {
+            let digest = Digest::of("");
+            let entry = |mode| FileEntry { kind: FileKind::Folder, mode, digest: digest.clone() };
+            let files = folders.iter().map(|(path, mode)| ((*path).to_owned(), entry(*mode))).collect();
+            Listing { files, bytes: 0, dockerfile: digest.clone(), ignore: None }.folder_modes()
+        };
+        assert_eq!(name(&[]), "755");
+        assert_eq!(name(&[("a", 0o755), ("b", 0o755)]), "755");
+        assert_eq!(name(&[("a", 0o775)]), name(&[("b", 0o775), ("c", 0o775)]));
+        // One folder of each of two modes: the smaller mode is taken for the commonest.
+        let mixed = name(&[("a", 0o700), ("b", 0o755)]);
+        assert!(mixed.starts_with("700-"), "{mixed}");
+        let names = [
+            name(&[("a", 0o755)]),
+            name(&[("a", 0o700)]),
+            name(&[("a", 0o2755)]),
+            name(&[("a", 0o700), ("b", 0o755), ("c", 0o755)]),
+            name(&[("a", 0o755), ("b", 0o700), ("c", 0o755)]),
+            name(&[("a", 0o711), ("b", 0o755), ("c", 0o755)]),
+            mixed,
+        ];
+        let different: std::collections::BTreeSet<_> = names.iter().collect();
+        assert_eq!(different.len(), names.len(), "{names:?}");
+        // Others of the commonest mode make no difference.
+        assert_eq!(
+            name(&[("a", 0o700), ("b", 0o755), ("c", 0o755)]),
+            name(&[("a", 0o700), ("b", 0o755), ("c", 0o755), ("d", 0o755)])
+        );
     }
 }

@@ -53,6 +53,9 @@ pub struct SecretSource {
 pub struct BuildRequest {
     /// The context folder.
     pub context: PathBuf,
+    /// The name of its folders' modes ([`crate::domain::model::Listing::folder_modes`]); `None` if all are git's. A builder
+    /// that keeps contexts keeps those with other modes apart.
+    pub folder_modes: Option<String>,
     /// The Dockerfile's path, for its name and for looking at it again.
     pub dockerfile: PathBuf,
     /// The texts of the Dockerfile and its ignore file: these are built, whatever the files say by then.

@@ -38,6 +38,7 @@ pub fn parent_keys<'a>(parents: impl IntoIterator<Item = (&'a str, &'a LayerKey)
 pub fn build_request() -> BuildRequest {
     BuildRequest {
         context: PathBuf::new(),
+        folder_modes: None,
         dockerfile: PathBuf::new(),
         definition: Definition::default(),
         target: None,

@@ -56,6 +56,7 @@ impl Stage {
             dockerfile: context.join("Dockerfile"),
             definition: Definition { dockerfile: dockerfile.into(), ignore: None },
             context,
+            folder_modes: None,
             target: None,
             build_args: [].into(),
             platforms: self.daemon.platform().clone().into(),
