@@ -48,6 +48,10 @@ pub fn plan(global: &Global, flags: &Plan) -> Outcome {
         Format::Json => {
             let mut shown = report::plan_json(&plan, forecast);
             shown["gives"] = report::gives_json(&given);
+            // A plan without warnings looks as it always did.
+            if !survey.diagnostics.is_empty() {
+                shown["diagnostics"] = report::diagnostic_rows(&survey.diagnostics, &survey.sources).into();
+            }
             show::json(&shown);
         }
         Format::Dot => show::out(&report::dot(&plan)),

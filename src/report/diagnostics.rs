@@ -193,9 +193,14 @@ pub fn error_json(report: &miette::Report) -> Value {
 
 /// Output of `check --format json`. `ok` is false if there are errors or, with `strict`, warnings.
 pub fn check_json(layers: usize, diagnostics: &[Diagnostic], sources: &Sources, strict: bool) -> Value {
-    let rows: Vec<Value> = diagnostics.iter().map(|diagnostic| row(diagnostic, sources)).collect();
+    let rows = diagnostic_rows(diagnostics, sources);
     let ok = !diagnostics.iter().any(|diagnostic| strict || diagnostic.is_error());
     json!({ "schema": 1, "ok": ok, "layers": layers, "diagnostics": rows })
+}
+
+/// Faults and warnings as JSON, each a row.
+pub fn diagnostic_rows<'a>(diagnostics: impl IntoIterator<Item = &'a Diagnostic>, sources: &Sources) -> Vec<Value> {
+    diagnostics.into_iter().map(|diagnostic| row(diagnostic, sources)).collect()
 }
 
 fn row(diagnostic: &Diagnostic, sources: &Sources) -> Value {

@@ -23,7 +23,9 @@ mod style;
 mod terminal;
 mod text;
 
-pub use diagnostics::{at_the_edges, check_json, draw_diagnostics, draw_error, error_json, summary_line};
+pub use diagnostics::{
+    at_the_edges, check_json, diagnostic_rows, draw_diagnostics, draw_error, error_json, summary_line,
+};
 pub use gives::{GivenRow, gives_json, gives_lines};
 pub use graphs::{dot, mermaid};
 pub use json::{JSON, json_events, json_text};

@@ -39,6 +39,7 @@ const CASES: &[(&str, &str)] = &[
     ("duplicate-layer", "graph::duplicate_layer"),
     ("duplicate-tool", "graph::duplicate_tool"),
     ("empty-forms", "dockerfile::parse"),
+    ("fixed-platform", "graph::missing_platform"),
     ("heredoc-behind-bash", "dockerfile::parse"),
     ("image-name", "graph::image_name"),
     ("line-over-64k", "dockerfile::parse"),

@@ -40,6 +40,7 @@ mod stale;
 mod state;
 mod stop;
 mod strangers;
+mod substitutes;
 mod support;
 mod travel;
 mod words;

@@ -13,9 +13,10 @@ use crate::support::buildkitd;
 use crate::support::project::{Project, Ran, text};
 use crate::support::registry::Registry;
 
-const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
+pub const BASE: &str = "  build_base = { image = \"base.example/busybox:1\" },";
 /// This machine's architecture, and one that it is not.
-const ARCHITECTURES: (&str, &str) = if cfg!(target_arch = "aarch64") { ("arm64", "amd64") } else { ("amd64", "arm64") };
+pub const ARCHITECTURES: (&str, &str) =
+    if cfg!(target_arch = "aarch64") { ("arm64", "amd64") } else { ("amd64", "arm64") };
 
 fn base_layout() -> PathBuf {
     let ImageSource::Layout { dir, .. } = &buildkitd::stage().base else { panic!("the base is a layout") };
@@ -50,7 +51,7 @@ fn apply(project: &Project) -> Ran {
     project.lian(&["apply", "--format", "json"])
 }
 
-fn json_at(path: &Path) -> Value {
+pub fn json_at(path: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(path).expect("readable")).expect("JSON")
 }
 
@@ -60,14 +61,14 @@ fn manifest(layout: &Path, digest: &str) -> Value {
 }
 
 /// An image of another layout.
-struct Variant<'a> {
-    architecture: &'a str,
-    on_build: &'a [&'a str],
+pub struct Variant<'a> {
+    pub architecture: &'a str,
+    pub on_build: &'a [&'a str],
 }
 
 /// A layout with an image for each variant: the busybox of the shared base, and `/arch` with the architecture's name.
 /// Returns the digest of each image's own filesystem layer, too.
-fn layout(project: &Project, variants: &[Variant<'_>]) -> (PathBuf, Vec<String>) {
+pub fn layout(project: &Project, variants: &[Variant<'_>]) -> (PathBuf, Vec<String>) {
     let layout = project.path().join("substitute");
     let copied = Command::new("cp").arg("-r").arg(base_layout()).arg(&layout).status().expect("cp runs");
     assert!(copied.success());
@@ -109,7 +110,7 @@ fn layout(project: &Project, variants: &[Variant<'_>]) -> (PathBuf, Vec<String>)
 }
 
 /// `lian-build` with this layout for `base.example/multi:1`.
-fn with_layout(project: &Project, arguments: &[&str], layout: &Path) -> Ran {
+pub fn with_layout(project: &Project, arguments: &[&str], layout: &Path) -> Ran {
     let substitute = format!("--base-image=base.example/multi:1=oci-layout:{}", layout.display());
     let mut all = arguments.to_vec();
     all.push(&substitute);
@@ -117,7 +118,7 @@ fn with_layout(project: &Project, arguments: &[&str], layout: &Path) -> Ran {
 }
 
 /// Text for people without its line breaks.
-fn unwrapped(text: &str) -> String {
+pub fn unwrapped(text: &str) -> String {
     text.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -292,6 +293,8 @@ fn a_substitute_that_holds_the_pinned_image_gives_just_that_one() {
              RUN grep -q {host} /arch && grep -q {other} /other\n"
         ),
     );
+    let plan = with_layout(&project, &["plan", "--format", "json"], &layout).exits(0).json();
+    assert!(plan["diagnostics"].is_null(), "{plan}");
     let ran = with_layout(&project, &["apply", "--format", "json"], &layout).exits(0);
     assert_eq!(ran.outcomes(), ["app=built"]);
 }
@@ -347,6 +350,12 @@ fn a_parent_for_another_platform_is_refused_before_anything_is_built() {
         said.contains("lian::graph::missing_platform") && unwrapped(&said).contains("its base `base` for"),
         "{said}"
     );
+    // A stage may ask for another platform than its layer, which declares none.
+    let asks = format!("ARG P=linux/{other}\nFROM --platform=$P lamina/base AS there\nRUN true\n");
+    project.layer("app", "  build_base = \"base\",", &asks);
+    let said = unwrapped(&project.lian(&["plan"]).exits(1).both());
+    let wanted = format!("needs its base `base` for linux/{other}, and that is built only for linux/{host}");
+    assert!(said.contains(&wanted) && said.contains(&format!("`--platform` asks for linux/{other}")), "{said}");
     // A stage that runs on the builder needs its image for the builder.
     project.layer(
         "app",

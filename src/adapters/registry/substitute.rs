@@ -130,7 +130,11 @@ impl Substitute {
     /// # Errors
     /// As [`layout_digest`].
     pub fn source(&self, platform: &Platform) -> Result<ImageSource, SubstituteError> {
-        let digest = layout_digest(self, platform)?;
+        self.fitting(layout_digest(self, platform)?, platform)
+    }
+
+    /// An image that it holds, if that is one for the platform.
+    fn fitting(&self, digest: Digest, platform: &Platform) -> Result<ImageSource, SubstituteError> {
         let held = self.platforms(&digest);
         let fits = |held: &Platform| (held.os(), held.architecture()) == (platform.os(), platform.architecture());
         if !held.is_empty() && !held.iter().any(fits) {
@@ -142,16 +146,33 @@ impl Substitute {
 }
 
 impl Substitute {
-    /// As [`Self::source`], for a reference that pins a digest: if the layout holds just that image, it is meant.
+    /// As [`Self::source`], for a reference that pins a digest: if the layout holds just that image, it is meant. One for
+    /// a single platform is then taken for any, as BuildKit does.
     ///
     /// # Errors
     /// As [`layout_digest`].
     pub fn pinned(&self, pin: Option<&str>, platform: &Platform) -> Result<ImageSource, SubstituteError> {
-        let held = |digest: &Digest| is_manifest(&blob(&self.dir, digest));
-        match pin.and_then(|pin| pin.parse().ok()).filter(held) {
-            Some(digest) if self.digest.is_none() && self.tag.is_none() => Ok(self.layout_of(digest)),
-            _ => self.source(platform),
+        match pin.and_then(|pin| self.held(pin)) {
+            Some(digest) if self.manifest(&digest).is_some_and(|top| top.children().is_empty()) => {
+                Ok(self.layout_of(digest))
+            }
+            Some(digest) => self.fitting(digest, platform),
+            None => self.source(platform),
         }
+    }
+
+    /// The image of a pin, if the layout holds just that one and no other one is named.
+    fn held(&self, pin: &str) -> Option<Digest> {
+        let digest = pin.parse().ok().filter(|_| self.digest.is_none() && self.tag.is_none())?;
+        is_manifest(&blob(&self.dir, &digest)).then_some(digest)
+    }
+
+    /// Checks that an image which it holds at a pinned digest is one for a platform, where a build insists on it.
+    ///
+    /// # Errors
+    /// [`SubstituteError::OtherPlatform`].
+    pub fn insists(&self, pin: &str, platform: &Platform) -> Result<(), SubstituteError> {
+        self.held(pin).map_or(Ok(()), |digest| self.fitting(digest, platform).map(|_| ()))
     }
 
     fn layout_of(&self, digest: Digest) -> ImageSource {

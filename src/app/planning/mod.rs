@@ -13,6 +13,7 @@ pub mod preview;
 pub mod secrets;
 pub mod specs;
 mod stored;
+mod substituted;
 pub mod survey;
 pub mod target_platforms;
 mod triggers;

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::target_platforms::TargetPlatforms;
-use super::triggers;
+use super::{substituted, triggers};
 use crate::adapters::context;
 use crate::adapters::nickel::{LoadRequest, Loaded};
 use crate::app::Error;
@@ -111,6 +111,8 @@ impl Survey {
         // Without declarations nothing can contradict the Dockerfile, as long as a graph exists without it.
         let agrees = |fault: &Diagnostic| inferred && graph.is_some() && fault.code == graph::MISMATCH;
         survey.diagnostics.extend(faults.into_iter().filter(|fault| !agrees(fault)));
+        let digests = substituted::check(config, &survey.catalog, &survey.dockerfiles, &survey.platforms);
+        survey.diagnostics.extend(digests);
         survey.graph = graph.filter(|_| !survey.diagnostics.iter().any(Diagnostic::is_error));
         survey
     }

@@ -5,6 +5,7 @@ mod budget;
 #[cfg(test)]
 mod bytes_tests;
 mod checks;
+mod decider;
 mod directives;
 mod duration;
 mod evaluate;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::budget::Budget;
+use super::decider::{Decider, Globals};
 use super::steps::{Arg, Dockerfile, Needs, SCRATCH, Source};
 use super::word::Word;
 use super::{checks, expand, lint_from};
@@ -28,6 +29,12 @@ pub struct Reading<'a> {
     pub frontend: bool,
     /// The triggers of images that stages may be based on.
     pub triggers: &'a Triggers,
+}
+
+impl<'a> Reading<'a> {
+    fn globals(&self, file: &'a Dockerfile) -> Globals<'a> {
+        Globals { file, build_args: self.build_args, target: self.target }
+    }
 }
 
 /// The image on which a stage is based.
@@ -128,15 +135,8 @@ impl<'a> Resolver<'a> {
             .enumerate()
             .filter_map(|(index, stage)| Some((stage.name.as_ref()?.text.as_str(), index)))
             .collect();
-        let last = file.stages.last().and_then(|stage| stage.name.as_ref()).map(|name| name.text.as_str());
-        let stage = reading.target.or(last).unwrap_or("default");
         let platform = platform.normalised();
-        let mut values = platform_values(&reading.builder.normalised(), &platform, stage);
-        for (name, value) in &mut values {
-            if let Some(given) = reading.build_args.get(name) {
-                value.clone_from(given);
-            }
-        }
+        let values = reading.globals(file).own_values(reading.builder, &platform);
         let defaults = lint_from::defaults(file, &values);
         let mut resolver = Self {
             file,
@@ -245,13 +245,18 @@ impl<'a> Resolver<'a> {
             return None;
         }
         let reference = self.image(&image, word.span)?;
+        let globals = self.reading.globals(self.file);
+        let decider = |word| globals.decider(word, self.reading.builder, &self.platform);
+        let Decider { builder: for_builder, target: for_target } =
+            stage.platform.as_ref().map_or(Decider::TARGET, decider);
         resolved.images.push(ImageUse {
             image,
             kind: UseKind::From,
             span: word.span,
             stage: index,
             platforms: vec![platform.map_or_else(|| self.platform.clone(), |platform| platform.normalised())],
-            for_builder: stage.platform.as_ref().is_some_and(|platform| platform.text.contains("BUILD")),
+            for_builder,
+            for_target,
             trigger: None,
         });
         Some(Based::Image(Base { image: reference.familiar(), from: word.span }))
@@ -355,7 +360,8 @@ impl<'a> Resolver<'a> {
                 span: asked.span(),
                 stage: asked.stage,
                 platforms: vec![self.platform.clone()],
-                for_builder: false,
+                for_builder: Decider::TARGET.builder,
+                for_target: Decider::TARGET.target,
                 trigger: asked.trigger(),
             });
         } else {
@@ -438,20 +444,4 @@ fn endless(asked: &Asked<'_>, path: &[String]) -> DockerfileFault {
         span: Some(asked.span()),
         help: Some("let the trigger copy from a layer that has none".to_owned()),
     }
-}
-
-/// The variables that BuildKit declares itself.
-fn platform_values(builder: &Platform, target: &Platform, stage: &str) -> BTreeMap<String, String> {
-    let mut values = BTreeMap::from([("TARGETSTAGE".to_owned(), stage.to_owned())]);
-    for (side, platform) in [("BUILD", builder), ("TARGET", target)] {
-        let named = [
-            ("PLATFORM", platform.as_str()),
-            ("OS", platform.os()),
-            ("OSVERSION", ""),
-            ("ARCH", platform.architecture()),
-            ("VARIANT", platform.variant()),
-        ];
-        values.extend(named.map(|(name, value)| (format!("{side}{name}"), value.to_owned())));
-    }
-    values
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{parse, read};
-use crate::domain::model::{DockerfileFacts, DockerfileFault, DockerfileFaultKind};
+use crate::domain::model::{DockerfileFacts, DockerfileFault, DockerfileFaultKind, ImageUse};
 
 fn with(text: &str, target: Option<&str>, args: &[(&str, &str)]) -> Result<DockerfileFacts, Vec<DockerfileFault>> {
     let args: BTreeMap<_, _> = args.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
@@ -65,6 +65,43 @@ COPY --from=BUILD --chown=1 /b /b
     assert_eq!((syntax.as_str(), &text[span.start..span.end]), ("docker/dockerfile:1", "docker/dockerfile:1"));
     let names: Vec<_> = facts.stages.iter().map(|stage| stage.name.as_deref()).collect();
     assert_eq!(names, [Some("build"), Some("unused"), Some("x"), None]);
+}
+
+#[test]
+fn who_decides_a_stages_platform_is_known_whatever_its_variables_are_called() {
+    let decides = |lines: &str, args: &[(&str, &str)]| {
+        let (globals, word) = lines.rsplit_once('\n').unwrap_or(("", lines));
+        let facts = with(&format!("{globals}\nFROM --platform={word} lamina/a\n"), None, args).expect("sound");
+        let used = &facts.uses[0];
+        let by = match (used.for_builder, used.for_target) {
+            (true, true) => "both",
+            (true, false) => "builder",
+            (false, true) => "target",
+            (false, false) => "file",
+        };
+        format!("{by} {}", used.platforms[0])
+    };
+    for (lines, args, wanted) in [
+        ("linux/s390x", &[][..], "file linux/s390x"),
+        ("linux/arm/v6", &[], "file linux/arm/v6"),
+        ("$TARGETPLATFORM", &[], "target linux/arm64"),
+        ("linux/$TARGETARCH", &[], "target linux/arm64"),
+        ("$BUILDPLATFORM", &[], "builder linux/arm64"),
+        ("linux", &[], "builder linux/arm64"),
+        ("ARG P=$BUILDPLATFORM\n$P", &[], "builder linux/arm64"),
+        ("ARG P=linux/$TARGETARCH\nARG Q=$P\n${Q:-x}", &[], "target linux/arm64"),
+        ("ARG REBUILD=linux/amd64\n$REBUILD", &[], "file linux/amd64"),
+        ("ARG P=$TARGETPLATFORM\n$P", &[("P", "linux/riscv64")], "file linux/riscv64"),
+        ("$BUILDPLATFORM", &[("BUILDPLATFORM", "linux/amd64")], "file linux/amd64"),
+        ("$TARGETOS/$BUILDARCH", &[], "builder linux/arm64"),
+    ] {
+        assert_eq!(decides(lines, args), wanted, "{lines}");
+    }
+    let text = "FROM --platform=linux/amd64 lamina/a\nCOPY --from=lamina/b / /\nRUN --mount=from=lamina/c true\n";
+    let by = |used: &ImageUse| (used.for_builder, used.for_target, used.platforms[0].to_string());
+    let by: Vec<_> = with(text, None, &[]).expect("sound").uses.iter().map(by).collect();
+    let target = (false, true, "linux/arm64".to_owned());
+    assert_eq!(by, [(false, false, "linux/amd64".to_owned()), target.clone(), target]);
 }
 
 #[test]

@@ -10,8 +10,16 @@ use crate::domain::model::{Base, Declared, Diagnostic, ImageUse};
 /// The platforms that one layer needs of its parents and does not find there.
 #[derive(Default)]
 pub(super) struct Lacking<'a> {
-    /// With the place of the first use.
-    parents: BTreeMap<LayerName, (&'a Declared, BTreeSet<Platform>, SourceLocation)>,
+    /// What the layer's own platforms ask for, and what its Dockerfile asks for whatever these are (true).
+    parents: BTreeMap<(LayerName, bool), Lack<'a>>,
+}
+
+/// What one parent lacks.
+struct Lack<'a> {
+    parent: &'a Declared,
+    missing: BTreeSet<Platform>,
+    /// The place of the first use.
+    place: SourceLocation,
 }
 
 impl<'a> Lacking<'a> {
@@ -25,7 +33,7 @@ impl<'a> Lacking<'a> {
         place: SourceLocation,
     ) {
         let known = &indexed.evidence.platforms;
-        if !known.layers.contains_key(user) || (used.for_builder && !known.builders) {
+        if (used.for_target && !known.layers.contains_key(user)) || (used.for_builder && !known.builders) {
             return;
         }
         let missing: BTreeSet<Platform> = match known.layers.get(&parent.layer.name) {
@@ -35,24 +43,22 @@ impl<'a> Lacking<'a> {
             None => return,
         };
         if !missing.is_empty() {
-            let entry = self.parents.entry(parent.layer.name.clone());
-            entry.or_insert_with(|| (parent, BTreeSet::new(), place)).1.extend(missing);
+            let entry = self.parents.entry((parent.layer.name.clone(), !used.for_target));
+            let lack = entry.or_insert_with(|| Lack { parent, missing: BTreeSet::new(), place });
+            lack.missing.extend(missing);
         }
     }
 
-    /// One fault for each parent.
+    /// One fault for each parent, and one more where the Dockerfile asks for platforms of its own.
     pub fn faults(self, indexed: &LayerIndex<'_>, declared: &Declared) -> Vec<Diagnostic> {
-        let parents = self.parents.into_values();
-        parents.map(|(parent, missing, place)| fault(indexed, (declared, parent), &missing, place)).collect()
+        let parents = self.parents.into_iter();
+        parents.map(|((_, own), lack)| fault(indexed, declared, lack, own)).collect()
     }
 }
 
-fn fault(
-    indexed: &LayerIndex<'_>,
-    (declared, parent): (&Declared, &Declared),
-    missing: &BTreeSet<Platform>,
-    place: SourceLocation,
-) -> Diagnostic {
+/// The fault of a parent that lacks platforms; `own` if the Dockerfile asks for them, and not the layer's `platforms`.
+fn fault(indexed: &LayerIndex<'_>, declared: &Declared, lack: Lack<'_>, own: bool) -> Diagnostic {
+    let Lack { parent, missing, place } = lack;
     let (user, name) = (&declared.layer.name, &parent.layer.name);
     let role = if declared.layer.build_base == Base::Layer(name.clone()) { "base" } else { "input" };
     let list = |platforms: Vec<&str>, joint: &str| platforms.join(joint);
@@ -66,18 +72,27 @@ fn fault(
         None => ("for one platform, its runner's".to_owned(), "built for one platform".to_owned()),
     };
     let written = |layer: &Declared| if layer.layer.platforms.is_empty() { "name" } else { "platforms" };
-    let own = match declared.layer.platforms.is_empty() {
-        true => place,
-        false => declared.place("platforms"),
+    let (at, text_at) = match (own, declared.layer.platforms.is_empty()) {
+        (true, _) => (place, format!("`--platform` asks for {wanted}")),
+        (false, true) => (place, format!("needed for {wanted}")),
+        (false, false) => (declared.place("platforms"), format!("needed for {wanted}")),
     };
-    let help = match parent.layer.platforms.is_empty() {
-        true => format!("declare them for `{name}`, too: `platforms = [{quoted}]`"),
-        false => format!("add {quoted} to the `platforms` of `{name}`, or remove it from those of `{user}`"),
+    let help = match (own, parent.layer.platforms.is_empty()) {
+        (true, true) => {
+            format!("declare them for `{name}`: `platforms = [{quoted}]`, or change `--platform` in the Dockerfile")
+        }
+        (true, false) => {
+            format!("add {quoted} to the `platforms` of `{name}`, or change `--platform` in the Dockerfile")
+        }
+        (false, true) => format!("declare them for `{name}`, too: `platforms = [{quoted}]`"),
+        (false, false) => {
+            format!("add {quoted} to the `platforms` of `{name}`, or remove it from those of `{user}`")
+        }
     };
     let message = format!("layer `{user}` needs its {role} `{name}` for {wanted}, and that is built {built}");
     Diagnostic::error("lian::graph::missing_platform", message)
         .layer(user)
-        .label(own, format!("needed for {wanted}"))
+        .label(at, text_at)
         .label(parent.place(written(parent)), text)
         .help(help)
 }

@@ -39,8 +39,10 @@ pub struct ImageUse {
     pub stage: usize,
     /// The platforms for which it is needed: the value of `FROM --platform=`, else what the layer is built for.
     pub platforms: Vec<Platform>,
-    /// Whether `FROM --platform=` names the builder's platform (`$BUILDPLATFORM`).
+    /// Whether the machine that builds decides these platforms (`FROM --platform=$BUILDPLATFORM`).
     pub for_builder: bool,
+    /// Whether what the layer is built for decides them. If neither does, the Dockerfile fixes them.
+    pub for_target: bool,
     /// The trigger that uses it; `None` if the Dockerfile does.
     pub trigger: Option<Trigger>,
 }
@@ -128,6 +130,8 @@ impl DockerfileFacts {
                 Some(known) => {
                     let new = used.platforms.into_iter().filter(|platform| !known.platforms.contains(platform));
                     known.platforms.extend(new.collect::<Vec<_>>());
+                    known.for_builder |= used.for_builder;
+                    known.for_target |= used.for_target;
                 }
                 None => self.uses.push(used),
             }
