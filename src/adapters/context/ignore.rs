@@ -49,6 +49,11 @@ impl Ignore {
         Ok(Self { patterns, plain_exceptions })
     }
 
+    /// Whether there is no pattern: it leaves out nothing, as if it were not there.
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
     /// Adds lian-build's own files to what is left out, whatever the ignore file says.
     #[must_use]
     pub fn without_own(mut self) -> Self {

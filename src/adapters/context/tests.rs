@@ -245,6 +245,18 @@ fn the_ignore_file_beside_the_dockerfile_wins() {
 }
 
 #[test]
+fn an_ignore_file_without_patterns_counts_as_none() {
+    let project = Project::with(&[("x", "")]);
+    for nothing in ["", "\n", "# all of it\n\n"] {
+        project.put("c/.dockerignore", nothing);
+        let listing = project.list();
+        assert_eq!((listing.ignore, listing.files.contains_key("x")), (None, true), "{nothing:?}");
+    }
+    project.put("c/.dockerignore", "!x\n");
+    assert!(project.list().ignore.is_some());
+}
+
+#[test]
 fn tells_the_line_of_a_bad_pattern() {
     let project = Project::with(&[(".dockerignore", "# fine\nx\n[a\n")]);
     let error = project.try_list().expect_err("a bad pattern");

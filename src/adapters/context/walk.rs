@@ -47,7 +47,9 @@ impl Reader {
         walk.run(folder)?;
         let missing = || unreadable(dockerfile, ErrorKind::NotFound.into());
         let text = whole(&root, dockerfile)?.ok_or_else(missing)?;
-        let listing = walk.listing(Digest::of(&text), ignored.as_ref().map(Digest::of))?;
+        // One without patterns changes nothing.
+        let patterns = ignored.as_ref().filter(|bytes| !Ignore::parse(bytes).is_ok_and(|ignore| ignore.is_empty()));
+        let listing = walk.listing(Digest::of(&text), patterns.map(Digest::of))?;
         Ok((listing, Definition { dockerfile: text, ignore: ignored }))
     }
 }

@@ -120,6 +120,15 @@ impl Platforms {
         std::iter::once(&self.first).chain(&self.others)
     }
 
+    /// The same platforms, each once, in an order that does not depend on how they were written.
+    #[must_use]
+    pub fn sorted(&self) -> Self {
+        let sorted: std::collections::BTreeSet<&Platform> = self.iter().collect();
+        let mut sorted = sorted.into_iter().cloned();
+        let first = sorted.next().expect("invariant: there is at least one");
+        Self { first, others: sorted.collect() }
+    }
+
     /// Whether a machine of this platform is one of those that the image is built for.
     pub fn include(&self, machine: &Platform) -> bool {
         self.iter().any(|platform| platform.normalised() == machine.normalised())

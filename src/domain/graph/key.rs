@@ -63,7 +63,7 @@ pub fn key_parts(declared: &Declared, inputs: &KeyInputs<'_>) -> KeyParts {
         target: layer.target.clone(),
         files: inputs.listing.files.clone(),
         build_args: inputs.build_args.clone(),
-        platforms: inputs.platforms.clone(),
+        platforms: inputs.platforms.sorted(),
         frontend: inputs.frontend.cloned(),
         secret_ids: sorted(layer.secrets.iter().map(|secret| secret.id.clone())),
         ssh_ids: sorted(layer.ssh.iter().cloned()),
