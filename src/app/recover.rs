@@ -1,9 +1,10 @@
 //! Releases the leases of dead runs. Not responsible for: leases of live runs.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
+use futures_util::{FutureExt as _, StreamExt as _};
 
 use super::runners::provider_record::{self, RecordedProvider};
 use super::session::Session;
@@ -73,7 +74,7 @@ async fn recover_within(store: &Store, config: &Config, look: Duration) -> Resul
     let providers = &providers;
     let releases = dead.into_iter().map(|lease| async move {
         let released = match &providers[&lease.provider] {
-            Ok(recorded_provider) => within(until, give_back_there(recorded_provider, &lease)).await,
+            Ok(recorded_provider) => within(until, unbroken(give_back_there(recorded_provider, &lease))).await,
             Err(why) => Some(Err(why.clone())),
         };
         (lease, released)
@@ -101,6 +102,11 @@ async fn recover_within(store: &Store, config: &Config, look: Duration) -> Resul
         }
     }
     Ok(recovered)
+}
+
+/// A release that panics is one that failed: no fault on one lease keeps another alive, and its own stays in the ledger.
+async fn unbroken<T>(work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| Err("lian-build itself failed at it".to_owned()))
 }
 
 /// Work up to a time; `None` if it takes longer. A release can be broken off anywhere: the next one goes on.

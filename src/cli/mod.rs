@@ -13,6 +13,7 @@ macro_rules! eprintln {
 
 mod apply;
 mod args;
+mod bug;
 mod check;
 mod command_line;
 mod consent;
@@ -54,6 +55,11 @@ pub fn run() -> ExitCode {
 
 /// Runs the command line with these providers.
 pub fn run_with(providers: ProviderRegistry) -> ExitCode {
+    bug::guarded(|| begin(providers))
+}
+
+/// All that this process is for.
+fn begin(providers: ProviderRegistry) -> ExitCode {
     providers::install(providers);
     // This must come first: the binary also runs as its own Nickel evaluator and as supervisor of the daemon, which
     // need neither flags nor logs.
@@ -78,17 +84,13 @@ pub fn run_with(providers: ProviderRegistry) -> ExitCode {
         }
     };
     start_tracing(&cli);
-    std::panic::set_hook(Box::new(|panic| {
-        eprintln!("lian::bug\n\n  × lian-build failed: {panic}\n  help: this is a bug in lian-build; please report it");
-    }));
     let format = cli.global.format;
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| perform(cli)));
-    match ended {
-        Ok(Ok(Exit::Done | Exit::Changes)) if show::lost() => Exit::Unavailable.into(),
-        Ok(Ok(exit)) => exit.into(),
-        Ok(Err(failure)) => show::failure(format, failure).into(),
-        Err(_) => Exit::Bug.into(),
-    }
+    let exit = match perform(cli) {
+        Ok(Exit::Done | Exit::Changes) if show::lost() => Exit::Unavailable,
+        Ok(exit) => exit,
+        Err(failure) => show::failure(format, failure),
+    };
+    bug::outranks(exit).into()
 }
 
 /// Logs go to standard error; `RUST_LOG` overrides `-v`. A service's log is its operator's: it has more in it, and as

@@ -8,6 +8,7 @@ use super::style::Style;
 use super::text::{clean, count, list, shown};
 use crate::domain::base::RunId;
 use crate::domain::model::{Fault, FaultKind, StepEnd};
+use crate::system::bug;
 
 /// Report of a failed step: where it failed, the end of its log, the consequences, and what to do next.
 pub fn failure_block(run: &RunId, end: &StepEnd, board: &RunView, style: Style) -> String {
@@ -139,7 +140,7 @@ fn what_to_do(kind: FaultKind, run: &RunId, layer: &str) -> String {
         FaultKind::Infrastructure | FaultKind::Unavailable => {
             "`lian-build doctor` shows what is missing here; then run it again".to_owned()
         }
-        FaultKind::Bug => format!("please report it, with the output of `lian-build logs {run} {layer}`"),
+        FaultKind::Bug => format!("{}, and `lian-build logs {run} {layer}`", bug::way()),
         FaultKind::Missing => "provide what is missing, then run it again".to_owned(),
         FaultKind::Timeout => {
             format!("`lian-build logs {run} {layer}` shows where the time went; or raise its time budget")

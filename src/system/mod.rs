@@ -1,5 +1,6 @@
 //! System helpers that several adapters share. Not responsible for: layers, runners, or anything else of the domain.
 
+pub mod bug;
 mod clock;
 pub mod confined;
 mod data_folder;

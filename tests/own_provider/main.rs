@@ -10,6 +10,7 @@ mod support {
     pub mod project;
 }
 
+use std::io::Write as _;
 use std::process::{Command, ExitCode, Stdio};
 
 use lian_build::adapters::{nickel, providers};
@@ -35,6 +36,8 @@ fn main() -> ExitCode {
         trial("a_workflow_may_name_it_and_slips_are_told", a_workflow_may_name_it_and_slips_are_told),
         trial("layers_are_planned_leased_and_built_on_it", layers_are_planned_leased_and_built_on_it),
         trial("its_leases_are_listed_and_given_back", its_leases_are_listed_and_given_back),
+        trial("its_panic_is_told_once_and_leaves_no_lease_behind", its_panic_is_told_once_and_leaves_no_lease_behind),
+        trial("a_panic_of_the_evaluating_child_is_told", a_panic_of_the_evaluating_child_is_told),
         trial("what_a_killed_run_leased_is_given_back_by_the_next", what_a_killed_run_leased_is_given_back_by_the_next),
     ];
     libtest_mimic::run(&Arguments::from_args(), tests).exit_code()
@@ -133,6 +136,61 @@ fn its_leases_are_listed_and_given_back() {
     assert_eq!(taken(&project), ["young"], "its run may be alive elsewhere");
     lian(&project, &[&young[..], &["--force"]].concat()).exits(0);
     assert_eq!(taken(&project), [""; 0]);
+}
+
+/// What a fault of lian-build's is told with, once.
+fn is_told(words: &str) {
+    assert_eq!(words.matches("lian::bug\n").count(), 1, "{words}");
+    let told = "lian-build failed at tests/own_provider/workshop.rs:";
+    assert_eq!(words.matches(told).count(), 1, "{words}");
+    assert!(words.contains(": the workshop burns\n  help: this is a fault of lian-build 0."), "{words}");
+    assert!(
+        words.contains("report it") && words.contains("the command") && !words.contains("RUST_BACKTRACE"),
+        "{words}"
+    );
+}
+
+fn its_panic_is_told_once_and_leaves_no_lease_behind() {
+    let project = project(BENCHES);
+    let at = |place: &str, arguments: &[&str]| -> Ran {
+        command(&project, arguments).env(workshop::PANICS, place).output().expect("it starts").into()
+    };
+    for (place, arguments) in [
+        ("reach", &["plan"][..]),
+        ("offers", &["plan"]),
+        ("offers", &["apply", "--format", "json"]),
+        ("owned", &["leases"]),
+    ] {
+        is_told(&at(place, arguments).exits(70).stderr);
+    }
+    let ran = at("acquire", &["apply"]).exits(70);
+    is_told(&ran.stderr);
+    assert_eq!(taken(&project), [""; 0], "what was rented before the fault is given back: {}", ran.both());
+    // Where giving back itself fails, the ledger keeps it, whoever tries.
+    for arguments in [&["apply"][..], &["leases", "gc"]] {
+        let ran = at("release", arguments).exits(5);
+        assert_eq!(ran.stderr.matches("lian::bug\n").count(), 1, "{}", ran.both());
+        assert_eq!(taken(&project).len(), 1, "{}", ran.both());
+    }
+    lian(&project, &["leases", "gc"]).exits(0);
+    assert_eq!(taken(&project), [""; 0]);
+}
+
+fn a_panic_of_the_evaluating_child_is_told() {
+    // More processor time than can be counted.
+    let request = r#"{"items":[],"settings":[],"import_scope":[],"shown":[],"memory_bytes":1073741824,
+        "cpu_seconds":18446744073709551615,"stack_bytes":1048576}"#;
+    let mut child = Command::new(std::env::current_exe().expect("this program"));
+    child.arg("__evaluate").env_clear().stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = child.spawn().expect("it starts");
+    child.stdin.take().expect("a pipe").write_all(request.as_bytes()).expect("it reads");
+    let ran = Ran::from(child.wait_with_output().expect("it ends")).exits(70);
+    assert!(
+        ran.stderr.starts_with("lian::bug\n\n  × lian-build failed at src/adapters/nickel/child.rs:"),
+        "{}",
+        ran.both()
+    );
+    assert!(ran.stderr.contains("help: this is a fault of lian-build"), "{}", ran.both());
 }
 
 fn what_a_killed_run_leased_is_given_back_by_the_next() {

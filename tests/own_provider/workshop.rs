@@ -43,13 +43,23 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
     size_aliases: &[],
     location_setting: None,
     credential: None,
-    reach: no_reach,
+    reach: |settings| {
+        panics_at("reach");
+        no_reach(settings)
+    },
     account: |settings, salt| {
         let settings: WorkshopSettings = settings.demand()?;
         Ok(Some(Digest::of(format!("{salt} {}", settings.folder.display()))))
     },
     build,
 };
+
+/// Set to where this provider has a fault.
+pub const PANICS: &str = "WORKSHOP_PANICS";
+
+fn panics_at(place: &str) {
+    assert!(std::env::var_os(PANICS).is_none_or(|at| at != place), "the workshop burns");
+}
 
 #[derive(Debug, Serialize, Deserialize)]
 struct WorkshopSettings {
@@ -80,6 +90,7 @@ fn broken(error: &std::io::Error) -> Fault {
 #[async_trait]
 impl ComputeProvider for Workshop {
     async fn offers(&self) -> Result<Vec<Offer>, Fault> {
+        panics_at("offers");
         let offer = |bench: &Bench| Offer {
             runner_type: bench.name.clone(),
             cpu: bench.cpu,
@@ -102,10 +113,12 @@ impl ComputeProvider for Workshop {
         let expires = now().plus(request.lifetime);
         std::fs::write(&file, expires.0.to_string()).map_err(|error| broken(&error))?;
         record.learn(Resource::new("bench", file.display())).await;
+        panics_at("acquire");
         Ok(Lease { id: request.lease.clone(), offer, endpoint: Endpoint::Here, ready_by: None })
     }
 
     async fn release(&self, lease: &LeaseId, _record: &LeaseRecord) -> Result<Gone, Fault> {
+        panics_at("release");
         match std::fs::remove_file(self.settings.folder.join(lease.as_str())) {
             Ok(()) => Ok(Gone::Deleted),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Gone::Absent),
@@ -114,6 +127,7 @@ impl ComputeProvider for Workshop {
     }
 
     async fn owned(&self) -> OwnedLeases {
+        panics_at("owned");
         let Ok(files) = std::fs::read_dir(&self.settings.folder) else { return OwnedLeases::default() };
         let owned = |file: std::fs::DirEntry| {
             let expires = std::fs::read_to_string(file.path()).ok()?.parse().ok().map(Timestamp);

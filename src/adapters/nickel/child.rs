@@ -11,6 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::interpreter::Interpreter;
 use super::protocol::{BatchRequest, Line};
 use super::schemas::Schemas;
+use crate::system::bug;
 
 /// The hidden subcommand with which lian-build starts itself.
 pub(super) const SUBCOMMAND: &str = "__evaluate";
@@ -39,8 +40,10 @@ pub fn child_main(schemas: &Schemas) -> ExitCode {
     let outcome = work.spawn(move || serve(&request, &schemas)).map(thread::JoinHandle::join);
     match outcome {
         Ok(Ok(Ok(()))) => ExitCode::SUCCESS,
-        // A panic was already reported on stderr, and a parent that is gone needs no answer.
-        _ => ExitCode::from(101),
+        // A panic was already told on stderr.
+        Ok(Err(_)) => ExitCode::from(bug::EXIT),
+        // A parent that is gone needs no answer.
+        Ok(Ok(Err(_))) | Err(_) => ExitCode::FAILURE,
     }
 }
 

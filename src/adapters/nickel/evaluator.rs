@@ -12,6 +12,7 @@ use super::protocol::{BatchRequest, Contract, Finished, Item, Setting, Shown, Va
 use super::{settings, syntax};
 use crate::domain::base::{LayerName, SourceLocation, Span, nearest};
 use crate::domain::model::{BuildSpec, Catalog, CatalogSettings, Declared, Diagnostic, Sources, Workflow};
+use crate::system::bug;
 
 /// What to load.
 #[derive(Debug, Clone)]
@@ -289,7 +290,7 @@ fn buried(item: &Item, death: &Death, shown: &[Shown], limits: &Limits) -> Finis
         .help("correct the files that reached a limit first, or give the whole more time with --check-budget"),
         Death::Crash(what) => {
             Diagnostic::error("lian::nickel::crash", format!("{name} makes the Nickel interpreter fail: {what}"))
-                .help("write the declaration in a simpler way; this is a fault of the interpreter worth reporting")
+                .help(format!("{}; a simpler declaration may get round it", bug::way()))
         }
     };
     let mut fault = fault.label(SourceLocation { file: file.clone(), span: Span::default() }, "");

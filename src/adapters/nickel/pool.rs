@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::child::SUBCOMMAND;
 use super::protocol::{BatchRequest, Finished, Item, Line};
+use crate::system::bug;
 
 /// The limits of an evaluation.
 #[derive(Debug, Clone)]
@@ -150,11 +151,20 @@ impl Pool<'_> {
         }
         let Some(at) = ran.started.and_then(|index| rest.iter().position(|item| item.index == index)) else {
             // The child died before its first file, so the fault is not in the files.
-            let what = ran.stderr.lines().next().unwrap_or("no answer").to_owned();
+            let what = match ran.death {
+                Death::Crash(what) => what,
+                _ => ran.stderr.lines().next().unwrap_or("no answer").to_owned(),
+            };
+            if is_bug(ran.status) {
+                bug::note();
+            }
             return Err(io::Error::other(format!("the evaluating process ended with {}: {what}", ran.status)));
         };
         let guilty = rest.remove(at);
         let death = ran.death;
+        if matches!(death, Death::Crash(_)) && is_bug(ran.status) {
+            bug::note();
+        }
         // Memory adds up over a batch, so only a file that dies alone is responsible for it.
         if death == Death::Memory && count > 1 {
             self.queue().push_front(Batch { items: vec![guilty] });
@@ -283,6 +293,12 @@ fn tail(mut errors: impl Read) -> String {
     String::from_utf8_lossy(&kept).into_owned()
 }
 
+/// Whether a child panicked, or aborted. Any other signal comes from elsewhere.
+fn is_bug(status: ExitStatus) -> bool {
+    const SIGABRT: i32 = 6;
+    status.code() == Some(bug::EXIT.into()) || status.signal() == Some(SIGABRT)
+}
+
 fn cause(status: ExitStatus, late: bool, stderr: &str) -> Death {
     const SIGKILL: i32 = 9;
     const SIGXCPU: i32 = 24;
@@ -296,7 +312,10 @@ fn cause(status: ExitStatus, late: bool, stderr: &str) -> Death {
     {
         Death::Memory
     } else {
-        let line = stderr.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("it ended without a message");
+        let mut lines = stderr.lines().map(str::trim).filter(|line| !line.is_empty());
+        // What failed in a child stands below the code of that, marked so.
+        let failed = stderr.lines().find_map(|line| line.trim().strip_prefix("× "));
+        let line = failed.or_else(|| lines.next()).unwrap_or("it ended without a message");
         Death::Crash(line.chars().take(300).collect())
     }
 }

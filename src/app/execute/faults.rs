@@ -2,12 +2,12 @@
 
 use crate::domain::model::{Classified, Fault, FaultKind};
 use crate::domain::ports::ImageStoreError;
+use crate::system::bug::way as report_it;
 use crate::system::error_chain::with_causes;
 
 /// A bug in lian-build.
 pub fn bug(message: &str) -> Fault {
-    Fault::new(FaultKind::Bug, "lian::drive::bug", format!("lian-build failed: {message}"))
-        .help("this is a bug in lian-build; please report it with the output of `lian-build logs`")
+    Fault::new(FaultKind::Bug, "lian::drive::bug", format!("lian-build failed: {message}")).help(report_it())
 }
 
 /// The inputs of a build changed after planning.
