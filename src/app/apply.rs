@@ -142,6 +142,7 @@ where
     let declarations = declare(config)?;
     // Before anything is contacted, and all at once.
     trust::demand(config, trust::wants(config, Purpose::Build(declarations.catalog()))?)?;
+    config.check_bundle()?;
     let provider_context = session.provider()?;
     let survey = platforms::survey(config, provider_context, declarations)?;
     let Some(graph) = &survey.graph else { return Ok(RunEnd::Unsound(Box::new(survey))) };

@@ -1,7 +1,7 @@
 //! The configuration of a command: the workflow, overridden by the command line. Not responsible for: reading the
 //! catalog.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub struct Config {
     pub forced: Vec<String>,
     /// Substitutes of external images, by normalised reference.
     pub base_images: BTreeMap<String, Substitute>,
+    /// Those of them that the workflow names.
+    pub images_of_project: BTreeSet<String>,
     /// The source of the secret `ca`.
     pub ca_bundle: Setting<Option<PathBuf>>,
     /// `ARG` values for all layers that declare them.
@@ -169,9 +171,7 @@ impl Config {
         let catalog = Setting::choose(source.catalog.clone(), workflow.catalog.clone(), || "catalog".into());
         let project = Project::of_catalog(&catalog, source.state.as_deref())?;
         let own_set = workflow.set.iter().map(|(path, value)| (path.clone(), value.clone()));
-        let own_images = workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone()));
-        let mut base_images = substitutes(own_images)?;
-        base_images.extend(substitutes(selection.base_images.iter().cloned())?);
+        let (base_images, images_of_project) = all_substitutes(&workflow, &selection.base_images)?;
         let mut build_args = workflow.build_args.clone();
         build_args.extend(selection.build_args.iter().cloned());
         let said = |texts: &[String]| Some(texts.to_vec()).filter(|texts| !texts.is_empty());
@@ -190,6 +190,7 @@ impl Config {
             targets: Setting::choose(said(&selection.targets), said(&workflow.targets), Vec::new),
             forced: selection.forced.clone(),
             base_images,
+            images_of_project,
             ca_bundle: ca_bundle(selection.ca_bundle.as_ref(), &workflow),
             build_args,
             width: width(selection.parallel, &workflow),
@@ -205,11 +206,22 @@ impl Config {
         Ok(config)
     }
 
-    /// As [`new`](Self::new), for a command that builds or plans: files that builds read must exist.
+    /// As [`new`](Self::new), for a command that builds or plans: files that the user named for builds must exist.
     pub fn for_builds(selection: &Selection) -> Result<Self, Error> {
         let config = Self::new(selection)?;
-        config.ca_bundle.as_deref().map_or(Ok(()), readable)?;
+        config.check_own_bundle()?;
         Ok(config)
+    }
+
+    /// Refuses a CA bundle of the user's that cannot be read. One that a project names is not opened before it is
+    /// granted.
+    pub fn check_own_bundle(&self) -> Result<(), Error> {
+        if self.ca_bundle.origin == Origin::Workflow { Ok(()) } else { self.check_bundle() }
+    }
+
+    /// Refuses a CA bundle that cannot be read, whoever named it.
+    pub fn check_bundle(&self) -> Result<(), Error> {
+        self.ca_bundle.as_deref().map_or(Ok(()), readable)
     }
 
     /// For a command that needs a project but no catalog or workflow.
@@ -231,6 +243,7 @@ impl Config {
             targets: Setting::default(Vec::new()),
             forced: Vec::new(),
             base_images: BTreeMap::new(),
+            images_of_project: BTreeSet::new(),
             ca_bundle: Setting::default(None),
             build_args: BTreeMap::new(),
             width: width(None, &workflow),
@@ -256,7 +269,7 @@ fn width(flag: Option<usize>, workflow: &Workflow) -> Setting<usize> {
 }
 
 /// Refuses a CA bundle that cannot be read.
-pub fn readable(file: &Path) -> Result<(), Error> {
+fn readable(file: &Path) -> Result<(), Error> {
     read::of_user(file, Cap::Certificates).map(drop).map_err(|error| {
         Error::from(UsageError::Unreadable {
             what: "the CA bundle".to_owned(),
@@ -296,8 +309,20 @@ fn load_workflow(source: &Source) -> Result<(Workflow, Option<PathBuf>), Error> 
     workflow_in(&file, &source.allow_imports).map(|workflow| (workflow, Some(file)))
 }
 
+/// The workflow's substitutes with the flags' in their place, and which of them are the workflow's.
+pub fn all_substitutes(
+    workflow: &Workflow,
+    flags: &[(String, String)],
+) -> Result<(BTreeMap<String, Substitute>, BTreeSet<String>), Error> {
+    let mut all = substitutes(workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone())))?;
+    let own = substitutes(flags.iter().cloned())?;
+    let of_project = all.keys().filter(|name| !own.contains_key(*name)).cloned().collect();
+    all.extend(own);
+    Ok((all, of_project))
+}
+
 /// Substitutes by full reference, with its digest if it has one.
-pub fn substitutes(pairs: impl Iterator<Item = (String, String)>) -> Result<BTreeMap<String, Substitute>, Error> {
+fn substitutes(pairs: impl Iterator<Item = (String, String)>) -> Result<BTreeMap<String, Substitute>, Error> {
     pairs
         .map(|(name, to)| {
             let reference: ImageRef = name.parse().map_err(|error| {

@@ -99,15 +99,12 @@ impl Dispatch {
             })
         })?;
         let project = Project::of_context(&context, request.state.as_deref())?;
-        let own_images = workflow.base_images.iter().map(|(name, to)| (name.clone(), to.clone()));
-        let mut base_images = config::substitutes(own_images)?;
-        base_images.extend(config::substitutes(request.base_images.iter().cloned())?);
+        let (base_images, images_of_project) = config::all_substitutes(&workflow, &request.base_images)?;
         let ca_bundle = config::ca_bundle(request.ca_bundle.as_ref(), &workflow);
-        ca_bundle.as_deref().map_or(Ok(()), config::readable)?;
         // A registry named for this image overrides a general layout setting.
         let named = self.image.registry.is_some() || request.registry.is_some();
         let layout = request.layout.clone().filter(|_| !named);
-        Ok(Config {
+        let config = Config {
             catalog: Setting { value: request.context.clone(), origin: Origin::Flag },
             set: Vec::new(),
             allow_imports: Vec::new(),
@@ -115,6 +112,7 @@ impl Dispatch {
             targets: Setting::default(Vec::new()),
             forced: if request.force { vec![self.image.name.clone()] } else { Vec::new() },
             base_images,
+            images_of_project,
             ca_bundle,
             build_args: BTreeMap::new(),
             layout: layout.unwrap_or_else(|| Setting::default(project.layout())),
@@ -130,7 +128,9 @@ impl Dispatch {
             context_transfer: request.placement.context_transfer(&workflow, request.workflow.is_some()),
             project,
             workflow,
-        })
+        };
+        config.check_own_bundle()?;
+        Ok(config)
     }
 
     /// The declaration of the Dockerfile, which must exist: a catalog of this one layer.

@@ -12,7 +12,7 @@ use crate::app::planning::preview::{self, Preview};
 use crate::app::planning::survey::Declarations;
 use crate::app::planning::{gives, platforms};
 use crate::app::session::Session;
-use crate::app::trust::{self, Purpose};
+use crate::app::trust::{self, Kind, Purpose};
 use crate::report::{self, Style};
 
 /// Says what would be built, in which order, on what, and why; writes nothing
@@ -37,6 +37,9 @@ pub fn plan(global: &Global, flags: &Plan) -> Outcome {
     let (config, provider_context) = (session.config(), session.provider()?);
     let mut survey = platforms::survey(config, provider_context, Declarations::evaluate(config)?)?;
     let wants = trust::wants(config, Purpose::Build(&survey.catalog))?;
+    if !trust::is_missing(config, &wants, Kind::CaBundle)? {
+        config.check_bundle()?;
+    }
     survey.diagnostics.extend(trust::refusals(&wants));
     survey.sources.merge(trust::sources(&wants));
     let Some(graph) = &survey.graph else { return Ok(show::unsound(global, &survey, started)) };

@@ -16,6 +16,7 @@ use crate::app::UsageError;
 use crate::app::config::{Config, Selection, Source};
 use crate::app::runners::provider_context;
 use crate::app::session::Session;
+use crate::app::trust::{self, Purpose};
 use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ComputeProvider;
 use crate::serve::{Bounds, Listen, Service, Tokens, hash_token, is_name, listen};
@@ -189,6 +190,7 @@ fn provider_of(config: &Config) -> Result<Arc<dyn ComputeProvider>, Failure> {
     if !descriptor.runners.remote {
         return Err(Failure::from(ServeUsage::NotRemote { kind: format!("'{}", descriptor.name) }));
     }
+    trust::demand(config, trust::wants(config, Purpose::Serve)?)?;
     Ok(provider_context::provider(config)?)
 }
 

@@ -20,6 +20,7 @@ use crate::report::{self, Style};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   lian-build trust
+  lian-build trust --yes
   lian-build trust --list
   lian-build trust --revoke all
   lian-build trust --export > ~/ci/grants.json
@@ -29,6 +30,9 @@ pub struct TrustFlags {
     source: Source,
     #[command(flatten)]
     place: ProviderFlags,
+    /// Grants all of it without asking: needed where there is no terminal
+    #[arg(short, long, conflicts_with_all = ["list", "revoke", "export"])]
+    yes: bool,
     /// Lists what is granted
     #[arg(long, conflicts_with_all = ["revoke", "export"])]
     list: bool,
@@ -53,13 +57,13 @@ pub fn trust(global: &Global, flags: &TrustFlags) -> Outcome {
     } else if flags.export {
         show::out(&trust::exported(trust::read_grants(&config.project)?));
     } else {
-        return grant(global, &config);
+        return grant(global, &config, flags.yes);
     }
     Ok(Exit::Done)
 }
 
-/// Grants everything that can be granted. On a terminal it asks; without one, the command itself is the answer.
-fn grant(global: &Global, config: &Config) -> Outcome {
+/// Grants everything that can be granted, once a person said yes: on a terminal when asked, else by `--yes`.
+fn grant(global: &Global, config: &Config, yes: bool) -> Outcome {
     let wants = trust::wants(config, Purpose::Build(&catalog_of(config)?))?;
     let recorded: Vec<_> = trust::read_grants(&config.project)?.into_iter().map(|grant| grant.digest).collect();
     let (never, wants): (Vec<Want>, Vec<Want>) = wants.into_iter().partition(|want| want.never.is_some());
@@ -71,10 +75,11 @@ fn grant(global: &Global, config: &Config) -> Outcome {
         eprint!("{}", report::draw_diagnostics(&faults, &sources, Style::stderr()));
     }
     let exit = if never.is_empty() { Exit::Done } else { Exit::Failed };
-    let granted = match consent::asker() {
+    let granted = match global.trust().ask {
         _ if new.is_empty() => false,
-        Some(ask) if global.format == Format::Text => ask(&new),
-        _ => true,
+        _ if yes => true,
+        Some(ask) => ask(&new),
+        None => return Err(trust::unasked(&new).into()),
     };
     if granted {
         trust::record_all(config, &new)?;

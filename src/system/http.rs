@@ -2,12 +2,14 @@
 //! (see `retry`).
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Client, ClientBuilder, Url};
 
+use super::resolved;
 use crate::domain::base::Timestamp;
 
 /// Timeout for connecting to a server.
@@ -43,9 +45,18 @@ pub fn is_loopback(address: &Url) -> bool {
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-/// Whether two texts name the same address: scheme, host, port and path.
+/// What the address of a socket file of this machine begins with.
+const SOCKET: &str = "unix:";
+
+/// An address as it is: a socket file with all links resolved, since a link may lead elsewhere tomorrow.
+pub fn actual_address(text: &str) -> String {
+    let file = text.trim().strip_prefix(SOCKET);
+    file.map_or_else(|| text.to_owned(), |file| format!("{SOCKET}{}", resolved(Path::new(file)).display()))
+}
+
+/// Whether two texts name the same address: scheme, host, port and path; a socket file through whatever links.
 pub fn same_address(one: &str, other: &str) -> bool {
-    let normal = |text: &str| match text.trim().parse::<Url>() {
+    let normal = |text: &str| match actual_address(text).trim().parse::<Url>() {
         Ok(address) => address.to_string().trim_end_matches('/').to_owned(),
         Err(_) => text.trim().trim_end_matches('/').to_owned(),
     };

@@ -8,9 +8,10 @@ mod state;
 mod trust;
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::support::git::git;
 use crate::support::project::Project;
@@ -79,6 +80,26 @@ impl Listener {
             }
         }
     }
+}
+
+/// Runs a command on a terminal where somebody types this. Returns its exit code, and all that the terminal shows.
+fn on_a_terminal(command: &Command, typed: &str) -> (Option<i32>, String) {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
+    let mut script = Command::new("script");
+    script.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+    script.current_dir(command.get_current_dir().expect("a project"));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => script.env(name, value),
+            None => script.env_remove(name),
+        };
+    }
+    let mut script =
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("script runs");
+    script.stdin.take().expect("a pipe").write_all(typed.as_bytes()).expect("it reads");
+    let output = script.wait_with_output().expect("it ends");
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// A clone of a project, with everything that is in its tree, as a user gets it.

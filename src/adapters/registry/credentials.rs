@@ -79,23 +79,42 @@ struct Answer {
 
 /// The login for a registry; anonymous if there is none. Blocking: it may run a credential helper.
 pub(super) fn of(registry: &str) -> Login {
+    config_text(registry).and_then(|text| in_config(&text, registry, &ask)).unwrap_or(Login::Anonymous)
+}
+
+/// The text of docker's `config.json`.
+fn config_text(registry: &str) -> Option<Vec<u8>> {
     let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
-    let file = folder.or_else(home).map(|folder| folder.join("config.json"));
-    let text = file.and_then(|file| match read::of_user(&file, Cap::Credentials) {
+    let file = folder.or_else(home).map(|folder| folder.join("config.json"))?;
+    match read::of_user(&file, Cap::Credentials) {
         Ok(text) => Some(text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
         Err(error) => {
             tracing::warn!("no login is known for {registry}: {} cannot be read: {error}", file.display());
             None
         }
-    });
-    text.and_then(|text| in_config(&text, registry, &ask)).unwrap_or(Login::Anonymous)
+    }
 }
 
-/// Whether the user has a login for a registry. Blocking: it may run a credential helper.
-pub fn has_login(registry: &str) -> bool {
-    of(registry) != Login::Anonymous
+/// Whether the user may have a login for a registry. No credential helper is run: one that is asked for all registries
+/// may know each.
+pub fn may_have_login(registry: &str) -> bool {
+    config_text(registry).is_some_and(|text| may_know(&text, registry))
+}
+
+fn may_know(text: &[u8], registry: &str) -> bool {
+    let Ok(config) = serde_json::from_slice::<Config>(text) else { return false };
+    let entry = |(key, entry): (&String, &Entry)| is_it(key, registry) && entry.login().is_some();
+    let helper = config.helpers.keys().any(|key| is_it(key, registry));
+    helper || !config.store.is_empty() || config.auths.iter().any(entry)
+}
+
+/// Whether a key of `config.json` stands for a registry.
+fn is_it(key: &str, registry: &str) -> bool {
+    let known_as: &[&str] = if registry == "docker.io" { &[HUB, "index.docker.io", "docker.io"] } else { &[] };
+    let bare = key.trim_start_matches("https://").trim_start_matches("http://");
+    known_as.contains(&key) || bare.split('/').next().unwrap_or(bare) == registry
 }
 
 /// A `config.json` with the logins of these registries only; `None` if there are none. Blocking: it may run a
@@ -131,17 +150,11 @@ fn in_config(text: &[u8], registry: &str, ask: &Ask<'_>) -> Option<Login> {
         tracing::warn!("no login is known for {registry}: docker's config.json cannot be parsed: {error}");
     };
     let config: Config = serde_json::from_slice(text).inspect_err(told).ok()?;
-    let known_as: &[&str] = if registry == "docker.io" { &[HUB, "index.docker.io", "docker.io"] } else { &[] };
-    let bare = |key: &str| {
-        let key = key.trim_start_matches("https://").trim_start_matches("http://");
-        key.split('/').next().unwrap_or(key).to_owned()
-    };
-    let is_it = |key: &str| known_as.contains(&key) || bare(key) == registry;
-    let helper = config.helpers.iter().find(|(key, _)| is_it(key)).map(|(_, helper)| helper.as_str());
+    let helper = config.helpers.iter().find(|(key, _)| is_it(key, registry)).map(|(_, helper)| helper.as_str());
     let helper = helper.or(Some(config.store.as_str()).filter(|store| !store.is_empty()));
     let server = if registry == "docker.io" { HUB } else { registry };
     let kept = helper.and_then(|helper| ask(helper, server)).and_then(|answer| answered(&answer));
-    kept.or_else(|| config.auths.iter().find(|(key, _)| is_it(key)).and_then(|(_, entry)| entry.login()))
+    kept.or_else(|| config.auths.iter().find(|(key, _)| is_it(key, registry)).and_then(|(_, entry)| entry.login()))
 }
 
 impl Entry {
@@ -262,6 +275,15 @@ mod tests {
         assert_eq!(in_config(text, "docker.io", &ask), Some(Login::Identity("t".into())));
         assert_eq!(in_config(text, "third", &ask), Some(password("f", "f")));
         assert_eq!(in_config(text, "other", &ask), None);
+    }
+
+    #[test]
+    fn who_may_know_a_login_is_seen_without_asking() {
+        let may = |text: &str, registry: &str| may_know(text.as_bytes(), registry);
+        let named = r#"{"credHelpers":{"host":"own"},"auths":{"third":{"username":"f","password":"f"},"bare":{}}}"#;
+        assert!(may(named, "host") && may(named, "third"));
+        assert!(!may(named, "other") && !may(named, "bare") && !may("{}", "host") && !may("no JSON", "host"));
+        assert!(may(r#"{"credsStore":"all"}"#, "whatever"));
     }
 
     #[test]

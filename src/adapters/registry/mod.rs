@@ -25,7 +25,7 @@ mod substitute;
 
 pub use archive::{Archive, ArchiveStop};
 pub use collect::{Collected, KeepPolicy};
-pub use credentials::{has_login, scoped_config};
+pub use credentials::{may_have_login, scoped_config};
 pub use layout::{LayoutInUse, Listed, OciLayout};
 pub use remote::{Address, AddressError, Registry};
 pub use resolve::{ResolveError, Resolver};

@@ -1,17 +1,20 @@
 //! Substitutes for external images: `oci-layout:DIR`, `oci-layout:DIR:TAG`, `oci-layout:DIR@sha256:…`. Not
 //! responsible for: choosing among several images of a layout.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Descriptor;
 
+use super::checked::Checked;
 use super::index::REF_NAME;
 use super::parts::PARTS;
 use crate::domain::base::{Digest, Platform, counted};
 use crate::domain::model::{Classified, FaultClass};
 use crate::domain::ports::ImageSource;
+use crate::system::confined::{self, Folder};
 use crate::system::oci::{self, ConfigFile, Manifest};
-use crate::system::read::{self, Cap};
+use crate::system::read::Cap;
 
 /// An image in an OCI layout that replaces an external one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,20 @@ pub enum SubstituteError {
         /// The folder.
         dir: PathBuf,
         /// The reason.
+        what: String,
+    },
+    /// Its image is not what its digests say.
+    #[error("the image in {dir} is damaged: {} {what}", blob.short())]
+    #[diagnostic(
+        code(lian::registries::damaged_base),
+        help("make the layout anew, or fetch the image again: nothing is built upon it as it is")
+    )]
+    Damaged {
+        /// The folder.
+        dir: PathBuf,
+        /// The blob.
+        blob: Digest,
+        /// What is wrong with it.
         what: String,
     },
     /// Its image is for other platforms.
@@ -164,7 +181,7 @@ impl Substitute {
     /// The image of a pin, if the layout holds just that one and no other one is named.
     fn held(&self, pin: &str) -> Option<Digest> {
         let digest = pin.parse().ok().filter(|_| self.digest.is_none() && self.tag.is_none())?;
-        is_manifest(&blob(&self.dir, &digest)).then_some(digest)
+        manifest_of(&self.dir, &digest).is_ok().then_some(digest)
     }
 
     /// Checks that an image which it holds at a pinned digest is one for a platform, where a build insists on it.
@@ -204,17 +221,63 @@ impl Substitute {
         platforms.filter(|platform| platform.os() != "unknown").collect()
     }
 
+    /// Refuses an image of which a blob that is used for a platform is not what its digest says, or is a link. What is
+    /// not there at all the builder may have already. Blobs that were right are remembered in the `user`'s folder.
+    ///
+    /// # Errors
+    /// [`SubstituteError::Damaged`].
+    pub fn check(&self, image: &Digest, platform: &Platform, user: &Path) -> Result<(), SubstituteError> {
+        let damaged =
+            |blob: &Digest, what: String| SubstituteError::Damaged { dir: self.dir.clone(), blob: blob.clone(), what };
+        let Ok(blobs) = blobs_of(&self.dir) else { return Ok(()) };
+        let mut manifest = manifest_of(&self.dir, image).map_err(|error| damaged(image, error.to_string()))?;
+        if let Some(child) = manifest.image_for(Some(platform)).map(oci::digest) {
+            match manifest_of(&self.dir, &child) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                read => manifest = read.map_err(|error| damaged(&child, error.to_string()))?,
+            }
+        }
+        let checked = Checked::of(blobs.path(), user);
+        for named in manifest.blobs() {
+            let blob = oci::digest(named);
+            if matches!(blobs.stat(blob.hex()), Ok(Some(_))) {
+                checked.check(&blobs, &blob, named.size()).map_err(|damage| damaged(&blob, damage.what))?;
+            }
+        }
+        Ok(())
+    }
+
     fn manifest(&self, digest: &Digest) -> Option<Manifest> {
-        Manifest::read(&read::of_user(&blob(&self.dir, digest), Cap::Manifest).ok()?).ok()
+        manifest_of(&self.dir, digest).ok()
     }
 
     fn config(&self, manifest: &Manifest) -> Option<ConfigFile> {
-        ConfigFile::read(&read::of_user(&blob(&self.dir, &oci::digest(manifest.config()?)), Cap::Manifest).ok()?)
+        ConfigFile::read(&blob(&self.dir, &oci::digest(manifest.config()?)).ok()?)
     }
 }
 
-fn blob(dir: &Path, digest: &Digest) -> PathBuf {
-    dir.join("blobs/sha256").join(digest.hex())
+/// The folder of a layout's blobs; no link below the layout is followed.
+fn blobs_of(dir: &Path) -> io::Result<Folder> {
+    confined::open(dir)?.folder("blobs/sha256")
+}
+
+/// A blob, if it is what its digest says.
+fn blob(dir: &Path, digest: &Digest) -> io::Result<Vec<u8>> {
+    let bytes = blobs_of(dir)?.read(digest.hex(), Cap::Manifest.most())?;
+    if Digest::of(&bytes) == *digest {
+        return Ok(bytes);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidData, "has another digest"))
+}
+
+/// The manifest or index of this digest.
+fn manifest_of(dir: &Path, digest: &Digest) -> io::Result<Manifest> {
+    let odd = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
+    let manifest = Manifest::read(&blob(dir, digest)?).map_err(|error| odd(error.to_string()))?;
+    if manifest.config().is_none() && manifest.children().is_empty() {
+        return Err(odd("is not an image".to_owned()));
+    }
+    Ok(manifest)
 }
 
 /// The digest of a substitute's image: the named one, the only one, or the only one for the platform.
@@ -224,18 +287,21 @@ fn blob(dir: &Path, digest: &Digest) -> PathBuf {
 pub fn layout_digest(substitute: &Substitute, platform: &Platform) -> Result<Digest, SubstituteError> {
     let dir = &substitute.dir;
     let no_layout = |what: String| SubstituteError::NoLayout { dir: dir.clone(), what };
-    let bytes = read::of_user(&dir.join("index.json"), Cap::Manifest)
+    let bytes = confined::open(dir)
+        .and_then(|folder| folder.read("index.json", Cap::Manifest.most()))
         .map_err(|error| no_layout(format!("index.json: {error}")))?;
     let index = Manifest::read(&bytes).map_err(|error| no_layout(format!("index.json: {error}")))?;
     let digest = match &substitute.digest {
         Some(digest) => digest.clone(),
         None => choose(substitute, platform, index.children())?,
     };
-    let held = blob(dir, &digest);
-    if !is_manifest(&held) {
-        return Err(no_layout(format!("{} is not in it, or is not an image", digest.short())));
+    match manifest_of(dir, &digest) {
+        Ok(_) => Ok(digest),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(no_layout(format!("{} is not in it", digest.short())))
+        }
+        Err(error) => Err(SubstituteError::Damaged { dir: dir.clone(), blob: digest, what: error.to_string() }),
     }
-    Ok(digest)
 }
 
 fn choose(substitute: &Substitute, platform: &Platform, entries: &[Descriptor]) -> Result<Digest, SubstituteError> {
@@ -265,11 +331,6 @@ fn choose(substitute: &Substitute, platform: &Platform, entries: &[Descriptor]) 
             tags: if tags.is_empty() { "no tags".to_owned() } else { tags.join(", ") },
         }),
     }
-}
-
-fn is_manifest(path: &Path) -> bool {
-    let read = || Manifest::read(&read::of_user(path, Cap::Manifest).ok()?).ok();
-    read().is_some_and(|manifest| manifest.config().is_some() || !manifest.children().is_empty())
 }
 
 #[cfg(test)]
@@ -356,5 +417,55 @@ mod tests {
         let error = digest("").expect_err("two");
         assert!(matches!(&error, SubstituteError::Ambiguous { found: 2, tags, .. } if tags == "a, b"), "{error}");
         assert!(digest(":c").is_err());
+    }
+
+    #[test]
+    fn what_is_used_of_a_layout_is_what_its_digests_say_and_no_link() {
+        let (root, user) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let blobs = root.path().join("blobs/sha256");
+        std::fs::create_dir_all(&blobs).expect("a folder");
+        let put = |text: &str| {
+            std::fs::write(blobs.join(Digest::of(text).hex()), text).expect("a blob");
+            Digest::of(text)
+        };
+        let config = put(r#"{"os":"linux","architecture":"arm64","rootfs":{"type":"layers","diff_ids":[]}}"#);
+        let layer = put("a layer");
+        let size = |digest: &Digest| std::fs::metadata(blobs.join(digest.hex())).expect("a blob").len();
+        let described = |digest: &Digest| serde_json::json!({"mediaType":"m","digest":digest,"size":size(digest)});
+        let image =
+            put(&serde_json::json!({"schemaVersion":2,"config":described(&config),"layers":[described(&layer)]})
+                .to_string());
+        let index = serde_json::json!({"schemaVersion":2,"manifests":[described(&image)]}).to_string();
+        std::fs::write(root.path().join("index.json"), index).expect("an index");
+        let substitute: Substitute = format!("oci-layout:{}", root.path().display()).parse().expect("a substitute");
+        let arm = Platform::from("linux/arm64");
+        let used = || {
+            let digest = substitute.source(&arm)?.digest().clone();
+            substitute.check(&digest, &arm, user.path())
+        };
+        used().expect("sound");
+        for blob in [&layer, &config, &image] {
+            let path = blobs.join(blob.hex());
+            let sound = std::fs::read(&path).expect("a blob");
+            // Another byte of the same length, whatever the file's times say.
+            let mut flipped = sound.clone();
+            flipped[0] ^= 1;
+            std::fs::write(&path, flipped).expect("written");
+            assert!(matches!(used(), Err(SubstituteError::Damaged { .. })), "{blob}: {:?}", used());
+            // The right content, by a link that leads out.
+            let outside = user.path().join("outside");
+            std::fs::write(&outside, &sound).expect("written");
+            std::fs::remove_file(&path).expect("removed");
+            std::os::unix::fs::symlink(&outside, &path).expect("a link");
+            let error = used().expect_err("a link");
+            assert!(matches!(error, SubstituteError::Damaged { .. }) && error.to_string().contains("link"), "{error}");
+            std::fs::remove_file(&path).expect("removed");
+            std::fs::write(&path, &sound).expect("written");
+            used().expect("sound again");
+        }
+        let aside = root.path().join("aside");
+        std::fs::rename(&blobs, &aside).expect("moved");
+        std::os::unix::fs::symlink(&aside, &blobs).expect("a link");
+        assert!(used().expect_err("a link").to_string().contains("link"));
     }
 }

@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use crate::adapters::registry::{ResolveError, Resolver};
 use crate::adapters::store;
 use crate::app::config::Config;
+use crate::app::trust::{self, Purpose};
 use crate::app::{Error, UsageError};
 use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{Declared, ImageRef, Pin};
@@ -48,6 +49,7 @@ impl Pins {
 /// Finds every image's digest; queries a registry only for images that have neither a substitute, a digest of their own
 /// nor a pin.
 pub async fn find(config: &Config, images: &Wanted) -> Result<Pins, Error> {
+    trust::demand(config, trust::wants(config, Purpose::BaseImages)?)?;
     let lock = store::read_lock(&config.lock)?.unwrap_or_default();
     let mut pins = Pins::default();
     let mut unknown = Vec::new();
@@ -56,6 +58,7 @@ pub async fn find(config: &Config, images: &Wanted) -> Result<Pins, Error> {
         if let Some(substitute) = config.substitute(image) {
             for platform in platforms {
                 let source = substitute.pinned(image.digest.as_deref(), platform)?;
+                substitute.check(source.digest(), platform, config.project.user())?;
                 pins.sources.entry(image.to_string()).or_default().insert(platform.clone(), source);
             }
         } else if let Some(digest) = &image.digest {

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::target_platforms::TargetPlatforms;
 use crate::app::config::Config;
+use crate::app::trust;
 use crate::domain::base::{Digest, LayerName, Platform, SourceLocation};
 use crate::domain::model::{Base, Catalog, Declared, Diagnostic, DockerfileRead, ImageRef, UseKind};
 
@@ -34,6 +35,7 @@ pub(super) fn check(
     dockerfiles: &BTreeMap<LayerName, DockerfileRead>,
     platforms: &TargetPlatforms,
 ) -> Vec<Diagnostic> {
+    let config = &*trust::with_granted_images(config);
     if config.base_images.is_empty() {
         return Vec::new();
     }

@@ -3,6 +3,7 @@
 
 use crate::adapters::store;
 use crate::app::config::Config;
+use crate::app::trust;
 use crate::domain::base::Platform;
 use crate::domain::dockerfile::{self, Dockerfile, Triggers};
 use crate::domain::model::{CatalogSettings, ImageName, ImageRef, Layer};
@@ -37,10 +38,11 @@ pub(super) fn of_pins(config: &Config) -> Triggers {
     triggers
 }
 
-/// The triggers of the external images that have a substitute. One that cannot be read is reported when it is needed.
+/// The triggers of the external images that have a substitute. One that cannot be read is reported when it is needed; one
+/// that is not granted is not read.
 pub(super) fn of_substitutes(config: &Config, platform: &Platform) -> Triggers {
     let mut triggers = Triggers::new();
-    for (name, substitute) in &config.base_images {
+    for (name, substitute) in &trust::with_granted_images(config).base_images {
         let Ok(reference) = name.parse::<ImageRef>() else { continue };
         let texts = substitute.on_build(platform);
         if !texts.is_empty() {

@@ -11,7 +11,7 @@ use crate::adapters::providers::{Descriptor, ProviderOptions, Settings, registry
 use crate::app::config::Config;
 use crate::app::images::{self, LayoutReason};
 use crate::app::planning::forecast::Fleet;
-use crate::app::trust::{self, Purpose};
+use crate::app::trust::{self, Kind, Purpose};
 use crate::app::{Error, ErrorKind, UsageError};
 use crate::domain::base::{Platform, Platforms};
 use crate::domain::model::{BuildSpec, ContextTransfer, Declared, Diagnostic, Offer, Size};
@@ -157,7 +157,11 @@ pub fn provider_for_leases(config: &Config) -> Result<Arc<dyn ComputeProvider>, 
 /// a service or its credentials, which `check` does without.
 pub fn unusable_runners(config: &Config) -> Option<Diagnostic> {
     let fixed = config.descriptor().is_ok_and(|descriptor| descriptor.runners.fixed_hosts);
-    let made = || made(config, leasing_options(config, &Arc::default()));
+    // The keys of hosts that are not granted are not looked at.
+    let leases = trust::wants(config, Purpose::Provider)
+        .and_then(|wants| trust::is_missing(config, &wants, Kind::Host))
+        .is_ok_and(|missing| !missing);
+    let made = || made(config, ProviderOptions { leases, ..leasing_options(config, &Arc::default()) });
     let fault = fixed.then(made).and_then(Result::err)?;
     let (code, help) = match &fault.what {
         ErrorKind::Report(report) => {

@@ -8,7 +8,7 @@ use super::own;
 use super::user_config::endpoint_is_configured;
 use super::want::{Kind, Want};
 use crate::adapters::providers::{ReachKind, Settings};
-use crate::adapters::registry::{Address, has_login};
+use crate::adapters::registry::{Address, Substitute, may_have_login};
 use crate::app::Error;
 use crate::app::config::Config;
 use crate::app::setting::Origin;
@@ -27,6 +27,10 @@ pub enum Purpose<'a> {
     Provider,
     /// Ask the registry.
     Registry,
+    /// Rent runners for whoever asks.
+    Serve,
+    /// Read the substitutes of external images.
+    BaseImages,
     /// Build these layers.
     Build(&'a Catalog),
 }
@@ -37,11 +41,18 @@ pub fn wants(config: &Config, purpose: Purpose<'_>) -> Result<Vec<Want>, Error> 
     match purpose {
         Purpose::Provider => of_provider(config, asks),
         Purpose::Registry => of_registry(config),
+        Purpose::BaseImages => Ok(of_base_images(config)),
+        Purpose::Serve => {
+            let mut wants = of_provider(config, |_| true)?;
+            wants.extend(of_renting(config)?);
+            Ok(wants)
+        }
         Purpose::Build(catalog) => {
             let mut wants = of_provider(config, |_| true)?;
             wants.extend(of_renting(config)?);
             wants.extend(of_registry(config)?);
             wants.extend(of_bundle(config));
+            wants.extend(of_base_images(config));
             wants.extend(of_layers(config, catalog));
             Ok(wants)
         }
@@ -78,14 +89,14 @@ fn of_renting(config: &Config) -> Result<Option<Want>, Error> {
     Ok((costs && by_project).then(|| of_workflow(config, Kind::Provider, descriptor.flag, "compute_provider")))
 }
 
-/// A registry where the user has a login: images go there in the user's name.
+/// A registry where the user may have a login: images go there in the user's name.
 fn of_registry(config: &Config) -> Result<Vec<Want>, Error> {
     let Some(registry) = registry_of(config)? else { return Ok(Vec::new()) };
     if config.registry_origin != Origin::Workflow {
         return Ok(Vec::new());
     }
     let address = Address::try_from(registry)?;
-    if !has_login(address.host()) {
+    if !may_have_login(address.host()) {
         return Ok(Vec::new());
     }
     let want = of_workflow(config, Kind::Registry, &registry.address, &registry.address);
@@ -99,7 +110,21 @@ fn of_bundle(config: &Config) -> Option<Want> {
     let seen = Seen::of(bundle, config);
     let name = bundle.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let want = of_workflow(config, Kind::CaBundle, &seen.path.display().to_string(), &name);
-    (!seen.inside).then_some(Want { never: seen.never, present: seen.is_file, ..want })
+    (!seen.inside).then_some(Want { never: seen.never, present: seen.is_there, ..want })
+}
+
+/// The layouts outside the project in which the workflow has substitutes of external images.
+pub(super) fn of_base_images(config: &Config) -> Vec<Want> {
+    let named = config.base_images.iter().filter(|(name, _)| config.images_of_project.contains(*name));
+    let want = |(name, substitute): (&String, &Substitute)| {
+        let seen = Seen::of(&substitute.dir, config);
+        let needle = substitute.dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let want = of_workflow(config, Kind::BaseImage, &seen.path.display().to_string(), &needle);
+        let which = substitute.digest.as_ref().map(ToString::to_string).or_else(|| substitute.tag.clone());
+        let want = Want { id: Some(name.clone()), terms: which.unwrap_or_default(), ..want };
+        (!seen.inside).then_some(Want { never: seen.never, present: seen.is_there, ..want })
+    };
+    named.filter_map(want).collect()
 }
 
 /// What the layers want that are built: the targets, and all that they stand on.
@@ -155,7 +180,7 @@ fn of_layer(config: &Config, declared: &Declared) -> Vec<Want> {
             if !seen.inside || seen.never.is_some() {
                 let what = seen.path.display().to_string();
                 let want = want(Kind::SecretFile, what, id, format!("secrets.{index}.file"));
-                wants.push(Want { never: seen.never, present: seen.is_file, ..want });
+                wants.push(Want { never: seen.never, present: seen.is_there, ..want });
             }
         }
     }
@@ -169,7 +194,8 @@ fn of_layer(config: &Config, declared: &Declared) -> Vec<Want> {
 struct Seen {
     path: PathBuf,
     inside: bool,
-    is_file: bool,
+    /// Whatever it is: only what is granted is opened, to see.
+    is_there: bool,
     never: Option<String>,
 }
 
@@ -181,7 +207,7 @@ impl Seen {
         let inside =
             path.strip_prefix(root).is_ok_and(|below| !below.iter().any(|name| name == ".git" || name == ".."));
         let never = own::why_never(&path, &config.project);
-        Self { is_file: path.is_file(), inside, never, path }
+        Self { is_there: path.symlink_metadata().is_ok(), inside, never, path }
     }
 }
 

@@ -1,12 +1,13 @@
 //! Compares what is wanted with what is granted, and stops a command for what is missing. Not responsible for: finding
 //! what is wanted; drawing.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
-use super::collect::text_of;
+use super::collect::{of_base_images, text_of};
 use super::grants::{self, Grant};
 use super::policy::Given;
-use super::want::Want;
+use super::want::{Kind, Want};
 use crate::app::Error;
 use crate::app::config::Config;
 use crate::domain::base::Digest;
@@ -41,6 +42,28 @@ pub fn record_all(config: &Config, wants: &[Want]) -> Result<(), Error> {
 pub fn is_granted(config: &Config, wants: &[Want]) -> Result<Vec<bool>, Error> {
     let granted = Granted::of(config)?;
     Ok(wants.iter().map(|want| granted.has(want)).collect())
+}
+
+/// Whether something of this kind is wanted, there, and not granted.
+pub fn is_missing(config: &Config, wants: &[Want], kind: Kind) -> Result<bool, Error> {
+    let granted = Granted::of(config)?;
+    Ok(wants.iter().any(|want| want.kind == kind && want.blocks() && !granted.has(want)))
+}
+
+/// The configuration without those substitutes that the project names and nobody granted: they are not to be read. Without
+/// any of the project's outside it, if the grants cannot be read.
+pub fn with_granted_images(config: &Config) -> Cow<'_, Config> {
+    let wants = of_base_images(config);
+    if wants.is_empty() {
+        return Cow::Borrowed(config);
+    }
+    let granted = Granted::of(config);
+    let is_missing = |want: &&Want| granted.as_ref().map_or(true, |granted| want.blocks() && !granted.has(want));
+    let mut config = config.clone();
+    for image in wants.iter().filter(is_missing).filter_map(|want| want.id.as_deref()) {
+        config.base_images.remove(image);
+    }
+    Cow::Owned(config)
 }
 
 /// For a command that gives nothing away: warnings of what nobody can grant.
@@ -79,6 +102,17 @@ impl Granted {
 pub fn refused(missing: &[Want]) -> Error {
     let faults = missing.iter().map(Want::refusal).collect();
     Error { class: FaultClass::Configuration, ..Error::files(faults, sources(missing)) }
+}
+
+/// The refusal to record these, since nobody said yes.
+pub fn unasked(wants: &[Want]) -> Error {
+    let way =
+        "if you trust whoever wrote this: `lian-build trust --yes` grants all that is told here; on a terminal it asks";
+    let fault = |want: &Want| {
+        let fault = want.refusal();
+        if want.never.is_some() { fault } else { fault.help(way) }
+    };
+    Error { class: FaultClass::Configuration, ..Error::files(wants.iter().map(fault).collect(), sources(wants)) }
 }
 
 /// The texts that declare these.

@@ -11,7 +11,9 @@ mod user_config;
 mod want;
 
 pub use collect::{Purpose, wants};
-pub use demand::{demand, is_granted, place_of, record_all, refusals, refused, sources};
+pub use demand::{
+    demand, is_granted, is_missing, place_of, record_all, refusals, refused, sources, unasked, with_granted_images,
+};
 pub use error::TrustError;
 pub use grants::{Grant, exported, read as read_grants, revoke};
 pub use policy::{Ask, Given, Trust};

@@ -22,6 +22,8 @@ pub enum Kind {
     HostNetwork,
     /// A registry for which the user has a login.
     Registry,
+    /// An image layout outside the project that builds stand on.
+    BaseImage,
     /// A file outside the project that every build gets.
     CaBundle,
     /// A file outside the project.
@@ -67,6 +69,7 @@ impl Kind {
             Self::RunnerImage => "lian::trust::runner_image",
             Self::HostNetwork => "lian::trust::host_network",
             Self::Registry => "lian::trust::registry",
+            Self::BaseImage => "lian::trust::base_image",
             Self::CaBundle => "lian::trust::ca_bundle",
             Self::SecretFile | Self::SecretEnv => "lian::trust::secret",
             Self::SshAgent => "lian::trust::ssh_agent",
@@ -103,6 +106,7 @@ impl Want {
             Kind::RunnerImage => format!("the runner image {what}"),
             Kind::HostNetwork => format!("the network {what} of this machine"),
             Kind::Registry => format!("your login at the registry {what}"),
+            Kind::BaseImage => format!("the image in {what}"),
             Kind::CaBundle => format!("the CA bundle {what}"),
             Kind::SecretFile => format!("the file {what}"),
             Kind::SecretEnv => format!("the variable {what}"),
@@ -124,6 +128,7 @@ impl Want {
             Kind::RunnerImage => "it runs privileged on this machine".to_owned(),
             Kind::HostNetwork => "steps reach what listens there".to_owned(),
             Kind::Registry => "images are read, written and tagged there in your name".to_owned(),
+            Kind::BaseImage => format!("what stands on {id} stands on it, and its steps read all of it"),
             Kind::CaBundle => format!("{layer} that asks for the secret `ca` may read it"),
             Kind::SecretFile | Kind::SecretEnv => format!("the steps of {layer} may read it, as the secret `{id}`"),
             Kind::SshAgent => format!("the steps of {layer} may log in with them, as the ssh mount `{id}`"),
@@ -168,6 +173,10 @@ impl Want {
                 self.credential.map(|credential| format!("{}={}, or ", credential.endpoint_variable, self.what))
             }
             Kind::CaBundle => Some(format!("--ca-bundle {}, or ", self.what)),
+            Kind::BaseImage => {
+                let id = self.id.as_deref().unwrap_or_default();
+                Some(format!("--base-image {id}=oci-layout:{}, or ", self.what))
+            }
             _ => None,
         };
         format!(

@@ -2,7 +2,6 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::process::{Command, Stdio};
 
 use crate::pool::client;
 use crate::support::project::{Project, Ran};
@@ -61,19 +60,7 @@ fn run_in_lines(project: &Project, arguments: &[&str]) -> Ran {
 
 /// The same on a terminal with colours.
 fn on_a_terminal(project: &Project, arguments: &[&str]) -> String {
-    let command = project.command(arguments);
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let line = words.map(|word| format!("'{}'", word.to_string_lossy())).collect::<Vec<_>>().join(" ");
-    let mut script = Command::new("script");
-    script.args(["-qec", &line, "/dev/null"]).current_dir(project.path()).stdin(Stdio::null());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => script.env(name, value),
-            None => script.env_remove(name),
-        };
-    }
-    let output = script.env("TERM", "xterm").env_remove("NO_COLOR").output().expect("script runs");
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    super::on_a_terminal(project.command(arguments).env_remove("NO_COLOR"), "").1
 }
 
 #[test]

@@ -1,14 +1,19 @@
 //! What a project's files want of the user's world, and the user did not grant. Not responsible for: the state folder.
 
-use std::io::Read as _;
+mod order;
+
+use std::io::Read;
 use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use super::on_a_terminal;
 use crate::support::project::{Project, Ran};
 
 /// Somebody who listens where a clone points, hears what is said, and hangs up: a client goes on at once.
 struct Sink {
-    /// `127.0.0.1:PORT`.
+    /// `127.0.0.1:PORT`, or the path of a socket file.
     address: String,
     heard: Arc<Mutex<Vec<Vec<u8>>>>,
 }
@@ -17,11 +22,21 @@ impl Sink {
     fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
+        Self::hearing(address, move || listener.accept().map(|(stream, _)| stream))
+    }
+
+    /// On a socket file.
+    fn on(path: &Path) -> Self {
+        let listener = UnixListener::bind(path).expect("a socket");
+        Self::hearing(path.display().to_string(), move || listener.accept().map(|(stream, _)| stream))
+    }
+
+    fn hearing<S: Read>(address: String, accept: impl Fn() -> std::io::Result<S> + Send + 'static) -> Self {
         let heard = Arc::new(Mutex::new(Vec::new()));
         let all = Arc::clone(&heard);
         std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.expect("a connection");
+            loop {
+                let mut stream = accept().expect("a connection");
                 let mut bytes = vec![0; 4096];
                 let read = stream.read(&mut bytes).unwrap_or(0);
                 bytes.truncate(read);
@@ -70,8 +85,12 @@ fn planted(fields: &str) -> Project {
 }
 
 fn pool_at(address: &str) -> String {
+    pool_of(&format!("http://{address}"))
+}
+
+fn pool_of(endpoint: &str) -> String {
     format!(
-        "compute_provider = 'vm_pool, providers.vm_pool = {{ endpoint = \"http://{address}\", workspace = \"w\" }}, \
+        "compute_provider = 'vm_pool, providers.vm_pool = {{ endpoint = \"{endpoint}\", workspace = \"w\" }}, \
          runners.context_transfer = 'session"
     )
 }
@@ -134,7 +153,7 @@ fn an_address_is_the_users_by_the_configuration_or_by_a_grant_and_another_one_as
     std::fs::remove_file(&config).expect("removed");
     ran_in_clone(&project, &["leases"]).exits(64);
     assert_eq!(listener.contacts(), before);
-    let ran = ran_in_clone(&project, &["trust"]).exits(0);
+    let ran = ran_in_clone(&project, &["trust", "--yes"]).exits(0);
     assert!(ran.stdout.contains("LIAN_POOL_TOKEN is sent there"), "{}", ran.both());
     ran_in_clone(&project, &["leases"]);
     let granted = listener.contacts();
@@ -185,9 +204,51 @@ fn what_a_clone_wants_of_the_users_files_keys_and_tokens_is_told_and_refused_all
             assert_eq!(ran.stderr.contains(code), asks, "{code}: {}", ran.both());
         }
     }
-    let ran = with(&["trust"]).exits(1);
+    let ran = with(&["trust", "--yes"]).exits(1);
     assert!(!ran.stdout.contains("HCLOUD") && !ran.stdout.contains("/proc"), "{}", ran.both());
     assert_eq!(with(&["trust", "--list", "--format", "json"]).json()["granted"].as_array().map(Vec::len), Some(5));
+}
+
+#[test]
+fn nothing_is_granted_unless_somebody_says_yes() {
+    let project = planted("");
+    project.layer("app", &format!("{SCRATCH}\n  ssh = [\"default\"],"), "FROM scratch\nCOPY . /\n");
+    let granted = || {
+        let listed = ran_in_clone(&project, &["trust", "--list", "--format", "json"]).exits(0).json();
+        listed["granted"].as_array().expect("a list").len()
+    };
+    // Without a terminal nobody was asked, so nobody said yes.
+    let ran = ran_in_clone(&project, &["trust"]).exits(64);
+    for told in ["lian::trust::ssh_agent", "workflow.ncl:6", "may log in with them", "lian-build trust --yes"] {
+        assert!(ran.stderr.contains(told), "{told}: {}", ran.both());
+    }
+    let ran = ran_in_clone(&project, &["trust", "--format", "json"]).exits(64);
+    assert!(ran.stdout.contains("lian::trust::ssh_agent"), "{}", ran.both());
+    assert_eq!(granted(), 0);
+    // On a terminal it asks, and only a yes is one.
+    for (command, no) in [(&["trust"][..], 0), (&["apply"], 64)] {
+        for typed in ["n\n", "\n", "", "show\nyess\n"] {
+            let (code, seen) = on_a_terminal(&in_clone(&project, command), typed);
+            assert!(seen.contains("grant it to this project? [y/N/show]"), "{seen}");
+            assert_eq!(
+                seen.contains("you have not granted it"),
+                code == Some(64) || typed.starts_with("show"),
+                "{seen}"
+            );
+            assert_eq!((code, granted()), (Some(no), 0), "{command:?} {typed:?}: {seen}");
+        }
+    }
+    let (code, seen) = on_a_terminal(&in_clone(&project, &["trust"]), "show\nyes\n");
+    assert!(seen.contains("you have not granted it") && seen.contains("granted  the keys of your ssh agent"), "{seen}");
+    assert_eq!((code, granted()), (Some(0), 1), "{seen}");
+    let (code, seen) = on_a_terminal(&in_clone(&project, &["trust"]), "");
+    assert_eq!((code, seen.contains("nothing to grant")), (Some(0), true), "{seen}");
+    ran_in_clone(&project, &["trust", "--revoke", "all"]).exits(0);
+    let (code, seen) = on_a_terminal(&in_clone(&project, &["trust", "--yes"]), "");
+    assert_eq!((code, granted(), seen.contains("[y/N")), (Some(0), 1, false), "{seen}");
+    ran_in_clone(&project, &["trust", "--revoke", "all"]).exits(0);
+    ran_in_clone(&project, &["trust", "--yes", "--format", "json"]).exits(0);
+    assert_eq!(granted(), 1);
 }
 
 #[test]
@@ -207,7 +268,7 @@ fn a_grant_holds_for_its_layer_its_id_and_its_variable_and_travels_to_a_ci() {
     layer("npm", "NPM_TOKEN");
     let ran = with(&["apply"]).exits(64);
     assert!(ran.stderr.contains("lian-build trust") && ran.stderr.contains("NPM_TOKEN"), "{}", ran.both());
-    with(&["trust"]).exits(0);
+    with(&["trust", "--yes"]).exits(0);
     with(&["apply"]).exits(0);
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("grants.json").display().to_string();
@@ -231,7 +292,7 @@ fn a_clone_brings_no_grants() {
         assert!(command.output().expect("git runs").status.success(), "{arguments:?}");
     };
     project.layer("app", &format!("{SCRATCH}\n  ssh = [\"default\"],"), "FROM scratch\nCOPY . /\n");
-    ran_in_clone(&project, &["trust"]).exits(0);
+    ran_in_clone(&project, &["trust", "--yes"]).exits(0);
     let exported = ran_in_clone(&project, &["trust", "--export"]).exits(0).stdout;
     project.write("grants.json", &exported);
     git(&["init", "-q"]);

@@ -57,7 +57,7 @@ fn resolve(settings: &Settings<'_>, path: &Resolve<'_>) -> Result<serde_json::Va
 fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
     let settings: SshSettings = settings.read()?.unwrap_or_default();
     let host = |host: SshHost| {
-        let by = host.identity.map_or_else(|| "the agent's keys".to_owned(), |file| file.display().to_string());
+        let by = host.identity.map_or_else(|| "the agent's keys".to_owned(), |file| resolved_path(&file));
         Reach {
             kind: ReachKind::Host,
             what: format!("{}@{}:{} with {by}", host.user, host.address, host.port),
@@ -65,6 +65,11 @@ fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
         }
     };
     Ok(settings.hosts.into_iter().map(host).collect())
+}
+
+/// A link may lead to another key tomorrow.
+fn resolved_path(file: &std::path::Path) -> String {
+    crate::system::resolved(file).display().to_string()
 }
 
 fn build(settings: &Settings<'_>, options: ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault> {

@@ -12,6 +12,7 @@ use crate::adapters::providers::descriptor::{
 use crate::domain::base::Digest;
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::ComputeProvider;
+use crate::system::http::actual_address;
 
 /// A service that leases runners (`lian-build serve`).
 pub const DESCRIPTOR: Descriptor = Descriptor {
@@ -48,8 +49,10 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
 
 fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
     let settings: Option<VmPoolSettings> = settings.read()?;
-    let reach =
-        |settings: VmPoolSettings| Reach { kind: ReachKind::Endpoint, what: settings.endpoint, terms: String::new() };
+    let reach = |settings: VmPoolSettings| {
+        let what = actual_address(&settings.endpoint);
+        Reach { kind: ReachKind::Endpoint, what, terms: String::new() }
+    };
     Ok(settings.map(reach).into_iter().collect())
 }
 
