@@ -19,6 +19,7 @@ use super::recover::{self, Recovered};
 use super::runners::connect_options::ConnectOptions;
 use super::runners::connector::Connector;
 use super::runners::limits::{self, Concurrency};
+use super::runners::provider_record;
 use super::session::Session;
 use super::sinks::{LeftBehind, Sinks};
 use super::trust::{self, Purpose};
@@ -181,7 +182,7 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
     let stops = session.wait(async { frontend.stops() })?.map_err(Error::machine)?;
     let recorder = Arc::new(store.begin(id.clone(), &command, now())?);
     if let Some(provider_record) = &provider_context.provider_record {
-        recorder.rents_from(provider_record.clone());
+        recorder.rents_from(provider_record::bound(provider_record.clone(), config.project.user()));
     }
     let sinks = start_sinks(&plan, &recorder, frontend);
     let modes = provider_context.modes(config);

@@ -17,6 +17,7 @@ use crate::domain::model::Fault;
 use crate::domain::ports::{ComputeProvider, Gone, LeaseRecord};
 use crate::system::now;
 use crate::system::retry::{Backoff, Retry, retry};
+use crate::system::user_key::UserKey;
 
 /// An unanswered create call may still take effect at the provider, long after it was recorded: look for its result
 /// again after this delay.
@@ -65,15 +66,23 @@ pub async fn recover(store: &Store, config: &Config) -> Result<Recovered, Error>
 
 async fn recover_within(store: &Store, config: &Config, look: Duration) -> Result<Recovered, Error> {
     let until = tokio::time::Instant::now().checked_add(look);
-    let mut providers: BTreeMap<String, Result<RecordedProvider, String>> = BTreeMap::new();
-    let dead: Vec<OpenLease> = store.open_leases()?.into_iter().filter(|lease| !lease.alive).collect();
-    for lease in &dead {
-        let read = || provider_record::read(&lease.provider, config).map_err(|failure| failure.to_string());
-        providers.entry(lease.provider.clone()).or_insert_with(read);
+    let mut providers: BTreeMap<(String, bool), Result<RecordedProvider, String>> = BTreeMap::new();
+    // A key that cannot be used is no key: nothing is this user's own then.
+    let key = UserKey::read(config.project.user()).unwrap_or_default();
+    let dead = store.open_leases()?.into_iter().filter(|lease| !lease.alive);
+    let dead: Vec<_> = dead
+        .map(|lease| {
+            let record = provider_record::unbound(&lease.provider, &lease.lease, key.as_ref());
+            (lease, record)
+        })
+        .collect();
+    for (_, record) in &dead {
+        let read = || provider_record::read(&record.0, record.1, config).map_err(|failure| failure.to_string());
+        providers.entry(record.clone()).or_insert_with(read);
     }
     let providers = &providers;
-    let releases = dead.into_iter().map(|lease| async move {
-        let released = match &providers[&lease.provider] {
+    let releases = dead.into_iter().map(|(lease, record)| async move {
+        let released = match &providers[&record] {
             Ok(recorded_provider) => within(until, unbroken(give_back_there(recorded_provider, &lease))).await,
             Err(why) => Some(Err(why.clone())),
         };

@@ -96,7 +96,7 @@ mod tests {
 
     fn rented(store: &Store) -> (RunRecorder, LeaseId) {
         let recorder = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
-        recorder.rents_from("{}".to_owned());
+        recorder.rents_from(|_| "{}".to_owned());
         let lease = LeaseId::from("r-1");
         recorder.lease(Timestamp(6), &lease, LeaseMark::Asked, Some("cax11")).expect("written");
         (recorder, lease)

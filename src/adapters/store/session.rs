@@ -29,11 +29,14 @@ pub struct RunRecorder {
     pub(super) lock: File,
 }
 
+/// The record of the provider that a lease is rented from.
+type ProviderOf = Box<dyn Fn(&LeaseId) -> String + Send>;
+
 pub(super) struct State {
     pub connection: Connection,
     pub seq: i64,
-    /// The provider of leases, as JSON without secrets; if `None`, leases are not recorded.
-    pub provider: Option<String>,
+    /// The provider of a lease, as JSON without secrets; if `None`, leases are not recorded.
+    pub provider: Option<ProviderOf>,
 }
 
 /// The result of a run.
@@ -65,10 +68,10 @@ impl RunRecorder {
         &self.id
     }
 
-    /// Sets the provider of this run's leases: settings as JSON, without secrets. The ledger records leases from now
+    /// Sets the provider of each of this run's leases: settings as JSON, without secrets. The ledger records leases from now
     /// on, so that a later command can release those of a dead run.
-    pub fn rents_from(&self, provider: String) {
-        self.state().provider = Some(provider);
+    pub fn rents_from(&self, provider: impl Fn(&LeaseId) -> String + Send + 'static) {
+        self.state().provider = Some(Box::new(provider));
     }
 
     /// The sink for this run's build logs. It is closed before the run ends.
@@ -120,14 +123,14 @@ impl Journal for RunRecorder {
     ) -> Result<(), JournalError> {
         let state = self.state();
         let Some(provider) = &state.provider else { return Ok(()) };
-        let row = LeaseRow { lease, run: &self.id, provider, runner_type };
+        let row = LeaseRow { lease, run: &self.id, provider: &provider(lease), runner_type };
         lease_rows::mark(&state.connection, row, mark, at).map_err(journal(&self.database))
     }
 
     fn learned(&self, at: Timestamp, lease: &LeaseId, resource: &Resource) -> Result<(), JournalError> {
         let state = self.state();
         let Some(provider) = &state.provider else { return Ok(()) };
-        let row = LeaseRow { lease, run: &self.id, provider, runner_type: None };
+        let row = LeaseRow { lease, run: &self.id, provider: &provider(lease), runner_type: None };
         lease_rows::learn(&state.connection, row, resource, at).map_err(journal(&self.database))
     }
 

@@ -2,6 +2,7 @@
 //! the ledger; secrets (of credentials only a salted digest is kept).
 
 use std::hash::{BuildHasher as _, Hasher as _};
+use std::path::Path;
 use std::sync::Arc;
 
 use super::provider_options::to_give_back;
@@ -9,9 +10,10 @@ use crate::adapters::providers::{Descriptor, Settings, registry};
 use crate::app::Error;
 use crate::app::config::Config;
 use crate::app::trust;
-use crate::domain::base::Digest;
+use crate::domain::base::{Digest, LeaseId};
 use crate::domain::model::{Fault, FaultKind, ProviderName, ProviderSettings};
 use crate::domain::ports::ComputeProvider;
+use crate::system::user_key::UserKey;
 
 /// The record beside a run's leases. Older versions wrote every provider's settings, null if absent.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -21,6 +23,9 @@ struct ProviderRecord {
     /// Identifies the account.
     #[serde(default)]
     account: Option<Account>,
+    /// That this user's lian-build wrote it, for this lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mark: Option<String>,
 }
 
 /// A digest of endpoint and token, with its salt.
@@ -51,25 +56,59 @@ pub(super) fn written(descriptor: &Descriptor, providers: &ProviderSettings) -> 
         compute_provider: descriptor.name.clone(),
         providers: own.into_iter().map(|(name, value)| (name.clone(), value.clone())).collect(),
         account: account.map(|digest| Account { salt, digest }),
+        mark: None,
     };
-    Ok(Some(serde_json::to_string(&record).expect("invariant: settings are JSON")))
+    Ok(Some(text_of(&record)))
 }
 
-/// Parses a run's record.
-pub fn read(record: &str, config: &Config) -> Result<RecordedProvider, Error> {
+/// What is marked, and in which version of these fields.
+const KIND: &str = "lease 1";
+
+/// The record of a run as it stands beside each of its leases: with this user's mark over provider, address, account and
+/// lease. Without one it is a stranger's, so far as anybody knows.
+pub fn bound(record: String, user: &Path) -> impl Fn(&LeaseId) -> String + Send + use<> {
+    let key = UserKey::make(user).inspect_err(|error| tracing::warn!("leases are not marked as yours: {error}")).ok();
+    move |lease| {
+        let parsed = serde_json::from_str::<ProviderRecord>(&record).ok();
+        let marked = key.as_ref().zip(parsed).map(|(key, parsed)| {
+            let mark = Some(key.mark(&[KIND, lease.as_str(), &text_of(&parsed)]));
+            text_of(&ProviderRecord { mark, ..parsed })
+        });
+        marked.unwrap_or_else(|| record.clone())
+    }
+}
+
+/// A lease's record without its mark, and whether this user's lian-build wrote it for this lease.
+pub fn unbound(record: &str, lease: &LeaseId, key: Option<&UserKey>) -> (String, bool) {
+    let Ok(mut parsed) = serde_json::from_str::<ProviderRecord>(record) else { return (record.to_owned(), false) };
+    let mark = parsed.mark.take();
+    let bare = text_of(&parsed);
+    let is_own = key.zip(mark).is_some_and(|(key, mark)| key.is_mark(&[KIND, lease.as_str(), &bare], &mark));
+    (bare, is_own)
+}
+
+fn text_of(record: &ProviderRecord) -> String {
+    serde_json::to_string(record).expect("invariant: settings are JSON")
+}
+
+/// Parses a run's record. Where the run was this user's own (`is_own`), its credential may go again where it went.
+pub fn read(record: &str, is_own: bool, config: &Config) -> Result<RecordedProvider, Error> {
     let record: ProviderRecord = serde_json::from_str(record).map_err(|error| {
         let message = format!("the ledger's record of its provider cannot be read: {error}");
         Error::outside(Fault::new(FaultKind::Unavailable, "lian::providers::record", message))
     })?;
     let descriptor = registry().find(&record.compute_provider).map_err(Error::outside)?;
     let settings = Settings::new(&descriptor.name, record.providers.get(&descriptor.name));
-    trust::recorded_endpoint(config, descriptor, &settings)?;
     let elsewhere = match &record.account {
         Some(then) => {
             (descriptor.account)(&settings, &then.salt).map_err(Error::outside)?.as_ref() != Some(&then.digest)
         }
         None => false,
     };
+    // Another credential never went there, whoever's the run was.
+    if !is_own || elsewhere || record.account.is_none() {
+        trust::recorded_endpoint(config, descriptor, &settings)?;
+    }
     let provider = (descriptor.build)(&settings, to_give_back(&config.project)).map_err(Error::outside)?;
     Ok(RecordedProvider { provider, elsewhere })
 }
@@ -92,14 +131,14 @@ mod tests {
         "buildkit":{"url":null,"sha256":{}}},"proxmox":null,"vm_pool":null},"account":null}"#;
 
     fn fault_of(record: &str) -> String {
-        read(record, &nowhere()).err().expect("it cannot be read").to_string()
+        read(record, false, &nowhere()).err().expect("it cannot be read").to_string()
     }
 
     #[test]
     fn what_older_versions_wrote_can_be_read() {
-        assert!(!read(OLD, &nowhere()).expect("a provider").elsewhere);
+        assert!(!read(OLD, false, &nowhere()).expect("a provider").elsewhere);
         let without_account = OLD.replace(r#","account":null"#, "");
-        assert!(!read(&without_account, &nowhere()).expect("a provider").elsewhere);
+        assert!(!read(&without_account, false, &nowhere()).expect("a provider").elsewhere);
         let nothing_set = OLD.replace("docker_local\",\"prov", "proxmox\",\"prov");
         assert!(nothing_set.contains(r#""compute_provider":"proxmox""#));
         assert_eq!(fault_of(&nothing_set), "the workflow lacks `providers.proxmox`");
@@ -116,10 +155,10 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&record).expect("json");
         assert_eq!(json["compute_provider"], "docker_local");
         assert_eq!(json["providers"], serde_json::json!({ "docker_local": own }));
-        assert!(!read(&record, &nowhere()).expect("a provider").elsewhere);
+        assert!(!read(&record, false, &nowhere()).expect("a provider").elsewhere);
         let salt = json["account"]["salt"].as_str().expect("a salt");
         let other = record.replace(salt, "0000000000000000");
-        assert!(read(&other, &nowhere()).expect("a provider").elsewhere);
+        assert!(read(&other, false, &nowhere()).expect("a provider").elsewhere);
     }
 
     #[test]
@@ -130,7 +169,28 @@ mod tests {
         assert!(fault.contains("http://127.0.0.1:1") && fault.contains("not granted"), "{fault}");
         let mut trusting = nowhere();
         trusting.trust.given = crate::app::trust::Given::All;
-        assert!(read(record, &trusting).is_ok());
+        assert!(read(record, false, &trusting).is_ok());
+    }
+
+    #[test]
+    fn a_row_is_this_users_for_its_lease_its_address_and_its_account_alone() {
+        let (own, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let key = |folder: &tempfile::TempDir| UserKey::make(folder.path()).expect("a key");
+        let record = r#"{"compute_provider":"vm_pool","providers":{"vm_pool":{"endpoint":"http://127.0.0.1:1",
+            "workspace":"w"}},"account":{"salt":"s","digest":"DIGEST"}}"#
+            .replace("DIGEST", Digest::of("x").as_str());
+        let lease = LeaseId::from("r-1");
+        let row = bound(record, own.path())(&lease);
+        let is_own = |row: &str, lease: &str, key: &UserKey| unbound(row, &LeaseId::from(lease), Some(key)).1;
+        assert!(is_own(&row, "r-1", &key(&own)));
+        let (bare, _) = unbound(&row, &lease, None);
+        assert!(!bare.contains("mark") && !is_own(&bare, "r-1", &key(&own)));
+        assert!(!is_own(&row, "r-2", &key(&own)) && !is_own(&row, "r-1", &key(&other)));
+        assert!(!unbound(&row, &lease, None).1 && !is_own("{}", "r-1", &key(&own)));
+        for (from, to) in [(":1\"", ":2\""), ("\"w\"", "\"v\""), ("vm_pool\",", "proxmox\","), ("\"s\"", "\"t\"")] {
+            let changed = row.replacen(from, to, 1);
+            assert!(changed != row && !is_own(&changed, "r-1", &key(&own)), "{changed}");
+        }
     }
 
     #[test]

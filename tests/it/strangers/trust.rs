@@ -1,6 +1,7 @@
 //! What a project's files want of the user's world, and the user did not grant. Not responsible for: the state folder.
 
 mod order;
+mod undo;
 
 use std::io::Read;
 use std::net::TcpListener;
