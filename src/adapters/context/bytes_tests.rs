@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::ignore::{Ignore, Inherited};
+use super::pattern::{Pattern, done};
 use crate::domain::base::mutated::mutated_texts;
 
 const SAMPLES: [&str; 4] = [
@@ -39,4 +40,28 @@ proptest! {
             Err((line, what)) => prop_assert!((1..=lines).contains(&line) && !what.is_empty(), "{line}: {what}"),
         }
     }
+}
+
+proptest! {
+    #[test]
+    fn a_path_lies_below_a_match_if_a_folder_above_it_matches(pattern in "[*/a?\\[\\]-]{1,6}", path in "[/a]{0,7}") {
+        if let Ok(pattern) = Pattern::new(&pattern) {
+            let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+            let one_by_one = above.chain([path.as_str()]).any(|path| pattern.matches(path.as_bytes()));
+            prop_assert_eq!(pattern.matches_or_above(&path), one_by_one, "{:?}", pattern);
+        }
+    }
+}
+
+/// A source of many folders is gone through once, not once for each folder above it.
+#[test]
+fn what_is_copied_is_compared_once_with_each_pattern() {
+    let patterns = "x*y?z\n[a-c]b\nx**/y\n*x\n";
+    let ignore = Ignore::parse(patterns).expect("sound");
+    let source = "a/".repeat(500);
+    done::take();
+    assert!(!ignore.leaves_out_source(&source));
+    let comparisons = done::take();
+    assert!(comparisons > 0 && comparisons <= ignore.comparisons(source.len()), "{comparisons}");
+    assert!(ignore.comparisons(source.len()) <= 2 * patterns.len() * source.len());
 }

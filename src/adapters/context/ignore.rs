@@ -82,7 +82,7 @@ impl Ignore {
     }
 
     /// Whether a `COPY` of this source is told to copy what is left out, as BuildKit's rule `CopyIgnoredFile` does. It
-    /// looks at no file that has exceptions.
+    /// looks at no file that has exceptions. See [`Self::comparisons`].
     pub fn leaves_out_source(&self, source: &str) -> bool {
         if self.patterns.iter().any(|pattern| pattern.exception) {
             return false;
@@ -92,10 +92,12 @@ impl Ignore {
         if [".", "/"].contains(&source.as_str()) && !self.patterns.iter().any(all) {
             return false;
         }
-        let above = source.match_indices('/').map(|(at, _)| &source[..at]);
-        let folders = above.chain((source == "/").then_some("/"));
-        let paths: Vec<&str> = folders.chain([source.as_str()]).collect();
-        self.patterns.iter().any(|pattern| paths.iter().any(|path| pattern.matches(path.as_bytes())))
+        self.patterns.iter().any(|pattern| pattern.matches_or_above(&source))
+    }
+
+    /// How many comparisons of characters [`Self::leaves_out_source`] makes at most for a source of so many bytes.
+    pub fn comparisons(&self, length: usize) -> usize {
+        self.patterns.iter().map(|pattern| pattern.comparisons(length)).fold(0, usize::saturating_add)
     }
 
     /// Whether something below an excluded folder may be included again.

@@ -64,8 +64,33 @@ impl Pattern {
                 let suffix = &text[2..];
                 path.ends_with(suffix) || suffix.strip_prefix(b"/").is_some_and(|rest| path == rest)
             }
-            Shape::Parts(parts) => matches(parts, path),
+            Shape::Parts(parts) => advance(parts, path, false),
         }
+    }
+
+    /// Whether the path or a folder above it matches.
+    pub fn matches_or_above(&self, path: &str) -> bool {
+        let begins_with = |text: &str| {
+            let rest = path.strip_prefix(text);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        match &self.shape {
+            Shape::Exact => begins_with(&self.text),
+            // What a folder begins with, the path begins with.
+            Shape::Prefix => self.matches(path.as_bytes()),
+            Shape::Suffix => {
+                let suffix = &self.text[2..];
+                let above = || path.contains(&format!("{suffix}/"));
+                path.ends_with(suffix) || above() || suffix.strip_prefix('/').is_some_and(begins_with)
+            }
+            Shape::Parts(parts) => advance(parts, path.as_bytes(), true),
+        }
+    }
+
+    /// How many comparisons a path of so many bytes takes at most.
+    pub fn comparisons(&self, length: usize) -> usize {
+        let each = if let Shape::Parts(parts) = &self.shape { parts.len() + 1 } else { 1 };
+        each.saturating_mul(length + 1)
     }
 
     /// The text without `/**` or `/*` at its end.
@@ -224,12 +249,18 @@ fn class(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Pa
     }
 }
 
-/// Whether the parts match the whole path. All states advance together, so that no pattern is slow.
-fn matches(parts: &[Part], path: &[u8]) -> bool {
+/// Whether the parts match the whole path, or with `above` a folder above it. All states advance together, so that no
+/// pattern is slow.
+fn advance(parts: &[Part], path: &[u8], above: bool) -> bool {
     let mut states = vec![false; parts.len() + 1];
     states[0] = true;
     settle(parts, &mut states);
     for c in characters(path) {
+        if above && c == '/' && states[parts.len()] {
+            return true;
+        }
+        #[cfg(test)]
+        done::add(parts.len());
         let mut next = vec![false; parts.len() + 1];
         for (at, part) in parts.iter().enumerate().filter(|(at, _)| states[*at]) {
             match part {
@@ -268,5 +299,22 @@ fn settle(parts: &[Part], states: &mut [bool]) {
                 Part::Char(_) | Part::One | Part::Folders | Part::Class { .. } => {}
             }
         }
+    }
+}
+
+/// How many comparisons a test really makes.
+#[cfg(test)]
+pub(super) mod done {
+    use std::cell::Cell;
+
+    thread_local!(static DONE: Cell<usize> = const { Cell::new(0) });
+
+    pub fn add(comparisons: usize) {
+        DONE.set(DONE.get() + comparisons);
+    }
+
+    /// Those since the last look.
+    pub fn take() -> usize {
+        DONE.replace(0)
     }
 }

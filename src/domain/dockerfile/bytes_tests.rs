@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
+use super::budget::{MOST, done};
 use super::{parse, read};
 use crate::domain::base::mutated::mutated_texts;
 use crate::domain::model::{DockerfileFacts, DockerfileFault, DockerfileFaultKind};
@@ -96,6 +97,41 @@ fn many_long_values_before_the_first_stage_are_a_fault_too() {
     let text = format!("{}{many}FROM scratch\n", long("ARG"));
     let faults = read_bare(&text).expect_err("it was read");
     assert!(faults[0].message.ends_with(super::budget::TOO_MUCH), "{}", faults[0].message);
+}
+
+/// Once all is spent nothing is done any more, however many lines still ask for it.
+#[test]
+fn a_spent_budget_ends_the_work_on_a_file() {
+    let each = |line: &str| line.repeat(200);
+    for (what, text) in [
+        ("values", format!("FROM scratch\n{}{}", long("ENV"), each("ENV B=$A\n"))),
+        ("words that are too long", format!("FROM scratch\n{}{}", long("ENV"), each("ENV B=$A$A\n"))),
+        ("patterns", format!("FROM scratch\n{}{}", long("ENV"), each("ENV B=${A%%x?y}\n"))),
+        ("mounts", format!("FROM scratch\n{}{}", long("ENV"), each("RUN --mount=type=secret,id=$A true\n"))),
+        ("nested defaults", {
+            let nested = format!("ENV B={}$A{}\n", "${N:-".repeat(150), "}".repeat(150));
+            format!("FROM scratch\n{}{}", long("ENV"), each(&nested))
+        }),
+        ("values that FROM sees", format!("{}{}FROM scratch\n", long("ARG"), each("ARG B=$A\n"))),
+        ("images", format!("{}{}", long("ARG"), each("FROM x:$A\n"))),
+        ("platforms", format!("{}{}", long("ARG"), each("FROM --platform=$A scratch\n"))),
+        ("what decides platforms", {
+            let stages = "FROM --platform=$BUILDPLATFORM x\n".repeat(200);
+            format!("{}ARG B=$A\nARG C=$A\n{stages}", long("ARG"))
+        }),
+        ("copies", format!("{}FROM scratch\n{}", long("ARG"), each("ARG A\n"))),
+        ("copies of stages", {
+            let stages = (1..200).map(|n| format!("FROM s{} AS s{n}\nRUN $A\n", n - 1)).collect::<String>();
+            format!("FROM scratch AS s0\n{}{stages}", long("ENV"))
+        }),
+    ] {
+        done::take();
+        let faults = read_bare(&text).expect_err(what);
+        // FROM, the rules of style, platforms and instructions have a budget each; a word may go beyond it.
+        let done = done::take();
+        assert!(done < 4 * (MOST + (1 << 22)), "{what}: {done}");
+        assert!(faults.len() <= 20, "{what}: {}", faults.len());
+    }
 }
 
 #[test]

@@ -20,7 +20,7 @@ pub(super) type Taken = [Vec<(usize, Span)>];
 
 /// Whether `COPY --from=` takes the text as it is: nothing in it is replaced.
 pub(super) fn is_plain(text: &str, escape: char) -> bool {
-    expand(text, escape, &Nothing).is_ok_and(|found| found.text == text)
+    expand(text, escape, &Nothing, &Budget::default()).is_ok_and(|found| found.text == text)
 }
 
 /// The value of `FROM --platform=`.
@@ -29,6 +29,7 @@ pub(super) fn platform(
     escape: char,
     values: &BTreeMap<String, String>,
     builder: &Platform,
+    budget: &Budget,
 ) -> Result<Platform, DockerfileFault> {
     let fault = |message: String, help: &str| DockerfileFault {
         kind: DockerfileFaultKind::Variable,
@@ -37,7 +38,7 @@ pub(super) fn platform(
         help: Some(help.to_owned()),
     };
     let help = "write a platform, such as `linux/arm64` or `$BUILDPLATFORM`";
-    let found = expand(&word.text, escape, values).map_err(|what| {
+    let found = expand(&word.text, escape, values, budget).map_err(|what| {
         fault(format!("`{}`: {what}", word.text), "variables are `$NAME`, `${NAME}` or `${NAME:-default}`")
     })?;
     match platforms_of::parse(&found.text) {
@@ -59,8 +60,16 @@ pub(super) fn platforms(
     values: &BTreeMap<String, String>,
     builder: &Platform,
 ) -> Vec<DockerfileFault> {
-    let words = file.stages.iter().filter_map(|stage| stage.platform.as_ref());
-    words.filter_map(|word| platform(word, file.escape, values, builder).err()).collect()
+    let (words, budget) = (file.stages.iter().filter_map(|stage| stage.platform.as_ref()), Budget::default());
+    let mut faults = Vec::new();
+    for word in words {
+        faults.extend(platform(word, file.escape, values, builder, &budget).err());
+        // What comes behind it would be refused for nothing else.
+        if budget.is_spent() {
+            break;
+        }
+    }
+    faults
 }
 
 /// Reports circles of stages that are not built. BuildKit refuses them anywhere; in stages that are built, an order that
@@ -159,7 +168,7 @@ pub(super) fn go_through(file: &Dockerfile, taken: &Taken, reached: &BTreeSet<us
         let stage = &file.stages[*index];
         let base = base_of(file, *index, &taken[*index]);
         let below = base.and_then(|base| scopes.get(&base));
-        if below.is_some_and(|below| !context.budget.has(below.size())) {
+        if below.is_some_and(|below| !context.budget.take(below.size())) {
             asked.faults.push(too_much(stage));
             break;
         }
@@ -177,6 +186,9 @@ pub(super) fn go_through(file: &Dockerfile, taken: &Taken, reached: &BTreeSet<us
             }
         }
         evaluate(&context, triggered.iter().chain(&stage.steps), &mut scope, &mut asked);
+        if context.budget.is_spent() {
+            break;
+        }
         scopes.insert(*index, scope);
     }
     asked

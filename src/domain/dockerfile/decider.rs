@@ -39,11 +39,11 @@ pub(super) struct Globals<'a> {
 
 impl Globals<'_> {
     /// What decides the platform of `FROM --platform=WORD`: whether another builder or target changes what comes of the
-    /// word, be it through arguments of any name.
-    pub fn decider(&self, word: &Word, builder: &Platform, target: &Platform) -> Decider {
+    /// word, be it through arguments of any name. What it says holds if the budget is not spent by it.
+    pub fn decider(&self, word: &Word, builder: &Platform, target: &Platform, budget: &Budget) -> Decider {
         let found = |builder: &Platform, target: &Platform| {
-            let values = self.values(builder, target)?;
-            checks::platform(word, self.file.escape, &values, builder).ok()
+            let values = self.values(builder, target, budget)?;
+            checks::platform(word, self.file.escape, &values, builder, budget).ok()
         };
         let now = found(builder, target);
         let others = OTHERS.map(Platform::new);
@@ -54,12 +54,12 @@ impl Globals<'_> {
     }
 
     /// What FROM sees; `None` if that cannot be read.
-    fn values(&self, builder: &Platform, target: &Platform) -> Option<BTreeMap<String, String>> {
-        let (mut values, budget) = (self.own_values(builder, target), Budget::default());
+    fn values(&self, builder: &Platform, target: &Platform, budget: &Budget) -> Option<BTreeMap<String, String>> {
+        let mut values = self.own_values(builder, target);
         for arg in &self.file.args {
             let value = match (self.build_args.get(&arg.name), &arg.default) {
-                (Some(given), _) => given.clone(),
-                (None, Some(default)) => budget.spend(expand(default, self.file.escape, &values).ok()?).ok()?.text,
+                (Some(given), _) => budget.copy(given).ok()?,
+                (None, Some(default)) => expand(default, self.file.escape, &values, budget).ok()?.text,
                 (None, None) => continue,
             };
             values.insert(arg.name.clone(), value);

@@ -121,6 +121,10 @@ pub(super) fn evaluate<'s>(
         if let Err(fault) = evaluation.step(step) {
             evaluation.asked.faults.push(fault);
         }
+        // What comes behind it would be refused for nothing else.
+        if context.budget.is_spent() {
+            break;
+        }
     }
 }
 
@@ -156,18 +160,7 @@ impl Evaluation<'_, '_> {
     }
 
     fn parsed(&self, word: &Word, rules: Rules) -> Result<Expanded, DockerfileFault> {
-        let found = expand_by(&word.text, rules, self.scope);
-        found.and_then(|found| self.context.budget.spend(found)).map_err(|what| {
-            let help =
-                "correct what is marked: variables are `$NAME`, `${NAME}` or `${NAME:-default}`; `\\$` is a dollar";
-            let shown = word.text.lines().next().unwrap_or_default();
-            DockerfileFault {
-                kind: DockerfileFaultKind::Variable,
-                message: format!("`{shown}`: {what}"),
-                span: Some(word.span),
-                help: Some(help.to_owned()),
-            }
-        })
+        expand_by(&word.text, rules, self.scope, &self.context.budget).map_err(|what| unreadable(word, what))
     }
 
     fn value(&mut self, word: &Word) -> Result<Known, DockerfileFault> {
@@ -287,15 +280,19 @@ impl Evaluation<'_, '_> {
 
     /// The value of an `ARG`, if it has one.
     fn value_of(&mut self, arg: &Arg) -> Result<Option<Known>, DockerfileFault> {
-        let value = match (self.context.build_args.get(&arg.name), &arg.default) {
-            (Some(given), _) => Some(given.clone()),
-            (None, Some(default)) => self.value(&Word { text: default.clone(), span: arg.span })?,
+        let given = match (self.context.build_args.get(&arg.name), &arg.default) {
+            (Some(given), _) => given,
+            (None, Some(default)) => {
+                return self.value(&Word { text: default.clone(), span: arg.span }).map(Some);
+            }
             (None, None) => match self.context.globals.get(&arg.name) {
-                Some(global) => Some(global.clone()),
+                Some(global) => global,
                 None => return Ok(None),
             },
         };
-        Ok(Some(value))
+        let word = || Word { text: arg.name.clone(), span: arg.span };
+        let value = self.context.budget.copy(given).map_err(|what| unreadable(&word(), what))?;
+        Ok(Some(Some(value)))
     }
 
     fn copy(&mut self, copy: &Copy) -> Result<(), DockerfileFault> {
@@ -377,8 +374,7 @@ impl Evaluation<'_, '_> {
     fn mount(&mut self, flag: &MountFlag) -> Result<(), DockerfileFault> {
         let mut seen = Expanded::default();
         let value = |text: &str| {
-            let found = expand_by(text, Rules::of(self.context.escape), self.scope)?;
-            let found = self.context.budget.spend(found)?;
+            let found = expand_by(text, Rules::of(self.context.escape), self.scope, &self.context.budget)?;
             seen.missing.extend(found.missing);
             seen.unknown.extend(found.unknown);
             Ok((!found.uncertain).then_some(found.text))
@@ -423,6 +419,17 @@ impl Evaluation<'_, '_> {
             }
             None => Ok(()),
         }
+    }
+}
+
+fn unreadable(word: &Word, what: String) -> DockerfileFault {
+    let help = "correct what is marked: variables are `$NAME`, `${NAME}` or `${NAME:-default}`; `\\$` is a dollar";
+    let shown = word.text.lines().next().unwrap_or_default();
+    DockerfileFault {
+        kind: DockerfileFaultKind::Variable,
+        message: format!("`{shown}`: {what}"),
+        span: Some(word.span),
+        help: Some(help.to_owned()),
     }
 }
 

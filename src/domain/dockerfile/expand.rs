@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::budget::{Budget, TOO_MUCH};
 use super::pattern::Pattern;
 
 /// What is known of a variable.
@@ -51,14 +52,12 @@ pub(super) struct Expanded {
     pub unknown: BTreeSet<String>,
     /// Whether it depends on a variable of which nothing is known.
     pub uncertain: bool,
-    /// What it took: bytes of values, and comparisons of characters with patterns.
-    pub work: usize,
 }
 
 /// The longest text that variables may make of a word, bytes. A kernel takes no longer one in an environment, and each
 /// line of a hostile file can double a value.
 pub(super) const LONGEST: usize = 1 << 20;
-/// The most [`Expanded::work`] of a word.
+/// The most work on a word (see [`Budget`]).
 const MOST: usize = 1 << 22;
 /// What is wrong with a word that takes more.
 pub(super) const TOO_LONG: &str = "its variables make a text of it that is too long";
@@ -84,12 +83,15 @@ impl Rules {
 }
 
 /// Replaces the variables of `word`. The error says what is wrong with the word.
-pub(super) fn expand(word: &str, escape: char, values: &dyn Values) -> Result<Expanded, String> {
-    expand_by(word, Rules::of(escape), values)
+pub(super) fn expand(word: &str, escape: char, values: &dyn Values, budget: &Budget) -> Result<Expanded, String> {
+    expand_by(word, Rules::of(escape), values, budget)
 }
 
 /// As [`expand`], by other rules.
-pub(super) fn expand_by(word: &str, rules: Rules, values: &dyn Values) -> Result<Expanded, String> {
+pub(super) fn expand_by(word: &str, rules: Rules, values: &dyn Values, budget: &Budget) -> Result<Expanded, String> {
+    if budget.is_spent() {
+        return Err(TOO_MUCH.to_owned());
+    }
     // Go's scanner drops a byte-order mark at the start.
     let word = word.strip_prefix('\u{feff}').unwrap_or(word);
     let mut lexer = Lexer {
@@ -98,6 +100,8 @@ pub(super) fn expand_by(word: &str, rules: Rules, values: &dyn Values) -> Result
         rules,
         raw: rules.raw_escapes,
         values,
+        budget,
+        work: 0,
         seen: Expanded::default(),
         word: String::new(),
         depth: 0,
@@ -119,6 +123,9 @@ struct Lexer<'a> {
     /// Whether escape characters stay just now.
     raw: bool,
     values: &'a dyn Values,
+    budget: &'a Budget,
+    /// What the word has taken.
+    work: usize,
     seen: Expanded,
     /// The word that is being collected. BuildKit has one for all depths: `${a:-b}` forgets what stands before it.
     word: String,
@@ -183,6 +190,10 @@ impl Lexer<'_> {
                 _ => None,
             };
             if let Some(special) = special {
+                // Each depth of `${A:-${B:-…}}` copies what the one below it made.
+                #[cfg(test)]
+                super::budget::done::add(special.len());
+                self.spend(special.len())?;
                 self.add(&mut words, &special, c != '$');
                 text.push_str(&special);
                 continue;
@@ -245,7 +256,11 @@ impl Lexer<'_> {
                     }
                     return Ok(text);
                 }
-                '$' => text.push_str(&self.dollar()?),
+                '$' => {
+                    let value = self.dollar()?;
+                    self.spend(value.len())?;
+                    text.push_str(&value);
+                }
                 c if c == self.rules.escape => {
                     self.at += 1;
                     if self.raw {
@@ -267,10 +282,15 @@ impl Lexer<'_> {
         }
     }
 
-    /// Counts what the word takes.
+    /// Pays for work before it is done. A word that is too long pays as much as the longest one: it has been worked on.
     fn spend(&mut self, work: usize) -> Result<(), String> {
-        self.seen.work = self.seen.work.saturating_add(work);
-        if self.seen.work > MOST { Err(TOO_LONG.to_owned()) } else { Ok(()) }
+        self.work = self.work.saturating_add(work);
+        let is_paid = self.budget.take(work.min(MOST));
+        match self.work > MOST {
+            true => Err(TOO_LONG.to_owned()),
+            false if is_paid => Ok(()),
+            false => Err(TOO_MUCH.to_owned()),
+        }
     }
 
     fn name(&mut self) -> String {
@@ -295,6 +315,8 @@ impl Lexer<'_> {
         let value = self.values.get(name);
         match &value {
             Value::Set(text) => {
+                #[cfg(test)]
+                super::budget::done::add(text.len());
                 self.spend(text.len())?;
                 self.seen.set.insert(name.to_owned());
             }

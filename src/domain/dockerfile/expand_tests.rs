@@ -6,7 +6,7 @@ fn shown(word: &str) -> String {
     let values: BTreeMap<String, String> = [("A", "one"), ("EMPTY", ""), ("V", "1.92.0-slim"), ("IMG", "reg.io/a/b:c")]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-    match expand_by(word, Rules::of('\\'), &values) {
+    match expand_by(word, Rules::of('\\'), &values, &Budget::default()) {
         Ok(expanded) => expanded.text,
         Err(error) => format!("! {error}"),
     }
@@ -51,14 +51,14 @@ fn replaces_like_buildkit() {
 #[test]
 fn tells_which_names_had_no_value() {
     let none: BTreeMap<String, String> = BTreeMap::new();
-    let expanded = expand_by("${B:-x}$C${D:+y}", Rules::of('\\'), &none).expect("sound");
+    let expanded = expand_by("${B:-x}$C${D:+y}", Rules::of('\\'), &none, &Budget::default()).expect("sound");
     assert_eq!(expanded.text, "x");
     assert_eq!(expanded.unset.iter().map(String::as_str).collect::<Vec<_>>(), ["C", "D"]);
 }
 
 fn lexed(line: &str) -> Vec<String> {
     let rules = Rules { raw_quotes: true, raw_escapes: true, keep_unset: true, ..Rules::of('\\') };
-    expand_by(line, rules, &Nothing).map(|found| found.words).unwrap_or_default()
+    expand_by(line, rules, &Nothing, &Budget::default()).map(|found| found.words).unwrap_or_default()
 }
 
 #[test]
@@ -79,8 +79,8 @@ fn a_variable_of_which_nothing_is_known_makes_a_word_uncertain() {
         }
     }
     for word in ["$A", "${A:?needed}", "${A:-b}", "${A#b}"] {
-        let found = expand_by(word, Rules::of('\\'), &Unknown).expect("sound");
+        let found = expand_by(word, Rules::of('\\'), &Unknown, &Budget::default()).expect("sound");
         assert!(found.uncertain, "{word}");
     }
-    assert!(expand_by("${A!}", Rules::of('\\'), &Unknown).is_err());
+    assert!(expand_by("${A!}", Rules::of('\\'), &Unknown, &Budget::default()).is_err());
 }

@@ -1,5 +1,6 @@
 //! The here-documents that an instruction announces. Not responsible for: finding where they end.
 
+use super::budget::Budget;
 use super::expand::{Nothing, Rules, expand_by};
 
 /// A here-document.
@@ -16,7 +17,7 @@ pub(super) struct Heredoc {
 /// The here-documents of a line. A line that the lexer cannot read (an open quote, bash's `${x^^}`) has none.
 pub(super) fn all(line: &str) -> Result<Vec<Heredoc>, String> {
     let rules = Rules { raw_quotes: true, raw_escapes: true, keep_unset: true, ..Rules::of('\\') };
-    let words = expand_by(line, rules, &Nothing).map(|found| found.words).unwrap_or_default();
+    let words = expand_by(line, rules, &Nothing, &Budget::default()).map(|found| found.words).unwrap_or_default();
     let found: Result<Vec<_>, _> = words.iter().map(|word| one(word)).collect();
     Ok(found?.into_iter().flatten().collect())
 }
@@ -24,7 +25,7 @@ pub(super) fn all(line: &str) -> Result<Vec<Heredoc>, String> {
 /// The names of what looks like here-documents in a line that the lexer cannot read, and why it cannot.
 pub(super) fn unseen(line: &str) -> Vec<(String, String)> {
     let rules = Rules { raw_quotes: true, raw_escapes: true, keep_unset: true, ..Rules::of('\\') };
-    let Err(why) = expand_by(line, rules, &Nothing) else { return Vec::new() };
+    let Err(why) = expand_by(line, rules, &Nothing, &Budget::default()) else { return Vec::new() };
     let words = line.split_whitespace().filter_map(|word| one(word).ok().flatten());
     words.map(|found| (found.name, why.clone())).collect()
 }
@@ -41,9 +42,9 @@ pub(super) fn one(word: &str) -> Result<Option<Heredoc>, String> {
         return Ok(None);
     }
     let plain = Rules { keep_unset: true, ..Rules::of('\\') };
-    let words = expand_by(rest, plain, &Nothing)?.words;
+    let words = expand_by(rest, plain, &Nothing, &Budget::default())?.words;
     let [name] = words.as_slice() else { return Ok(None) };
-    let raw = expand_by(rest, Rules { raw_quotes: true, ..plain }, &Nothing)?.words;
+    let raw = expand_by(rest, Rules { raw_quotes: true, ..plain }, &Nothing, &Budget::default())?.words;
     let quotes = |text: &str| text.matches(['\'', '"']).count();
     match raw.as_slice() {
         [raw] => Ok(Some(Heredoc { name: name.clone(), chomp, expand: quotes(name) == quotes(raw) })),

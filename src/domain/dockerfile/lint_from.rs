@@ -25,7 +25,7 @@ pub(super) fn defaults(file: &Dockerfile, start: &BTreeMap<String, String>) -> O
     let (mut values, budget) = (start.clone(), Budget::default());
     for arg in &file.args {
         if let Some(default) = &arg.default {
-            let value = budget.spend(expand(default, file.escape, &values).ok()?).ok()?.text;
+            let value = expand(default, file.escape, &values, &budget).ok()?.text;
             values.insert(arg.name.clone(), value);
         }
     }
@@ -34,9 +34,10 @@ pub(super) fn defaults(file: &Dockerfile, start: &BTreeMap<String, String>) -> O
 
 /// What the rules find in all `FROM`s.
 pub(super) fn check(file: &Dockerfile, rules: &Rules, seen: &Seen<'_>, found: &mut Findings) {
+    let budget = Budget::default();
     if let Some(defaults) = &seen.defaults {
         for stage in &file.stages {
-            let Ok(image) = expand(&stage.from.text, file.escape, defaults) else { break };
+            let Ok(image) = expand(&stage.from.text, file.escape, defaults, &budget) else { break };
             if image.text.parse::<ImageRef>().is_err() {
                 let message = format!("without build arguments `{}` names no image", stage.from.text);
                 found.add(rules, "InvalidDefaultArgInFrom", stage.written.span, message);
@@ -45,10 +46,10 @@ pub(super) fn check(file: &Dockerfile, rules: &Rules, seen: &Seen<'_>, found: &m
     }
     for stage in &file.stages {
         let own = rules.below(&stage.written.comments);
-        let Ok(image) = expand(&stage.from.text, file.escape, seen.values) else { return };
+        let Ok(image) = expand(&stage.from.text, file.escape, seen.values, &budget) else { return };
         undeclared(file, &own, stage, &image, found);
         let Some(word) = &stage.platform else { continue };
-        let Ok(platform) = expand(&word.text, file.escape, seen.values) else { return };
+        let Ok(platform) = expand(&word.text, file.escape, seen.values, &budget) else { return };
         undeclared(file, &own, stage, &platform, found);
         if platform.missing.is_empty() && platform.set.iter().eq(["TARGETPLATFORM"]) {
             if seen.values.get("TARGETPLATFORM") == Some(&platform.text) {

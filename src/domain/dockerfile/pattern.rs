@@ -70,6 +70,8 @@ impl Pattern {
     fn matches_at(&self, text: &[char], start: usize, dead: &mut Dead) -> Option<usize> {
         let mut waiting = vec![(0, start)];
         while let Some((p, t)) = waiting.pop() {
+            #[cfg(test)]
+            super::budget::done::add(1);
             if dead.seen(p * (text.len() + 1) + t) {
                 continue;
             }

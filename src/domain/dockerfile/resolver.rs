@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::budget::Budget;
+use super::budget::{Budget, TOO_MUCH};
 use super::decider::{Decider, Globals};
 use super::steps::{Arg, Dockerfile, Needs, SCRATCH, Source};
 use super::word::Word;
@@ -150,13 +150,16 @@ impl<'a> Resolver<'a> {
         };
         for arg in &file.args {
             resolver.declare(arg);
+            if resolver.budget.is_spent() {
+                break;
+            }
         }
         resolver
     }
 
     fn declare(&mut self, arg: &Arg) {
         let value = match (self.reading.build_args.get(&arg.name), &arg.default) {
-            (Some(given), _) => Ok(given.clone()),
+            (Some(given), _) => self.budget.copy(given),
             (None, Some(default)) => self.expanded(default).map(|expanded| expanded.text),
             (None, None) => return,
         };
@@ -169,7 +172,7 @@ impl<'a> Resolver<'a> {
     }
 
     fn expanded(&self, text: &str) -> Result<expand::Expanded, String> {
-        expand::expand(text, self.file.escape, &self.values).and_then(|found| self.budget.spend(found))
+        expand::expand(text, self.file.escape, &self.values, &self.budget)
     }
 
     fn fault(&mut self, kind: DockerfileFaultKind, span: Span, message: String) {
@@ -233,7 +236,15 @@ impl<'a> Resolver<'a> {
         let platform = stage
             .platform
             .as_ref()
-            .and_then(|word| checks::platform(word, self.file.escape, &self.values, self.reading.builder).ok());
+            .map(|word| checks::platform(word, self.file.escape, &self.values, self.reading.builder, &self.budget));
+        let platform = match platform {
+            // Whatever else is wrong with it is reported for all stages (see `checks::platforms`).
+            Some(Err(fault)) if self.budget.is_spent() => {
+                self.faults.push(fault);
+                return None;
+            }
+            platform => platform.and_then(Result::ok),
+        };
         // FROM sees only earlier stages, and only lower-case names. Of two stages with one name it takes the later one.
         let earlier = self.file.stages[..index].iter().rposition(|s| s.name.as_ref().is_some_and(|n| n.text == image));
         if let Some(earlier) = earlier {
@@ -246,9 +257,13 @@ impl<'a> Resolver<'a> {
         }
         let reference = self.image(&image, word.span)?;
         let globals = self.reading.globals(self.file);
-        let decider = |word| globals.decider(word, self.reading.builder, &self.platform);
+        let decider = |word| globals.decider(word, self.reading.builder, &self.platform, &self.budget);
         let Decider { builder: for_builder, target: for_target } =
             stage.platform.as_ref().map_or(Decider::TARGET, decider);
+        if self.budget.is_spent() {
+            self.fault(DockerfileFaultKind::Variable, word.span, format!("`{}`: {TOO_MUCH}", word.text));
+            return None;
+        }
         resolved.images.push(ImageUse {
             image,
             kind: UseKind::From,
@@ -264,6 +279,10 @@ impl<'a> Resolver<'a> {
 
     /// Replaces the variables in a word of `FROM`.
     fn value(&mut self, word: &Word) -> Option<String> {
+        if self.budget.is_spent() {
+            // That is reported where it was.
+            return None;
+        }
         let expanded = match self.expanded(&word.text) {
             Ok(expanded) => expanded,
             Err(what) => {
