@@ -162,15 +162,22 @@ impl Ledger {
     pub fn learn(&self, id: &LeaseId, resource: &Resource) -> Result<(), ServeError> {
         let sql = "insert into resources (lease, kind, id, name) values (?1, ?2, ?3, ?4)
                    on conflict (lease, kind, id) do update set name = coalesce(?4, name)";
-        self.change(sql, params![id.as_str(), resource.kind, resource.id, resource.name]).map(|_| ())
+        let name = |text| sqlite::to_be_name(text).map_err(self.fault());
+        let called = resource.name.as_deref().map(name).transpose()?;
+        self.change(sql, params![id.as_str(), name(&resource.kind)?, name(&resource.id)?, called]).map(|_| ())
     }
 
     /// What is known of a lease at its provider; empty if an older version wrote it.
     pub fn known(&self, id: &LeaseId) -> Result<Vec<Resource>, ServeError> {
         let sql = "select kind, id, name from resources where lease = ?1 order by rowid";
         let mut statement = self.connection.prepare_cached(sql).map_err(self.fault())?;
-        let rows = statement
-            .query_map([id.as_str()], |row| Ok(Resource { kind: row.get(0)?, id: row.get(1)?, name: row.get(2)? }));
+        let rows = statement.query_map([id.as_str()], |row| {
+            Ok(Resource {
+                kind: sqlite::name(row, 0)?,
+                id: sqlite::name(row, 1)?,
+                name: sqlite::optional_name(row, 2)?,
+            })
+        });
         rows.and_then(Iterator::collect).map_err(self.fault())
     }
 

@@ -35,11 +35,34 @@ pub fn open(path: &Path) -> io::Result<Folder> {
 /// The same; the folder and its parents are made if they are missing. It is for this user only afterwards: a folder of
 /// somebody else is refused, and a wider mode is narrowed.
 pub fn make_private(path: &Path) -> io::Result<Folder> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)?;
+    make_parents(path)?;
     let folder = open(path)?;
     folder.narrow()?;
     Ok(folder)
+}
+
+/// As [`make_private`], if the folder itself is no link: those on the way to it are followed.
+pub fn make_private_no_link(path: &Path) -> io::Result<Folder> {
+    let (parent, name) = parent_and_name(path)?;
+    make_parents(parent)?;
+    open(parent)?.make_folder(name)
+}
+
+/// Opens a folder that is no link itself: those on the way to it are followed.
+pub fn open_no_link(path: &Path) -> io::Result<Folder> {
+    let (parent, name) = parent_and_name(path)?;
+    open(parent)?.folder(name)
+}
+
+fn parent_and_name(path: &Path) -> io::Result<(&Path, &OsStr)> {
+    let name = path.file_name().ok_or_else(|| leads_elsewhere(path))?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    Ok((parent.unwrap_or(Path::new(".")), name))
+}
+
+fn make_parents(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)
 }
 
 /// The bytes of a regular file below `root`, at most `most` of them. Links that stay below the root are followed; the

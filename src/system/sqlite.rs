@@ -1,5 +1,6 @@
 //! Opens SQLite files as somebody else may have written them: no link is followed, only a regular file of a bounded size
-//! is opened, and nothing in it runs. Not responsible for: tables and rows.
+//! is opened, and nothing in it runs. Not
+//! responsible for: tables, and what rows mean.
 
 use std::fs::Permissions;
 use std::io;
@@ -8,9 +9,10 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::types::{Type, ValueRef};
+use rusqlite::{Connection, OpenFlags, Row};
 
-use super::confined::Folder;
+use super::confined::{Folder, is_name};
 
 /// Bytes of the largest file that is opened.
 const MOST_FILE: u64 = 512 << 20;
@@ -118,6 +120,32 @@ fn schema(connection: &Connection) -> rusqlite::Result<Vec<(String, String, Stri
     let sql = "select type, name, tbl_name from sqlite_schema order by type, name limit 1000";
     let mut statement = connection.prepare(sql)?;
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
+}
+
+/// Reads a text that becomes a part of a path, of an address or of a command's arguments. What is no name is refused, as
+/// lian-build writes none.
+pub fn name(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+    let text: String = row.get(column)?;
+    checked_name(&text).map_err(|what| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, what.into()))?;
+    Ok(text)
+}
+
+/// The same, where there may be none.
+pub fn optional_name(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<String>> {
+    let is_null = row.get_ref(column)? == ValueRef::Null;
+    if is_null { Ok(None) } else { name(row, column).map(Some) }
+}
+
+/// Refuses to write what could not be read.
+pub fn to_be_name(text: &str) -> rusqlite::Result<&str> {
+    checked_name(text).map_err(|what| rusqlite::Error::ToSqlConversionFailure(what.into()))
+}
+
+fn checked_name(text: &str) -> Result<&str, String> {
+    if is_name(text) {
+        return Ok(text);
+    }
+    Err(format!("`{}` is no id of lian-build's", text.chars().take(80).collect::<String>().escape_debug()))
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 use rusqlite::params;
 
 use super::error::StoreError;
-use super::rows::{id, lock_file, millis};
+use super::rows::{lock_file, millis};
 use super::runs::Store;
 use super::session::Tally;
 use crate::domain::base::{RunId, Timestamp};
 use crate::domain::life::{Effect, Input, Run};
 use crate::domain::model::EventBody;
+use crate::system::sqlite;
 
 /// A run that died.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,7 @@ impl Store {
         let mut dead = Vec::new();
         let mut statement =
             self.connection.prepare("select id from runs where state = 'running'").map_err(self.fault())?;
-        let ids = statement.query_map([], |row| id(row, 0)).map_err(self.fault())?;
+        let ids = statement.query_map([], |row| sqlite::name(row, 0)).map_err(self.fault())?;
         for id in ids.collect::<Result<Vec<_>, _>>().map_err(self.fault())? {
             let id = RunId::new(id);
             if self.is_alive(&id) {

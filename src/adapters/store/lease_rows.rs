@@ -6,6 +6,7 @@ use rusqlite::{Connection, params};
 use super::rows::millis;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::ports::{LeaseMark, Resource};
+use crate::system::sqlite::to_be_name;
 
 /// A lease and its provider.
 pub(super) struct LeaseRow<'a> {
@@ -55,10 +56,12 @@ pub(super) fn learn(
                  on conflict (id) do nothing";
     let sql = "insert into resources (lease, kind, id, name) values (?1, ?2, ?3, ?4)
                on conflict (lease, kind, id) do update set name = coalesce(?4, name)";
+    let (kind, id) = (to_be_name(&resource.kind)?, to_be_name(&resource.id)?);
+    let name = resource.name.as_deref().map(to_be_name).transpose()?;
     durably(connection, || {
         let transaction = connection.unchecked_transaction()?;
         connection.execute(again, params![lease.as_str(), run.as_str(), provider, millis(at)])?;
-        connection.execute(sql, params![lease.as_str(), resource.kind, resource.id, resource.name])?;
+        connection.execute(sql, params![lease.as_str(), kind, id, name])?;
         transaction.commit().map(|()| 1)
     })
 }

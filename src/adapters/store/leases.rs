@@ -4,10 +4,11 @@ use rusqlite::params;
 
 use super::error::StoreError;
 use super::lease_rows::forget;
-use super::rows::{id, millis};
+use super::rows::millis;
 use super::runs::Store;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::ports::Resource;
+use crate::system::sqlite;
 
 /// A lease that the ledger lists as not yet released.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +41,8 @@ impl Store {
         let time = |millis: i64| Timestamp(u64::try_from(millis).unwrap_or(0));
         let rows = statement.query_map([], |row| {
             Ok(OpenLease {
-                lease: LeaseId::new(id(row, 0)?),
-                run: RunId::new(id(row, 1)?),
+                lease: LeaseId::new(sqlite::name(row, 0)?),
+                run: RunId::new(sqlite::name(row, 1)?),
                 provider: row.get(2)?,
                 runner_type: row.get(3)?,
                 state: row.get(4)?,
@@ -62,8 +63,13 @@ impl Store {
     fn known_of(&self, lease: &LeaseId) -> Result<Vec<Resource>, StoreError> {
         let sql = "select kind, id, name from resources where lease = ?1 order by rowid";
         let mut statement = self.connection.prepare_cached(sql).map_err(self.fault())?;
-        let rows = statement
-            .query_map([lease.as_str()], |row| Ok(Resource { kind: row.get(0)?, id: row.get(1)?, name: row.get(2)? }));
+        let rows = statement.query_map([lease.as_str()], |row| {
+            Ok(Resource {
+                kind: sqlite::name(row, 0)?,
+                id: sqlite::name(row, 1)?,
+                name: sqlite::optional_name(row, 2)?,
+            })
+        });
         rows.and_then(Iterator::collect).map_err(self.fault())
     }
 

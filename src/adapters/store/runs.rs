@@ -12,12 +12,12 @@ use rusqlite::{Connection, Row, params};
 use super::database;
 use super::error::StoreError;
 use super::logs;
-use super::rows::{RUNS, id, lock_file, millis, state_word};
+use super::rows::{RUNS, lock_file, millis, state_word};
 use super::session::{RunRecorder, State};
 use crate::domain::base::{Digest, LayerName, RunId, Timestamp};
 use crate::domain::model::{RunRecord, RunState};
 use crate::system::confined::{self, Folder, is_name};
-use crate::system::{lock, since_epoch};
+use crate::system::{lock, since_epoch, sqlite};
 
 /// Maximum number of runs to keep.
 const KEEP_RUNS: usize = 50;
@@ -214,7 +214,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<RunRecord> {
     let time = |value: i64| Timestamp(u64::try_from(value).unwrap_or(0));
     let count = |index| -> rusqlite::Result<usize> { Ok(usize::try_from(row.get::<_, i64>(index)?).unwrap_or(0)) };
     Ok(RunRecord {
-        id: RunId::new(id(row, 0)?),
+        id: RunId::new(sqlite::name(row, 0)?),
         started: time(row.get(1)?),
         ended: row.get::<_, Option<i64>>(2)?.map(time),
         state,

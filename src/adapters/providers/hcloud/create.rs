@@ -56,7 +56,7 @@ impl Hcloud {
         request: &'a AcquireRequest,
         record: &'a LeaseRecord,
     ) -> Result<ServerRequest<'a>, Fault> {
-        let folder = self.lease_keys(&request.lease);
+        let folder = keys::folder(&self.keys, &names::value(request.lease.as_str()))?;
         let host = Pair::ensure(&folder, "host").await?;
         let (login, client) = match &request.authorized_key {
             Some(key) => (key.clone(), None),
@@ -69,7 +69,7 @@ impl Hcloud {
             Fault::configuration("lian::hcloud::key", "the key that is to log in is not a public key")
                 .help("give a line like `ssh-ed25519 AAAA…`")
         })?;
-        let secret = host.secret()?;
+        let secret = host.secret(&folder)?;
         let lifetime = request.lifetime.as_millis().div_ceil(1000);
         let lifetime = u64::try_from(lifetime).unwrap_or(u64::MAX);
         let boot =

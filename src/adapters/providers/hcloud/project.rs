@@ -39,7 +39,7 @@ pub struct Hcloud {
     pub(super) settings: HcloudSettings,
     pub(super) api: Arc<Api>,
     pub(super) owner: String,
-    keys: PathBuf,
+    pub(super) keys: PathBuf,
     /// Held while querying the API, so that concurrent leases query it once.
     market: tokio::sync::Mutex<Option<Market>>,
     /// Pending create requests, which may outlive the future that sent them; `release` waits for them.
@@ -94,10 +94,6 @@ impl Hcloud {
         };
         let fees = Fees::read(&pricing, self.settings.ipv4);
         Ok(known.insert(Market { seen: Instant::now(), types, fees }).clone())
-    }
-
-    pub(super) fn lease_keys(&self, lease: &LeaseId) -> PathBuf {
-        self.keys.join(names::value(lease.as_str()))
     }
 
     /// Time limit for everything except creating servers.

@@ -107,7 +107,7 @@ impl Hcloud {
         }
         drop(requests);
         self.creations.forget(lease);
-        keys::forget(&self.lease_keys(lease))?;
+        keys::forget(&self.keys, &names::value(lease.as_str()))?;
         Ok(if release.deleted { Gone::Deleted } else { Gone::Absent })
     }
 

@@ -13,7 +13,7 @@ use super::machines::Machines;
 use super::mark::Mark;
 use super::settings::ProxmoxSettings;
 use super::token::Token;
-use crate::adapters::providers::keys::Pair;
+use crate::adapters::providers::keys::{self, Pair};
 use crate::domain::base::LeaseId;
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::{
@@ -31,7 +31,7 @@ const LOOK: Duration = Duration::from_secs(120);
 pub struct Proxmox {
     pub(super) machines: Machines,
     settings: ProxmoxSettings,
-    keys: PathBuf,
+    pub(super) keys: PathBuf,
     boot_timeout: Duration,
 }
 
@@ -88,7 +88,8 @@ impl Proxmox {
         let (identity, key) = match &request.authorized_key {
             Some(key) => (None, key.clone()),
             None => {
-                let pair = Pair::ensure(&self.lease_keys(&request.lease), "client").await?;
+                let folder = keys::folder(&self.keys, &lease_keys(&request.lease))?;
+                let pair = Pair::ensure(&folder, "client").await?;
                 (Some(pair.private), pair.public)
             }
         };
@@ -107,11 +108,12 @@ impl Proxmox {
         let endpoint = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
         Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by })
     }
+}
 
-    pub(super) fn lease_keys(&self, lease: &LeaseId) -> PathBuf {
-        let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
-        self.keys.join(lease.as_str().chars().map(safe).collect::<String>())
-    }
+/// The folder of a lease's keys.
+pub(super) fn lease_keys(lease: &LeaseId) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' || c == '_' { c } else { '_' };
+    lease.as_str().chars().map(safe).collect()
 }
 
 #[async_trait]

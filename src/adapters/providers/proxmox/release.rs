@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::api::Polls;
 use super::api_error::ApiError;
 use super::machines::{Found, Identity};
-use super::provider::Proxmox;
+use super::provider::{Proxmox, lease_keys};
 use super::record;
 use crate::adapters::providers::keys;
 use crate::domain::base::LeaseId;
@@ -46,7 +46,7 @@ impl Proxmox {
         }
         drop(answered);
         self.machines.forget(lease);
-        keys::forget(&self.lease_keys(lease))?;
+        keys::forget(&self.keys, &lease_keys(lease))?;
         Ok(if deleted { Gone::Deleted } else { Gone::Absent })
     }
 

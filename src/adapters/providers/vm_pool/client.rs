@@ -2,7 +2,6 @@
 //! response loses no lease. Not responsible for: requests over HTTP (see `service`).
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::super::keys::Pair;
+use super::super::keys::{self, Pair};
 use super::answers::{not_for, strange, unavailable, unwritable};
 use super::renewal::{LEAST_TTL, Renewal, TTL};
 use super::service::{LEASES, Service};
@@ -24,7 +23,7 @@ use crate::domain::ports::{
     AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, OwnedLease, OwnedLeases, Resource, SshTarget,
 };
 use crate::system::RemoteTime;
-use crate::system::files::write_whole;
+use crate::system::confined::{Folder, is_name};
 use crate::system::read::{self, Cap};
 
 /// Timeout for acquiring: the service waits this long for a machine, plus time to release it on failure.
@@ -32,6 +31,9 @@ const ACQUIRE_BOUND: Duration = Duration::from_secs(30 * 60);
 
 /// The kind of what a lease's record holds: the service's own lease id.
 const LEASE: &str = "lease";
+
+/// The file of a lease's request, in the folder of its keys.
+const REQUEST: &str = "request.json";
 
 /// Provider that leases runners from a pool service.
 #[derive(Debug)]
@@ -174,20 +176,10 @@ impl VmPool {
         self.renewals.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// Folder of a lease's key pair.
-    fn folder(&self, lease: &LeaseId) -> Result<PathBuf, Fault> {
-        let name = lease.as_str();
-        let sound = !name.starts_with('.') && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
-        if name.is_empty() || !sound {
-            return Err(unavailable("lease", format!("`{name}` is not one of our leases"), "see `lian-build leases`"));
-        }
-        Ok(self.keys.join(name))
-    }
-
     /// The stored request body of a lease; created on first use.
-    async fn lease_request(&self, request: &AcquireRequest, folder: &Path) -> Result<LeaseRequest, Fault> {
-        let kept = folder.join("request.json");
-        match read::of_user(&kept, Cap::Answer) {
+    async fn lease_request(&self, request: &AcquireRequest, folder: &Folder) -> Result<LeaseRequest, Fault> {
+        let kept = folder.path().join(REQUEST);
+        match folder.read(REQUEST, Cap::Answer.most()) {
             Ok(text) => {
                 if let Ok(lease_request) = serde_json::from_slice(&text) {
                     return Ok(lease_request);
@@ -197,8 +189,6 @@ impl VmPool {
             // Another request under the same key would be refused, or pay for a second machine.
             Err(error) => return Err(unwritable(&kept, &error)),
         }
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| unwritable(folder, &error))?;
         let ssh_public_key = match (&request.authorized_key, &self.identity) {
             (Some(key), _) => key.clone(),
             (None, Some(identity)) => public_half(identity)?,
@@ -217,9 +207,19 @@ impl VmPool {
         };
         let text = serde_json::to_vec(&lease_request).expect("invariant: a lease_request is plain data");
         // Write atomically: a partial file would be a different request.
-        write_whole(&kept, &text, 0o600).map_err(|error| unwritable(&kept, &error))?;
+        folder.write_whole(REQUEST, &text).map_err(|error| unwritable(&kept, &error))?;
         Ok(lease_request)
     }
+}
+
+/// The name of the folder of a lease's key pair.
+fn lease_keys(lease: &LeaseId) -> Result<&str, Fault> {
+    let name = lease.as_str();
+    let sound = !name.starts_with('.') && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/');
+    if name.is_empty() || !sound {
+        return Err(unavailable("lease", format!("`{name}` is not one of our leases"), "see `lian-build leases`"));
+    }
+    Ok(name)
 }
 
 fn public_half(identity: &Path) -> Result<String, Fault> {
@@ -240,20 +240,24 @@ impl ComputeProvider for VmPool {
     }
 
     async fn acquire(&self, request: &AcquireRequest, record: &LeaseRecord) -> Result<Lease, Fault> {
-        let (folder, expires) = (self.folder(&request.lease)?, Instant::now() + request.lifetime);
+        let folder = keys::folder(&self.keys, lease_keys(&request.lease)?)?;
+        let expires = Instant::now() + request.lifetime;
         let lease_request = self.lease_request(request, &folder).await?;
         let make = || {
             let post = self.service.request(Method::POST, LEASES);
             post.header("Idempotency-Key", request.lease.as_str()).json(&lease_request)
         };
         let (_, json) = self.service.ask_for(ACQUIRE_BOUND, make).await?;
-        if let Some(id) = json["lease_id"].as_str() {
-            record.learn(Resource::new(LEASE, id)).await;
+        // It becomes a part of addresses, and of the ledger. Without it, the lease is given back by our key.
+        match json["lease_id"].as_str() {
+            Some(id) if is_name(id) => record.learn(Resource::new(LEASE, id)).await,
+            Some(_) => return Err(strange(&self.service.endpoint, "its `lease_id` is not a name")),
+            None => {}
         }
         let granted: Granted =
             serde_json::from_value(json).map_err(|error| strange(&self.service.endpoint, &error.to_string()))?;
         let Granted { lease_id, address, port, user, host_key, runner_type, cpu, memory_gb, platform } = granted;
-        let own = || self.identity.clone().unwrap_or_else(|| folder.join("id"));
+        let own = || self.identity.clone().unwrap_or_else(|| folder.path().join("id"));
         let identity = request.authorized_key.is_none().then(own);
         if request.authorized_key.is_none() {
             let renewal = Renewal::of(self.service.clone(), &lease_id, expires, self.beat);
@@ -268,7 +272,7 @@ impl ComputeProvider for VmPool {
     /// the service still shows after that is not gone, whatever it answered.
     async fn release(&self, lease: &LeaseId, record: &LeaseRecord) -> Result<Gone, Fault> {
         self.renewals().remove(lease);
-        let folder = self.folder(lease)?;
+        let folder = lease_keys(lease)?;
         let mut end = Gone::Absent;
         for known in record.of(LEASE) {
             if self.service.give_back_by_id(lease, &known.id).await? {
@@ -280,10 +284,8 @@ impl ComputeProvider for VmPool {
         // By our key too: a request that is still on its way must make nothing.
         let by_key = || self.service.request(Method::DELETE, LEASES).query(&[("idempotency_key", lease.as_str())]);
         self.service.give_back(lease, by_key).await?;
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unwritable(&folder, &error)),
-            _ => Ok(end),
-        }
+        keys::forget(&self.keys, folder)?;
+        Ok(end)
     }
 
     /// Leases acquired with this token.
