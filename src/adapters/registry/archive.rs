@@ -3,15 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek as _, Write};
+use std::io::{self, BufReader, Cursor, ErrorKind, Read, Seek as _, Write};
 use std::path::{Path, PathBuf};
 
 use tar::{Builder, Header};
 
 use super::files::failed;
-use crate::domain::base::{Digest, Platform};
+use super::layout::{BLOBS, MOST_OF_MANIFEST};
+use crate::domain::base::{Digest, Hasher, Platform};
 use crate::domain::model::ImageRef;
 use crate::domain::ports::ImageStoreError;
+use crate::system::confined::{self, Folder};
 use crate::system::oci::{self, Manifest};
 
 /// The first bytes of compressed layers.
@@ -51,12 +53,15 @@ impl From<ImageStoreError> for ArchiveStop {
 }
 
 impl Archive {
-    /// Writes it. Layers are uncompressed, which every version of both engines reads. Blocks.
+    /// Writes it. Layers are uncompressed, which every version of both engines reads. Each blob is opened once, below the
+    /// layout's folder, and compared with its digest as it is read. Blocks.
     ///
     /// # Errors
     /// [`ArchiveStop`].
     pub fn write(&self, out: impl Write) -> Result<(), ArchiveStop> {
-        let manifest = self.manifest()?;
+        let blobs = confined::open(&self.layout).and_then(|layout| layout.folder(BLOBS));
+        let blobs = blobs.map_err(|error| failed("cannot open the folder", &self.layout.join(BLOBS), error))?;
+        let manifest = self.manifest(&blobs)?;
         let config = manifest.config().map(oci::digest).ok_or_else(|| self.damaged("it has no config"))?;
         let mut archive = Builder::new(out);
         let (mut layers, mut written) = (Vec::new(), BTreeSet::new());
@@ -64,12 +69,18 @@ impl Archive {
             let name = format!("{}.tar", layer.hex());
             // An engine reads a file as often as it is listed.
             if written.insert(layer.clone()) {
-                let (size, content) = self.content(&layer)?;
-                add(&mut archive, &name, size, content)?;
+                let (size, content) = self.content(&blobs, &layer)?;
+                add(&mut archive, &name, size, content).map_err(|stop| match stop {
+                    // No pipe says so.
+                    ArchiveStop::Reader(error) if error.kind() == ErrorKind::InvalidData => {
+                        self.unreadable(&layer, error)
+                    }
+                    stop => stop,
+                })?;
             }
             layers.push(name);
         }
-        let text = std::fs::read(self.blob(&config)).map_err(|error| self.unreadable(&config, error))?;
+        let text = self.small(&blobs, &config)?;
         let config = format!("{}.json", config.hex());
         add(&mut archive, &config, text.len() as u64, &text[..])?;
         let listed = serde_json::json!([{ "Config": config, "RepoTags": [self.name.normalised()], "Layers": layers }]);
@@ -78,9 +89,15 @@ impl Archive {
         archive.into_inner().and_then(|mut out| out.flush()).map_err(ArchiveStop::Reader)
     }
 
-    fn manifest(&self) -> Result<Manifest, ArchiveStop> {
+    /// A manifest or a config.
+    fn small(&self, blobs: &Folder, digest: &Digest) -> Result<Vec<u8>, ArchiveStop> {
+        let bytes = blobs.read(digest.hex(), MOST_OF_MANIFEST).map_err(|error| self.unreadable(digest, error))?;
+        if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(self.unreadable(digest, other_content())) }
+    }
+
+    fn manifest(&self, blobs: &Folder) -> Result<Manifest, ArchiveStop> {
         let read = |digest: &Digest| {
-            let bytes = std::fs::read(self.blob(digest)).map_err(|error| self.unreadable(digest, error))?;
+            let bytes = self.small(blobs, digest)?;
             Manifest::read(&bytes).map_err(|error| self.damaged(&error.to_string()))
         };
         let top = read(&self.image)?;
@@ -93,37 +110,43 @@ impl Archive {
 
     /// The size of an uncompressed layer, which stands before it in the archive, and its content. What is compressed is
     /// decompressed once, into a nameless file: neither the memory nor the blob says beforehand how large it is.
-    fn content(&self, layer: &Digest) -> Result<(u64, Box<dyn Read>), ArchiveStop> {
+    fn content(&self, blobs: &Folder, layer: &Digest) -> Result<(u64, Box<dyn Read>), ArchiveStop> {
         let unreadable = |error| self.unreadable(layer, error);
-        let (mut magic, mut blob) = (Vec::new(), File::open(self.blob(layer)).map_err(unreadable)?);
+        let file = blobs.open_file(layer.hex()).map_err(unreadable)?;
+        let size = file.metadata().map_err(unreadable)?.len();
+        let mut blob = Compared { file, hasher: Some(Hasher::default()), digest: layer.clone() };
+        let mut magic = Vec::new();
         (&mut blob).take(4).read_to_end(&mut magic).map_err(unreadable)?;
-        let size = blob.metadata().map_err(unreadable)?.len();
-        let whole = BufReader::new(Cursor::new(magic.clone()).chain(blob));
+        if !magic.starts_with(&GZIP) && !magic.starts_with(&ZSTD) {
+            return Ok((size, Box::new(Cursor::new(magic).chain(blob))));
+        }
+        let whole = BufReader::new(Cursor::new(magic.clone()).chain(&mut blob));
         let mut compressed: Box<dyn Read> = if magic.starts_with(&GZIP) {
             Box::new(flate2::bufread::MultiGzDecoder::new(whole))
-        } else if magic.starts_with(&ZSTD) {
-            let zstd = ruzstd::decoding::StreamingDecoder::new(whole);
-            Box::new(zstd.map_err(|error| unreadable(io::Error::new(io::ErrorKind::InvalidData, error.to_string())))?)
         } else {
-            return Ok((size, Box::new(whole)));
+            let zstd = ruzstd::decoding::StreamingDecoder::new(whole);
+            Box::new(zstd.map_err(|error| unreadable(io::Error::new(ErrorKind::InvalidData, error.to_string())))?)
         };
         let mut plain = tempfile::tempfile_in(&self.scratch).map_err(ArchiveStop::Scratch)?;
         let (mut size, mut buffer) = (0, vec![0; 1 << 16]);
         loop {
             let count = match compressed.read(&mut buffer) {
                 Ok(0) => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 read => read.map_err(unreadable)?,
             };
             plain.write_all(&buffer[..count]).map_err(ArchiveStop::Scratch)?;
             size += count as u64;
         }
+        drop(compressed);
+        // What stands behind the compressed data belongs to the blob, too.
+        io::copy(&mut blob, &mut io::sink()).map_err(unreadable)?;
         plain.rewind().map_err(ArchiveStop::Scratch)?;
         Ok((size, Box::new(plain)))
     }
 
     fn blob(&self, digest: &Digest) -> PathBuf {
-        self.layout.join("blobs/sha256").join(digest.hex())
+        self.layout.join(BLOBS).join(digest.hex())
     }
 
     fn unreadable(&self, digest: &Digest, error: io::Error) -> ArchiveStop {
@@ -137,6 +160,38 @@ impl Archive {
     }
 }
 
+/// A blob that is compared with its digest while it is read: whoever swaps it, or writes into it, after it was checked,
+/// is noticed at its end.
+struct Compared {
+    file: File,
+    /// `None`: it was compared.
+    hasher: Option<Hasher>,
+    digest: Digest,
+}
+
+impl Read for Compared {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        #[cfg(test)]
+        tests::READ.set(tests::READ.get() + count);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..count]);
+        }
+        if count == 0
+            && !buffer.is_empty()
+            && let Some(hasher) = self.hasher.take()
+            && hasher.finish() != self.digest
+        {
+            return Err(other_content());
+        }
+        Ok(count)
+    }
+}
+
+fn other_content() -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, "its content has another digest")
+}
+
 /// Adds a file. What cannot be read in between ends the archive, as a reader that takes no more does.
 fn add(archive: &mut Builder<impl Write>, name: &str, size: u64, content: impl Read) -> Result<(), ArchiveStop> {
     let mut header = Header::new_gnu();
@@ -148,6 +203,11 @@ fn add(archive: &mut Builder<impl Write>, name: &str, size: u64, content: impl R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    thread_local! {
+        /// Bytes of layers that were read.
+        pub(super) static READ: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
 
     /// A layout with one image, whose layers have this content.
     fn layout(layers: &[&[u8]]) -> (tempfile::TempDir, Digest) {
@@ -215,24 +275,54 @@ mod tests {
         let content: Vec<u8> = (0..100_000u32).flat_map(u32::to_le_bytes).collect();
         let squeezed = gzip(&content);
         let (folder, image) = layout(&[&squeezed]);
-        // A pipe gives its content once: whoever opens it again waits for ever.
-        let blob = folder.path().join("blobs/sha256").join(Digest::of(&squeezed).hex());
-        std::fs::remove_file(&blob).expect("removable");
-        assert!(std::process::Command::new("mkfifo").arg(&blob).status().expect("mkfifo").success());
-        std::thread::spawn(move || std::fs::write(&blob, squeezed));
-        let (sender, done) = std::sync::mpsc::channel();
-        let archive = archive(&folder, image);
-        std::thread::spawn(move || {
-            let mut bytes = Vec::new();
-            archive.write(&mut bytes).expect("written");
-            sender.send(bytes)
-        });
-        let bytes = done.recv_timeout(std::time::Duration::from_secs(30)).expect("a layer is read twice");
+        let mut bytes = Vec::new();
+        READ.set(0);
+        archive(&folder, image).write(&mut bytes).expect("written");
+        assert_eq!(READ.get(), squeezed.len());
         let mut archived = tar::Archive::new(&bytes[..]);
         let mut layer = archived.entries().expect("an archive").next().expect("a layer").expect("an entry");
         let mut text = Vec::new();
         layer.read_to_end(&mut text).expect("its content");
         assert!(text == content, "{} bytes instead of {}", text.len(), content.len());
-        drop(folder);
+    }
+
+    /// Whoever can write in the layout changes a blob after it was checked.
+    #[test]
+    fn a_blob_that_is_not_what_was_checked_ends_the_archive() {
+        let zstd = ruzstd::encoding::compress_to_vec(&b"pressed"[..], ruzstd::encoding::CompressionLevel::Fastest);
+        let outside = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(outside.path(), "plain").expect("writable");
+        for layer in [&b"plain"[..], &gzip(b"squeezed"), &zstd, b"{}"] {
+            type Swap<'a> = (&'a str, Box<dyn Fn(&Path) + 'a>);
+            let swaps: [Swap<'_>; 3] = [
+                ("more", Box::new(|blob| std::fs::write(blob, [layer, b"more"].concat()).expect("writable"))),
+                ("a link", {
+                    let link = |blob: &Path| {
+                        std::fs::write(outside.path(), layer).expect("writable");
+                        std::fs::remove_file(blob).expect("removable");
+                        std::os::unix::fs::symlink(outside.path(), blob).expect("a link");
+                    };
+                    Box::new(link)
+                }),
+                ("a pipe", {
+                    let pipe = |blob: &Path| {
+                        std::fs::remove_file(blob).expect("removable");
+                        assert!(std::process::Command::new("mkfifo").arg(blob).status().expect("mkfifo").success());
+                    };
+                    Box::new(pipe)
+                }),
+            ];
+            for (what, swap) in swaps {
+                let (folder, image) = layout(&[layer]);
+                swap(&folder.path().join(BLOBS).join(Digest::of(layer).hex()));
+                let mut bytes = Vec::new();
+                let Err(ArchiveStop::Image(error)) = archive(&folder, image).write(&mut bytes) else {
+                    panic!("{what}: it was written")
+                };
+                assert!(error.to_string().contains(Digest::of(layer).hex()), "{what}: {error}");
+                // An engine takes nothing without it.
+                assert!(!bytes.windows(13).any(|part| part == b"manifest.json"), "{what}");
+            }
+        }
     }
 }

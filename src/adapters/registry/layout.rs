@@ -20,8 +20,10 @@ use crate::system::confined::{self, Folder};
 use crate::system::files::is_there;
 use crate::system::oci::{self, ConfigFile, Manifest};
 
+/// Where a layout has its blobs.
+pub(super) const BLOBS: &str = "blobs/sha256";
 /// The most bytes of a manifest or a config that are read: registries take no larger manifests.
-const MOST_OF_MANIFEST: u64 = 4 << 20;
+pub(super) const MOST_OF_MANIFEST: u64 = 4 << 20;
 
 /// An OCI image layout in a folder. Clones share what they know of it.
 #[derive(Debug, Clone)]
@@ -75,9 +77,9 @@ impl OciLayout {
     pub fn open(root: impl Into<PathBuf>, user: &Path) -> Result<Self, ImageStoreError> {
         let root: PathBuf = root.into();
         make_folder(&root)?;
-        let unusable = |error| failed("cannot use the folder", &root.join("blobs/sha256"), error);
+        let unusable = |error| failed("cannot use the folder", &root.join(BLOBS), error);
         let folder = confined::open(&root).map_err(|error| failed("cannot open the folder", &root, error))?;
-        let blobs = folder.make_folder("blobs/sha256").map_err(unusable)?;
+        let blobs = folder.make_folder(BLOBS).map_err(unusable)?;
         let shared = Shared {
             cached: Mutex::default(),
             marks: Marks::of(user),
@@ -150,7 +152,7 @@ impl OciLayout {
     }
 
     pub(super) fn blobs(&self) -> PathBuf {
-        self.root.join("blobs/sha256")
+        self.root.join(BLOBS)
     }
 
     pub(super) fn blob(&self, digest: &Digest) -> PathBuf {

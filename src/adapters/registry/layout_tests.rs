@@ -209,6 +209,31 @@ fn a_missing_blob_is_never_indexed() {
     assert_sound(&layout);
 }
 
+/// What lies in a staging folder may be changed until it is moved.
+#[test]
+fn what_is_promoted_is_what_its_digest_says() {
+    let (root, layout) = fixture();
+    let outside = root.path().join("outside");
+    let (staging, staged) = staged(&layout, "rust", "1");
+    let layer = staging.path().join("blobs/sha256").join(Digest::of("rust 1").hex());
+    std::fs::write(&layer, "RUST 1").expect("of the same length");
+    let error = layout.promote(&staged, now()).expect_err("it is another");
+    assert!(error.to_string().contains("another digest"), "{error}");
+    assert!(!layout.blob(&Digest::of("rust 1")).exists(), "it stays where images are used from");
+    std::fs::write(&outside, "rust 1").expect("writable");
+    std::os::unix::fs::symlink(&outside, &layer).expect("a link");
+    layout.promote(&staged, now()).expect_err("a link");
+    std::fs::remove_file(&layer).expect("a link");
+    let (blobs, moved) = (staging.path().join("blobs"), root.path().join("moved"));
+    std::fs::rename(&blobs, &moved).expect("moved");
+    std::os::unix::fs::symlink(&moved, &blobs).expect("a link");
+    std::fs::write(&layer, "rust 1").expect("writable");
+    layout.promote(&staged, now()).expect_err("the folder is a link");
+    assert_eq!(std::fs::read(&outside).expect("it stays"), b"rust 1");
+    assert_eq!(layout.list().expect("a list"), []);
+    assert_sound(&layout);
+}
+
 /// An image whose record names a parent, and its artifact.
 fn with_parent(layout: &OciLayout) -> (Staged, ImageManifest) {
     let (_staging, mut staged) = staged(layout, "rust", "1");

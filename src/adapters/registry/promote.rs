@@ -1,19 +1,21 @@
 //! Promotes an image into a layout: fsynced blobs first, then all tags in one write of the index. If the process dies
 //! in between, the layout stays valid; unreferenced blobs are collected later. Not responsible for: removing images.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
 
 use oci_spec::image::{Descriptor, MediaType};
 
-use super::files::{failed, lock, write_whole};
+use super::files::{failed, lock};
 use super::index::{Index, NewTag};
-use super::layout::OciLayout;
+use super::layout::{BLOBS, MOST_OF_MANIFEST, OciLayout};
 use super::marks::Marked;
 use super::parts::{self, PARTS, Parts};
 use crate::domain::base::{Digest, Timestamp};
 use crate::domain::model::{ImageName, LATEST, LayerKey};
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
-use crate::system::files::sync_folder;
+use crate::system::confined::{self, Folder};
 use crate::system::oci::{self, Manifest};
 
 impl OciLayout {
@@ -63,14 +65,15 @@ impl OciLayout {
 
 /// Everything but the last step: stores the blobs and returns the index to write.
 pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Result<Index, ImageStoreError> {
-    let image = take(layout, folder(layout, &staged.staging), &staged.digest, staged.name.as_str())?;
+    let image = take(layout, &Source::open(layout, &staged.staging)?, &staged.digest, staged.name.as_str())?;
     let artifacts_name = staged.name.artifacts();
     let artifacts = match &staged.artifacts {
-        Some((at, digest)) => Some(take(layout, folder(layout, at), digest, artifacts_name.as_str())?),
+        Some((at, digest)) => Some(take(layout, &Source::open(layout, at)?, digest, artifacts_name.as_str())?),
         None => None,
     };
     let parts = write_parts(layout, staged, &image)?;
-    sync_folder(&layout.blobs()).map_err(|error| failed("cannot make durable", &layout.blobs(), error))?;
+    let synced = layout.shared.blobs.handle().and_then(|folder| folder.sync_all());
+    synced.map_err(|error| failed("cannot make durable", &layout.blobs(), error))?;
 
     let key_tag = staged.key.tag();
     let mut index = Index::read(&layout.shared.folder)?;
@@ -92,65 +95,93 @@ pub(super) fn prepare(layout: &OciLayout, staged: &Staged, at: Timestamp) -> Res
     Ok(index)
 }
 
-/// Moves an image's blobs into the layout and returns its descriptor.
-fn take(layout: &OciLayout, folder: &Path, digest: &Digest, name: &str) -> Result<Descriptor, ImageStoreError> {
-    let staged = folder.join("blobs/sha256").join(digest.hex());
-    let path = if staged.is_file() { staged } else { layout.blob(digest) };
-    let bytes = std::fs::read(&path).map_err(|error| failed("cannot read the blob", &path, error))?;
+/// Moves an image's blobs into the layout and returns its descriptor. Each is looked at below the folder that was opened.
+fn take(layout: &OciLayout, from: &Source, digest: &Digest, name: &str) -> Result<Descriptor, ImageStoreError> {
+    let staged = from.blobs.as_ref().filter(|blobs| blobs.is_file(digest.hex()));
+    let blobs = staged.unwrap_or(&layout.shared.blobs);
+    let path = blobs.path().join(digest.hex());
+    let bytes = blobs.read(digest.hex(), MOST_OF_MANIFEST);
+    let bytes = bytes.map_err(|error| failed("cannot read the blob", &path, error))?;
     let damaged = |what: String| ImageStoreError::Corrupt { path: path.clone(), what, name: name.to_owned() };
     if Digest::of(&bytes) != *digest {
         return Err(damaged("its content has another digest".to_owned()));
     }
     let manifest = Manifest::read(&bytes).map_err(|error| damaged(format!("it is not a manifest: {error}")))?;
     for blob in manifest.blobs() {
-        move_blob(layout, folder, blob, name)?;
+        move_blob(layout, from, blob, name)?;
     }
     for child in manifest.children() {
-        take(layout, folder, &oci::digest(child), name)?;
+        take(layout, from, &oci::digest(child), name)?;
     }
     let descriptor = oci::describe(manifest.media_type(), &bytes);
     // Manifests go last, so that the store never has one whose blobs are missing.
-    move_blob(layout, folder, &descriptor, name)?;
+    move_blob(layout, from, &descriptor, name)?;
     Ok(descriptor)
 }
 
-fn move_blob(layout: &OciLayout, folder: &Path, blob: &Descriptor, name: &str) -> Result<(), ImageStoreError> {
-    let digest = oci::digest(blob);
-    let target = layout.blob(&digest);
-    let has = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| meta.len() == blob.size());
+fn move_blob(layout: &OciLayout, from: &Source, blob: &Descriptor, name: &str) -> Result<(), ImageStoreError> {
+    let (digest, blobs) = (oci::digest(blob), &layout.shared.blobs);
+    let check = || layout.shared.checked.check(blobs, &digest, blob.size());
     // A damaged one is replaced.
-    if layout.shared.checked.check(&layout.shared.blobs, &digest, blob.size()).is_ok() {
+    if check().is_ok() {
         return Ok(());
     }
-    let source = folder.join("blobs/sha256").join(digest.hex());
-    if !has(&source) {
-        let what = if source.exists() { "it is truncated" } else { "it is missing" };
-        return Err(ImageStoreError::Corrupt { path: source, what: what.to_owned(), name: name.to_owned() });
+    let path = from.path.join(BLOBS).join(digest.hex());
+    let damaged = |what: String| ImageStoreError::Corrupt { path: path.clone(), what, name: name.to_owned() };
+    let staged = from.blobs.as_ref().filter(|blobs| blobs.is_file(digest.hex()));
+    let staged = staged.ok_or_else(|| damaged("it is missing".to_owned()))?;
+    let unmoved = |error| failed("cannot move the blob to", &layout.blob(&digest), error);
+    let file = staged.open_file(digest.hex()).map_err(unmoved)?;
+    if file.metadata().map_err(unmoved)?.len() != blob.size() {
+        return Err(damaged("it is truncated".to_owned()));
     }
-    let moved = std::fs::File::open(&source)
-        .and_then(|file| file.sync_data())
-        .and_then(|()| std::fs::rename(&source, &target))
-        .or_else(|error| match error.kind() {
-            // The artifacts may be in another staging folder.
-            std::io::ErrorKind::CrossesDevices => copy(&source, &target),
-            _ => Err(error),
-        });
-    moved.map_err(|error| failed("cannot move the blob to", &target, error))
+    let moved = file.sync_data().and_then(|()| staged.rename_to(digest.hex(), blobs, digest.hex()));
+    let moved = moved.or_else(|error| match error.kind() {
+        // The artifacts may be in another staging folder.
+        ErrorKind::CrossesDevices => copy(&file, blobs, digest.hex()),
+        _ => Err(error),
+    });
+    moved.map_err(unmoved)?;
+    // What was moved is what is looked at. The next plan need not do it again.
+    check().map_err(|damage| {
+        let _ = blobs.remove_file(digest.hex());
+        damaged(damage.what)
+    })
 }
 
-fn copy(source: &Path, target: &Path) -> std::io::Result<()> {
-    let folder = target.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(".tmp-").tempfile_in(folder)?;
-    std::io::copy(&mut std::fs::File::open(source)?, &mut file)?;
-    file.as_file().sync_all()?;
-    file.persist(target).map(drop).map_err(|error| error.error)
+fn copy(mut source: &File, blobs: &Folder, name: &str) -> io::Result<()> {
+    let temporary = format!(".tmp-{name}-{}", std::process::id());
+    // Only one process at a time promotes.
+    let _ = blobs.remove_file(&temporary);
+    let mut file = blobs.create_new(&temporary)?;
+    let copied = io::copy(&mut source, &mut file).and_then(|_| file.sync_all());
+    let placed = copied.and_then(|()| blobs.rename(&temporary, name));
+    if placed.is_err() {
+        let _ = blobs.remove_file(&temporary);
+    }
+    placed
 }
 
-/// The folder with an image's blobs. The blobs of a pushed image are already in the layout, if anywhere.
-fn folder<'a>(layout: &'a OciLayout, at: &'a StagedAt) -> &'a Path {
-    match at {
-        StagedAt::Folder(folder) => folder,
-        StagedAt::Pushed => layout.root(),
+/// Where an image's blobs come from.
+struct Source {
+    path: PathBuf,
+    /// `None`: an image was pushed, and its blobs are in the layout, if anywhere.
+    blobs: Option<Folder>,
+}
+
+impl Source {
+    fn open(layout: &OciLayout, at: &StagedAt) -> Result<Self, ImageStoreError> {
+        let StagedAt::Folder(path) = at else { return Ok(Self { path: layout.root().to_owned(), blobs: None }) };
+        let opened = match path.strip_prefix(layout.root()) {
+            // Nothing below the layout is a link.
+            Ok(below) => layout.shared.folder.folder(below),
+            Err(_) => confined::open_no_link(path),
+        };
+        let blobs = match opened.and_then(|folder| folder.folder(BLOBS)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            opened => Some(opened.map_err(|error| failed("cannot open the folder", path, error))?),
+        };
+        Ok(Self { path: path.clone(), blobs })
     }
 }
 
@@ -166,7 +197,8 @@ fn write_blob(layout: &OciLayout, media_type: MediaType, bytes: &[u8]) -> Result
     let blob = oci::describe(media_type, bytes);
     let digest = oci::digest(&blob);
     if layout.shared.checked.check(&layout.shared.blobs, &digest, blob.size()).is_err() {
-        write_whole(&layout.blob(&digest), bytes)?;
+        let written = layout.shared.blobs.write_whole(digest.hex(), bytes);
+        written.map_err(|error| failed("cannot write", &layout.blob(&digest), error))?;
     }
     Ok(blob)
 }

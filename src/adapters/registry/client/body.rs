@@ -12,6 +12,8 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
+use crate::system::read::open_no_link;
+
 /// Bytes per read. Small, so that a slow connection is seen to go on.
 const CHUNK: usize = 64 * 1024;
 /// Chunks to read ahead of the connection.
@@ -28,7 +30,8 @@ impl FileBody {
     /// The first `size` bytes of a file, and a counter of the bytes passed to the connection so far. A blocking
     /// thread reads them; it ends when this body is dropped.
     pub(super) fn open(path: &Path, size: u64) -> io::Result<(Self, Arc<AtomicU64>)> {
-        let mut file = File::open(path)?;
+        // What the registry gets it compares with the digest itself.
+        let mut file = open_no_link(path)?;
         let (sender, chunks) = mpsc::channel(AHEAD);
         tokio::task::spawn_blocking(move || {
             let mut left = size;

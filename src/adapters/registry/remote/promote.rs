@@ -11,11 +11,13 @@ use oci_spec::image::Descriptor;
 
 use super::super::client::{Blob, Cause, Client, RawManifest};
 use super::super::files::failed;
+use super::super::layout::{BLOBS, MOST_OF_MANIFEST};
 use super::super::parts::{self, Parts};
 use super::address::Address;
 use crate::domain::base::Digest;
 use crate::domain::model::{ImageName, LATEST, LayerKey};
 use crate::domain::ports::{ImageStoreError, Staged, StagedAt};
+use crate::system::confined;
 use crate::system::oci;
 
 /// Parallel blob uploads: small blobs mostly wait for responses, and one connection limits a large one.
@@ -135,7 +137,7 @@ impl Upload<'_> {
     async fn send_blob(&self, folder: &Path, blob: &Descriptor) -> Result<(), ImageStoreError> {
         let digest = oci::digest(blob);
         let path = blob_path(folder, &digest);
-        let size = std::fs::metadata(&path).map(|meta| meta.len());
+        let size = std::fs::symlink_metadata(&path).map(|meta| meta.len());
         if size.as_ref().is_ok_and(|size| *size == blob.size()) {
             return Ok(self.client.ensure_blob(&self.repository, self.beside, blob, Blob::File(&path)).await?);
         }
@@ -150,7 +152,9 @@ impl Upload<'_> {
     /// missing.
     fn collect(&self, folder: &Path, digest: &Digest, found: &mut Vec<RawManifest>) -> Result<(), ImageStoreError> {
         let path = blob_path(folder, digest);
-        let bytes = std::fs::read(&path).map_err(|error| failed("cannot read the blob", &path, error))?;
+        let blobs = confined::open(folder).and_then(|folder| folder.folder(BLOBS));
+        let bytes = blobs.and_then(|blobs| blobs.read(digest.hex(), MOST_OF_MANIFEST));
+        let bytes = bytes.map_err(|error| failed("cannot read the blob", &path, error))?;
         let damaged = |what: String| {
             let (path, name) = (path.clone(), self.name.to_string());
             ImageStoreError::Corrupt { path, what, name }
@@ -180,5 +184,5 @@ impl Upload<'_> {
 }
 
 fn blob_path(folder: &Path, digest: &Digest) -> PathBuf {
-    folder.join("blobs/sha256").join(digest.hex())
+    folder.join(BLOBS).join(digest.hex())
 }
