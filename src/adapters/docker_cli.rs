@@ -8,7 +8,7 @@ use tokio::process::Command;
 
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::environment::Purpose;
-use crate::system::process::owned_command;
+use crate::system::process::{CommandError, Printed, output, owned_command};
 use crate::system::watch::{SignsOfLife, until_silent};
 use crate::system::words::cause;
 
@@ -68,22 +68,21 @@ impl DockerCli {
     /// # Errors
     /// [`DockerError`].
     pub async fn run_within(&self, patience: Duration, args: &[&str]) -> Result<String, DockerError> {
-        let mut command = self.command(args);
-        command.stdin(Stdio::null());
+        let command = self.command(args);
         let began = tokio::time::Instant::now();
         let signs = SignsOfLife::default();
         let output = tokio::select! {
             biased;
-            output = tokio::time::timeout(patience, command.output()) => output,
+            output = output(command, patience, Printed::Answer) => output,
             _ = until_silent(&signs, || self.greeted()) => return Err(DockerError::NoAnswer(began.elapsed())),
         };
-        let output = match output {
-            Err(_) => return Err(DockerError::NoAnswer(patience)),
-            Ok(Err(error)) => return Err(DockerError::NotRun(error)),
-            Ok(Ok(output)) => output,
-        };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
-        if output.status.success() { Ok(text(&output.stdout)) } else { Err(DockerError::Refused(text(&output.stderr))) }
+        match output {
+            Ok(printed) => Ok(String::from_utf8_lossy(&printed).trim().to_owned()),
+            Err(CommandError::Late(patience)) => Err(DockerError::NoAnswer(patience)),
+            Err(CommandError::Unrunnable(error)) => Err(DockerError::NotRun(error)),
+            Err(CommandError::Failed { stderr, .. }) => Err(DockerError::Refused(stderr)),
+            Err(error @ CommandError::TooLong(_)) => Err(DockerError::Refused(error.to_string())),
+        }
     }
 }
 

@@ -6,9 +6,10 @@ use std::os::unix::process::CommandExt as _;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::environment::{self, Purpose};
+use crate::domain::base::human_bytes;
 
 pub use rustix::process::Signal;
 
@@ -75,9 +76,33 @@ pub fn terminate(child: u32) {
     }
 }
 
-/// Maximum bytes to keep of a command's output. The rest is read and dropped, so that the command never blocks.
-const STDOUT_BYTES: u64 = 64 * 1024 * 1024;
+/// What a command prints, and so how many bytes of it are too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Printed {
+    /// A version, an id, a fingerprint, a login, or nothing.
+    Words,
+    /// What is known of one thing, or of the few that are ours.
+    Answer,
+    /// What is known of all things that there are.
+    List,
+}
+
+impl Printed {
+    /// The most bytes.
+    pub const fn most(self) -> u64 {
+        match self {
+            Self::Words => 64 << 10,
+            Self::Answer => 4 << 20,
+            Self::List => 64 << 20,
+        }
+    }
+}
+
+/// Maximum bytes to keep of what a command complains of. The rest is read and dropped, so that the command never blocks.
 const STDERR_BYTES: u64 = 64 * 1024;
+
+/// How long the end of a command that was killed is waited for.
+const KILLED: Duration = Duration::from_secs(2);
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +113,9 @@ pub enum CommandError {
     /// It did not finish in time and was killed.
     #[error("it has not ended within {} s", .0.as_secs())]
     Late(Duration),
+    /// It printed more than this and was killed.
+    #[error("it prints more than {}", human_bytes(*.0))]
+    TooLong(u64),
     /// It failed; with its standard error, trimmed.
     #[error("{}", if stderr.is_empty() { status.to_string() } else { stderr.clone() })]
     Failed {
@@ -99,20 +127,72 @@ pub enum CommandError {
 }
 
 /// Runs a command to its end, without input, and returns its standard output. It is killed when the future is
-/// dropped, and on timeout.
-pub async fn output(mut command: tokio::process::Command, within: Duration) -> Result<Vec<u8>, CommandError> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+/// dropped, on timeout, and when it prints too much.
+pub async fn output(
+    command: tokio::process::Command,
+    within: Duration,
+    printed: Printed,
+) -> Result<Vec<u8>, CommandError> {
+    answer(command, Vec::new(), within, printed).await
+}
+
+/// The same with this input.
+pub async fn answer(
+    mut command: tokio::process::Command,
+    input: Vec<u8>,
+    within: Duration,
+    printed: Printed,
+) -> Result<Vec<u8>, CommandError> {
+    let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
+    command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(CommandError::Unrunnable)?;
+    let stdin = child.stdin.take();
     let stdout = child.stdout.take().expect("invariant: standard output is piped");
     let stderr = child.stderr.take().expect("invariant: standard error is piped");
-    let all =
-        async { tokio::try_join!(beginning(stdout, STDOUT_BYTES), beginning(stderr, STDERR_BYTES), child.wait()) };
-    let ended = tokio::time::timeout(within, all).await.map_err(|_| CommandError::Late(within))?;
-    let (stdout, stderr, status) = ended.map_err(CommandError::Unrunnable)?;
+    let feed = async {
+        // Who reads no input says by its exit what it makes of that.
+        if let Some(mut stdin) = stdin {
+            let _ = stdin.write_all(&input).await;
+        }
+        Ok(())
+    };
+    let complaints = async { beginning(stderr, STDERR_BYTES).await.map_err(CommandError::Unrunnable) };
+    let ended = async { child.wait().await.map_err(CommandError::Unrunnable) };
+    let all = async { tokio::try_join!(feed, whole(stdout, printed.most()), complaints, ended) };
+    let all = tokio::time::timeout(within, all).await.unwrap_or(Err(CommandError::Late(within)));
+    if all.is_err() {
+        // One that cannot be killed, since its disk hangs, is waited for no longer.
+        let _ = tokio::time::timeout(KILLED, child.kill()).await;
+    }
+    let ((), stdout, stderr, status) = all?;
     if status.success() {
         return Ok(stdout);
     }
     Err(CommandError::Failed { status, stderr: String::from_utf8_lossy(&stderr).trim().to_owned() })
+}
+
+/// The same for a thread that waits for it.
+pub fn answer_blocking(
+    command: Command,
+    input: Vec<u8>,
+    within: Duration,
+    printed: Printed,
+) -> Result<Vec<u8>, CommandError> {
+    // A thread of its own: the caller's may be one that drives tasks.
+    let run = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(CommandError::Unrunnable)?;
+        runtime.block_on(answer(command.into(), input, within, printed))
+    };
+    let ran = std::thread::spawn(run).join();
+    ran.unwrap_or_else(|_| Err(CommandError::Unrunnable(io::Error::other("what runs it has failed"))))
+}
+
+/// All of a stream, if it is no more than this.
+async fn whole(stream: impl AsyncRead + Unpin, most: u64) -> Result<Vec<u8>, CommandError> {
+    let mut kept = Vec::new();
+    stream.take(most + 1).read_to_end(&mut kept).await.map_err(CommandError::Unrunnable)?;
+    if kept.len() as u64 > most { Err(CommandError::TooLong(most)) } else { Ok(kept) }
 }
 
 /// What a command says on its standard error, up to a bound.
@@ -164,7 +244,7 @@ mod tests {
     async fn ran(script: &str, within: Duration) -> Result<Vec<u8>, CommandError> {
         let mut command = owned_command("sh", Purpose::Local);
         command.args(["-c", script]);
-        output(command, within).await
+        output(command, within, Printed::Words).await
     }
 
     #[tokio::test]
@@ -174,7 +254,7 @@ mod tests {
         let failed = |result: Result<Vec<u8>, CommandError>| result.expect_err("it fails").to_string();
         assert_eq!(failed(ran("echo ' no  such ' >&2; exit 3", long).await), "no  such");
         assert_eq!(failed(ran("exit 3", long).await), "exit status: 3");
-        let missing = output(tokio::process::Command::new("/nowhere/program"), long).await;
+        let missing = output(tokio::process::Command::new("/nowhere/program"), long, Printed::Words).await;
         assert!(matches!(missing, Err(CommandError::Unrunnable(error)) if error.kind() == io::ErrorKind::NotFound));
     }
 
@@ -204,8 +284,34 @@ mod tests {
 
     #[tokio::test]
     async fn who_prints_without_end_fills_no_memory_and_is_not_held_up() {
-        let printed = ran("head -c 70000000 /dev/zero; head -c 1000000 /dev/zero >&2", Duration::from_secs(60)).await;
-        assert_eq!(printed.expect("it ends well").len() as u64, STDOUT_BYTES);
+        let long = Duration::from_secs(60);
+        let most = Printed::Words.most();
+        let printed = ran(&format!("head -c {most} /dev/zero; head -c 1000000 /dev/zero >&2"), long).await;
+        assert_eq!(printed.expect("it ends well").len() as u64, most);
+        // It never ends by itself.
+        let endless = ran("cat /dev/zero", long).await.expect_err("it was read whole");
+        assert_eq!(endless.to_string(), "it prints more than 65.5 kB");
+        let mut endless = environment::command("cat", Purpose::Local);
+        endless.arg("/dev/zero");
+        let endless = answer_blocking(endless, Vec::new(), long, Printed::Answer).expect_err("it was read whole");
+        assert!(matches!(endless, CommandError::TooLong(most) if most == Printed::Answer.most()), "{endless}");
+    }
+
+    #[tokio::test]
+    async fn a_command_reads_its_input_or_not() {
+        let long = Duration::from_secs(60);
+        let cat = || environment::command("cat", Purpose::Local);
+        let input = vec![b'x'; 60_000];
+        // Also in a task: its thread may wait for nobody.
+        let printed = answer_blocking(cat(), input.clone(), long, Printed::Words).expect("it ends well");
+        assert_eq!(printed, input);
+        let mut deaf = environment::command("echo", Purpose::Local);
+        deaf.arg("deaf");
+        assert_eq!(answer(deaf.into(), vec![b'x'; 1 << 20], long, Printed::Words).await.expect("it ends"), b"deaf\n");
+        let mut silent = environment::command("sleep", Purpose::Local);
+        silent.arg("60");
+        let late = answer_blocking(silent, Vec::new(), Duration::from_millis(50), Printed::Words);
+        assert!(matches!(late, Err(CommandError::Late(_))), "{late:?}");
     }
 
     #[test]

@@ -164,11 +164,41 @@ fn answers_over_http_are_read_in_one_way() {
             assert!(!used, "{}: `{word}`: system::peer reads answers, bounded", path.display());
         }
     }
+    // Clients are made, and requests sent, in one place; one client follows redirects.
+    let sent = [
+        ".send().await",
+        "reqwest::Client::",
+        "ClientBuilder::new(",
+        "reqwest::get(",
+        "reqwest::blocking",
+        "hyper::client",
+    ];
+    for (path, text) in sources("src").into_iter().filter(|(path, _)| !module_path(path).starts_with("system")) {
+        let text = production(&path, &text);
+        let found = sent.iter().find(|word| text.contains(**word));
+        assert!(found.is_none(), "{}: {found:?}: see system::http and system::peer", path.display());
+        let imported = text.lines().any(|line| line.starts_with("use reqwest::") && line.contains("Client"));
+        assert!(!imported, "{}: system::http makes clients", path.display());
+        let redirected = text.contains(".redirect(") && module_path(&path) != "adapters::registry::client::request";
+        assert!(!redirected, "{}: requests with tokens are sent nowhere else", path.display());
+    }
     // An answer that is packed could unpack to any size.
     let manifest = std::fs::read_to_string(root().join("Cargo.toml")).expect("readable");
     let client = manifest.lines().find(|line| line.starts_with("reqwest")).expect("the HTTP client");
     for packed in ["gzip", "brotli", "zstd", "deflate"] {
         assert!(!client.contains(packed), "{client}");
+    }
+}
+
+#[test]
+fn what_programs_print_is_read_in_one_way() {
+    let words = [".output()", ".wait_with_output(", "read_to_end(&mut words)"];
+    for (path, text) in sources("src").into_iter().filter(|(path, _)| !module_path(path).starts_with("system")) {
+        for line in production(&path, &text).lines() {
+            // A stream that is cut off is bounded, too.
+            let found = words.iter().find(|word| line.contains(**word) && !line.contains(".take("));
+            assert!(found.is_none(), "{}: {found:?}: system::process reads it, bounded", path.display());
+        }
     }
 }
 

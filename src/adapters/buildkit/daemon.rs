@@ -18,7 +18,7 @@ use super::supervise;
 use crate::domain::base::Platform;
 use crate::system::environment::{self, Purpose};
 use crate::system::lock;
-use crate::system::process::{CommandError, CommandExt as _, output};
+use crate::system::process::{CommandError, CommandExt as _, Printed, output};
 use crate::system::retry::Backoff;
 
 /// How long a daemon may take to answer after it was started.
@@ -162,7 +162,7 @@ impl Daemon {
         ask(binaries, address, ANSWER).await?;
         let mut command = binaries.client();
         command.args(["--addr", address, "--timeout", "5", "debug", "info"]);
-        let printed = output(command, ANSWER).await.map_err(|error| error.to_string())?;
+        let printed = output(command, ANSWER, Printed::Answer).await.map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&printed).into_owned();
         // `BuildKit: github.com/moby/buildkit v0.32.2 …`; a daemon before 0.11 does not say.
         let version = text.lines().find_map(|line| line.strip_prefix("BuildKit:")?.split_whitespace().nth(1));
@@ -196,10 +196,11 @@ impl Daemon {
 async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Vec<Platform>, String> {
     let mut command = binaries.client();
     command.args(["--addr", address, "--timeout", "5", "debug", "workers", "--format", "{{json .}}"]);
-    let printed = output(command, within).await.map_err(|error| match error {
+    let printed = output(command, within, Printed::List).await.map_err(|error| match error {
         CommandError::Unrunnable(error) => format!("{}: {error}", binaries.buildctl.display()),
         CommandError::Late(within) => format!("no answer within {} s", within.as_secs()),
         CommandError::Failed { stderr, .. } => stderr.trim_start_matches("error: ").to_owned(),
+        error @ CommandError::TooLong(_) => format!("{}: {error}", binaries.buildctl.display()),
     })?;
     let workers: Vec<Worker> =
         serde_json::from_slice(&printed).map_err(|error| format!("its answer could not be parsed: {error}"))?;
@@ -310,7 +311,7 @@ fn supervisor(config: &DaemonConfig) -> Result<Supervisor, BuildkitError> {
             return Ok(Supervisor::Absent);
         }
         let mut text = String::new();
-        file.read_to_string(&mut text)?;
+        (&mut file).take(64).read_to_string(&mut text)?;
         let pid = text.trim().parse().ok().and_then(Pid::from_raw);
         Ok(pid.map_or(Supervisor::Starting, Supervisor::Runs))
     };
@@ -369,14 +370,17 @@ fn died(config: &DaemonConfig, what: String) -> BuildkitError {
     BuildkitError::DaemonFailed { what, log: config.log(), tail, help: help.to_owned() }
 }
 
+/// How many bytes of the log's end are looked at.
+const TAIL: u64 = 8192;
+
 /// The last ten lines of the log, without Go's stack traces, which would hide what was logged before them.
 fn log_tail(log: &Path) -> String {
     let read = || {
         let mut file = File::open(log).ok()?;
         let length = file.metadata().ok()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(8192))).ok()?;
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL))).ok()?;
         let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).ok()?;
+        file.take(TAIL).read_to_end(&mut bytes).ok()?;
         Some(String::from_utf8_lossy(&bytes).into_owned())
     };
     let text = read().unwrap_or_default();

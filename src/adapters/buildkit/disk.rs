@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::daemon::Daemon;
 use super::error::BuildkitError;
-use crate::system::process::output;
+use crate::system::process::{Printed, output};
 
 /// Removing much of a large cache takes minutes.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
@@ -69,6 +69,6 @@ impl Daemon {
         };
         let mut command = self.binaries().client();
         command.args(["--addr", self.address()]).args(args);
-        output(command, LIMIT).await.map_err(|error| failed(error.to_string()))
+        output(command, LIMIT, Printed::List).await.map_err(|error| failed(error.to_string()))
     }
 }

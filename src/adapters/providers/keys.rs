@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::process::Command;
@@ -13,7 +12,7 @@ use tokio::process::Command;
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::confined::{self, Folder};
 use crate::system::environment::{Purpose, command};
-use crate::system::process::output;
+use crate::system::process::{Printed, answer, output};
 use crate::system::read::{self, Cap};
 
 /// Timeout of ssh-keygen.
@@ -99,21 +98,11 @@ pub fn bare(public: &str) -> Option<String> {
 /// # Errors
 /// `lian::providers::keys`.
 pub async fn md5_fingerprint(public: &str) -> Result<String, Fault> {
-    use tokio::io::AsyncWriteExt as _;
     let mut command = Command::from(command("ssh-keygen", Purpose::Local));
-    command.args(["-l", "-E", "md5", "-f", "-"]).kill_on_drop(true);
-    let mut child = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| no_tool(&error.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // ssh-keygen reports an unreadable key by its exit code.
-        let _ = stdin.write_all(format!("{public}\n").as_bytes()).await;
-    }
-    let output = child.wait_with_output().await.map_err(|error| no_tool(&error.to_string()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    command.args(["-l", "-E", "md5", "-f", "-"]);
+    let printed = answer(command, format!("{public}\n").into_bytes(), LIMIT, Printed::Words).await;
+    let printed = printed.map_err(|error| no_tool(&error.to_string()))?;
+    let text = String::from_utf8_lossy(&printed);
     let word = text.split_whitespace().find_map(|word| word.strip_prefix("MD5:"));
     word.map(str::to_owned).ok_or_else(|| no_tool("it does not know this public key"))
 }
@@ -130,7 +119,7 @@ async fn make(folder: &Folder, names: [&str; 2]) -> Result<(), Fault> {
     let mut command = Command::from(command("ssh-keygen", Purpose::Local));
     // Nobody but this user can put anything into the folder meanwhile.
     command.args(["-q", "-t", "ed25519", "-N", "", "-C", "lian-build", "-f"]).arg(folder.path().join(names[0]));
-    output(command, LIMIT).await.map_err(|error| no_tool(&error.to_string()))?;
+    output(command, LIMIT, Printed::Words).await.map_err(|error| no_tool(&error.to_string()))?;
     for name in names {
         let narrowed = |file: std::fs::File| file.set_permissions(std::fs::Permissions::from_mode(0o600));
         folder.open_file(name).and_then(narrowed).map_err(failed)?;

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::time::Duration;
 
 use crate::system::environment::{Purpose, command};
+use crate::system::process::{CommandError, Printed, answer_blocking};
 use base64::Engine as _;
 use serde::Deserialize;
 
@@ -189,25 +188,16 @@ fn ask(helper: &str, server: &str) -> Option<Vec<u8>> {
     }
     let program = format!("docker-credential-{helper}");
     let mut command = command(&program, Purpose::Credentials);
-    command.arg("get").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut child = command.spawn().inspect_err(|error| tracing::warn!("{program} cannot be run: {error}")).ok()?;
-    let (input, output) = (child.stdin.take(), child.stdout.take());
-    let (sender, receiver) = std::sync::mpsc::channel();
-    let server = server.to_owned();
-    std::thread::spawn(move || {
-        let mut answer = Vec::new();
-        // A helper that needs no input may already have exited.
-        let _ = input.map(|mut input| input.write_all(server.as_bytes()));
-        let read = output.map(|mut output| output.read_to_end(&mut answer));
-        let _ = sender.send(matches!(read, Some(Ok(_))).then_some(answer));
-    });
-    let answer = receiver.recv_timeout(LIMIT);
-    if answer.is_err() {
-        tracing::warn!("{program} gives no answer within {} s", LIMIT.as_secs());
-        let _ = child.kill();
+    command.arg("get");
+    match answer_blocking(command, server.as_bytes().to_vec(), LIMIT, Printed::Words) {
+        Ok(answer) => Some(answer),
+        // This is how it says that it has none.
+        Err(CommandError::Failed { .. }) => None,
+        Err(error) => {
+            tracing::warn!("no login is taken from {program}: {error}");
+            None
+        }
     }
-    let succeeded = child.wait().is_ok_and(|status| status.success());
-    answer.ok().flatten().filter(|_| succeeded)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::finding::{Finding, State};
 use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, Status};
@@ -12,6 +13,7 @@ use crate::app::runners::stand_in;
 use crate::app::session::Session;
 use crate::domain::base::human_bytes;
 use crate::system::environment::{Purpose, command};
+use crate::system::process::{Printed, answer_blocking};
 
 /// Free space below which builds are likely to fail.
 const LOW_BYTES: u64 = 5_000_000_000;
@@ -57,10 +59,15 @@ fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
+/// How long a program may take to say its version.
+const VERSION: Duration = Duration::from_secs(10);
+
 /// The first line of a program's version output.
 fn version(program: &Path, flag: &str) -> Option<String> {
-    let output = command(program, Purpose::Local).arg(flag).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut asked = command(program, Purpose::Local);
+    asked.arg(flag);
+    let printed = answer_blocking(asked, Vec::new(), VERSION, Printed::Words).ok()?;
+    let text = String::from_utf8_lossy(&printed).into_owned();
     text.lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned)
 }
 
