@@ -23,6 +23,8 @@ pub fn client_for(server: &Url) -> ClientBuilder {
     let builder = Client::builder()
         .connect_timeout(CONNECT)
         .redirect(Policy::none())
+        // The one client that is redirected (see `registry`) tells nobody else where it comes from.
+        .referer(false)
         .user_agent(concat!("lian-build/", env!("CARGO_PKG_VERSION")));
     if is_loopback(server) { builder.no_proxy() } else { builder }
 }
@@ -52,6 +54,11 @@ const SOCKET: &str = "unix:";
 pub fn actual_address(text: &str) -> String {
     let file = text.trim().strip_prefix(SOCKET);
     file.map_or_else(|| text.to_owned(), |file| format!("{SOCKET}{}", resolved(Path::new(file)).display()))
+}
+
+/// What to say of an answer without words that sends a request with a token elsewhere.
+pub fn redirect_words(status: u16) -> Option<&'static str> {
+    (300..400).contains(&status).then_some("it sends the request to another address, where the token does not go")
 }
 
 /// Whether two texts name the same address: scheme, host, port and path; a socket file through whatever links.

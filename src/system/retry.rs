@@ -6,6 +6,8 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
+use crate::domain::base::human_duration;
+
 /// The number of retries and the delays between them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
@@ -27,6 +29,21 @@ pub enum Retry {
     Once,
     /// A temporary condition: only the deadline limits it.
     Uncounted(Option<Duration>),
+}
+
+/// The longest delay that another side's request is waited for. Who asks for more has its answer reported instead: nobody
+/// watches a command for an hour.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A delay that the other side asks for: at most `longest`, if it is one that is waited for at all.
+pub fn within(asked: Duration, longest: Duration) -> Duration {
+    if asked > PATIENCE { asked } else { asked.min(longest) }
+}
+
+/// What to say of a delay that is not waited for, behind the refusal; empty for others.
+pub fn not_waited_for(asked: Option<Duration>) -> String {
+    let words = |asked| format!("; it wants to be asked again in {}, not before", human_duration(asked));
+    asked.filter(|asked| *asked > PATIENCE).map_or_else(String::new, words)
 }
 
 impl Backoff {
@@ -80,7 +97,7 @@ impl Pauses {
     }
 
     /// Waits before the next attempt and returns true. Returns false at once if a retry would not help, the retries
-    /// are used up, or the wait would pass the deadline.
+    /// are used up, or the wait would pass the deadline or [`PATIENCE`].
     pub async fn wait(&mut self, retry: Retry) -> bool {
         let asked = match retry {
             Retry::Never => return false,
@@ -96,6 +113,9 @@ impl Pauses {
             }
             Retry::Uncounted(asked) => asked,
         };
+        if asked.is_some_and(|asked| asked > PATIENCE) {
+            return false;
+        }
         let grown = self.delays.next().unwrap_or(self.backoff.longest);
         let pause = asked.map_or(grown, |asked| asked.max(self.backoff.first));
         if self.deadline.is_some_and(|deadline| pause > deadline.saturating_duration_since(Instant::now())) {
@@ -187,6 +207,16 @@ mod tests {
             Retry::Never,
         ];
         assert_eq!(lengths(&mut pauses, &retries).await, [60_000, 1000, 7000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_as_long_as_they_like() {
+        let mut pauses = Backoff::of_requests(SECOND, SECOND * 3, 5).pauses();
+        let retries = [Retry::Uncounted(Some(PATIENCE)), Retry::Uncounted(Some(PATIENCE + SECOND))];
+        assert_eq!(lengths(&mut pauses, &retries).await, [PATIENCE.as_millis()]);
+        assert_eq!((within(SECOND * 50, SECOND * 30), within(SECOND * 500, SECOND * 30)), (SECOND * 30, SECOND * 500));
+        assert_eq!(not_waited_for(Some(PATIENCE)), "");
+        assert!(not_waited_for(Some(SECOND * 3600)).contains("in 1h"), "{}", not_waited_for(Some(SECOND * 3600)));
     }
 
     #[tokio::test(start_paused = true)]

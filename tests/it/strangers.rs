@@ -1,6 +1,7 @@
 //! A repository that a stranger wrote, and what the commands do in it: nothing outside changes, and nobody is asked.
 
 mod images;
+mod peers;
 mod print;
 mod reads;
 mod serve;
@@ -8,10 +9,11 @@ mod state;
 mod trust;
 
 use std::collections::BTreeMap;
-use std::io::{ErrorKind, Write as _};
-use std::net::TcpListener;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use crate::support::git::git;
 use crate::support::project::Project;
@@ -100,6 +102,44 @@ fn on_a_terminal(command: &Command, typed: &str) -> (Option<i32>, String) {
     script.stdin.take().expect("a pipe").write_all(typed.as_bytes()).expect("it reads");
     let output = script.wait_with_output().expect("it ends");
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// An HTTP server that answers as it likes, and what it was asked. Each connection brings one request.
+struct Peer {
+    address: String,
+    heard: Arc<Mutex<Vec<String>>>,
+}
+
+impl Peer {
+    fn new(answer: impl Fn(&str, TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (heard, answer) = (Arc::new(Mutex::new(Vec::new())), Arc::new(answer));
+        let all = Arc::clone(&heard);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (mut stream, all, answer) = (stream.expect("a connection"), Arc::clone(&all), Arc::clone(&answer));
+                std::thread::spawn(move || {
+                    let (mut request, mut part) = (Vec::new(), [0; 4096]);
+                    while !request.windows(4).any(|end| end == b"\r\n\r\n") {
+                        match stream.read(&mut part) {
+                            Ok(count @ 1..) => request.extend_from_slice(&part[..count]),
+                            Ok(0) | Err(_) => return,
+                        }
+                    }
+                    let request = String::from_utf8_lossy(&request).into_owned();
+                    all.lock().expect("whole").push(request.clone());
+                    answer(&request, stream);
+                });
+            }
+        });
+        Self { address, heard }
+    }
+
+    /// What it was asked so far, heads of requests.
+    fn heard(&self) -> Vec<String> {
+        self.heard.lock().expect("whole").clone()
+    }
 }
 
 /// A clone of a project, with everything that is in its tree, as a user gets it.

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Canary;
@@ -43,9 +43,14 @@ fn plant(path: &Path, what: &str) {
 /// Runs a command to its end under a watch of its time and its memory; returns its exit code and what it said.
 #[track_caller]
 fn bounded(project: &Project, arguments: &[&str]) -> (i32, String) {
+    watched(project, project.command(arguments))
+}
+
+/// The same for any command in a project.
+#[track_caller]
+pub(super) fn watched(project: &Project, mut command: Command) -> (i32, String) {
     let said = project.data().join(format!("said-{}", unique()));
     let file = File::create(&said).expect("writable");
-    let mut command = project.command(arguments);
     command.stdout(file.try_clone().expect("a handle")).stderr(file);
     let began = Instant::now();
     let mut child = command.spawn().expect("it starts");
@@ -59,14 +64,14 @@ fn bounded(project: &Project, arguments: &[&str]) -> (i32, String) {
             child.kill().expect("killed");
             child.wait().expect("ended");
             let said = std::fs::read_to_string(&said).expect("said");
-            panic!("{arguments:?} goes on after {:?} with {most} kB: {said}", began.elapsed());
+            panic!("{command:?} goes on after {:?} with {most} kB: {said}", began.elapsed());
         }
         // Only how often the memory is looked at.
         std::thread::sleep(Duration::from_millis(5));
     };
     let text = String::from_utf8_lossy(&std::fs::read(&said).expect("said")).into_owned();
     std::fs::remove_file(&said).expect("removed");
-    assert!(most < MEMORY_KB, "{arguments:?} took {most} kB: {text}");
+    assert!(most < MEMORY_KB, "{command:?} took {most} kB: {text}");
     (code, text)
 }
 

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
-use reqwest::{Method, StatusCode};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::time::Instant;
 
 use super::access::Access;
 use super::error::ApiError;
-use crate::domain::base::Timestamp;
+use crate::domain::base::{Timestamp, human_bytes, human_duration};
 use crate::domain::model::{Fault, FaultKind};
 use crate::system::RemoteClock;
 use crate::system::error_chain::innermost;
@@ -20,8 +21,11 @@ use crate::system::retry::{Backoff, Pauses, Retry};
 /// Maximum retries of a request whose response was lost or that failed inside the API.
 const RETRIES: u32 = 6;
 
-/// The most pages of a list, 50 objects each.
+/// The most pages of a list, and objects on a page.
 const PAGES: u32 = 400;
+const PER_PAGE: &str = "50";
+/// The most bytes of all pages of a list: 20,000 objects with all that is known of them.
+const LIST_BYTES: usize = 64 * 1024 * 1024;
 
 /// Time limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,11 +90,15 @@ impl Api {
         query: &[(&str, &str)],
         body: Option<&Value>,
     ) -> Result<Value, ApiError> {
-        let address = format!("{}{path}", self.access.endpoint());
-        let mut request = self.peer.request(method, address).bearer_auth(self.access.token()).query(query);
+        let mut request = self.request(method, path, query);
         if let Some(body) = body {
             request = request.json(body);
         }
+        self.answer(request).await.map(|(answer, _)| answer)
+    }
+
+    /// The answer to a request, and how many bytes it had.
+    async fn answer(&self, request: RequestBuilder) -> Result<(Value, usize), ApiError> {
         let Answer { status, headers, body, .. } =
             self.peer.ask(request, self.pace.request, API_ANSWER_BYTES).await.map_err(lost)?;
         self.clock.heard(date(&headers));
@@ -98,10 +106,16 @@ impl Api {
             return Err(ApiError::from_answer(status.as_u16(), &body, self.wait(status, &headers)));
         }
         if body.is_empty() {
-            return Ok(Value::Null);
+            return Ok((Value::Null, 0));
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| ApiError::Lost(format!("its answer could not be parsed: {error}")))
+        let read = serde_json::from_slice(&body);
+        let read = read.map_err(|error| ApiError::Lost(format!("its answer could not be parsed: {error}")))?;
+        Ok((read, body.len()))
+    }
+
+    fn request(&self, method: Method, path: &str, query: &[(&str, &str)]) -> RequestBuilder {
+        let address = format!("{}{path}", self.access.endpoint());
+        self.peer.request(method, address).bearer_auth(self.access.token()).query(query)
     }
 
     /// Sends a request and retries until there is a final response. Only for repeatable requests.
@@ -111,9 +125,18 @@ impl Api {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<Value, ApiError> {
-        let mut pauses = self.pauses();
+        self.retried(self.deadline(), || self.request(method.clone(), path, query)).await.map(|(answer, _)| answer)
+    }
+
+    /// When a repeatable request, or a list, is given up whose refusals always pass.
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.pace.settle
+    }
+
+    async fn retried(&self, until: Instant, make: impl Fn() -> RequestBuilder) -> Result<(Value, usize), ApiError> {
+        let mut pauses = self.pauses().until(until);
         loop {
-            match self.once(method.clone(), path, query, None).await {
+            match self.answer(make()).await {
                 Err(error) => pauses.after(error).await?,
                 answer => return answer,
             }
@@ -144,20 +167,29 @@ impl Api {
         kind: &str,
         query: &[(&str, &str)],
     ) -> Result<Vec<T>, ApiError> {
-        let (mut all, mut page) = (Vec::new(), 1);
+        let (mut all, mut page, mut bytes, until) = (Vec::new(), 1, 0, self.deadline());
+        // Half a list is none: what it does not show would count as gone.
+        let endless = |after: String| Err(ApiError::Lost(format!("its list of {kind} does not end after {after}")));
         for _ in 0..PAGES {
             let number = page.to_string();
             let mut query = query.to_vec();
-            query.extend([("page", number.as_str()), ("per_page", "50")]);
-            let mut answer = self.patiently(Method::GET, &format!("/{kind}"), &query).await?;
+            query.extend([("page", number.as_str()), ("per_page", PER_PAGE)]);
+            let make = || self.request(Method::GET, &format!("/{kind}"), &query);
+            let (mut answer, length) = self.retried(until, make).await?;
+            bytes += length;
+            if bytes > LIST_BYTES {
+                return endless(human_bytes(LIST_BYTES as u64));
+            }
             all.extend(parse::<Vec<T>>(answer[kind].take())?);
             match answer["meta"]["pagination"]["next_page"].as_u64() {
                 Some(next) if next > page => page = next,
                 _ => return Ok(all),
             }
+            if Instant::now() >= until {
+                return endless(human_duration(self.pace.settle));
+            }
         }
-        // Half a list is none: what it does not show would count as gone.
-        Err(ApiError::Lost(format!("its list of {kind} does not end after {PAGES} pages")))
+        endless(format!("{PAGES} pages"))
     }
 
     /// Retry pauses of one request.
@@ -192,6 +224,11 @@ pub(super) fn parse<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
 pub(super) struct RequestPauses(Pauses);
 
 impl RequestPauses {
+    /// The same with a deadline.
+    fn until(self, deadline: Instant) -> Self {
+        Self(self.0.until(deadline))
+    }
+
     /// Waits as long as this error requires, or returns it if a retry is useless.
     pub(super) async fn after(&mut self, error: ApiError) -> Result<(), ApiError> {
         let retry = error.retry();

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::domain::model::{Fault, FaultClass, FaultKind};
-use crate::system::retry::Retry;
+use crate::system::http::redirect_words;
+use crate::system::retry::{Retry, not_waited_for};
 
 /// How much of the API's own words is repeated.
 pub(super) const MESSAGE_CHARS: usize = 500;
@@ -34,8 +35,10 @@ pub(super) enum ApiError {
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused { status, code, message, .. } if code.is_empty() => write!(f, "{message} (HTTP {status})"),
-            Self::Refused { code, message, .. } => write!(f, "{message} ({code})"),
+            Self::Refused { status, code, message, wait } if code.is_empty() => {
+                write!(f, "{message} (HTTP {status}){}", not_waited_for(*wait))
+            }
+            Self::Refused { code, message, wait, .. } => write!(f, "{message} ({code}){}", not_waited_for(*wait)),
             Self::Lost(what) => f.write_str(what),
             Self::Silent(_) => f.write_str("it takes the connection and does not answer"),
         }
@@ -49,7 +52,8 @@ impl ApiError {
         let said = |key: &str| value["error"][key].as_str().unwrap_or("").trim().chars();
         let text = |key: &str| said(key).take(MESSAGE_CHARS).collect::<String>();
         let (code, message) = (text("code"), text("message"));
-        let message = if message.is_empty() { "it failed without a message".to_owned() } else { message };
+        let without = || redirect_words(status).unwrap_or("it failed without a message").to_owned();
+        let message = if message.is_empty() { without() } else { message };
         Self::Refused { status, code, message, wait }
     }
 

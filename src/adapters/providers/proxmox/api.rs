@@ -14,7 +14,7 @@ use super::token::Token;
 use crate::domain::model::Fault;
 use crate::system::RemoteClock;
 use crate::system::error_chain::with_causes;
-use crate::system::http::{API_ANSWER_BYTES, client_for, date};
+use crate::system::http::{API_ANSWER_BYTES, client_for, date, redirect_words};
 use crate::system::peer::{Answer, Lost, Peer};
 use crate::system::retry::{Backoff, Pauses, retry};
 
@@ -196,7 +196,8 @@ pub(super) fn answer(method: &Method, path: &str, answer: Result<Answer, Lost>) 
     if !status.is_success() {
         // Older releases give the cause only in the reason phrase.
         let said = json["message"].as_str().map(str::to_owned).filter(|said| !said.trim().is_empty());
-        let mut message = said.or(phrase).unwrap_or_default();
+        let redirect = || redirect_words(status.as_u16()).map(str::to_owned);
+        let mut message = said.or_else(redirect).or(phrase).unwrap_or_default();
         for (name, error) in json["errors"].as_object().into_iter().flatten().take(ERRORS) {
             let error = error.as_str().map_or_else(|| error.to_string(), str::to_owned);
             message = format!("{} {name}: {};", message.trim(), error.trim());

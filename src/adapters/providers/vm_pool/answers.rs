@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::domain::base::shown;
 use crate::domain::model::{Fault, FaultKind};
-use crate::system::retry::Retry;
+use crate::system::http::redirect_words;
+use crate::system::retry::{Retry, not_waited_for};
 
 /// Help text: where the token is read from.
 pub(super) const TOKEN_HELP: &str = "set LIAN_POOL_TOKEN, or name its file in LIAN_POOL_TOKEN_FILE";
@@ -46,9 +47,13 @@ pub(super) fn refusal(status: StatusCode, body: &Value, after: Option<Duration>)
         shown(&text.chars().take(500).collect::<String>())
     };
     let message = match (said("message"), said("code")) {
-        (message, _) if message.is_empty() => format!("the pool answered {status}"),
+        (message, _) if message.is_empty() => {
+            let redirect = redirect_words(status.as_u16()).map_or_else(String::new, |words| format!(": {words}"));
+            format!("the pool answered {status}{redirect}")
+        }
         (message, code) => format!("the pool answered {}: {message} ({code})", status.as_u16()),
     };
+    let message = format!("{message}{}", not_waited_for(after));
     let or = |help: &str| if said("help").is_empty() { help.to_owned() } else { said("help") };
     let operator = "ask the pool's operator";
     match status {

@@ -17,7 +17,7 @@ use crate::system::RemoteClock;
 use crate::system::error_chain::with_causes;
 use crate::system::http::{API_ANSWER_BYTES, client_for, date, is_loopback, retry_after};
 use crate::system::peer::{Answer, Lost, Peer};
-use crate::system::retry::{Backoff, Retry, retry};
+use crate::system::retry::{Backoff, Retry, retry, within};
 use crate::system::watch::{self, SignsOfLife, until_silent};
 
 /// How long an answer may take to begin, where nothing else is said; the service answers within a minute.
@@ -25,6 +25,8 @@ const ANSWER_BOUND: Duration = Duration::from_secs(90);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Longest pause between retries, even if the service asks for more.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// How long a pool is asked again that is too busy to answer questions.
+const BUSY_PATIENCE: Duration = Duration::from_secs(60);
 /// Retry schedule for requests that got no response or a temporary failure.
 const AGAIN: Backoff = Backoff::of_requests(Duration::from_millis(250), LONGEST_PAUSE, 7);
 /// How long to retry while the quota is used up.
@@ -114,8 +116,10 @@ impl Service {
         make: impl Fn() -> RequestBuilder,
     ) -> Result<(StatusCode, Value), Refusal> {
         let (started, mut failures) = (Instant::now(), 0);
+        // Only who waits for a machine waits until others give theirs back.
+        let patience = if begins > ANSWER_BOUND { self.patience } else { self.patience.min(BUSY_PATIENCE) };
         let judge = |refusal: &Refusal| match refusal {
-            Refusal::Full(_, after) if started.elapsed() + *after <= self.patience => {
+            Refusal::Full(_, after) if started.elapsed() + *after <= patience => {
                 tracing::warn!("the pool is full: waiting");
                 Retry::Uncounted(Some(*after))
             }
@@ -201,7 +205,7 @@ impl Service {
         let answered = self.peer.ask_watched(request, begins, API_ANSWER_BYTES).await;
         let Answer { status, headers, body, .. } = answered.map_err(lost)?;
         self.clock.heard(date(&headers));
-        let after = retry_after(&headers).map(|asked| asked.min(LONGEST_PAUSE));
+        let after = retry_after(&headers).map(|asked| within(asked, LONGEST_PAUSE));
         let json: Option<Value> = serde_json::from_slice(&body).ok();
         if status.is_success() {
             let nothing = status == StatusCode::NO_CONTENT;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::domain::ports::ImageStoreError;
 use crate::system::error_chain::innermost;
 use crate::system::peer::Lost;
-use crate::system::retry::Retry;
+use crate::system::retry::{Retry, not_waited_for};
 
 /// A request to a registry failed.
 #[derive(Debug)]
@@ -140,8 +140,9 @@ impl From<ApiError> for ImageStoreError {
                 let what = if had_login { "does not accept the login for" } else { "requires a login for" };
                 (format!("{what} {repository}"), format!("log in: {login}"))
             }
-            Cause::Refused { repository, status, message, .. } => {
-                refused(&repository, status, &format!("{}{message}", status.as_u16()), &login)
+            Cause::Refused { repository, status, message, retry_after } => {
+                let answer = format!("{}{message}{}", status.as_u16(), not_waited_for(retry_after));
+                refused(&repository, status, &answer, &login)
             }
             Cause::DigestMismatch(place) => (
                 format!("sent content that does not match its digest: {place}"),

@@ -15,6 +15,7 @@ use super::super::credentials::{self, Login};
 use super::api_error::{ApiError, Cause};
 use crate::system::http::retry_after;
 use crate::system::peer::{Answer, Peer, SILENCE};
+use crate::system::retry::within;
 
 /// Upper bound for a delay that a registry requests.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -265,7 +266,7 @@ impl Scope<'_> {
 
 /// The delay that a response requests, bounded.
 pub(super) fn pause_asked(headers: &HeaderMap) -> Option<Duration> {
-    retry_after(headers).map(|asked| asked.min(LONGEST_PAUSE))
+    retry_after(headers).map(|asked| within(asked, LONGEST_PAUSE))
 }
 
 fn basic(login: &Login) -> Option<HeaderValue> {
