@@ -1,6 +1,7 @@
 //! Tests the client against the real service over HTTP on loopback.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -221,6 +222,52 @@ async fn losing(upstream: String) -> String {
         }
     });
     format!("http://{address}")
+}
+
+/// A pool that grants whatever it is asked for, under this id; and the first lines of what it was asked.
+async fn granting(id: &'static str) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("it listens");
+    let address = listener.local_addr().expect("an address");
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let heard = Arc::clone(&asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = vec![0; 64 * 1024];
+            let length = stream.read(&mut request).await.expect("a request");
+            let line = String::from_utf8_lossy(&request[..length]).lines().next().unwrap_or_default().to_owned();
+            heard.lock().expect("whole").push(line);
+            let granted = serde_json::json!({
+                "lease_id": id, "address": "192.0.2.7", "port": 22, "user": "root", "host_key": "ssh-ed25519 AAAA",
+                "runner_type": "x", "cpu": 2, "memory_gb": 4, "platform": "linux/amd64",
+            });
+            let (granted, head) = (granted.to_string(), "HTTP/1.1 200 OK\r\nConnection: close\r\n");
+            let answer = format!("{head}Content-Length: {}\r\n\r\n{granted}", granted.len());
+            stream.write_all(answer.as_bytes()).await.expect("sent");
+        }
+    });
+    (format!("http://{address}"), asked)
+}
+
+#[tokio::test]
+async fn an_id_that_is_no_name_becomes_no_part_of_an_address_and_the_lease_is_given_back_by_its_key() {
+    for id in ["../../other?x=", "a/b", "-rf", "", "x\r\nHost: other"] {
+        let keys = folder();
+        let (endpoint, asked) = granting(id).await;
+        let (client, record) = (pool(&endpoint, keys.path()), LeaseRecord::default());
+        let fault = client.acquire(&request("r-1"), &record).await.expect_err("such a lease");
+        assert!(fault.message.contains("`lease_id` is not a name"), "{id}: {}", fault.message);
+        assert_eq!(record.known(), [], "{id}");
+        client.release(&LeaseId::from("r-1"), &record).await.expect("given back");
+        let asked: Vec<String> = asked.lock().expect("whole").clone();
+        assert!(
+            asked.iter().any(|line| line.starts_with("DELETE") && line.contains("idempotency_key=r-1")),
+            "{asked:?}"
+        );
+        let plain = |line: &String| {
+            line.starts_with("GET /healthz ") || line.contains("/vm-pool ") || line.contains("/vm-pool?")
+        };
+        assert!(asked.iter().all(plain), "{id}: {asked:?}");
+    }
 }
 
 #[tokio::test]
