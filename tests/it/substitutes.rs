@@ -65,3 +65,21 @@ fn digests_that_a_substitute_replaces_are_told() {
     assert!(row["code"] == CODE && told, "{row}");
     project.lian(&["check", "--strict"]).exits(1);
 }
+
+#[test]
+fn a_stage_of_another_platform_copies_from_images_of_the_layers_own() {
+    let project = Project::with_base();
+    let (host, other) = ARCHITECTURES;
+    let both = [Variant { architecture: host, on_build: &[] }, Variant { architecture: other, on_build: &[] }];
+    let (layout, _) = layout(&project, &both);
+    project.layer(
+        "app",
+        BASE,
+        &format!(
+            "FROM --platform=linux/{other} base.example/multi:1 AS there\nCOPY --from=base.example/multi:1 /arch /copied\n\
+             FROM base.example/busybox:1\nCOPY --from=there /arch /copied /\nRUN grep -q {other} /arch && grep -q {host} /copied\n"
+        ),
+    );
+    let ran = with_layout(&project, &["apply", "--format", "json"], &layout).exits(0);
+    assert_eq!(ran.outcomes(), ["app=built"]);
+}
