@@ -107,7 +107,11 @@ fn on_platform(
     let reached = target.map(|target| reach(&resolved, target)).unwrap_or_default();
     resolver.check_order(&resolved, &reached);
     resolver.faults.extend(
-        resolved.iter().enumerate().filter(|(at, _)| reached.contains(at)).flat_map(|(_, stage)| stage.endless.clone()),
+        resolved
+            .iter()
+            .enumerate()
+            .filter(|(at, _)| reached.contains(at))
+            .flat_map(|(_, stage)| stage.triggered.clone()),
     );
     let taken: Vec<Vec<_>> =
         resolved.iter().map(|one| one.stages.iter().map(|used| (used.stage, used.span)).collect()).collect();

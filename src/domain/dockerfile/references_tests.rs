@@ -46,6 +46,16 @@ fn uses(facts: &DockerfileFacts) -> Vec<String> {
 }
 
 #[test]
+fn a_trigger_that_names_no_image_is_at_fault_only_where_it_runs() {
+    let text = |last: &str| {
+        format!("FROM debian AS base\nONBUILD COPY --from=too}}ls /a /a\nFROM base AS child\nFROM {last}\n")
+    };
+    assert_eq!(uses(&read(&text("alpine"), &[]).expect("sound")), ["From alpine"]);
+    let faults = read(&text("child"), &[]).expect_err("it runs");
+    assert!(faults.iter().any(|fault| fault.message.contains("`too}ls` is not an image reference")), "{faults:?}");
+}
+
+#[test]
 fn triggers_run_in_every_needed_stage_on_their_image_and_in_no_other() {
     let base = "FROM debian\nONBUILD COPY --from=lamina/tools /t /t\nONBUILD ARG FLAVOUR\n\
                 ONBUILD RUN --mount=type=secret,id=token --mount=type=ssh --mount=from=lamina/mounted,target=/m true\n";

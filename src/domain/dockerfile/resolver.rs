@@ -69,8 +69,8 @@ pub(super) struct Resolved<'a> {
     pub looked_at: Vec<usize>,
     /// Images, in familiar form, that BuildKit looks up and takes nothing from.
     pub looked_up: BTreeSet<String>,
-    /// Triggers that lead to themselves.
-    pub endless: Vec<DockerfileFault>,
+    /// Faults of triggers: they count only in a stage that is built, since no other one runs them.
+    pub triggered: Vec<DockerfileFault>,
     /// What its instructions and the triggers that it runs ask for; with the image that the triggers belong to, or
     /// `None` for words of this file.
     pub needs: Vec<(Option<Base>, &'a Needs)>,
@@ -207,7 +207,9 @@ impl<'a> Resolver<'a> {
     pub fn stage(&mut self, index: usize) -> Resolved<'a> {
         let file = self.file;
         let mut resolved = Resolved::default();
-        match self.from(index, &mut resolved) {
+        let base = self.from(index, &mut resolved);
+        let own = self.faults.len();
+        match base {
             // A stage that is based on another one of the same file runs that one's triggers.
             Some(Based::Stage(below)) => self.run(index, None, &file.stages[below].triggers, &mut resolved),
             Some(Based::Image(base)) => {
@@ -217,6 +219,7 @@ impl<'a> Resolver<'a> {
             }
             None => {}
         }
+        resolved.triggered.extend(self.faults.split_off(own));
         self.run(index, None, &file.stages[index].needs, &mut resolved);
         resolved
     }
@@ -388,7 +391,7 @@ impl<'a> Resolver<'a> {
         }
         let Some(needs) = self.reading.triggers.get(&familiar) else { return };
         if path.contains(&familiar) {
-            resolved.endless.push(endless(asked, path));
+            resolved.triggered.push(endless(asked, path));
             return;
         }
         path.push(familiar.clone());
