@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Finds what lian-build needs on this machine and installs what is missing. Running it again is free.
-#   setup.sh           what `make demo` needs: a C compiler and cargo, runc, buildkitd and buildctl
+#   setup.sh           what `make demo` needs: a C compiler and cargo, runc, what gives steps a network, buildkitd and buildctl
 #   setup.sh --test    also what `make test` needs
 #   setup.sh --oracle  builds BuildKit's own reader of Dockerfiles, which tests compare with, and prints where it is
 #   setup.sh --bench   also the peers that `make bench` measures against
@@ -56,6 +56,13 @@ go_build() {
 	(cd "$module" && CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "-s -w $flags" -o "$work/" "$@" >&2) || die "go build failed"
 	# Whoever else built it meanwhile built the same.
 	mv -T "$work" "$folder" 2>/dev/null || [ -d "$folder" ] || die "cannot move what was built to $folder"
+}
+
+# network_parts: the Debian packages that give steps a network of their own, as far as they are missing. Builds go without, and say so.
+network_parts() {
+	has apt-get && [ "$(id -u)" = 0 ] || return 0
+	has iptables || echo iptables
+	if ! has buildkit-cni-bridge && [ ! -x /opt/cni/bin/bridge ] && [ ! -x /usr/lib/cni/bridge ]; then echo containernetworking-plugins; fi
 }
 
 # link FILE...: under tools/bin, which a shell's PATH may name.
@@ -234,6 +241,8 @@ if [ -z "${1:-}" ] && [ "$(provider)" = docker-local ]; then own_buildkit=; fi
 packages=()
 has cc || packages+=(gcc libc6-dev)
 [ -z "$own_buildkit" ] || has runc || has crun || packages+=(runc)
+# shellcheck disable=SC2207  # names of packages hold no blanks
+[ -z "$own_buildkit" ] || packages+=($(network_parts))
 [ -e /etc/ssl/certs/ca-certificates.crt ] || packages+=(ca-certificates)
 # Only where the base image has to be made here.
 [ "$("$repo/scripts/reach.sh")" = upstream ] || has mmdebstrap || packages+=(mmdebstrap)
@@ -249,7 +258,7 @@ if [ "${1:-}" = --test ]; then
 	# An engine of the tests' own: see tests/it/support/docker.rs. Newer Debians have its client apart.
 	has dockerd || [ -x /usr/sbin/dockerd ] || packages+=(docker.io)
 	has docker || ! apt-cache show docker-cli >/dev/null 2>&1 || packages+=(docker-cli)
-	has iptables && has ip6tables || packages+=(iptables)
+	has ip6tables || packages+=(iptables)
 	has nft || packages+=(nftables)
 fi
 install_packages ${packages[@]+"${packages[@]}"}

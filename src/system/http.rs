@@ -47,6 +47,13 @@ pub fn is_loopback(address: &Url) -> bool {
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
+/// Whether a proxy, as variables name it (`http://host:3128`, `host:3128`), listens on this machine alone.
+pub fn is_loopback_proxy(text: &str) -> bool {
+    let text = text.trim();
+    let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    whole.parse().is_ok_and(|address| is_loopback(&address))
+}
+
 /// What the address of a socket file of this machine begins with.
 const SOCKET: &str = "unix:";
 
@@ -121,6 +128,18 @@ mod tests {
         assert_eq!(answer.status(), reqwest::StatusCode::FOUND);
         let request = asked.recv().expect("a request").to_lowercase();
         assert!(request.contains(concat!("user-agent: lian-build/", env!("CARGO_PKG_VERSION"))), "{request}");
+    }
+
+    #[test]
+    fn a_proxy_on_the_loopback_is_known_however_it_is_written() {
+        for here in
+            ["http://127.0.0.1:3128", "127.0.0.1:3128", "localhost:3128", "socks5h://[::1]:1080", " 127.1.2.3:1/"]
+        {
+            assert!(is_loopback_proxy(here), "{here}");
+        }
+        for elsewhere in ["", "proxy.example:3128", "http://192.0.2.1:3128", "http://localhost.example:1", "none"] {
+            assert!(!is_loopback_proxy(elsewhere), "{elsewhere}");
+        }
     }
 
     #[test]

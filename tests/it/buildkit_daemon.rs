@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use lian_build::adapters::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig};
+use lian_build::domain::base::Digest;
 use lian_build::domain::model::FaultKind;
 use lian_build::domain::ports::Builder as _;
 
@@ -37,6 +38,12 @@ fn kill(pid: u32, signal: rustix::process::Signal) {
 fn supervisor(config: &DaemonConfig) -> u32 {
     let text = std::fs::read_to_string(config.folder.join("supervisor.lock")).expect("a lock");
     text.trim().parse().expect("a pid")
+}
+
+/// Whether the firewall has rules of this bridge.
+fn rules_of(bridge: &str) -> bool {
+    let saved = std::process::Command::new("iptables-save").output().expect("iptables-save runs").stdout;
+    String::from_utf8_lossy(&saved).contains(bridge)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,6 +108,8 @@ async fn a_daemon_that_dies_under_a_build_is_not_the_layers_fault() {
         .collect::<Vec<u32>>()
     };
     becomes("the step runs", || !running().is_empty()).await;
+    let bridge = format!("lian-{}", &Digest::of(config.folder.as_os_str().as_encoded_bytes()).hex()[..8]);
+    assert!(rules_of(&bridge), "its step has a network of its own");
     kill(daemons(folder.path())[0], rustix::process::Signal::KILL);
     let fault = build.await.expect("an end").expect_err("it fails");
     assert_eq!((fault.kind, fault.code.as_str()), (FaultKind::Infrastructure, "lian::buildkit::daemon_gone"));
@@ -110,6 +119,9 @@ async fn a_daemon_that_dies_under_a_build_is_not_the_layers_fault() {
     let left =
         || mounts().lines().any(|line| line.contains(&*folder.path().to_string_lossy()) && line.contains("/executor/"));
     becomes("its mounts went with it", || !left()).await;
+    // So do its network, and what lets it through the firewall.
+    becomes("its network went with it", || !rules_of(&bridge) && !Path::new("/sys/class/net").join(&bridge).exists())
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

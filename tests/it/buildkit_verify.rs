@@ -18,7 +18,7 @@ async fn verified(
     dockerfile: &str,
     tools: Vec<Tool>,
     artifact_paths: &[&str],
-) -> (Result<Option<lian_build::domain::base::Digest>, Fault>, tempfile::TempDir) {
+) -> (Result<Option<lian_build::domain::base::Digest>, Fault>, crate::support::buildkitd::Scratch) {
     let folder = scratch();
     let request = stage().request(folder.path(), dockerfile);
     let built = stage().builder().build(&request, &|_| ()).await.expect("built");

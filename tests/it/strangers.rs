@@ -1,6 +1,7 @@
 //! A repository that a stranger wrote, and what the commands do in it: nothing outside changes, and nobody is asked.
 
 mod images;
+mod network;
 mod peers;
 mod print;
 mod reads;

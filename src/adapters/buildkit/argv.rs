@@ -56,6 +56,12 @@ pub(super) fn build(request: &BuildRequest, own: &Path) -> Vec<String> {
     args
 }
 
+/// Lets all steps of a build use the network of the daemon's machine.
+pub(super) fn on_host_network(args: &mut Vec<String>) {
+    opt(args, "force-network-mode", "host");
+    args.extend(["--allow", "network.host"].map(str::to_owned));
+}
+
 /// The arguments of a build of our own: a Dockerfile and a source policy in `folder`, which is also the context.
 pub(super) fn over_image(folder: &Path, platforms: &Platforms, images: &[NamedContext]) -> Vec<String> {
     let mut args = start(None, folder);

@@ -27,13 +27,14 @@ use crate::domain::ports::{
 pub struct Buildctl {
     solver: Solver,
     counters: Option<Arc<dyn Counters>>,
+    host_network: bool,
 }
 
 impl Buildctl {
     /// A builder on the daemon at this address (`unix:///…`, `tcp://…`).
     pub fn new(binaries: &Binaries, address: impl Into<String>) -> Self {
         let solver = Solver { buildctl: binaries.buildctl.clone(), address: address.into(), variables: Vec::new() };
-        Self { solver, counters: None }
+        Self { solver, counters: None, host_network: false }
     }
 
     /// Sets the kernel counters of the machine that builds. Without them, nothing that was killed counts as out of
@@ -41,6 +42,13 @@ impl Buildctl {
     #[must_use]
     pub fn with_counters(mut self, counters: Arc<dyn Counters>) -> Self {
         self.counters = Some(counters);
+        self
+    }
+
+    /// Lets steps use the network of the daemon's machine, where they have one of their own.
+    #[must_use]
+    pub fn with_host_network(mut self, host_network: bool) -> Self {
+        self.host_network = host_network;
         self
     }
 
@@ -122,7 +130,10 @@ impl Builder for Buildctl {
         let laid_out = laid_out(request, scratch.path())?;
         let policy = policy(&request.named_contexts, request.frontend.as_deref());
         std::fs::write(scratch.path().join(FILE), policy).map_err(|error| unwritten(scratch.path(), &error))?;
-        let args = argv::build(&laid_out, scratch.path());
+        let mut args = argv::build(&laid_out, scratch.path());
+        if self.host_network {
+            argv::on_host_network(&mut args);
+        }
         let relay = |event: BuildEvent| {
             // BuildKit's internal steps are not steps of the Dockerfile. The bytes that they move are still shown.
             if !matches!(&event, BuildEvent::Vertex { name, .. } if name.starts_with("[internal]")) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::error::BuildkitError;
+use super::network::Network;
 use crate::domain::base::Digest;
 use crate::system::data_folder;
 
@@ -31,6 +32,8 @@ pub struct DaemonConfig {
     pub supervisor: PathBuf,
     /// Registries (`host:port`) that are reached over plain HTTP.
     pub http_registries: Vec<String>,
+    /// Whether builds let their steps use this machine's network: what the user says, if anything.
+    pub host_network: Option<bool>,
 }
 
 impl DaemonConfig {
@@ -48,13 +51,15 @@ impl DaemonConfig {
             idle: Duration::from_secs(600),
             supervisor,
             http_registries: Vec::new(),
+            host_network: None,
         }
     }
 
-    /// Reads `BUILDKIT_HOST`, `LIAN_DATA_DIR` and `LIAN_DAEMON_IDLE`. The supervisor is this program.
+    /// Reads `BUILDKIT_HOST`, `LIAN_DATA_DIR`, `LIAN_DAEMON_IDLE` and `LIAN_NETWORK`. The supervisor is this program.
     ///
     /// # Errors
-    /// [`BuildkitError::Idle`] if `LIAN_DAEMON_IDLE` is not a duration; [`BuildkitError::DataFolder`].
+    /// [`BuildkitError::Idle`] if `LIAN_DAEMON_IDLE` is not a duration; [`BuildkitError::Network`] if `LIAN_NETWORK` is no
+    /// network; [`BuildkitError::DataFolder`].
     pub fn from_env() -> Result<Self, BuildkitError> {
         // We do not use its path: by now the file there may be another one, or missing.
         let mut config = Self::in_folder(&data_folder()?, "/proc/self/exe".into());
@@ -62,6 +67,12 @@ impl DaemonConfig {
         if let Ok(value) = std::env::var("LIAN_DAEMON_IDLE") {
             config.idle = parse_time(&value).ok_or(BuildkitError::Idle { value })?;
         }
+        config.host_network = match std::env::var("LIAN_NETWORK").unwrap_or_default().as_str() {
+            "" => None,
+            "own" => Some(false),
+            "host" => Some(true),
+            value => return Err(BuildkitError::Network { value: value.to_owned() }),
+        };
         Ok(config)
     }
 
@@ -106,14 +117,15 @@ impl DaemonConfig {
         self.folder.join("supervisor.lock")
     }
 
-    /// The text of `buildkitd.toml`. Only we may use the socket, because whoever can build can become root.
-    pub(super) fn toml(&self) -> String {
+    /// The text of `buildkitd.toml`. Only we may use the socket, because whoever can build can become root. A build that
+    /// asks for this machine's network gets it: only the user lets it ask.
+    pub(super) fn toml(&self, network: &Network) -> String {
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let path = |path: &Path| quoted(&path.display().to_string());
         let keep = self.keep_bytes;
         let mut text = format!(
             "# Written by lian-build at each start of the daemon: changes are lost.\n\
-             root = {}\n\n[grpc]\naddress = [{}]\n\n\
+             root = {}\ninsecure-entitlements = [\"network.host\"]\n\n[grpc]\naddress = [{}]\n\n\
              [history]\nmaxAge = 172800\nmaxEntries = 50\n\n\
              [worker.containerd]\nenabled = false\n\n\
              [worker.oci]\nenabled = true\ngc = true\nreservedSpace = {}\nmaxUsedSpace = {keep}\nminFreeSpace = \"5%\"\n",
@@ -121,6 +133,7 @@ impl DaemonConfig {
             quoted(&format!("unix://{}", self.socket().display())),
             keep / 10,
         );
+        text.push_str(&network.toml(&self.folder));
         if self.parallelism > 0 {
             let _ = writeln!(text, "max-parallelism = {}", self.parallelism);
         }
@@ -150,6 +163,7 @@ pub(super) fn parse_time(text: &str) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::network::Shared;
     use super::*;
 
     #[test]
@@ -164,7 +178,8 @@ mod tests {
         let mut config = DaemonConfig::in_folder(Path::new("/data"), "/bin/lian-build".into());
         config.parallelism = 3;
         config.http_registries = vec!["10.0.0.1:5000".into()];
-        insta::assert_snapshot!(config.toml());
+        let shared = Network::Shared(Shared { why: String::new(), mend: String::new() });
+        insta::assert_snapshot!(config.toml(&shared));
     }
 
     #[test]

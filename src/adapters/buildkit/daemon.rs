@@ -1,6 +1,7 @@
 //! Finds, starts and shares our own daemon, one per user. Neither a pid file nor a socket proves that a daemon is
 //! running: only an answer does.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use super::binaries::{Binaries, on_path};
 use super::config::DaemonConfig;
 use super::error::BuildkitError;
+use super::network::{Network, Shared};
 use super::supervise;
 use crate::domain::base::Platform;
 use crate::system::environment::{self, Purpose};
@@ -25,6 +27,10 @@ use crate::system::retry::Backoff;
 const READY: Duration = Duration::from_secs(30);
 /// How long a running daemon may take to answer.
 const ANSWER: Duration = Duration::from_secs(10);
+/// The label by which a worker says which network its steps get.
+const NETWORK: &str = "org.mobyproject.buildkit.worker.network";
+/// How long a daemon may take to end.
+const ENDS: Duration = Duration::from_secs(10);
 /// The log is started afresh if it is larger than this, in bytes.
 const LOG_BYTES: u64 = 10_000_000;
 
@@ -34,6 +40,7 @@ pub struct Daemon {
     binaries: Binaries,
     address: String,
     platform: Platform,
+    shared: Option<Shared>,
     /// Our share of the users' lock; `None` for a daemon that is not our own.
     _share: Option<File>,
 }
@@ -49,6 +56,8 @@ pub struct Status {
     pub running: bool,
     /// Why a daemon of our own that is there, or may be, does not answer.
     pub silent: Option<String>,
+    /// Why its steps share its machine's network, or would if it started now; `None` if they do not.
+    pub shared: Option<Shared>,
     /// The platforms it builds for, its own platform first.
     pub platforms: Vec<Platform>,
     /// The log file of our own daemon.
@@ -59,6 +68,15 @@ pub struct Status {
 struct Worker {
     #[serde(default)]
     platforms: Vec<WorkerPlatform>,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+/// What a daemon says of itself.
+struct Answer {
+    platforms: Vec<Platform>,
+    /// Whether its steps use its machine's network.
+    shares_network: bool,
 }
 
 #[derive(Deserialize)]
@@ -87,19 +105,21 @@ impl Daemon {
     pub async fn ensure_with(config: &DaemonConfig, binaries: Binaries) -> Result<Self, BuildkitError> {
         if let Some(address) = &config.address {
             let answer = ask(&binaries, address, ANSWER).await;
-            let platforms = answer.map_err(|what| BuildkitError::Unreachable { address: address.clone(), what })?;
-            return Ok(Self { binaries, address: address.clone(), platform: own_platform(platforms), _share: None });
+            let answer = answer.map_err(|what| BuildkitError::Unreachable { address: address.clone(), what })?;
+            let (address, platform) = (address.clone(), own_platform(answer.platforms));
+            return Ok(Self { binaries, address, platform, shared: None, _share: None });
         }
         make_folders(config)?;
         let share = open_lock(&config.users_lock())?;
         // Only a supervisor that is stopping its daemon holds the lock against us. It ends soon.
         until(Instant::now() + READY, || lock::try_shared(&share)).await.map_err(|what| died(config, what))?;
         let address = format!("unix://{}", config.socket().display());
-        let platforms = match alive(config, &binaries, &address).await {
-            Some(platforms) => platforms,
+        let answer = match alive(config, &binaries, &address).await {
+            Some(answer) => answer,
             None => start(config, &binaries, &address).await?,
         };
-        Ok(Self { binaries, address, platform: own_platform(platforms), _share: Some(share) })
+        let shared = answer.shares_network.then(|| Shared::of_running(&config.folder));
+        Ok(Self { binaries, address, platform: own_platform(answer.platforms), shared, _share: Some(share) })
     }
 
     /// The address at which it listens.
@@ -110,6 +130,11 @@ impl Daemon {
     /// The platform it builds for by default, such as `linux/amd64`.
     pub fn platform(&self) -> &Platform {
         &self.platform
+    }
+
+    /// Why steps share this machine's network; `None` if they have their own, or the daemon is not ours.
+    pub fn shared(&self) -> Option<&Shared> {
+        self.shared.as_ref()
     }
 
     /// BuildKit's programs.
@@ -132,10 +157,18 @@ impl Daemon {
             Ok(Supervisor::Runs(pid)) => Some(format!("its supervisor (process {pid}) runs, and it is silent: {why}")),
             Err(error) => Some(format!("whether it runs is not known: {}", whole(&error))),
         };
+        let shared = match (&answer, own) {
+            (Ok(answer), _) if !answer.shares_network => None,
+            (Ok(_), true) => Some(Shared::of_running(&config.folder)),
+            (Ok(_), false) => Some(Shared::of_another()),
+            (Err(_), true) => Network::here(&config.folder, binaries.buildkitd.as_deref()).shared(),
+            (Err(_), false) => None,
+        };
         Ok(Status {
             running: answer.is_ok(),
             silent: answer.as_ref().err().filter(|_| own).and_then(silent),
-            platforms: answer.unwrap_or_default(),
+            shared,
+            platforms: answer.map(|answer| answer.platforms).unwrap_or_default(),
             log: config.log(),
             address,
             own,
@@ -178,12 +211,17 @@ impl Daemon {
         if supervisor(config)? == Supervisor::Absent {
             return Ok(false);
         }
-        // One that is just starting is asked as soon as it says which process it is.
+        // The daemon is asked, and once: it takes a third word for an order to leave all as it is. Its supervisor then clears
+        // up, and its lock is free once it has ended. One that is just starting is asked as soon as it is there.
+        let mut asked = BTreeSet::new();
         let gone = || {
             let found = supervisor(config).map_err(std::io::Error::other)?;
             if let Supervisor::Runs(pid) = found {
-                // The daemon ends with its supervisor; the supervisor's lock is free once it has ended.
-                let _ = kill_process(pid, Signal::TERM);
+                for daemon in supervise::children(pid) {
+                    if asked.insert(daemon.as_raw_nonzero()) {
+                        let _ = kill_process(daemon, Signal::TERM);
+                    }
+                }
             }
             Ok(found == Supervisor::Absent && !config.socket().exists())
         };
@@ -192,8 +230,8 @@ impl Daemon {
     }
 }
 
-/// Asks which platforms it builds for. Only an answer proves that a daemon is there and that we understand it.
-async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Vec<Platform>, String> {
+/// Asks which platforms it builds for, and on which network. Only an answer proves that a daemon is there and that we understand it.
+async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Answer, String> {
     let mut command = binaries.client();
     command.args(["--addr", address, "--timeout", "5", "debug", "workers", "--format", "{{json .}}"]);
     let printed = output(command, within, Printed::List).await.map_err(|error| match error {
@@ -204,15 +242,17 @@ async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Vec
     })?;
     let workers: Vec<Worker> =
         serde_json::from_slice(&printed).map_err(|error| format!("its answer could not be parsed: {error}"))?;
+    let shares_network = workers.iter().any(|worker| worker.labels.get(NETWORK).is_some_and(|mode| mode == "host"));
     let platforms = workers.into_iter().flat_map(|worker| worker.platforms);
-    Ok(platforms.map(|platform| Platform::of(&platform.os, &platform.architecture, &platform.variant)).collect())
+    let platform = |platform: WorkerPlatform| Platform::of(&platform.os, &platform.architecture, &platform.variant);
+    Ok(Answer { platforms: platforms.map(platform).collect(), shares_network })
 }
 
 fn own_platform(platforms: Vec<Platform>) -> Platform {
     platforms.into_iter().next().unwrap_or_else(|| Platform::new("linux/amd64"))
 }
 
-async fn alive(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Option<Vec<Platform>> {
+async fn alive(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Option<Answer> {
     if !config.socket().exists() {
         return None;
     }
@@ -233,27 +273,37 @@ fn may_start(binaries: &Binaries) -> Result<&Path, BuildkitError> {
 }
 
 /// Starts a daemon under a supervisor, or waits for the one that another process has just started.
-async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Result<Vec<Platform>, BuildkitError> {
+async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Result<Answer, BuildkitError> {
     let buildkitd = may_start(binaries)?;
-    let deadline = Instant::now() + READY;
+    let began = Instant::now();
+    let deadline = began + READY;
     let starting = open_lock(&config.start_lock())?;
     until(deadline, || lock::try_exclusive(&starting)).await.map_err(|what| died(config, what))?;
-    if let Some(platforms) = alive(config, binaries, address).await {
-        return Ok(platforms);
+    if let Some(answer) = alive(config, binaries, address).await {
+        return Ok(answer);
     }
     let mut child: Option<Child> = None;
+    let mut network = Network::here(&config.folder, Some(buildkitd));
     let mut polls = Backoff::of_polls(Duration::from_millis(20), Duration::from_millis(250)).factor(1.5).pauses();
     loop {
         // A running supervisor may have a daemon that is about to answer, or may be about to end because its daemon has
         // ended. Either a daemon answers in the end, or there is none and we start it.
-        if child.is_none() && supervisor(config)? == Supervisor::Absent {
-            child = Some(spawn(config, buildkitd)?);
+        // A daemon that has lost its supervisor is ending, too.
+        let is_over = || root_is_free(config) || began.elapsed() > ENDS;
+        if child.is_none() && supervisor(config)? == Supervisor::Absent && is_over() {
+            child = Some(spawn(config, buildkitd, &network)?);
         }
         polls.poll().await;
-        if let Some(platforms) = alive(config, binaries, address).await {
-            return Ok(platforms);
+        if let Some(answer) = alive(config, binaries, address).await {
+            return Ok(answer);
         }
         if let Some(status) = child.as_mut().and_then(|child| child.try_wait().ok().flatten()) {
+            // A kernel or a container may lack what a network takes: this alone tells it.
+            let of_cni = |line: &str| line.contains("CNI") || line.contains("cni");
+            if matches!(network, Network::Own(_)) && log_tail(&config.log()).lines().last().is_some_and(of_cni) {
+                (network, child) = (Network::Shared(Shared::after_a_try(&config.log())), None);
+                continue;
+            }
             return Err(died(config, format!("exited at startup ({status})")));
         }
         if Instant::now() > deadline {
@@ -265,14 +315,20 @@ async fn start(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Res
     }
 }
 
+/// Whether no daemon uses the state of ours: each locks it for as long as it lives.
+fn root_is_free(config: &DaemonConfig) -> bool {
+    File::open(config.root().join("buildkitd.lock")).map_or(true, |file| lock::try_shared(&file).unwrap_or(true))
+}
+
 /// A supervisor in a session of its own, so that neither Ctrl-C nor the closing of the terminal reaches it.
-fn spawn(config: &DaemonConfig, buildkitd: &Path) -> Result<Child, BuildkitError> {
+fn spawn(config: &DaemonConfig, buildkitd: &Path, network: &Network) -> Result<Child, BuildkitError> {
     let io = |what, path: &Path| {
         let path = path.to_owned();
         move |source| BuildkitError::Io { what, path, source }
     };
     let (toml, log, socket) = (config.toml_path(), config.log(), config.socket());
-    std::fs::write(&toml, config.toml()).map_err(io("cannot write", &toml))?;
+    network.lay_out(&config.folder).map_err(io("cannot write below", &config.folder))?;
+    std::fs::write(&toml, config.toml(network)).map_err(io("cannot write", &toml))?;
     // Nobody answered on this socket. It is a leftover, and BuildKit would refuse to bind to it.
     let _ = std::fs::remove_file(&socket);
     if std::fs::metadata(&log).is_ok_and(|meta| meta.len() > LOG_BYTES) {

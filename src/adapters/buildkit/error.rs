@@ -102,12 +102,19 @@ pub enum BuildkitError {
         /// As written.
         value: String,
     },
+    /// `LIAN_NETWORK` is neither `own` nor `host`.
+    #[error("LIAN_NETWORK={value} is not a network of steps")]
+    #[diagnostic(code(lian::buildkit::network), help("write `own` or `host`"))]
+    Network {
+        /// As written.
+        value: String,
+    },
 }
 
 impl Classified for BuildkitError {
     fn class(&self) -> FaultClass {
         match self {
-            Self::Idle { .. } | Self::DataFolder(_) => FaultClass::Configuration,
+            Self::Idle { .. } | Self::Network { .. } | Self::DataFolder(_) => FaultClass::Configuration,
             Self::NotFound { .. }
             | Self::NoRunc
             | Self::NotRoot { .. }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::network_leftovers;
 use crate::domain::ports::STEP_LOGS;
 use crate::system::environment::{self, Purpose};
 use crate::system::lock;
@@ -64,11 +65,13 @@ fn stand_over(orders: &Orders) -> std::io::Result<()> {
     // The steps of a killed daemon become our children, so that we can end them.
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     unmount_leftovers(&orders.folder);
+    network_leftovers::give_back(&orders.folder);
     let mut daemon = start(orders)?;
     watch(orders, &users, &mut daemon)?;
     stop(&mut daemon)?;
     end_orphans();
     unmount_leftovers(&orders.folder);
+    network_leftovers::give_back(&orders.folder);
     Ok(())
 }
 
@@ -77,7 +80,7 @@ fn end_orphans() {
     let began = Instant::now();
     loop {
         while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}
-        let orphans = children();
+        let orphans = children(rustix::process::getpid());
         if orphans.is_empty() || began.elapsed() > GRACE {
             return;
         }
@@ -89,14 +92,14 @@ fn end_orphans() {
 }
 
 /// The processes whose parent is this one.
-fn children() -> Vec<Pid> {
-    let own = std::process::id().to_string();
+pub(super) fn children(of: Pid) -> Vec<Pid> {
+    let parent_id = of.as_raw_nonzero().to_string();
     let child = |entry: std::fs::DirEntry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
         // The name in parentheses may hold anything. State and parent follow the last parenthesis.
         let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned();
-        if parent == own { Pid::from_raw(pid) } else { None }
+        if parent == parent_id { Pid::from_raw(pid) } else { None }
     };
     std::fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok).filter_map(child).collect()
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::descriptor::{Descriptor, Login, RunnerTraits, no_reach};
+use serde::{Deserialize, Serialize};
+
+use super::descriptor::{Descriptor, Login, Reach, ReachKind, RunnerTraits, Settings, SettingsSchema, resolved};
 use crate::domain::base::{LeaseId, Platform};
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::{AcquireRequest, ComputeProvider, Endpoint, Gone, Lease, LeaseRecord, Offer, OwnedLeases};
@@ -26,14 +28,45 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         boot: Duration::ZERO,
     },
     login: Login::WHILE_BOOTING,
-    settings: None,
+    settings: Some(SettingsSchema {
+        summary: "Builds on this machine's own BuildKit.",
+        contract: include_str!("../../../schemas/providers/local.ncl"),
+        records: &[("local", &["network"])],
+        resolve: |settings, _| resolved(settings, |_: &mut LocalSettings| {}),
+    }),
     size_aliases: &[],
     location_setting: None,
     credential: None,
-    reach: no_reach,
+    reach,
     account: |_, _| Ok(None),
     build: |_, options| Ok(Arc::new(Local::new(options.platform))),
 };
+
+/// The settings `providers.local` (`schemas/providers/local.ncl`).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct LocalSettings {
+    network: StepNetwork,
+}
+
+/// Whose network steps use.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StepNetwork {
+    #[default]
+    Own,
+    Host,
+}
+
+/// Steps on this machine's network reach what trusts whoever comes from this machine. `LIAN_NETWORK` is the user's own word,
+/// which goes before the project's.
+fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
+    let settings: LocalSettings = settings.read()?.unwrap_or_default();
+    let users = std::env::var_os("LIAN_NETWORK").is_some_and(|word| !word.is_empty());
+    let wanted = settings.network == StepNetwork::Host && !users;
+    let reach = || Reach { kind: ReachKind::Network, what: "host".to_owned(), terms: String::new() };
+    Ok(wanted.then(reach).into_iter().collect())
+}
 
 /// The only runner: this machine, always available.
 #[derive(Debug, Clone)]

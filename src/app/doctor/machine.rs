@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::finding::{Finding, State};
-use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, Status};
+use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, REACH, Shared, Status};
 use crate::adapters::engine::Engine;
 use crate::app::Error;
 use crate::app::project::Project;
@@ -28,7 +28,9 @@ pub(super) fn examine(session: &Session, remote_only: bool) -> Result<Vec<Findin
     let engine = engine(session)?;
     let mut findings = vec![buildkit()];
     if !remote_only {
-        findings.extend([runc(), daemon(session)?, privileges()]);
+        findings.push(runc());
+        findings.extend(daemon(session)?);
+        findings.push(privileges());
         if in_docker(&findings, &engine) {
             findings = vec![instead()];
         }
@@ -92,27 +94,48 @@ fn runc() -> Finding {
     }
 }
 
-fn daemon(session: &Session) -> Result<Finding, Error> {
+/// Our own daemon, or that of `BUILDKIT_HOST`; and the network of its steps.
+fn daemon(session: &Session) -> Result<Vec<Finding>, Error> {
     let config = match DaemonConfig::from_env() {
         Ok(config) => config,
-        Err(error) => return Ok(finding("daemon", State::Missing, error.to_string(), None)),
+        Err(error) => return Ok(vec![finding("daemon", State::Missing, error.to_string(), None)]),
     };
     Ok(match session.wait(Daemon::status(&config))? {
-        Ok(status) if status.running => finding("daemon", State::Well, told_of(&status), None),
-        Ok(status) if status.silent.is_some() => {
-            let told = format!("{} (log: {})", status.silent.unwrap_or_default(), status.log.display());
+        Ok(status) => {
+            let network = (status.own || status.running).then(|| network(&config, &status));
+            std::iter::once(answer(&status)).chain(network).collect()
+        }
+        Err(error) => vec![finding("daemon", State::Missing, error.to_string(), Some(GET_BUILDKIT))],
+    })
+}
+
+fn answer(status: &Status) -> Finding {
+    let log = status.log.display();
+    match &status.silent {
+        _ if status.running => finding("daemon", State::Well, told_of(status), None),
+        Some(silent) => {
+            let told = format!("{silent} (log: {log})");
             finding("daemon", State::Missing, told, Some("see its log; if it hangs, end its supervisor"))
         }
-        Ok(status) if status.own => {
-            let told = format!("not running; `apply` starts it (log: {})", status.log.display());
-            finding("daemon", State::Well, told, None)
+        None if status.own => {
+            finding("daemon", State::Well, format!("not running; `apply` starts it (log: {log})"), None)
         }
-        Ok(status) => {
+        None => {
             let told = format!("nothing answers at {}", status.address);
             finding("daemon", State::Missing, told, Some("start it, or unset BUILDKIT_HOST"))
         }
-        Err(error) => finding("daemon", State::Missing, error.to_string(), Some(GET_BUILDKIT)),
-    })
+    }
+}
+
+fn network(config: &DaemonConfig, status: &Status) -> Finding {
+    match &status.shared {
+        Some(Shared { why, mend }) => finding("network", State::Advice, format!("{REACH}: {why}"), Some(mend)),
+        None if status.own && config.host_network == Some(true) => {
+            let told = format!("{REACH}: LIAN_NETWORK says so");
+            finding("network", State::Advice, told, Some("unset LIAN_NETWORK: steps can have their own"))
+        }
+        None => finding("network", State::Well, "steps have one of their own", None),
+    }
 }
 
 fn told_of(status: &Status) -> String {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::adapters::providers::Login;
+use crate::adapters::providers::{Login, ReachKind, Settings};
 use crate::app::config::Config;
 use crate::app::images;
 use crate::domain::base::RunId;
@@ -22,6 +22,8 @@ pub struct ConnectOptions {
     pub context_transfer: ContextTransfer,
     /// Registries (`host[:port]`) for which this machine's own daemon uses plain HTTP.
     pub http_registries: Vec<String>,
+    /// Whether the steps of builds on this machine use its network. The user granted that.
+    pub host_network: bool,
     /// Contexts must be inside it.
     pub project_root: PathBuf,
     /// The run, for those who wait for its runners. Its lease is filled in later.
@@ -41,9 +43,18 @@ impl ConnectOptions {
             login,
             context_transfer: config.context_transfer.value,
             http_registries: images::http_registries(config),
+            host_network: wants_host_network(config),
             project_root: config.project.root().to_owned(),
             holder,
             user: config.project.user().to_owned(),
         }
     }
+}
+
+/// Whether the project asks for this machine's network, for builds on this machine. Who comes here has granted it.
+fn wants_host_network(config: &Config) -> bool {
+    let Ok(descriptor) = config.descriptor() else { return false };
+    let settings = Settings::new(&descriptor.name, config.workflow.providers.get(&descriptor.name));
+    let reaches = (descriptor.reach)(&settings).unwrap_or_default();
+    !descriptor.runners.leased && reaches.iter().any(|reach| reach.kind == ReachKind::Network)
 }

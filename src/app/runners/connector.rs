@@ -36,7 +36,7 @@ pub struct Connector {
 impl Connector {
     /// With these options; reuses open connections.
     pub fn new(options: ConnectOptions, connections: Arc<Connections>) -> Self {
-        let here = Arc::new(OnDemand::new(options.http_registries.clone()));
+        let here = Arc::new(OnDemand::new(options.http_registries.clone(), options.host_network));
         Self { options, here, connections, binaries: OnceCell::new(), fetched: OnceCell::new() }
     }
 

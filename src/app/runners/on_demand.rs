@@ -1,15 +1,17 @@
 //! This machine's own daemon as a builder. Not responsible for: runners elsewhere.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::adapters::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig, HostCounters};
+use crate::adapters::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig, HostCounters, REACH, Shared};
 use crate::domain::base::Digest;
 use crate::domain::model::{BuildEvent, Classified, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
 use crate::system::error_chain::with_causes;
+use crate::system::http::is_loopback_proxy;
 use crate::system::http2::greet;
 use crate::system::watch::{SignsOfLife, until_silent};
 
@@ -17,16 +19,28 @@ use crate::system::watch::{SignsOfLife, until_silent};
 #[derive(Default)]
 pub struct OnDemand {
     http_registries: Vec<String>,
-    daemon: tokio::sync::Mutex<Option<Arc<(Daemon, Buildctl)>>>,
+    host_network: bool,
+    /// Whether it was said that steps share this machine's network.
+    told: AtomicBool,
+    daemon: tokio::sync::Mutex<Option<Arc<Ready>>>,
+}
+
+/// A daemon that answers, and the builder on it.
+struct Ready {
+    daemon: Daemon,
+    builder: Buildctl,
+    /// Whether steps have a network of their own.
+    own_network: bool,
 }
 
 impl OnDemand {
-    /// A builder whose daemon uses plain HTTP for these registries (`host[:port]`).
-    pub fn new(http_registries: Vec<String>) -> Self {
-        Self { http_registries, ..Self::default() }
+    /// A builder whose daemon uses plain HTTP for these registries (`host[:port]`). `host_network`: steps may use this
+    /// machine's network, unless the user says otherwise.
+    pub fn new(http_registries: Vec<String>, host_network: bool) -> Self {
+        Self { http_registries, host_network, ..Self::default() }
     }
 
-    async fn builder(&self) -> Result<Arc<(Daemon, Buildctl)>, Fault> {
+    async fn builder(&self) -> Result<Arc<Ready>, Fault> {
         let mut held = self.daemon.lock().await;
         if let Some(daemon) = &*held {
             return Ok(Arc::clone(daemon));
@@ -35,10 +49,15 @@ impl OnDemand {
         config.http_registries.clone_from(&self.http_registries);
         let daemon = Daemon::ensure(&config).await.map_err(|error| unavailable(&error))?;
         let mut builder = Buildctl::on(&daemon);
+        let mut own_network = false;
         if config.address.is_none() {
-            builder = builder.with_counters(Arc::new(HostCounters::default()));
+            let host_network = config.host_network.unwrap_or(self.host_network);
+            builder = builder.with_counters(Arc::new(HostCounters::default())).with_host_network(host_network);
+            own_network = !host_network && daemon.shared().is_none();
+            // Whoever chose it knows it.
+            self.told.fetch_or(host_network, Ordering::Relaxed);
         }
-        let ready = Arc::new((daemon, builder));
+        let ready = Arc::new(Ready { daemon, builder, own_network });
         *held = Some(Arc::clone(&ready));
         Ok(ready)
     }
@@ -66,6 +85,20 @@ impl OnDemand {
         }
         result
     }
+}
+
+/// Proxies that a build's arguments name on the loopback, which is another one for steps with a network of their own.
+fn proxies_out_of_reach(request: &BuildRequest) -> impl Iterator<Item = String> {
+    let named = request.build_args.iter().filter(|(name, value)| {
+        let name = name.to_ascii_lowercase();
+        name.ends_with("_proxy") && name != "no_proxy" && is_loopback_proxy(value)
+    });
+    named.map(|(name, _)| {
+        format!(
+            "{name} is a proxy on this machine's loopback, which steps do not reach: they have a network of their own. \
+             LIAN_NETWORK=host lets them use this machine's"
+        )
+    })
 }
 
 /// Greets the daemon at an address. Only sockets can be greeted: of any other address it is assumed that it answers.
@@ -99,16 +132,24 @@ pub fn unavailable(error: &BuildkitError) -> Fault {
 impl Builder for OnDemand {
     async fn build(&self, request: &BuildRequest, sink: &BuildSink<'_>) -> Result<Built, Fault> {
         let ready = self.builder().await?;
+        if let Some(Shared { why, mend }) = ready.daemon.shared()
+            && !self.told.swap(true, Ordering::Relaxed)
+        {
+            sink(BuildEvent::Warning { message: format!("{REACH} ({why}); to mend it: {mend}") });
+        }
+        if ready.own_network {
+            proxies_out_of_reach(request).for_each(|message| sink(BuildEvent::Warning { message }));
+        }
         let signs = SignsOfLife::default();
         let heard = |event: BuildEvent| {
             signs.heard();
             sink(event);
         };
-        self.watched(&ready.0, &signs, ready.1.build(request, &heard)).await
+        self.watched(&ready.daemon, &signs, ready.builder.build(request, &heard)).await
     }
 
     async fn verify(&self, request: &VerifyRequest) -> Result<Option<Digest>, Fault> {
         let ready = self.builder().await?;
-        self.watched(&ready.0, &SignsOfLife::default(), ready.1.verify(request)).await
+        self.watched(&ready.daemon, &SignsOfLife::default(), ready.builder.verify(request)).await
     }
 }

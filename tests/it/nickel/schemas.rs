@@ -36,6 +36,7 @@ pub(super) const WORKFLOW: &str = r#"{
   parallel = 3,
   compute_provider = 'local,
   providers = {
+    local.network = 'host,
     docker_local.image = "moby/buildkit:v1",
     ssh.hosts = [{ address = "h", host_key = "ssh-ed25519 AAAA", identity = "key", cpu = 2, memory_gb = 4, platform = "linux/amd64" }],
     hcloud = { image = "debian-12", server_types = ["cax11"], locations = ["fsn1"], labels = { a = "b" }, ipv4 = false },

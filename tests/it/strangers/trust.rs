@@ -322,7 +322,10 @@ fn hosts_and_privileged_images_of_a_clone_are_asked_for() {
          port = {port}, host_key = \"{key}\", cpu = 2, memory_gb = 4, platform = \"linux/amd64\" }}]"
     );
     let image = "compute_provider = 'docker_local, providers.docker_local.image = \"evil.example/buildkit:1\"";
-    for (fields, code) in [(&*hosts, "lian::trust::host"), (image, "lian::trust::runner_image")] {
+    let network = "compute_provider = 'local, providers.local.network = 'host";
+    let asked =
+        [(&*hosts, "lian::trust::host"), (image, "lian::trust::runner_image"), (network, "lian::trust::host_network")];
+    for (fields, code) in asked {
         let project = planted(fields);
         let ran = ran_in_clone(&project, &["apply"]).exits(64);
         assert!(ran.stderr.contains(code), "{}", ran.both());

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lian_build::adapters::buildkit::{Binaries, Buildctl, Daemon, DaemonConfig};
 use lian_build::domain::base::Digest;
@@ -73,8 +73,27 @@ impl Stage {
 }
 
 /// A folder on tmpfs, on the same file system as the shared daemon's.
-pub fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir_in(folder("scratch")).expect("a folder")
+pub fn scratch() -> Scratch {
+    Scratch(tempfile::tempdir_in(folder("scratch")).expect("a folder"))
+}
+
+/// A folder that goes after the daemon that was started in it: a daemon needs its files to give its network back.
+pub struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let Ok(lock) = std::fs::File::open(self.path().join("buildkit/supervisor.lock")) else { return };
+        let began = Instant::now();
+        while lock.try_lock_shared().is_err() && began.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
 }
 
 /// A configuration of a daemon of its own in this folder.

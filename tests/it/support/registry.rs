@@ -14,7 +14,7 @@ const HASH: &str = "$2y$05$abcdefghijklmnopqrstuu8xaCxxL82bnl.UY74PMksDxIJShppPC
 /// A registry that runs.
 pub struct Registry {
     child: Child,
-    folder: tempfile::TempDir,
+    folder: super::buildkitd::Scratch,
     port: u16,
 }
 
