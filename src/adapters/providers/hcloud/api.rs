@@ -128,9 +128,10 @@ impl Api {
         self.retried(self.deadline(), || self.request(method.clone(), path, query)).await.map(|(answer, _)| answer)
     }
 
-    /// When a repeatable request, or a list, is given up whose refusals always pass.
+    /// When a repeatable request, or a list, is given up whose refusals always pass: later than a whole operation, which
+    /// says what it was.
     fn deadline(&self) -> Instant {
-        Instant::now() + self.pace.settle
+        Instant::now() + self.pace.settle + 2 * self.pace.longest
     }
 
     async fn retried(&self, until: Instant, make: impl Fn() -> RequestBuilder) -> Result<(Value, usize), ApiError> {
