@@ -25,6 +25,7 @@ mod invocation;
 mod leases;
 mod load;
 mod log_lines;
+mod log_queue;
 mod logs;
 mod plan;
 mod provider_flags;
@@ -47,6 +48,7 @@ use args::{Format, Global};
 use command_line::{Cli, Command, perform};
 use exit::Exit;
 use log_lines::LogLook;
+use log_queue::LogEnd;
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -83,7 +85,8 @@ fn begin(providers: ProviderRegistry) -> ExitCode {
             return Exit::Done.into();
         }
     };
-    start_tracing(&cli);
+    // It is held to the end, when it writes what it still has.
+    let _log = start_tracing(&cli);
     let format = cli.global.format;
     let exit = match perform(cli) {
         Ok(Exit::Done | Exit::Changes) if show::lost() => Exit::Unavailable,
@@ -94,8 +97,8 @@ fn begin(providers: ProviderRegistry) -> ExitCode {
 }
 
 /// Logs go to standard error; `RUST_LOG` overrides `-v`. A service's log is its operator's: it has more in it, and as
-/// JSON it is the service's output.
-fn start_tracing(cli: &Cli) {
+/// JSON it is the service's output. A service waits for no reader of its log: it answers others, too.
+fn start_tracing(cli: &Cli) -> Option<LogEnd> {
     let Global { format, verbose, .. } = cli.global;
     let serves = matches!(&cli.command, Command::Serve(serve) if serve.leases());
     let default = match verbose {
@@ -112,9 +115,15 @@ fn start_tracing(cli: &Cli) {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let writer = move || if look == LogLook::Json { LogStream::Output } else { LogStream::Aside };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).event_format(look);
+    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).event_format(look);
     // Only the first subscriber of a process counts: tests may have set one.
-    let _ = subscriber.try_init();
+    if !serves {
+        let _ = subscriber.with_writer(writer).try_init();
+        return None;
+    }
+    let (queue, end) = log_queue::queue(writer());
+    let _ = subscriber.with_writer(move || queue.clone()).try_init();
+    Some(end)
 }
 
 /// Where a log line goes. Each is one write.

@@ -170,7 +170,8 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
         let run = service.run(listener, async move { drop(stopped.await) });
         let again = async move {
             stops.recv().await;
-            eprintln!("stopping: leases that are held stay; once more to end at once");
+            // As a line of the log, which waits for no reader.
+            tracing::info!(target: "lian_build::serve", "stopping: leases that are held stay; once more to end at once");
             let _ = stop.send(());
             stops.recv().await;
         };

@@ -258,7 +258,7 @@ fn an_operator_reads_who_asked_for_what_and_why_it_was_refused() {
     let (command, bearer) = with_token(&project, &[]);
     let mut serving = start_from(command);
     used(&serving, &bearer);
-    serving.child.kill().expect("killed");
+    signal(&serving, "TERM");
     let mut log = String::new();
     serving.errors.read_to_string(&mut log).expect("text");
     let line = |sign: &str| log.lines().find(|line| line.contains(sign)).unwrap_or_else(|| panic!("no {sign}: {log}"));
@@ -289,7 +289,7 @@ fn an_operators_log_is_json_by_option() {
     });
     used(&serving, &bearer);
     let output = serving.child.stdout.take().expect("piped");
-    serving.child.kill().expect("killed");
+    signal(&serving, "TERM");
     let lines: Vec<Value> = BufReader::new(output)
         .lines()
         .map(|line| serde_json::from_str(&line.expect("text")).expect("an object a line"))
@@ -300,4 +300,18 @@ fn an_operators_log_is_json_by_option() {
     let refused = found("lease", 403).unwrap_or_else(|| panic!("{lines:?}"));
     assert_eq!((&refused["code"], &refused["workspace"]), (&json!("forbidden"), &json!("others")));
     assert!(refused["at"].is_string() && refused["why"].is_string(), "{refused}");
+}
+
+#[test]
+fn a_log_that_nobody_reads_holds_up_nobody() {
+    let project = project();
+    let (command, _) = with_token(&project, &[]);
+    let serving = start_from(command);
+    // Each refusal is a line of more than 300 bytes: together many times what a pipe holds.
+    let path = format!("/api/v1/vm-pool/{}", "x".repeat(200));
+    for _ in 0..1500 {
+        assert_eq!(ask(&serving, "GET", &path, "", "").0, 401, "it waits for whoever reads its log");
+    }
+    signal(&serving, "TERM");
+    assert_eq!(ended(serving).0, 0);
 }
