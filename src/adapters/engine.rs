@@ -206,15 +206,18 @@ fn cause(words: &str) -> String {
 mod tests {
     use super::*;
 
+    /// An engine that does this.
+    fn engine(folder: &std::path::Path, script: &str) -> Engine {
+        let program = folder.join("docker");
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a file");
+        std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
+        Engine { name: "docker", program }
+    }
+
     #[test]
     fn an_engine_is_given_the_stream_and_its_words_are_told() {
         let folder = tempfile::tempdir().expect("a folder");
-        let engine = |script: &str| {
-            let program = folder.path().join("docker");
-            std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a file");
-            std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
-            Engine { name: "docker", program }
-        };
+        let engine = |script: &str| engine(folder.path(), script);
         let taken = folder.path().join("taken");
         let taking = engine(&format!("cat > {}", taken.display()));
         taking.load(|out| out.write_all(b"image")).expect("loaded").expect("written");
@@ -227,12 +230,7 @@ mod tests {
     #[test]
     fn an_engine_that_takes_nothing_or_complains_without_end_is_given_up() {
         let folder = tempfile::tempdir().expect("a folder");
-        let engine = |script: &str| {
-            let program = folder.path().join("docker");
-            std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a file");
-            std::fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("a mode");
-            Engine { name: "docker", program }
-        };
+        let engine = |script: &str| engine(folder.path(), script);
         let all = |out: &mut dyn Write| out.write_all(&vec![0; 1 << 20]);
         let short = Duration::from_millis(300);
         for script in ["exec sleep 60", "cat > /dev/null; exec sleep 60"] {
