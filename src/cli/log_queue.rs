@@ -76,13 +76,16 @@ impl Drop for LogEnd {
 mod tests {
     use super::*;
 
-    /// Takes lines only when it may.
-    struct Slow(Receiver<()>, SyncSender<Vec<u8>>);
+    /// Says that it has a line, and takes it when it may.
+    struct Slow {
+        has: SyncSender<Vec<u8>>,
+        may: Receiver<()>,
+    }
 
     impl Write for Slow {
         fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
-            let _ = self.0.recv();
-            let _ = self.1.send(line.to_vec());
+            let _ = self.has.send(line.to_vec());
+            let _ = self.may.recv();
             Ok(line.len())
         }
 
@@ -93,18 +96,22 @@ mod tests {
 
     #[test]
     fn lines_come_in_order_and_those_that_nobody_takes_hold_up_nobody() {
-        let (may, wait) = sync_channel(LINES * 2);
-        let (taken, lines) = sync_channel(LINES * 2);
-        let (mut log, end) = queue(Slow(wait, taken));
-        for number in 0..LINES + 100 {
-            log.write_all(number.to_string().as_bytes()).expect("it takes all");
+        let (has, lines) = sync_channel(0);
+        let (permit, may) = sync_channel(LINES + 1);
+        let (mut log, end) = queue(Slow { has, may });
+        let mut write = |number: usize| log.write_all(number.to_string().as_bytes()).expect("it takes all");
+        write(0);
+        assert_eq!(lines.recv().expect("a line"), b"0");
+        // The thread holds one, and as many as fit wait behind it.
+        (1..=LINES + 100).for_each(&mut write);
+        assert_eq!(log.left_out.load(Ordering::Relaxed), 100);
+        for number in 1..=LINES {
+            permit.send(()).expect("it waits");
+            assert_eq!(lines.recv().expect("a line"), number.to_string().as_bytes());
         }
-        // The thread itself holds one at most.
-        assert!((99..=100).contains(&log.left_out.load(Ordering::Relaxed)));
-        (0..LINES + 1).for_each(|_| may.send(()).expect("it waits"));
-        let first: Vec<Vec<u8>> = lines.iter().take(100).collect();
-        assert!(first.iter().enumerate().all(|(number, line)| line == number.to_string().as_bytes()));
-        drop((may, end));
-        assert_eq!(lines.iter().count() + 100, LINES + usize::from(log.left_out.load(Ordering::Relaxed) < 100));
+        permit.send(()).expect("it waits");
+        drop(end);
+        assert!(lines.recv().is_err(), "the thread goes on");
+        assert_eq!(log.left_out.load(Ordering::Relaxed), 0, "they are told");
     }
 }
