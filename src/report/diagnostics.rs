@@ -25,18 +25,23 @@ struct Drawn {
     related: Vec<Drawn>,
 }
 
+/// Labels of a file that are further apart than this, in lines, have a snippet each: all lines between are drawn.
+const NEAR: usize = 50;
+
 impl Drawn {
     fn of(diagnostic: &Diagnostic, sources: &Sources) -> Self {
-        let mut files: Vec<&Path> = Vec::new();
+        let mut snippets: Vec<(&Path, usize, Vec<&Label>)> = Vec::new();
         for label in &diagnostic.labels {
-            if !files.contains(&label.place.file.as_path()) {
-                files.push(&label.place.file);
+            let (file, line) = (label.place.file.as_path(), line_of(label, sources));
+            let near = |(other, first, _): &&mut (&Path, usize, _)| *other == file && first.abs_diff(line) <= NEAR;
+            match snippets.iter_mut().find(near) {
+                Some((_, _, labels)) => labels.push(label),
+                None => snippets.push((file, line, vec![label])),
             }
         }
-        let mut parts = files.iter().map(|file| {
-            let labels = diagnostic.labels.iter().filter(|label| label.place.file == *file);
-            Self::of_file(diagnostic, file, labels, sources)
-        });
+        let snippets = snippets.iter();
+        let mut parts =
+            snippets.map(|(file, _, labels)| Self::of_file(diagnostic, file, labels.iter().copied(), sources));
         let mut drawn = parts.next().unwrap_or_else(|| Self::bare(diagnostic));
         drawn.related = parts.collect();
         drawn.code = Some(diagnostic.code.to_string());
@@ -81,6 +86,12 @@ impl Drawn {
         let source = text.map(|text| NamedSource::new(shown(&file.display().to_string()), text));
         Self { message, source, labels, ..Self::bare(diagnostic) }
     }
+}
+
+/// The line in which a label begins, counted from 0.
+fn line_of(label: &Label, sources: &Sources) -> usize {
+    let text = sources.get(&label.place.file).map_or(&[][..], |text| text.as_bytes());
+    text.iter().take(label.place.span.start).filter(|byte| **byte == b'\n').count()
 }
 
 fn severity(severity: Severity) -> miette::Severity {

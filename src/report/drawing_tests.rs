@@ -84,3 +84,14 @@ fn a_lock_file_in_one_long_line_is_drawn() {
     let drawn = draw_error(&report.with_source_code(NamedSource::new("lian.lock", text)), Style::PLAIN);
     assert!(drawn.contains("not a lock file") && drawn.contains("here"), "{drawn}");
 }
+
+#[test]
+fn lines_between_places_that_are_far_apart_are_not_drawn() {
+    let mut sources = Sources::default();
+    sources.add("a.ncl", "line\n".repeat(3000));
+    let places = [(5000, 5004), (9000, 9004), (9010, 9014)];
+    let labels = places.into_iter().map(|place| at("a.ncl", place));
+    let fault = labels.fold(Diagnostic::error("lian::x::y", "the message"), |fault, at| fault.label(at, "here"));
+    let drawn = draw_diagnostics(&[fault], &sources, Style::PLAIN);
+    assert!(drawn.lines().count() < 40 && drawn.matches("here").count() == 3, "{drawn}");
+}
