@@ -179,8 +179,8 @@ mod tests {
         let causes = [
             "\u{1b}[1m\u{1b}[38;5;9merror[E0308]\u{1b}[0m\u{1b}[1m: mismatched types\u{1b}[0m",
             "\u{1b}[01m\u{1b}[Kmain.c:3:1:\u{1b}[m\u{1b}[K \u{1b}[01;31m\u{1b}[Kerror: \u{1b}[m\u{1b}[Kexpected ';'",
-            "E: Failed to fetch http://deb.debian.org/x.deb  404  Not Found [IP: 1.2.3.4 80]",
-            "Err:5 http://deb.debian.org/debian trixie/main amd64 Packages",
+            "E: Failed to fetch http://packages.example/x.deb  404  Not Found [IP: 1.2.3.4 80]",
+            "Err:5 http://packages.example/debian trixie/main amd64 Packages",
             "npm error code ERESOLVE",
             "cp: cannot stat '/src/none': No such file or directory",
             "tar: write error: No space left on device",
