@@ -198,7 +198,7 @@ impl Sandbox {
             if !said.trim().is_empty() {
                 return said;
             }
-            assert!(started.elapsed() < Duration::from_secs(180), "nothing came of {script}");
+            assert!(started.elapsed() < Duration::from_secs(180), "nothing came of {script}: {}", self.state());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -214,6 +214,14 @@ impl Sandbox {
     pub fn cut(&self, cut: bool) {
         let state = if cut { "down" } else { "up" };
         sh(&format!("ip link set v{:.13} {state}", self.name));
+    }
+
+    /// What there is to know of one that does not do what it should.
+    fn state(&self) -> String {
+        let look = "ps ax; tail -n 20 /run/buildkitd.log /run/sshd.log; df /run /dev/shm";
+        let first = std::fs::read_to_string(format!("/proc/{}/status", self.first.id())).unwrap_or_default();
+        let first = first.lines().find(|line| line.starts_with("State:")).unwrap_or("it has ended");
+        format!("{first} (first process: {:?})\n{}", self.init(), self.run(&format!("({look}) 2>&1")))
     }
 
     /// Its first process, which is `unshare`'s child.
