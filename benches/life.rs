@@ -75,7 +75,7 @@ impl Place {
     fn new() -> Self {
         let started = Registry::everywhere();
         let registry = format!("{}:{}", meeting_place(), started.port());
-        registry_ports().lock().expect("whole").push(registry.clone());
+        registry_ports().lock().expect("whole").insert(registry.clone());
         let keys = tempfile::tempdir().expect("a folder");
         let (_, public) = key_pair(keys.path());
         Self { registry, _registry: started, keys, public }

@@ -84,7 +84,7 @@ impl Cloud {
 pub fn registry() -> (Registry, String) {
     let registry = Registry::everywhere();
     let address = format!("{}:{}", meeting_place(), registry.port());
-    registry_ports().lock().expect("whole").push(address.clone());
+    registry_ports().lock().expect("whole").insert(address.clone());
     let said = format!("registry_provider = 'registry, registry = {{ address = \"{address}\", plain_http = true }}");
     (registry, said)
 }

@@ -26,7 +26,7 @@ fn doctor(project: &Project) -> Value {
 fn each_host_is_logged_in_to_and_what_it_lacks_is_told_beside_what_the_others_have() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let hosts = [(); 4].map(|()| Sandbox::with_ready(&public, 2, 4));
+    let hosts = [(); 4].map(|()| Sandbox::with(&public, 2, 4));
     let [sound, dead, gone, bare] = &hosts;
     dead.run(": >/run/lian/no-restart; pkill -9 buildkitd");
     dead.until("pgrep buildkitd >/dev/null || echo dead");
@@ -62,7 +62,7 @@ fn a_login_a_host_key_a_pool_and_a_registry_that_refuse_are_told() {
     let (key, public) = key_pair(keys.path());
     let others = tempfile::tempdir().expect("a folder");
     let (stranger, wrong) = key_pair(others.path());
-    let host = Sandbox::with_ready(&public, 2, 4);
+    let host = Sandbox::with(&public, 2, 4);
     let registry = Registry::with_login();
     let more = format!("{RSYNC} {{ address = \"{}/team\", plain_http = true }}", registry.address());
     let told = doctor(&project_on(&[(&host, 1, 1)], &stranger, &more));

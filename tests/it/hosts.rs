@@ -41,7 +41,7 @@ async fn told(connection: &SshConnection) -> String {
 async fn a_host_says_which_of_no_socket_no_answer_and_not_ready_it_is() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 4, 8);
+    let host = Sandbox::with(&public, 4, 8);
     let connection = connected(&host, &key).await;
     assert_eq!(told(&connection).await, "ready");
     // A host whose owner names the cgroup of its builds has the folder, and no file that a first boot would write.
@@ -79,10 +79,10 @@ pub struct Two {
 pub fn two(step: &str, rsync: bool) -> Two {
     let registry = Registry::everywhere();
     let address = format!("{}:{}", meeting_place(), registry.port());
-    registry_ports().lock().expect("whole").push(address.clone());
+    registry_ports().lock().expect("whole").insert(address.clone());
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let (first, second) = (Sandbox::with_ready(&public, 2, 4), Sandbox::with_ready(&public, 4, 8));
+    let (first, second) = (Sandbox::with(&public, 2, 4), Sandbox::with(&public, 4, 8));
     let more = if rsync {
         format!(
             "runners.boot_timeout_s = 60, registry_provider = 'registry, \
@@ -100,7 +100,7 @@ pub fn two(step: &str, rsync: bool) -> Two {
 fn a_sick_host_is_passed_over_and_the_healthy_one_builds() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let (sick, healthy) = (Sandbox::with_ready(&public, 2, 4), Sandbox::with_ready(&public, 4, 8));
+    let (sick, healthy) = (Sandbox::with(&public, 2, 4), Sandbox::with(&public, 4, 8));
     let project = project_on(&[(&sick, 2, 4), (&healthy, 4, 8)], &key, SESSION);
     type Illness = (fn(&Sandbox), &'static str);
     let illnesses: [Illness; 3] = [
@@ -125,7 +125,7 @@ fn a_sick_host_is_passed_over_and_the_healthy_one_builds() {
 fn a_dead_daemon_behind_its_socket_is_no_fault_of_the_layer() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 2, 4);
+    let host = Sandbox::with(&public, 2, 4);
     let project = project_on(&[(&host, 2, 4)], &key, SESSION);
     project.layer("one", BASE, "FROM base.example/busybox:1\nRUN true\n");
     host.run(STALE);
@@ -139,7 +139,7 @@ fn a_dead_daemon_behind_its_socket_is_no_fault_of_the_layer() {
 fn a_daemon_that_dies_and_comes_back_is_waited_for_and_used_again() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 2, 4);
+    let host = Sandbox::with(&public, 2, 4);
     let project = project_on(&[(&host, 2, 4)], &key, SESSION);
     project.layer("one", BASE, "FROM base.example/busybox:1\nRUN sleep 3\n");
     let mut command = project.command(&["apply", "--format", "json"]);
@@ -194,7 +194,7 @@ fn a_link_that_is_open_on_one_side_only_is_noticed_within_half_a_minute() {
 fn settings_that_can_never_work_fail_in_seconds() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 2, 4);
+    let host = Sandbox::with(&public, 2, 4);
     // Nothing about how long a machine may boot: a fixed host does not.
     let project = project_on(&[(&host, 2, 4)], &key, "runners.context_transfer = 'session");
     project.layer("one", BASE, "FROM base.example/busybox:1\nRUN true\n");

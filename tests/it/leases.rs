@@ -134,7 +134,7 @@ fn on_machine(machine: &str, user: &str, project: &Project, arguments: &[&str]) 
 fn who_holds_a_fixed_host_from_another_machine_is_listed_and_waited_for_by_name() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 4, 8);
+    let host = Sandbox::with(&public, 4, 8);
     let (hers, ours) = (project_on(&[(&host, 4, 8)], &key, ON_HOSTS), project_on(&[(&host, 4, 8)], &key, ON_HOSTS));
     hers.layer("long", BASE, "FROM base.example/busybox:1\nRUN sleep 69; true\n");
     ours.layer("short", BASE, "FROM base.example/busybox:1\nRUN true\n");
@@ -178,7 +178,7 @@ fn who_holds_a_fixed_host_from_another_machine_is_listed_and_waited_for_by_name(
 fn a_holders_name_is_foreign_text_and_a_host_that_cannot_be_asked_is_told() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 4, 8);
+    let host = Sandbox::with(&public, 4, 8);
     let project = project_on(&[(&host, 4, 8)], &key, ON_HOSTS);
     let evil = r#"{\"owner\":\"\\u001b[2J\\u009bmeve\",\"run\":\"r\\u0007un\",\"lease\":\"\\u001b]0;x\\u0007\"}"#;
     let hold = format!("exec 9>>/run/lian-build.lock; flock 9; printf '7\\n%s' \"{evil}\" >/run/lian-build.lock; ");

@@ -43,7 +43,7 @@ fn built_on(project: &Project, step: &str) -> (String, String) {
 fn any_login_shell_runs_builds_and_its_greeting_is_no_answer() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 4, 8);
+    let host = Sandbox::with(&public, 4, 8);
     let project = project_on(&[(&host, 4, 8)], &key, SESSION);
     let greeting = "echo 'free socket taken Welcome!'";
     host.run(&format!(
@@ -125,7 +125,7 @@ fn a_shell_that_talks_into_a_copy_is_told_at_once() {
 fn a_host_of_two_names_is_never_used_twice_at_once() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 4, 8);
+    let host = Sandbox::with(&public, 4, 8);
     let project = project_on(&[(&host, 4, 8), (&host, 4, 8)], &key, SESSION);
     let workflow = std::fs::read_to_string(project.path().join("workflows/local.ncl")).expect("a workflow");
     let literal = workflow.replacen(&host.address.to_string(), &host.ipv6.to_string(), 1);
@@ -149,7 +149,7 @@ fn a_last_try_that_has_no_time_left_does_not_hide_why_the_others_failed() {
     use std::os::unix::fs::PermissionsExt as _;
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 4, 8);
+    let host = Sandbox::with(&public, 4, 8);
     let project = project_on(&[(&host, 4, 8)], &key, SESSION);
     project.layer("one", BASE, "FROM base.example/busybox:1\nRUN true\n");
     // An ssh that is refused once in each connection's folder, and hangs in every later try.

@@ -251,7 +251,7 @@ fn a_folder_whose_sockets_would_have_too_long_names_is_told_of() {
 fn what_is_missing_here_is_told_at_once() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 4, 8);
+    let host = Sandbox::with(&public, 4, 8);
     let project = project_on(&[(&host, 4, 8)], &key, SESSION);
     project.layer("base", BASE, "FROM base.example/busybox:1\nRUN true\n");
     let started = std::time::Instant::now();
@@ -269,7 +269,7 @@ fn what_is_missing_here_is_told_at_once() {
 fn a_host_that_hangs_is_given_up_when_its_boot_time_is_over() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 4, 8);
+    let host = Sandbox::with(&public, 4, 8);
     // sshd lets in, and no command ever ends.
     host.run(
         "printf '#!/bin/sh\nexec sleep 3600\n' >/run/hang && chmod 755 /run/hang && mount --bind /run/hang /bin/bash",

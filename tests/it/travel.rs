@@ -27,7 +27,7 @@ pub fn place() -> Place {
 
 fn place_with(registry: Registry) -> Place {
     let address = format!("{}:{}", meeting_place(), registry.port());
-    registry_ports().lock().expect("whole").push(address.clone());
+    registry_ports().lock().expect("whole").insert(address.clone());
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
     let host = Sandbox::with(&public, 4, 8);

@@ -72,7 +72,7 @@ fn a_log_that_buildkit_clipped_is_told_with_the_way_to_raise_its_limit() {
 fn waiting_for_a_host_is_told_without_a_terminal_and_without_names_of_modules() {
     let keys = tempfile::tempdir().expect("a folder");
     let (key, public) = key_pair(keys.path());
-    let host = Sandbox::with_ready(&public, 4, 8);
+    let host = Sandbox::with(&public, 4, 8);
     let project = |name: &str, step: &str| {
         let project = project_on(&[(&host, 4, 8)], &key, SESSION);
         project.layer(name, BASE, &format!("FROM base.example/busybox:1\nRUN {step}\n"));

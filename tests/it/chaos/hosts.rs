@@ -35,7 +35,7 @@ impl Pair {
     pub fn boot() -> Self {
         let keys = tempfile::tempdir().expect("a folder");
         let (_, public) = key_pair(keys.path());
-        Self { keys, hosts: [Sandbox::with_ready(&public, 2, 4), Sandbox::with_ready(&public, 4, 8)] }
+        Self { keys, hosts: [Sandbox::with(&public, 2, 4), Sandbox::with(&public, 4, 8)] }
     }
 
     /// The first one falls ill; says how.

@@ -109,7 +109,7 @@ fn uuid() -> String {
 fn a_step_on_its_own_network_reaches_other_machines() {
     let keys = tempfile::tempdir().expect("a folder");
     let (_, public) = key_pair(keys.path());
-    let other = Sandbox::with_ready(&public, 2, 4);
+    let other = Sandbox::with(&public, 2, 4);
     let project = Project::with_base();
     let dockerfile =
         format!("FROM base.example/busybox:1\nRUN busybox nc -w 10 {} 22 </dev/null | grep SSH-2.0\n", other.address);

@@ -1,7 +1,7 @@
 //! A host as a runner is one: a network namespace with its own address, sshd with its own host key, rsync, buildkitd, and
 //! a memory limit on the builds. It ends with this process, however that ends. Not responsible for: knowing who asked for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
@@ -174,10 +174,12 @@ impl Sandbox {
         Self { name, first, address: inside.into(), ipv6, host_key, files, _number: lock }
     }
 
-    /// One with these keys and this size, for tests that need no cloud.
+    /// One with these keys and this size that has booted, for tests that need no cloud: a fixed host does not boot.
     pub fn with(authorized_key: &str, cpu: u32, memory_gb: u32) -> Self {
         let authorized_keys = vec![authorized_key.to_owned()];
-        Self::boot(&Order { name: "sandbox".to_owned(), cpu, memory_gb, authorized_keys, host_key: None })
+        let host = Self::boot(&Order { name: "sandbox".to_owned(), cpu, memory_gb, authorized_keys, host_key: None });
+        host.until("[ -e /run/lian/ready ] && grep ':0016 00000000:0000 0A' /proc/net/tcp");
+        host
     }
 
     /// Runs a shell command on it, as root, and waits for its end; says what it printed.
@@ -201,13 +203,6 @@ impl Sandbox {
             assert!(started.elapsed() < Duration::from_secs(180), "nothing came of {script}: {}", self.state());
             std::thread::sleep(Duration::from_millis(20));
         }
-    }
-
-    /// The same, when it has booted.
-    pub fn with_ready(authorized_key: &str, cpu: u32, memory_gb: u32) -> Self {
-        let host = Self::with(authorized_key, cpu, memory_gb);
-        host.until("ls /run/lian/ready 2>/dev/null");
-        host
     }
 
     /// Cuts its network off, or mends it.
@@ -295,9 +290,10 @@ pub fn meeting_place() -> &'static str {
     ADDRESS
 }
 
-/// `host:port` of registries that later hosts may speak plain HTTP with.
-pub fn registry_ports() -> &'static Mutex<Vec<String>> {
-    static PORTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+/// `host:port` of registries that later hosts may speak plain HTTP with: a set, since the port of one that has ended may
+/// be the next one's, and no daemon starts with a table of its configuration twice.
+pub fn registry_ports() -> &'static Mutex<BTreeSet<String>> {
+    static PORTS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     &PORTS
 }
 
