@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::adapters::nickel::{self, Evaluator};
 use crate::adapters::providers::{self, Descriptor};
 use crate::adapters::registry::Substitute;
+use crate::app::cache_scope::CacheScope;
 use crate::app::project::{self, Project};
 use crate::app::setting::{Origin, Setting};
 use crate::app::trust::Trust;
@@ -70,6 +71,8 @@ pub struct Config {
     pub trust: Trust,
     /// An additional tag for built images, beside `latest` and the key's.
     pub tag: Option<String>,
+    /// Who may read and write what, where directives say it.
+    pub scope: Option<CacheScope>,
 }
 
 /// Which catalog, and how it is read.
@@ -180,6 +183,7 @@ impl Config {
             lock: project::catalog_lock(&catalog),
             spec: BuildSpec::default(),
             tag: None,
+            scope: None,
             workflow_file: named.clone(),
             registry_origin: Origin::Workflow,
             layers_are_the_users: false,
@@ -209,8 +213,20 @@ impl Config {
     /// As [`new`](Self::new), for a command that builds or plans: files that the user named for builds must exist.
     pub fn for_builds(selection: &Selection) -> Result<Self, Error> {
         let config = Self::new(selection)?;
+        config.check_no_directives()?;
         config.check_own_bundle()?;
         Ok(config)
+    }
+
+    /// Refuses directives as a workflow of what is built: what they say of caches would be passed over.
+    pub fn check_no_directives(&self) -> Result<(), Error> {
+        let Workflow { workspace, actor_id, libraries, artifact, cache_policy, runner_override, .. } = &self.workflow;
+        let (names, rest) = (workspace.is_some() || actor_id.is_some(), artifact.is_some() || libraries.is_some());
+        if names || rest || cache_policy.is_some() || runner_override.is_some() {
+            let file = self.workflow_file.as_deref().unwrap_or(Path::new("the workflow"));
+            return Err(Error::from(UsageError::Directives { file: file.display().to_string() }));
+        }
+        Ok(())
     }
 
     /// Refuses a CA bundle of the user's that cannot be read. One that a project names is not opened before it is
@@ -233,6 +249,7 @@ impl Config {
             lock: project::catalog_lock(&catalog),
             spec: BuildSpec::default(),
             tag: None,
+            scope: None,
             workflow_file: None,
             registry_origin: Origin::Default,
             layers_are_the_users: false,
@@ -283,7 +300,12 @@ fn readable(file: &Path) -> Result<(), Error> {
 /// The workflow in a file.
 pub fn workflow_in(file: &Path, allow_imports: &[PathBuf]) -> Result<Workflow, Error> {
     let loaded = evaluator().workflow(file, allow_imports)?;
-    let mut workflow = loaded.workflow.ok_or(Error::files(loaded.diagnostics, loaded.sources))?;
+    let workflow = loaded.workflow.ok_or(Error::files(loaded.diagnostics, loaded.sources))?;
+    with_paths_of_providers(workflow, file)
+}
+
+/// The workflow of a file, with the paths in its providers' settings resolved.
+pub fn with_paths_of_providers(mut workflow: Workflow, file: &Path) -> Result<Workflow, Error> {
     let folder = file.parent().unwrap_or(Path::new(""));
     let resolve_path = |path: &Path| nickel::resolve_path(folder, path);
     providers::registry().resolve(&mut workflow.providers, resolve_path).map_err(Error::outside)?;

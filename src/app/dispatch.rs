@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::config::{self, Config, ProviderChoice};
+use super::directives::Directives;
+use super::planning::specs::over;
 use super::planning::survey::Declarations;
 use super::project::Project;
 use super::setting::{Origin, Setting};
+use super::target_image::{self, TargetImage};
 use super::trust::Trust;
 use super::{Error, UsageError};
 use crate::adapters::providers;
@@ -15,7 +18,7 @@ use crate::adapters::registry::Address;
 use crate::domain::base::Platforms;
 use crate::domain::model::{
     Base, BuildSpec, Catalog, CatalogSettings, Declared, Kind, Layer, RegistryProvider, RegistrySettings, Secret,
-    Workflow,
+    Sources, Workflow,
 };
 
 /// What to build, and where. Everything here overrides the workflow.
@@ -35,6 +38,8 @@ pub struct DispatchRequest {
     pub target: Option<String>,
     /// A workflow with the settings of providers, runners and registry.
     pub workflow: Option<PathBuf>,
+    /// Directives, which are such a workflow and more.
+    pub directives: Option<Directives>,
     /// Where it is built.
     pub placement: ProviderChoice,
     /// The requirements for its runner.
@@ -72,6 +77,23 @@ pub struct DispatchRequest {
 }
 
 impl DispatchRequest {
+    /// What directives ask for; what is requested beside it wins.
+    #[must_use]
+    pub fn following(self, directives: Directives) -> Self {
+        let artifact = directives.workflow.artifact.clone().unwrap_or_default();
+        let size = directives.workflow.runner_override.clone().unwrap_or_default();
+        Self {
+            context: directives.context.clone(),
+            dockerfile: artifact.dockerfile,
+            image: Some(directives.image.clone()),
+            target: artifact.target,
+            spec: over(&self.spec, size),
+            workflow: Some(directives.file.clone()),
+            directives: Some(directives),
+            ..self
+        }
+    }
+
     /// The request, with the image's name parsed.
     pub fn resolve(self) -> Result<Dispatch, Error> {
         Ok(Dispatch { image: image_of(&self)?, request: self })
@@ -82,7 +104,7 @@ impl DispatchRequest {
 #[derive(Debug, Clone)]
 pub struct Dispatch {
     request: DispatchRequest,
-    image: ImageName,
+    image: TargetImage,
 }
 
 impl Dispatch {
@@ -104,6 +126,13 @@ impl Dispatch {
         // A registry named for this image overrides a general layout setting.
         let named = self.image.registry.is_some() || request.registry.is_some();
         let layout = request.layout.clone().filter(|_| !named);
+        let scope = request.directives.as_ref().map(|directives| directives.scope.clone());
+        let scope = scope.map(|scope| scope.within(workflow.registry.as_ref())).transpose();
+        let scope = scope.map_err(|fault| Error::files(vec![*fault], Sources::default()))?;
+        if let Some(scope) = &scope {
+            scope.check_build_args(request.build_args.iter().map(|(name, _)| name))?;
+        }
+        let build_args = if scope.is_some() { workflow.build_args.clone() } else { BTreeMap::new() };
         let config = Config {
             catalog: Setting { value: request.context.clone(), origin: Origin::Flag },
             set: Vec::new(),
@@ -114,13 +143,15 @@ impl Dispatch {
             base_images,
             images_of_project,
             ca_bundle,
-            build_args: BTreeMap::new(),
+            build_args,
             layout: layout.unwrap_or_else(|| Setting::default(project.layout())),
             width: Setting::default(1),
             tag: self.image.tag.clone(),
             workflow_file: request.workflow.clone(),
             registry_origin: if named { Origin::Flag } else { Origin::Workflow },
-            layers_are_the_users: true,
+            // What directives declare is the project's.
+            layers_are_the_users: scope.is_none(),
+            scope,
             trust: request.trust.clone(),
             lock: project.dispatch_lock(),
             spec: request.spec.clone(),
@@ -129,6 +160,9 @@ impl Dispatch {
             project,
             workflow,
         };
+        if config.scope.is_none() {
+            config.check_no_directives()?;
+        }
         config.check_own_bundle()?;
         Ok(config)
     }
@@ -150,10 +184,11 @@ impl Dispatch {
 }
 
 /// The workflow, overridden by the request.
-fn workflow_of(request: &DispatchRequest, image: &ImageName) -> Result<Workflow, Error> {
-    let mut workflow = match &request.workflow {
-        Some(file) => config::workflow_in(file, &[])?,
-        None => Workflow::default(),
+fn workflow_of(request: &DispatchRequest, image: &TargetImage) -> Result<Workflow, Error> {
+    let mut workflow = match (&request.directives, &request.workflow) {
+        (Some(directives), _) => directives.workflow.clone(),
+        (None, Some(file)) => config::workflow_in(file, &[])?,
+        (None, None) => Workflow::default(),
     };
     if !request.locations.is_empty() {
         providers::registry().locate(&mut workflow.providers, &request.locations);
@@ -170,7 +205,7 @@ fn workflow_of(request: &DispatchRequest, image: &ImageName) -> Result<Workflow,
 }
 
 /// The requested registry, else the workflow's.
-fn set_registry(workflow: &mut Workflow, request: &DispatchRequest, image: &ImageName) -> Result<(), Error> {
+fn set_registry(workflow: &mut Workflow, request: &DispatchRequest, image: &TargetImage) -> Result<(), Error> {
     // A registry in the image's name is complete; `--registry` or the workflow may add a prefix.
     let address = match (&image.registry, &request.registry) {
         (Some(host), Some(given)) if given.trim_end_matches('/') != host => {
@@ -204,19 +239,9 @@ fn set_registry(workflow: &mut Workflow, request: &DispatchRequest, image: &Imag
     Ok(())
 }
 
-/// The image's destination and name.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct ImageName {
-    /// `host[:port]`, if the reference has one.
-    registry: Option<String>,
-    namespace: String,
-    name: String,
-    tag: Option<String>,
-}
-
-fn image_of(request: &DispatchRequest) -> Result<ImageName, Error> {
+fn image_of(request: &DispatchRequest) -> Result<TargetImage, Error> {
     if let Some(image) = &request.image {
-        return parse_image(image)
+        return target_image::parse(image)
             .map_err(|what| Error::from(UsageError::ImageName { given: image.clone(), what: what.to_owned() }));
     }
     let folder = std::fs::canonicalize(&request.context).unwrap_or_else(|_| request.context.clone());
@@ -224,48 +249,11 @@ fn image_of(request: &DispatchRequest) -> Result<ImageName, Error> {
     let safe: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     let safe = safe.trim_matches('-');
     let name = if safe.is_empty() { "image" } else { safe }.to_owned();
-    Ok(ImageName { namespace: "dispatch".to_owned(), name, ..ImageName::default() })
-}
-
-/// `[registry/]namespace/name[:tag]`. As usual, the first part is a registry if it has a dot or a port.
-fn parse_image(text: &str) -> Result<ImageName, &'static str> {
-    if text.contains('@') {
-        return Err("it has a digest, which only the build can know");
-    }
-    let (registry, rest) = match text.split_once('/') {
-        Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (Some(first.to_owned()), rest),
-        _ => (None, text),
-    };
-    let (path, tag) = match rest.rsplit_once(':') {
-        Some((path, tag)) => (path, Some(tag)),
-        None => (rest, None),
-    };
-    if let Some(tag) = tag {
-        let sound = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if tag.is_empty() || tag.len() > 128 || tag.starts_with(['.', '-']) || !tag.chars().all(sound) {
-            return Err("the tag is invalid");
-        }
-        // The build itself moves these tags.
-        if tag.starts_with("key-") {
-            return Err("a tag that begins with `key-` is a layer key's");
-        }
-    }
-    let Some((namespace, name)) = path.rsplit_once('/') else { return Err("it has no namespace") };
-    let plain = |part: &str| {
-        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
-        edge(part.chars().next())
-            && edge(part.chars().last())
-            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
-    };
-    if !plain(name) || !namespace.split('/').all(plain) {
-        return Err("a part of it is not lower case letters and digits, joined by `.`, `_` or `-`");
-    }
-    let tag = tag.filter(|tag| *tag != "latest").map(str::to_owned);
-    Ok(ImageName { registry, namespace: namespace.to_owned(), name: name.to_owned(), tag })
+    Ok(TargetImage { namespace: "dispatch".to_owned(), name, ..TargetImage::default() })
 }
 
 /// A catalog of this one layer.
-fn catalog(request: &DispatchRequest, config: &Config, image: &ImageName) -> Catalog {
+fn catalog(request: &DispatchRequest, config: &Config, image: &TargetImage) -> Catalog {
     let dockerfile = request.dockerfile.as_ref().map(|file| absolute(file).display().to_string());
     let secret = |secret: &Secret| Secret {
         file: secret.file.as_ref().map(|file| absolute(Path::new(file)).display().to_string()),
@@ -307,27 +295,6 @@ fn absolute(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_image_is_a_whole_reference() {
-        let parts = |text| {
-            parse_image(text)
-                .map(|target| (target.registry.unwrap_or_default(), target.namespace, target.name, target.tag))
-        };
-        let of = |registry: &str, namespace: &str, name: &str, tag: Option<&str>| {
-            Ok((registry.to_owned(), namespace.to_owned(), name.to_owned(), tag.map(str::to_owned)))
-        };
-        assert_eq!(parts("acme/api"), of("", "acme", "api", None));
-        assert_eq!(parts("acme/api:v1.2"), of("", "acme", "api", Some("v1.2")));
-        assert_eq!(parts("registry.example:5000/team/app"), of("registry.example:5000", "team", "app", None));
-        assert_eq!(parts("ghcr.io/a/b/c:x"), of("ghcr.io", "a/b", "c", Some("x")));
-        assert_eq!(parts("localhost/a/b:latest"), of("localhost", "a", "b", None));
-        for wrong in
-            ["api", "UPPER/x", "a//b", "host:5000/app", "a/b@sha256:00", "a/b:", "a/b:-x", "a/b:key-1", "", ":v"]
-        {
-            assert!(parts(wrong).is_err(), "{wrong}");
-        }
-    }
 
     #[test]
     fn a_registry_that_is_named_for_the_image_wins_over_a_layout_that_is_named_for_all() {

@@ -182,6 +182,13 @@ pub enum UsageError {
         /// Each with its reason.
         what: String,
     },
+    /// Directives where a workflow is expected.
+    #[error("{file} holds directives, and this command takes a workflow")]
+    #[diagnostic(code(lian::cli::directives), help("build them: `lian-build dispatch {file}`"))]
+    Directives {
+        /// The file.
+        file: String,
+    },
     /// Required secrets have no value.
     #[error("secrets without a value: {missing}")]
     #[diagnostic(
@@ -204,6 +211,7 @@ impl Classified for UsageError {
             | Self::TwoRegistries { .. }
             | Self::Registry { .. }
             | Self::NoRegistry
+            | Self::Directives { .. }
             | Self::NeedsRegistry { .. }
             | Self::MissingSecrets { .. } => FaultClass::Configuration,
         }

@@ -2,11 +2,14 @@
 //! codes.
 
 pub mod apply;
+mod cache_scope;
 pub mod config;
+pub mod directives;
 pub mod dispatch;
 pub mod doctor;
 mod error;
 pub mod execute;
+pub mod explain;
 pub mod history;
 pub mod images;
 pub mod leases;
@@ -21,6 +24,7 @@ pub mod setting;
 pub mod sinks;
 pub mod state;
 mod store_choice;
+mod target_image;
 pub mod tidy;
 pub mod trust;
 pub mod update;

@@ -8,6 +8,7 @@ use super::check::{self, Check};
 use super::dispatch::{self, Dispatch};
 use super::doctor::{self, Doctor};
 use super::exit::{Exit, Failure, Outcome, WrongFormat};
+use super::explain::{self, Explain};
 use super::gc::{self, Gc};
 use super::leases::{self, Leases};
 use super::load::{self, Load};
@@ -48,6 +49,7 @@ pub enum Command {
     Plan(Plan),
     Apply(Apply),
     Dispatch(Box<Dispatch>),
+    Explain(Explain),
     Update(UpdateFlags),
     Runs(Runs),
     Logs(Logs),
@@ -84,6 +86,7 @@ pub fn perform(cli: Cli) -> Outcome {
         Command::Plan(flags) => plan::plan(&global, &flags),
         Command::Apply(flags) => apply::apply(&global, &flags),
         Command::Dispatch(flags) => dispatch::dispatch(&global, *flags),
+        Command::Explain(flags) => explain::explain(&global, flags),
         Command::Update(flags) => update::update(&global, &flags),
         Command::Runs(flags) => runs::runs(&global, &flags),
         Command::Logs(flags) => logs::logs(&global, &flags),

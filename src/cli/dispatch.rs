@@ -9,6 +9,7 @@ use super::args::{Global, Layout, parse_pair};
 use super::exit::Outcome;
 use super::provider_flags::ProviderFlags;
 use super::recovered::or_remind;
+use crate::app::directives::{Directives, DirectivesSource};
 use crate::app::dispatch::DispatchRequest;
 use crate::app::runners::limits::Concurrency;
 use crate::app::trust::Trust;
@@ -19,6 +20,7 @@ use crate::domain::model::{BuildSpec, Secret};
 #[command(after_help = "Examples:
   lian-build dispatch
   lian-build dispatch --image registry.example:5000/team/app:v1.2
+  lian-build dispatch ci/directives.ncl --set sha=$(git rev-parse HEAD)
   lian-build dispatch --context services/api --image acme/api \\
       --secret id=token,env=TOKEN
   HCLOUD_TOKEN=… lian-build dispatch --workflow workflows/cloud.ncl \\
@@ -27,9 +29,11 @@ use crate::domain::model::{BuildSpec, Secret};
 A provider of other machines needs its settings: the workflow says where hosts or servers and their BuildKit come from \
 (docs/providers/ has one for each), and the environment holds its token.")]
 pub struct Dispatch {
-    /// The build context
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub context: PathBuf,
+    #[command(flatten)]
+    pub directives: Directed,
+    /// The build context [default: .]
+    #[arg(long, value_name = "DIR")]
+    pub context: Option<PathBuf>,
     /// The Dockerfile [default: Dockerfile in the context]
     #[arg(long, value_name = "FILE")]
     pub dockerfile: Option<PathBuf>,
@@ -105,10 +109,23 @@ pub struct Dispatch {
     pub layout: Layout,
 }
 
+/// The directives to build by, if there are any.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Directed {
+    /// Directives: who asks for which image of which workspace (docs/directives.md)
+    #[arg(value_name = "DIRECTIVES", conflicts_with_all = ["context", "dockerfile", "image", "target", "workflow"])]
+    pub file: Option<PathBuf>,
+    /// Binds a name around the directives: `sha=1234abc`; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_pair, requires = "file")]
+    pub set: Vec<(String, String)>,
+}
+
 /// Runs the command.
 pub fn dispatch(global: &Global, flags: Dispatch) -> Outcome {
     apply::finish(global, |told| {
+        let directed = flags.directives.clone();
         let request = DispatchRequest { state: global.state.clone(), trust: global.trust(), ..flags.into() };
+        let request = or_remind(global, following(request, directed))?;
         let dispatch = or_remind(global, request.resolve())?;
         let config = or_remind(global, dispatch.config())?;
         let concurrency = Concurrency { width: config.width.value, keep_going: true };
@@ -116,16 +133,24 @@ pub fn dispatch(global: &Global, flags: Dispatch) -> Outcome {
     })
 }
 
+/// The request with what directives say.
+pub fn following(request: DispatchRequest, directed: Directed) -> Result<DispatchRequest, crate::app::Error> {
+    let Directed { file: Some(file), set } = directed else { return Ok(request) };
+    let source = DirectivesSource { file, set, state: request.state.clone() };
+    Ok(request.following(Directives::read(&source)?))
+}
+
 impl From<Dispatch> for DispatchRequest {
     fn from(flags: Dispatch) -> Self {
         Self {
-            context: flags.context,
+            context: flags.context.unwrap_or_else(|| PathBuf::from(".")),
             dockerfile: flags.dockerfile,
             image: flags.image,
             registry: flags.registry,
             plain_http: flags.plain_http,
             target: flags.target,
             workflow: flags.workflow,
+            directives: None,
             placement: flags.place.into(),
             spec: BuildSpec {
                 language: flags.language,

@@ -20,6 +20,7 @@ mod consent;
 mod dispatch;
 mod doctor;
 mod exit;
+mod explain;
 mod gc;
 mod invocation;
 mod leases;

@@ -2,6 +2,7 @@
 //! responsible for: side effects. It uses no tokio, files, environment, clock, randomness or printing.
 
 pub mod base;
+pub mod cache;
 pub mod dockerfile;
 pub mod graph;
 pub mod life;

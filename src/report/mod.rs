@@ -3,6 +3,7 @@
 
 mod clip;
 mod diagnostics;
+mod explained;
 mod faults;
 mod gives;
 mod graphs;
@@ -26,6 +27,7 @@ mod text;
 pub use diagnostics::{
     at_the_edges, check_json, diagnostic_rows, draw_diagnostics, draw_error, error_json, summary_line,
 };
+pub use explained::Explained;
 pub use gives::{GivenRow, gives_json, gives_lines};
 pub use graphs::{dot, mermaid};
 pub use json::{JSON, json_events, json_text};

@@ -14,6 +14,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("domain::graph", 2),
     ("domain::ports", 2),
     ("domain::sizing", 2),
+    ("domain::cache", 2),
     ("domain::plan", 3),
     ("domain::life", 4),
     ("system", 5),

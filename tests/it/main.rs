@@ -11,6 +11,7 @@ mod children;
 mod cloud;
 mod commands;
 mod context;
+mod directives;
 mod dispatch;
 mod docker;
 mod dockerfiles;

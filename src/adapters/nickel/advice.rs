@@ -35,7 +35,12 @@ pub(super) fn complete(diagnostic: &mut Diagnostic, contract: Contract, missing:
             diagnostic.notes.retain(|note| note != "Have you misspelled a field?");
             unknown_help(diagnostic, contract, schemas)
         }
-        "lian::nickel::type" if diagnostic.message.starts_with("unbound identifier") => unbound_help(diagnostic),
+        "lian::nickel::type" if diagnostic.message.starts_with("unbound identifier") => {
+            if contract == Contract::Directives {
+                diagnostic.code = "lian::directives::unset".into();
+            }
+            unbound_help(diagnostic, contract)
+        }
         "lian::nickel::type" => "correct the expression, or its type annotation".to_owned(),
         "lian::nickel::contract"
             if ["expected a Record", "not a record"].iter().any(|end| diagnostic.message.ends_with(end)) =>
@@ -94,8 +99,18 @@ pub(super) fn is_value(label: &str) -> bool {
     matches!(label, "applied to this expression" | "evaluated to this expression")
 }
 
-/// The values that an enumeration in a schema allows.
-pub(super) fn tags(contract: &str) -> Option<String> {
+/// The values that an enumeration in a schema allows: one that stands there, or one that the schema has under this name.
+pub(super) fn tags_of(schema: &str, contract: &str) -> Option<String> {
+    let defined = || {
+        let (_, definition) = schema.split_once(&format!("\n  {contract}\n"))?;
+        let value = definition.split_once("\n    = ")?.1;
+        tags(&value[..value.find("|]")? + 2])
+    };
+    tags(contract).or_else(defined)
+}
+
+/// The values of an enumeration.
+fn tags(contract: &str) -> Option<String> {
     let tags: Vec<_> = contract.strip_prefix("[|")?.strip_suffix("|]")?.split(',').map(str::trim).collect();
     Some(match tags.as_slice() {
         [one] => format!("expected `{one}`"),
@@ -114,14 +129,17 @@ fn missing_help(field: &str) -> String {
     }
 }
 
-fn unbound_help(diagnostic: &Diagnostic) -> String {
+fn unbound_help(diagnostic: &Diagnostic, contract: Contract) -> String {
     let name = backticked(&diagnostic.message).unwrap_or("it");
+    if contract == Contract::Directives {
+        return format!("pass `--set {name}=VALUE`, or put it in quotes if it is meant as text");
+    }
     format!("bring `{name}` into scope with `let`, or put it in quotes if it is meant as text")
 }
 
 fn unknown_help(diagnostic: &Diagnostic, contract: Contract, schemas: &Schemas) -> String {
     let holder = diagnostic.message.strip_prefix('`').and_then(|rest| rest.split('`').next());
-    if let Some(holder) = holder.filter(|_| contract == Contract::Workflow)
+    if let Some(holder) = holder.filter(|_| matches!(contract, Contract::Workflow | Contract::Directives))
         && let Some(fields) = schemas.fields_of(holder)
     {
         return match extra_field(diagnostic).and_then(|field| nearest(field, fields.iter().copied())) {

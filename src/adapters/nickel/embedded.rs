@@ -9,11 +9,14 @@ pub(super) const FOLDER: &str = "/__lian-build__";
 const FILES: &[(&str, &str)] = &[
     ("schemas/workflow.ncl", include_str!("../../../schemas/workflow.ncl")),
     ("schemas/runners.ncl", include_str!("../../../schemas/runners.ncl")),
+    ("schemas/cache_policy.ncl", include_str!("../../../schemas/cache_policy.ncl")),
+    ("schemas/build_directives.ncl", include_str!("../../../schemas/build_directives.ncl")),
     ("schemas/build_spec.ncl", include_str!("../../../schemas/build_spec.ncl")),
     ("schemas/values.ncl", include_str!("../../../schemas/values.ncl")),
     ("schemas/size_tiers.ncl", include_str!("../../../schemas/size_tiers.ncl")),
     ("defaults/size_tiers.ncl", include_str!("../../../defaults/size_tiers.ncl")),
     ("defaults/size_aliases.ncl", include_str!("../../../defaults/size_aliases.ncl")),
+    ("defaults/build_directives.ncl", include_str!("../../../defaults/build_directives.ncl")),
     ("defaults/languages.ncl", include_str!("../../../defaults/languages.ncl")),
 ];
 
@@ -65,6 +68,12 @@ pub(super) const WORKFLOW_FIELDS: &[&str] = &[
     "ca_bundle",
     "build_args",
     "set",
+    "workspace",
+    "actor_id",
+    "libraries",
+    "artifact",
+    "cache_policy",
+    "runner_override",
 ];
 
 /// The fields of the closed records inside a workflow, by the field that holds the record or the list of them. Those of the
@@ -72,6 +81,9 @@ pub(super) const WORKFLOW_FIELDS: &[&str] = &[
 pub(super) const NESTED_FIELDS: &[(&str, &[&str])] = &[
     ("runners", &["context_transfer", "runner_reuse", "max_cost", "max_leases", "boot_timeout_s", "max_lifetime_min"]),
     ("registry", &["address", "plain_http"]),
+    ("artifact", &["image", "context", "dockerfile", "target"]),
+    ("cache_policy", &["actor", "disposition", "reads", "writes"]),
+    ("runner_override", BUILD_SPEC_FIELDS),
 ];
 
 /// The fields of the contract `BuildSpec`.

@@ -1,6 +1,6 @@
 //! Loads catalogs and workflows: finds the files, has child processes evaluate them, and collects the results.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::error::NickelError;
 use super::locate;
 use super::pool::{self, Death, ItemOutcome, Limits};
 use super::protocol::{BatchRequest, Contract, Finished, Item, Setting, Shown, Value};
-use super::{settings, syntax};
+use super::{bindings, settings, syntax};
 use crate::domain::base::{LayerName, SourceLocation, Span, nearest};
 use crate::domain::model::{BuildSpec, Catalog, CatalogSettings, Declared, Diagnostic, Sources, Workflow};
 use crate::system::bug;
@@ -44,8 +44,10 @@ pub struct Loaded {
 }
 
 /// A workflow, as far as it could be read.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LoadedWorkflow {
+    /// Where the values of its fields are written, by dotted path; for directives only.
+    pub places: BTreeMap<String, SourceLocation>,
     /// The workflow, where it evaluated. Its paths can be used from the working directory: relative ones were taken as
     /// relative to the workflow's own folder. Paths in the settings of providers are as the file says them.
     pub workflow: Option<Workflow>,
@@ -122,7 +124,8 @@ impl Evaluator {
             items.push(Item { index, contract: Contract::Layer, file: Some(found.file), folder: found.folder });
         }
         let expected = items.first().is_some_and(|item| item.contract == Contract::Catalog);
-        let gathered = self.evaluate(items, settings.clone(), scope, shown)?;
+        let work = Work { settings: settings.clone(), ..Work::of(items, scope, shown) };
+        let gathered = self.evaluate(work)?;
         let unsettled = expected && gathered.settings.is_none();
         diagnostics.extend(gathered.diagnostics);
         broken.extend(gathered.broken);
@@ -138,6 +141,29 @@ impl Evaluator {
 
     /// Loads a workflow file.
     pub fn workflow(&self, file: &Path, allow_imports: &[PathBuf]) -> Result<LoadedWorkflow, NickelError> {
+        self.one_workflow((file, Contract::Workflow), String::new(), allow_imports)
+    }
+
+    /// Loads directives: a workflow that says for which workspace it builds, with names bound around its text
+    /// (`--set NAME=VALUE`, see `bindings`).
+    pub fn directives(
+        &self,
+        file: &Path,
+        set: &[(String, String)],
+        allow_imports: &[PathBuf],
+    ) -> Result<LoadedWorkflow, NickelError> {
+        match bindings::around(set) {
+            Ok(text) => self.one_workflow((file, Contract::Directives), text, allow_imports),
+            Err(diagnostics) => Ok(LoadedWorkflow { diagnostics, ..LoadedWorkflow::default() }),
+        }
+    }
+
+    fn one_workflow(
+        &self,
+        (file, contract): (&Path, Contract),
+        bindings: String,
+        allow_imports: &[PathBuf],
+    ) -> Result<LoadedWorkflow, NickelError> {
         let actual = fs::canonicalize(file).map_err(|_| NickelError::NoWorkflow { path: file.to_owned() })?;
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
         let actual_folder = actual.parent().unwrap_or(Path::new("/"));
@@ -145,10 +171,15 @@ impl Evaluator {
         // The project is that of the path as it was named: a link in it may lead to a file of somebody else.
         let named = if folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
         let scope = locate::scope(&crate::system::catalog_root(named), allow_imports);
-        let item = Item { index: 0, contract: Contract::Workflow, file: Some(actual.clone()), folder: String::new() };
-        let gathered = self.evaluate(vec![item], Vec::new(), scope, shown)?;
-        let workflow = gathered.workflow.map(|workflow| resolved(workflow, &folder));
-        Ok(LoadedWorkflow { workflow, diagnostics: gathered.diagnostics, sources: gathered.sources })
+        let item = Item { index: 0, contract, file: Some(actual.clone()), folder: String::new() };
+        let gathered = self.evaluate(Work { bindings, ..Work::of(vec![item], scope, shown) })?;
+        let (workflow, places) = gathered.workflow.unzip();
+        Ok(LoadedWorkflow {
+            workflow: workflow.map(|workflow| resolved(workflow, &folder)),
+            places: places.unwrap_or_default(),
+            diagnostics: gathered.diagnostics,
+            sources: gathered.sources,
+        })
     }
 
     /// Loads `.build-spec.ncl` files. The result is `None` for a file that did not evaluate.
@@ -162,7 +193,7 @@ impl Evaluator {
             Some(Shown { actual: item.file.as_deref()?.parent()?.to_owned(), shown: file.parent()?.to_owned() })
         });
         let (shown, scope) = (shown.collect(), locate::scope(project_root, &[]));
-        let gathered = self.evaluate(items, Vec::new(), scope, shown)?;
+        let gathered = self.evaluate(Work::of(items, scope, shown))?;
         let mut specs = vec![None; files.len()];
         for (index, spec) in gathered.specs {
             specs[index] = Some(spec);
@@ -170,13 +201,8 @@ impl Evaluator {
         Ok(LoadedSpecs { specs, diagnostics: gathered.diagnostics, sources: gathered.sources })
     }
 
-    fn evaluate(
-        &self,
-        items: Vec<Item>,
-        settings: Vec<Setting>,
-        import_scope: Vec<PathBuf>,
-        shown: Vec<Shown>,
-    ) -> Result<Gathered, NickelError> {
+    fn evaluate(&self, work: Work) -> Result<Gathered, NickelError> {
+        let Work { items, settings, bindings, import_scope, shown } = work;
         let paths = import_scope.iter().chain(shown.iter().flat_map(|one| [&one.actual, &one.shown]));
         for path in paths.chain(items.iter().filter_map(|item| item.file.as_ref())) {
             if path.to_str().is_none() {
@@ -189,6 +215,7 @@ impl Evaluator {
         let request = BatchRequest {
             items,
             settings,
+            bindings,
             import_scope,
             shown,
             memory_bytes: self.limits.memory_bytes,
@@ -201,11 +228,26 @@ impl Evaluator {
     }
 }
 
+/// What children are to do.
+struct Work {
+    items: Vec<Item>,
+    settings: Vec<Setting>,
+    bindings: String,
+    import_scope: Vec<PathBuf>,
+    shown: Vec<Shown>,
+}
+
+impl Work {
+    fn of(items: Vec<Item>, import_scope: Vec<PathBuf>, shown: Vec<Shown>) -> Self {
+        Self { items, settings: Vec::new(), bindings: String::new(), import_scope, shown }
+    }
+}
+
 #[derive(Default)]
 struct Gathered {
     layers: Vec<Declared>,
     settings: Option<CatalogSettings>,
-    workflow: Option<Workflow>,
+    workflow: Option<(Workflow, BTreeMap<String, SourceLocation>)>,
     specs: Vec<(usize, BuildSpec)>,
     diagnostics: Vec<Diagnostic>,
     sources: Sources,
@@ -229,7 +271,7 @@ impl Gathered {
             match one.value {
                 Some(Value::Layer(declared)) => gathered.layers.push(*declared),
                 Some(Value::Catalog(settings)) => gathered.settings = Some(settings),
-                Some(Value::Workflow(workflow)) => gathered.workflow = Some(*workflow),
+                Some(Value::Workflow(workflow, places)) => gathered.workflow = Some((*workflow, places)),
                 Some(Value::BuildSpec(spec)) => gathered.specs.push((one.index, spec)),
                 None => {}
             }
@@ -330,6 +372,10 @@ fn resolved(mut workflow: Workflow, folder: &Path) -> Workflow {
     let joined = |path: &Path| resolve_path(folder, path);
     workflow.catalog = workflow.catalog.map(|path| joined(&path));
     workflow.ca_bundle = workflow.ca_bundle.map(|path| joined(&path));
+    if let Some(artifact) = &mut workflow.artifact {
+        artifact.context = artifact.context.take().map(|path| joined(&path));
+        artifact.dockerfile = artifact.dockerfile.take().map(|path| joined(&path));
+    }
     for substitute in workflow.base_images.values_mut() {
         if let Some(dir) = substitute.strip_prefix("oci-layout:") {
             *substitute = format!("oci-layout:{}", joined(Path::new(dir)).display());

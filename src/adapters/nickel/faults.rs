@@ -34,6 +34,8 @@ pub(super) struct Drawer<'a> {
     pub shown: &'a [Shown],
     /// What can be imported beside the user's own files.
     pub schemas: &'a Schemas,
+    /// Directives, and how many bytes stand before their text: places are those of the file.
+    pub bound: Option<(&'a Path, usize)>,
 }
 
 impl Drawer<'_> {
@@ -53,9 +55,22 @@ impl Drawer<'_> {
         }
     }
 
+    /// How many bytes stand before the text of a file.
+    pub(super) fn before(&self, file: &Path) -> usize {
+        self.bound.filter(|(bound, _)| *bound == file).map_or(0, |(_, bytes)| bytes)
+    }
+
+    /// A span as the file has it.
+    fn in_file(&self, source: &SourcePath, span: Span) -> Span {
+        let SourcePath::Path(path, _) = source else { return span };
+        let before = self.before(path);
+        Span::new(span.start.saturating_sub(before), span.end.saturating_sub(before))
+    }
+
     fn place(&self, hub: &CacheHub, span: RawSpan) -> Option<SourceLocation> {
-        let file = self.shown_source(hub.sources.file_paths.get(&span.src_id)?)?;
-        Some(SourceLocation { file, span: Span::new(span.start.to_usize(), span.end.to_usize()) })
+        let source = hub.sources.file_paths.get(&span.src_id)?;
+        let inside = self.in_file(source, Span::new(span.start.to_usize(), span.end.to_usize()));
+        Some(SourceLocation { file: self.shown_source(source)?, span: inside })
     }
 
     /// The place of a span in one of the user's files; `None` for the embedded ones.
@@ -118,13 +133,15 @@ impl Drawer<'_> {
                 Some(source @ SourcePath::Path(..)) => {
                     let Some(file) = self.shown_source(source) else { continue };
                     let own = is_embedded(hub, label.file_id);
-                    if own && let Some(tags) = advice::tags(text) {
+                    if own && let Some(tags) = advice::tags_of(files.source(label.file_id), text) {
                         diagnostic.notes.insert(0, tags);
                     }
                     let secondary = label.style == LabelStyle::Secondary;
+                    let path = source;
                     let source = hub.sources.source(label.file_id);
                     let span = first_line(source, Span::new(label.range.start, label.range.end));
                     let span = if span.start >= source.len() { last_line_end(source) } else { span };
+                    let span = self.in_file(path, span);
                     let text = advice::label(&label.message, code, text);
                     labels.push(((own, secondary), Label { place: SourceLocation { file, span }, text }));
                 }

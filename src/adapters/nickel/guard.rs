@@ -72,6 +72,17 @@ impl Guard {
     /// Reads a file of the project and hands its text to Nickel, which would wait for ever on a pipe and read a device
     /// without end. Nickel then reads the file no more: what was looked at is what is evaluated.
     pub(super) fn load(&self, hub: &mut CacheHub, path: &Path, format: InputFormat, cap: Cap) -> io::Result<FileId> {
+        self.load_bound(hub, (path, ""), format, cap)
+    }
+
+    /// The same, with a text before the file's.
+    pub(super) fn load_bound(
+        &self,
+        hub: &mut CacheHub,
+        (path, before): (&Path, &str),
+        format: InputFormat,
+        cap: Cap,
+    ) -> io::Result<FileId> {
         let name = SourcePath::Path(normalize_path(path)?, format);
         if let Some(known) = hub.sources.id_of(&name) {
             return Ok(known);
@@ -80,7 +91,7 @@ impl Guard {
         let outside = || io::Error::new(io::ErrorKind::PermissionDenied, "it lies outside the project");
         let folder = self.scope.iter().find(|folder| actual.starts_with(folder)).ok_or_else(outside)?;
         let text = read::of_project(folder, &actual, cap).and_then(read::text)?;
-        Ok(hub.sources.add_string(name, text))
+        Ok(hub.sources.add_string(name, format!("{before}{text}")))
     }
 
     /// All faults of a file's imports, and of their imports.

@@ -36,6 +36,8 @@ const VALUE_BYTES: usize = 1 << 20;
 struct EvalContext {
     context: VmContext<CacheHub, CacheImpl>,
     guard: Guard,
+    /// What is bound around directives.
+    bindings: String,
     served: usize,
 }
 
@@ -46,17 +48,18 @@ struct Opened {
 }
 
 impl EvalContext {
-    fn new(schemas: &Schemas, scope: &[PathBuf], lenient: bool) -> Self {
+    fn new(schemas: &Schemas, request: &BatchRequest, lenient: bool) -> Self {
         let mut hub = CacheHub::new();
         let names = schemas.files().map(|(name, _)| name.to_owned()).collect();
-        let mut guard = Guard::new(scope.to_vec(), names);
+        let mut guard = Guard::new(request.import_scope.clone(), names);
         for (name, text) in schemas.files() {
             let text = if lenient { embedded::opened(text) } else { text.to_owned() };
             let path = SourcePath::Path(embedded::path_of(name), InputFormat::Nickel);
             guard.approve(hub.sources.add_string(path, text));
         }
         hub.sources.add_import_paths(std::iter::once(embedded::FOLDER));
-        Self { context: VmContext::new(hub, io::sink(), NullReporter {}), guard, served: 0 }
+        let context = VmContext::new(hub, io::sink(), NullReporter {});
+        Self { context, guard, bindings: request.bindings.clone(), served: 0 }
     }
 
     fn hub(&mut self) -> &mut CacheHub {
@@ -67,9 +70,10 @@ impl EvalContext {
         if !self.guard.allows(path) {
             return Err(vec![drawer.leads_outside(path)]);
         }
+        let bindings = if contract == Contract::Directives { self.bindings.as_str() } else { "" };
         let file = self
             .guard
-            .load(&mut self.context.import_resolver, path, InputFormat::Nickel, Cap::Declaration)
+            .load_bound(&mut self.context.import_resolver, (path, bindings), InputFormat::Nickel, Cap::Declaration)
             .map_err(|error| vec![drawer.unreadable(path, &error)])?;
         let faults = self.guard.check(&mut self.context.import_resolver, file, path);
         let outline = self.hub().asts.get(file).map(syntax::outline).unwrap_or_default();
@@ -117,13 +121,19 @@ pub(super) struct Interpreter<'a> {
 impl<'a> Interpreter<'a> {
     /// An interpreter for the files of this request.
     pub(super) fn new(request: &'a BatchRequest, schemas: &'a Schemas) -> Self {
-        let strict = EvalContext::new(schemas, &request.import_scope, false);
+        let strict = EvalContext::new(schemas, request, false);
         Self { request, schemas, strict, lenient: None, sent: HashSet::new() }
+    }
+
+    fn drawer(&self) -> Drawer<'a> {
+        let directives = self.request.items.iter().find(|item| item.contract == Contract::Directives);
+        let bound = directives.and_then(|item| Some((item.file.as_deref()?, self.request.bindings.len())));
+        Drawer { shown: &self.request.shown, schemas: self.schemas, bound }
     }
 
     /// Evaluates one file.
     pub(super) fn evaluate(&mut self, item: &Item) -> Finished {
-        let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
+        let drawer = self.drawer();
         let opened = match &item.file {
             Some(path) => self.strict.open(path, &drawer, item.contract),
             None => Ok(Opened { file: None, outline: Outline::default() }),
@@ -180,13 +190,13 @@ impl<'a> Interpreter<'a> {
         let wanted = match contract {
             Contract::Layer => Some(name),
             Contract::Catalog => None,
-            Contract::Workflow | Contract::BuildSpec => return Vec::new(),
+            Contract::Workflow | Contract::Directives | Contract::BuildSpec => return Vec::new(),
         };
         self.request.settings.iter().filter(|setting| setting.layer.as_deref() == wanted).collect()
     }
 
     fn attempt(&mut self, item: &Item, opened: &Opened, settings: &[&Setting]) -> Result<Value, Vec<Diagnostic>> {
-        let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
+        let drawer = self.drawer();
         let program = self.strict.program(item, settings);
         let evaluated = self.strict.prepare(program);
         if let Some(file) = self.strict.smuggled(program) {
@@ -204,11 +214,11 @@ impl<'a> Interpreter<'a> {
 
     /// All faults of a file that failed, or at least the fault that stopped it.
     fn explained(&mut self, item: &Item, opened: &Opened, settings: &[&Setting], error: Error) -> Vec<Diagnostic> {
-        let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
+        let drawer = self.drawer();
         let mut found = Vec::new();
         if matches!(error, Error::EvalError(_)) {
             if self.lenient.as_ref().is_none_or(|session| session.served >= LENIENT_FILES) {
-                self.lenient = Some(EvalContext::new(self.schemas, &self.request.import_scope, true));
+                self.lenient = Some(EvalContext::new(self.schemas, self.request, true));
             }
             let session = self.lenient.as_mut().expect("invariant: it was made just before");
             session.served += 1;
@@ -221,10 +231,12 @@ impl<'a> Interpreter<'a> {
     }
 
     fn deserialized(&mut self, item: &Item, opened: &Opened, value: NickelValue) -> Result<Value, Vec<Diagnostic>> {
-        let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
+        let drawer = self.drawer();
         let file = item.file.as_deref().map(|path| drawer.shown(path)).unwrap_or_default();
         let places = match (&opened.file, item.contract) {
-            (Some((id, _)), Contract::Layer) => places::of(&value, *id, &opened.outline, &self.strict.context, &drawer),
+            (Some((id, _)), Contract::Layer | Contract::Directives) => {
+                places::of(&value, *id, &opened.outline, &self.strict.context, &drawer)
+            }
             _ => BTreeMap::new(),
         };
         let result = match item.contract {
@@ -234,8 +246,8 @@ impl<'a> Interpreter<'a> {
             Contract::Catalog => {
                 CatalogSettings::deserialize(value).map(Value::Catalog).map_err(|error| error.to_string())
             }
-            Contract::Workflow => {
-                workflow(&value).map(|read| Value::Workflow(Box::new(read))).map_err(|error| error.to_string())
+            Contract::Workflow | Contract::Directives => {
+                workflow(&value).map(|read| Value::Workflow(Box::new(read), places)).map_err(|error| error.to_string())
             }
             Contract::BuildSpec => {
                 BuildSpec::deserialize(value).map(Value::BuildSpec).map_err(|error| error.to_string())
@@ -248,7 +260,7 @@ impl<'a> Interpreter<'a> {
 
     /// The texts of the item's file and of every file that its places point into. Each text is sent once.
     fn unsent(&mut self, item: &Item, value: Option<&Value>, diagnostics: &[Diagnostic]) -> Vec<(PathBuf, Arc<str>)> {
-        let drawer = Drawer { shown: &self.request.shown, schemas: self.schemas };
+        let drawer = self.drawer();
         let sources = &self.strict.context.import_resolver.sources;
         let mut files = Vec::new();
         if let Some(path) = &item.file
@@ -256,7 +268,9 @@ impl<'a> Interpreter<'a> {
         {
             let shown = drawer.shown(path);
             if self.sent.insert(shown.clone()) {
-                files.push((shown, sources.clone_source(id)));
+                let text = sources.clone_source(id);
+                let before = drawer.before(path);
+                files.push((shown, if before == 0 { text } else { text[before..].into() }));
             }
         }
         let labels = diagnostics.iter().flat_map(|diagnostic| &diagnostic.labels);

@@ -11,6 +11,7 @@
 //!   `no_workflow`, `process`.
 
 mod advice;
+mod bindings;
 mod child;
 mod embedded;
 mod error;

@@ -1,11 +1,13 @@
 //! The messages between lian-build and the evaluating child: one JSON request on stdin, one JSON line for each event on
 //! stdout.
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::base::SourceLocation;
 use crate::domain::model::{BuildSpec, CatalogSettings, Declared, Diagnostic, Workflow};
 
 /// The contract that a file is checked against.
@@ -15,6 +17,7 @@ pub(super) enum Contract {
     Layer,
     Catalog,
     Workflow,
+    Directives,
     BuildSpec,
 }
 
@@ -23,6 +26,7 @@ impl Contract {
     pub(super) fn schema(self) -> &'static str {
         match self {
             Self::BuildSpec => "schemas/build_spec.ncl",
+            Self::Directives => "schemas/build_directives.ncl",
             _ => "schemas/workflow.ncl",
         }
     }
@@ -33,6 +37,7 @@ impl Contract {
             Self::Layer => "Layer",
             Self::Catalog => "Catalog",
             Self::Workflow => "Workflow",
+            Self::Directives => "BuildDirectives",
             Self::BuildSpec => "BuildSpec",
         }
     }
@@ -42,7 +47,7 @@ impl Contract {
         match self {
             Self::Layer => super::embedded::LAYER_FIELDS,
             Self::Catalog => super::embedded::CATALOG_FIELDS,
-            Self::Workflow => super::embedded::WORKFLOW_FIELDS,
+            Self::Workflow | Self::Directives => super::embedded::WORKFLOW_FIELDS,
             Self::BuildSpec => super::embedded::BUILD_SPEC_FIELDS,
         }
     }
@@ -98,6 +103,9 @@ pub(super) struct BatchRequest {
     pub items: Vec<Item>,
     /// Overrides.
     pub settings: Vec<Setting>,
+    /// What stands before the text of directives: the names that are bound around them.
+    #[serde(default)]
+    pub bindings: String,
     /// The canonical folders that imports must stay below.
     pub import_scope: Vec<PathBuf>,
     /// How paths are shown.
@@ -116,7 +124,7 @@ pub(super) struct BatchRequest {
 pub(super) enum Value {
     Layer(Box<Declared>),
     Catalog(CatalogSettings),
-    Workflow(Box<Workflow>),
+    Workflow(Box<Workflow>, BTreeMap<String, SourceLocation>),
     BuildSpec(BuildSpec),
 }
 

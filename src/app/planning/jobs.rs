@@ -15,6 +15,9 @@ use crate::domain::graph::{self, ImageOrigin, LayerGraph, UsedImage};
 use crate::domain::model::{Diagnostic, ImageName, ImageRef, KeyParts, LayerKey, ParentKey};
 use crate::domain::ports::{BuildRequest, ImageSource, NamedContext};
 
+/// What keeps the mounts `type=cache` of a daemon's builds apart.
+const MOUNTS: &str = "BUILDKIT_CACHE_MOUNT_NS";
+
 /// Makes the jobs of one plan.
 pub(super) struct JobMaker<'a> {
     pub(super) config: &'a Config,
@@ -67,6 +70,11 @@ impl JobMaker<'_> {
             labels: &catalog.labels,
         };
         let parts: KeyParts = graph::key_parts(declared, &inputs);
+        let mut build_args = build_args;
+        if let Some(scope) = &self.config.scope {
+            // Which caches are mounted decides nothing of the layer: it is not part of the key.
+            build_args.insert(MOUNTS.to_owned(), scope.mounts());
+        }
         let request = BuildRequest {
             context: declared.context_dir(),
             folder_modes: Some(input.listing.folder_modes()),

@@ -50,6 +50,9 @@ pub async fn prepare(
             externals.entry(frontend).or_default().insert(survey.platforms.builder(input.declared).normalised());
         }
     }
+    if let Some(scope) = &config.scope {
+        externals.keys().try_for_each(|image| scope.check_read(image))?;
+    }
     let pins = pins::find(config, &externals).await?;
     let specs = specs::read(config, inputs.iter().map(|input| input.declared))?;
     let mut jobs = JobMaker { config, survey, graph, pins: &pins }.jobs(&inputs)?;

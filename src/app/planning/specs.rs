@@ -42,7 +42,7 @@ pub fn read<'a>(
 }
 
 /// Command-line values override the file; a size on the command line replaces the file's whole size.
-fn over(said: &BuildSpec, file: BuildSpec) -> BuildSpec {
+pub fn over(said: &BuildSpec, file: BuildSpec) -> BuildSpec {
     let sized = said.runner_type.is_some() || said.cpu.is_some() || said.memory_gb.is_some();
     let (runner_type, cpu, memory_gb) = match sized {
         true => (said.runner_type.clone(), said.cpu, said.memory_gb),

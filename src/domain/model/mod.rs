@@ -3,6 +3,7 @@
 
 mod catalog;
 mod diagnostic;
+mod directives;
 mod dockerfile;
 mod event;
 mod fault;
@@ -19,6 +20,7 @@ mod workflow;
 
 pub use catalog::{Catalog, CatalogSettings, Declared};
 pub use diagnostic::{Diagnostic, Label, Severity, Sources};
+pub use directives::{Actor, Artifact, CachePolicy, Disposition, LIBRARIES};
 pub use dockerfile::{
     DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, ImageUse, LintFinding, MountPlace,
     StageName, Trigger, UseKind,

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::directives::{Artifact, CachePolicy};
 use super::provider::{ProviderName, ProviderSettings, RegistrySettings, RunnerSettings};
+use super::size::BuildSpec;
 
 /// Where images are stored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,4 +61,22 @@ pub struct Workflow {
     /// Overrides of catalog fields, as `--set PATH=VALUE` gives them.
     #[serde(default)]
     pub set: BTreeMap<String, String>,
+    /// What is built together and shares its caches. With it a workflow is directives.
+    #[serde(default)]
+    pub workspace: Option<String>,
+    /// Which person or agent asks, for a session.
+    #[serde(default)]
+    pub actor_id: Option<String>,
+    /// The workspaces whose published layers may be used; default: `lamina`.
+    #[serde(default)]
+    pub libraries: Option<Vec<String>>,
+    /// The image to build where there is no catalog.
+    #[serde(default)]
+    pub artifact: Option<Artifact>,
+    /// Who asks, and what is read and written of the caches.
+    #[serde(default)]
+    pub cache_policy: Option<CachePolicy>,
+    /// The requirements for runners; they override any `.build-spec.ncl`.
+    #[serde(default)]
+    pub runner_override: Option<BuildSpec>,
 }

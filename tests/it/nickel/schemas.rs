@@ -50,6 +50,12 @@ pub(super) const WORKFLOW: &str = r#"{
   ca_bundle = "ca.pem",
   build_args = { A = "1" },
   set = { "full.kind" = "app" },
+  workspace = "shop",
+  actor_id = "jpl",
+  libraries = ["lamina"],
+  artifact = { image = "team/shop", context = "..", dockerfile = "Dockerfile", target = "final" },
+  cache_policy = { actor = 'human, disposition = 'rollback, reads = ["ci/shop"], writes = [] },
+  runner_override = { cpu = 2 },
 }"#;
 
 /// The fields of a contract in the schema's text.

@@ -144,10 +144,12 @@ fn the_fields_that_are_named_are_those_of_the_model() {
     records(&serde_json::to_value(value).expect("json"), "", &mut found);
     let holders: BTreeSet<&str> =
         found.iter().map(|(holder, _)| holder.as_str()).filter(|one| !one.is_empty()).collect();
-    assert_eq!(holders.len(), 12, "{holders:?}");
+    assert_eq!(holders.len(), 15, "{holders:?}");
     for (holder, fields) in found.iter().filter(|(holder, _)| !holder.is_empty()) {
         let (at, open) = match holder.as_str() {
-            "runners" | "providers" | "registry" => (holder.clone(), ""),
+            "runners" | "providers" | "registry" | "artifact" | "cache_policy" | "runner_override" => {
+                (holder.clone(), "")
+            }
             "hosts" => ("providers.ssh.hosts".to_owned(), "["),
             "sizes" => ("providers.docker_local.sizes".to_owned(), "["),
             "buildkit" => ("providers.hcloud.buildkit".to_owned(), ""),
