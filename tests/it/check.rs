@@ -57,6 +57,7 @@ const CASES: &[(&str, &str)] = &[
     ("nickel-parse", "nickel::parse"),
     ("nickel-type", "nickel::type"),
     ("nickel-unknown-field", "nickel::unknown_field"),
+    ("other-platform", "graph::other_platform"),
     ("own-namespace", "graph::own_namespace"),
     ("self-base", "graph::self_base"),
     ("self-input", "graph::self_input"),

@@ -15,7 +15,11 @@ fn a_substitute_must_hold_an_image_for_the_platform_that_a_stage_asks_for() {
     let pinned = format!("base.example/multi:1@{}", text(&index["manifests"][0]["digest"]));
     for (image, exit) in [("base.example/multi:1", 64), (pinned.as_str(), 1)] {
         let base = format!("  build_base = {{ image = \"{image}\" }},");
-        project.layer("app", &base, &format!("FROM --platform=linux/{other} {image} AS there\nRUN true\n"));
+        project.layer(
+            "app",
+            &base,
+            &format!("FROM --platform=linux/{other} {image} AS there\nFROM {image}\nCOPY --from=there /arch /\n"),
+        );
         let said = with_layout(&project, &["plan"], &layout).exits(exit).both();
         let wanted = format!("holds an image for linux/{host}, and one for linux/{other} is needed");
         assert!(said.contains("lian::registries::other_platform") && unwrapped(&said).contains(&wanted), "{said}");
@@ -64,6 +68,25 @@ fn digests_that_a_substitute_replaces_are_told() {
     let told = [&a, &b, &becomes].into_iter().all(|digest| text(&row["message"]).contains(digest.as_str()));
     assert!(row["code"] == CODE && told, "{row}");
     project.lian(&["check", "--strict"]).exits(1);
+}
+
+#[test]
+fn an_image_is_not_made_of_another_platform_than_its_layer_is_built_for() {
+    let project = Project::with_base();
+    let (host, other) = ARCHITECTURES;
+    let both = [Variant { architecture: host, on_build: &[] }, Variant { architecture: other, on_build: &[] }];
+    let (layout, _) = layout(&project, &both);
+    let base = "  build_base = { image = \"base.example/multi:1\" },";
+    let there = format!("FROM --platform=linux/{other} base.example/multi:1 AS there\nLABEL a=b\n");
+    project.layer("app", base, &there);
+    let said = with_layout(&project, &["apply"], &layout).exits(1).both();
+    let wanted = format!("declare it for `app`: `platforms = [\"linux/{other}\"]`");
+    assert!(said.contains("lian::graph::other_platform") && unwrapped(&said).contains(&wanted), "{said}");
+    // Both ways out lead somewhere.
+    project.layer("app", &format!("{base}\n  platforms = [\"linux/{other}\"],"), &there);
+    assert_eq!(with_layout(&project, &["apply", "--format", "json"], &layout).exits(0).outcomes(), ["app=built"]);
+    project.layer("app", base, &format!("{there}FROM base.example/multi:1\nCOPY --from=there /arch /there\n"));
+    assert_eq!(with_layout(&project, &["apply", "--format", "json"], &layout).exits(0).outcomes(), ["app=built"]);
 }
 
 #[test]

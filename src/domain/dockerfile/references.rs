@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::checks::{self, Given, Images};
+use super::checks::{self, Given, Images, Taken};
 use super::lint::{self, Rules};
 use super::lint_from::{self, Seen};
 use super::parse::parse;
@@ -11,7 +11,7 @@ use super::resolver::{Base, Reading, Resolved, Resolver, Triggers};
 use super::steps::{Dockerfile, Needs, SCRATCH, Stage};
 use super::word::{MountId, Word};
 use crate::domain::base::{Platform, Platforms, Span};
-use crate::domain::model::{DockerfileFacts, DockerfileFault, MountPlace, StageName, Trigger};
+use crate::domain::model::{DockerfileFacts, DockerfileFault, MountPlace, StageName, StagePlatform, Trigger};
 
 /// [`parse`] followed by [`references`], for one platform and a builder of that platform, where no image has triggers.
 pub fn read(
@@ -142,6 +142,7 @@ fn on_platform(
     }
     let mut facts = DockerfileFacts {
         syntax: file.syntax.as_ref().map(|word| (word.text.clone(), word.span)),
+        begins: target.and_then(|target| begins(file, &resolved, &taken, target)).into_iter().collect(),
         stages: file.stages.iter().map(stage_name).collect(),
         shadows: resolver.shadows(&resolved, &reached),
         doubts: unsure.into_iter().map(lint::fault).collect(),
@@ -155,6 +156,13 @@ fn on_platform(
         words.iter().for_each(|id| enter(ids, id, None));
     }
     Ok(facts)
+}
+
+/// What the image of a stage begins with: FROM takes the platform of an earlier stage as it is, whatever it asks for.
+fn begins(file: &Dockerfile, resolved: &[Resolved<'_>], taken: &Taken, target: usize) -> Option<StagePlatform> {
+    let below = |index: &usize| checks::base_of(file, *index, &taken[*index]);
+    let first = std::iter::successors(Some(target), below).last()?;
+    resolved[first].begins.clone()
 }
 
 /// Adds what the stages use, needed ones and others.

@@ -9,7 +9,7 @@ use super::steps::{Arg, Dockerfile, Needs, SCRATCH, Source};
 use super::word::Word;
 use super::{checks, expand, lint_from};
 use crate::domain::base::{Platform, Platforms, Span, nearest};
-use crate::domain::model::{DockerfileFault, DockerfileFaultKind, ImageRef, ImageUse, Trigger, UseKind};
+use crate::domain::model::{DockerfileFault, DockerfileFaultKind, ImageRef, ImageUse, StagePlatform, Trigger, UseKind};
 
 /// The triggers of images: what their `ONBUILD` lines ask for, by familiar name.
 pub type Triggers = BTreeMap<String, Needs>;
@@ -63,6 +63,8 @@ pub(super) struct StageUse {
 pub(super) struct Resolved<'a> {
     /// Images that are not stages of this file.
     pub images: Vec<ImageUse>,
+    /// What the `--platform=` of its FROM makes of the image that it begins with.
+    pub begins: Option<StagePlatform>,
     /// Stages of this file.
     pub stages: Vec<StageUse>,
     /// Stages that BuildKit looks up and takes nothing from.
@@ -267,12 +269,20 @@ impl<'a> Resolver<'a> {
             self.fault(DockerfileFaultKind::Variable, word.span, format!("`{}`: {TOO_MUCH}", word.text));
             return None;
         }
+        let found = platform.map_or_else(|| self.platform.clone(), |platform| platform.normalised());
+        resolved.begins = stage.platform.as_ref().map(|word| StagePlatform {
+            span: word.span,
+            wanted: self.platform.clone(),
+            found: found.clone(),
+            for_builder,
+            for_target,
+        });
         resolved.images.push(ImageUse {
             image,
             kind: UseKind::From,
             span: word.span,
             stage: index,
-            platforms: vec![platform.map_or_else(|| self.platform.clone(), |platform| platform.normalised())],
+            platforms: vec![found],
             for_builder,
             for_target,
             trigger: None,

@@ -7,7 +7,7 @@ use super::layer_graph::{ImageOrigin, Images, UsedImage};
 use super::layer_index::LayerIndex;
 use super::mounts;
 use super::places::Places;
-use super::platforms::Lacking;
+use super::platforms::{self, Lacking};
 use crate::domain::base::{LayerName, Platform, SourceLocation, Span, nearest};
 use crate::domain::model::{
     Base, Declared, Diagnostic, DockerfileFault, DockerfileRead, ImageName, ImageRef, ImageUse, Severity, UseKind,
@@ -31,6 +31,7 @@ pub(super) fn check<'a>(
         }
         Ok(facts) => {
             let mut check = Check::new(indexed, declared, read);
+            let begun = platforms::of_others(&check.places, declared, facts);
             for image in &facts.uses {
                 check.image(image);
             }
@@ -42,6 +43,7 @@ pub(super) fn check<'a>(
             check.inputs();
             check.faults.extend(mounts::check(&check.places, declared, facts, indexed.evidence.alone));
             check.faults.extend(std::mem::take(&mut check.lacking).faults(indexed, declared));
+            check.faults.extend(begun);
             faults.append(&mut check.faults);
             let looked_up = facts.looked_up.iter().filter(|name| !check.seen.contains_key(*name)).cloned().collect();
             Images { used: check.seen.into_values().collect(), looked_up }

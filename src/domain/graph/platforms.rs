@@ -1,11 +1,13 @@
-//! Checks that parents are built for the platforms for which their children need them. BuildKit does not: it takes a
-//! parent's only image for any platform. Not responsible for: deciding platforms.
+//! Checks that parents are built for the platforms for which their children need them, and that an image is made of what
+//! it is built for. BuildKit does neither: it takes a parent's only image for any platform, and calls an image what was
+//! asked for, whatever its last stage is of. Not responsible for: deciding platforms.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::layer_index::LayerIndex;
+use super::places::Places;
 use crate::domain::base::{LayerName, Platform, Platforms, SourceLocation};
-use crate::domain::model::{Base, Declared, Diagnostic, ImageUse};
+use crate::domain::model::{Base, Declared, Diagnostic, DockerfileFacts, ImageUse, StagePlatform};
 
 /// The platforms that one layer needs of its parents and does not find there.
 #[derive(Default)]
@@ -95,6 +97,48 @@ fn fault(indexed: &LayerIndex<'_>, declared: &Declared, lack: Lack<'_>, own: boo
         .label(at, text_at)
         .label(parent.place(written(parent)), text)
         .help(help)
+}
+
+/// The fault of an image that begins with one for another platform than the layer is built for, as far as both are known.
+pub(super) fn of_others(places: &Places<'_>, declared: &Declared, facts: &DockerfileFacts) -> Option<Diagnostic> {
+    let layer = &declared.layer;
+    let known = &places.indexed.evidence.platforms;
+    let built = known.layers.get(&layer.name)?;
+    let several = built.iter().map(Platform::normalised).collect::<BTreeSet<_>>().len() > 1;
+    let of_other = |begun: &&StagePlatform| {
+        // Whatever the machine that builds is, it is not several platforms at once.
+        let sure = !begun.for_builder || known.builders || (several && !begun.for_target);
+        sure && !serves(&begun.found.clone().into(), &begun.wanted)
+    };
+    let others: Vec<&StagePlatform> = facts.begins.iter().filter(of_other).collect();
+    let first = others.first()?;
+    let list = |platforms: BTreeSet<Platform>| platforms.iter().map(Platform::as_str).collect::<Vec<_>>().join(" and ");
+    let (wanted, found) = match first.for_builder && !known.builders {
+        true => (
+            list(facts.begins.iter().map(|begun| begun.wanted.clone()).collect()),
+            "the machine that builds".to_owned(),
+        ),
+        false => (
+            list(others.iter().map(|begun| begun.wanted.clone()).collect()),
+            list(others.iter().map(|begun| begun.found.clone()).collect()),
+        ),
+    };
+    let name = &layer.name;
+    let message =
+        format!("layer `{name}` is built for {wanted}, and its image would be one of {found} under that name");
+    let fault = Diagnostic::error("lian::graph::other_platform", message)
+        .layer(name)
+        .label(places.own(first.span), format!("`--platform` asks for {found}"));
+    let fault = match declared.places.contains_key("platforms") {
+        true => fault.label(declared.place("platforms"), format!("built for {wanted}")),
+        false => fault,
+    };
+    let out = "take `--platform` out of this FROM: a stage that is only copied from may keep its own";
+    Some(fault.help(match (first.for_builder || first.for_target || several, places.indexed.evidence.alone) {
+        (true, _) => out.to_owned(),
+        (false, true) => format!("build for that platform: `--platform {found}`, or {out}"),
+        (false, false) => format!("declare it for `{name}`: `platforms = [\"{found}\"]`, or {out}"),
+    }))
 }
 
 /// Whether an image that is built for these platforms has one for `needed`: the same architecture, and a variant that

@@ -55,6 +55,22 @@ impl ImageUse {
     }
 }
 
+/// What an image begins with on one platform, where a `FROM --platform=` says it: the one of the stage that is built, or
+/// of the stage at the end of those that it is based on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StagePlatform {
+    /// The byte range of the value of `--platform=`.
+    pub span: Span,
+    /// What the layer is built for.
+    pub wanted: Platform,
+    /// What the stage is of.
+    pub found: Platform,
+    /// Whether the machine that builds decides that.
+    pub for_builder: bool,
+    /// Whether what the layer is built for decides that.
+    pub for_target: bool,
+}
+
 /// The place of a mount: of a secret or an ssh socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountPlace {
@@ -80,6 +96,8 @@ pub struct StageName {
 pub struct DockerfileFacts {
     /// Images, in the order of the file.
     pub uses: Vec<ImageUse>,
+    /// What the image begins with, on each platform where `FROM --platform=` says it.
+    pub begins: Vec<StagePlatform>,
     /// Images of stages that this target does not need, and that another build argument or target may need.
     pub unreached: Vec<ImageUse>,
     /// Whether a needed stage is `FROM scratch`.
@@ -137,6 +155,7 @@ impl DockerfileFacts {
             }
         }
         self.uses.sort_by_key(|used| used.stage);
+        self.begins.extend(other.begins);
         self.unreached.extend(other.unreached);
         self.unreached.retain(|unused| !self.uses.iter().any(|used| used.is_same(unused)));
         self.from_scratch |= other.from_scratch;

@@ -23,7 +23,7 @@ pub use diagnostic::{Diagnostic, Label, Severity, Sources};
 pub use directives::{Actor, Artifact, CachePolicy, Disposition, LIBRARIES};
 pub use dockerfile::{
     DockerfileFacts, DockerfileFault, DockerfileFaultKind, DockerfileRead, ImageUse, LintFinding, MountPlace,
-    StageName, Trigger, UseKind,
+    StageName, StagePlatform, Trigger, UseKind,
 };
 pub use event::{BuildEvent, Event, EventBody, Measured, Outcome, RunOutcome, StepEnd, VertexState};
 pub use fault::{Classified, Fault, FaultClass, FaultKind};
