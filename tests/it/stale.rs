@@ -3,10 +3,12 @@
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use crate::runners::{SESSION, project_on};
+use crate::support::buildkitd::daemon_root;
 use crate::support::project::{Project, Ran, text};
 use crate::support::sandbox::{Sandbox, key_pair};
 
@@ -52,6 +54,38 @@ fn a_layer_whose_artifacts_are_gone_is_built_again() {
     forget(&project, "lamina/tools-artifacts");
     assert_eq!(apply(&project, &[]).outcomes(), ["app=reused", "tools=built"]);
     assert!(project.digest("lamina/tools-artifacts:latest").is_some());
+}
+
+/// The files of this name below a folder.
+fn found(folder: &Path, name: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let found = |entry: std::fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => found(&entry.path(), name),
+        Ok(_) if entry.file_name() == *name => vec![entry.path()],
+        _ => Vec::new(),
+    };
+    entries.flat_map(found).collect()
+}
+
+/// Images keep none of them, but steps would see them, and so could what they write.
+#[test]
+fn attributes_of_files_are_in_no_build_as_they_are_in_no_key() {
+    let project = Project::with_base();
+    let name = format!("marked-{}", std::process::id());
+    project.layer("app", BASE, "FROM base.example/busybox:1\nCOPY . /files/\nRUN ls -l /files\n");
+    project.write(&format!("catalog/app/{name}"), "content").write("catalog/app/plain", "content");
+    let path = project.path().join("catalog/app").join(&name);
+    let attribute = |path: &Path| rustix::fs::getxattr(path, "trusted.lian", &mut [0_u8; 8][..]);
+    rustix::fs::setxattr(&path, "trusted.lian", b"note", rustix::fs::XattrFlags::empty()).expect("an attribute");
+    assert!(attribute(&path).is_ok());
+    assert_eq!(apply(&project, &[]).outcomes(), ["app=built"]);
+    let built = found(&daemon_root(), &name);
+    assert!(built.len() >= 2, "it was sent, and copied: {built:?}");
+    for copy in built {
+        assert!(attribute(&copy).is_err(), "{} has it", copy.display());
+    }
+    rustix::fs::removexattr(&path, "trusted.lian").expect("removed");
+    assert_eq!(apply(&project, &[]).outcomes(), ["app=reused"]);
 }
 
 /// Writes a file of the context, and the time that all files get in archives and many checkouts.

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use super::{Ignore, Inherited, Reader, check_files, locate};
 use crate::domain::base::Digest;
 use crate::domain::model::{Declared, FileKind, Listing};
-use crate::domain::ports::{ContextError, ContextReader};
+use crate::domain::ports::{ContextError, ContextReader, Modes};
 
 /// A project with a context `c` and what is put into it.
 struct Project(tempfile::TempDir);
@@ -232,6 +232,33 @@ fn names_that_are_no_text_are_kept_apart() {
     let name = std::ffi::OsStr::from_bytes(b"a\xff");
     fs::write(project.path("c").join(name), "2").expect("a file");
     assert_eq!(project.names(), "Dockerfile a\\\\xff a\\xff b");
+}
+
+#[test]
+fn what_a_builder_reads_itself_has_no_attributes() {
+    // Not every file system in memory has attributes.
+    let project = Project(tempfile::tempdir_in("/var/tmp").expect("a folder"));
+    for (path, text) in [("c/Dockerfile", "FROM scratch\n"), ("c/plain", "1"), ("c/sub/marked", "2")] {
+        project.put(path, text);
+    }
+    let apart = |modes| {
+        let copy = super::told_apart(&project.path("c"), &project.list(), modes).expect("readable");
+        copy.map(|copy| (copy.path().join("sub/marked"), copy))
+    };
+    assert!(apart(Modes::AsIs).is_none(), "there are none");
+    let marked = project.path("c/sub/marked");
+    let attribute = |path: &Path| rustix::fs::getxattr(path, "user.note", &mut [0_u8; 8][..]);
+    rustix::fs::setxattr(&marked, "user.note", b"note", rustix::fs::XattrFlags::empty()).expect("an attribute");
+    let (copied, _copy) = apart(Modes::AsIs).expect("a copy");
+    assert!(attribute(&marked).is_ok() && attribute(&copied).is_err());
+    assert_eq!(fs::read(&copied).expect("a file"), b"2");
+    // Its time tells that it is another file than the one that BuildKit may have got before.
+    let time = |path: &Path| fs::metadata(path).expect("a file").modified().expect("a time");
+    assert_ne!(time(&marked), time(&copied));
+    assert!(apart(Modes::Git).is_none(), "rsync does not carry them");
+    rustix::fs::removexattr(&marked, "user.note").expect("removed");
+    rustix::fs::setxattr(project.path("c/sub"), "user.note", b"note", rustix::fs::XattrFlags::empty()).expect("one");
+    assert!(apart(Modes::AsIs).is_some_and(|(copied, _)| attribute(copied.parent().expect("a folder")).is_err()));
 }
 
 #[test]

@@ -61,7 +61,7 @@ impl ContextReader for Reader {
 
     fn told_apart(&self, context: &Path, listing: &Listing) -> Result<Option<Box<dyn StagingFolder>>, ContextError> {
         match self.modes {
-            Modes::AsIs => told_apart(context, listing),
+            Modes::AsIs => told_apart(context, listing, self.modes),
             // The files are copied to where they are built.
             Modes::Git => Ok(None),
         }

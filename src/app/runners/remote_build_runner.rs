@@ -78,7 +78,7 @@ impl Runner for RemoteBuildRunner {
         };
         // The daemon there keeps the last context, too.
         let (context, total) = (request.context.clone(), listing.bytes);
-        let copy = tokio::task::spawn_blocking(move || told_apart(&context, &listing)).await;
+        let copy = tokio::task::spawn_blocking(move || told_apart(&context, &listing, Modes::Git)).await;
         let copy = copy.map_err(|error| unreadable(&error))?.map_err(|error| unreadable(&error))?;
         let context = copy.as_ref().map_or(request.context.as_path(), |copy| copy.path());
         self.runner.copy_in(context, &files, WORKSPACE, &sent).await?;

@@ -39,6 +39,11 @@ pub fn stage() -> &'static Stage {
     })
 }
 
+/// Where the shared daemon keeps what it was sent and what it built.
+pub fn daemon_root() -> PathBuf {
+    folder("shared")
+}
+
 impl Stage {
     /// A builder on the shared daemon.
     pub fn builder(&self) -> Buildctl {
