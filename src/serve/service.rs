@@ -29,7 +29,7 @@ const END_BOUND: Duration = Duration::from_secs(40);
 /// A service that holds the lock of its data folder.
 pub struct Service {
     app: Arc<App>,
-    _lock: File,
+    _lock: Lock,
 }
 
 impl Service {
@@ -100,7 +100,7 @@ async fn sweep(pool: Arc<Pool>) {
 }
 
 /// Creates the folder if needed, accessible to its owner only, and locks it.
-fn hold(data: &Path) -> Result<(Folder, File), ServeError> {
+fn hold(data: &Path) -> Result<(Folder, Lock), ServeError> {
     // Whoever names a folder of something else keeps it as it is, with its mode.
     if let Ok(there) = confined::open(data) {
         let names = there.names().map_err(ServeError::io("read", data))?;
@@ -112,11 +112,19 @@ fn hold(data: &Path) -> Result<(Folder, File), ServeError> {
     let path = data.join(LOCK);
     let file = folder.lock_file(LOCK).map_err(ServeError::io("open", &path))?;
     file.set_permissions(Permissions::from_mode(0o600)).map_err(ServeError::io("change", &path))?;
-    if lock::try_exclusive(&file).map_err(ServeError::io("lock", &path))? {
-        Ok((folder, file))
+    // Whoever removes the file makes no room for a second service: the folder is locked, too, where that is possible.
+    let handle = folder.handle().map_err(ServeError::io("open", data))?;
+    let free = lock::try_exclusive(&handle).unwrap_or(true);
+    if free && lock::try_exclusive(&file).map_err(ServeError::io("lock", &path))? {
+        Ok((folder, Lock { _held: [file, handle] }))
     } else {
         Err(ServeError::Held { path: data.to_owned() })
     }
+}
+
+/// The locks on a data folder.
+struct Lock {
+    _held: [File; 2],
 }
 
 #[cfg(test)]
@@ -141,6 +149,16 @@ mod tests {
         drop(Ledger::open(&folder).expect("a ledger"));
         assert_eq!(mode(data.path()), 0o700);
         assert_eq!([LOCK, LEDGER].map(|name| mode(&data.path().join(name))), [0o600; 2]);
+    }
+
+    #[test]
+    fn whoever_removes_the_lock_file_makes_no_room_for_a_second_service() {
+        let data = tempfile::tempdir().expect("a folder");
+        let first = hold(data.path()).expect("held");
+        std::fs::remove_file(data.path().join(LOCK)).expect("removed");
+        assert!(matches!(hold(data.path()), Err(ServeError::Held { .. })));
+        drop(first);
+        hold(data.path()).map(drop).expect("free");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 /// Opens a lock file; creates it if missing. Its content stays.
@@ -36,6 +37,17 @@ pub fn unlock(file: &File) -> io::Result<()> {
     file.unlock()
 }
 
+/// Whether a path still leads to this open file. Whoever removes or replaces a lock file makes room for a second holder:
+/// a lock on what is nowhere any more holds nobody off.
+pub fn is_at(file: &File, path: &Path) -> io::Result<bool> {
+    let there = match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        found => found?,
+    };
+    let own = file.metadata()?;
+    Ok((own.dev(), own.ino()) == (there.dev(), there.ino()))
+}
+
 fn granted(answer: Result<(), TryLockError>) -> io::Result<bool> {
     match answer {
         Ok(()) => Ok(true),
@@ -62,6 +74,18 @@ mod tests {
         exclusive(&third).expect("lockable");
         assert!(!try_shared(&open(&path).expect("a file")).expect("lockable"));
         assert_eq!(std::fs::read_to_string(&path).expect("readable"), "content");
+    }
+
+    #[test]
+    fn a_lock_file_that_was_removed_or_replaced_is_not_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let held = open(&path).expect("a file");
+        assert!(is_at(&held, &path).expect("known"));
+        std::fs::remove_file(&path).expect("removed");
+        assert!(!is_at(&held, &path).expect("known"));
+        let another = open(&path).expect("a file");
+        assert!(!is_at(&held, &path).expect("known") && is_at(&another, &path).expect("known"));
     }
 
     #[test]

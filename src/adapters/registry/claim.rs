@@ -4,9 +4,10 @@
 use std::fs::File;
 use std::path::Path;
 
-use super::files::{open_lock, open_own, try_lock};
+use super::files::{failed, open_lock, open_own, try_lock};
 use crate::domain::model::LayerKey;
 use crate::domain::ports::{Claim, ImageStoreError};
+use crate::system::lock;
 
 /// A claim, held as a lock on its file.
 struct Held {
@@ -21,5 +22,7 @@ pub(super) fn claim(folder: &Path, key: &LayerKey) -> Result<Option<Box<dyn Clai
     let path = folder.join(key.tag());
     let file = open_lock(&path)?;
     // Keep the empty file: if it were removed, two processes could hold locks of the same name.
-    Ok(if try_lock(&file, &path, false)? { Some(Box::new(Held { _lock: file })) } else { None })
+    let held = try_lock(&file, &path, false)?
+        && lock::is_at(&file, &path).map_err(|error| failed("cannot look at", &path, error))?;
+    Ok(if held { Some(Box::new(Held { _lock: file })) } else { None })
 }

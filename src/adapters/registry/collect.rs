@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::fs::{FileType, Stat};
 
-use super::files::{failed, lock, open_lock, try_lock};
+use super::files::{failed, open_lock, try_lock};
 use super::index::{Entry, Index};
 use super::layout::OciLayout;
 use super::staging;
@@ -55,7 +55,7 @@ impl OciLayout {
     /// # Errors
     /// [`ImageStoreError`] if files cannot be read or removed.
     pub fn collect(&self, policy: KeepPolicy) -> Result<Collected, ImageStoreError> {
-        self.alone(|layout| {
+        self.unused(|layout| {
             let index = Index::read(&layout.shared.folder)?;
             let victims = victims(layout, &index, policy.bytes);
             layout.remove(index, |entry| !victims.contains(&entry.digest), victims.len())
@@ -68,7 +68,7 @@ impl OciLayout {
     /// [`ImageStoreError`] if files cannot be read or removed.
     pub fn drop_image(&self, name: &str) -> Result<Collected, ImageStoreError> {
         let artifacts = ImageName::from(name).artifacts();
-        self.alone(|layout| {
+        self.unused(|layout| {
             let index = Index::read(&layout.shared.folder)?;
             let goes =
                 |entry: &Entry| entry.name_and_tag().is_some_and(|(of, _)| of == name || of == artifacts.as_str());
@@ -78,23 +78,25 @@ impl OciLayout {
         })
     }
 
-    /// Runs with an exclusive lock on the layout, or does nothing.
-    fn alone(
+    /// Runs while nobody uses the layout, or does nothing.
+    fn unused(
         &self,
         work: impl FnOnce(&Self) -> Result<Collected, ImageStoreError>,
     ) -> Result<Collected, ImageStoreError> {
         let path = self.in_use_path();
-        let users = open_lock(&path)?;
+        let users = [Some(open_lock(&path)?), self.shared.blobs.handle().ok()];
         // A child that this process is just starting holds its locks, too, until it runs its own program.
         let mut looks = 0;
-        while !try_lock(&users, &path, false)? {
-            looks += 1;
-            if looks == LOOKS {
-                return Ok(Collected { busy: true, ..Collected::default() });
+        for users in users.iter().flatten() {
+            while !try_lock(users, &path, false)? {
+                looks += 1;
+                if looks == LOOKS {
+                    return Ok(Collected { busy: true, ..Collected::default() });
+                }
+                std::thread::sleep(PAUSE);
             }
-            std::thread::sleep(PAUSE);
         }
-        let _lock = lock(&self.lock_path())?;
+        let _alone = self.alone()?;
         work(self)
     }
 

@@ -65,6 +65,13 @@ pub(super) fn lock(path: &Path) -> Result<File, ImageStoreError> {
     Ok(file)
 }
 
+/// The lock on a folder itself, which holds where somebody has removed a lock file in it; `None` where the file system
+/// has no such locks (NFS). Waits for it.
+pub(super) fn lock_folder(folder: &Folder) -> Option<File> {
+    let handle = folder.handle().ok()?;
+    lock::exclusive(&handle).is_ok().then_some(handle)
+}
+
 /// Takes the lock, shared or exclusive, if it is free.
 pub(super) fn try_lock(file: &File, path: &Path, shared: bool) -> Result<bool, ImageStoreError> {
     let tried = if shared { lock::try_shared(file) } else { lock::try_exclusive(file) };

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use oci_spec::image::Descriptor;
 
 use super::checked::{Checked, Damage};
-use super::files::{failed, make_folder, open_lock, try_lock, write_whole};
+use super::files::{failed, lock, lock_folder, make_folder, open_lock, try_lock, write_whole};
 use super::index::{self, Index};
 use super::marks::Marks;
 use crate::domain::base::{Digest, Platform, Timestamp};
@@ -50,7 +50,13 @@ type Stamp = (u64, u64, Option<SystemTime>);
 /// Prevents collection of the layout's images until it is dropped.
 #[derive(Debug)]
 pub struct LayoutInUse {
-    _share: File,
+    _shares: [Option<File>; 2],
+}
+
+/// The right to change the layout's index, until it is dropped: on the lock file, and on the folder itself in case that
+/// somebody removes the file.
+pub(super) struct Alone {
+    _locks: (File, Option<File>),
 }
 
 /// A tag of a layout.
@@ -96,7 +102,7 @@ impl OciLayout {
         // Check again under the lock: another process may have created it and promoted an image meanwhile.
         // An index that cannot be looked at is not replaced by an empty one.
         if !Self::is_at(&layout.root)? {
-            let _lock = super::files::lock(&layout.lock_path())?;
+            let _alone = layout.alone()?;
             if !Self::is_at(&layout.root)? {
                 Index::default().write(&layout.shared.folder)?;
             }
@@ -124,11 +130,19 @@ impl OciLayout {
     /// [`ImageStoreError::Io`].
     pub fn in_use(&self) -> Result<LayoutInUse, ImageStoreError> {
         let path = self.in_use_path();
-        let file = open_lock(&path)?;
-        while !try_lock(&file, &path, true)? {
-            std::thread::sleep(std::time::Duration::from_millis(20));
+        // The folder of the blobs is a second witness, in case that somebody removes the file.
+        let shares = [Some(open_lock(&path)?), self.shared.blobs.handle().ok()];
+        for share in shares.iter().flatten() {
+            while !try_lock(share, &path, true)? {
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
         }
-        Ok(LayoutInUse { _share: file })
+        Ok(LayoutInUse { _shares: shares })
+    }
+
+    /// Waits for the right to change the index.
+    pub(super) fn alone(&self) -> Result<Alone, ImageStoreError> {
+        Ok(Alone { _locks: (lock(&self.root.join(".lock"))?, lock_folder(&self.shared.folder)) })
     }
 
     /// All tags of images, sorted.
@@ -161,10 +175,6 @@ impl OciLayout {
 
     pub(super) fn index_path(&self) -> PathBuf {
         self.root.join(index::FILE)
-    }
-
-    pub(super) fn lock_path(&self) -> PathBuf {
-        self.root.join(".lock")
     }
 
     pub(super) fn in_use_path(&self) -> PathBuf {

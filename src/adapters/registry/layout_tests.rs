@@ -389,6 +389,26 @@ fn nothing_is_collected_from_under_a_run() {
 }
 
 #[test]
+fn whoever_removes_the_lock_files_makes_no_room_for_a_second_holder() {
+    let (_root, layout) = fixture();
+    promoted(&layout, "rust", "1");
+    let run = layout.in_use().expect("in use");
+    let other = open(layout.root()).expect("a layout");
+    std::fs::remove_file(layout.in_use_path()).expect("removed");
+    assert!(other.collect(KeepPolicy { bytes: 0 }).expect("an answer").busy, "collected from under a run");
+    drop(run);
+    let changing = layout.alone().expect("alone");
+    std::fs::remove_file(layout.root().join(".lock")).expect("removed");
+    let free = || {
+        let handle = other.shared.folder.handle().expect("a folder");
+        crate::system::lock::try_exclusive(&handle).expect("lockable")
+    };
+    assert!(!free(), "the index has two writers");
+    drop(changing);
+    assert!(free());
+}
+
+#[test]
 fn dropping_an_image_leaves_its_neighbours() {
     let (_root, layout) = fixture();
     promoted(&layout, "rust", "1");

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use oci_spec::image::{Descriptor, MediaType};
 
-use super::files::{failed, lock};
+use super::files::failed;
 use super::index::{Index, NewTag};
 use super::layout::{BLOBS, MOST_OF_MANIFEST, OciLayout};
 use super::marks::Marked;
@@ -21,7 +21,7 @@ use crate::system::oci::{self, Manifest};
 impl OciLayout {
     /// Moves a staged image into the layout and sets its tags.
     pub(super) fn promote(&self, staged: &Staged, at: Timestamp) -> Result<(), ImageStoreError> {
-        let _lock = lock(&self.lock_path())?;
+        let _alone = self.alone()?;
         let index = prepare(self, staged, at)?;
         index.write(&self.shared.folder)
     }
@@ -34,7 +34,7 @@ impl OciLayout {
         key: &LayerKey,
         at: Timestamp,
     ) -> Result<bool, ImageStoreError> {
-        let _lock = lock(&self.lock_path())?;
+        let _alone = self.alone()?;
         let mut index = Index::read(&self.shared.folder)?;
         let mut moved = false;
         for name in [name.clone(), name.artifacts()] {

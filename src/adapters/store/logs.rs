@@ -25,7 +25,7 @@ pub struct StepLogs {
 }
 
 impl StepLogs {
-    /// Writes to this folder below the state folder, created with the first log.
+    /// Writes to this folder below the state folder, created where it is missing.
     pub(super) fn new(state: Arc<Folder>, folder: PathBuf) -> Self {
         Self { state, folder, open: BTreeMap::new() }
     }

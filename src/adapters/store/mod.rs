@@ -11,6 +11,7 @@ mod logs;
 mod rows;
 mod runs;
 mod session;
+mod witness;
 
 pub use dead_runs::{InterruptedRun, Reached};
 pub use error::StoreError;

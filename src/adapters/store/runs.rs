@@ -14,6 +14,7 @@ use super::error::StoreError;
 use super::logs;
 use super::rows::{RUNS, lock_file, millis, state_word};
 use super::session::{RunRecorder, State};
+use super::witness;
 use crate::domain::base::{Digest, LayerName, RunId, Timestamp};
 use crate::domain::model::{RunRecord, RunState};
 use crate::system::confined::{self, Folder, is_name};
@@ -73,9 +74,11 @@ impl Store {
         let sql = "insert into runs (id, started, state, command) values (?1, ?2, 'running', ?3)";
         connection.execute(sql, params![id.as_str(), millis(at), command]).map_err(self.fault())?;
         let logs = log_folder(&id);
+        let path = self.folder.path().join(&logs);
+        let witness = witness::of(&self.folder, &logs).map_err(StoreError::io("make", &path))?;
         let state = std::sync::Mutex::new(State { connection, seq: 0, provider: None });
         let (folder, database) = (Arc::clone(&self.folder), self.path.clone());
-        Ok(RunRecorder { id, state, folder, database, logs, lock })
+        Ok(RunRecorder { id, state, folder, database, logs, lock, witness })
     }
 
     /// Runs, newest first. A run whose process is gone is reported as interrupted, with the progress in its journal.
@@ -180,14 +183,15 @@ impl Store {
         Ok(freed)
     }
 
-    /// Whether a run's process exists. Only a lock that is free or not there says that it does not: whoever cannot look,
-    /// e.g. for want of file descriptors, knows nothing, and must leave the run's machines alone.
+    /// Whether a run's process exists. Only a lock that is free or not there says that it does not, and its witness with
+    /// it: whoever cannot look, e.g. for want of file descriptors, knows nothing, and must leave the run's machines alone.
     pub(super) fn is_alive(&self, id: &RunId) -> bool {
         let path = lock_file(id);
         // Only try the lock: if it is held, the run is alive.
         match self.folder.open_file(&path).and_then(|file| lock::try_shared(&file)) {
-            Ok(free) => !free,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => false,
+            Ok(false) => true,
+            Ok(true) => witness::lives(&self.folder, &log_folder(id)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => witness::lives(&self.folder, &log_folder(id)),
             Err(error) => {
                 tracing::warn!("the lock {} cannot be looked at, so its run counts as alive: {error}", path.display());
                 true

@@ -27,6 +27,8 @@ pub struct RunRecorder {
     /// The folder of its logs, below the state folder.
     pub(super) logs: PathBuf,
     pub(super) lock: File,
+    /// The second lock, which tells that the run lives where somebody has removed the file of the first.
+    pub(super) witness: Option<File>,
 }
 
 /// The record of the provider that a lease is rented from.
@@ -90,6 +92,7 @@ impl RunRecorder {
         // Remove the file first: a process that opens it later finds a free lock or no file.
         let _ = self.folder.remove_file(lock_file(&self.id));
         let _ = lock::unlock(&self.lock);
+        let _ = self.witness.as_ref().map(lock::unlock);
         Ok(())
     }
 

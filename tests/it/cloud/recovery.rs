@@ -29,6 +29,28 @@ pub(super) fn ledger(cloud: &Cloud) -> Connection {
 }
 
 #[test]
+fn a_living_runs_machines_stay_though_somebody_removes_its_lock_file() {
+    let cloud = Cloud::new(SESSION, "");
+    cloud.project.layer("long", BASE, "FROM base.example/busybox:1\nRUN sleep 61; true\n");
+    let mut child =
+        cloud.command(&["apply", "--format", "json"]).stdout(Stdio::piped()).spawn().expect("the binary starts");
+    let reading = read_until(&mut child, |line| line.contains("RUN sleep 61") && line.contains("started"));
+    std::fs::remove_dir_all(cloud.project.state().join("runs")).expect("removed");
+    let collected = cloud.lian(&["leases", "gc", "--format", "json"]).exits(0).json();
+    assert_eq!((&collected["released"], cloud.fake.servers().len()), (&json!([]), 1), "{collected}");
+    // The next run takes it for no dead one, either.
+    cloud.project.layer("short", BASE, "FROM base.example/busybox:1\nRUN true\n");
+    let ran = cloud.lian(&["apply", "--target", "short", "--provider", "local"]).exits(0);
+    assert_eq!(cloud.fake.servers().len(), 1, "{}", ran.both());
+    let process = rustix::process::Pid::from_raw(i32::try_from(reading.id()).expect("small")).expect("a process");
+    rustix::process::kill_process(process, rustix::process::Signal::KILL).expect("killed");
+    reading.drain();
+    let collected = cloud.lian(&["leases", "gc", "--format", "json"]).exits(0).json();
+    assert_eq!(collected["released"].as_array().map(Vec::len), Some(1), "{collected}");
+    cloud.is_empty();
+}
+
+#[test]
 fn a_lease_of_another_project_is_not_called_given_back_where_nothing_of_it_is_found() {
     let cloud = Cloud::new(SESSION, "");
     killed_while_it_builds(&cloud);

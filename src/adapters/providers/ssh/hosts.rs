@@ -88,7 +88,9 @@ impl Ssh {
         let (mut taken, mut unusable) = (Vec::new(), Vec::new());
         for &host in &fitting {
             let file = self.open(host).map_err(|error| here(&error))?;
-            if !lock::try_exclusive(&file).map_err(|error| here(&error))? {
+            let locked =
+                lock::try_exclusive(&file).and_then(|free| Ok(free && lock::is_at(&file, &self.lock_file(host))?));
+            if !locked.map_err(|error| here(&error))? {
                 taken.push((host.address.clone(), self.held_here(host)));
                 continue;
             }
