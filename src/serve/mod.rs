@@ -1,6 +1,7 @@
 //! The service that leases runners over HTTP (`/api/v1/vm-pool`), from any `ComputeProvider`. Not responsible for:
 //! specific clouds (`ComputeProvider`); TLS (a reverse proxy).
 
+mod clock;
 mod connections;
 mod desk;
 mod document;

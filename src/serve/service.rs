@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::clock;
 use super::connections::serve;
 use super::error::ServeError;
 use super::guard::App;
@@ -19,7 +20,7 @@ use super::pool::{Bounds, Clock, Pool};
 use super::tokens::Tokens;
 use crate::domain::ports::ComputeProvider;
 use crate::system::confined::{self, Folder};
-use crate::system::{lock, now};
+use crate::system::lock;
 
 /// File name of the lock that keeps other services out.
 const LOCK: &str = "lock";
@@ -40,10 +41,11 @@ impl Service {
         tokens: Tokens,
         bounds: Bounds,
     ) -> Result<Self, ServeError> {
-        Self::open_with_clock(provider, data, tokens, bounds, Arc::new(now)).await
+        Self::start(provider, data, tokens, bounds, None).await
     }
 
     /// Like `open`, with a given clock.
+    #[cfg(test)]
     pub(super) async fn open_with_clock(
         provider: Arc<dyn ComputeProvider>,
         data: &Path,
@@ -51,7 +53,18 @@ impl Service {
         bounds: Bounds,
         clock: Clock,
     ) -> Result<Self, ServeError> {
+        Self::start(provider, data, tokens, bounds, Some(clock)).await
+    }
+
+    async fn start(
+        provider: Arc<dyn ComputeProvider>,
+        data: &Path,
+        tokens: Tokens,
+        bounds: Bounds,
+        clock: Option<Clock>,
+    ) -> Result<Self, ServeError> {
         let (folder, lock) = hold(data)?;
+        let clock = clock.unwrap_or_else(|| clock::kept(&folder));
         let pool = Pool::new(provider, Ledger::open(&folder)?, bounds, clock);
         pool.recover().await?;
         Ok(Self { app: app(pool, tokens), _lock: lock })

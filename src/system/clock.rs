@@ -1,6 +1,6 @@
 //! The clock of this machine, and what it knows of other machines' clocks. Not responsible for: what a time means.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -8,14 +8,35 @@ use tokio::time::Instant;
 
 use crate::domain::base::Timestamp;
 
-/// The time now, milliseconds since 1970 (UTC). A clock before that counts as 0.
+/// The time now, milliseconds since 1970 (UTC): what the wall clock showed when this process first asked, and what has
+/// passed since. So no time of one process, nor a duration between two, moves where somebody sets the clock; and a
+/// machine that slept has slept, for leases go on.
 pub fn now() -> Timestamp {
-    Timestamp(0).plus(since_epoch())
+    static FIRST: OnceLock<(Duration, Duration)> = OnceLock::new();
+    let (wall, up) = *FIRST.get_or_init(|| (since_epoch(), uptime()));
+    Timestamp(0).plus(wall + uptime().saturating_sub(up))
 }
 
-/// The same, at the clock's full resolution.
+/// What the wall clock shows, at its full resolution: what files are stamped with. It may be set at any time. A clock
+/// before 1970 counts as 0.
 pub fn since_epoch() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Another text each time that this machine is started; `None` where the system tells none.
+pub fn boot_id() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// For how long this machine is up, sleep included. Nobody sets it.
+pub fn uptime() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: rustix::time::ClockId = rustix::time::ClockId::Monotonic;
+    let up = rustix::time::clock_gettime(CLOCK);
+    Duration::new(u64::try_from(up.tv_sec).unwrap_or(0), u32::try_from(up.tv_nsec).unwrap_or(0))
 }
 
 /// A time by another machine's clock. It is no [`Timestamp`], so that nothing compares it with this machine's clock:

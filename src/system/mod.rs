@@ -27,7 +27,7 @@ pub mod user_key;
 pub mod watch;
 pub mod words;
 
-pub use clock::{RemoteClock, RemoteTime, now, since_epoch};
+pub use clock::{RemoteClock, RemoteTime, boot_id, now, since_epoch, uptime};
 pub use data_folder::{DataFolderError, data_folder};
 pub use host::{allow_open_files, host_platform, whoami};
 pub use roots::{catalog_root, git_root, resolved};

@@ -4,6 +4,7 @@
 mod known;
 mod lost;
 mod recovery;
+mod stepped;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;

@@ -172,6 +172,37 @@ fn a_killed_service_knows_its_leases_and_an_end_keeps_them() {
 }
 
 #[test]
+fn a_clock_that_is_set_while_it_serves_moves_no_lease() {
+    for step in ["+9h", "-9h"] {
+        let project = project();
+        let clock = project.path().join("clock");
+        std::fs::write(&clock, "+0h").expect("writable");
+        let mut service = command(&project, &[]);
+        service.envs(crate::support::clock::set_by(&clock));
+        let serving = start_from(service);
+        let (status, leased) = lease(&serving, "k");
+        assert_eq!(status, 201, "{leased}");
+        let path = format!("/api/v1/vm-pool/{}/renew", leased["lease_id"].as_str().expect("an id"));
+        std::fs::write(&clock, step).expect("writable");
+        let (status, renewed) = ask(&serving, "POST", &path, "", &json!({ "ttl_s": 900 }).to_string());
+        assert_eq!(status, 200, "{renewed}");
+        let ends = |lease: &Value| -> jiff::Timestamp {
+            lease["expires_at"].as_str().and_then(|time| time.parse().ok()).expect("a time")
+        };
+        let later = ends(&renewed).as_second() - ends(&leased).as_second();
+        assert!((300..900).contains(&later), "by {step}: {later} s later than 300 s");
+        // Nor does a restart find it ended, though the clock was set before.
+        signal(&serving, "KILL");
+        ended(serving);
+        let mut service = command(&project, &[]);
+        service.envs(crate::support::clock::set_by(&clock));
+        let serving = start_from(service);
+        let (status, known) = lease(&serving, "k");
+        assert_eq!((status, ends(&known)), (200, ends(&renewed)), "by {step}: {known}");
+    }
+}
+
+#[test]
 fn a_door_without_tokens_stays_shut_and_one_with_tokens_asks_for_them() {
     let project = project();
     // Steps of builds and other users reach this machine's loopback, too.

@@ -13,7 +13,7 @@ use rustix::fs::{FileType, Stat};
 
 use crate::domain::base::{Digest, Hasher};
 use crate::system::confined::{self, Folder};
-use crate::system::now;
+use crate::system::since_epoch;
 
 /// The folder of these files in the user's folder.
 const FOLDER: &str = "checked";
@@ -76,7 +76,8 @@ impl Stamp {
     fn is_settled(&self) -> bool {
         let changed = self.0[4];
         let step = if changed % 1_000_000_000 == 0 { COARSE } else { TICK };
-        let now = Duration::from_millis(now().0).as_nanos();
+        // The clock that files are stamped by, which may be set.
+        let now = since_epoch().as_nanos();
         i128::try_from(now).is_ok_and(|now| now - changed > i128::try_from(step.as_nanos()).unwrap_or(i128::MAX))
     }
 }

@@ -81,10 +81,11 @@ impl Store {
         Ok(RunRecorder { id, state, folder, database, logs, lock, witness })
     }
 
-    /// Runs, newest first. A run whose process is gone is reported as interrupted, with the progress in its journal.
+    /// Runs, newest first: that which began last, whatever the clock showed. A run whose process is gone is reported as
+    /// interrupted, with the progress in its journal.
     pub fn runs(&self, limit: usize) -> Result<Vec<RunRecord>, StoreError> {
         let sql = "select id, started, ended, state, command, built, reused, failed, skipped from runs
-                   order by started desc, rowid desc limit ?1";
+                   order by rowid desc limit ?1";
         let mut statement = self.connection.prepare(sql).map_err(self.fault())?;
         let rows = statement.query_map([i64::try_from(limit).unwrap_or(i64::MAX)], record).map_err(self.fault())?;
         let mut runs = rows.collect::<Result<Vec<_>, _>>().map_err(self.fault())?;
@@ -120,7 +121,7 @@ impl Store {
 
     /// Estimated build time of a layer: the median of its recent builds, in milliseconds.
     pub fn estimate(&self, layer: &LayerName) -> Option<u64> {
-        let sql = "select duration_ms from builds where layer = ?1 order by at desc limit ?2";
+        let sql = "select duration_ms from builds where layer = ?1 order by id desc limit ?2";
         let mut statement = self.connection.prepare_cached(sql).ok()?;
         let rows = statement.query_map(params![layer.as_str(), i64::try_from(ESTIMATE_FROM).ok()?], |row| row.get(0));
         let mut durations: Vec<i64> = rows.ok()?.filter_map(Result::ok).collect();
@@ -177,7 +178,7 @@ impl Store {
             }
         }
         let sql = "delete from builds where id in (select id from (
-                     select id, row_number() over (partition by layer order by at desc, id desc) as place from builds
+                     select id, row_number() over (partition by layer order by id desc) as place from builds
                    ) where place > ?1)";
         self.connection.execute(sql, [KEEP_BUILDS]).map_err(self.fault())?;
         Ok(freed)
@@ -286,6 +287,15 @@ mod tests {
         std::fs::rename(&aside, &path).expect("renamed");
         drop(session);
         assert_eq!(store.recover(Timestamp(7)).expect("recovered").len(), 1);
+    }
+
+    #[test]
+    fn the_latest_run_is_the_one_that_began_last_though_the_clock_was_set_back() {
+        let (_dir, store) = store();
+        for (at, id) in [(Timestamp(9_000_000), "aa"), (Timestamp(5), "bb")] {
+            drop(store.begin(RunId::new(id), "apply", at).expect("a run"));
+        }
+        assert_eq!(store.find("latest").expect("a run").id.as_str(), "bb");
     }
 
     #[test]
