@@ -220,12 +220,20 @@ fn a_container_that_is_taken_away_is_followed_by_another() {
 
 /// A folder whose `docker` creates containers as an engine under load does: late, and also for a client that is gone.
 fn late_docker() -> tempfile::TempDir {
+    docker_that(
+        "create",
+        "{ sleep 2; $docker \"$@\" >$here/out 2>&1; : >$here/created; } >/dev/null 2>&1 </dev/null &\nwait $!\n\
+         cat $here/out\n",
+    )
+}
+
+/// A folder with a `docker` that says that it was asked for one of its commands, and then does this instead.
+fn docker_that(word: &str, does: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let path = std::env::var_os("PATH").expect("a PATH");
     let docker = std::env::split_paths(&path).map(|dir| dir.join("docker")).find(|file| file.exists()).expect("docker");
     let script = format!(
-        "#!/bin/sh\n[ \"$1\" = create ] || exec {0} \"$@\"\n: >{1}/asked\n\
-         {{ sleep 2; {0} \"$@\" >{1}/out 2>&1; : >{1}/created; }} >/dev/null 2>&1 </dev/null &\nwait $!\ncat {1}/out\n",
+        "#!/bin/sh\ndocker={0}; here={1}\n[ \"$1\" = {word} ] || exec $docker \"$@\"\n: >$here/asked\n{does}",
         docker.display(),
         folder.path().display()
     );
@@ -257,6 +265,31 @@ fn a_container_that_is_called_off_while_it_is_created_is_given_back() {
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill").success());
     assert_eq!(child.wait().expect("waited for").code(), Some(130));
     comes(&late.path().join("created"));
+    engine.is_empty();
+}
+
+#[test]
+fn a_containers_id_is_in_the_ledger_at_once_and_a_release_goes_by_it() {
+    let engine = engine();
+    let project = project(SIZES, "");
+    project.layer("one", BASE, "FROM base.example/busybox:1\nRUN echo one > /one\n");
+    // The first command after the container was created.
+    let stuck = docker_that("cp", "exec sleep 311\n");
+    let mut command = command(&project, &engine, &["apply", "--format", "json"]);
+    command.env("PATH", format!("{}:{}", stuck.path().display(), std::env::var("PATH").expect("a PATH")));
+    let mut child = command.stdout(Stdio::null()).spawn().expect("the binary starts");
+    comes(&stuck.path().join("asked"));
+    child.kill().expect("killed");
+    child.wait().expect("waited for");
+    let container = engine.docker(&["ps", "-aq", "--no-trunc", "--filter", "label=build.lian.lease"]);
+    let ledger = rusqlite::Connection::open(project.state().join("lian.db")).expect("a ledger");
+    let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?));
+    let known = ledger.query_row("select kind, id from resources", [], row).expect("one row");
+    assert_eq!(known, ("container".to_owned(), container.clone()));
+    // No name leads to it any more.
+    engine.docker(&["rename", &container, "renamed-by-somebody"]);
+    let collected = lian(&project, &engine, &["leases", "gc", "--format", "json"]).exits(0).json();
+    assert_eq!(collected["released"].as_array().map(Vec::len), Some(1), "{collected}");
     engine.is_empty();
 }
 
