@@ -27,6 +27,7 @@ mod links;
 mod nickel;
 mod odd_hosts;
 mod openapi;
+mod other_platform;
 mod parents;
 mod places;
 mod policy;

@@ -39,6 +39,7 @@ const LOG_BYTES: u64 = 10_000_000;
 pub struct Daemon {
     binaries: Binaries,
     address: String,
+    platforms: Vec<Platform>,
     platform: Platform,
     shared: Option<Shared>,
     /// Our share of the users' lock; `None` for a daemon that is not our own.
@@ -106,8 +107,9 @@ impl Daemon {
         if let Some(address) = &config.address {
             let answer = ask(&binaries, address, ANSWER).await;
             let answer = answer.map_err(|what| BuildkitError::Unreachable { address: address.clone(), what })?;
-            let (address, platform) = (address.clone(), own_platform(answer.platforms));
-            return Ok(Self { binaries, address, platform, shared: None, _share: None });
+            let (address, platforms) = (address.clone(), answer.platforms);
+            let platform = own_platform(&platforms);
+            return Ok(Self { binaries, address, platforms, platform, shared: None, _share: None });
         }
         make_folders(config)?;
         let share = open_lock(&config.users_lock())?;
@@ -119,7 +121,8 @@ impl Daemon {
             None => start(config, &binaries, &address).await?,
         };
         let shared = answer.shares_network.then(|| Shared::of_running(&config.folder));
-        Ok(Self { binaries, address, platform: own_platform(answer.platforms), shared, _share: Some(share) })
+        let (platform, platforms) = (own_platform(&answer.platforms), answer.platforms);
+        Ok(Self { binaries, address, platforms, platform, shared, _share: Some(share) })
     }
 
     /// The address at which it listens.
@@ -130,6 +133,11 @@ impl Daemon {
     /// The platform it builds for by default, such as `linux/amd64`.
     pub fn platform(&self) -> &Platform {
         &self.platform
+    }
+
+    /// All platforms that it says it builds for.
+    pub fn platforms(&self) -> &[Platform] {
+        &self.platforms
     }
 
     /// Why steps share this machine's network; `None` if they have their own, or the daemon is not ours.
@@ -187,12 +195,19 @@ impl Daemon {
         may_start(&Binaries::find()?).map(drop)
     }
 
-    /// The version of the daemon at an address, as buildctl tells it; or why there is none.
+    /// The platforms that the daemon at an address builds for.
+    ///
+    /// # Errors
+    /// What buildctl said.
+    pub async fn platforms_at(binaries: &Binaries, address: &str) -> Result<Vec<Platform>, String> {
+        ask(binaries, address, ANSWER).await.map(|answer| answer.platforms)
+    }
+
+    /// The version of the daemon at an address, as buildctl tells it.
     ///
     /// # Errors
     /// What buildctl said.
     pub async fn version_at(binaries: &Binaries, address: &str) -> Result<String, String> {
-        ask(binaries, address, ANSWER).await?;
         let mut command = binaries.client();
         command.args(["--addr", address, "--timeout", "5", "debug", "info"]);
         let printed = output(command, ANSWER, Printed::Answer).await.map_err(|error| error.to_string())?;
@@ -248,8 +263,8 @@ async fn ask(binaries: &Binaries, address: &str, within: Duration) -> Result<Ans
     Ok(Answer { platforms: platforms.map(platform).collect(), shares_network })
 }
 
-fn own_platform(platforms: Vec<Platform>) -> Platform {
-    platforms.into_iter().next().unwrap_or_else(|| Platform::new("linux/amd64"))
+fn own_platform(platforms: &[Platform]) -> Platform {
+    platforms.first().cloned().unwrap_or_else(|| Platform::new("linux/amd64"))
 }
 
 async fn alive(config: &DaemonConfig, binaries: &Binaries, address: &str) -> Option<Answer> {

@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 
+use crate::domain::base::Platform;
 use crate::domain::model::Fault;
 use crate::domain::ports::{Held, SshTarget};
 
@@ -19,8 +20,8 @@ pub enum Availability {
 /// Checks whether a host can be leased.
 #[async_trait]
 pub trait HostProbe: Send + Sync {
-    /// The host's availability; returns within seconds.
-    async fn of(&self, target: &SshTarget) -> Availability;
+    /// The host's availability for builds of the platform that it is there for; returns within seconds.
+    async fn of(&self, target: &SshTarget, platform: &Platform) -> Availability;
 
     /// Who holds the host, if anybody does; answers within seconds.
     ///

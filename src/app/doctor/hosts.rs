@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use super::finding::{Finding, State};
 use super::services::refused;
-use crate::adapters::buildkit::{Binaries, Daemon};
+use crate::adapters::buildkit::{Binaries, Daemon, others_only};
 use crate::adapters::transport::Transport;
 use crate::adapters::transport::ssh::SshConnection;
 use crate::app::Error;
 use crate::app::runners::provider_context;
 use crate::app::session::Session;
-use crate::domain::base::human_bytes;
+use crate::domain::base::{Platform, human_bytes};
 use crate::domain::model::{ContextTransfer, Fault, Offer};
 use crate::domain::ports::SshTarget;
 
@@ -91,7 +91,17 @@ async fn look(target: &SshTarget, login: Duration, rsync: bool) -> Result<Seen, 
     }
     // Without a buildctl here the one there asks, if it has one.
     let answer = match Binaries::find() {
-        Ok(binaries) => Daemon::version_at(&binaries, &connection.daemon_address().await?).await,
+        Ok(binaries) => {
+            let address = connection.daemon_address().await?;
+            let platforms = Daemon::platforms_at(&binaries, &address).await;
+            for platform in platforms.iter().flatten() {
+                seen.push_str(&format!("\nplatform {platform}"));
+            }
+            match platforms {
+                Ok(_) => Daemon::version_at(&binaries, &address).await,
+                Err(why) => Err(why),
+            }
+        }
         Err(_) if rsync || seen.contains("has buildctl") => {
             let asked = connection.exec("buildctl --timeout 5 debug workers >/dev/null", b"").await?;
             if asked.code == 0 { Ok(String::new()) } else { Err(asked.stderr.trim().to_owned()) }
@@ -109,6 +119,11 @@ async fn look(target: &SshTarget, login: Duration, rsync: bool) -> Result<Seen, 
 fn judged(name: &str, seen: &Seen, offer: &Offer, rsync: bool) -> Finding {
     if let Some((told, mend)) = fault(seen, rsync) {
         return Finding::missing(name, told, mend);
+    }
+    let platforms: Vec<Platform> = seen.values("platform").map(Platform::new).collect();
+    if let Some(found) = others_only(&platforms, &offer.platform) {
+        let told = format!("its buildkitd builds for {found} only, and the workflow says {}", offer.platform);
+        return Finding::missing(name, told, "say its real `platform`, or install emulation there (binfmt)");
     }
     let (free, cpu) = (seen.number("free") * 1024, seen.number("cpu"));
     let memory_gb = (seen.number("memory") * 1024 + 500_000_000) / 1_000_000_000;

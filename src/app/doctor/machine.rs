@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::finding::{Finding, State};
-use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, REACH, Shared, Status};
+use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, REACH, Shared, Status, others_only};
 use crate::adapters::engine::Engine;
 use crate::app::Error;
 use crate::app::project::Project;
@@ -13,6 +13,7 @@ use crate::app::runners::stand_in;
 use crate::app::session::Session;
 use crate::domain::base::human_bytes;
 use crate::system::environment::{Purpose, command};
+use crate::system::host_platform;
 use crate::system::process::{Printed, answer_blocking};
 
 /// Free space below which builds are likely to fail.
@@ -112,7 +113,19 @@ fn daemon(session: &Session) -> Result<Vec<Finding>, Error> {
 fn answer(status: &Status) -> Finding {
     let log = status.log.display();
     match &status.silent {
-        _ if status.running => finding("daemon", State::Well, told_of(status), None),
+        _ if status.running => match others_only(&status.platforms, &host_platform()) {
+            None => finding("daemon", State::Well, told_of(status), None),
+            Some(found) => {
+                let told =
+                    format!("{}, and builds for {found} only: layers are for {}", told_of(status), host_platform());
+                finding(
+                    "daemon",
+                    State::Missing,
+                    told,
+                    Some("name another daemon, or install emulation there (binfmt)"),
+                )
+            }
+        },
         Some(silent) => {
             let told = format!("{silent} (log: {log})");
             finding("daemon", State::Missing, told, Some("see its log; if it hangs, end its supervisor"))

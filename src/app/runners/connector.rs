@@ -10,15 +10,16 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use super::connect_options::ConnectOptions;
-use super::host_probe::{Connections, REACH};
+use super::host_probe::{Connections, OTHER_PLATFORM, REACH};
 use super::local_runner::{LocalRunner, TunnelledBuilder};
 use super::on_demand::{OnDemand, unavailable};
 use super::remote_build_runner::RemoteBuildRunner;
-use crate::adapters::buildkit::{Binaries, Buildctl};
+use crate::adapters::buildkit::{Binaries, Buildctl, Daemon, other_platform};
 use crate::adapters::docker_cli::DockerCli;
 use crate::adapters::runner::RemoteRunner;
 use crate::adapters::transport::docker::ContainerExec;
 use crate::adapters::transport::ssh::SshConnection;
+use crate::domain::base::Platform;
 use crate::domain::model::{ContextTransfer, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{Builder, Counters, Endpoint, Holder, Lease, Runner, RunnerConnector, SshTarget};
 use crate::system::scratch;
@@ -26,7 +27,7 @@ use crate::system::scratch;
 /// Connects to runners.
 pub struct Connector {
     options: ConnectOptions,
-    here: Arc<dyn Builder>,
+    here: Arc<OnDemand>,
     connections: Arc<Connections>,
     binaries: OnceCell<Binaries>,
     /// buildctl out of a container, in a folder that goes with this.
@@ -71,7 +72,7 @@ impl Connector {
             },
         };
         let runner = Arc::new(runner);
-        let builder = tunnelled(&runner, &binaries).await?;
+        let builder = tunnelled(&runner, &binaries, &lease.offer.platform).await?;
         Ok(Arc::new(LocalRunner { builder, counters: Some(runner) }))
     }
 
@@ -96,7 +97,7 @@ impl Connector {
         let connection = Arc::new(self.connected(lease, target).await?);
         let left = deadline.saturating_duration_since(Instant::now());
         let runner = Arc::new(RemoteRunner::prepare(connection, &self.holder(lease), left).await?);
-        let session = tunnelled(&runner, self.binaries().await?).await?;
+        let session = tunnelled(&runner, self.binaries().await?, &lease.offer.platform).await?;
         Ok(match self.options.context_transfer {
             ContextTransfer::Session => Arc::new(LocalRunner { builder: session, counters: Some(runner) }),
             ContextTransfer::Rsync => {
@@ -125,16 +126,29 @@ impl Connector {
 impl RunnerConnector for Connector {
     async fn reach(&self, lease: &Lease) -> Result<Arc<dyn Runner>, Fault> {
         match &lease.endpoint {
-            Endpoint::Here => Ok(Arc::new(LocalRunner { builder: Arc::clone(&self.here), counters: None })),
+            Endpoint::Here => {
+                self.here.serves(&lease.offer.platform).await?;
+                let builder = Arc::clone(&self.here) as Arc<dyn Builder>;
+                Ok(Arc::new(LocalRunner { builder, counters: None }))
+            }
             Endpoint::Container { name } => self.in_container(lease, name).await,
             Endpoint::Ssh(target) => self.over_ssh(lease, target).await,
         }
     }
 }
 
-/// buildctl on this machine, with the runner's daemon.
-async fn tunnelled(runner: &Arc<RemoteRunner>, binaries: &Binaries) -> Result<Arc<dyn Builder>, Fault> {
+/// buildctl on this machine, with the runner's daemon, if that builds for the platform that was leased.
+async fn tunnelled(
+    runner: &Arc<RemoteRunner>,
+    binaries: &Binaries,
+    platform: &Platform,
+) -> Result<Arc<dyn Builder>, Fault> {
     let address = runner.transport().daemon_address().await?;
+    // It was ready a moment ago: what it does not say now, the build tells.
+    let platforms = Daemon::platforms_at(binaries, &address).await.unwrap_or_default();
+    if let Some(fault) = other_platform(runner.transport().name(), &platforms, platform, OTHER_PLATFORM) {
+        return Err(fault);
+    }
     let inner = Buildctl::new(binaries, address).with_counters(Arc::clone(runner) as Arc<dyn Counters>);
     Ok(Arc::new(TunnelledBuilder { inner, runner: Arc::clone(runner) }))
 }

@@ -7,10 +7,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use crate::adapters::buildkit::{Binaries, Daemon, other_platform};
 use crate::adapters::providers::{Availability, HostProbe};
+
 use crate::adapters::runner::{fit, held};
 use crate::adapters::transport::ssh::SshConnection;
 use crate::adapters::transport::{Problem, Readiness, Transport as _};
+use crate::domain::base::Platform;
 use crate::domain::model::{ContextTransfer, Fault};
 use crate::domain::ports::{Held, SshTarget};
 
@@ -18,6 +21,10 @@ use crate::domain::ports::{Held, SshTarget};
 pub(super) const REACH: Duration = Duration::from_secs(5);
 /// How long it may then take to say how it is.
 const ASK: Duration = Duration::from_secs(12);
+/// The way out where a runner's daemon builds for others than its platform.
+pub(super) const OTHER_PLATFORM: &str = "say its real `platform` in the workflow, or install emulation there: \
+                                         `docker run --privileged --rm tonistiigi/binfmt --install all`, then \
+                                         restart its buildkitd";
 
 /// Connections to hosts that were free and well, by user, address and port.
 #[derive(Default)]
@@ -47,14 +54,17 @@ impl Connections {
     }
 
     /// Asks a host; keeps the connection if it can be used.
-    async fn asked(&self, target: &SshTarget) -> Result<Availability, Fault> {
+    async fn asked(&self, target: &SshTarget, platform: &Platform) -> Result<Availability, Fault> {
         let connection = SshConnection::connect(target, "host", REACH, Duration::ZERO).await?;
         let looked = async {
             if let Some(held) = held(&connection).await? {
                 return Ok(Some(Availability::No(held)));
             }
             match connection.look().await? {
-                Readiness::Ready => fit(&connection, self.copied).await.map(|()| None),
+                Readiness::Ready => {
+                    fit(&connection, self.copied).await?;
+                    serves(&connection, platform).await.map(|()| None)
+                }
                 missing => Err(connection.explain(Problem::NotReady(Duration::ZERO, missing)).await),
             }
         };
@@ -70,6 +80,13 @@ impl Connections {
     }
 }
 
+/// Whether the host's daemon builds for a platform. Without a buildctl here only the build itself can tell.
+async fn serves(connection: &SshConnection, platform: &Platform) -> Result<(), Fault> {
+    let Ok(binaries) = Binaries::find() else { return Ok(()) };
+    let platforms = Daemon::platforms_at(&binaries, &connection.daemon_address().await?).await.unwrap_or_default();
+    other_platform(connection.name(), &platforms, platform, OTHER_PLATFORM).map_or(Ok(()), Err)
+}
+
 fn name(target: &SshTarget) -> String {
     format!("{}@{}:{}", target.user, target.address, target.port)
 }
@@ -80,9 +97,9 @@ fn locked<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[async_trait]
 impl HostProbe for Connections {
-    async fn of(&self, target: &SshTarget) -> Availability {
+    async fn of(&self, target: &SshTarget, platform: &Platform) -> Availability {
         locked(&self.fixed).insert(name(target));
-        self.asked(target).await.unwrap_or_else(|fault| Availability::Unusable(Box::new(fault)))
+        self.asked(target, platform).await.unwrap_or_else(|fault| Availability::Unusable(Box::new(fault)))
     }
 
     async fn holder(&self, target: &SshTarget) -> Result<Option<Held>, Fault> {

@@ -6,14 +6,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::adapters::buildkit::{Buildctl, BuildkitError, Daemon, DaemonConfig, HostCounters, REACH, Shared};
-use crate::domain::base::Digest;
+use crate::adapters::buildkit::{
+    Buildctl, BuildkitError, Daemon, DaemonConfig, HostCounters, REACH, Shared, other_platform,
+};
+use crate::domain::base::{Digest, Platform};
 use crate::domain::model::{BuildEvent, Classified, Fault, FaultClass, FaultKind};
 use crate::domain::ports::{BuildRequest, BuildSink, Builder, Built, VerifyRequest};
 use crate::system::error_chain::with_causes;
 use crate::system::http::is_loopback_proxy;
 use crate::system::http2::greet;
 use crate::system::watch::{SignsOfLife, until_silent};
+
+/// The way out where the daemon of `BUILDKIT_HOST` builds for other platforms than this machine's.
+const OTHER_PLATFORM: &str = "let BUILDKIT_HOST name a daemon that builds for this machine's platform, or unset it; or install \
+                              emulation there: `docker run --privileged --rm tonistiigi/binfmt --install all`";
 
 /// A builder that finds its daemon on first use, and again after losing it. A run that builds nothing uses no daemon.
 #[derive(Default)]
@@ -60,6 +66,17 @@ impl OnDemand {
         let ready = Arc::new(Ready { daemon, builder, own_network });
         *held = Some(Arc::clone(&ready));
         Ok(ready)
+    }
+
+    /// Whether the daemon of `BUILDKIT_HOST` builds for this platform. Our own does, and is not started for the question; one
+    /// that does not answer is told by the build.
+    pub async fn serves(&self, platform: &Platform) -> Result<(), Fault> {
+        if !DaemonConfig::from_env().is_ok_and(|config| config.address.is_some()) {
+            return Ok(());
+        }
+        let Ok(ready) = self.builder().await else { return Ok(()) };
+        let place = format!("the BuildKit daemon at {}", ready.daemon.address());
+        other_platform(&place, ready.daemon.platforms(), platform, OTHER_PLATFORM).map_or(Ok(()), Err)
     }
 
     /// Ends the work if the daemon falls silent: a build on one that hangs, or behind a link that is gone, never ends.

@@ -101,7 +101,7 @@ impl Ssh {
             if !taken.is_empty() && self.health.is_ill(host) {
                 continue;
             }
-            match probe.of(&target(host)).await {
+            match probe.of(&target(host), &host.platform).await {
                 Availability::Yes => {
                     self.health.is_well(host);
                     return Ok(Search::Locked(Box::new(host.clone()), file));
@@ -361,12 +361,12 @@ mod tests {
 
     #[async_trait]
     impl HostProbe for Told {
-        async fn of(&self, target: &SshTarget) -> Availability {
+        async fn of(&self, target: &SshTarget, _: &crate::domain::base::Platform) -> Availability {
             self.0.lock().expect("whole").get(&target.address).cloned().unwrap_or(Availability::Yes)
         }
 
         async fn holder(&self, target: &SshTarget) -> Result<Option<Held>, Fault> {
-            match self.of(target).await {
+            match self.of(target, &"linux/amd64".into()).await {
                 Availability::Yes => Ok(None),
                 Availability::No(held) => Ok(Some(held)),
                 Availability::Unusable(fault) => Err(*fault),
