@@ -21,7 +21,7 @@ use super::runners::connector::Connector;
 use super::runners::limits::{self, Concurrency};
 use super::runners::provider_record;
 use super::session::Session;
-use super::sinks::{LeftBehind, Sinks};
+use super::sinks::{LITTLE_PATIENCE, LeftBehind, PATIENCE, Sinks};
 use super::trust::{self, Purpose};
 use crate::adapters::context::Reader;
 use crate::adapters::store::{InterruptedRun, RunRecorder, Store, Tally};
@@ -203,12 +203,12 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
     let PreparedPlan { plan, jobs, digests, .. } = plan;
     let work = execute(Work { id, run, jobs, digests }, services, sinks.emitter(), stops);
     let executed = catch_unwind(AssertUnwindSafe(|| session.wait(work)));
-    let left_behind = sinks.close();
     // Work that is no longer needed must not keep the process alive.
     session.stop_tasks();
     let run = match executed {
         Ok(finished) => finished?.run,
         Err(panic) => {
+            sinks.close(LITTLE_PATIENCE);
             // A bug here must not cost the user money: without its recorder the run is dead, so its leases are
             // released.
             drop(recorder);
@@ -231,6 +231,8 @@ fn build(session: &Session, prepared: Prepared, frontend: &dyn Frontend) -> Resu
             Ok(())
         })?
     });
+    // At the very end: a reader that is slow gets all, and nothing is held meanwhile.
+    let left_behind = sinks.close(if run.outcome() == RunOutcome::Cancelled { LITTLE_PATIENCE } else { PATIENCE });
     Ok(FinishedRun { run, left_behind, wound_up })
 }
 

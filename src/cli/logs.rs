@@ -1,11 +1,12 @@
 //! `lian-build logs`: shows a run's build logs. Not responsible for: finding logs (see `app::history`).
 
-use std::io::{BufReader, Write as _};
+use std::io::{BufReader, BufWriter, Write};
 
 use clap::Args;
 
 use super::args::{Format, Global, ProjectFlags};
 use super::exit::{Exit, Outcome};
+use super::show;
 use crate::app::history::{self, RunLogs};
 use crate::app::session::Session;
 use crate::domain::base::shown;
@@ -35,15 +36,19 @@ pub struct Logs {
 pub fn logs(global: &Global, flags: &Logs) -> Outcome {
     let session = Session::of_project(flags.project.with(global)?)?;
     let found = history::logs(&session, &flags.run, flags.layer.as_deref())?;
-    match write(global, found, flags.layer.is_none(), flags.raw) {
+    match report::results(|out| write(out, global, found, flags.layer.is_none(), flags.raw)) {
         Ok(()) | Err(LogStop::Reader) => Ok(Exit::Done),
+        Err(LogStop::Output(error)) => {
+            show::lose_result(&error);
+            Ok(Exit::Done)
+        }
         Err(LogStop::Log(path, error)) => Err(history::unreadable(path, error).into()),
     }
 }
 
-fn write(global: &Global, found: RunLogs, headed: bool, raw: bool) -> Result<(), LogStop> {
+fn write(out: &mut dyn Write, global: &Global, found: RunLogs, headed: bool, raw: bool) -> Result<(), LogStop> {
     let RunLogs { run, logs, last_with_logs } = found;
-    let mut out = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut out = BufWriter::new(out);
     if global.format == Format::Json {
         let logs = logs.into_iter().map(|log| (log.layer, BufReader::new(log.file), log.path));
         report::logs_json(&mut out, &run, logs)?;

@@ -26,7 +26,6 @@ mod invocation;
 mod leases;
 mod load;
 mod log_lines;
-mod log_queue;
 mod logs;
 mod plan;
 mod provider_flags;
@@ -41,15 +40,21 @@ mod update;
 mod whereabouts;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser as _;
 
 use crate::adapters::providers::{self, ProviderRegistry};
+use crate::report::{self, Outlet};
 use args::{Format, Global};
 use command_line::{Cli, Command, perform};
 use exit::Exit;
 use log_lines::LogLook;
-use log_queue::LogEnd;
+
+/// How long the end of a run waits for a reader that takes nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where somebody asked it to stop.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
@@ -58,7 +63,10 @@ pub fn run() -> ExitCode {
 
 /// Runs the command line with these providers.
 pub fn run_with(providers: ProviderRegistry) -> ExitCode {
-    bug::guarded(|| begin(providers))
+    let exit = bug::guarded(|| begin(providers));
+    // What was said of a bug, if nothing else.
+    report::end_errors(Some(LAST_WORDS));
+    exit
 }
 
 /// All that this process is for.
@@ -79,27 +87,41 @@ fn begin(providers: ProviderRegistry) -> ExitCode {
             // Help and version are results; everything else is a usage error.
             let words = error.render().ansi().to_string();
             if error.use_stderr() {
-                crate::report::whisper(&words);
+                report::whisper(&words);
                 return Exit::Usage.into();
             }
             show::out(&words);
             return Exit::Done.into();
         }
     };
-    // It is held to the end, when it writes what it still has.
-    let _log = start_tracing(&cli);
+    let log = start_tracing(&cli);
     let format = cli.global.format;
+    let is_run = matches!(cli.command, Command::Apply(_) | Command::Dispatch(_) | Command::Serve(_));
     let exit = match perform(cli) {
         Ok(Exit::Done | Exit::Changes) if show::lost() => Exit::Unavailable,
         Ok(exit) => exit,
         Err(failure) => show::failure(format, failure),
     };
+    end(log.as_ref(), is_run);
     bug::outranks(exit).into()
 }
 
+/// Waits for whoever reads what was said last, like every program; a run and a service only while they read on.
+fn end(log: Option<&Outlet>, is_run: bool) {
+    let patience = match is_run {
+        true if signals::was_stopped() => Some(LAST_WORDS),
+        true => Some(PATIENCE),
+        false => None,
+    };
+    if let Some(log) = log {
+        log.end(patience);
+    }
+    report::end_errors(patience);
+}
+
 /// Logs go to standard error; `RUST_LOG` overrides `-v`. A service's log is its operator's: it has more in it, and as
-/// JSON it is the service's output. A service waits for no reader of its log: it answers others, too.
-fn start_tracing(cli: &Cli) -> Option<LogEnd> {
+/// JSON it is the service's output, which waits for no reader either.
+fn start_tracing(cli: &Cli) -> Option<Outlet> {
     let Global { format, verbose, .. } = cli.global;
     let serves = matches!(&cli.command, Command::Serve(serve) if serve.leases());
     let default = match verbose {
@@ -111,20 +133,16 @@ fn start_tracing(cli: &Cli) -> Option<LogEnd> {
     let look = match format {
         Format::Json if serves => LogLook::Json,
         _ if serves => LogLook::Operator,
-        _ => LogLook::Person { style: crate::report::Style::stderr(), modules: verbose > 1 },
+        _ => LogLook::Person { style: report::Style::stderr(), modules: verbose > 1 },
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let writer = move || if look == LogLook::Json { LogStream::Output } else { LogStream::Aside };
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).event_format(look);
+    let output = (look == LogLook::Json).then(report::result_lines);
+    let lines = output.clone();
+    let writer = move || lines.clone().map_or(LogStream::Aside, LogStream::Output);
     // Only the first subscriber of a process counts: tests may have set one.
-    if !serves {
-        let _ = subscriber.with_writer(writer).try_init();
-        return None;
-    }
-    let (queue, end) = log_queue::queue(writer());
-    let _ = subscriber.with_writer(move || queue.clone()).try_init();
-    Some(end)
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).event_format(look).with_writer(writer).try_init();
+    output
 }
 
 /// Where a log line goes. Each is one write.
@@ -132,15 +150,15 @@ enum LogStream {
     /// Standard error, printed above a running apply's progress display.
     Aside,
     /// Standard output.
-    Output,
+    Output(Outlet),
 }
 
 impl std::io::Write for LogStream {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let line = String::from_utf8_lossy(bytes);
         match self {
-            Self::Aside => crate::report::aside(line.trim_end()),
-            Self::Output => show::own(&line),
+            Self::Aside => report::aside(line.trim_end()),
+            Self::Output(lines) => lines.push(&line),
         }
         Ok(bytes.len())
     }

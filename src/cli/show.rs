@@ -21,15 +21,24 @@ pub fn out(text: &str) {
 
 /// Writes what only this program made: a script, or JSON, whose form makes it harmless.
 pub fn own(text: &str) {
-    written(report::say_as_it_is(text));
+    // After an event that was not taken, no other will be.
+    if !lost() {
+        written(report::say_as_it_is(text));
+    }
 }
 
 fn written(result: std::io::Result<()>) {
     if let Err(error) = result
         && error.kind() != std::io::ErrorKind::BrokenPipe
-        && !LOST.swap(true, Ordering::Relaxed)
     {
-        eprintln!("lian::cli::output: the result cannot be written: {error}");
+        lose_result(&error);
+    }
+}
+
+/// Remembers that a result is lost, and says so once.
+pub fn lose_result(why: &std::io::Error) {
+    if !LOST.swap(true, Ordering::Relaxed) {
+        eprintln!("lian::cli::output: the result cannot be written: {why}");
     }
 }
 
@@ -39,7 +48,7 @@ pub fn event(line: &str) {
     if lost() {
         return;
     }
-    if let Err(error) = report::say_as_it_is(line) {
+    if let Err(error) = report::say_at_once(line) {
         lose_events(&error.to_string());
     }
 }

@@ -1,6 +1,7 @@
 //! Turns Ctrl-C, SIGTERM and a closed terminal into stop requests. Not responsible for: ending a run (it ends once every
 //! lease is released, or at once if it is left).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,6 +15,16 @@ use crate::domain::life::StopLevel;
 const LEVELS: [StopLevel; 3] = [StopLevel::Cancel, StopLevel::Kill, StopLevel::Leave];
 /// Whoever leaves waits no longer than this for the last words.
 const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// How long a process that is left waits for a reader that takes nothing.
+const AT_ONCE: Duration = Duration::from_secs(1);
+/// Whether anybody asked this process to stop.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// Whether anybody asked this process to stop.
+pub fn was_stopped() -> bool {
+    STOPPED.load(Ordering::Relaxed)
+}
 
 /// Listens from now on: the first signal cancels, the second kills, the third leaves. The listener has a thread of its
 /// own, so that a busy or hanging process can always be left.
@@ -58,6 +69,7 @@ impl Signals {
 async fn pass_on(mut signals: Signals, sender: &Sender<StopLevel>) {
     for level in LEVELS {
         signals.next().await;
+        STOPPED.store(true, Ordering::Relaxed);
         if let Err(TrySendError::Closed(_)) = sender.try_send(level) {
             // The run is over, and what is still done can be done by any later command.
             leave(Exit::Interrupted);
@@ -74,5 +86,6 @@ async fn pass_on(mut signals: Signals, sender: &Sender<StopLevel>) {
 
 /// Ends the process as a kill would: all that matters is on disk.
 fn leave(exit: Exit) -> ! {
+    crate::report::end_errors(Some(AT_ONCE));
     std::process::exit(exit as i32)
 }

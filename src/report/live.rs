@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::lines::{Window, picture};
 use super::progress::{Progress, TERMINAL};
-use super::screen::{above, draw, row, whisper};
+use super::screen::{above, draw, is_behind, row, wait_for_room, whisper};
 use super::style::window;
 use super::text::width;
 use crate::domain::model::Event;
@@ -114,7 +114,8 @@ fn turn((screen, changed): &(Mutex<Screen>, Condvar)) {
     let mut screen = held(screen);
     while !screen.over {
         screen.turns += 1;
-        if let Some(shown) = &mut *held(&SHOWN) {
+        // A terminal that is held up gets no pictures of the past later.
+        if let (false, Some(shown)) = (is_behind(), &mut *held(&SHOWN)) {
             repaint(shown, &[], screen.picture());
         }
         screen = changed.wait_timeout(screen, TICK).unwrap_or_else(PoisonError::into_inner).0;
@@ -135,6 +136,8 @@ impl Sink for Live {
             }
             said.result
         };
+        // Without a lock: others write here, too.
+        wait_for_room();
         if !result.is_empty() {
             self.stop();
             result.iter().for_each(|line| (self.out)(&format!("{line}\n")));

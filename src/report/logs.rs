@@ -15,13 +15,15 @@ const SEAM: usize = 256;
 pub enum LogStop {
     /// The reader closed the output; not a fault.
     Reader,
+    /// The output cannot be written.
+    Output(std::io::Error),
     /// The log cannot be read.
     Log(PathBuf, std::io::Error),
 }
 
 impl From<std::io::Error> for LogStop {
-    fn from(_: std::io::Error) -> Self {
-        Self::Reader
+    fn from(error: std::io::Error) -> Self {
+        if error.kind() == std::io::ErrorKind::BrokenPipe { Self::Reader } else { Self::Output(error) }
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::lines::waits_for;
 use super::progress::{Progress, TERMINAL};
 use super::run_view::RunView;
-use super::screen::whisper;
+use super::screen::{wait_for_room, whisper};
 use super::text::shown;
 use crate::domain::base::{LayerName, Timestamp};
 use crate::domain::model::{Event, EventBody};
@@ -89,13 +89,17 @@ impl Sink for Plain {
     }
 
     fn event(&mut self, event: &Event) {
-        let mut shared = held(&self.shared.0);
-        let said = shared.progress.take(event);
-        if let (EventBody::StepStarted { layer, .. }, false) = (&event.body, shared.progress.look.quiet) {
-            whisper(&format!("· {}\n", shown(layer.as_str())));
-        }
-        said.aside.iter().for_each(|line| whisper(&format!("{line}\n")));
-        said.result.iter().for_each(|line| (shared.out)(&format!("{line}\n")));
+        let (said, out) = {
+            let mut shared = held(&self.shared.0);
+            let said = shared.progress.take(event);
+            if let (EventBody::StepStarted { layer, .. }, false) = (&event.body, shared.progress.look.quiet) {
+                whisper(&format!("· {}\n", shown(layer.as_str())));
+            }
+            said.aside.iter().for_each(|line| whisper(&format!("{line}\n")));
+            (said, shared.out)
+        };
+        wait_for_room();
+        said.result.iter().for_each(|line| out(&format!("{line}\n")));
     }
 
     fn close(&mut self, _: Duration) {

@@ -29,6 +29,7 @@ mod odd_hosts;
 mod openapi;
 mod other_platform;
 mod parents;
+mod pipes;
 mod places;
 mod policy;
 mod pool;

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::app::sinks::{LeftBehind, Sinks};
+use crate::app::sinks::{LITTLE_PATIENCE, LeftBehind, Sinks};
 use crate::domain::base::{Digest, LayerName, LeaseId, Platforms, RunId, Timestamp};
 use crate::domain::life::{Effect, Input, Limits, Run, StepSpec, StopLevel};
 use crate::domain::model::{
@@ -344,7 +344,7 @@ async fn carried_steps(
     let executed = execute(work, services, sinks.emitter(), stops);
     // The clock is paused: it advances only while every task waits.
     let finished = tokio::time::timeout(Duration::from_secs(24 * 3600), executed).await.expect("the run ends");
-    let left = sinks.close();
+    let left = sinks.close(LITTLE_PATIENCE);
     let seen = std::mem::take(&mut *seen.lock().expect("whole"));
     (finished.run, seen, left)
 }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::{candidate, jobs_to_build, stored};
 use crate::app::execute::{Job, ParentImage, Work, execute, test_kit};
-use crate::app::sinks::Sinks;
+use crate::app::sinks::{PATIENCE, Sinks};
 use crate::domain::base::{Digest, LayerName, RunId};
 use crate::domain::life::{Limits, Run, StepSpec};
 use crate::domain::model::*;
@@ -249,7 +249,7 @@ async fn apply(world: &World, layers: &Layers, applied: &Applied) -> BTreeMap<La
     let sinks = Sinks::start(Vec::new());
     let (_stop, stops) = mpsc::channel(1);
     let finished = execute(Work { id, run, jobs, digests }, services, sinks.emitter(), stops).await;
-    sinks.close();
+    sinks.close(PATIENCE);
     assert_eq!(finished.run.outcome(), RunOutcome::Success);
     plan.steps.iter().map(|step| (step.layer.clone(), finished.run.outcome_of(&step.layer))).collect()
 }

@@ -3,14 +3,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::queue::Queue;
 use crate::domain::model::Event;
 use crate::domain::ports::Sink;
 
-/// Time limit for all sinks together to handle the last events.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a sink may take for one of the last events of a run that was stopped, or broke off.
+pub const LITTLE_PATIENCE: Duration = Duration::from_secs(2);
+/// The same where nobody asked the run to end: then nothing is held any more, and a slow reader gets all.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Emits the events of a run, from any thread. Never waits for a sink.
 #[derive(Clone)]
@@ -52,27 +54,32 @@ impl Sinks {
         self.emitter.clone()
     }
 
-    /// Closes the sinks; returns those that did not end in time. Blocks until the time limit at most.
-    pub fn close(mut self) -> Vec<LeftBehind> {
-        self.finish()
+    /// Closes the sinks; returns those that took longer than `patience` for one event. Blocks while they handle events.
+    pub fn close(mut self, patience: Duration) -> Vec<LeftBehind> {
+        self.finish(patience)
     }
 
-    fn finish(&mut self) -> Vec<LeftBehind> {
+    fn finish(&mut self, patience: Duration) -> Vec<LeftBehind> {
         let open = std::mem::take(&mut self.open);
         open.iter().for_each(|(_, queue)| queue.close());
-        let now = Instant::now();
-        for (_, queue) in open.iter().filter(|(_, queue)| !queue.wait_for_end(now + PATIENCE / 2)) {
-            // Even a slow reader must get the end of the run.
+        let mut stuck = Vec::new();
+        for (name, queue) in open {
+            if queue.wait_for_end(patience / 2) {
+                continue;
+            }
+            // A reader that comes back late must still get the end of the run.
             queue.leave_out_progress();
+            if !queue.wait_for_end(patience / 2) {
+                stuck.push(LeftBehind(name));
+            }
         }
-        let late = open.into_iter().filter(|(_, queue)| !queue.wait_for_end(now + PATIENCE));
-        late.map(|(name, _)| LeftBehind(name)).collect()
+        stuck
     }
 }
 
 impl Drop for Sinks {
     fn drop(&mut self) {
-        self.finish();
+        self.finish(LITTLE_PATIENCE);
     }
 }
 
@@ -85,7 +92,7 @@ fn start(mut sink: Box<dyn Sink>) -> Arc<Queue> {
             while let Some(event) = inbox.next() {
                 sink.event(&event);
             }
-            sink.close(PATIENCE);
+            sink.close(LITTLE_PATIENCE);
             // The sink must clear its terminal output before it counts as closed.
             drop(sink);
         }));
@@ -168,13 +175,35 @@ mod tests {
         }
         emitter.emit(released());
         drop(open);
-        assert_eq!(sinks.close(), []);
+        assert_eq!(sinks.close(LITTLE_PATIENCE), []);
         let seen = seen.lock().expect("a lock");
         let passing = seen.iter().filter(|body| matches!(body, EventBody::StepProgress { .. })).count();
         assert_eq!(passing, MAX_PROGRESS, "progress events beyond the bound are left out");
         let [.., mark, last] = seen.as_slice() else { panic!("too few events") };
         assert_eq!(*mark, EventBody::EventsDropped { count: 500 }, "it is said how many");
         assert!(matches!(last, EventBody::LeaseReleased { .. }), "ends are never left out");
+    }
+
+    #[test]
+    fn a_reader_that_is_slow_is_waited_for_and_misses_nothing() {
+        let (open, gate) = channel();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let sinks = Sinks::start(vec![Box::new(Slow { gate, seen: Arc::clone(&seen) })]);
+        let emitter = sinks.emitter();
+        (0..12).for_each(|_| emitter.emit(progress()));
+        emitter.emit(released());
+        // Each takes a fraction of the patience, and all together take more than half of it.
+        let reader = std::thread::spawn(move || {
+            for _ in 0..13 {
+                std::thread::sleep(Duration::from_millis(400));
+                open.send(()).expect("it waits");
+            }
+        });
+        assert_eq!(sinks.close(Duration::from_secs(8)), []);
+        reader.join().expect("it ends");
+        let seen = seen.lock().expect("a lock");
+        assert!(!seen.iter().any(|body| matches!(body, EventBody::EventsDropped { .. })), "{seen:?}");
+        assert_eq!(seen.len(), 13);
     }
 
     #[test]
@@ -188,7 +217,7 @@ mod tests {
         }
         let (waiting, in_all, ..) = emitter.queues[0].counts();
         assert!(waiting <= MAX_PROGRESS && in_all == MAX_PROGRESS, "{waiting} wait, {in_all} in all");
-        assert_eq!(sinks.close(), [LeftBehind("slow")]);
+        assert_eq!(sinks.close(LITTLE_PATIENCE), [LeftBehind("slow")]);
         let (waiting, ..) = emitter.queues[0].counts();
         assert_eq!(waiting, 1, "only the mark of what was left out waits for it");
         drop(open);
@@ -203,12 +232,12 @@ mod tests {
         let sinks = Sinks::start(sinks);
         let emitter = sinks.emitter();
         emitter.emit(released());
-        assert!(emitter.queues[0].wait_for_end(Instant::now() + Duration::from_secs(60)), "it goes on");
+        assert!(emitter.queues[0].wait_for_end(Duration::from_secs(60)), "it goes on");
         for _ in 0..100 {
             emitter.emit(progress());
         }
         assert_eq!(emitter.queues[0].counts().0, 0, "events wait for a sink that is gone");
-        assert_eq!(sinks.close(), []);
+        assert_eq!(sinks.close(LITTLE_PATIENCE), []);
         assert_eq!(seen.lock().expect("a lock").len(), 101);
     }
 }

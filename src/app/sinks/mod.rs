@@ -5,4 +5,4 @@
 mod emitter;
 mod queue;
 
-pub use emitter::{Emitter, LeftBehind, Sinks};
+pub use emitter::{Emitter, LITTLE_PATIENCE, LeftBehind, PATIENCE, Sinks};

@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::domain::model::{BuildEvent, Event, EventBody};
 
@@ -33,6 +33,8 @@ struct State {
     full: bool,
     /// Dropped since the last mark.
     gap: u64,
+    /// Events that were handled, or are.
+    handled: u64,
     /// The queue accepts no more events.
     closed: bool,
     /// The sink has ended.
@@ -103,6 +105,8 @@ impl Queue {
         loop {
             if let Some(event) = state.events.pop_front() {
                 state.busy = progress_bytes(&event.body);
+                state.handled += 1;
+                self.changed.notify_all();
                 return Some(event);
             }
             if state.closed {
@@ -150,13 +154,19 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits until the sink has ended or the deadline passes; returns whether it has ended.
-    pub fn wait_for_end(&self, until: Instant) -> bool {
+    /// Waits until the sink has ended, as long as it handles events: not for longer than `patience` without that.
+    /// Returns whether it has ended.
+    pub fn wait_for_end(&self, patience: Duration) -> bool {
         let mut state = self.state();
+        let (mut handled, mut since) = (state.handled, Instant::now());
         while !state.ended {
-            let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) else {
+            if handled != state.handled {
+                (handled, since) = (state.handled, Instant::now());
+            }
+            let left = patience.saturating_sub(since.elapsed());
+            if left.is_zero() {
                 return false;
-            };
+            }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
         true
