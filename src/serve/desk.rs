@@ -62,11 +62,11 @@ impl Desk {
     }
 }
 
-/// Runs `work` under the mutex, to completion even if the caller goes away. On a blocking thread, because SQLite waits
-/// for the disk.
-pub(super) async fn at<T: Send + 'static>(
-    desk: &Arc<Mutex<Desk>>,
-    work: impl FnOnce(&mut Desk) -> Result<T, ServeError> + Send + 'static,
+/// Runs `work` under a mutex, to completion even if the caller goes away. On a blocking thread, because SQLite waits for
+/// the disk.
+pub(super) async fn at<D: Send + 'static, T: Send + 'static>(
+    desk: &Arc<Mutex<D>>,
+    work: impl FnOnce(&mut D) -> Result<T, ServeError> + Send + 'static,
 ) -> Result<T, ServeError> {
     let mut desk = Arc::clone(desk).lock_owned().await;
     let done = tokio::task::spawn_blocking(move || work(&mut desk)).await;

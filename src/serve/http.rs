@@ -18,6 +18,7 @@ use super::document::{
     Always, Ended, Forbidden, Guarded, Impossible, Malformed, OfBody, PATH, Refused, Unknown, Whole, finished,
 };
 use super::guard::{App, guard, text};
+use super::ledger::LedgerView;
 use super::log;
 use super::machine::{KeyIn, Row, State as Stage, is_lease_id, read_key};
 use super::parameters::{KeyHeader, KeyQuery, LeaseId as IdInPath, only_key};
@@ -270,7 +271,7 @@ async fn healthz(State(app): State<Arc<App>>) -> Answer {
     responses((status = 200, description = "Counters", body = String, content_type = "text/plain"), Always, Guarded)
 )]
 async fn metrics(State(app): State<Arc<App>>) -> Answer {
-    let counts = app.pool.at_desk(|desk| desk.ledger.counts()).await?;
+    let counts = app.pool.look(LedgerView::counts).await?;
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     Ok((kind, app.pool.metrics.text(&counts)).into_response())
 }

@@ -2,6 +2,7 @@
 //! calling a provider.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,39 +89,30 @@ pub enum Asked {
 
 /// An open ledger.
 pub struct Ledger {
+    view: LedgerView,
+}
+
+/// A ledger to look at. It shows what was committed, and waits for no change that is under way.
+pub struct LedgerView {
     connection: Connection,
     path: PathBuf,
 }
 
-impl Ledger {
-    /// Opens the ledger in a folder; creates or migrates it if needed.
+impl LedgerView {
+    /// Opens a ledger that is open already, to look at it.
     pub fn open(folder: &Folder) -> Result<Self, ServeError> {
+        let view = Self::to(folder)?;
+        view.connection.pragma_update(None, "query_only", true).map_err(view.fault())?;
+        Ok(view)
+    }
+
+    fn to(folder: &Folder) -> Result<Self, ServeError> {
         let path = folder.path().join(LEDGER);
-        let fault = |source| ServeError::Ledger { path: path.clone(), source };
-        let connection = sqlite::open(folder, LEDGER).map_err(|error| match error {
-            OpenError::Io(error) => ServeError::io("open", &path)(error),
-            OpenError::Sqlite(source) => fault(source),
-        })?;
-        connection.pragma_update(None, "journal_mode", "wal").map_err(fault)?;
-        // Sync each commit before the provider is called, so that a power cut loses no machine.
-        connection.pragma_update(None, "synchronous", "full").map_err(fault)?;
-        let found: u32 = connection.query_row("pragma user_version", [], |row| row.get(0)).map_err(fault)?;
-        let missing = match found {
-            0 => format!("{SCHEMA} {RESOURCES} {REMEMBERED_BY_OWNER}"),
-            1 => format!("{SETTLES} {RESOURCES} {REMEMBERED_BY_OWNER}"),
-            2 => format!("{RESOURCES} {REMEMBERED_BY_OWNER}"),
-            3 => REMEMBERED_BY_OWNER.to_owned(),
-            VERSION => String::new(),
-            found => return Err(ServeError::Newer { path, found, known: VERSION }),
-        };
-        let migration = format!("begin; {missing} pragma user_version = {VERSION}; commit;");
-        if found < VERSION {
-            connection.execute_batch(&migration).map_err(fault)?;
+        match sqlite::open(folder, LEDGER) {
+            Ok(connection) => Ok(Self { connection, path }),
+            Err(OpenError::Io(error)) => Err(ServeError::io("open", &path)(error)),
+            Err(OpenError::Sqlite(source)) => Err(ServeError::Ledger { path, source }),
         }
-        if !sqlite::holds_only(&connection, &format!("{SCHEMA} {RESOURCES} {REMEMBERED_BY_OWNER}")).map_err(fault)? {
-            return Err(ServeError::Foreign { path });
-        }
-        Ok(Self { connection, path })
     }
 
     fn fault(&self) -> impl Fn(rusqlite::Error) -> ServeError + use<> {
@@ -128,24 +120,11 @@ impl Ledger {
         move |source| ServeError::Ledger { path: path.clone(), source }
     }
 
-    fn change(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize, ServeError> {
-        self.connection.prepare_cached(sql).and_then(|mut found| found.execute(values)).map_err(self.fault())
-    }
-
     fn rows(&self, condition: &str, values: impl rusqlite::Params) -> Result<Vec<Row>, ServeError> {
         let sql = format!("select {COLUMNS} from leases where {condition} order by asked, id");
         let mut statement = self.connection.prepare_cached(&sql).map_err(self.fault())?;
         let rows = statement.query_map(values, read).map_err(self.fault())?;
         rows.collect::<Result<_, _>>().map_err(self.fault())
-    }
-
-    /// Records a lease request, before the provider is called.
-    pub fn ask(&mut self, row: &Row, quota: Quota) -> Result<Asked, ServeError> {
-        let fault = self.fault();
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&fault)?;
-        let asked = ask(&transaction, row, quota).map_err(&fault)?;
-        transaction.commit().map_err(&fault)?;
-        Ok(asked)
     }
 
     /// A lease by id, including released ones.
@@ -156,6 +135,64 @@ impl Ledger {
     /// All leases that are not released, oldest first.
     pub fn list(&self) -> Result<Vec<Row>, ServeError> {
         self.rows("state <> 'released'", [])
+    }
+
+    /// Number of leases by state.
+    pub fn counts(&self) -> Result<BTreeMap<String, u64>, ServeError> {
+        let sql = "select state, count(*) from leases where state <> 'released' group by state";
+        let mut statement = self.connection.prepare_cached(sql).map_err(self.fault())?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())));
+        rows.and_then(Iterator::collect).map_err(self.fault())
+    }
+}
+
+impl Deref for Ledger {
+    type Target = LedgerView;
+
+    fn deref(&self) -> &LedgerView {
+        &self.view
+    }
+}
+
+impl Ledger {
+    /// Opens the ledger in a folder; creates or migrates it if needed.
+    pub fn open(folder: &Folder) -> Result<Self, ServeError> {
+        let view = LedgerView::to(folder)?;
+        let (connection, fault) = (&view.connection, view.fault());
+        connection.pragma_update(None, "journal_mode", "wal").map_err(&fault)?;
+        // Sync each commit before the provider is called, so that a power cut loses no machine.
+        connection.pragma_update(None, "synchronous", "full").map_err(&fault)?;
+        let found: u32 = connection.query_row("pragma user_version", [], |row| row.get(0)).map_err(&fault)?;
+        let missing = match found {
+            0 => format!("{SCHEMA} {RESOURCES} {REMEMBERED_BY_OWNER}"),
+            1 => format!("{SETTLES} {RESOURCES} {REMEMBERED_BY_OWNER}"),
+            2 => format!("{RESOURCES} {REMEMBERED_BY_OWNER}"),
+            3 => REMEMBERED_BY_OWNER.to_owned(),
+            VERSION => String::new(),
+            found => return Err(ServeError::Newer { path: view.path, found, known: VERSION }),
+        };
+        let migration = format!("begin; {missing} pragma user_version = {VERSION}; commit;");
+        if found < VERSION {
+            connection.execute_batch(&migration).map_err(&fault)?;
+        }
+        if !sqlite::holds_only(connection, &format!("{SCHEMA} {RESOURCES} {REMEMBERED_BY_OWNER}")).map_err(&fault)? {
+            return Err(ServeError::Foreign { path: view.path });
+        }
+        Ok(Self { view })
+    }
+
+    fn change(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize, ServeError> {
+        self.connection.prepare_cached(sql).and_then(|mut found| found.execute(values)).map_err(self.fault())
+    }
+
+    /// Records a lease request, before the provider is called.
+    pub fn ask(&mut self, row: &Row, quota: Quota) -> Result<Asked, ServeError> {
+        let fault = self.fault();
+        let transaction =
+            self.view.connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(&fault)?;
+        let asked = ask(&transaction, row, quota).map_err(&fault)?;
+        transaction.commit().map_err(&fault)?;
+        Ok(asked)
     }
 
     /// Adds what became known of a lease at its provider.
@@ -265,14 +302,6 @@ impl Ledger {
         let before = at.0.saturating_sub(u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX));
         let old = "delete from leases where state = 'released' and changed < ?1";
         self.change(old, [millis(Timestamp(before))]).map(|_| ())
-    }
-
-    /// Number of leases by state.
-    pub fn counts(&self) -> Result<BTreeMap<String, u64>, ServeError> {
-        let sql = "select state, count(*) from leases where state <> 'released' group by state";
-        let mut statement = self.connection.prepare_cached(sql).map_err(self.fault())?;
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())));
-        rows.and_then(Iterator::collect).map_err(self.fault())
     }
 }
 

@@ -115,3 +115,21 @@ async fn health_is_told_without_the_ledger_and_ends_with_it() {
         tokio::task::yield_now().await;
     }
 }
+
+#[tokio::test]
+async fn whoever_only_looks_does_not_wait_for_who_writes() {
+    let (stub, data) = (Stub::new(), tempfile::tempdir().expect("a folder"));
+    let service = service(&stub, &data).await;
+    let (_, held) = service.lease("held", &lease_request("w")).await;
+    let path = format!("{POOL}/{}", held["lease_id"].as_str().expect("an id"));
+    // A change that waits for the disk, and somebody else's that is not committed.
+    let _writing = Arc::clone(&service.pool.upgrade().expect("it lives").desk).lock_owned().await;
+    let other = rusqlite::Connection::open(data.path().join("pool.db")).expect("a ledger");
+    other.execute_batch("begin immediate; update leases set expires = 0").expect("a change");
+    let (status, listed) = quick(&service, Method::GET, POOL, None).await;
+    assert_eq!((status, &listed["leases"][0]["expires_at"]), (200, &held["expires_at"]), "{listed}");
+    assert_eq!(quick(&service, Method::GET, &path, None).await.1["expires_at"], held["expires_at"]);
+    for path in ["/metrics", "/healthz", "/api/v1/offers"] {
+        assert_eq!(quick(&service, Method::GET, path, None).await.0, 200, "{path}");
+    }
+}

@@ -1,5 +1,5 @@
 //! The pool: grants, renews and releases leases. One mutex guards the ledger and the running tasks, so no two
-//! requests change a lease at once. A lease is in the ledger before the provider is called, and stays until the
+//! requests change a lease at once; whoever only looks does not wait for it. A lease is in the ledger before the provider is called, and stays until the
 //! provider has released it. Not responsible for: HTTP, the calls to the provider (see `provider_calls`).
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use super::desk::{Desk, End, Work, at, ended};
 use super::error::ServeError;
 use super::health::Health;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, LedgerView};
 use super::log;
 use super::machine::{Row, State, lease_id};
 use super::metrics::Metrics;
@@ -46,6 +46,8 @@ pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 pub struct Pool {
     pub(super) provider: Arc<dyn ComputeProvider>,
     pub(super) desk: Arc<Mutex<Desk>>,
+    /// The ledger as it was last committed.
+    committed: Arc<Mutex<LedgerView>>,
     pub(super) bounds: Bounds,
     clock: Clock,
     health: Health,
@@ -62,10 +64,15 @@ pub enum Leased {
 
 impl Pool {
     /// Creates a pool on an open ledger.
-    pub fn new(provider: Arc<dyn ComputeProvider>, ledger: Ledger, bounds: Bounds, clock: Clock) -> Arc<Self> {
-        let desk = Desk::new(ledger);
-        let (desk, health, metrics) = (Arc::new(Mutex::new(desk)), Health::default(), Metrics::default());
-        Arc::new(Self { provider, desk, bounds, clock, health, metrics })
+    pub fn new(
+        provider: Arc<dyn ComputeProvider>,
+        (ledger, view): (Ledger, LedgerView),
+        bounds: Bounds,
+        clock: Clock,
+    ) -> Arc<Self> {
+        let (desk, committed) = (Arc::new(Mutex::new(Desk::new(ledger))), Arc::new(Mutex::new(view)));
+        let (health, metrics) = (Health::default(), Metrics::default());
+        Arc::new(Self { provider, desk, committed, bounds, clock, health, metrics })
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -78,6 +85,14 @@ impl Pool {
         work: impl FnOnce(&mut Desk) -> Result<T, ServeError> + Send + 'static,
     ) -> Result<T, ServeError> {
         at(&self.desk, work).await
+    }
+
+    /// Looks at the ledger as it was last committed, while somebody else may be changing it.
+    pub(super) async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&LedgerView) -> Result<T, ServeError> + Send + 'static,
+    ) -> Result<T, ServeError> {
+        at(&self.committed, |view| look(view)).await
     }
 
     /// Sizes that the provider offers.
@@ -125,7 +140,7 @@ impl Pool {
     /// A lease, also one that is gone and remembered.
     pub async fn find(&self, id: &LeaseId) -> Result<Option<Row>, Problem> {
         let id = id.clone();
-        Ok(self.at_desk(move |desk| desk.ledger.get(&id)).await?)
+        Ok(self.look(move |ledger| ledger.get(&id)).await?)
     }
 
     /// A lease, unless it is gone.
@@ -135,7 +150,7 @@ impl Pool {
 
     /// All leases that are not gone.
     pub async fn list(&self) -> Result<Vec<Row>, Problem> {
-        Ok(self.at_desk(|desk| desk.ledger.list()).await?)
+        Ok(self.look(LedgerView::list).await?)
     }
 
     /// Sets the expiry to `ttl_s` seconds from now, at most the longest lifetime since the request.

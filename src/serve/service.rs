@@ -14,7 +14,7 @@ use super::connections::serve;
 use super::error::ServeError;
 use super::guard::App;
 use super::http::{app, router};
-use super::ledger::{LEDGER, Ledger};
+use super::ledger::{LEDGER, Ledger, LedgerView};
 use super::listener::Listener;
 use super::pool::{Bounds, Clock, Pool};
 use super::tokens::Tokens;
@@ -65,9 +65,15 @@ impl Service {
     ) -> Result<Self, ServeError> {
         let (folder, lock) = hold(data)?;
         let clock = clock.unwrap_or_else(|| clock::kept(&folder));
-        let pool = Pool::new(provider, Ledger::open(&folder)?, bounds, clock);
+        let pool = Pool::new(provider, (Ledger::open(&folder)?, LedgerView::open(&folder)?), bounds, clock);
         pool.recover().await?;
         Ok(Self { app: app(pool, tokens), _lock: lock })
+    }
+
+    /// Its pool.
+    #[cfg(test)]
+    pub(super) fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.app.pool)
     }
 
     /// Serves until `stop` resolves; then stops accepting, releases what is not granted yet, and returns. Held leases

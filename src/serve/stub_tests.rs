@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::pool::Pool;
 use super::{Bounds, Listen, Service, Tokens, hash_token, listen};
 use crate::domain::base::{LeaseId, Timestamp};
 use crate::domain::model::{Fault, FaultKind, Offer};
@@ -138,6 +139,8 @@ pub struct Running {
     pub clock: Arc<AtomicU64>,
     /// Reaches it.
     pub client: Client,
+    /// What it serves, as long as it lives.
+    pub(super) pool: Weak<Pool>,
 }
 
 impl Drop for Running {
@@ -195,18 +198,18 @@ impl Running {
                 }
                 tokio::task::yield_now().await;
             };
-            ready.send(listener.place().expect("a place")).expect("waited for");
+            ready.send((listener.place().expect("a place"), Arc::downgrade(&service.pool()))).ok().expect("waited for");
             service.run(listener, async move { drop(stopped.await) }).await.expect("it ends well");
         });
         let client = Client::builder().no_proxy();
-        let place = started.await.expect("it starts");
+        let (place, pool) = started.await.expect("it starts");
         let endpoint = place.to_string();
         let (base, client) = match place {
             Listen::Unix(path) => ("http://pool".to_owned(), client.unix_socket(path)),
             Listen::Tcp(_) => (endpoint.clone(), client),
         };
         let client = client.build().expect("a client");
-        Self { runtime: Some(runtime), stop: Some(stop), base, endpoint, clock, client }
+        Self { runtime: Some(runtime), stop: Some(stop), base, endpoint, clock, client, pool }
     }
 
     /// Ends it as SIGKILL would: no cleanup runs.
