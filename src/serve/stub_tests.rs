@@ -101,6 +101,7 @@ impl ComputeProvider for Stub {
             user: "root".into(),
             host_key: "ssh-ed25519 AAAAhost".into(),
             identity: Some("/secret/id".into()),
+            is_configured: false,
         };
         let here = self.here.load(Ordering::SeqCst);
         let endpoint = if here { Endpoint::Here } else { Endpoint::Ssh(target) };

@@ -21,7 +21,7 @@ const STALE: &str =
 
 async fn connected(host: &Sandbox, key: &std::path::Path) -> SshConnection {
     let (address, user, host_key) = (host.address.to_string(), "root".to_owned(), host.host_key.clone());
-    let target = SshTarget { address, port: 22, user, host_key, identity: Some(key.to_owned()) };
+    let target = SshTarget { address, port: 22, user, host_key, identity: Some(key.to_owned()), is_configured: false };
     let minute = Duration::from_secs(60);
     SshConnection::connect(&target, "host", minute, minute).await.unwrap_or_else(|fault| panic!("{fault:?}"))
 }

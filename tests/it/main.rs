@@ -22,6 +22,7 @@ pub mod hcloud;
 mod hooks;
 mod host_recipe;
 mod hosts;
+mod jumps;
 mod leases;
 mod links;
 mod nickel;

@@ -46,6 +46,8 @@ pub struct SshTarget {
     pub host_key: String,
     /// The private key to log in with; the agent's keys if unset.
     pub identity: Option<PathBuf>,
+    /// Whether the user's own ssh configuration counts for it: an alias, the hosts on the way, keys.
+    pub is_configured: bool,
 }
 
 /// How a runner is reached.

@@ -211,6 +211,20 @@ impl Sandbox {
         sh(&format!("ip link set v{:.13} {state}", self.name));
     }
 
+    /// Lays a network of their own between this host and another one; the other's address in it, which nobody else reaches.
+    pub fn join(&self, other: &Self) -> IpAddr {
+        let (number, _lock) = take_number();
+        let first = u32::from(Ipv4Addr::new(10, 214, 0, 0)) + number * 4;
+        let (own, others) = (Ipv4Addr::from(first + 1), Ipv4Addr::from(first + 2));
+        let (here, there) = (&self.name, &other.name);
+        sh(&format!(
+            "set -e; ip link add j{number} netns {here} type veth peer name j{number} netns {there}; \
+             ip -n {here} addr add {own}/30 dev j{number}; ip -n {here} link set j{number} up; \
+             ip -n {there} addr add {others}/30 dev j{number}; ip -n {there} link set j{number} up"
+        ));
+        others.into()
+    }
+
     /// What there is to know of one that does not do what it should.
     fn state(&self) -> String {
         let look = "ps ax; tail -n 20 /run/buildkitd.log /run/sshd.log; df /run /dev/shm";

@@ -47,7 +47,7 @@ impl Hcloud {
         let offer = offers::offer(&server.server_type, [server.place()], &market.fees);
         let (user, host_key) = ("root".to_owned(), server_request.host.public);
         let identity = server_request.client.map(|pair| pair.private);
-        let endpoint = Endpoint::Ssh(SshTarget { address, port: 22, user, host_key, identity });
+        let endpoint = Endpoint::Ssh(SshTarget { address, port: 22, user, host_key, identity, is_configured: false });
         Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by })
     }
 

@@ -105,7 +105,7 @@ impl Proxmox {
         let id = self.machines.running(&machine_request, &self.settings, until).await?;
         let (address, host_key) = self.machines.ready(id, until).await?;
         let (address, port, user) = (address.to_string(), 22, "root".to_owned());
-        let endpoint = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
+        let endpoint = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity, is_configured: false });
         Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by })
     }
 }

@@ -181,7 +181,7 @@ fn offer(host: &SshHost) -> Offer {
 
 fn target(host: &SshHost) -> SshTarget {
     let SshHost { address, port, user, host_key, identity, .. } = host.clone();
-    SshTarget { address, port, user, host_key: bare(&host_key), identity }
+    SshTarget { address, port, user, host_key: bare(&host_key), identity, is_configured: true }
 }
 
 /// A public key in sshd's format: type and key, without the trailing comment of a `.pub` file.

@@ -263,7 +263,7 @@ impl ComputeProvider for VmPool {
             let renewal = Renewal::of(self.service.clone(), &lease_id, expires, self.beat);
             self.renewals().insert(request.lease.clone(), renewal);
         }
-        let endpoint = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity });
+        let endpoint = Endpoint::Ssh(SshTarget { address, port, user, host_key, identity, is_configured: false });
         let offer = Offer { runner_type, cpu, memory_gb, platform: platform.into(), price: None };
         Ok(Lease { id: request.lease.clone(), offer, endpoint, ready_by: None })
     }

@@ -54,6 +54,7 @@ async fn a_lease_goes_round_and_only_its_id_is_needed_to_give_it_back() {
         user: "root".into(),
         host_key: "ssh-ed25519 AAAAhost".into(),
         identity: Some(identity.clone()),
+        is_configured: false,
     });
     assert_eq!(lease, Lease { id: LeaseId::from("r-1"), offer: offer(), endpoint, ready_by: None });
     let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&identity).expect("a key").permissions());

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::faults;
 use super::master::{self, Master, Refused};
+use super::route::route;
 use crate::domain::model::Fault;
 use crate::domain::ports::SshTarget;
 use crate::system::retry::Backoff;
@@ -49,7 +50,7 @@ impl SshConnection {
     /// host key differs, `lian::remote::login` and `lian::remote::unreachable`.
     pub async fn connect(target: &SshTarget, alias: &str, within: Duration, login: Duration) -> Result<Self, Fault> {
         let name = format!("{}@{}:{}", target.user, target.address, target.port);
-        let folder = prepare(target, alias)?;
+        let folder = prepare(target, alias).await?;
         let started = Instant::now();
         let mut again = AGAIN.pauses();
         let mut before = None;
@@ -99,7 +100,7 @@ impl SshConnection {
 }
 
 /// A private folder for the files that `ssh` reads. The next process removes it if this one is killed.
-fn prepare(target: &SshTarget, alias: &str) -> Result<tempfile::TempDir, Fault> {
+async fn prepare(target: &SshTarget, alias: &str) -> Result<tempfile::TempDir, Fault> {
     if let Some(identity) = target.identity.as_ref().filter(|identity| !identity.is_file()) {
         return Err(faults::no_identity(identity));
     }
@@ -107,7 +108,9 @@ fn prepare(target: &SshTarget, alias: &str) -> Result<tempfile::TempDir, Fault> 
     if folder.path().as_os_str().len() + SOCKET_NAME > SOCKET_PATH {
         return Err(faults::long_path(folder.path()));
     }
-    let config = master::config(target, alias, folder.path()).map_err(|unfit| faults::no_target(&unfit))?;
+    let unfit = |unfit| faults::no_target(&unfit);
+    let route = route(target).await.map_err(unfit)?;
+    let config = master::config(target, &route, alias, folder.path()).map_err(unfit)?;
     let write =
         |file: &str, text: String| std::fs::write(folder.path().join(file), text).map_err(|error| faults::here(&error));
     write("known_hosts", format!("{alias} {}\n", target.host_key))?;

@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::master::{Refused, Unfit};
+use super::master::Refused;
+use super::route::Unfit;
 use crate::domain::model::{Fault, FaultClass, FaultKind};
 use crate::system::words::cause;
 

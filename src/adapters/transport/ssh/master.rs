@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::Child;
 use tokio::task::JoinHandle;
 
+use super::route::{Route, Unfit, is_word};
 use crate::domain::ports::SshTarget;
 use crate::system::environment::Purpose;
 use crate::system::process::owned_command;
@@ -24,31 +25,24 @@ pub(super) enum Refused {
     HostKey,
     /// The login key was refused.
     Login(String),
-    /// The host does not respond.
+    /// The host does not respond, or nobody leads there.
     NotThere(String),
     /// The time was over before there was an answer.
     Late,
 }
 
-/// An invalid value of an [`SshTarget`], from a pool or written by hand.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Unfit {
-    /// What it should be.
-    pub what: &'static str,
-    /// The value.
-    pub value: String,
-}
-
-/// The options of every `ssh` to a runner. The user's own configuration is ignored. The master must allow agent
-/// forwarding; every command that does not need it says `-a`. Values are checked strictly, because an extra line in
-/// this file could run a local program.
-pub(super) fn config(target: &SshTarget, alias: &str, folder: &Path) -> Result<String, Unfit> {
+/// The options of every `ssh` to a runner. Of the user's own configuration nothing counts but the route. The master must
+/// allow agent forwarding; every command that does not need it says `-a`. Values are checked strictly, because an extra
+/// line in this file could run a local program.
+pub(super) fn config(target: &SshTarget, route: &Route, alias: &str, folder: &Path) -> Result<String, Unfit> {
     let unfit = |what, value: &str| Unfit { what, value: value.to_owned() };
-    if !is_word(&target.address, "._-:%") {
-        return Err(unfit("address", &target.address));
+    let address = route.address.as_ref().unwrap_or(&target.address);
+    let user = route.user.as_ref().unwrap_or(&target.user);
+    if !is_word(address, "._-:%") {
+        return Err(unfit("address", address));
     }
-    if !is_word(&target.user, "._-+@") {
-        return Err(unfit("user", &target.user));
+    if !is_word(user, "._-+@") {
+        return Err(unfit("user", user));
     }
     if !is_host_key(&target.host_key) {
         return Err(unfit("host key", &target.host_key));
@@ -63,21 +57,16 @@ pub(super) fn config(target: &SshTarget, alias: &str, folder: &Path) -> Result<S
          GlobalKnownHostsFile none\n  StrictHostKeyChecking yes\n  UpdateHostKeys no\n  BatchMode yes\n  \
          PreferredAuthentications publickey\n  ConnectTimeout 5\n  ServerAliveInterval 5\n  ServerAliveCountMax 3\n  \
          KexAlgorithms ^curve25519-sha256\n  ForwardX11 no\n  ForwardAgent yes\n  LogLevel ERROR\n",
-        target.address.replace('%', "%%"),
-        target.port,
-        target.user,
+        address.replace('%', "%%"),
+        route.port.unwrap_or(target.port),
+        user,
         path(&known_hosts)?,
     );
     if let Some(identity) = &target.identity {
         text.push_str(&format!("  IdentitiesOnly yes\n  IdentityFile {}\n", path(identity)?));
     }
+    text.extend(route.lines.iter().map(|line| format!("  {line}\n")));
     Ok(text)
-}
-
-/// Whether it contains only letters, digits and these characters, and does not begin like an option.
-fn is_word(text: &str, more: &str) -> bool {
-    let sound = text.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c));
-    !text.is_empty() && sound && !text.starts_with('-')
 }
 
 /// Whether it is exactly a key type and a key, as in the workflow's schema.
@@ -152,8 +141,17 @@ impl Drop for Master {
     }
 }
 
+/// How `ssh` calls the port of a connection that is another program's.
+const NO_PORT: &str = "UNKNOWN port";
+
 /// Derives the reason from ssh's error output.
 pub(super) fn refused(words: &str) -> Refused {
+    // Whoever goes through another host has no port of its own: then the words before are that host's.
+    if words.contains(NO_PORT) {
+        let words: Vec<&str> = words.lines().filter(|line| !line.contains(NO_PORT)).collect();
+        let cause = cause(&words.join("\n"), &[]).unwrap_or_else(|| "the connection is closed there".to_owned());
+        return Refused::NotThere(format!("on the way, through your ssh configuration's other host: {cause}"));
+    }
     if words.contains("Host key verification failed") || words.contains("IDENTIFICATION HAS CHANGED") {
         return Refused::HostKey;
     }
@@ -176,18 +174,21 @@ mod tests {
             user: "root".into(),
             host_key: "ssh-ed25519 AAAA".into(),
             identity: Some("/keys/id".into()),
+            is_configured: false,
         };
-        insta::assert_snapshot!(config(&target, "lease-1", Path::new("/tmp/x")).expect("sound"));
+        insta::assert_snapshot!(config(&target, &Route::default(), "lease-1", Path::new("/tmp/x")).expect("sound"));
     }
 
     fn target() -> SshTarget {
         let (address, user, host_key) = ("h".into(), "root".into(), "ssh-ed25519 AAAA".into());
-        SshTarget { address, port: 22, user, host_key, identity: None }
+        SshTarget { address, port: 22, user, host_key, identity: None, is_configured: false }
     }
 
     #[test]
     fn what_a_pool_says_of_a_host_adds_no_line() {
-        let told = |target: &SshTarget| config(target, "l", Path::new("/tmp/x")).map_err(|unfit| unfit.what);
+        let told = |target: &SshTarget| {
+            config(target, &Route::default(), "l", Path::new("/tmp/x")).map_err(|unfit| unfit.what)
+        };
         for address in ["h\n  ProxyCommand touch /tmp/x", "h x", "", "-oProxyCommand=x", "h\"", "h\t", "${HOME}"] {
             assert_eq!(told(&SshTarget { address: address.into(), ..target() }), Err("address"), "{address}");
         }
@@ -220,7 +221,8 @@ mod tests {
         std::fs::write(&identity, "").expect("writable");
         let target = SshTarget { identity: Some(identity.clone()), ..target() };
         let file = folder.path().join("config");
-        std::fs::write(&file, config(&target, "l", folder.path()).expect("sound")).expect("writable");
+        std::fs::write(&file, config(&target, &Route::default(), "l", folder.path()).expect("sound"))
+            .expect("writable");
         let told = std::process::Command::new("ssh").arg("-G").arg("-F").arg(&file).arg("runner").output();
         let told = String::from_utf8(told.expect("ssh runs").stdout).expect("text");
         let line = format!("identityfile {}", identity.display().to_string().replace('%', "%%"));
@@ -234,5 +236,7 @@ mod tests {
         assert!(matches!(refused("root@h: Permission denied (publickey)."), Refused::Login(_)));
         assert!(matches!(refused("ssh: connect to host h port 22: Connection refused"), Refused::NotThere(_)));
         assert!(matches!(refused(""), Refused::NotThere(_)));
+        let way = "Host key verification failed.\nConnection closed by UNKNOWN port 65535";
+        assert!(matches!(refused(way), Refused::NotThere(words) if words.ends_with("Host key verification failed.")));
     }
 }

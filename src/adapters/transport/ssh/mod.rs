@@ -4,6 +4,7 @@
 mod connection;
 mod faults;
 mod master;
+mod route;
 mod rsync;
 mod script;
 mod transport;
