@@ -56,6 +56,18 @@ pub enum EngineError {
         /// What it said.
         why: String,
     },
+    /// There is an engine, and it is not this user's to use.
+    #[error("`{name}` is there, and this user may not use its engine: {why}")]
+    #[diagnostic(
+        code(lian::engine::denied),
+        help("add the user to the group `{name}`, or point DOCKER_HOST at an engine of its own")
+    )]
+    Denied {
+        /// The engine.
+        name: &'static str,
+        /// What it said.
+        why: String,
+    },
     /// It did not take an image.
     #[error("`{name} load` failed: {why}")]
     #[diagnostic(code(lian::engine::load), help("check whether the engine has room: `{name} system df`"))]
@@ -69,7 +81,10 @@ pub enum EngineError {
 
 impl Classified for EngineError {
     fn class(&self) -> FaultClass {
-        FaultClass::Unavailable
+        match self {
+            Self::Denied { .. } => FaultClass::Denied,
+            Self::None | Self::NoAnswer { .. } | Self::Load { .. } => FaultClass::Unavailable,
+        }
     }
 }
 
@@ -92,7 +107,7 @@ impl Engine {
     /// Its version, once it answers.
     ///
     /// # Errors
-    /// [`EngineError::NoAnswer`].
+    /// [`EngineError::NoAnswer`], [`EngineError::Denied`].
     pub async fn version(&self) -> Result<String, EngineError> {
         let format = if self.name == "docker" { "{{.Server.Version}}" } else { "{{.Version}}" };
         let mut command = tokio::process::Command::from(environment::command(&self.program, Purpose::Engine));
@@ -104,7 +119,10 @@ impl Engine {
             Err(CommandError::Late(limit)) => format!("no answer within {} s", limit.as_secs()),
             Err(error) => first(&error.to_string()),
         };
-        Err(EngineError::NoAnswer { name: self.name, why })
+        Err(match why.contains("permission denied") {
+            true => EngineError::Denied { name: self.name, why },
+            false => EngineError::NoAnswer { name: self.name, why },
+        })
     }
 
     /// Streams an archive, which `write` writes, into the engine. Blocks. Returns what `write` returned.

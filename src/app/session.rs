@@ -40,23 +40,36 @@ impl Session {
         Ok(Self { config, runtime, store, history, images, provider })
     }
 
-    /// The session of a command that rents runners. Where nobody named a provider and this machine cannot build as it
-    /// is, one that has something to offer stands in for it, and that is said.
+    /// The session of a command that builds, or plans to. Where nobody named a provider and this machine cannot build as
+    /// it is, one that has something to offer stands in for it, and that is said.
+    pub fn building(config: Config) -> Result<Self, Error> {
+        let (session, stands_in) = Self::stood_in_for(config)?;
+        if let Some(stands_in) = stands_in {
+            tracing::warn!("{stands_in}");
+        }
+        Ok(session)
+    }
+
+    /// The session of a command that looks at the same runners.
     pub fn renting(config: Config) -> Result<Self, Error> {
+        Ok(Self::stood_in_for(config)?.0)
+    }
+
+    /// A session, and who stands in for this machine.
+    fn stood_in_for(config: Config) -> Result<(Self, Option<String>), Error> {
         let mut session = Self::new(config)?;
-        let Some(why) = stand_in::needed(&session.config) else { return Ok(session) };
+        let Some(why) = stand_in::needed(&session.config) else { return Ok((session, None)) };
         let others: Vec<_> = stand_in::instead(&session.config).collect();
         for (flag, config) in others {
             match session.wait(ProviderContext::of(&config)).and_then(identity) {
                 Ok(provider) => {
-                    tracing::warn!("{why}: it is built by `--provider {flag}` instead");
                     (session.config, session.provider) = (config, OnceCell::from(provider));
-                    break;
+                    return Ok((session, Some(format!("{why}: it is built by `--provider {flag}` instead"))));
                 }
                 Err(error) => tracing::debug!("`--provider {flag}` cannot stand in: {error}"),
             }
         }
-        Ok(session)
+        Ok((session, None))
     }
 
     /// The session of a command that needs a project but no catalog.

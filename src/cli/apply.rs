@@ -93,7 +93,7 @@ pub fn run(
     telling: &mut Telling,
 ) -> Outcome {
     let (started, began) = (Instant::now(), now());
-    let session = Session::renting(config)?;
+    let session = Session::building(config)?;
     let frontend = CommandLine { global, width: concurrency.width, began };
     let (run, command) = (telling.run.clone(), invocation::command_line());
     let applied = apply::apply(&session, ApplyRequest { run, declare, concurrency, command }, &frontend);

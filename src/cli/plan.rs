@@ -33,7 +33,7 @@ pub struct Plan {
 /// Runs the command.
 pub fn plan(global: &Global, flags: &Plan) -> Outcome {
     let started = Instant::now();
-    let session = Session::renting(Config::for_builds(&flags.selection.with(global))?)?;
+    let session = Session::building(Config::for_builds(&flags.selection.with(global))?)?;
     let (config, provider_context) = (session.config(), session.provider()?);
     let mut survey = platforms::survey(config, provider_context, Declarations::evaluate(config)?)?;
     let wants = trust::wants(config, Purpose::Build(&survey.catalog))?;

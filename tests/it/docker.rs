@@ -1,5 +1,7 @@
 //! RunnerConnector on a real Docker Engine: made, limited, reused within a run, found again, gone.
 
+mod unprivileged;
+
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 

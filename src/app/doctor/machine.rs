@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::finding::{Finding, State};
 use crate::adapters::buildkit::{Binaries, Daemon, DaemonConfig, REACH, Shared, Status, others_only};
-use crate::adapters::engine::Engine;
+use crate::adapters::engine::{Engine, EngineError};
 use crate::app::Error;
 use crate::app::project::Project;
 use crate::app::runners::stand_in;
@@ -29,8 +29,10 @@ pub(super) fn examine(session: &Session, remote_only: bool) -> Result<Vec<Findin
     let engine = engine(session)?;
     let mut findings = vec![buildkit()];
     if !remote_only {
+        let is_there = findings[0].state == State::Well;
         findings.push(runc());
-        findings.extend(daemon(session)?);
+        // Without BuildKit's programs nobody can ask a daemon, and that was just said.
+        findings.extend(if is_there { daemon(session)? } else { Vec::new() });
         findings.push(privileges());
         if in_docker(&findings, &engine) {
             findings = vec![instead()];
@@ -250,10 +252,11 @@ fn engine(session: &Session) -> Result<Finding, Error> {
     Ok(match session.wait(engine.version())? {
         Ok(version) => finding("engine", State::Well, format!("{name} {version} answers, for `lian-build load`"), None),
         Err(error) => {
-            let mend = format!(
-                "start it, and check whether this user has access to it (`{name} version`); only `load` and \
-                                `--provider docker-local` need it"
-            );
+            let first = match &error {
+                EngineError::Denied { .. } => format!("add this user to the group `{name}`, and log in anew"),
+                _ => format!("start it, and look whether it answers (`{name} version`)"),
+            };
+            let mend = format!("{first}; only `load` and `--provider docker-local` need it");
             finding("engine", State::Advice, error.to_string(), Some(&mend))
         }
     })

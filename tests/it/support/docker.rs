@@ -82,6 +82,12 @@ impl Engine {
         format!("unix://{}", self.folder.join("sock").display())
     }
 
+    /// Lets users of a group in, as an engine that a distribution installed does.
+    pub fn admit(&self, group: u32) {
+        let (folder, socket) = (self.folder.display(), self.folder.join("sock"));
+        sh(&format!("chmod 711 '{folder}' && chgrp {group} '{0}' && chmod 660 '{0}'", socket.display()));
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.args(args).env("DOCKER_HOST", self.host()).stdin(Stdio::null());
