@@ -1,5 +1,5 @@
 //! Many runs of a small catalog through random kills, each in one of the `worlds`: afterwards nothing is left at the
-//! provider, and no event is lost. `make chaos RUNS=10000 JOBS=16 SEED=n`; a short one in every test run.
+//! provider, and no event is lost. `make chaos RUNS=10000 SEED=n`; a short one in every test run.
 //!
 //! Runs come in chains of a few, one after another in one project: what one leaves, the next one finds. Chains share nothing,
 //! and go on side by side. A chain's number is all that decides it, so one command repeats one that fails.

@@ -83,11 +83,21 @@ impl Cloud {
 
 /// A registry that hosts to come reach, and what a workflow says of it.
 pub fn registry() -> (Registry, String) {
+    let (registry, address) = reachable_registry();
+    (registry, in_registry(&address))
+}
+
+/// What a workflow says of a registry in which it has this place.
+pub fn in_registry(address: &str) -> String {
+    format!("registry_provider = 'registry, registry = {{ address = \"{address}\", plain_http = true }}")
+}
+
+/// A registry that hosts to come reach, and where.
+pub fn reachable_registry() -> (Registry, String) {
     let registry = Registry::everywhere();
     let address = format!("{}:{}", meeting_place(), registry.port());
     registry_ports().lock().expect("whole").insert(address.clone());
-    let said = format!("registry_provider = 'registry, registry = {{ address = \"{address}\", plain_http = true }}");
-    (registry, said)
+    (registry, address)
 }
 
 const SESSION: &str = "context_transfer = 'session";

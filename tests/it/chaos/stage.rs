@@ -5,29 +5,43 @@ use std::cell::RefCell;
 
 use super::hosts::Pair;
 use super::worlds::{Place, World};
-use crate::cloud::{Cloud, TYPES, registry};
+use crate::cloud::{Cloud, TYPES, in_registry, reachable_registry};
 use crate::support::registry::Registry;
+use crate::support::sandbox::registry_ports;
 
 /// The stage of a chain.
 pub struct Stage {
     pub cloud: Cloud,
     _registry: Registry,
+    /// Of the registry.
+    address: String,
     in_it: String,
     /// Hosts of one's own, in the worlds that have them.
     pub pair: RefCell<Option<Pair>>,
 }
 
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // A thousand chains would leave a thousand registries to the daemons of those to come.
+        registry_ports().lock().expect("whole").remove(&self.address);
+    }
+}
+
 impl Stage {
     pub fn new() -> Self {
-        let (registry, in_it) = registry();
-        let cloud = Cloud::new("", &in_it);
+        let (registry, address) = reachable_registry();
+        let in_it = in_registry(&address);
+        let mut cloud = Cloud::new("", &in_it);
+        if let Some(binary) = std::env::var_os("LIAN_CHAOS_BIN").filter(|binary| !binary.is_empty()) {
+            cloud.project.binary = binary.into();
+        }
         let base = "  build_base = { image = \"base.example/busybox:1\" },";
         cloud.project.layer("base", base, "FROM base.example/busybox:1\nCOPY run /run-number\n");
         for name in ["left", "right"] {
             let dockerfile = format!("FROM lamina/base\nRUN echo {name}; sleep 0.3\n");
             cloud.project.layer(name, "  build_base = \"base\",", &dockerfile);
         }
-        Self { cloud, _registry: registry, in_it, pair: RefCell::default() }
+        Self { cloud, _registry: registry, address, in_it, pair: RefCell::default() }
     }
 
     /// Writes the workflow of a world, with contexts that go this way.

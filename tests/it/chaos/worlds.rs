@@ -53,7 +53,7 @@ pub const WORLDS: &[World] = &[
     world("lists lag", lists_lag, calm),
     world("a list fails", a_list_fails, calm),
     world("servers are locked", servers_are_locked, calm),
-    World { patience: Duration::from_secs(20), ..world("an action runs for an hour", an_action_of_an_hour, calm) },
+    World { patience: Duration::from_secs(12), ..world("an action runs for an hour", an_action_of_an_hour, calm) },
     World {
         ends_well: true,
         ..world("this machine's clock is off", |stage, dice| clocks(stage, dice, true), by_the_clock)

@@ -18,6 +18,8 @@ pub struct Project {
     /// What lian-build keeps for the user of this project: each test has a user of its own.
     data: tempfile::TempDir,
     base: Option<PathBuf>,
+    /// What its commands run.
+    pub binary: PathBuf,
 }
 
 /// What a command came to.
@@ -92,7 +94,7 @@ impl Project {
         let dir = tempfile::Builder::new().prefix("lian-it-").tempdir().expect("a temporary folder");
         std::fs::create_dir(dir.path().join(".git")).expect("writable");
         let data = tempfile::Builder::new().prefix("lian-user-").tempdir().expect("a temporary folder");
-        Self { dir, data, base: None }
+        Self { dir, data, base: None, binary: LIAN.into() }
     }
 
     /// A project whose layers may stand on `base.example/busybox:1` (a substitute), on the shared daemon.
@@ -136,7 +138,7 @@ impl Project {
 
     /// The binary with these arguments, in the project.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(LIAN);
+        let mut command = Command::new(&self.binary);
         command.args(arguments).current_dir(self.path()).env("NO_COLOR", "1").stdin(Stdio::null());
         command.env("LIAN_DATA_DIR", self.data()).env_remove("LIAN_STATE");
         // What a stranger may make it do has tests of its own.

@@ -2,8 +2,10 @@
 //! a memory limit on the builds. It ends with this process, however that ends. Not responsible for: knowing who asked for it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
@@ -144,14 +146,22 @@ impl Sandbox {
         let files = tempfile::tempdir().expect("a folder");
         let host_key = write_files(files.path(), &name, order);
         prepare(files.path());
-        let setup = format!(
-            "set -e; ip netns add {name}; ip link add v{name:.13} type veth peer name eth0 netns {name}; \
-             ip addr add {outside}/30 dev v{name:.13}; ip link set v{name:.13} up; \
-             ip addr add {beyond}/64 dev v{name:.13} nodad; ip -n {name} addr add {ipv6}/64 dev eth0 nodad; \
-             ip -n {name} addr add {inside}/30 dev eth0; ip -n {name} link set lo up; ip -n {name} link set eth0 up; \
-             ip -n {name} route add default via {outside}",
+        sh(&format!("ip netns add {name}"));
+        let link = format!("v{name:.13}");
+        ip(
+            &[],
+            &format!(
+                "link add {link} type veth peer name eth0 netns {name}\naddr add {outside}/30 dev {link}\n\
+                 link set {link} up\naddr add {beyond}/64 dev {link} nodad\n"
+            ),
         );
-        sh(&setup);
+        ip(
+            &["-n", &name],
+            &format!(
+                "addr add {ipv6}/64 dev eth0 nodad\naddr add {inside}/30 dev eth0\nlink set lo up\n\
+                 link set eth0 up\nroute add default via {outside}\n"
+            ),
+        );
         let (cpu, memory) = (order.cpu.max(1), order.memory_gb.max(1));
         let cgroup = limit_memory(&name, u64::from(memory) * BYTES_A_GB);
         let mut command = Command::new("nsenter");
@@ -263,13 +273,15 @@ fn write_files(folder: &Path, name: &str, order: &Order) -> String {
     let write = |file: &str, text: &str| std::fs::write(folder.join(file), text).expect("writable");
     write("authorized_keys", &(order.authorized_keys.join("\n") + "\n"));
     let key = folder.join("host_key");
-    if let Some(private) = &order.host_key {
+    let public = if let Some(private) = &order.host_key {
         std::fs::write(&key, private).expect("writable");
-        sh(&format!("chmod 600 '{0}' && ssh-keygen -y -f '{0}' > '{0}.pub'", key.display()));
+        std::fs::set_permissions(&key, Permissions::from_mode(0o600)).expect("ours");
+        let private = ssh_key::PrivateKey::from_openssh(private).expect("a private key");
+        private.public_key().to_openssh().expect("a key")
     } else {
         sh(&format!("ssh-keygen -q -t ed25519 -N '' -C '' -f '{}'", key.display()));
-    }
-    let public = std::fs::read_to_string(folder.join("host_key.pub")).expect("a key");
+        std::fs::read_to_string(folder.join("host_key.pub")).expect("a key")
+    };
     write(
         "sshd_config",
         "Port 22\nHostKey /run/files/host_key\nPidFile none\nUsePAM no\nStrictModes no\nMaxSessions 64\nMaxStartups 64\n\
@@ -404,18 +416,25 @@ fn remove(name: &str) {
     };
     quiet("ip", &["link", "delete", &format!("v{name:.13}")]);
     quiet("ip", &["netns", "delete", name]);
-    let started = Instant::now();
+    let (started, mut folders) = (Instant::now(), cgroups(name));
+    // What was in them may still be ending.
     loop {
-        let mut left = false;
-        for folder in cgroups(name) {
-            quiet("find", &[folder.to_str().expect("plain"), "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"]);
-            left |= folder.exists();
-        }
-        if !left || started.elapsed() > Duration::from_secs(5) {
+        folders.retain(|folder| !remove_cgroup(folder));
+        if folders.is_empty() || started.elapsed() > Duration::from_secs(5) {
             return;
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// A cgroup with all below it: its files are the kernel's, and go with their folder. Says whether it is gone.
+fn remove_cgroup(folder: &Path) -> bool {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_cgroup(&entry.path());
+        }
+    }
+    std::fs::remove_dir(folder).map_or_else(|error| error.kind() == ErrorKind::NotFound, |()| true)
 }
 
 /// The cgroups of a host, in every hierarchy.
@@ -438,6 +457,16 @@ fn a_host_that_ends_leaves_nothing() {
     hosts.kill("one");
     hosts.kill("one");
     assert!(cgroups(&name).is_empty() && !Path::new("/run/netns").join(&name).exists(), "{name} is still there");
+}
+
+/// Has `ip` do all of this: one process for many lines.
+fn ip(options: &[&str], lines: &str) {
+    let mut command = Command::new("ip");
+    command.args(options).args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("ip runs");
+    child.stdin.take().expect("piped").write_all(lines.as_bytes()).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{lines}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn sh(script: &str) {
