@@ -133,6 +133,10 @@ impl Dispatch {
             scope.check_build_args(request.build_args.iter().map(|(name, _)| name))?;
         }
         let build_args = if scope.is_some() { workflow.build_args.clone() } else { BTreeMap::new() };
+        // Whoever named the registry did not say that a login goes there in plain text, and directives are the project's.
+        let is_plain = workflow.registry.as_ref().is_some_and(|registry| registry.plain_http);
+        let is_plain_by_workflow = is_plain && !request.plain_http;
+        let is_the_users = request.registry.is_some() || (self.image.registry.is_some() && scope.is_none());
         let config = Config {
             catalog: Setting { value: request.context.clone(), origin: Origin::Flag },
             set: Vec::new(),
@@ -148,7 +152,7 @@ impl Dispatch {
             width: Setting::default(1),
             tag: self.image.tag.clone(),
             workflow_file: request.workflow.clone(),
-            registry_origin: if named { Origin::Flag } else { Origin::Workflow },
+            registry_origin: if is_the_users && !is_plain_by_workflow { Origin::Flag } else { Origin::Workflow },
             // What directives declare is the project's.
             layers_are_the_users: scope.is_none(),
             scope,

@@ -90,6 +90,26 @@ pub struct Credential {
     pub endpoint_variable: &'static str,
     /// Whether a workflow's settings name the address, too.
     pub in_settings: bool,
+    /// The variables by which the user says how the API is recognised; `None` if settings say nothing of it.
+    pub peer_variables: Option<PeerVariables>,
+}
+
+/// The variables by which the user says how an API is recognised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerVariables {
+    /// Holds the fingerprint of its certificate.
+    pub fingerprint: &'static str,
+    /// Names the file of its CA.
+    pub ca: &'static str,
+}
+
+/// How the API at an address is recognised.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Peer {
+    /// By the SHA-256 fingerprint of its certificate.
+    Fingerprint(String),
+    /// By a certificate of the CA in this file.
+    Ca(PathBuf),
 }
 
 /// Something of the user's world that a provider's settings reach for.
@@ -101,6 +121,15 @@ pub struct Reach {
     pub what: String,
     /// Whatever else must stay as it is for a grant to hold, e.g. a pinned key.
     pub terms: String,
+    /// How an endpoint is recognised, where settings say it: whoever answers by another certificate gets the credential, too.
+    pub peer: Option<Peer>,
+}
+
+impl Reach {
+    /// Something without terms.
+    pub fn of(kind: ReachKind, what: impl Into<String>) -> Self {
+        Self { kind, what: what.into(), terms: String::new(), peer: None }
+    }
 }
 
 /// The kinds of what settings reach for.
@@ -110,7 +139,7 @@ pub enum ReachKind {
     Endpoint,
     /// A host to log in to with the user's keys.
     Host,
-    /// An image that runs privileged on this machine.
+    /// An image that runs privileged on this machine, or a program that runs as root on what is rented.
     Image,
     /// A network of this machine that runners join.
     Network,

@@ -64,8 +64,7 @@ fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
     let settings: LocalSettings = settings.read()?.unwrap_or_default();
     let users = std::env::var_os("LIAN_NETWORK").is_some_and(|word| !word.is_empty());
     let wanted = settings.network == StepNetwork::Host && !users;
-    let reach = || Reach { kind: ReachKind::Network, what: "host".to_owned(), terms: String::new() };
-    Ok(wanted.then(reach).into_iter().collect())
+    Ok(wanted.then(|| Reach::of(ReachKind::Network, "host")).into_iter().collect())
 }
 
 /// The only runner: this machine, always available.

@@ -18,8 +18,8 @@ pub mod vm_pool;
 use std::sync::OnceLock;
 
 pub use descriptor::{
-    Credential, Descriptor, Login, ProviderOptions, Reach, ReachKind, Resolve, RunnerTraits, Settings, SettingsSchema,
-    missing_setting, no_reach, resolved,
+    Credential, Descriptor, Login, Peer, ProviderOptions, Reach, ReachKind, Resolve, RunnerTraits, Settings,
+    SettingsSchema, missing_setting, no_reach, resolved,
 };
 pub use docker::{DaemonOptions, Docker, DockerLocalSettings};
 pub use host_probe::{Availability, HostProbe};

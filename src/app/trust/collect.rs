@@ -4,17 +4,18 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::own;
 use super::user_config::endpoint_is_configured;
 use super::want::{Kind, Want};
-use crate::adapters::providers::{ReachKind, Settings};
+use super::{own, peers};
+use crate::adapters::providers::{Peer, Reach, ReachKind, Settings};
 use crate::adapters::registry::{Address, Substitute, may_have_login};
 use crate::app::Error;
 use crate::app::config::Config;
 use crate::app::setting::Origin;
 use crate::app::store_choice::registry_of;
-use crate::domain::base::{LayerName, SourceLocation, Span};
+use crate::domain::base::{Digest, LayerName, SourceLocation, Span};
 use crate::domain::model::{Catalog, Declared, Secret};
+use crate::system::read::{self, Cap};
 use crate::system::{confined, resolved};
 
 /// A workflow is a few lines.
@@ -39,7 +40,11 @@ pub enum Purpose<'a> {
 pub fn wants(config: &Config, purpose: Purpose<'_>) -> Result<Vec<Want>, Error> {
     let asks = |kind: ReachKind| matches!(kind, ReachKind::Endpoint | ReachKind::Host);
     match purpose {
-        Purpose::Provider => of_provider(config, asks),
+        Purpose::Provider => {
+            let mut wants = of_provider(config, asks)?;
+            wants.extend(of_renting(config)?);
+            Ok(wants)
+        }
         Purpose::Registry => of_registry(config),
         Purpose::BaseImages => Ok(of_base_images(config)),
         Purpose::Serve => {
@@ -67,7 +72,7 @@ fn of_provider(config: &Config, wanted: impl Fn(ReachKind) -> bool) -> Result<Ve
     let mut wants = Vec::new();
     for reach in reaches.into_iter().filter(|reach| wanted(reach.kind)) {
         let kind = match reach.kind {
-            ReachKind::Endpoint if endpoint_is_configured(descriptor, &reach.what)? => continue,
+            ReachKind::Endpoint if endpoint_is_configured(config, descriptor, &reach)? => continue,
             ReachKind::Endpoint => Kind::Endpoint,
             ReachKind::Host => Kind::Host,
             ReachKind::Image => Kind::RunnerImage,
@@ -76,12 +81,23 @@ fn of_provider(config: &Config, wanted: impl Fn(ReachKind) -> bool) -> Result<Ve
         let needle = reach.what.rsplit_once('@').map_or(&*reach.what, |(_, host)| host);
         let needle = if kind == Kind::Host { needle.split(':').next().unwrap_or(needle) } else { needle };
         let want = of_workflow(config, kind, &reach.what, needle);
-        wants.push(Want { terms: reach.terms, credential: descriptor.credential, ..want });
+        let terms = peers::terms(config, &reach);
+        let want = Want { terms, credential: descriptor.credential, ..want };
+        wants.push(recognised(config, want, reach));
     }
     Ok(wants)
 }
 
-/// A provider whose machines cost something, where a workflow chose it.
+/// An address with how it is recognised. What nobody may give to a build is no CA, either.
+fn recognised(config: &Config, want: Want, Reach { peer, .. }: Reach) -> Want {
+    let never = match &peer {
+        Some(Peer::Ca(file)) => Seen::of(file, config).never,
+        _ => None,
+    };
+    Want { never: want.never.or(never), peer, ..want }
+}
+
+/// A provider that is asked with the user's token, and whose machines cost something, where a workflow chose it.
 fn of_renting(config: &Config) -> Result<Option<Want>, Error> {
     let descriptor = config.descriptor()?;
     let costs = descriptor.credential.is_some();
@@ -110,7 +126,26 @@ fn of_bundle(config: &Config) -> Option<Want> {
     let seen = Seen::of(bundle, config);
     let name = bundle.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let want = of_workflow(config, Kind::CaBundle, &seen.path.display().to_string(), &name);
-    (!seen.inside).then_some(Want { never: seen.never, present: seen.is_there, ..want })
+    if seen.inside {
+        return of_own_bundle(config, want);
+    }
+    Some(Want { never: seen.never, present: seen.is_there, ..want })
+}
+
+/// A bundle in the project, where the user has a login for the registry: the daemon in a container asks it, and nothing else,
+/// to whom the login goes. It changes with the next pull, so what it holds is granted.
+fn of_own_bundle(config: &Config, want: Want) -> Option<Want> {
+    let address = registry_of(config).ok().flatten().and_then(|registry| Address::try_from(registry).ok())?;
+    let runners = &config.descriptor().ok()?.runners;
+    // A container may stand in for this machine, unless the user named this machine.
+    let may_be_container = !runners.remote && (runners.leased || !config.provider.is_for_this_command());
+    if !may_be_container || !may_have_login(address.host()) {
+        return None;
+    }
+    let bytes = read::of_project(config.project.root(), Path::new(&want.what), Cap::Certificates);
+    let terms =
+        format!("{} {}", address.host(), bytes.map_or_else(|_| String::new(), |bytes| Digest::of(bytes).to_string()));
+    Some(Want { terms, id: Some(address.host().to_owned()), ..want })
 }
 
 /// The layouts outside the project in which the workflow has substitutes of external images.

@@ -1,7 +1,7 @@
 //! The grants of a project, in its state folder, and in files for CI. Not responsible for: what is wanted.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ use super::error::TrustError;
 use super::want::{Kind, Want};
 use crate::app::Error;
 use crate::app::project::Project;
-use crate::domain::base::{Digest, LayerName};
+use crate::domain::base::{Digest, LayerName, SourceLocation, Span};
 use crate::system::{confined, git_index, lock};
 
 /// The file in the state folder.
@@ -49,6 +49,14 @@ impl Grant {
     pub fn of(want: &Want) -> Self {
         let (digest, kind, what) = (want.digest(), want.kind, want.what.clone());
         Self { digest, kind, what, layer: want.layer.clone(), id: want.id.clone(), file: want.file.clone() }
+    }
+
+    /// Whether it was granted on these terms.
+    pub(super) fn has_terms(&self, terms: &str) -> bool {
+        let nowhere = SourceLocation { file: PathBuf::new(), span: Span::default() };
+        let want = Want::of_all(self.kind, self.what.clone(), self.file.clone(), nowhere);
+        let (layer, id) = (self.layer.clone(), self.id.clone());
+        Want { layer, id, terms: terms.to_owned(), ..want }.digest() == self.digest
     }
 
     /// The short name by which it is revoked.

@@ -6,6 +6,7 @@ mod demand;
 mod error;
 mod grants;
 mod own;
+mod peers;
 mod policy;
 mod user_config;
 mod want;

@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::error::TrustError;
+use super::grants;
+use super::peers;
 use super::policy::Given;
-use super::{grants, want::Kind};
-use crate::adapters::providers::{Descriptor, ReachKind, Settings, registry};
+use super::want::Kind;
+use crate::adapters::providers::{Descriptor, Reach, ReachKind, Settings, registry};
 use crate::app::Error;
 use crate::app::config::Config;
 use crate::system::confined;
@@ -26,18 +28,57 @@ const MOST: u64 = 64 << 10;
 struct UserConfig {
     /// Where each provider's credential goes.
     #[serde(default)]
-    endpoints: BTreeMap<String, String>,
+    endpoints: BTreeMap<String, OwnEndpoint>,
 }
 
-/// Whether the user said, for all projects, that the provider's credential goes to this address.
-pub fn endpoint_is_configured(descriptor: &Descriptor, endpoint: &str) -> Result<bool, Error> {
+/// Where a provider's credential goes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+enum OwnEndpoint {
+    /// The address alone.
+    Address(String),
+    /// Also how it is recognised.
+    Known(KnownEndpoint),
+}
+
+/// An address, and how it is recognised.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KnownEndpoint {
+    address: String,
+    fingerprint: Option<String>,
+    ca: Option<PathBuf>,
+}
+
+impl From<OwnEndpoint> for KnownEndpoint {
+    fn from(own: OwnEndpoint) -> Self {
+        match own {
+            OwnEndpoint::Address(address) => Self { address, ..Self::default() },
+            OwnEndpoint::Known(known) => known,
+        }
+    }
+}
+
+/// Whether the user said, for all projects, that the provider's credential goes to this address, and where the project
+/// says how it is recognised, the same of that.
+pub fn endpoint_is_configured(config: &Config, descriptor: &Descriptor, reach: &Reach) -> Result<bool, Error> {
     let Some(credential) = &descriptor.credential else { return Ok(false) };
-    let variable = std::env::var(credential.endpoint_variable).ok().filter(|value| !value.trim().is_empty());
-    let configured = match variable {
-        Some(own) => Some(own),
-        None => read()?.endpoints.remove(descriptor.name.as_str()),
+    let given = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+    let variable = given(credential.endpoint_variable);
+    let peers = credential.peer_variables;
+    let (fingerprint, ca) = (peers.and_then(|known| given(known.fingerprint)), peers.and_then(|known| given(known.ca)));
+    let by_variables = variable.is_some() && (reach.peer.is_none() || fingerprint.is_some() || ca.is_some());
+    let written = if by_variables { None } else { read()?.endpoints.remove(descriptor.name.as_str()) };
+    let written = written.map(KnownEndpoint::from).filter(|own| same_address(&own.address, &reach.what));
+    let is_it = match &variable {
+        Some(own) => same_address(own, &reach.what),
+        None => written.is_some(),
     };
-    Ok(configured.is_some_and(|own| same_address(&own, endpoint)))
+    let written = written.unwrap_or_default();
+    let fingerprint = fingerprint.or(written.fingerprint);
+    let ca = ca.map(PathBuf::from).or(written.ca);
+    Ok(is_it
+        && reach.peer.as_ref().is_none_or(|peer| peers::is_users(config, peer, fingerprint.as_deref(), ca.as_deref())))
 }
 
 /// Refuses an address in the ledger's record of a provider that is neither configured nor granted by now.
@@ -52,9 +93,11 @@ pub fn recorded_endpoint(config: &Config, descriptor: &Descriptor, settings: &Se
                 if let Given::File(file) = given {
                     known.extend(grants::in_file(file)?);
                 }
-                let is_it =
-                    |grant: &grants::Grant| grant.kind == Kind::Endpoint && same_address(&grant.what, &reach.what);
-                known.iter().any(is_it) || endpoint_is_configured(descriptor, &reach.what)?
+                let terms = peers::terms(config, &reach);
+                let is_it = |grant: &grants::Grant| {
+                    grant.kind == Kind::Endpoint && same_address(&grant.what, &reach.what) && grant.has_terms(&terms)
+                };
+                known.iter().any(is_it) || endpoint_is_configured(config, descriptor, &reach)?
             }
         };
         if !known {
@@ -87,9 +130,12 @@ fn read_at(path: &Path) -> Result<UserConfig, String> {
     let bytes = confined::open(folder).and_then(|folder| folder.read(name, MOST)).map_err(|error| error.to_string())?;
     let text = String::from_utf8(bytes).map_err(|error| error.to_string())?;
     let config: UserConfig = toml::from_str(&text).map_err(|error| error.to_string().trim_end().to_owned())?;
-    for name in config.endpoints.keys() {
+    for (name, own) in &config.endpoints {
         let known = registry().iter().find(|known| known.name.as_str() == *name);
         match known.and_then(|known| known.credential) {
+            Some(credential) if credential.peer_variables.is_none() && matches!(own, OwnEndpoint::Known(_)) => {
+                return Err(format!("`endpoints.{name}` is its address alone: a text"));
+            }
             Some(credential) if credential.in_settings => {}
             Some(credential) => {
                 return Err(format!("the address of `{name}` is {}'s alone", credential.endpoint_variable));
@@ -120,13 +166,17 @@ mod tests {
             read_at(&file)
         };
         let config = read("[endpoints]\nvm_pool = \"https://pool.example\"\n").expect("sound");
-        assert_eq!(config.endpoints["vm_pool"], "https://pool.example");
+        assert_eq!(config.endpoints["vm_pool"], OwnEndpoint::Address("https://pool.example".to_owned()));
+        read("[endpoints.proxmox]\naddress = \"https://p:8006\"\nfingerprint = \"AB\"\n").expect("sound");
         for bad in [
             "[endpoints]\nlocal = \"x\"",
             "[endpoints]\nhcloud = \"x\"",
             "[endpoint]\nvm_pool = \"x\"",
             "[endpoints",
             "[endpoints]\nvm_pool = 1",
+            "[endpoints.vm_pool]\naddress = \"https://p\"",
+            "[endpoints.proxmox]\naddress = \"https://p\"\nfinger = \"AB\"",
+            "[endpoints.proxmox]\nfingerprint = \"AB\"",
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }

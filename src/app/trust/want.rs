@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::adapters::providers::Credential;
+use crate::adapters::providers::{Credential, Peer};
 use crate::domain::base::{Digest, LayerName, SourceLocation};
 use crate::domain::model::Diagnostic;
 
@@ -57,6 +57,8 @@ pub struct Want {
     pub never: Option<String>,
     /// What goes to an address.
     pub credential: Option<Credential>,
+    /// How whoever gets it is recognised.
+    pub peer: Option<Peer>,
 }
 
 impl Kind {
@@ -81,7 +83,8 @@ impl Want {
     /// A want of the whole project.
     pub fn of_all(kind: Kind, what: impl Into<String>, file: String, place: SourceLocation) -> Self {
         let (what, terms) = (what.into(), String::new());
-        Self { kind, what, layer: None, id: None, terms, file, place, present: true, never: None, credential: None }
+        let (never, credential, peer) = (None, None, None);
+        Self { kind, what, layer: None, id: None, terms, file, place, present: true, never, credential, peer }
     }
 
     /// Identifies exactly this: whatever differs is another want.
@@ -100,9 +103,14 @@ impl Want {
     pub fn name(&self) -> String {
         let what = &self.what;
         match self.kind {
-            Kind::Endpoint => format!("the address {what}"),
+            Kind::Endpoint => match &self.peer {
+                None => format!("the address {what}"),
+                Some(Peer::Fingerprint(pinned)) => format!("the address {what} with the certificate {pinned}"),
+                Some(Peer::Ca(file)) => format!("the address {what} with the CA {}", file.display()),
+            },
             Kind::Provider => format!("the provider {what}"),
             Kind::Host => format!("the login {what}"),
+            Kind::RunnerImage if self.credential.is_some() => format!("the BuildKit {what} for runners"),
             Kind::RunnerImage => format!("the runner image {what}"),
             Kind::HostNetwork => format!("the network {what} of this machine"),
             Kind::Registry => format!("your login at the registry {what}"),
@@ -123,12 +131,18 @@ impl Want {
                 let token = self.credential.and_then(|credential| credential.variables.first().copied());
                 format!("{} is sent there", token.unwrap_or("your token"))
             }
-            Kind::Provider => "machines are rented with your token, at your cost".to_owned(),
+            Kind::Provider => "it is asked with your token, and machines are rented at your cost".to_owned(),
             Kind::Host => "lian-build logs in there, and contexts and secrets of builds go there".to_owned(),
+            Kind::RunnerImage if self.credential.is_some() => {
+                "it is root on the machines that are rented, and is lent your logins to registries".to_owned()
+            }
             Kind::RunnerImage => "it runs privileged on this machine".to_owned(),
             Kind::HostNetwork => "steps reach what listens there".to_owned(),
             Kind::Registry => "images are read, written and tagged there in your name".to_owned(),
             Kind::BaseImage => format!("what stands on {id} stands on it, and its steps read all of it"),
+            Kind::CaBundle if self.id.is_some() => {
+                format!("daemons in containers know {id} by it, where your login goes")
+            }
             Kind::CaBundle => format!("{layer} that asks for the secret `ca` may read it"),
             Kind::SecretFile | Kind::SecretEnv => format!("the steps of {layer} may read it, as the secret `{id}`"),
             Kind::SshAgent => format!("the steps of {layer} may log in with them, as the ssh mount `{id}`"),
@@ -169,9 +183,14 @@ impl Want {
     /// How it is granted.
     fn way(&self) -> String {
         let own = match self.kind {
-            Kind::Endpoint => {
-                self.credential.map(|credential| format!("{}={}, or ", credential.endpoint_variable, self.what))
-            }
+            Kind::Endpoint => self.credential.map(|credential| {
+                let peer = match (&self.peer, credential.peer_variables) {
+                    (Some(Peer::Fingerprint(pinned)), Some(known)) => format!(" {}={pinned}", known.fingerprint),
+                    (Some(Peer::Ca(file)), Some(known)) => format!(" {}={}", known.ca, file.display()),
+                    _ => String::new(),
+                };
+                format!("{}={}{peer}, or ", credential.endpoint_variable, self.what)
+            }),
             Kind::CaBundle => Some(format!("--ca-bundle {}, or ", self.what)),
             Kind::BaseImage => {
                 let id = self.id.as_deref().unwrap_or_default();

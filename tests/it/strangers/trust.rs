@@ -132,10 +132,16 @@ fn no_token_goes_to_an_address_that_a_clone_names() {
             }
         }
     }
-    // The same clone, with the address named by the user: the listener does hear of it.
+    // The same clone, with the address named by the user: the listener does hear of it, once the user also names the pool.
     let project = planted(&pool_at(address));
-    let named = in_clone(&project, &["leases"]).env("LIAN_POOL_ENDPOINT", format!("http://{address}/")).output();
-    assert!(listener.contacts() > 0, "{}", Ran::from(named.expect("it starts")).both());
+    let named = |arguments: &[&str]| {
+        let named = in_clone(&project, arguments).env("LIAN_POOL_ENDPOINT", format!("http://{address}/")).output();
+        Ran::from(named.expect("it starts"))
+    };
+    let ran = named(&["leases"]).exits(64);
+    assert!(ran.stderr.contains("lian::trust::provider") && listener.contacts() == 0, "{}", ran.both());
+    let ran = named(&["leases", "--provider", "vm-pool"]);
+    assert!(listener.contacts() > 0, "{}", ran.both());
 }
 
 #[test]
@@ -145,7 +151,7 @@ fn an_address_is_the_users_by_the_configuration_or_by_a_grant_and_another_one_as
     std::fs::create_dir(project.data().join("lian-build")).expect("writable");
     let config = project.data().join("lian-build/config.toml");
     std::fs::write(&config, format!("[endpoints]\nvm_pool = \"http://{}\"\n", listener.address)).expect("written");
-    ran_in_clone(&project, &["leases"]);
+    ran_in_clone(&project, &["leases", "--provider", "vm-pool"]);
     let before = listener.contacts();
     assert!(before > 0, "the configuration counts");
     std::fs::write(&config, "[endpoints]\nmoon = \"x\"\n").expect("written");

@@ -48,8 +48,7 @@ fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
     let own = DockerLocalSettings::default().image;
     let image = (settings.image != own).then_some((ReachKind::Image, settings.image));
     let network = settings.network.map(|network| (ReachKind::Network, network));
-    let reach = |(kind, what)| Reach { kind, what, terms: String::new() };
-    Ok(image.into_iter().chain(network).map(reach).collect())
+    Ok(image.into_iter().chain(network).map(|(kind, what)| Reach::of(kind, what)).collect())
 }
 
 /// The engine that the `docker` command talks to.

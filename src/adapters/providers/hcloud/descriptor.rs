@@ -7,7 +7,7 @@ use super::api::Timeouts;
 use super::project::Hcloud;
 use super::settings::HcloudSettings;
 use crate::adapters::providers::descriptor::{
-    Credential, Descriptor, Login, ProviderOptions, RunnerTraits, Settings, SettingsSchema, no_reach, resolved,
+    Credential, Descriptor, Login, ProviderOptions, Reach, ReachKind, RunnerTraits, Settings, SettingsSchema, resolved,
 };
 use crate::domain::model::{Fault, ProviderName};
 use crate::domain::ports::ComputeProvider;
@@ -40,11 +40,20 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         variables: &["HCLOUD_TOKEN", "HCLOUD_TOKEN_FILE"],
         endpoint_variable: "HCLOUD_ENDPOINT",
         in_settings: false,
+        peer_variables: None,
     }),
-    reach: no_reach,
+    reach,
     account: |_, salt| Ok(Some(Access::from_env()?.digest(salt))),
     build,
 };
+
+/// BuildKit of another place than its own, which is root on the machines and is lent logins to registries.
+fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
+    let settings: HcloudSettings = settings.read()?.unwrap_or_default();
+    let sums = settings.buildkit.sha256;
+    let reach = |url| Reach { terms: format!("{sums:?}"), ..Reach::of(ReachKind::Image, url) };
+    Ok(settings.buildkit.url.filter(|_| !settings.prepared).map(reach).into_iter().collect())
+}
 
 fn build(settings: &Settings<'_>, options: ProviderOptions) -> Result<Arc<dyn ComputeProvider>, Fault> {
     let mut settings: HcloudSettings = settings.read()?.unwrap_or_default();

@@ -6,8 +6,8 @@ use super::provider::Proxmox;
 use super::settings::ProxmoxSettings;
 use super::token::Token;
 use crate::adapters::providers::descriptor::{
-    Credential, Descriptor, Login, ProviderOptions, Reach, ReachKind, Resolve, RunnerTraits, Settings, SettingsSchema,
-    resolved,
+    Credential, Descriptor, Login, Peer, PeerVariables, ProviderOptions, Reach, ReachKind, Resolve, RunnerTraits,
+    Settings, SettingsSchema, resolved,
 };
 use crate::domain::base::Digest;
 use crate::domain::model::{Fault, ProviderName};
@@ -35,6 +35,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         variables: &[Token::VARIABLE, Token::FILE_VARIABLE],
         endpoint_variable: "PROXMOX_ENDPOINT",
         in_settings: true,
+        peer_variables: Some(PeerVariables { fingerprint: "PROXMOX_FINGERPRINT", ca: "PROXMOX_CA" }),
     }),
     reach,
     account,
@@ -47,10 +48,12 @@ fn resolve(settings: &Settings<'_>, path: &Resolve<'_>) -> Result<serde_json::Va
 
 fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
     let settings: Option<ProxmoxSettings> = settings.read()?;
-    let reach = |settings: ProxmoxSettings| Reach {
-        kind: ReachKind::Endpoint,
-        terms: format!("{:?} {:?}", settings.fingerprint, settings.ca),
-        what: settings.endpoint,
+    let reach = |settings: ProxmoxSettings| {
+        // What is pinned counts alone (see `tls`); what a CA's file holds is part of the terms wherever it is known.
+        let ca = settings.ca.filter(|_| settings.fingerprint.is_none());
+        let terms = format!("{:?} None", settings.fingerprint);
+        let peer = settings.fingerprint.map(Peer::Fingerprint).or(ca.map(Peer::Ca));
+        Reach { kind: ReachKind::Endpoint, what: settings.endpoint, terms, peer }
     };
     Ok(settings.map(reach).into_iter().collect())
 }

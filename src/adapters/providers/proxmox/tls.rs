@@ -14,6 +14,7 @@ use super::settings::ProxmoxSettings;
 use crate::domain::base::Digest;
 use crate::domain::model::Fault;
 use crate::system::http::is_loopback;
+use crate::system::read::{self, Cap};
 
 /// Accepts only the certificate with this fingerprint, whatever its name and dates.
 #[derive(Debug)]
@@ -105,7 +106,8 @@ fn roots(file: &std::path::Path) -> Result<RootCertStore, Fault> {
         )
     };
     let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| bad(error.to_string()))? {
+    let text = read::of_user(file, Cap::Certificates).map_err(|error| bad(error.to_string()))?;
+    for certificate in CertificateDer::pem_slice_iter(&text) {
         let certificate = certificate.map_err(|error| bad(error.to_string()))?;
         roots.add(certificate).map_err(|error| bad(error.to_string()))?;
     }

@@ -62,6 +62,7 @@ fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
             kind: ReachKind::Host,
             what: format!("{}@{}:{} with {by}", host.user, host.address, host.port),
             terms: host.host_key,
+            peer: None,
         }
     };
     Ok(settings.hosts.into_iter().map(host).collect())

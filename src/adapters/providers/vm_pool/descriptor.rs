@@ -41,6 +41,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
         variables: &["LIAN_POOL_TOKEN", "LIAN_POOL_TOKEN_FILE", "LIAN_POOL_IDENTITY"],
         endpoint_variable: "LIAN_POOL_ENDPOINT",
         in_settings: true,
+        peer_variables: None,
     }),
     reach,
     account,
@@ -49,10 +50,7 @@ pub const DESCRIPTOR: Descriptor = Descriptor {
 
 fn reach(settings: &Settings<'_>) -> Result<Vec<Reach>, Fault> {
     let settings: Option<VmPoolSettings> = settings.read()?;
-    let reach = |settings: VmPoolSettings| {
-        let what = actual_address(&settings.endpoint);
-        Reach { kind: ReachKind::Endpoint, what, terms: String::new() }
-    };
+    let reach = |settings: VmPoolSettings| Reach::of(ReachKind::Endpoint, actual_address(&settings.endpoint));
     Ok(settings.map(reach).into_iter().collect())
 }
 

@@ -162,7 +162,7 @@ fn no_socket_file_that_a_clone_names_is_a_pool_before_it_is_granted() {
     assert_eq!(other.contacts(), 0);
     // The user's own word for it, by whatever name.
     let endpoint = format!("unix:{}", other.address);
-    let mut named = in_clone(&project, &["leases"]);
+    let mut named = in_clone(&project, &["leases", "--provider", "vm-pool"]);
     named.env("LIAN_POOL_ENDPOINT", endpoint);
     assert!(comes(named, &other), "the variable counts");
 }
@@ -207,7 +207,7 @@ fn no_registry_is_written_to_and_no_login_fetched_before_it_is_granted() {
 }
 
 #[test]
-fn no_machine_is_asked_for_at_a_provider_before_it_is_granted() {
+fn no_provider_is_asked_anything_before_it_is_granted() {
     let sink = Sink::new();
     let project = planted(
         "compute_provider = 'hcloud, runners.context_transfer = 'session, runners.max_cost = 1, \
@@ -218,11 +218,12 @@ fn no_machine_is_asked_for_at_a_provider_before_it_is_granted() {
         command.env("HCLOUD_ENDPOINT", format!("http://{}", sink.address));
         command
     };
-    let rents = [COMMANDS[2], COMMANDS[6], COMMANDS[8]];
-    for command in LOOKS.iter().chain(&rents) {
+    for command in LOOKS.iter().chain(&COMMANDS) {
         let ran = Ran::from(with(command).output().expect("it starts"));
         assert_eq!(sink.contacts(), 0, "{command:?}: {}", ran.both());
-        if rents.contains(command) {
+        if command[0] == "doctor" {
+            assert!(ran.both().contains("wants the provider hcloud"), "{}", ran.both());
+        } else if ["plan", "apply", "leases", "serve", "dispatch"].contains(&command[0]) {
             let ran = ran.exits(64);
             assert!(ran.stderr.contains("lian::trust::provider"), "{command:?}: {}", ran.both());
             assert!(ran.stderr.contains("local.ncl:2"), "{command:?}: {}", ran.both());
@@ -230,6 +231,110 @@ fn no_machine_is_asked_for_at_a_provider_before_it_is_granted() {
     }
     Ran::from(with(&["trust", "--yes"]).output().expect("it starts")).exits(0);
     assert!(comes(with(&["apply"]), &sink), "the grant counts");
+    // What else is root on the machines is another grant: whoever asks them alone needs none.
+    let sum = "0".repeat(64);
+    workflow(
+        &project,
+        &format!(
+            "compute_provider = 'hcloud, runners.context_transfer = 'session, providers.hcloud.buildkit = \
+             {{ url = \"https://other.example/b\", sha256 = {{ amd64 = \"{sum}\", arm64 = \"{sum}\" }} }}"
+        ),
+    );
+    let ran = Ran::from(with(&["apply"]).output().expect("it starts")).exits(64);
+    assert!(ran.stderr.contains("lian::trust::runner_image") && ran.stderr.contains("other.example"), "{}", ran.both());
+}
+
+/// The user's own address does not say who may answer there.
+#[test]
+fn no_certificate_that_a_clone_pins_gets_the_users_token_at_the_users_own_address() {
+    let (sink, ca) = (Sink::new(), Canary::pipe());
+    let pinned = ["AB"; 32].join(":");
+    let with = |project: &Project, arguments: &[&str], variables: &[(&str, &str)]| {
+        let mut command = in_clone(project, arguments);
+        command.env("PROXMOX_ENDPOINT", format!("https://{}", sink.address)).envs(variables.iter().copied());
+        command
+    };
+    let fields = |peer: &str| {
+        format!(
+            "compute_provider = 'proxmox, runners.context_transfer = 'session, providers.proxmox = {{ {peer}, \
+             endpoint = \"https://{}\", node = \"n\", template = 100, ids = [5000, 5001] }}",
+            sink.address
+        )
+    };
+    let peers = [
+        format!("fingerprint = \"{pinned}\""),
+        format!("ca = \"{}\"", ca.path().display()),
+        "ca = \"ca.pem\"".to_owned(),
+    ];
+    for peer in &peers {
+        let project = planted(&fields(peer));
+        project.write("workflows/ca.pem", "one\n");
+        let named = ["leases", "--provider", "proxmox"];
+        for command in LOOKS.iter().chain(&COMMANDS).chain(&[&named[..]]) {
+            for variables in [&[][..], &[("PROXMOX_FINGERPRINT", "CD"), ("PROXMOX_CA", "/etc/hostname")]] {
+                let ran = Ran::from(with(&project, command, variables).output().expect("it starts"));
+                assert_eq!((sink.contacts(), ca.openings()), (0, 0), "{command:?}: {}", ran.both());
+                if ["plan", "apply", "leases", "serve", "dispatch"].contains(&command[0]) {
+                    let ran = ran.exits(64);
+                    assert!(ran.stderr.contains("lian::trust::endpoint"), "{peer} {command:?}: {}", ran.both());
+                }
+            }
+        }
+    }
+    // The user's own word for it, however it is written.
+    let project = planted(&fields(&peers[0]));
+    let own = pinned.replace(':', "").to_lowercase();
+    let command = with(&project, &["leases", "--provider", "proxmox"], &[("PROXMOX_FINGERPRINT", &own)]);
+    assert!(comes(command, &sink), "the variable counts");
+    // A grant is of what the CA's file holds.
+    let project = planted(&fields(&peers[2]));
+    project.write("workflows/ca.pem", "one\n");
+    let ran = Ran::from(with(&project, &["trust", "--yes"], &[]).output().expect("it starts")).exits(0);
+    assert!(ran.stdout.contains("ca.pem"), "{}", ran.both());
+    let ran = Ran::from(with(&project, &["leases"], &[]).output().expect("it starts"));
+    assert!(ran.stderr.contains("lian::proxmox::ca"), "the grant counts: {}", ran.both());
+    project.write("workflows/ca.pem", "two\n");
+    let ran = Ran::from(with(&project, &["leases"], &[]).output().expect("it starts")).exits(64);
+    assert!(ran.stderr.contains("lian::trust::endpoint"), "{}", ran.both());
+}
+
+#[test]
+fn no_login_goes_where_a_clone_says_who_answers_or_that_nobody_needs_to_prove_it() {
+    let sink = Sink::new();
+    let project = planted(&format!(
+        "registry_provider = 'registry, registry = {{ address = \"{}/team\", plain_http = true }}, ca_bundle = \"ca.pem\"",
+        sink.address
+    ));
+    project.write("workflows/ca.pem", "one\n");
+    let logins = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"dTpz\"}}}}}}", sink.address);
+    std::fs::write(project.data().join("config.json"), logins).expect("written");
+    // A registry that the user names is spoken to as the user says.
+    let registry = format!("{}/mine", sink.address);
+    let dispatch = |more: &[&str]| {
+        let mut arguments = vec!["dispatch", "--context", "catalog/app", "--workflow", "workflows/local.ncl"];
+        arguments.extend(["--registry", &registry].iter().chain(more));
+        in_clone(&project, &arguments)
+    };
+    let ran = Ran::from(dispatch(&[]).output().expect("it starts")).exits(64);
+    assert!(
+        ran.stderr.contains("lian::trust::registry") && ran.stderr.contains("lian::trust::ca_bundle"),
+        "{}",
+        ran.both()
+    );
+    assert_eq!(sink.contacts(), 0, "{}", ran.both());
+    let ran = Ran::from(dispatch(&["--plain-http"]).output().expect("it starts")).exits(64);
+    assert!(
+        !ran.stderr.contains("lian::trust::registry") && ran.stderr.contains("lian::trust::ca_bundle"),
+        "{}",
+        ran.both()
+    );
+    assert_eq!(sink.contacts(), 0, "{}", ran.both());
+    // The bundle of the project is granted as it is now.
+    ran_in_clone(&project, &["trust", "--yes"]).exits(0);
+    assert!(comes(in_clone(&project, &["apply"]), &sink), "the grants count");
+    project.write("workflows/ca.pem", "two\n");
+    let ran = ran_in_clone(&project, &["apply"]).exits(64);
+    assert!(ran.stderr.contains("lian::trust::ca_bundle"), "{}", ran.both());
 }
 
 #[test]
