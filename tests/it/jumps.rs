@@ -24,7 +24,7 @@ impl Behind {
     fn new() -> Self {
         let (keys, home) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
         let (key, public) = key_pair(keys.path());
-        let (outer, inner) = (Sandbox::with_ready(&public, 2, 4), Sandbox::with_ready(&public, 2, 4));
+        let (outer, inner) = (Sandbox::with(&public, 2, 4), Sandbox::with(&public, 2, 4));
         let beyond = outer.join(&inner);
         std::fs::create_dir(home.path().join(".ssh")).expect("writable");
         let behind = Self { keys, home, outer, inner, project: Project::with_base() };
@@ -95,7 +95,7 @@ const SESSION: &str = "runners = { context_transfer = 'session, boot_timeout_s =
 fn an_alias_behind_a_jump_host_is_looked_at_locked_and_built_on() {
     let registry = Registry::everywhere();
     let address = format!("{}:{}", meeting_place(), registry.port());
-    registry_ports().lock().expect("whole").push(address.clone());
+    registry_ports().lock().expect("whole").insert(address.clone());
     let behind = Behind::new();
     behind.workflow(&behind.inner.host_key, SESSION);
     let told = behind.lian(&["doctor", "--format", "json", "--workflow", "workflows/local.ncl"]);
