@@ -3,8 +3,8 @@
 
 use super::Error;
 use super::target_image::TargetImage;
-use crate::domain::cache::{Access, HARMLESS_ARGUMENTS, RefUse, Workspace};
-use crate::domain::model::{Actor, CachePolicy, Diagnostic, ImageRef, RegistrySettings, Sources};
+use crate::domain::cache::{Access, CacheRef, HARMLESS_ARGUMENTS, RefUse, Workspace};
+use crate::domain::model::{Actor, CachePolicy, Diagnostic, Disposition, ImageRef, RegistrySettings, Sources};
 
 /// The code of everything that lies outside an actor's namespaces.
 pub(super) const FORBIDDEN: &str = "lian::cache::forbidden_ref";
@@ -77,6 +77,16 @@ impl CacheScope {
         }
         let fault = self.forbidden(&format!("the image {image}"), RefUse::Read);
         Err(Error::files(vec![fault], Sources::default()))
+    }
+
+    /// The repositories of the caches of an image: those that are read, and the one that is written.
+    pub fn caches(&self, image: &str) -> (Vec<String>, Option<String>) {
+        let Access { reads, writes } = &self.access;
+        let of_image = |one: &CacheRef| one.cache_of(image, &self.workspace);
+        let own = writes.iter().filter(|one| !reads.contains(one));
+        let keeps = self.policy.disposition != Some(Disposition::Discard);
+        let from = own.chain(reads).filter_map(of_image).collect();
+        (from, writes.first().filter(|_| keeps).and_then(of_image))
     }
 
     /// What the mounts `type=cache` of its builds are kept apart by, on a daemon that actors share.

@@ -199,7 +199,8 @@ impl Running {
                 }
                 tokio::task::yield_now().await;
             };
-            ready.send((listener.place().expect("a place"), Arc::downgrade(&service.pool()))).ok().expect("waited for");
+            let place = listener.place().expect("a place");
+            assert!(ready.send((place, Arc::downgrade(&service.pool()))).is_ok(), "waited for");
             service.run(listener, async move { drop(stopped.await) }).await.expect("it ends well");
         });
         let client = Client::builder().no_proxy();

@@ -5,6 +5,7 @@ mod architecture;
 mod buildkit;
 mod buildkit_daemon;
 mod buildkit_verify;
+mod caches;
 mod chaos;
 mod check;
 mod children;

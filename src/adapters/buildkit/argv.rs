@@ -5,7 +5,9 @@ use std::path::Path;
 
 use super::policy;
 use crate::domain::base::Platforms;
-use crate::domain::ports::{BuildRequest, ImageSource, NamedContext, PushTarget, SecretSource, SecretValue};
+use crate::domain::ports::{
+    BuildRequest, CACHE, ImageSource, NEXT_CACHE, NamedContext, PushTarget, SecretSource, SecretValue, SharedCaches,
+};
 
 /// Turns off BuildKit's search for a `# syntax=` line, which would fetch an unpinned frontend: buildctl does not search
 /// if it is given a command line.
@@ -52,8 +54,24 @@ pub(super) fn build(request: &BuildRequest, own: &Path) -> Vec<String> {
     for id in &request.ssh {
         args.extend(["--ssh".to_owned(), id.clone()]);
     }
+    shared_caches(&mut args, &request.caches);
     image_output(&mut args, &request.staging, request.push.as_ref(), &own.join(METADATA));
     args
+}
+
+/// Caches in registries. That one cannot be written is told in the build's log, and does not fail the build.
+fn shared_caches(args: &mut Vec<String>, caches: &SharedCaches) {
+    let cache = |target: &PushTarget, tag: &str| {
+        let insecure = if target.plain_http { ",registry.insecure=true" } else { "" };
+        format!("type=registry,{}{insecure}", csv(&format!("ref={}:{tag}", target.name)))
+    };
+    for from in &caches.from {
+        args.extend(["--import-cache".to_owned(), cache(from, CACHE)]);
+    }
+    if let Some(to) = &caches.to {
+        let how = format!("mode=max,image-manifest=true,{COMPRESSION},ignore-error=true");
+        args.extend(["--export-cache".to_owned(), format!("{},{how}", cache(to, NEXT_CACHE))]);
+    }
 }
 
 /// Lets all steps of a build use the network of the daemon's machine.

@@ -161,7 +161,8 @@ impl Dispatcher {
         };
         let mut keep = vec![Arc::clone(&staged_build.staged)];
         keep.extend(artifacts.map(|(folder, _)| Arc::clone(folder)));
-        let work = self.context.clone().promote(layer.clone(), staged, keep);
+        let cache = job.request.caches.repository.clone();
+        let work = self.context.clone().promote((layer.clone(), cache), staged, keep);
         self.spawn(TaskKind::Work(layer), work);
     }
 

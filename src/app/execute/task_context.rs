@@ -243,15 +243,34 @@ impl TaskContext {
         Ok(configs)
     }
 
-    /// Moves the tags.
-    pub async fn promote(self, layer: LayerName, staged: Staged, keep: Vec<Staging>) -> Message {
+    /// Moves the tags, and has the cache that was written count with the image.
+    pub async fn promote(
+        self,
+        (layer, cache): (LayerName, Option<String>),
+        staged: Staged,
+        keep: Vec<Staging>,
+    ) -> Message {
         let promoted = self.images.promote(&staged).await;
+        if let (Ok(()), Some(cache)) = (&promoted, cache) {
+            self.promote_cache(&layer, &cache).await;
+        }
         let removed = blocking(move || drop(keep)).await;
         let input = match promoted.map_err(|error| store_fault("promote", &error)).and(removed) {
             Ok(()) => Input::Promoted { layer },
             Err(fault) => Input::Faulted { layer, fault },
         };
         Message::Input(input)
+    }
+
+    /// A cache that cannot be kept makes the next build slower, and is no fault of this one.
+    async fn promote_cache(&self, layer: &LayerName, repository: &str) {
+        let why = match self.images.promote_cache(repository).await {
+            Ok(true) => return,
+            Ok(false) => "the builder wrote none".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let message = format!("the cache {repository} was not kept: {why}");
+        self.report(layer, BuildEvent::Warning { message });
     }
 
     /// Releases a runner.

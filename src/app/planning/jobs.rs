@@ -13,7 +13,7 @@ use crate::app::execute::{Job, ParentImage};
 use crate::domain::base::{LayerName, Platform, SourceLocation};
 use crate::domain::graph::{self, ImageOrigin, LayerGraph, UsedImage};
 use crate::domain::model::{Diagnostic, ImageName, ImageRef, KeyParts, LayerKey, ParentKey};
-use crate::domain::ports::{BuildRequest, ImageSource, NamedContext};
+use crate::domain::ports::{BuildRequest, ImageSource, NamedContext, SharedCaches};
 
 /// What keeps the mounts `type=cache` of a daemon's builds apart.
 const MOUNTS: &str = "BUILDKIT_CACHE_MOUNT_NS";
@@ -91,6 +91,7 @@ impl JobMaker<'_> {
             frontend: frontend.map(|(digest, image)| format!("{}@{digest}", image.name())),
             staging: PathBuf::new(),
             push: None,
+            caches: SharedCaches::default(),
         };
         Ok(Job {
             image: self.image(&layer.name),

@@ -10,6 +10,7 @@ use super::survey::Survey;
 use super::{contexts, pins, specs};
 use crate::adapters::store::Store;
 use crate::app::Error;
+use crate::app::cache_scope::CacheScope;
 use crate::app::config::Config;
 use crate::app::execute::Job;
 use crate::app::runners::provider_context::ProviderContext;
@@ -17,7 +18,7 @@ use crate::domain::base::{Digest, LayerName};
 use crate::domain::graph::LayerGraph;
 use crate::domain::model::{Action, Plan, Size};
 use crate::domain::plan::{self, Candidate};
-use crate::domain::ports::ImageStore;
+use crate::domain::ports::{ImageStore, SharedCaches};
 
 /// Data from earlier runs.
 #[derive(Clone, Copy, Default)]
@@ -61,6 +62,9 @@ pub async fn prepare(
         if provider_context.is_remote() {
             jobs.iter_mut().for_each(|(_, job)| job.request.push = images.push_target(job.image.as_str()));
         }
+        if let Some(scope) = &config.scope {
+            jobs.iter_mut().for_each(|(layer, job)| job.request.caches = shared_caches(scope, images, layer));
+        }
         // The record of a reused image is needed only if something may be built on it.
         let wanted = jobs.iter().map(|(layer, job)| {
             let promotes = !job.artifact_paths.is_empty();
@@ -83,6 +87,15 @@ pub async fn prepare(
         plan.steps.iter().filter_map(|step| Some((step.layer.clone(), step.digest.clone()?))).collect();
     let jobs = jobs_to_build(&plan, jobs, &forced);
     Ok(PreparedPlan { plan, jobs, digests, pins, sizes })
+}
+
+/// The caches of a layer's image, where the store is one that builders reach.
+fn shared_caches(scope: &CacheScope, images: &dyn ImageStore, layer: &LayerName) -> SharedCaches {
+    let (from, to) = scope.caches(layer.as_str());
+    let target = |repository: &String| images.push_target(repository);
+    let target_of_own = to.as_ref().and_then(target);
+    let repository = to.filter(|_| target_of_own.is_some());
+    SharedCaches { from: from.iter().filter_map(target).collect(), to: target_of_own, repository }
 }
 
 /// The layers that are always built; each must be in the catalog.

@@ -65,6 +65,13 @@ impl CacheRef {
         Self { namespace, repository: None }
     }
 
+    /// The repository of the cache of a workspace's image in it: `ci/shop/app-cache`. A library has caches of images of its
+    /// own, which are named one by one.
+    pub fn cache_of(&self, image: &str, of: &Workspace) -> Option<String> {
+        let own = || self.namespace.repository(format!("{image}-cache"));
+        self.repository.clone().or_else(|| (self.namespace.workspace() == of).then(own))
+    }
+
     fn holds(&self, repository: &str) -> bool {
         self.namespace.holds(repository) && self.repository.as_ref().is_none_or(|only| only == repository)
     }

@@ -64,6 +64,13 @@ impl Namespace {
         !matches!(self, Self::Ci(_)) || below.split_once('/').is_none_or(|(first, _)| first != AUX)
     }
 
+    /// Whose it is.
+    pub fn workspace(&self) -> &Workspace {
+        match self {
+            Self::Ci(workspace) | Self::Aux(workspace) | Self::Dev(_, workspace) => workspace,
+        }
+    }
+
     /// The repository of an image in it.
     pub fn repository(&self, image: impl fmt::Display) -> String {
         format!("{self}/{image}")

@@ -48,6 +48,22 @@ pub struct SecretSource {
     pub value: SecretValue,
 }
 
+/// The caches in registries that a build reads and writes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SharedCaches {
+    /// Those that are read, under the tag [`CACHE`]. One that is not there is passed over.
+    pub from: Vec<PushTarget>,
+    /// The one that is written, under the tag [`NEXT_CACHE`]: it counts once the image does.
+    pub to: Option<PushTarget>,
+    /// Its repository, as the image store names it: `ci/shop/app-cache`.
+    pub repository: Option<String>,
+}
+
+/// The tag of a cache that is read.
+pub const CACHE: &str = "latest";
+/// The tag of a cache whose image does not count yet.
+pub const NEXT_CACHE: &str = "next";
+
 /// One image to build.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
@@ -82,6 +98,8 @@ pub struct BuildRequest {
     pub staging: PathBuf,
     /// Where to push the image by its digest; nothing is exported then.
     pub push: Option<PushTarget>,
+    /// Caches beside the builder's own.
+    pub caches: SharedCaches,
 }
 
 /// The result of a build.

@@ -199,6 +199,12 @@ pub trait ImageStore: Send + Sync {
     /// last: if this is interrupted, no tag has moved, or the next run completes it.
     async fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError>;
 
+    /// Makes the cache that was written last to this repository ([`super::NEXT_CACHE`]) the one that is read. Returns
+    /// whether there is one.
+    async fn promote_cache(&self, _repository: &str) -> Result<bool, ImageStoreError> {
+        Ok(false)
+    }
+
     /// Keeps the store's images from being removed by other processes of this machine. `None` where no process can.
     async fn in_use(&self) -> Result<Option<Box<dyn InUse>>, ImageStoreError> {
         Ok(None)

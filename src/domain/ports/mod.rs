@@ -18,7 +18,8 @@ mod usage;
 
 pub use crate::domain::model::{Offer, Price};
 pub use build::{
-    BuildRequest, BuildSink, Builder, Built, NamedContext, STEP_LOGS, SecretSource, SecretValue, VerifyRequest,
+    BuildRequest, BuildSink, Builder, Built, CACHE, NEXT_CACHE, NamedContext, STEP_LOGS, SecretSource, SecretValue,
+    SharedCaches, VerifyRequest,
 };
 pub use compute::{
     AcquireRequest, ComputeProvider, Counters, Endpoint, Gone, Lease, OwnedLease, OwnedLeases, Runner, RunnerConnector,

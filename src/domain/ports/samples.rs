@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{BuildRequest, Definition};
+use super::{BuildRequest, Definition, SharedCaches};
 use crate::domain::base::Digest;
 use crate::domain::model::{KeyParts, LayerKey, Listing, ParentKey, Size};
 
@@ -52,6 +52,7 @@ pub fn build_request() -> BuildRequest {
         frontend: None,
         staging: PathBuf::new(),
         push: None,
+        caches: SharedCaches::default(),
     }
 }
 

@@ -73,6 +73,7 @@ impl Stage {
             frontend: None,
             staging,
             push: None,
+            caches: lian_build::domain::ports::SharedCaches::default(),
         }
     }
 }

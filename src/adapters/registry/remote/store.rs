@@ -15,7 +15,8 @@ use super::{fetch, promote};
 use crate::domain::base::{Digest, LayerName, Platform};
 use crate::domain::model::{ImageRecord, KEY_LABEL, LayerKey};
 use crate::domain::ports::{
-    Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, PushTarget, Staged, StagingFolder,
+    CACHE, Claim, Found, ImageConfig, ImageSource, ImageStore, ImageStoreError, NEXT_CACHE, PushTarget, Staged,
+    StagingFolder,
 };
 use crate::system::oci::{self, Manifest};
 
@@ -191,6 +192,13 @@ impl ImageStore for Registry {
         self.client.digest(&repository, "none").await?;
         self.client.try_upload(&repository).await?;
         Ok(self.address.shown())
+    }
+
+    async fn promote_cache(&self, repository: &str) -> Result<bool, ImageStoreError> {
+        let repository = self.address.repository(repository);
+        let Some(next) = self.client.manifest(&repository, NEXT_CACHE).await? else { return Ok(false) };
+        self.client.put_manifest(&repository, CACHE, &next).await?;
+        Ok(true)
     }
 
     async fn promote(&self, staged: &Staged) -> Result<(), ImageStoreError> {
