@@ -13,6 +13,7 @@ use crate::support::project::{LIAN, Ran, text};
 
 /// Each case with the codes of its errors and warnings, in the order they are told, repeats left out.
 const CASES: &[(&str, &str)] = &[
+    ("argument-bytes", "nickel::contract"),
     ("bad-image", "graph::bad_image"),
     ("bare-name", "dockerfile::bare_name"),
     ("base-by-digest", ""),
@@ -23,9 +24,11 @@ const CASES: &[(&str, &str)] = &[
     ("base-through-aliases", ""),
     ("base-two-digests", "dockerfile::base_mismatch"),
     ("broken-settings", "nickel::contract dockerfile::parse graph::missing_tool"),
+    ("command-bytes", "dockerfile::parse"),
     ("context-missing", "context::missing dockerfile::missing"),
     ("context-outside-dots", "context::outside"),
     ("context-outside-link", "context::outside"),
+    ("control-characters", "context::ignore_pattern dockerfile::parse"),
     ("cycle", "graph::cycle"),
     ("dockerfile-directives", "dockerfile::parse"),
     ("dockerfile-flags", "dockerfile::parse"),
@@ -39,6 +42,7 @@ const CASES: &[(&str, &str)] = &[
     ("duplicate-layer", "graph::duplicate_layer"),
     ("duplicate-tool", "graph::duplicate_tool"),
     ("empty-forms", "dockerfile::parse"),
+    ("file-names", "dockerfile::file_name"),
     ("fixed-platform", "graph::missing_platform"),
     ("heredoc-behind-bash", "dockerfile::parse"),
     ("image-name", "graph::image_name"),

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use crate::domain::base::nearest;
+use crate::domain::dockerfile::SourceText;
 use crate::domain::model::{Declared, Diagnostic};
 use crate::domain::ports::ContextError;
 use crate::system::read::{self, Cap};
@@ -81,7 +82,7 @@ pub struct Located {
     /// The path to show. It can be opened from the working directory.
     pub dockerfile: PathBuf,
     /// Its text.
-    pub text: String,
+    pub source: SourceText,
 }
 
 /// Finds a context and a Dockerfile inside the project and reads the Dockerfile.
@@ -96,8 +97,7 @@ pub fn locate(project_root: &Path, context: &Path, dockerfile: &Path) -> Result<
     let unreadable = |source| ContextError::Unreadable { path: shown.clone(), source };
     // BuildKit reads bytes: a comment in Latin-1 does no harm.
     let text = read::of_project(&root, &resolved, Cap::Dockerfile).map_err(unreadable)?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    Ok(Located { dockerfile: shown, text })
+    Ok(Located { dockerfile: shown, source: SourceText::new(&text) })
 }
 
 /// What `check` reports about a layer's context and Dockerfile. Both faults are reported together, at the fields of the
@@ -106,7 +106,7 @@ pub(super) fn check_files(declared: &Declared, project_root: &Path) -> Result<Lo
     let context = declared.context_dir();
     let dockerfile = declared.dockerfile_path();
     let error = match locate(project_root, &context, &dockerfile) {
-        Ok(located) => return Ok(located),
+        Ok(located) => return file_name_fault(declared, &dockerfile).map_or(Ok(located), |fault| Err(vec![fault])),
         Err(error) => error,
     };
     let mut faults = Vec::new();
@@ -121,6 +121,29 @@ pub(super) fn check_files(declared: &Declared, project_root: &Path) -> Result<Lo
         faults.push(at(declared, "context", "lian::context::unreadable", told(&error)).help("try again"));
     }
     Err(faults)
+}
+
+/// The fault of a Dockerfile's name by which BuildKit does not find it: it takes the name for a pattern, and sends it in a
+/// header of HTTP.
+fn file_name_fault(declared: &Declared, dockerfile: &Path) -> Option<Diagnostic> {
+    let name = dockerfile.file_name()?.to_string_lossy();
+    let what = if name.trim() != name {
+        "begins or ends with a blank"
+    } else if name.starts_with('!') {
+        "begins with `!`"
+    } else if name.contains(['[', '\\']) {
+        "holds `[` or `\\`"
+    } else if name.is_ascii() && name.contains(|c: char| c.is_ascii_control()) {
+        "holds a control character"
+    } else {
+        return None;
+    };
+    let layer = &declared.layer.name;
+    let message = format!(
+        "the Dockerfile of `{layer}`, {}, has a name that {what}: BuildKit takes it for a pattern",
+        tidy(dockerfile).display()
+    );
+    Some(at(declared, "dockerfile", "lian::dockerfile::file_name", message).help("rename it"))
 }
 
 pub(super) fn told(error: &ContextError) -> String {

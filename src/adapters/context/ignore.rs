@@ -25,7 +25,8 @@ impl Ignore {
     pub fn parse(text: impl AsRef<[u8]>) -> Result<Self, (usize, String)> {
         let text = text.as_ref();
         let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-        let mut patterns = Vec::new();
+        let mut patterns: Vec<Pattern> = Vec::new();
+        let mut unsendable = None;
         for (at, line) in text.split(|byte| *byte == b'\n').enumerate() {
             if line.len() >= LONGEST {
                 return Err((at + 1, format!("BuildKit reads no line of more than {} bytes", LONGEST - 1)));
@@ -44,6 +45,16 @@ impl Ignore {
             let cleaned = if rest.is_empty() { String::new() } else { clean(rest) };
             let cleaned = if cleaned.len() > 1 { cleaned.strip_prefix('/').unwrap_or(&cleaned) } else { &cleaned };
             patterns.push(Pattern::new(&format!("{mark}{cleaned}")).map_err(|what| (at + 1, what))?);
+            if unsendable.is_none() && rest.contains(|c: char| c.is_ascii_control()) {
+                unsendable = Some(at + 1);
+            }
+        }
+        // BuildKit asks for the context with the patterns in a header of HTTP, and encodes them all if one needs it.
+        if let Some(line) = unsendable.filter(|_| patterns.iter().all(|pattern| pattern.text.is_ascii())) {
+            return Err((
+                line,
+                "it holds a control character, with which BuildKit cannot ask for the context".to_owned(),
+            ));
         }
         let plain_exceptions = patterns.iter().filter(|pattern| pattern.exception).all(Pattern::is_plain);
         Ok(Self { patterns, plain_exceptions })

@@ -158,8 +158,8 @@ impl Survey {
             }
             match found {
                 Ok(located) => {
-                    let file = dockerfile::parse(&located.text);
-                    self.sources.add(located.dockerfile.clone(), located.text);
+                    let file = dockerfile::parse_source(&located.source);
+                    self.sources.add(located.dockerfile.clone(), located.source.text);
                     parsed.push((declared, located.dockerfile, file));
                 }
                 Err(faults) => {

@@ -7,7 +7,7 @@ use super::budget::{Budget, TOO_MUCH};
 use super::evaluate::{Context, Scope, evaluate};
 use super::expand::{Nothing, expand};
 use super::lint::Rules;
-use super::steps::{Dockerfile, Source, Stage, StepKind};
+use super::steps::{Dockerfile, Source, Stage, Step, StepKind};
 use super::word::Word;
 use super::{platform as platforms_of, trigger};
 use crate::domain::base::{Platform, Span};
@@ -178,7 +178,7 @@ pub(super) fn go_through(file: &Dockerfile, taken: &Taken, reached: &BTreeSet<us
         for step in base.into_iter().flat_map(|base| &file.stages[base].steps) {
             let StepKind::OnBuild(text) = &step.kind else { continue };
             match trigger::read(&text.text, stage.from.span) {
-                Ok(step) => triggered.push(step),
+                Ok(trigger) => triggered.push(unfit_as(step, trigger, stage.from.span)),
                 Err(what) => asked.faults.push(
                     DockerfileFault::parse(text.span, format!("what ONBUILD triggers is not an instruction: {what}"))
                         .help("write an instruction that a stage may have, such as `ONBUILD RUN …`"),
@@ -191,5 +191,12 @@ pub(super) fn go_through(file: &Dockerfile, taken: &Taken, reached: &BTreeSet<us
         }
         scopes.insert(*index, scope);
     }
+    asked.faults.extend(asked.context.fault());
     asked
+}
+
+/// A trigger whose command a stage of this file brings as it is written: BuildKit has its bytes, not those of JSON.
+fn unfit_as(written: &Step, trigger: Step, place: Span) -> Step {
+    let unfit = written.unfit.clone().map(|word| Word { span: place, ..word });
+    Step { unfit: unfit.or(trigger.unfit), ..trigger }
 }

@@ -7,6 +7,7 @@ use super::budget::Budget;
 use super::expand::{Expanded, Rules, Value, Values, expand_by};
 use super::lint::{self, Findings};
 use super::mounts::{Mount, MountFlag};
+use super::selected::Selected;
 use super::steps::{Arg, Copy, Run, Step, StepKind};
 use super::word::{MountId, Word};
 use super::{go, values};
@@ -93,6 +94,8 @@ pub(super) struct Asked {
     pub lint: Findings,
     /// Files of the context, with the bytes of the instruction that copies them, where a rule looks at them.
     pub copied: Vec<(String, Span)>,
+    /// What is taken of the context.
+    pub context: Selected,
 }
 
 /// What holds for all stages of a file.
@@ -165,6 +168,9 @@ impl Evaluation<'_, '_> {
 
     fn value(&mut self, word: &Word) -> Result<Known, DockerfileFault> {
         let found = self.expanded(word, Rules::of(self.context.escape))?;
+        if found.text.contains('\0') {
+            return Err(refused(word, "a value holds a zero byte, which ends it early or is refused", "take it out"));
+        }
         Ok((!found.uncertain).then_some(found.text))
     }
 
@@ -190,7 +196,10 @@ impl Evaluation<'_, '_> {
                 Ok(())
             }
             StepKind::Copy(copy) => self.copy(copy),
-            StepKind::Run(run) => self.run(run),
+            StepKind::Run(run) => {
+                self.run(run)?;
+                step.unfit.as_ref().map_or(Ok(()), |word| Err(unfit(word)))
+            }
             StepKind::Expose(ports) => ports.iter().try_for_each(|word| self.ports(word)),
             StepKind::Volume(words) => words.iter().try_for_each(|word| match self.value(word)?.as_deref() {
                 Some("") => Err(refused(word, format!("`{}` is empty", word.text), "name a folder")),
@@ -306,9 +315,7 @@ impl Evaluation<'_, '_> {
         let sources = copy.sources.iter().map(|word| Ok((word, self.value(word)?))).collect::<Result<Vec<_>, _>>()?;
         self.value(&copy.target)?;
         if copy.from.is_none() {
-            let fetched = |source: &str| copy.add && (values::is_http(source) || values::is_git(source));
-            let named = sources.iter().filter_map(|(_, source)| source.clone()).filter(|source| !fetched(source));
-            self.asked.copied.extend(named.filter(|_| self.rules.asks_for(lint::COPY)).map(|source| (source, self.at)));
+            self.of_context(copy, &sources);
         }
         for document in &copy.documents {
             self.expanded(document, Rules { no_quotes: true, ..Rules::of('\\') })?;
@@ -354,6 +361,19 @@ impl Evaluation<'_, '_> {
         Ok(())
     }
 
+    /// Notes what a step takes of the context.
+    fn of_context(&mut self, copy: &Copy, sources: &[(&Word, Known)]) {
+        let fetched = |source: &str| copy.add && (values::is_http(source) || values::is_git(source));
+        for (word, source) in sources {
+            match source {
+                Some(source) if fetched(source) => {}
+                source => self.asked.context.add(source.as_deref(), word.span),
+            }
+        }
+        let named = sources.iter().filter_map(|(_, source)| source.clone()).filter(|source| !fetched(source));
+        self.asked.copied.extend(named.filter(|_| self.rules.asks_for(lint::COPY)).map(|source| (source, self.at)));
+    }
+
     fn run(&mut self, run: &Run) -> Result<(), DockerfileFault> {
         run.mounts.iter().try_for_each(|mount| self.mount(mount))?;
         if let Some(word) = run.device.as_ref().filter(|_| !self.context.frontend) {
@@ -394,7 +414,13 @@ impl Evaluation<'_, '_> {
                 self.asked.ssh.push(id);
                 Ok(())
             }
-            Some(Mount::Files { .. }) | None => Ok(()),
+            Some(Mount::Files { .. }) | None => {
+                if flag.from.is_none() {
+                    // It may be all of the context.
+                    self.asked.context.add(None, self.at);
+                }
+                Ok(())
+            }
         }
     }
 
@@ -430,6 +456,18 @@ fn unreadable(word: &Word, what: String) -> DockerfileFault {
         message: format!("`{shown}`: {what}"),
         span: Some(word.span),
         help: Some(help.to_owned()),
+    }
+}
+
+/// The fault of a command that no process can be given.
+fn unfit(word: &Word) -> DockerfileFault {
+    match word.text.as_str() {
+        "\0" => refused(word, "the command holds a zero byte, which no process can be given", "take it out"),
+        _ => refused(
+            word,
+            "the command holds a byte that is not UTF-8: BuildKit refuses to hand it on",
+            "save the file as UTF-8, or have the command make the byte, as `printf '\\351'` does",
+        ),
     }
 }
 

@@ -9,7 +9,7 @@ use super::steps::{Arg, Copy, Needs, Run, Stage, Step, StepKind, Written};
 use super::word::Word;
 use super::words::{Bad, Node, Piece};
 use super::{duration, go};
-use crate::domain::base::nearest;
+use crate::domain::base::{Span, nearest};
 
 use Takes::{Many, One, Switch};
 
@@ -47,6 +47,8 @@ pub(super) struct Cut<'a> {
     pub line: &'a Line,
     pub node: &'a Node,
     pub documents: &'a [(Heredoc, &'a str, usize)],
+    /// Where characters of the file stand for bytes that are not UTF-8, in order.
+    pub replaced: &'a [usize],
 }
 
 impl Cut<'_> {
@@ -94,7 +96,12 @@ impl Cut<'_> {
             _ => return Err(self.unknown()),
         };
         let written = self.written(&kind);
-        Ok(Instruction::Step(Box::new(Step { kind, span: self.line.whole(), written })))
+        let command = match &node.trigger {
+            Some(trigger) => Cut { node: trigger, ..*self },
+            None => Cut { ..*self },
+        };
+        let unfit = (command.node.name() == "run").then(|| command.unfit()).flatten();
+        Ok(Instruction::Step(Box::new(Step { kind, span: self.line.whole(), written, unfit })))
     }
 
     fn written(&self, kind: &StepKind) -> Written {
@@ -320,6 +327,35 @@ impl Cut<'_> {
         Ok(StepKind::Run(run))
     }
 
+    /// What no process can be given of a command and its here-documents: a zero byte, or one that is not UTF-8. JSON
+    /// replaces the latter, and a script is a file, which may hold anything.
+    fn unfit(&self) -> Option<Word> {
+        let Node { rest, json, args, .. } = self.node;
+        if *json {
+            return args
+                .iter()
+                .find(|arg| arg.text.contains('\0'))
+                .map(|arg| Word { text: "\0".to_owned(), ..self.word(arg) });
+        }
+        let alone = heredoc::one(&rest.text).ok().flatten().is_some();
+        if let (true, Some((_, body, _))) = (alone, self.documents.first())
+            && body.trim_start_matches('\t').starts_with("#!")
+        {
+            return None;
+        }
+        let bodies =
+            self.documents.iter().flat_map(|(_, body, at)| body.char_indices().map(move |(index, c)| (at + index, c)));
+        let command = go::text(&self.line.text[rest.start..rest.end]);
+        let written = command.char_indices().map(|(index, c)| (self.line.place(rest.start + index), c));
+        let is_unfit = |at: usize, c: char| match c {
+            '\0' => true,
+            char::REPLACEMENT_CHARACTER => self.replaced.binary_search(&at).is_ok(),
+            _ => false,
+        };
+        let (at, c) = written.chain(bodies).find(|(at, c)| is_unfit(*at, *c))?;
+        Some(Word { text: c.to_string(), span: Span::new(at, at + c.len_utf8()) })
+    }
+
     fn shell(&self) -> Result<StepKind, Bad> {
         self.flags(&[])?;
         if self.node.args.is_empty() || !self.node.json {
@@ -361,7 +397,7 @@ impl Cut<'_> {
     /// What the trigger of `ONBUILD` asks for, if it can be read. BuildKit itself reads it only where it runs.
     pub(super) fn triggered(&self) -> Option<StepKind> {
         let node = self.node.trigger.as_deref()?;
-        match (Cut { line: self.line, node, documents: self.documents }).read() {
+        match (Cut { node, ..*self }).read() {
             Ok(Instruction::Step(step)) => Some(step.kind),
             _ => None,
         }

@@ -28,7 +28,8 @@ impl Line {
         self.text.extend_from_slice(bytes);
     }
 
-    fn place(&self, at: usize) -> usize {
+    /// The byte of the file for one of the text.
+    pub(super) fn place(&self, at: usize) -> usize {
         let piece = self.pieces.partition_point(|(start, _)| *start <= at).saturating_sub(1);
         self.pieces.get(piece).map_or(0, |(start, place)| place + at - start)
     }

@@ -26,6 +26,8 @@ mod references;
 #[cfg(test)]
 mod references_tests;
 mod resolver;
+mod selected;
+mod source_text;
 mod steps;
 #[cfg(test)]
 mod tests;
@@ -35,8 +37,9 @@ mod word;
 mod words;
 
 pub use mounts::MountFlag;
-pub use parse::parse;
+pub use parse::{parse, parse_source};
 pub use references::{read, read_on_bare_images, references, triggers, triggers_in};
 pub use resolver::{Reading, Triggers};
+pub use source_text::SourceText;
 pub use steps::{Arg, Copy, Dockerfile, Needs, Run, Source, Stage, Step, StepKind, Written};
 pub use word::{MountId, Word};

@@ -4,6 +4,7 @@
 use super::heredoc::{self, Heredoc};
 use super::instruction::{Cut, Instruction};
 use super::lines::{Line, Reader};
+use super::source_text::SourceText;
 use super::steps::{Dockerfile, Stage, Step, StepKind, Written};
 use super::words::{self, Bad};
 use super::{directives, go, lint};
@@ -13,8 +14,19 @@ use crate::domain::model::DockerfileFault;
 /// Reads the text of a Dockerfile. A fault of one instruction does not hide those of others; after a fault that leaves
 /// it open where the next instruction begins, nothing more is read.
 pub fn parse(text: &str) -> Result<Dockerfile, Vec<DockerfileFault>> {
+    parse_source(&text.into())
+}
+
+/// Reads a Dockerfile, some of whose bytes may not be UTF-8.
+pub fn parse_source(source: &SourceText) -> Result<Dockerfile, Vec<DockerfileFault>> {
+    let text = source.text.as_str();
+    if source.is_utf16 {
+        let mark = Span::new(0, char::REPLACEMENT_CHARACTER.len_utf8());
+        let fault = DockerfileFault::parse(mark, "the Dockerfile is in UTF-16, and BuildKit reads UTF-8");
+        return Err(vec![fault.help("save it as UTF-8")]);
+    }
     let mut reader = Reader::new(text);
-    let mut found = Found { syntax: directives::syntax(text), ..Found::default() };
+    let mut found = Found { syntax: directives::syntax(text), replaced: source.replaced(), ..Found::default() };
     match lint::options(text) {
         Ok(options) => found.check = options,
         Err(fault) => found.faults.push(fault),
@@ -39,7 +51,9 @@ pub fn parse(text: &str) -> Result<Dockerfile, Vec<DockerfileFault>> {
 
 /// What was read so far.
 #[derive(Default)]
-struct Found {
+struct Found<'a> {
+    /// The characters that stand for bytes that are not UTF-8.
+    replaced: &'a [usize],
     syntax: Option<super::word::Word>,
     args: Vec<super::steps::Arg>,
     arg_lines: Vec<Written>,
@@ -53,7 +67,7 @@ struct Found {
     unseen: Vec<(String, String)>,
 }
 
-impl Found {
+impl Found<'_> {
     /// Reads one instruction and its here-documents. An error: nothing can be read after it.
     fn instruction(&mut self, line: &Line, reader: &mut Reader<'_>) -> Result<(), DockerfileFault> {
         if line.gap {
@@ -83,7 +97,7 @@ impl Found {
         if documents.is_empty() && node.may_hold_documents() {
             self.unseen.extend(heredoc::unseen(&go::text(&line.text)));
         }
-        let cut = Cut { line, node: &node, documents: &documents };
+        let cut = Cut { line, node: &node, documents: &documents, replaced: self.replaced };
         match cut.read() {
             Err(mut bad) => {
                 if let Some((_, why)) = self.unseen.iter().find(|(name, _)| *name == node.command.text) {

@@ -87,6 +87,8 @@ pub struct Step {
     pub span: Span,
     /// How it is written.
     pub written: Written,
+    /// The first character of a `RUN`, or of one that it triggers, that no process can be given.
+    pub unfit: Option<Word>,
 }
 
 /// What an instruction asks for. Words are as written: with their variables and quotes.

@@ -26,7 +26,7 @@ pub(super) fn read(text: &str, place: Span) -> Result<Step, String> {
     if reader.instruction().map_err(|fault| fault.message)?.is_some() {
         return Err("there is a second one".to_owned());
     }
-    match (Cut { line: &line, node: &node, documents: &documents }).read() {
+    match (Cut { line: &line, node: &node, documents: &documents, replaced: &[] }).read() {
         Ok(Instruction::Step(step)) => Ok(moved(*step, place)),
         Ok(Instruction::From(_)) => Err("it begins a stage".to_owned()),
         Err(bad) => Err(bad.message),
@@ -69,5 +69,5 @@ fn moved(step: Step, place: Span) -> Step {
     };
     // A trigger is parsed as a file of its own, in which no comment stands.
     let written = Written { span: place, comments: Vec::new(), ..step.written };
-    Step { kind, span: place, written }
+    Step { kind, span: place, written, unfit: step.unfit.map(word) }
 }

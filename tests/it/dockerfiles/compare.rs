@@ -68,6 +68,9 @@ fn is_stricter(fault: &DockerfileFault) -> bool {
         || fault.message.contains("nested too deeply")
         // BuildKit counts images behind the stages, so that a number too large may be one of those.
         || fault.message.starts_with("there is no stage ")
+        // BuildKit hands these on to whoever makes the image or runs the step, and only they refuse them.
+        || fault.message.contains("zero byte")
+        || fault.message.contains("BuildKit cannot ask for")
 }
 
 fn told(faults: &[DockerfileFault]) -> String {
