@@ -15,6 +15,7 @@ use crate::app::trust::Trust;
 use crate::app::{Error, UsageError};
 use crate::domain::model::{BuildSpec, ContextTransfer, ImageRef, ProviderName, Workflow};
 use crate::system::read::{self, Cap};
+use crate::system::{catalog_root, git_root, resolved};
 
 /// The default workflow file.
 const DEFAULT_WORKFLOW: &str = "workflows/local.ncl";
@@ -172,6 +173,7 @@ impl Config {
         let source = &selection.source;
         let (workflow, named) = load_workflow(source)?;
         let catalog = Setting::choose(source.catalog.clone(), workflow.catalog.clone(), || "catalog".into());
+        check_place(&catalog, named.as_deref())?;
         let project = Project::of_catalog(&catalog, source.state.as_deref())?;
         let own_set = workflow.set.iter().map(|(path, value)| (path.clone(), value.clone()));
         let (base_images, images_of_project) = all_substitutes(&workflow, &selection.base_images)?;
@@ -322,13 +324,36 @@ fn load_workflow(source: &Source) -> Result<(Workflow, Option<PathBuf>), Error> 
             let named = catalog.file_name().and_then(|_| catalog.parent()).map(|parent| parent.join(DEFAULT_WORKFLOW));
             let actual = std::fs::canonicalize(&catalog).ok();
             let actual = actual.as_deref().and_then(Path::parent).map(|parent| parent.join(DEFAULT_WORKFLOW));
-            match named.into_iter().chain(actual).find(|file| file.is_file()) {
+            match named.into_iter().chain(actual).find(|file| file.symlink_metadata().is_ok()) {
                 Some(file) => file,
                 None => return Ok((Workflow::default(), None)),
             }
         }
     };
     workflow_in(&file, &source.allow_imports).map(|workflow| (workflow, Some(file)))
+}
+
+/// Refuses a catalog that files of a project lead out of it, by a link or by `..`: that one is another project's, with what
+/// was granted there. Whoever names it means it.
+fn check_place(catalog: &Setting<PathBuf>, workflow: Option<&Path>) -> Result<(), Error> {
+    let home = match (catalog.origin, workflow) {
+        (Origin::Flag | Origin::Environment, _) => return Ok(()),
+        (Origin::Workflow, Some(file)) => {
+            catalog_root(file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
+        }
+        (Origin::Workflow | Origin::Default, _) => {
+            let here = Path::new(".");
+            git_root(here).unwrap_or_else(|| resolved(here))
+        }
+    };
+    match std::fs::canonicalize(&catalog.value) {
+        Ok(target) if !target.starts_with(&home) => {
+            let (path, target) = (catalog.display().to_string(), target.display().to_string());
+            Err(UsageError::CatalogOutside { path, target }.into())
+        }
+        // One that is not there is told by who reads it.
+        _ => Ok(()),
+    }
 }
 
 /// The workflow's substitutes with the flags' in their place, and which of them are the workflow's.

@@ -120,6 +120,18 @@ pub enum UsageError {
         /// The next action.
         help: String,
     },
+    /// Files of a project lead its catalog out of it.
+    #[error("the catalog of this project, {path}, leads outside it, to {target}")]
+    #[diagnostic(
+        code(lian::project::catalog_outside),
+        help("if you mean that one, name it: `--catalog {target}`, or `check {target}`")
+    )]
+    CatalogOutside {
+        /// As the project names it.
+        path: String,
+        /// Where it leads.
+        target: String,
+    },
     /// Not a valid image name.
     #[error("`--image {given}` does not name an image to build: {what}")]
     #[diagnostic(
@@ -207,6 +219,7 @@ impl Classified for UsageError {
             Self::Unresolved { .. } => FaultClass::Unavailable,
             Self::BaseImage { .. }
             | Self::Unreadable { .. }
+            | Self::CatalogOutside { .. }
             | Self::ImageName { .. }
             | Self::TwoRegistries { .. }
             | Self::Registry { .. }

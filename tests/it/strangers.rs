@@ -1,5 +1,6 @@
 //! A repository that a stranger wrote, and what the commands do in it: nothing outside changes, and nobody is asked.
 
+mod catalog;
 mod images;
 mod network;
 mod peers;

@@ -164,13 +164,14 @@ impl Evaluator {
         bindings: String,
         allow_imports: &[PathBuf],
     ) -> Result<LoadedWorkflow, NickelError> {
-        let actual = fs::canonicalize(file).map_err(|_| NickelError::NoWorkflow { path: file.to_owned() })?;
+        fs::canonicalize(file).map_err(|_| NickelError::NoWorkflow { path: file.to_owned() })?;
         let folder = file.parent().unwrap_or(Path::new("")).to_owned();
-        let actual_folder = actual.parent().unwrap_or(Path::new("/"));
-        let shown = locate::shown(&folder, actual_folder);
         // The project is that of the path as it was named: a link in it may lead to a file of somebody else.
         let named = if folder.as_os_str().is_empty() { Path::new(".") } else { &folder };
-        let scope = locate::scope(&crate::system::catalog_root(named), allow_imports);
+        let root = crate::system::catalog_root(named);
+        let actual = locate::actual(file, &root);
+        let shown = locate::shown(&folder, actual.parent().unwrap_or(Path::new("/")));
+        let scope = locate::scope(&root, allow_imports);
         let item = Item { index: 0, contract, file: Some(actual.clone()), folder: String::new() };
         let gathered = self.evaluate(Work { bindings, ..Work::of(vec![item], scope, shown) })?;
         let (workflow, places) = gathered.workflow.unzip();
@@ -185,7 +186,7 @@ impl Evaluator {
     /// Loads `.build-spec.ncl` files. The result is `None` for a file that did not evaluate.
     pub fn build_specs(&self, files: &[PathBuf], project_root: &Path) -> Result<LoadedSpecs, NickelError> {
         let item = |(index, file): (usize, &PathBuf)| {
-            let file = Some(fs::canonicalize(file).unwrap_or_else(|_| file.clone()));
+            let file = Some(locate::actual(file, project_root));
             Item { index, contract: Contract::BuildSpec, file, folder: String::new() }
         };
         let items: Vec<Item> = files.iter().enumerate().map(item).collect();

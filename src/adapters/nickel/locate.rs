@@ -8,6 +8,7 @@ use super::error::NickelError;
 use super::protocol::Shown;
 use crate::domain::base::{LayerName, SourceLocation, Span};
 use crate::domain::model::Diagnostic;
+use crate::system::resolved;
 
 /// A folder of a catalog that declares a layer.
 pub(super) struct Found {
@@ -15,6 +16,18 @@ pub(super) struct Found {
     pub folder: String,
     /// Its `workflow.ncl`.
     pub file: PathBuf,
+}
+
+/// A file as the interpreter is to open it: what a link leads to, so that imports are found beside that; the link itself
+/// where it leads out of the project, or to nothing, so that this is told of it.
+pub(super) fn actual(file: &Path, project_root: &Path) -> PathBuf {
+    match fs::canonicalize(file) {
+        Ok(target) if target.starts_with(resolved(project_root)) => target,
+        _ => {
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            file.file_name().map_or_else(|| file.to_owned(), |name| resolved(folder).join(name))
+        }
+    }
 }
 
 /// The layers' files below a catalog, sorted, and the faults of folders that are links to elsewhere.

@@ -20,7 +20,8 @@ pub fn read<'a>(
     let chosen: Vec<&Declared> = layers.collect();
     let with_file = chosen.iter().filter_map(|declared| {
         let file = declared.context_dir().join(FILE);
-        file.is_file().then(|| (declared.layer.name.clone(), file))
+        // Whatever stands there was meant: what cannot be read is told by who reads it.
+        file.symlink_metadata().is_ok().then(|| (declared.layer.name.clone(), file))
     });
     let (names, files): (Vec<LayerName>, Vec<PathBuf>) = with_file.unzip();
     let said = &config.spec;

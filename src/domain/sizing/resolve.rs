@@ -2,14 +2,14 @@
 //! until it is measured. Its place is in [`wanted`], before the language's default.
 
 use super::tables::{SizeAlias, TIERS, language_default, smallest_fitting, tier};
-use crate::domain::base::nearest;
+use crate::domain::base::{nearest, shown};
 use crate::domain::model::{BuildSpec, Classified, FaultClass, Offer, Size};
 
 /// A size that does not exist.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, miette::Diagnostic)]
 pub enum SizingError {
     /// Neither a tier nor an offer has this name.
-    #[error("there is no runner type `{name}`")]
+    #[error("there is no runner type `{}`", shown(name))]
     #[diagnostic(code(lian::sizing::unknown_runner_type), help("{help}"))]
     UnknownRunnerType {
         /// As given.

@@ -134,6 +134,19 @@ fn no_file_that_is_read_whole_is_anything_else_than_a_small_file_of_the_project(
 }
 
 #[test]
+fn what_stands_where_a_file_may_be_absent_is_not_passed_over() {
+    for (file, name) in [("catalog/app/.build-spec.ncl", ".build-spec.ncl"), ("workflows/local.ncl", "workflows/")] {
+        for what in PLANTED.into_iter().chain(["nowhere"]) {
+            let project = project();
+            let path = project.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
+            plant(&path, what);
+            refuses(&project, &["plan"], name);
+        }
+    }
+}
+
+#[test]
 fn what_nickel_imports_is_a_small_file_of_the_project_too() {
     for import in ["import \"it\" as 'Text", "import \"it\" as 'Json", "import \"it.ncl\""] {
         let name = if import.contains(".ncl") { "it.ncl" } else { "it" };
