@@ -51,8 +51,9 @@ pub fn child_main(schemas: &Schemas) -> ExitCode {
 fn bind(request: &BatchRequest) {
     crate::system::process::end_with_own_parent();
     let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
+    // What it writes to, which is what takes memory: code and files that are only read do not count.
     let bytes = Some(request.memory_bytes);
-    let _ = setrlimit(Resource::As, Rlimit { current: bytes, maximum: bytes });
+    let _ = setrlimit(Resource::Data, Rlimit { current: bytes, maximum: bytes });
 }
 
 /// Allows the process this many more seconds of processor time, after which the kernel ends it.

@@ -6,8 +6,8 @@ use std::io::{self, BufRead as _, BufReader, Read, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, mpsc};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,9 +18,9 @@ use crate::system::bug;
 /// The limits of an evaluation.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Address space of one child, in bytes, including its stack.
+    /// The memory of all children together, in bytes, including their stacks.
     pub memory_bytes: u64,
-    /// The interpreter's stack, in bytes.
+    /// The stacks of their interpreters together, in bytes.
     pub stack_bytes: usize,
     /// Processor time for one file.
     pub cpu: Duration,
@@ -35,8 +35,9 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            memory_bytes: 1 << 30,
-            stack_bytes: 256 << 20,
+            // Five hundred layers take a child 40 MB.
+            memory_bytes: 160 << 20,
+            stack_bytes: 32 << 20,
             cpu: Duration::from_secs(5),
             wall: Duration::from_secs(30),
             batch: 1000,
@@ -49,8 +50,8 @@ impl Default for Limits {
 const SMALL: usize = 24;
 /// After this many deaths the catalog counts as hostile, and files get less time.
 const PATIENCE: usize = 2;
-/// The longest answer that is accepted, in bytes.
-const ANSWER_BYTES: u64 = 256 << 20;
+/// The most that all answers together may have, in bytes. A thousand layers take some megabytes.
+const ANSWER_BYTES: u64 = 48 << 20;
 /// The most of a child's stderr that is kept, in bytes.
 const STDERR_BYTES: u64 = 16 << 10;
 
@@ -82,11 +83,18 @@ struct Pool<'a> {
     queue: Mutex<VecDeque<Batch>>,
     deaths: AtomicUsize,
     deadline: Instant,
+    jobs: usize,
+    /// The bytes of the answers so far.
+    answered: AtomicU64,
+    /// Held to write by who takes the memory of all.
+    memory: RwLock<()>,
 }
 
 #[derive(Clone)]
 struct Batch {
     items: Vec<Item>,
+    /// Whether it gets the memory of all children, while no other one runs.
+    alone: bool,
 }
 
 /// Evaluates all items of a request, whatever single items do.
@@ -94,9 +102,20 @@ pub(super) fn run(program: &Path, request: &BatchRequest, limits: &Limits) -> io
     let items = &request.items;
     let jobs = if items.len() < SMALL { 1 } else { limits.jobs.max(1) };
     let size = items.len().div_ceil(jobs).clamp(1, limits.batch.max(1));
-    let queue = items.chunks(size).map(|items| Batch { items: items.to_vec() }).collect();
+    let queue =
+        items.chunks(size).map(|items| Batch { items: items.to_vec(), alone: jobs == 1 && items.len() == 1 }).collect();
     let deadline = Instant::now() + limits.wall;
-    let pool = Pool { program, request, limits, queue: Mutex::new(queue), deaths: AtomicUsize::new(0), deadline };
+    let pool = Pool {
+        program,
+        request,
+        limits,
+        queue: Mutex::new(queue),
+        deaths: AtomicUsize::new(0),
+        deadline,
+        jobs,
+        answered: AtomicU64::new(0),
+        memory: RwLock::new(()),
+    };
     let results = thread::scope(|scope| {
         let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(|| pool.work())).collect();
         workers.into_iter().map(|worker| worker.join().expect("invariant: workers do not panic")).collect::<Vec<_>>()
@@ -126,18 +145,31 @@ impl Pool<'_> {
     }
 
     fn queue(&self) -> std::sync::MutexGuard<'_, VecDeque<Batch>> {
-        self.queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs one batch in one child. The items that the child did not reach go back into the queue.
     fn serve(&self, batch: Batch, outcomes: &mut Vec<ItemOutcome>) -> io::Result<()> {
         let seconds =
             if self.deaths.load(Ordering::Relaxed) >= PATIENCE { 1 } else { self.limits.cpu.as_secs().max(1) };
-        let request = BatchRequest { items: batch.items, cpu_seconds: seconds, ..self.request.clone() };
-        let ran = self.converse(&request, Duration::from_secs(seconds * 4 + 5))?;
+        let share = if batch.alone { 1 } else { self.jobs };
+        let request = BatchRequest {
+            items: batch.items,
+            cpu_seconds: seconds,
+            memory_bytes: self.limits.memory_bytes / share as u64,
+            stack_bytes: self.limits.stack_bytes / share,
+            ..self.request.clone()
+        };
+        let silence = Duration::from_secs(seconds * 4 + 5);
+        let ran = if share == self.jobs {
+            let _shared = self.memory.read().unwrap_or_else(PoisonError::into_inner);
+            self.converse(&request, silence)?
+        } else {
+            let _all = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+            self.converse(&request, silence)?
+        };
         let mut rest: Vec<Item> = request.items;
         let done: std::collections::HashSet<usize> = ran.finished.iter().map(|finished| finished.index).collect();
-        let count = rest.len();
         rest.retain(|item| !done.contains(&item.index));
         outcomes.extend(ran.finished.into_iter().map(|finished| ItemOutcome::Finished(Box::new(finished))));
         if rest.is_empty() {
@@ -165,15 +197,15 @@ impl Pool<'_> {
         if matches!(death, Death::Crash(_)) && is_bug(ran.status) {
             bug::note();
         }
-        // Memory adds up over a batch, so only a file that dies alone is responsible for it.
-        if death == Death::Memory && count > 1 {
-            self.queue().push_front(Batch { items: vec![guilty] });
+        // Memory adds up over a batch, and is shared among children: only a file that dies alone is responsible for it.
+        if matches!(death, Death::Memory | Death::Stack) && !batch.alone {
+            self.queue().push_front(Batch { items: vec![guilty], alone: true });
         } else {
             self.deaths.fetch_add(1, Ordering::Relaxed);
             outcomes.push(ItemOutcome::Died(guilty, death));
         }
         if !rest.is_empty() {
-            self.queue().push_front(Batch { items: rest });
+            self.queue().push_front(Batch { items: rest, alone: false });
         }
         Ok(())
     }
@@ -192,7 +224,10 @@ impl Pool<'_> {
             let errors = scope.spawn(move || tail(errors));
             let (sender, lines) = mpsc::channel();
             scope.spawn(move || {
-                for line in BufReader::new(output.take(ANSWER_BYTES)).lines() {
+                let left = ANSWER_BYTES.saturating_sub(self.answered.load(Ordering::Relaxed));
+                for line in BufReader::new(output.take(left)).lines() {
+                    let length = line.as_ref().map_or(0, String::len) as u64;
+                    self.answered.fetch_add(length, Ordering::Relaxed);
                     let parsed = line.ok().and_then(|line| serde_json::from_str::<Line>(&line).ok());
                     let end = parsed.is_none();
                     if sender.send(parsed).is_err() || end {

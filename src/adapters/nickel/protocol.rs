@@ -110,7 +110,7 @@ pub(super) struct BatchRequest {
     pub import_scope: Vec<PathBuf>,
     /// How paths are shown.
     pub shown: Vec<Shown>,
-    /// Address space, in bytes.
+    /// What it may write to, in bytes, its stack included.
     pub memory_bytes: u64,
     /// Processor time for each file, in seconds.
     pub cpu_seconds: u64,

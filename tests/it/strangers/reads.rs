@@ -1,6 +1,7 @@
 //! Files that a stranger made to be read for ever, or to fill the memory, and such as lie elsewhere: each is refused, soon,
 //! with little memory, and the message names it.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::symlink;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::Canary;
 use crate::support::project::Project;
 
-/// The most memory of a command, kB. The children that evaluate Nickel have limits of their own.
+/// The most memory of a command, kB: its own, and what it and all its children have of their own.
 const MEMORY_KB: u64 = 200_000;
 /// The longest that a command takes.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -54,12 +55,16 @@ pub(super) fn watched(project: &Project, mut command: Command) -> (i32, String) 
     command.stdout(file.try_clone().expect("a handle")).stderr(file);
     let began = Instant::now();
     let mut child = command.spawn().expect("it starts");
-    let mut most = 0;
+    let (mut most, mut looked) = (0, began);
     let code = loop {
         if let Some(status) = child.try_wait().expect("waited for") {
             break status.code().unwrap_or(-1);
         }
         most = most.max(peak_kb(child.id()));
+        if looked.elapsed() > Duration::from_millis(50) {
+            most = most.max(family_kb(child.id()));
+            looked = Instant::now();
+        }
         if began.elapsed() > LONGEST || most > MEMORY_KB {
             child.kill().expect("killed");
             child.wait().expect("ended");
@@ -80,6 +85,34 @@ fn peak_kb(id: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+}
+
+/// The memory that a process and its children, and theirs, have for themselves now, kB: no code, no files.
+fn family_kb(id: u32) -> u64 {
+    let status = |id: &str| std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let field = |status: &str, name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
+    };
+    let entries = std::fs::read_dir("/proc").expect("readable").flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let all: Vec<(u64, u64, u64)> = numbers
+        .filter_map(|name| {
+            let (id, text) = (name.parse().ok()?, status(&name));
+            Some((id, field(&text, "PPid:")?, field(&text, "RssAnon:").unwrap_or(0)))
+        })
+        .collect();
+    let mut family = BTreeSet::from([u64::from(id)]);
+    loop {
+        let known = family.len();
+        family.extend(
+            all.iter().filter(|(_, parent, _)| family.contains(parent)).map(|(id, ..)| *id).collect::<Vec<_>>(),
+        );
+        if family.len() == known {
+            break;
+        }
+    }
+    all.iter().filter(|(id, ..)| family.contains(id)).map(|(.., kb)| kb).sum()
 }
 
 fn unique() -> u64 {
@@ -159,6 +192,34 @@ fn what_nickel_imports_is_a_small_file_of_the_project_too() {
             refuses(&project, &["check"], name);
         }
     }
+}
+
+#[test]
+fn what_declarations_make_of_little_text_is_bounded_for_all_children_together() {
+    let array = "std.string.join \"\" (std.array.replicate 100000000 \"x\")";
+    let list = "std.serialize 'Json (import \"deep.json\")";
+    let number = "std.to_string (std.number.pow 10 1000000000)";
+    let project = project();
+    // So many that several children run at once.
+    for (at, hostile) in [array, list, number].into_iter().cycle().enumerate().take(27) {
+        project.layer(&format!("hostile{at}"), &format!("{BASE}\n  labels.x = ({hostile}),"), DOCKERFILE);
+        let deep = [["["; 100_000].concat(), ["]"; 100_000].concat()].concat();
+        project.write(&format!("catalog/hostile{at}/deep.json"), &deep);
+    }
+    let (code, text) = bounded(&project, &["check"]);
+    assert!(code == 1 && text.contains("lian::nickel::limit"), "exit {code}\n{text}");
+    assert!(!text.contains("unexpected token"), "{text}");
+}
+
+#[test]
+fn what_declarations_answer_is_bounded_for_all_together() {
+    let project = project();
+    for at in 0..60 {
+        let long = "std.array.replicate 3000000 \"x\" |> std.string.join \"\"";
+        project.layer(&format!("long{at}"), &format!("{BASE}\n  labels.x = ({long}),"), DOCKERFILE);
+    }
+    let (code, text) = bounded(&project, &["check"]);
+    assert!(code == 1 && text.contains("lian::nickel::limit"), "exit {code}\n{text}");
 }
 
 #[test]
