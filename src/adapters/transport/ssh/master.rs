@@ -141,15 +141,16 @@ impl Drop for Master {
     }
 }
 
-/// How `ssh` calls the port of a connection that is another program's.
-const NO_PORT: &str = "UNKNOWN port";
+/// What `ssh` says where a connection ends before the other side has greeted.
+const NO_GREETING: &str = "kex_exchange_identification";
 
 /// Derives the reason from ssh's error output.
 pub(super) fn refused(words: &str) -> Refused {
-    // Whoever goes through another host has no port of its own: then the words before are that host's.
-    if words.contains(NO_PORT) {
-        let words: Vec<&str> = words.lines().filter(|line| !line.contains(NO_PORT)).collect();
-        let cause = cause(&words.join("\n"), &[]).unwrap_or_else(|| "the connection is closed there".to_owned());
+    // `ssh` itself came to no greeting, so what else is said comes from the way there.
+    let is_own = |line: &&str| line.contains(NO_GREETING) || line.starts_with("Connection ");
+    let others: Vec<&str> = words.lines().filter(|line| !is_own(line) && !line.trim().is_empty()).collect();
+    if words.contains(NO_GREETING) && !others.is_empty() {
+        let cause = cause(&others.join("\n"), &[]).unwrap_or_default();
         return Refused::NotThere(format!("on the way, through your ssh configuration's other host: {cause}"));
     }
     if words.contains("Host key verification failed") || words.contains("IDENTIFICATION HAS CHANGED") {
@@ -236,7 +237,9 @@ mod tests {
         assert!(matches!(refused("root@h: Permission denied (publickey)."), Refused::Login(_)));
         assert!(matches!(refused("ssh: connect to host h port 22: Connection refused"), Refused::NotThere(_)));
         assert!(matches!(refused(""), Refused::NotThere(_)));
-        let way = "Host key verification failed.\nConnection closed by UNKNOWN port 65535";
+        let closed = "kex_exchange_identification: Connection closed by remote host";
+        assert!(matches!(refused(closed), Refused::NotThere(words) if !words.contains("on the way")));
+        let way = &format!("Host key verification failed.\n{closed}\nConnection closed by UNKNOWN port 65535");
         assert!(matches!(refused(way), Refused::NotThere(words) if words.ends_with("Host key verification failed.")));
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::domain::ports::SshTarget;
 use crate::system::environment::Purpose;
-use crate::system::process::{Printed, output, owned_command};
+use crate::system::process::{CommandError, Printed, output, owned_command};
 
 /// How long `ssh` may take to read its configuration, which may run programs (`Match exec`).
 const READING: Duration = Duration::from_secs(10);
@@ -52,6 +52,8 @@ pub(super) async fn route(target: &SshTarget) -> Result<Route, Unfit> {
     let (told, bare) = tokio::join!(asked(&[]), asked(&["-F", "none"]));
     match told.and_then(|told| Ok((told, bare?))) {
         Ok((told, bare)) => read(&String::from_utf8_lossy(&told), &String::from_utf8_lossy(&bare), target),
+        // Without `ssh` nothing comes of the connection either, which says why.
+        Err(CommandError::Unrunnable(_)) => Ok(Route::default()),
         Err(error) => {
             tracing::warn!("your ssh configuration says nothing of {}: {error}", target.address);
             Ok(Route::default())
