@@ -169,7 +169,7 @@ fn both_streams_in_one_keep_their_order() {
 }
 
 /// What each command is tried with, and how it exits where its reader is gone, if that is not how it exits otherwise.
-const COMMANDS: [(&[&str], Option<i32>); 32] = [
+const COMMANDS: [(&[&str], Option<i32>); 33] = [
     (&["--help"], None),
     (&["--version"], None),
     (&["no-such-command"], None),
@@ -184,6 +184,7 @@ const COMMANDS: [(&[&str], Option<i32>); 32] = [
     // Whoever reads events needs the last one.
     (&["apply", "--format", "json"], Some(4)),
     (&["dispatch", "--context", "nowhere"], None),
+    (&["explain", "nowhere.ncl"], None),
     (&["update", "--help"], None),
     (&["update"], None),
     (&["runs"], None),

@@ -118,6 +118,9 @@ mod tests {
     use crate::domain::base::{LeaseId, RunId, Timestamp};
     use crate::domain::model::{BuildEvent, EventBody};
 
+    /// Longer than a busy machine keeps any thread waiting.
+    const LONG: Duration = Duration::from_secs(600);
+
     struct Slow {
         gate: Receiver<()>,
         seen: Arc<Mutex<Vec<EventBody>>>,
@@ -175,7 +178,7 @@ mod tests {
         }
         emitter.emit(released());
         drop(open);
-        assert_eq!(sinks.close(LITTLE_PATIENCE), []);
+        assert_eq!(sinks.close(LONG), []);
         let seen = seen.lock().expect("a lock");
         let passing = seen.iter().filter(|body| matches!(body, EventBody::StepProgress { .. })).count();
         assert_eq!(passing, MAX_PROGRESS, "progress events beyond the bound are left out");
@@ -195,11 +198,11 @@ mod tests {
         // Each takes a fraction of the patience, and all together take more than half of it.
         let reader = std::thread::spawn(move || {
             for _ in 0..13 {
-                std::thread::sleep(Duration::from_millis(400));
+                std::thread::sleep(Duration::from_millis(700));
                 open.send(()).expect("it waits");
             }
         });
-        assert_eq!(sinks.close(Duration::from_secs(8)), []);
+        assert_eq!(sinks.close(Duration::from_secs(16)), []);
         reader.join().expect("it ends");
         let seen = seen.lock().expect("a lock");
         assert!(!seen.iter().any(|body| matches!(body, EventBody::EventsDropped { .. })), "{seen:?}");
@@ -237,7 +240,7 @@ mod tests {
             emitter.emit(progress());
         }
         assert_eq!(emitter.queues[0].counts().0, 0, "events wait for a sink that is gone");
-        assert_eq!(sinks.close(LITTLE_PATIENCE), []);
+        assert_eq!(sinks.close(LONG), []);
         assert_eq!(seen.lock().expect("a lock").len(), 101);
     }
 }
