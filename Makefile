@@ -1,7 +1,7 @@
 # make demo    builds the catalog's `app` with all its ancestors; again: reuses all of it
 # make check   format, lints and the tests that need neither root nor a daemon: while you work
 # make test    all that CI runs: as root, on real components
-# make chaos   RUNS runs (200) through random kills and faults, JOBS (16 a core) chains of them at once; SEED=n repeats them
+# make chaos   RUNS runs (200) through random kills and faults, JOBS (8 a core) chains of them at once; SEED=n repeats them
 # make fuzz    lian-build's reader of Dockerfiles against BuildKit's own: FILES random ones (1000000) from SEED on
 # make fuzz-bytes  every reader of foreign bytes against CASES (20000) hostile variants of what it reads
 # make catalog the whole catalog        make bench  lian-build against its peers
@@ -77,7 +77,7 @@ test: setup-test
 # The last line is the tally: leaked, lost_events and failed are 0, or it fails. A line of a failure tells how to repeat it.
 # Nine tenths of a run are waiting, so many chains share a core. LIAN_CHAOS_BIN names another build of lian-build to try.
 RUNS ?= 200
-JOBS ?= $(shell echo $$((16 * $$(nproc))))
+JOBS ?= $(shell echo $$((8 * $$(nproc))))
 SEED ?= $(shell date +%s)
 chaos: setup-test
 	@LIAN_CHAOS_RUNS=$(RUNS) LIAN_CHAOS_SEED=$(SEED) LIAN_CHAOS_JOBS=$(JOBS) cargo test --quiet --locked --test it -- --nocapture --exact \

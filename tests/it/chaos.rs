@@ -7,6 +7,8 @@
 mod blows;
 mod events;
 mod hosts;
+mod node;
+mod pool;
 mod run;
 mod stage;
 mod worlds;
@@ -119,7 +121,7 @@ fn chain(number: u64, length: u64, tally: &Mutex<Tally>) {
         *at.lock().expect("whole") = "at its end".to_owned();
         let (left, said) = stage.left_at_the_end();
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
-        tally.faults += stage.cloud.fake.faults();
+        tally.faults += stage.faults();
         tally.rented += stage.cloud.fake.bills().len();
         tally.leaked += left.len();
         assert!(left.is_empty(), "left: {left:?}\n{said}");

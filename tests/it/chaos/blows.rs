@@ -18,6 +18,16 @@ pub enum Blow {
     Hangs,
     /// No host has any disk space left.
     FullDisks,
+    /// The pool is killed, and stays away until the run is over.
+    PoolDies,
+    /// The pool is killed, and started again at once.
+    PoolComesBack,
+    /// The pool and its client are killed.
+    PoolAndClientDie,
+    /// The pool hangs until the run is over.
+    PoolHangs,
+    /// The node says nothing any more until the run is over.
+    NodeFallsSilent,
 }
 
 /// Leaves a host no space for contexts, and its daemon none for builds.
@@ -44,6 +54,15 @@ impl Blow {
         }
     }
 
+    /// The signal that it is for the run's process.
+    pub fn signal(self) -> Option<&'static str> {
+        match self {
+            Self::Signal(name) => Some(name),
+            Self::PoolAndClientDie => Some("KILL"),
+            _ => None,
+        }
+    }
+
     /// Strikes the hosts that live; signals are for whoever has the process.
     pub fn strike(self, stage: &Stage) {
         match self {
@@ -53,6 +72,13 @@ impl Blow {
             Self::Links => stage.cut_each(),
             Self::Hangs => stage.on_each("pkill -STOP buildkitd"),
             Self::FullDisks => stage.on_each(FILL),
+            Self::PoolDies | Self::PoolAndClientDie => stage.pool().die(),
+            Self::PoolComesBack => {
+                stage.pool().die();
+                stage.pool().come_back();
+            }
+            Self::PoolHangs => stage.pool().hang(true),
+            Self::NodeFallsSilent => stage.node().fall_silent(),
             Self::None | Self::Signal(_) => {}
         }
     }

@@ -8,8 +8,6 @@ use super::blows::Blow;
 use super::stage::Stage;
 use super::worlds::{Place, World};
 use super::{CHAIN, Dice, Tally, events};
-use crate::cloud::Cloud;
-use crate::support::hetzner::ServerView;
 
 /// One run. Of each chain, the first has its peace, and the second is killed while it holds a server.
 pub fn one(stage: &Stage, dice: &mut Dice, (chain, run): (u64, u64), world: &World, tally: &Mutex<Tally>) {
@@ -23,16 +21,15 @@ pub fn one(stage: &Stage, dice: &mut Dice, (chain, run): (u64, u64), world: &Wor
         1 => Blow::Signal("KILL"),
         _ => world.blow.unwrap_or(blow),
     };
-    let before: Vec<u64> = cloud.fake.servers().into_iter().map(|server| server.id).collect();
+    let before = stage.rented();
     let started = Instant::now();
     let output = cloud.project.path().join("events");
     let file = std::fs::File::create(&output).expect("a file");
-    let mut command = cloud.command(&["apply", "--format", "json"]);
+    let mut command = stage.command(&["apply", "--format", "json"]);
     let mut child = command.stdout(file).stderr(Stdio::null()).spawn().expect("the binary starts");
-    if run % CHAIN == 1 && world.place == Place::Cloud {
-        let is_new = |server: ServerView| !before.contains(&server.id);
+    if run % CHAIN == 1 && world.place != Place::Hosts {
         let deadline = started + world.patience;
-        while !cloud.fake.servers().into_iter().any(is_new)
+        while stage.rented().iter().all(|machine| before.contains(machine))
             && !wait(&mut child, Instant::now())
             && Instant::now() < deadline
         {
@@ -42,7 +39,7 @@ pub fn one(stage: &Stage, dice: &mut Dice, (chain, run): (u64, u64), world: &Wor
     let mut killed = false;
     if !wait(&mut child, started + after) {
         blow.strike(stage);
-        if let Blow::Signal(name) = blow {
+        if let Some(name) = blow.signal() {
             signal(&child, name);
             killed = name == "KILL";
         }
@@ -60,13 +57,13 @@ pub fn one(stage: &Stage, dice: &mut Dice, (chain, run): (u64, u64), world: &Wor
         "chaos: seed {chain} run {run}: {}{told}: {blow:?} after {after} ms, {took} s, exit {code:?}, lost {lost}",
         world.name
     );
-    let left = if killed || code == Some(5) { Vec::new() } else { left_over(cloud, &heard, code) };
+    let left = if killed || code == Some(5) { Vec::new() } else { left_over(stage, &heard, code) };
     {
         let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.leaked += left.len();
         tally.runs += 1;
         tally.done += u64::from(code == Some(0));
-        tally.killed += u64::from(killed || matches!(blow, Blow::Signal(_)));
+        tally.killed += u64::from(killed || blow.signal().is_some());
         tally.lost_events += lost;
     }
     assert_eq!(lost, 0, "events were lost: {heard}");
@@ -79,11 +76,11 @@ pub fn one(stage: &Stage, dice: &mut Dice, (chain, run): (u64, u64), world: &Wor
 
 /// What is left of a run that could end and did not say that something is: at once, without anybody's later help. Where
 /// it ended well, what is left of those before it counts too.
-fn left_over(cloud: &Cloud, heard: &str, code: Option<i32>) -> Vec<String> {
+fn left_over(stage: &Stage, heard: &str, code: Option<i32>) -> Vec<String> {
     let first = heard.lines().find_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let run = first.and_then(|event| event["run"].as_str().map(str::to_owned));
     let is_own = |what: &String| run.as_ref().is_some_and(|run| what.contains(run));
-    cloud.fake.everything_gone().into_iter().filter(|what| code == Some(0) || is_own(what)).collect()
+    stage.left().into_iter().filter(|what| code == Some(0) || is_own(what)).collect()
 }
 
 fn signal(child: &Child, name: &str) {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::Dice;
 use super::blows::Blow;
 use super::hosts::Pair;
+use super::node;
 use super::stage::Stage;
-use crate::support::hetzner::{LabelTrouble, Troubles};
+use crate::support::hetzner::{FaultPlan, Kind, LabelTrouble, Troubles};
 
 /// Where the runners of a world are from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,10 @@ pub enum Place {
     Cloud,
     /// Two hosts of one's own.
     Hosts,
+    /// A node of Proxmox VE.
+    Node,
+    /// A pool that rents from the cloud.
+    Pool,
 }
 
 /// A world: what is wrong around a run. Whatever it is, nothing may be left and no event may be lost.
@@ -43,11 +48,19 @@ const fn world(name: &'static str, begin: Begin, end: fn(&Stage)) -> World {
     World { name, begin, end, place: Place::Cloud, blow: None, ends_well: false, boot_timeout_s, patience }
 }
 
+const fn node(name: &'static str, begin: Begin) -> World {
+    World { place: Place::Node, ..world(name, begin, node::forgive) }
+}
+
+const fn pool(name: &'static str, begin: Begin) -> World {
+    World { place: Place::Pool, ..world(name, begin, calm_with_a_pool) }
+}
+
 /// Every world; a run lives in one of them. The first one is quiet.
 pub const WORLDS: &[World] = &[
     World { ends_well: true, ..world("quiet", |_, _| String::new(), |_| {}) },
     world("few faults", |stage, dice| faults(stage, dice, 10), calm),
-    world("many faults", |stage, dice| faults(stage, dice, 80), calm),
+    world("many faults", many_faults, calm),
     world("labels dropped", |stage, _| labels(stage, LabelTrouble::Dropped), calm),
     world("labels forgotten", |stage, _| labels(stage, LabelTrouble::Forgotten), calm),
     world("lists lag", lists_lag, calm),
@@ -72,11 +85,32 @@ pub const WORLDS: &[World] = &[
         ends_well: true,
         ..world("daemons of hosts that come back", two_hosts, |_| {})
     },
+    World { ends_well: true, ..node("a quiet node", |_, _| String::new()) },
+    node("a node with faults", node::faults),
+    node("a node that loses marks", node::unmarked),
+    node("a node whose list lags", node::lists_lag),
+    World { patience: Duration::from_secs(12), ..node("a node whose tasks go on for ever", node::endless_tasks) },
+    World { blow: Some(Blow::NodeFallsSilent), ..node("a node that falls silent", node::silence_to_come) },
+    World { ends_well: true, ..pool("a quiet pool", |_, _| String::new()) },
+    pool("a pool over few faults", |stage, dice| faults(stage, dice, 10)),
+    pool("a pool over labels that are dropped", |stage, _| labels(stage, LabelTrouble::Dropped)),
+    pool("a pool over lists that lag", lists_lag),
+    World { patience: Duration::from_secs(12), ..pool("a pool over an action of an hour", an_action_of_an_hour) },
+    World { blow: Some(Blow::PoolDies), ..pool("a pool that dies", |_, _| String::new()) },
+    World { blow: Some(Blow::PoolComesBack), ..pool("a pool that dies and comes back", |_, _| String::new()) },
+    World { blow: Some(Blow::PoolAndClientDie), ..pool("a pool that dies with its client", |_, _| String::new()) },
+    World { blow: Some(Blow::PoolHangs), ..pool("a pool that hangs", |_, _| String::new()) },
 ];
 
 fn faults(stage: &Stage, dice: &mut Dice, permille: u64) -> String {
     stage.cloud.fake.chaos(dice.seed(), permille);
     String::new()
+}
+
+/// One of them at once: few requests are made in all.
+fn many_faults(stage: &Stage, dice: &mut Dice) -> String {
+    stage.cloud.fake.fail_next(FaultPlan::new("*", Kind::Status(502, "bad_gateway")));
+    faults(stage, dice, 80)
 }
 
 fn labels(stage: &Stage, labels: LabelTrouble) -> String {
@@ -176,7 +210,12 @@ fn two_hosts(stage: &Stage, _: &mut Dice) -> String {
     String::new()
 }
 
+fn calm_with_a_pool(stage: &Stage) {
+    calm(stage);
+    stage.pool().come_back();
+}
+
 fn calm(stage: &Stage) {
-    stage.cloud.fake.chaos(0, 0);
+    stage.cloud.fake.forgive();
     stage.cloud.fake.troubled(Troubles::default());
 }

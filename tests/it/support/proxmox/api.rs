@@ -178,7 +178,8 @@ fn may(state: &State, id: u32) -> Result<(), No> {
 }
 
 fn list(state: &State) -> Value {
-    let seen = state.vms.iter().filter(|(id, vm)| sees(state, **id, vm));
+    let shown = |vm: &Vm| vm.made.is_none_or(|made| made.elapsed() >= state.lag);
+    let seen = state.vms.iter().filter(|(id, vm)| shown(vm) && sees(state, **id, vm));
     let line = |(id, vm): (&u32, &Vm)| {
         let name = if vm.get("name").is_empty() { format!("VM {id}") } else { vm.get("name").to_owned() };
         let status = if vm.running { "running" } else { "stopped" };

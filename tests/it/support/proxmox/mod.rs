@@ -8,6 +8,7 @@ mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use lian_build::adapters::providers::proxmox::ProxmoxSettings;
@@ -102,6 +103,25 @@ impl Fake {
     /// Clones to come lose the name and the description that were asked for.
     pub fn unmarked(&self, unmarked: bool) {
         self.shared.state().unmarked = unmarked;
+    }
+
+    /// The list of machines shows clones only when they are so old.
+    pub fn lists_lag(&self, lag: Duration) {
+        self.shared.state().lag = lag;
+    }
+
+    /// How many requests went wrong.
+    pub fn faults(&self) -> usize {
+        self.shared.state().sprung
+    }
+
+    /// Nothing goes wrong any more, and tasks that are under way end.
+    pub fn forgive(&self) {
+        self.unmarked(false);
+        self.lists_lag(Duration::ZERO);
+        self.slow(1);
+        self.due_in(0);
+        self.shared.state().traps.clear();
     }
 
     /// Somebody takes a machine out of the token's pool; or puts it back.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 
@@ -25,6 +26,8 @@ pub struct Vm {
     pub silent: Option<u32>,
     /// Questions until cloud-init is through.
     pub settling: u32,
+    /// When it was cloned; `None` for those that were there before.
+    pub made: Option<Instant>,
 }
 
 impl Vm {
@@ -63,7 +66,7 @@ pub struct Task {
 }
 
 /// What is to go wrong with a request.
-#[derive(Clone)]
+#[derive(Clone, Copy, Debug)]
 pub enum Trick {
     /// It is refused, and nothing done.
     Refuse(u16, &'static str),
@@ -98,6 +101,8 @@ pub struct State {
     pub moved: BTreeSet<u32>,
     pub tasks: BTreeMap<String, Task>,
     pub traps: Vec<Trap>,
+    /// How often one of them was met.
+    pub sprung: usize,
     pub requests: Vec<Seen>,
     /// See `Vm::silent`, of machines to come.
     pub silent: Option<u32>,
@@ -105,6 +110,8 @@ pub struct State {
     pub unmarked: bool,
     /// How many requests a task takes.
     pub slow: u32,
+    /// How long the list of machines does not show a clone.
+    pub lag: Duration,
     /// Whether the token has rights on every machine rather than on its pool.
     pub all_rights: bool,
     /// A method and the end of a path: such requests are seen, and wait.
@@ -170,7 +177,7 @@ impl Shared {
                     config.remove("name");
                     config.remove("description");
                 }
-                self.state().vms.insert(id, Vm { config, pool, ..Vm::default() });
+                self.state().vms.insert(id, Vm { config, pool, made: Some(Instant::now()), ..Vm::default() });
                 Ok(())
             }
             Work::Configure { id, changes } => {
@@ -249,7 +256,8 @@ impl State {
     pub fn trick(&mut self, method: &str, path: &str) -> Option<Trick> {
         let trap = self.traps.iter_mut().find(|t| t.times > 0 && t.method == method && path.ends_with(t.end))?;
         trap.times -= 1;
-        Some(trap.trick.clone())
+        self.sprung += 1;
+        Some(trap.trick)
     }
 }
 
