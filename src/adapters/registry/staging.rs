@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::FileType;
 
-use super::files::{existing_own, failed, lock, open_own, try_lock};
+use super::files::{existing_own, failed, lock, lock_folder, open_own, try_lock};
 use crate::domain::ports::{ImageStoreError, StagingFolder};
 use crate::system::confined::Folder;
+use crate::system::lock::try_exclusive;
 
 /// A staging folder of this process.
 #[derive(Debug)]
@@ -18,6 +19,8 @@ pub(super) struct Staging {
     name: String,
     path: PathBuf,
     _lock: File,
+    /// A second lock, on the folder itself, in case that somebody removes the file of the first.
+    _witness: Option<File>,
 }
 
 impl StagingFolder for Staging {
@@ -48,8 +51,10 @@ pub(super) fn create(root: &Path) -> Result<Staging, ImageStoreError> {
             folder.lock_file(lock_of(&name)).map_err(|error| failed("cannot open the lock", &lock_path, error))?;
         // Where it is taken, another process has this pid in another pid namespace: the next number, then.
         if try_lock(&file, &lock_path, false)? {
-            folder.make_folder(&name).map_err(|error| failed("cannot make the folder", &root.join(&name), error))?;
-            return Ok(Staging { path: root.join(&name), root: folder, name, _lock: file });
+            let made = folder.make_folder(&name);
+            let made = made.map_err(|error| failed("cannot make the folder", &root.join(&name), error))?;
+            let witness = lock_folder(&made);
+            return Ok(Staging { path: root.join(&name), root: folder, name, _lock: file, _witness: witness });
         }
     }
 }
@@ -91,14 +96,17 @@ fn is_own_name(name: &str) -> bool {
     name.split_once('-').is_some_and(|(process, count)| number(process) && number(count))
 }
 
-/// Whether the lock file of this folder is missing or no live process holds it.
-fn is_free(root: &Folder, name: &str) -> Result<bool, ImageStoreError> {
-    let (name, path) = (lock_of(name), root.path().join(lock_of(name)));
+/// Whether no live process holds this folder: neither its lock file, which may be missing, nor the folder itself.
+fn is_free(root: &Folder, folder: &str) -> Result<bool, ImageStoreError> {
+    let (name, path) = (lock_of(folder), root.path().join(lock_of(folder)));
     let unusable = |error| failed("cannot open the lock", &path, error);
-    match root.stat(&name).map_err(unusable)? {
-        None => Ok(true),
-        Some(_) => try_lock(&root.lock_file(&name).map_err(unusable)?, &path, false),
-    }
+    let free = match root.stat(&name).map_err(unusable)? {
+        None => true,
+        Some(_) => try_lock(&root.lock_file(&name).map_err(unusable)?, &path, false)?,
+    };
+    let witness = || root.folder(folder).and_then(|folder| folder.handle()).and_then(|handle| try_exclusive(&handle));
+    // What is no folder, or on a file system without such locks, has no witness.
+    Ok(free && witness().unwrap_or(true))
 }
 
 #[cfg(test)]
@@ -130,6 +138,10 @@ mod tests {
         assert!(!root.path().join("999-0").exists());
         sweep(root.path()).expect("a sweep");
         assert!(!root.path().join("999-0.lock").exists());
+        // Nor does it help to remove the lock of a living one.
+        std::fs::remove_file(living.path().with_extension("lock")).expect("removed");
+        assert_eq!(sweep(root.path()).expect("a sweep"), 0);
+        assert!(living.path().is_dir(), "swept from under a build");
     }
 
     #[test]
