@@ -50,7 +50,7 @@ fn a_named_daemon_of_another_platform_is_told_before_anything_is_built() {
     };
     let ran = with(&["apply", "--format", "json"]).exits(4);
     let fault = fault(&ran);
-    assert_eq!((text(&fault["code"]), text(&fault["class"])), (CODE, "unavailable"), "{}", ran.both());
+    assert_eq!((text(&fault["code"]), text(&fault["kind"])), (CODE, "unavailable"), "{}", ran.both());
     assert!(text(&fault["message"]).contains("builds for linux/s390x only"), "{fault}");
     assert!(ran.events().iter().all(|event| event["type"] != "step.progress"), "it was built: {}", ran.both());
     let told = with(&["doctor", "--format", "json"]).json();
