@@ -4,7 +4,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+use super::effort::{Effort, TooMuch};
 use super::ignore::{Ignore, Inherited};
+use super::odd::odd_files;
 use super::pattern::{Pattern, done};
 use crate::domain::base::mutated::mutated_texts;
 
@@ -28,11 +30,11 @@ proptest! {
         match Ignore::parse(bytes) {
             Ok(ignore) => {
                 let ignore = ignore.without_own();
-                let mut above = Inherited::default();
+                let (mut above, mut effort) = (Inherited::default(), Effort::default());
                 for path in &paths {
                     let path = &path[..path.len().min(128)];
-                    let (_, inherited) = ignore.excludes(path, &above);
-                    ignore.may_except_below(path);
+                    let (_, inherited) = ignore.excludes(path, &above, &mut effort).expect("little work");
+                    ignore.may_except_below(path, &mut effort).expect("little work");
                     ignore.leaves_out_source(&String::from_utf8_lossy(&path[..path.len().min(48)]));
                     above = inherited;
                 }
@@ -64,4 +66,38 @@ fn what_is_copied_is_compared_once_with_each_pattern() {
     let comparisons = done::take();
     assert!(comparisons > 0 && comparisons <= ignore.comparisons(source.len()), "{comparisons}");
     assert!(ignore.comparisons(source.len()) <= 2 * patterns.len() * source.len());
+}
+
+/// Each pattern, and each character of a wildcard, is paid for: with every entry of a context, whatever is matched.
+#[test]
+fn the_patterns_of_a_context_take_no_more_work_than_is_left() {
+    let star = |count: usize| "*a*a*a*a*b\n".repeat(count);
+    let path = "a".repeat(100);
+    for text in ["x\n".repeat(10_000), star(1_000), "*\n!*\n".repeat(5_000), "x/**\n**/x\n!y\n".repeat(3_000)] {
+        let ignore = Ignore::parse(&text).expect("sound");
+        let patterns = text.lines().count();
+        let mut effort = Effort::of(1 << 24, usize::MAX);
+        let (mut entries, mut compared) = (0, 0);
+        done::take();
+        while ignore.excludes(&path, &Inherited::default(), &mut effort).is_ok() {
+            ignore.may_except_below(&path, &mut effort).unwrap_or_default();
+            entries += 1;
+            compared += done::take();
+        }
+        assert!(entries * patterns + compared <= 1 << 24, "{entries} entries, {compared} comparisons");
+        assert!(entries > 0, "one entry is no matter");
+    }
+}
+
+/// What a folder has matched is kept until it is read: a wide context with many patterns must not fill the memory.
+#[test]
+fn the_matches_that_wait_are_counted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for name in 0..50 {
+        std::fs::create_dir(folder.path().join(name.to_string())).expect("a folder");
+    }
+    let ignore = Ignore::parse("*\n!*\n".repeat(500)).expect("sound");
+    let walk = |held| odd_files(&ignore, folder.path(), &|| false, &mut Effort::of(u64::MAX, held));
+    assert_eq!(walk(40_000), Err(TooMuch));
+    assert_eq!(walk(60_000), Ok(Vec::new()));
 }

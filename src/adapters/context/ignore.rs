@@ -1,5 +1,6 @@
 //! Ignore files: which paths of a context BuildKit leaves out. Not responsible for: walking folders.
 
+use super::effort::{Effort, TooMuch};
 use super::pattern::{Pattern, characters, clean};
 use crate::domain::ports::OWN;
 
@@ -14,9 +15,16 @@ pub struct Ignore {
     plain_exceptions: bool,
 }
 
-/// Which patterns a folder matched: its entries inherit them.
+/// Which patterns a folder matched, by their places in ascending order: its entries inherit them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Inherited(Vec<bool>);
+pub struct Inherited(Vec<usize>);
+
+impl Inherited {
+    /// How many it matched.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+}
 
 impl Ignore {
     /// Reads an ignore file. Comments, blank lines and a byte-order mark are skipped; a leading slash has no meaning.
@@ -75,21 +83,30 @@ impl Ignore {
 
     /// Whether the path (relative, with `/` between its parts) is left out, given what its folder matched; and what its
     /// own entries inherit. This follows `MatchesUsingParentResults` of moby/patternmatcher step by step.
-    pub fn excludes(&self, path: impl AsRef<[u8]>, folder: &Inherited) -> (bool, Inherited) {
+    ///
+    /// # Errors
+    /// If no effort is left for it.
+    pub fn excludes(
+        &self,
+        path: impl AsRef<[u8]>,
+        folder: &Inherited,
+        effort: &mut Effort,
+    ) -> Result<(bool, Inherited), TooMuch> {
         let mut excluded = false;
-        let mut inherited = vec![false; self.patterns.len()];
+        let mut inherited = Vec::new();
+        let mut above = folder.0.iter().peekable();
         for (at, pattern) in self.patterns.iter().enumerate() {
-            let from_folder = folder.0.get(at).copied().unwrap_or(false);
-            if !from_folder && pattern.exception != excluded {
-                // The pattern could change nothing here: moby skips it for this path and its entries.
-                continue;
-            }
-            inherited[at] = from_folder || pattern.matches(path.as_ref());
-            if inherited[at] {
+            let from_folder = above.next_if(|matched| **matched == at).is_some();
+            let mut steps = 1;
+            // Else the pattern could change nothing here: moby skips it for this path and its entries.
+            let counts = from_folder || pattern.exception == excluded;
+            if counts && (from_folder || pattern.matches_in(path.as_ref(), &mut steps)) {
+                inherited.push(at);
                 excluded = !pattern.exception;
             }
+            effort.take(steps)?;
         }
-        (excluded, Inherited(inherited))
+        Ok((excluded, Inherited(inherited)))
     }
 
     /// Whether a `COPY` of this source is told to copy what is left out, as BuildKit's rule `CopyIgnoredFile` does. It
@@ -112,12 +129,16 @@ impl Ignore {
     }
 
     /// Whether something below an excluded folder may be included again.
-    pub fn may_except_below(&self, folder: impl AsRef<[u8]>) -> bool {
+    ///
+    /// # Errors
+    /// If no effort is left for it.
+    pub fn may_except_below(&self, folder: impl AsRef<[u8]>, effort: &mut Effort) -> Result<bool, TooMuch> {
+        effort.take(self.patterns.len())?;
         let mut exceptions = self.patterns.iter().filter(|pattern| pattern.exception);
-        if self.plain_exceptions {
+        Ok(if self.plain_exceptions {
             exceptions.any(|pattern| pattern.could_be_below(folder.as_ref()))
         } else {
             exceptions.next().is_some()
-        }
+        })
     }
 }

@@ -6,6 +6,7 @@ mod bounds;
 #[cfg(test)]
 mod bytes_tests;
 mod check_ignore;
+mod effort;
 mod files;
 mod hash;
 mod ignore;
@@ -24,6 +25,7 @@ mod walk;
 
 pub use apart::told_apart;
 pub use check_ignore::{ignore_fault, ignored_copies};
+pub use effort::{Effort, TooMuch};
 pub use files::{Located, locate};
 pub use ignore::{Ignore, Inherited};
 pub use names::raw_name;

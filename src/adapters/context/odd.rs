@@ -4,10 +4,12 @@ use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
+use super::effort::{Effort, TooMuch};
 use super::files::{self, Located};
 use super::ignore::{Ignore, Inherited};
 use super::walk::{below, ignore_file};
 use crate::domain::model::{Declared, Diagnostic};
+use crate::domain::ports::ContextError;
 
 /// A folder to be read.
 struct Folder {
@@ -26,7 +28,11 @@ pub fn check_files(
 ) -> Result<Located, Vec<Diagnostic>> {
     let located = files::check_files(declared, project_root)?;
     let root = files::resolve(project_root).unwrap_or_else(|_| project_root.to_owned());
-    let odd = odd_files(&root, &declared.context_dir(), &declared.dockerfile_path(), is_spent);
+    let (context, dockerfile) = (declared.context_dir(), declared.dockerfile_path());
+    // What cannot be read is passed over: whoever reads the files tells it.
+    let Ok((ignore, _)) = ignore_file(&root, &context, &dockerfile) else { return Ok(located) };
+    let walked = odd_files(&ignore, &context, is_spent, &mut Effort::default());
+    let odd = walked.map_err(|TooMuch| vec![too_much(declared, &context)])?;
     if odd.is_empty() { Ok(located) } else { Err(odd.iter().map(|path| odd_fault(declared, path)).collect()) }
 }
 
@@ -38,13 +44,25 @@ fn odd_fault(declared: &Declared, path: &Path) -> Diagnostic {
     fault.help("remove it, or leave it out with .dockerignore")
 }
 
-/// The pipes and devices of a context that its ignore file does not leave out, sorted. What cannot be read is passed
-/// over: whoever reads the files tells it.
-fn odd_files(root: &Path, context: &Path, dockerfile: &Path, is_spent: &dyn Fn() -> bool) -> Vec<PathBuf> {
-    let Ok((ignore, _)) = ignore_file(root, context, dockerfile) else { return Vec::new() };
+/// The fault of an ignore file that takes too long: the build would not be read, either.
+fn too_much(declared: &Declared, context: &Path) -> Diagnostic {
+    let error = ContextError::Patterns { path: context.to_owned() };
+    let message = format!("the ignore file of `{}`: {error}", declared.layer.name);
+    let help = miette::Diagnostic::help(&error).map(|help| help.to_string()).unwrap_or_default();
+    files::at(declared, "context", "lian::context::too_many_patterns", message).help(help)
+}
+
+/// The pipes and devices of a context that its ignore file does not leave out, sorted.
+pub(super) fn odd_files(
+    ignore: &Ignore,
+    context: &Path,
+    is_spent: &dyn Fn() -> bool,
+    effort: &mut Effort,
+) -> Result<Vec<PathBuf>, TooMuch> {
     let mut found = Vec::new();
     let mut folders = vec![Folder { path: context.to_owned(), shown: Vec::new(), inherited: Inherited::default() }];
-    while let Some(folder) = folders.pop().filter(|_| !is_spent()) {
+    while let Some(folder) = folders.pop() {
+        effort.let_go(folder.inherited.count());
         for entry in fs::read_dir(&folder.path).into_iter().flatten().flatten() {
             // The folder itself knows the kind, so that no file is asked for it.
             let Ok(kind) = entry.file_type() else { continue };
@@ -52,19 +70,19 @@ fn odd_files(root: &Path, context: &Path, dockerfile: &Path, is_spent: &dyn Fn()
             if !odd && !kind.is_dir() {
                 continue;
             }
+            if is_spent() {
+                return Ok(found);
+            }
             let shown = below(&folder.shown, &entry.file_name());
-            let (excluded, inherited) = ignore.excludes(&shown, &folder.inherited);
+            let (excluded, inherited) = ignore.excludes(&shown, &folder.inherited, effort)?;
             if odd && !excluded {
                 found.push(entry.path());
-            } else if kind.is_dir() && may_hold(&ignore, &shown, excluded) {
+            } else if kind.is_dir() && (!excluded || ignore.may_except_below(&shown, effort)?) {
+                effort.keep(inherited.count())?;
                 folders.push(Folder { path: entry.path(), shown, inherited });
             }
         }
     }
     found.sort();
-    found
-}
-
-fn may_hold(ignore: &Ignore, folder: &[u8], excluded: bool) -> bool {
-    !excluded || ignore.may_except_below(folder)
+    Ok(found)
 }

@@ -56,6 +56,11 @@ impl Pattern {
 
     /// Whether the path itself matches, with `/` between its parts. The caller handles the folders above it.
     pub fn matches(&self, path: &[u8]) -> bool {
+        self.matches_in(path, &mut 0)
+    }
+
+    /// The same. Adds the steps that it takes.
+    pub fn matches_in(&self, path: &[u8], steps: &mut usize) -> bool {
         let text = self.text.as_bytes();
         match &self.shape {
             Shape::Exact => path == text,
@@ -64,7 +69,7 @@ impl Pattern {
                 let suffix = &text[2..];
                 path.ends_with(suffix) || suffix.strip_prefix(b"/").is_some_and(|rest| path == rest)
             }
-            Shape::Parts(parts) => advance(parts, path, false),
+            Shape::Parts(parts) => advance(parts, path, false, steps),
         }
     }
 
@@ -83,7 +88,7 @@ impl Pattern {
                 let above = || path.contains(&format!("{suffix}/"));
                 path.ends_with(suffix) || above() || suffix.strip_prefix('/').is_some_and(begins_with)
             }
-            Shape::Parts(parts) => advance(parts, path.as_bytes(), true),
+            Shape::Parts(parts) => advance(parts, path.as_bytes(), true, &mut 0),
         }
     }
 
@@ -251,8 +256,8 @@ fn class(characters: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Pa
 
 /// Whether the parts match the whole path, or with `above` a folder above it. All states advance together, so that no
 /// pattern is slow.
-fn advance(parts: &[Part], path: &[u8], above: bool) -> bool {
-    let mut states = vec![false; parts.len() + 1];
+fn advance(parts: &[Part], path: &[u8], above: bool, steps: &mut usize) -> bool {
+    let (mut states, mut next) = (vec![false; parts.len() + 1], vec![false; parts.len() + 1]);
     states[0] = true;
     settle(parts, &mut states);
     for c in characters(path) {
@@ -261,7 +266,8 @@ fn advance(parts: &[Part], path: &[u8], above: bool) -> bool {
         }
         #[cfg(test)]
         done::add(parts.len());
-        let mut next = vec![false; parts.len() + 1];
+        *steps += states.len();
+        next.fill(false);
         for (at, part) in parts.iter().enumerate().filter(|(at, _)| states[*at]) {
             match part {
                 Part::Char(wanted) if *wanted == c => next[at + 1] = true,
@@ -281,7 +287,10 @@ fn advance(parts: &[Part], path: &[u8], above: bool) -> bool {
             }
         }
         settle(parts, &mut next);
-        states = next;
+        std::mem::swap(&mut states, &mut next);
+        if !states.contains(&true) {
+            return false;
+        }
     }
     states[parts.len()]
 }

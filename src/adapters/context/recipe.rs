@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::effort::Effort;
 use super::files::{inside, resolve, tidy};
 use super::ignore::Inherited;
 use super::recipe_lock::{self, Lock};
@@ -60,7 +61,8 @@ pub fn stale_recipe(declared: &Declared, project_root: &Path) -> Option<Diagnost
     }
     let root = resolve(project_root).ok()?;
     let (ignore, _) = ignore_file(&root, &folder, &declared.dockerfile_path()).ok()?;
-    if ignore.excludes(RECIPE, &Inherited::default()).0 || !folder.join(MANIFEST).is_file() {
+    let excluded = ignore.excludes(RECIPE, &Inherited::default(), &mut Effort::default());
+    if excluded.is_ok_and(|(excluded, _)| excluded) || !folder.join(MANIFEST).is_file() {
         return None;
     }
     let layer = &declared.layer.name;

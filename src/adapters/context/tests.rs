@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
 
-use super::{Ignore, Inherited, Reader, check_files, locate};
+use super::{Effort, Ignore, Inherited, Reader, check_files, locate};
 use crate::domain::base::Digest;
 use crate::domain::model::{Declared, FileKind, Listing};
 use crate::domain::ports::{ContextError, ContextReader, Modes};
@@ -136,8 +136,9 @@ proptest! {
         let mut inherited = Inherited::default();
         let mut excluded = false;
         for at in path.match_indices('/').map(|(at, _)| at).chain([path.len()]) {
-            (excluded, inherited) = ignore.excludes(&path[..at], &inherited);
-            if excluded && at < path.len() && !ignore.may_except_below(&path[..at]) {
+            let mut effort = Effort::default();
+            (excluded, inherited) = ignore.excludes(&path[..at], &inherited, &mut effort).expect("little work");
+            if excluded && at < path.len() && !ignore.may_except_below(&path[..at], &mut effort).expect("little work") {
                 prop_assert!(naive_excludes(&patterns, &path), "nothing below {} is let through", &path[..at]);
             }
         }
@@ -147,8 +148,9 @@ proptest! {
     #[test]
     fn never_panics_on_an_ignore_file(text in "([!#/*?\\[\\]^a-c.\\\\ -]{0,8}\n){0,4}", path in "\\PC{0,8}") {
         if let Ok(ignore) = Ignore::parse(&text) {
-            let _ = ignore.excludes(&path, &Inherited::default());
-            let _ = ignore.may_except_below(&path);
+            let mut effort = Effort::default();
+            let _ = ignore.excludes(&path, &Inherited::default(), &mut effort);
+            let _ = ignore.may_except_below(&path, &mut effort);
         }
     }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::apart::told_apart;
 use super::bounds::{Bounds, Counted};
+use super::effort::Effort;
 use super::files::{inside, resolve, whole};
 use super::hash;
 use super::ignore::{Ignore, Inherited};
@@ -43,7 +44,8 @@ impl Reader {
         inside(&root, dockerfile)?;
         let (ignore, ignored) = ignore_file(&root, &folder, dockerfile)?;
         let counted = Counted::new(Bounds::from_env());
-        let mut walk = Walk { ignore, modes: self.modes, entries: Vec::new(), counted, progress: Progress::new() };
+        let (effort, progress) = (Effort::default(), Progress::new());
+        let mut walk = Walk { ignore, effort, modes: self.modes, entries: Vec::new(), counted, progress };
         walk.run(folder)?;
         let missing = || unreadable(dockerfile, ErrorKind::NotFound.into());
         let text = whole(&root, dockerfile)?.ok_or_else(missing)?;
@@ -109,6 +111,7 @@ struct Folder {
 
 struct Walk {
     ignore: Ignore,
+    effort: Effort,
     modes: Modes,
     entries: Vec<Entry>,
     counted: Counted,
@@ -120,6 +123,7 @@ impl Walk {
         let (shown, name) = (Vec::new(), String::new());
         let mut folders = vec![Folder { path: context, shown, name, inherited: Inherited::default(), pending: vec![] }];
         while let Some(folder) = folders.pop() {
+            self.effort.let_go(folder.inherited.count());
             self.progress.read(&folder.path, 0);
             let read = match fs::read_dir(&folder.path) {
                 // Like BuildKit: an unreadable file does no harm if it is left out.
@@ -139,16 +143,19 @@ impl Walk {
         let path = folder.path.join(file_name);
         let shown = below(&folder.shown, file_name);
         let name = joined(&folder.name, &escaped(file_name));
-        let (excluded, inherited) = self.ignore.excludes(&shown, &folder.inherited);
+        let too_much = |_| ContextError::Patterns { path: path.clone() };
+        let (excluded, inherited) =
+            self.ignore.excludes(&shown, &folder.inherited, &mut self.effort).map_err(too_much)?;
         let metadata = match fs::symlink_metadata(&path) {
             Err(error) if excluded && error.kind() == ErrorKind::NotFound => return Ok(None),
             found => found.map_err(|source| unreadable(&path, source))?,
         };
         let mode = metadata.permissions().mode() & 0o7777;
         if metadata.is_dir() {
-            if excluded && !self.ignore.may_except_below(&shown) {
+            if excluded && !self.ignore.may_except_below(&shown, &mut self.effort).map_err(too_much)? {
                 return Ok(None);
             }
+            self.effort.keep(inherited.count()).map_err(too_much)?;
             let mut pending = folder.pending.clone();
             if excluded {
                 pending.push((name.clone(), mode));

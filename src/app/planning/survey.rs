@@ -93,7 +93,8 @@ impl Survey {
         let ends = Instant::now() + config.budget.saturating_sub(took);
         let (graph, dockerfiles) = (None, BTreeMap::new());
         let mut survey = Self { catalog, graph, diagnostics, sources, dockerfiles, platforms, broken: broken.len() };
-        survey.read_dockerfiles(config, Reading { unsettled, alone: inferred, ends });
+        let is_spent = || Instant::now() >= ends;
+        survey.read_dockerfiles(config, &Reading { unsettled, alone: inferred, is_spent: &is_spent });
         if inferred {
             survey.infer();
         }
@@ -147,13 +148,12 @@ impl Survey {
 
     /// If the catalog's settings failed to evaluate, its namespace is unknown, so each Dockerfile is checked on its
     /// own.
-    fn read_dockerfiles(&mut self, config: &Config, reading: Reading) {
+    fn read_dockerfiles(&mut self, config: &Config, reading: &Reading<'_>) {
         let mut parsed: Vec<(&Declared, PathBuf, Parsed)> = Vec::new();
-        let is_spent = || Instant::now() >= reading.ends;
         for (at, declared) in self.catalog.layers.iter().enumerate() {
-            let found = context::check_files(declared, &self.catalog.project_root, &is_spent);
-            if is_spent() {
-                self.diagnostics.push(spent(&self.catalog.layers[at..], config.budget));
+            let found = context::check_files(declared, &self.catalog.project_root, reading.is_spent);
+            if (reading.is_spent)() {
+                self.diagnostics.extend(spent(self.catalog.layers[at..].iter(), config.budget));
                 break;
             }
             match found {
@@ -176,7 +176,16 @@ impl Survey {
         if !reading.alone {
             triggers.extend(triggers::of_layers(&self.catalog.settings, files));
         }
-        for (declared, path, file) in parsed {
+        let mut parsed = parsed.into_iter();
+        while let Some((declared, path, file)) = parsed.next() {
+            if (reading.is_spent)() {
+                let left = std::iter::once(declared).chain(parsed.map(|(declared, ..)| declared));
+                // What the time was too short for twice is told once.
+                if !self.diagnostics.iter().any(|known| known.code == BUDGET_SPENT) {
+                    self.diagnostics.extend(spent(left, config.budget));
+                }
+                break;
+            }
             let reader = dockerfile::Reading {
                 target: declared.layer.target.as_deref(),
                 build_args: &graph::known_build_args(&self.catalog.settings, &config.build_args, &declared.layer),
@@ -201,25 +210,30 @@ impl Survey {
 }
 
 /// How Dockerfiles are read.
-struct Reading {
+struct Reading<'a> {
     /// The catalog's settings failed to evaluate.
     unsettled: bool,
     /// There is a Dockerfile and no catalog.
     alone: bool,
-    /// When the time for the check is over.
-    ends: Instant,
+    /// Whether the time for the check is over.
+    is_spent: &'a dyn Fn() -> bool,
 }
 
+/// The code of a check whose time was over.
+const BUDGET_SPENT: &str = "lian::check::budget";
+
 /// The time of the check was over before these layers were looked at.
-fn spent(left: &[Declared], budget: Duration) -> Diagnostic {
+fn spent<'a>(left: impl Iterator<Item = &'a Declared>, budget: Duration) -> Option<Diagnostic> {
     const NAMED: usize = 5;
+    let left: Vec<&Declared> = left.collect();
+    let first = left.first()?;
     let mut names: Vec<String> = left.iter().take(NAMED).map(|declared| format!("`{}`", declared.layer.name)).collect();
     if left.len() > NAMED {
         names.push(format!("+{} more", left.len() - NAMED));
     }
     let message = format!("the check has used up its {}: not checked are {}", human_duration(budget), names.join(", "));
     let help = "look for a huge context or a file that is slow to read, or allow more with --check-budget SECONDS";
-    Diagnostic::error("lian::check::budget", message).label(left[0].place("name"), "the first of them").help(help)
+    Some(Diagnostic::error(BUDGET_SPENT, message).label(first.place("name"), "the first of them").help(help))
 }
 
 /// A Dockerfile, or all that is wrong with its syntax.
@@ -228,4 +242,63 @@ type Parsed = Result<Dockerfile, Vec<DockerfileFault>>;
 /// Whether a Dockerfile is invalid independent of the catalog.
 fn torn(facts: &Result<DockerfileFacts, Vec<DockerfileFault>>) -> bool {
     facts.as_ref().is_err_and(|faults| faults.iter().all(|fault| fault.kind == DockerfileFaultKind::Parse))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::app::project::Project;
+    use crate::domain::model::CatalogSettings;
+
+    /// A survey of these layers, which nothing was read for.
+    fn unread(root: &std::path::Path, names: &[&str]) -> Survey {
+        let declared = |name: &&str| {
+            let folder = root.join("catalog").join(name);
+            std::fs::create_dir_all(&folder).expect("a folder");
+            std::fs::write(folder.join("Dockerfile"), "FROM scratch\n").expect("written");
+            let layer = serde_json::json!({ "name": name, "kind": "app", "build_base": "debian", "context": "." });
+            let layer = serde_json::from_value(layer).expect("a layer");
+            Declared { layer, file: folder.join("workflow.ncl"), places: BTreeMap::new() }
+        };
+        let layers = names.iter().map(declared).collect();
+        let catalog = Catalog {
+            root: root.join("catalog"),
+            project_root: root.to_owned(),
+            settings: CatalogSettings::default(),
+            layers,
+        };
+        let (graph, dockerfiles, diagnostics) = (None, BTreeMap::new(), Vec::new());
+        let (sources, platforms) = (Sources::default(), TargetPlatforms::guessed(host_platform()));
+        Survey { catalog, graph, diagnostics, sources, dockerfiles, platforms, broken: 0 }
+    }
+
+    #[test]
+    fn a_check_whose_time_is_over_reads_no_further_dockerfile_and_says_which() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = std::fs::canonicalize(folder.path()).expect("a folder");
+        let state = root.join("state");
+        let config = Config::of_project(Project::of_folder(&root, Some(&state)).expect("a project"), None);
+        let looks = Cell::new(0);
+        let read = |most: usize| {
+            let mut survey = unread(&root, &["a", "b", "c"]);
+            looks.set(0);
+            let is_spent = || {
+                looks.set(looks.get() + 1);
+                looks.get() > most
+            };
+            survey.read_dockerfiles(&config, &Reading { unsettled: false, alone: true, is_spent: &is_spent });
+            survey
+        };
+        assert_eq!(read(usize::MAX).dockerfiles.len(), 3);
+        let all = looks.get();
+        // The last looks are those before what each Dockerfile names is found.
+        for (left, named) in [(1, "are `c`"), (2, "are `b`, `c`"), (3, "are `a`, `b`, `c`")] {
+            let survey = read(all - left);
+            let faults: Vec<_> = survey.diagnostics.iter().filter(|fault| fault.code == BUDGET_SPENT).collect();
+            assert_eq!((survey.dockerfiles.len(), faults.len()), (3 - left, 1));
+            assert!(faults[0].message.ends_with(named), "{}", faults[0].message);
+        }
+    }
 }

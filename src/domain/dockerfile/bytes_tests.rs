@@ -139,3 +139,19 @@ fn a_value_of_a_sensible_length_is_no_fault() {
     let text = format!("FROM scratch\n{}ENV B=$A C=${{A%x}} D=${{A//y/z}}\n", long("ENV"));
     read_bare(&text).expect("it is sound");
 }
+
+/// Each word is looked up, and not searched in all stages: files of a hundred thousand stages are read, too.
+#[test]
+fn what_a_stage_is_based_on_is_looked_up() {
+    const STAGES: usize = 1_000;
+    for (what, text) in [
+        ("one name for all", format!("FROM scratch AS a\n{}", "FROM a AS a\n".repeat(STAGES))),
+        ("no name", format!("FROM scratch AS a\n{}", "FROM a\n".repeat(STAGES))),
+        ("names of images", format!("FROM scratch AS a\n{}", "FROM x AS a\n".repeat(STAGES))),
+    ] {
+        done::take();
+        read_bare(&text).expect(what);
+        let done = done::take();
+        assert!(done < STAGES * 20, "{what}: {done}");
+    }
+}

@@ -28,6 +28,7 @@ mod references_tests;
 mod resolver;
 mod selected;
 mod source_text;
+mod stage_names;
 mod steps;
 #[cfg(test)]
 mod tests;

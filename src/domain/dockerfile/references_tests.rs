@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::budget::done;
 use super::{Reading, Triggers, parse, references, triggers, triggers_in};
 use crate::domain::base::{Platform, Platforms};
 use crate::domain::model::{DockerfileFacts, DockerfileFault, ImageUse};
@@ -219,4 +220,18 @@ fn a_build_argument_takes_the_place_of_the_directive() {
     assert!(strict("").is_ok());
     assert!(strict("error=1").is_err_and(|what| what.starts_with("StageNameCasing")));
     assert!(strict("wrong").is_err_and(|what| what.contains("has no option `wrong`")));
+}
+
+/// Each layer copies twice from the next: what is gone through doubles with each, unless once is enough.
+#[test]
+fn triggers_that_lead_to_the_same_image_are_gone_through_once() {
+    const DEEP: usize = 16;
+    let copies = |next: usize| format!("FROM scratch\n{}", format!("ONBUILD COPY --from=t{next} /x /x\n").repeat(2));
+    let texts: Vec<(String, String)> = (0..DEEP).map(|at| (format!("t{at}"), copies(at + 1))).collect();
+    let images: Vec<(&str, &str)> = texts.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    done::take();
+    let facts = read("FROM t0\n", &images).expect("sound");
+    let done = done::take();
+    assert!(done < 10 * DEEP, "{done}");
+    assert!(facts.looked_up.contains(&format!("docker.io/library/t{DEEP}")) || facts.looked_up.len() == DEEP - 1);
 }

@@ -1,10 +1,13 @@
 //! Resolves what each stage of a Dockerfile names: images, stages, and what the triggers (`ONBUILD`) of its base ask for.
 //! Not responsible for: which stages are needed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+#[cfg(test)]
+use super::budget::done;
 use super::budget::{Budget, TOO_MUCH};
 use super::decider::{Decider, Globals};
+use super::stage_names::StageNames;
 use super::steps::{Arg, Dockerfile, Needs, SCRATCH, Source};
 use super::word::Word;
 use super::{checks, expand, lint_from};
@@ -78,6 +81,8 @@ pub(super) struct Resolved<'a> {
     pub needs: Vec<(Option<Base>, &'a Needs)>,
     /// Whether it begins with `FROM scratch`.
     pub scratch: bool,
+    /// Images, in familiar form, whose triggers were gone through.
+    triggers_read: BTreeSet<String>,
 }
 
 /// A source, and who asks for it.
@@ -123,20 +128,18 @@ pub(super) struct Resolver<'a> {
     pub values: BTreeMap<String, String>,
     /// The same if no build argument were given; `None` if that cannot be read.
     pub defaults: Option<BTreeMap<String, String>>,
-    /// The last stage of each name, which `COPY --from` and the target mean.
-    by_name: HashMap<&'a str, usize>,
+    names: StageNames<'a>,
+    /// What is declared before the first FROM.
+    global_args: HashSet<&'a str>,
+    /// What is declared in stages.
+    stage_args: HashSet<&'a str>,
     pub faults: Vec<DockerfileFault>,
     budget: Budget,
 }
 
 impl<'a> Resolver<'a> {
     pub fn new(file: &'a Dockerfile, reading: &Reading<'a>, platform: &Platform) -> Self {
-        let by_name = file
-            .stages
-            .iter()
-            .enumerate()
-            .filter_map(|(index, stage)| Some((stage.name.as_ref()?.text.as_str(), index)))
-            .collect();
+        let stage_args = file.stages.iter().flat_map(|stage| &stage.needs.args).map(|arg| arg.name.as_str());
         let platform = platform.normalised();
         let values = reading.globals(file).own_values(reading.builder, &platform);
         let defaults = lint_from::defaults(file, &values);
@@ -146,7 +149,9 @@ impl<'a> Resolver<'a> {
             platform,
             values,
             defaults,
-            by_name,
+            names: StageNames::of(file),
+            global_args: file.args.iter().map(|arg| arg.name.as_str()).collect(),
+            stage_args: stage_args.collect(),
             faults: Vec::new(),
             budget: Budget::default(),
         };
@@ -184,7 +189,7 @@ impl<'a> Resolver<'a> {
 
     pub fn target(&mut self, target: Option<&str>) -> Option<usize> {
         let Some(wanted) = target else { return self.file.stages.len().checked_sub(1) };
-        let found = self.by_name.get(wanted.to_lowercase().as_str()).copied();
+        let found = self.names.last(&wanted.to_lowercase());
         if found.is_none() {
             let help = self.stage_help(wanted);
             self.faults.push(DockerfileFault {
@@ -251,8 +256,7 @@ impl<'a> Resolver<'a> {
             platform => platform.and_then(Result::ok),
         };
         // FROM sees only earlier stages, and only lower-case names. Of two stages with one name it takes the later one.
-        let earlier = self.file.stages[..index].iter().rposition(|s| s.name.as_ref().is_some_and(|n| n.text == image));
-        if let Some(earlier) = earlier {
+        if let Some(earlier) = self.names.before(&image, index) {
             resolved.stages.push(StageUse { stage: earlier, text: word.text.clone(), span: word.span, by: None });
             return Some(Based::Stage(earlier));
         }
@@ -314,10 +318,9 @@ impl<'a> Resolver<'a> {
             }
             return Some(expanded.text);
         };
-        let declared = self.file.args.iter().any(|arg| arg.name == *unset);
-        let help = if declared {
+        let help = if self.global_args.contains(unset.as_str()) {
             format!("give it a default (`ARG {unset}=…`) or a value in the layer's `build_args`")
-        } else if self.file.stages.iter().any(|stage| stage.needs.args.iter().any(|arg| arg.name == *unset)) {
+        } else if self.stage_args.contains(unset.as_str()) {
             format!("FROM sees only what is declared before the first FROM: move `ARG {unset}` there")
         } else {
             format!("declare it before the first FROM: `ARG {unset}=…`")
@@ -335,7 +338,7 @@ impl<'a> Resolver<'a> {
         if let Ok(reference) = image.parse::<ImageRef>() {
             return Some(reference);
         }
-        let stage = self.by_name.contains_key(image.to_lowercase().as_str());
+        let stage = self.names.last(&image.to_lowercase()).is_some();
         let help = if stage {
             format!("stages are named in lower case here: `{}`", image.to_lowercase())
         } else if image.contains('@') {
@@ -362,7 +365,7 @@ impl<'a> Resolver<'a> {
             return self.source_fault(asked, DockerfileFaultKind::Variable, message, help);
         }
         let number = text.parse::<usize>().ok().filter(|_| asked.kind() == UseKind::Copy);
-        let stage = number.or_else(|| self.by_name.get(text.to_lowercase().as_str()).copied());
+        let stage = number.or_else(|| self.names.last(&text.to_lowercase()));
         match stage {
             Some(stage) if stage < self.file.stages.len() => match asked.taken {
                 true => {
@@ -404,6 +407,13 @@ impl<'a> Resolver<'a> {
             resolved.triggered.push(endless(asked, path));
             return;
         }
+        // Once is enough: what it asks for is then known, and images whose triggers name each other twice would be gone
+        // through twice as often at each step.
+        if !resolved.triggers_read.insert(familiar.clone()) {
+            return;
+        }
+        #[cfg(test)]
+        done::add(needs.sources.len());
         path.push(familiar.clone());
         let base = Base { image: familiar, from: asked.span() };
         for source in &needs.sources {

@@ -110,6 +110,18 @@ pub enum ContextError {
         /// So many are allowed.
         most: usize,
     },
+    /// The ignore file makes more work than a context may take.
+    #[error("the ignore file has too many patterns to compare them with all of the context; the last entry was {path}")]
+    #[diagnostic(
+        code(lian::context::too_many_patterns),
+        help(
+            "leave out whole folders in .dockerignore, which are then not read, instead of many files or with long wildcards"
+        )
+    )]
+    Patterns {
+        /// Where it became too much.
+        path: PathBuf,
+    },
     /// A file could not be read.
     #[error("cannot read {path}")]
     #[diagnostic(code(lian::context::unreadable), help("check its permissions, or exclude it in .dockerignore"))]
