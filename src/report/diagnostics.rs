@@ -8,6 +8,7 @@ use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, S
 use serde_json::{Value, json};
 
 use super::clip::{PLACES, clip};
+use super::near::{line_of, together};
 use super::shortened::Shortened;
 use super::style::Style;
 use super::text::{count, shown, width};
@@ -25,23 +26,22 @@ struct Drawn {
     related: Vec<Drawn>,
 }
 
-/// Labels of a file that are further apart than this, in lines, have a snippet each: all lines between are drawn.
-const NEAR: usize = 50;
-
 impl Drawn {
     fn of(diagnostic: &Diagnostic, sources: &Sources) -> Self {
-        let mut snippets: Vec<(&Path, usize, Vec<&Label>)> = Vec::new();
+        let mut files: Vec<(&Path, Vec<&Label>)> = Vec::new();
         for label in &diagnostic.labels {
-            let (file, line) = (label.place.file.as_path(), line_of(label, sources));
-            let near = |(other, first, _): &&mut (&Path, usize, _)| *other == file && first.abs_diff(line) <= NEAR;
-            match snippets.iter_mut().find(near) {
-                Some((_, _, labels)) => labels.push(label),
-                None => snippets.push((file, line, vec![label])),
+            let file = label.place.file.as_path();
+            match files.iter_mut().find(|(other, _)| *other == file) {
+                Some((_, labels)) => labels.push(label),
+                None => files.push((file, vec![label])),
             }
         }
-        let snippets = snippets.iter();
-        let mut parts =
-            snippets.map(|(file, _, labels)| Self::of_file(diagnostic, file, labels.iter().copied(), sources));
+        let snippets = files.into_iter().flat_map(|(file, labels)| {
+            let text = sources.get(file).map_or("", |text| &**text);
+            let groups = together(labels.into_iter(), |label| line_of(text, label.place.span.start));
+            groups.into_iter().map(move |labels| (file, labels))
+        });
+        let mut parts = snippets.map(|(file, labels)| Self::of_file(diagnostic, file, labels.into_iter(), sources));
         let mut drawn = parts.next().unwrap_or_else(|| Self::bare(diagnostic));
         drawn.related = parts.collect();
         drawn.code = Some(diagnostic.code.to_string());
@@ -86,12 +86,6 @@ impl Drawn {
         let source = text.map(|text| NamedSource::new(shown(&file.display().to_string()), text));
         Self { message, source, labels, ..Self::bare(diagnostic) }
     }
-}
-
-/// The line in which a label begins, counted from 0.
-fn line_of(label: &Label, sources: &Sources) -> usize {
-    let text = sources.get(&label.place.file).map_or(&[][..], |text| text.as_bytes());
-    text.iter().take(label.place.span.start).filter(|byte| **byte == b'\n').count()
 }
 
 fn severity(severity: Severity) -> miette::Severity {
@@ -156,12 +150,16 @@ pub fn draw_diagnostics(diagnostics: &[Diagnostic], sources: &Sources, style: St
             text.push_str(&snippet(&handler, related));
         }
         if let Some(help) = help {
-            let indented = help.replace('\n', "\n        ");
-            text.push_str(&format!("  help: {indented}\n"));
+            text.push_str(&help_below(&help));
         }
         text.push('\n');
     }
     harmless(&text, style.colour)
+}
+
+/// Help below the last of several snippets.
+fn help_below(help: &str) -> String {
+    format!("  help: {}\n", help.replace('\n', "\n        "))
 }
 
 /// Only the snippet of a related file; its header would repeat the message.
@@ -179,9 +177,20 @@ fn snippet(handler: &GraphicalReportHandler, drawn: &Drawn) -> String {
 
 /// Renders an error of any module with its causes.
 pub fn draw_error(report: &miette::Report, style: Style) -> String {
-    let handler = handler(style).with_cause_chain();
+    let (error, rest) = Shortened::of(report.as_ref());
     let mut text = String::new();
-    let _ = handler.render_report(&mut text, &Shortened::of(report.as_ref()));
+    let _ = handler(style).with_cause_chain().render_report(&mut text, &error);
+    for (source, labels) in rest {
+        let severity = report.severity().unwrap_or(miette::Severity::Error);
+        let (code, message, help, related) = (None, String::new(), None, Vec::new());
+        let drawn = Drawn { code, severity, message, help, source: Some(source), labels, related };
+        text.push_str(&snippet(&handler(style), &drawn));
+    }
+    if error.goes_on()
+        && let Some(help) = report.help()
+    {
+        text.push_str(&help_below(&help.to_string()));
+    }
     harmless(&text, style.colour)
 }
 

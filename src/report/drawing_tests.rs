@@ -85,6 +85,19 @@ fn a_lock_file_in_one_long_line_is_drawn() {
     assert!(drawn.contains("not a lock file") && drawn.contains("here"), "{drawn}");
 }
 
+/// A lock file with two faults at its ends, and a help line.
+#[test]
+fn an_error_that_points_at_places_far_apart_has_a_snippet_for_each_and_its_help_once_below() {
+    let text = "line\n".repeat(3000);
+    let labels = [0, 5000, 14_000].map(|at| miette::LabeledSpan::new(Some("here".to_owned()), at, 4));
+    let error = miette::MietteDiagnostic::new("the message").with_labels(labels).with_help("the way\nout");
+    let report = miette::Report::from(error).with_source_code(NamedSource::new("lian.lock", text));
+    let drawn = draw_error(&report, Style::PLAIN);
+    assert!(drawn.lines().count() < 40 && drawn.matches("here").count() == 3, "{drawn}");
+    assert_eq!((drawn.matches("the message").count(), drawn.matches("the way").count()), (1, 1), "{drawn}");
+    assert!(drawn.trim_end().ends_with("out") && drawn.matches("lian.lock").count() == 3, "{drawn}");
+}
+
 #[test]
 fn lines_between_places_that_are_far_apart_are_not_drawn() {
     let mut sources = Sources::default();

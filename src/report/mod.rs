@@ -12,6 +12,7 @@ mod leases;
 mod lines;
 mod live;
 mod logs;
+mod near;
 mod outlet;
 mod plain;
 mod plan;

@@ -6,6 +6,7 @@ use std::fmt;
 use miette::{LabeledSpan, NamedSource, Severity, SourceCode, SourceSpan};
 
 use super::clip::{PLACES, clip};
+use super::near::{line_of, together};
 use crate::domain::base::{shown, shown_source};
 
 /// The error with other source and labels.
@@ -13,21 +14,44 @@ pub(super) struct Shortened<'a> {
     error: &'a dyn miette::Diagnostic,
     source: Option<NamedSource<String>>,
     labels: Vec<LabeledSpan>,
+    /// Whether another snippet follows: the help stands below the last one.
+    goes_on: bool,
 }
 
+/// What a snippet shows: a file, and the places that are marked in it.
+pub(super) type Snippet = (NamedSource<String>, Vec<LabeledSpan>);
+
 impl<'a> Shortened<'a> {
-    pub(super) fn of(error: &'a dyn miette::Diagnostic) -> Self {
-        let all: Vec<LabeledSpan> = error.labels().into_iter().flatten().take(PLACES).collect();
-        let mut places: Vec<(usize, usize)> = all.iter().map(|one| (one.offset(), one.offset() + one.len())).collect();
-        let source = error.source_code().and_then(whole).map(|(name, text)| {
-            let text = clip(shown_source(&text), &mut places);
-            NamedSource::new(shown(&name), text)
-        });
-        let spans = all.iter().zip(places);
-        let spans = spans.map(|(one, (from, to))| LabeledSpan::new(one.label().map(shown), from, to - from));
-        let labels = if source.is_some() { spans.collect() } else { Vec::new() };
-        Self { error, source, labels }
+    /// The error with its first snippet, and the other ones: places that are far apart have a snippet each.
+    pub(super) fn of(error: &'a dyn miette::Diagnostic) -> (Self, Vec<Snippet>) {
+        let labels = error.labels().into_iter().flatten().take(PLACES);
+        let mut snippets: Vec<Snippet> = match error.source_code().and_then(whole) {
+            Some((name, text)) => {
+                let groups = together(labels, |label| line_of(&text, label.offset()));
+                groups.into_iter().map(|labels| snippet(&name, &text, &labels)).collect()
+            }
+            None => Vec::new(),
+        };
+        let rest = if snippets.is_empty() { Vec::new() } else { snippets.split_off(1) };
+        let (source, labels) = snippets.pop().map_or((None, Vec::new()), |(source, labels)| (Some(source), labels));
+        (Self { error, source, labels, goes_on: !rest.is_empty() }, rest)
     }
+}
+
+impl Shortened<'_> {
+    /// Whether another snippet follows.
+    pub(super) fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+}
+
+fn snippet(name: &str, text: &str, labels: &[LabeledSpan]) -> Snippet {
+    let mut places: Vec<(usize, usize)> =
+        labels.iter().map(|one| (one.offset(), one.offset().saturating_add(one.len()))).collect();
+    let text = clip(shown_source(text), &mut places);
+    let spans = labels.iter().zip(places);
+    let spans = spans.map(|(one, (from, to))| LabeledSpan::new(one.label().map(shown), from, to - from));
+    (NamedSource::new(shown(name), text), spans.collect())
 }
 
 /// The name and the whole text of a source.
@@ -66,7 +90,7 @@ impl miette::Diagnostic for Shortened<'_> {
     }
 
     fn help<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
-        self.error.help()
+        self.error.help().filter(|_| !self.goes_on)
     }
 
     fn url<'b>(&'b self) -> Option<Box<dyn fmt::Display + 'b>> {
