@@ -227,7 +227,7 @@ fn owned(session: &Session, provider: &dyn ComputeProvider) -> Result<(Vec<Owned
 
 /// What a lease is, as far as the ledger knows: what its provider named, or else the runner that was requested.
 fn known(lease: &OpenLease) -> String {
-    let known: Vec<String> = lease.known.iter().map(ToString::to_string).collect();
+    let known: Vec<String> = lease.known.iter().map(|known| known.resource.to_string()).collect();
     if known.is_empty() { lease.runner_type.clone().unwrap_or_default() } else { known.join(", ") }
 }
 

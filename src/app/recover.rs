@@ -14,7 +14,7 @@ use crate::app::config::Config;
 use crate::app::project::Project;
 use crate::domain::base::LeaseId;
 use crate::domain::model::Fault;
-use crate::domain::ports::{ComputeProvider, Gone, LeaseRecord};
+use crate::domain::ports::{ComputeProvider, Gone, LeaseRecord, Resource};
 use crate::system::now;
 use crate::system::retry::{Backoff, Retry, retry};
 use crate::system::user_key::UserKey;
@@ -71,19 +71,20 @@ async fn recover_within(store: &Store, config: &Config, look: Duration) -> Resul
     let key = UserKey::read(config.project.user()).unwrap_or_default();
     let dead = store.open_leases()?.into_iter().filter(|lease| !lease.alive);
     let dead: Vec<_> = dead
-        .map(|lease| {
+        .map(|mut lease| {
             let record = provider_record::unbound(&lease.provider, &lease.lease, key.as_ref());
-            (lease, record)
+            let known = provider_record::split(&lease.lease, std::mem::take(&mut lease.known), key.as_ref());
+            (lease, record, known)
         })
         .collect();
-    for (_, record) in &dead {
+    for (_, record, _) in &dead {
         let read = || provider_record::read(&record.0, record.1, config).map_err(|failure| failure.to_string());
         providers.entry(record.clone()).or_insert_with(read);
     }
     let providers = &providers;
-    let releases = dead.into_iter().map(|(lease, record)| async move {
+    let releases = dead.into_iter().map(|(lease, record, known)| async move {
         let released = match &providers[&record] {
-            Ok(recorded_provider) => within(until, unbroken(give_back_there(recorded_provider, &lease))).await,
+            Ok(there) => within(until, unbroken(give_back_there(there, &lease.lease, known))).await,
             Err(why) => Some(Err(why.clone())),
         };
         (lease, released)
@@ -139,13 +140,24 @@ fn is_settled(lease: &OpenLease) -> bool {
     lease.state == "held" || (lease.state == "settling" && now().since(lease.changed) >= SETTLED)
 }
 
-/// Releases with the current credentials, by what the ledger knows of the lease. If the run used others and nothing of
-/// the lease is found, its state is unknown. Returns whether it was found for certain.
-async fn give_back_there(recorded_provider: &RecordedProvider, lease: &OpenLease) -> Result<bool, String> {
+/// Releases with the current credentials, by what the ledger knows of the lease: the user's own words alone, for a release
+/// deletes what they name. If the run used others and nothing of the lease is found, its state is unknown. Returns whether
+/// it was found for certain.
+async fn give_back_there(
+    recorded_provider: &RecordedProvider,
+    lease: &LeaseId,
+    (own, others): (Vec<Resource>, Vec<Resource>),
+) -> Result<bool, String> {
     let RecordedProvider { provider, elsewhere } = recorded_provider;
-    let listed = *elsewhere && provider.owned().await.leases.iter().any(|owned| owned.lease == lease.lease);
-    let record = LeaseRecord::read(lease.known.clone());
-    let gone = give_back(&**provider, &lease.lease, &record).await.map_err(|fault| fault.message)?;
+    let listed = *elsewhere && provider.owned().await.leases.iter().any(|owned| owned.lease == *lease);
+    let gone = give_back(&**provider, lease, &LeaseRecord::read(own)).await.map_err(|fault| fault.message)?;
+    if gone == Gone::Absent && !others.is_empty() {
+        let named = others.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(format!(
+            "the ledger names {named} for it, and bears no mark that you wrote that, so it was left alone: look at it at the \
+             provider, then `lian-build leases gc --forget {lease}`"
+        ));
+    }
     if *elsewhere && !listed && gone == Gone::Absent {
         return Err("it was rented with another token, or at another address, and with these it is not to be found; \
                     use the token of that project"

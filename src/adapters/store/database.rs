@@ -12,7 +12,7 @@ use crate::system::{lock, sqlite};
 /// File name of the history.
 pub(super) const FILE: &str = "lian.db";
 /// Incremented by each migration.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 
 const SCHEMA: &str = "
 create table runs (
@@ -56,6 +56,11 @@ create table resources (
 ) strict;
 ";
 
+/// Since version 5: that this user's lian-build wrote a row of `resources`, for this lease; null if it could not be said.
+const MARKS: &str = "
+alter table resources add column mark text;
+";
+
 /// Opens a project's history; creates its folder and tables if missing.
 pub fn open(folder: &Folder) -> Result<Connection, StoreError> {
     ignored(folder)?;
@@ -76,7 +81,7 @@ pub fn open(folder: &Folder) -> Result<Connection, StoreError> {
 
 /// Refuses a history in which somebody else made something: a trigger of theirs would run with our next change.
 fn ours(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let schema = [SCHEMA, LEASES, MEASURES, RESOURCES].concat();
+    let schema = [SCHEMA, LEASES, MEASURES, RESOURCES, MARKS].concat();
     match sqlite::holds_only(connection, &schema).map_err(StoreError::database(path))? {
         true => Ok(()),
         false => Err(StoreError::Foreign { path: path.to_owned() }),
@@ -150,7 +155,7 @@ fn migrate(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     connection.execute_batch("begin immediate").map_err(&database)?;
     let done = version(connection).and_then(|found| match found {
         found if found < VERSION => {
-            let steps = [SCHEMA, LEASES, MEASURES, RESOURCES];
+            let steps = [SCHEMA, LEASES, MEASURES, RESOURCES, MARKS];
             let missing = steps.get(found as usize..).unwrap_or_default().concat();
             connection.execute_batch(&format!("{missing} pragma user_version = {VERSION};"))
         }

@@ -44,24 +44,32 @@ pub(super) fn mark(
     })
 }
 
+/// Something of a lease, with the mark of whoever wrote it down.
+pub(super) struct ResourceRow<'a> {
+    pub resource: &'a Resource,
+    pub mark: Option<String>,
+}
+
 /// Adds what became known of a lease, durably. An answer that comes after the lease was forgotten brings it back: the
 /// next command releases it.
 pub(super) fn learn(
     connection: &Connection,
     LeaseRow { lease, run, provider, .. }: LeaseRow<'_>,
-    resource: &Resource,
+    ResourceRow { resource, mark }: ResourceRow<'_>,
     at: Timestamp,
 ) -> rusqlite::Result<()> {
     let again = "insert into leases (id, run, provider, state, asked, changed) values (?1, ?2, ?3, 'asked', ?4, ?4)
                  on conflict (id) do nothing";
-    let sql = "insert into resources (lease, kind, id, name) values (?1, ?2, ?3, ?4)
-               on conflict (lease, kind, id) do update set name = coalesce(?4, name)";
+    // The mark holds for the name, too.
+    let sql = "insert into resources (lease, kind, id, name, mark) values (?1, ?2, ?3, ?4, ?5)
+               on conflict (lease, kind, id) do update set
+                 mark = case when ?4 is null and name is not null then mark else ?5 end, name = coalesce(?4, name)";
     let (kind, id) = (to_be_name(&resource.kind)?, to_be_name(&resource.id)?);
     let name = resource.name.as_deref().map(to_be_name).transpose()?;
     durably(connection, || {
         let transaction = connection.unchecked_transaction()?;
         connection.execute(again, params![lease.as_str(), run.as_str(), provider, millis(at)])?;
-        connection.execute(sql, params![lease.as_str(), kind, id, name])?;
+        connection.execute(sql, params![lease.as_str(), kind, id, name, mark])?;
         transaction.commit().map(|()| 1)
     })
 }

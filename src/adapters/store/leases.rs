@@ -28,9 +28,18 @@ pub struct OpenLease {
     /// Time of its last state change.
     pub changed: Timestamp,
     /// What is known of it at its provider; empty if the request was never answered, or if an older version wrote it.
-    pub known: Vec<Resource>,
+    pub known: Vec<Known>,
     /// Whether its run is alive; that run releases it.
     pub alive: bool,
+}
+
+/// Something that a provider made for a lease, as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// What it is.
+    pub resource: Resource,
+    /// The mark of whoever wrote it down; `None` if an older version did.
+    pub mark: Option<String>,
 }
 
 impl Store {
@@ -60,15 +69,12 @@ impl Store {
         Ok(leases)
     }
 
-    fn known_of(&self, lease: &LeaseId) -> Result<Vec<Resource>, StoreError> {
-        let sql = "select kind, id, name from resources where lease = ?1 order by rowid";
+    fn known_of(&self, lease: &LeaseId) -> Result<Vec<Known>, StoreError> {
+        let sql = "select kind, id, name, mark from resources where lease = ?1 order by rowid";
         let mut statement = self.connection.prepare_cached(sql).map_err(self.fault())?;
         let rows = statement.query_map([lease.as_str()], |row| {
-            Ok(Resource {
-                kind: sqlite::name(row, 0)?,
-                id: sqlite::name(row, 1)?,
-                name: sqlite::optional_name(row, 2)?,
-            })
+            let (kind, id, name) = (sqlite::name(row, 0)?, sqlite::name(row, 1)?, sqlite::optional_name(row, 2)?);
+            Ok(Known { resource: Resource { kind, id, name }, mark: row.get(3)? })
         });
         rows.and_then(Iterator::collect).map_err(self.fault())
     }
@@ -97,12 +103,12 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::adapters::store::{RunRecorder, fresh_run_id};
+    use crate::adapters::store::{RentedFrom, RunRecorder, fresh_run_id};
     use crate::domain::ports::{Journal as _, LeaseMark};
 
     fn rented(store: &Store) -> (RunRecorder, LeaseId) {
         let recorder = store.begin(fresh_run_id(), "apply", Timestamp(5)).expect("a run");
-        recorder.rents_from(|_| "{}".to_owned());
+        recorder.rents_from(|_: &LeaseId| "{}".to_owned());
         let lease = LeaseId::from("r-1");
         recorder.lease(Timestamp(6), &lease, LeaseMark::Asked, Some("cax11")).expect("written");
         (recorder, lease)
@@ -120,14 +126,15 @@ mod tests {
         recorder.lease(Timestamp(10), &lease, LeaseMark::Held, Some("cax21")).expect("written");
         let other = Store::open(dir.path()).expect("a store");
         let open = other.open_leases().expect("a list").remove(0);
-        assert_eq!((open.state.as_str(), open.known), ("held", vec![key, server.clone()]));
+        let known = |open: &OpenLease| open.known.iter().map(|known| known.resource.clone()).collect::<Vec<_>>();
+        assert_eq!((open.state.as_str(), known(&open)), ("held", vec![key, server.clone()]));
         other.forget_lease(&lease).expect("forgotten");
         let left = |sql: &str| other.connection.query_row(sql, [], |row| row.get::<_, u32>(0)).expect("a number");
         assert_eq!(left("select count(*) from resources"), 0);
         recorder.learned(Timestamp(11), &lease, &server).expect("written");
         let open = other.open_leases().expect("a list").remove(0);
         assert_eq!((open.state.as_str(), open.run.as_str()), ("asked", recorder.id().as_str()));
-        assert_eq!(open.known, [server]);
+        assert_eq!(known(&open), [server]);
     }
 
     #[test]
@@ -140,5 +147,29 @@ mod tests {
         let store = Store::open(dir.path()).expect("migrated");
         let open = store.open_leases().expect("a list").remove(0);
         assert_eq!((open.lease, open.runner_type.as_deref(), open.known), (lease, Some("cax11"), Vec::new()));
+    }
+
+    #[test]
+    fn a_mark_stays_with_the_name_that_it_was_made_for() {
+        struct Marks;
+        impl RentedFrom for Marks {
+            fn provider(&self, _: &LeaseId) -> String {
+                "{}".to_owned()
+            }
+            fn mark(&self, lease: &LeaseId, resource: &Resource) -> Option<String> {
+                Some(format!("{lease} {resource} {:?}", resource.name))
+            }
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let store = Store::open(dir.path()).expect("a store");
+        let (recorder, lease) = rented(&store);
+        recorder.rents_from(Marks);
+        let bare = Resource::new("server", 42);
+        let named = bare.clone().named("lian-ann-r-1");
+        for (learned, known) in [(&bare, &bare), (&named, &named), (&bare, &named)] {
+            recorder.learned(Timestamp(7), &lease, learned).expect("written");
+            let open = store.open_leases().expect("a list").remove(0);
+            assert_eq!(open.known, [Known { resource: known.clone(), mark: Marks.mark(&lease, known) }]);
+        }
     }
 }

@@ -15,8 +15,8 @@ mod witness;
 
 pub use dead_runs::{InterruptedRun, Reached};
 pub use error::StoreError;
-pub use leases::OpenLease;
+pub use leases::{Known, OpenLease};
 pub use lock_file::{change_lock, read_lock};
 pub use logs::StepLogs;
 pub use runs::{Store, fresh_run_id};
-pub use session::{RunRecorder, Tally};
+pub use session::{RentedFrom, RunRecorder, Tally};

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use rusqlite::{Connection, params};
 
 use super::error::StoreError;
-use super::lease_rows::{self, LeaseRow};
+use super::lease_rows::{self, LeaseRow, ResourceRow};
 use super::logs::StepLogs;
 use super::rows::{lock_file, millis, state_word};
 use crate::domain::base::{LeaseId, RunId, Timestamp};
@@ -31,14 +31,28 @@ pub struct RunRecorder {
     pub(super) witness: Option<File>,
 }
 
-/// The record of the provider that a lease is rented from.
-type ProviderOf = Box<dyn Fn(&LeaseId) -> String + Send>;
+/// What stands in the ledger beside leases, and whose it is.
+pub trait RentedFrom: Send {
+    /// The provider that a lease is rented from, as JSON without secrets.
+    fn provider(&self, lease: &LeaseId) -> String;
+
+    /// The mark of this user over something that is known of a lease.
+    fn mark(&self, _lease: &LeaseId, _resource: &Resource) -> Option<String> {
+        None
+    }
+}
+
+impl<F: Fn(&LeaseId) -> String + Send> RentedFrom for F {
+    fn provider(&self, lease: &LeaseId) -> String {
+        self(lease)
+    }
+}
 
 pub(super) struct State {
     pub connection: Connection,
     pub seq: i64,
     /// The provider of a lease, as JSON without secrets; if `None`, leases are not recorded.
-    pub provider: Option<ProviderOf>,
+    pub provider: Option<Box<dyn RentedFrom>>,
 }
 
 /// The result of a run.
@@ -72,7 +86,7 @@ impl RunRecorder {
 
     /// Sets the provider of each of this run's leases: settings as JSON, without secrets. The ledger records leases from now
     /// on, so that a later command can release those of a dead run.
-    pub fn rents_from(&self, provider: impl Fn(&LeaseId) -> String + Send + 'static) {
+    pub fn rents_from(&self, provider: impl RentedFrom + 'static) {
         self.state().provider = Some(Box::new(provider));
     }
 
@@ -126,14 +140,15 @@ impl Journal for RunRecorder {
     ) -> Result<(), JournalError> {
         let state = self.state();
         let Some(provider) = &state.provider else { return Ok(()) };
-        let row = LeaseRow { lease, run: &self.id, provider: &provider(lease), runner_type };
+        let row = LeaseRow { lease, run: &self.id, provider: &provider.provider(lease), runner_type };
         lease_rows::mark(&state.connection, row, mark, at).map_err(journal(&self.database))
     }
 
     fn learned(&self, at: Timestamp, lease: &LeaseId, resource: &Resource) -> Result<(), JournalError> {
         let state = self.state();
         let Some(provider) = &state.provider else { return Ok(()) };
-        let row = LeaseRow { lease, run: &self.id, provider: &provider(lease), runner_type: None };
+        let row = LeaseRow { lease, run: &self.id, provider: &provider.provider(lease), runner_type: None };
+        let resource = ResourceRow { resource, mark: provider.mark(lease, resource) };
         lease_rows::learn(&state.connection, row, resource, at).map_err(journal(&self.database))
     }
 

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use super::provider_options::to_give_back;
 use crate::adapters::providers::{Descriptor, Settings, registry};
+use crate::adapters::store::{Known, RentedFrom};
 use crate::app::Error;
 use crate::app::config::Config;
 use crate::app::trust;
 use crate::domain::base::{Digest, LeaseId};
 use crate::domain::model::{Fault, FaultKind, ProviderName, ProviderSettings};
-use crate::domain::ports::ComputeProvider;
+use crate::domain::ports::{ComputeProvider, Resource};
 use crate::system::user_key::UserKey;
 
 /// The record beside a run's leases. Older versions wrote every provider's settings, null if absent.
@@ -63,19 +64,50 @@ pub(super) fn written(descriptor: &Descriptor, providers: &ProviderSettings) -> 
 
 /// What is marked, and in which version of these fields.
 const KIND: &str = "lease 1";
+const KNOWN: &str = "known of a lease 1";
 
 /// The record of a run as it stands beside each of its leases: with this user's mark over provider, address, account and
 /// lease. Without one it is a stranger's, so far as anybody knows.
-pub fn bound(record: String, user: &Path) -> impl Fn(&LeaseId) -> String + Send + use<> {
+pub fn bound(record: String, user: &Path) -> Bound {
     let key = UserKey::make(user).inspect_err(|error| tracing::warn!("leases are not marked as yours: {error}")).ok();
-    move |lease| {
-        let parsed = serde_json::from_str::<ProviderRecord>(&record).ok();
-        let marked = key.as_ref().zip(parsed).map(|(key, parsed)| {
+    Bound { record, key }
+}
+
+/// What a run writes beside its leases. What becomes known of them is marked, too: a release goes by it, whatever it is.
+pub struct Bound {
+    record: String,
+    key: Option<UserKey>,
+}
+
+impl RentedFrom for Bound {
+    fn provider(&self, lease: &LeaseId) -> String {
+        let parsed = serde_json::from_str::<ProviderRecord>(&self.record).ok();
+        let marked = self.key.as_ref().zip(parsed).map(|(key, parsed)| {
             let mark = Some(key.mark(&[KIND, lease.as_str(), &text_of(&parsed)]));
             text_of(&ProviderRecord { mark, ..parsed })
         });
-        marked.unwrap_or_else(|| record.clone())
+        marked.unwrap_or_else(|| self.record.clone())
     }
+
+    fn mark(&self, lease: &LeaseId, resource: &Resource) -> Option<String> {
+        self.key.as_ref().map(|key| with_fields(lease, resource, |fields| key.mark(fields)))
+    }
+}
+
+/// What this user's lian-build wrote down of a lease, and what somebody else did, or an older version.
+pub fn split(lease: &LeaseId, known: Vec<Known>, key: Option<&UserKey>) -> (Vec<Resource>, Vec<Resource>) {
+    let is_own = |known: &Known| {
+        let marked = key.zip(known.mark.as_ref());
+        marked.is_some_and(|(key, mark)| with_fields(lease, &known.resource, |fields| key.is_mark(fields, mark)))
+    };
+    let (own, others): (Vec<Known>, Vec<Known>) = known.into_iter().partition(is_own);
+    let resources = |known: Vec<Known>| known.into_iter().map(|known| known.resource).collect();
+    (resources(own), resources(others))
+}
+
+fn with_fields<T>(lease: &LeaseId, Resource { kind, id, name }: &Resource, with: impl FnOnce(&[&str]) -> T) -> T {
+    let is_named = if name.is_some() { "named" } else { "unnamed" };
+    with(&[KNOWN, lease.as_str(), kind, id, is_named, name.as_deref().unwrap_or_default()])
 }
 
 /// A lease's record without its mark, and whether this user's lian-build wrote it for this lease.
@@ -180,7 +212,7 @@ mod tests {
             "workspace":"w"}},"account":{"salt":"s","digest":"DIGEST"}}"#
             .replace("DIGEST", Digest::of("x").as_str());
         let lease = LeaseId::from("r-1");
-        let row = bound(record, own.path())(&lease);
+        let row = bound(record, own.path()).provider(&lease);
         let is_own = |row: &str, lease: &str, key: &UserKey| unbound(row, &LeaseId::from(lease), Some(key)).1;
         assert!(is_own(&row, "r-1", &key(&own)));
         let (bare, _) = unbound(&row, &lease, None);
@@ -191,6 +223,35 @@ mod tests {
             let changed = row.replacen(from, to, 1);
             assert!(changed != row && !is_own(&changed, "r-1", &key(&own)), "{changed}");
         }
+    }
+
+    #[test]
+    fn what_is_known_of_a_lease_is_this_users_for_its_lease_its_kind_its_id_and_its_name_alone() {
+        let (own, other) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+        let writer = bound("{}".to_owned(), own.path());
+        let key = UserKey::read(own.path()).expect("readable").expect("it was made");
+        let others_key = UserKey::make(other.path()).expect("a key");
+        let lease = LeaseId::from("r-1");
+        let server = Resource::new("server", 42).named("lian-r-1");
+        let mark = writer.mark(&lease, &server);
+        let is_own = |resource: &Resource, mark: &Option<String>, lease: &str, key: Option<&UserKey>| {
+            let known = Known { resource: resource.clone(), mark: mark.clone() };
+            let (own, others) = split(&LeaseId::from(lease), vec![known], key);
+            assert_eq!(own.len() + others.len(), 1);
+            !own.is_empty()
+        };
+        assert!(is_own(&server, &mark, "r-1", Some(&key)));
+        for changed in [
+            Resource::new("server", 42),
+            Resource::new("server", 43).named("lian-r-1"),
+            Resource::new("ssh_key", 42).named("lian-r-1"),
+            Resource::new("server", 42).named("other"),
+            Resource::new("server", 42).named(""),
+        ] {
+            assert!(!is_own(&changed, &mark, "r-1", Some(&key)), "{changed:?}");
+        }
+        assert!(!is_own(&server, &mark, "r-2", Some(&key)) && !is_own(&server, &None, "r-1", Some(&key)));
+        assert!(!is_own(&server, &mark, "r-1", Some(&others_key)) && !is_own(&server, &mark, "r-1", None));
     }
 
     #[test]

@@ -130,3 +130,19 @@ fn what_a_users_own_run_rented_is_given_back_though_nothing_is_granted_and_nobod
     let ran = ran_in_clone(&project, &["leases", "gc"]);
     assert!(ran.code != 5 && pool.asked("DELETE") > taken_back, "{}", ran.both());
 }
+
+/// A release deletes what the ledger names, so it goes by no name that somebody else wrote there.
+#[test]
+fn what_somebody_else_writes_into_the_ledger_of_a_lease_is_not_deleted() {
+    let pool = Pool::new();
+    let project = planted(&pool_at(&pool.address));
+    died(&project, &pool);
+    let ledger = Connection::open(project.state().join("lian.db")).expect("a ledger");
+    let planted = "insert into resources (lease, kind, id) select id, 'lease', 'a-lease-of-another-run' from leases";
+    assert_eq!(ledger.execute(planted, []).expect("written"), 1);
+    drop(ledger);
+    let ran = ran_in_clone(&project, &["leases", "gc"]);
+    let heard = pool.heard.lock().expect("unpoisoned").clone();
+    assert!(heard.iter().any(|request| request.starts_with("DELETE")), "{}", ran.both());
+    assert!(!heard.iter().any(|request| request.contains("a-lease-of-another-run")), "{heard:?}");
+}
