@@ -120,6 +120,10 @@ struct ServeFlags {
     /// Leases of one workspace [default: as many as in all]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     max_leases_per_workspace: Option<u16>,
+    /// Leases of one token, in all its workspaces; `max_leases` of its entry in the tokens file goes before it [default: as
+    /// many as in all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    max_leases_per_token: Option<u16>,
     /// No lease lives longer, seconds [default: the workflow's `runners.max_lifetime_min`]
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(60..=604_800))]
     max_ttl_s: Option<u64>,
@@ -151,6 +155,7 @@ fn run(global: &Global, flags: &ServeFlags) -> Outcome {
     let bounds = Bounds {
         max_leases: if all == 0 { MAX_LEASES } else { all },
         max_leases_per_workspace: flags.max_leases_per_workspace.map_or(0, usize::from),
+        max_leases_per_token: flags.max_leases_per_token.map_or(0, usize::from),
         max_ttl_s: flags.max_ttl_s.unwrap_or(runners.max_lifetime_min * 60),
         sweep: SWEEP,
     };

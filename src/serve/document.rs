@@ -46,7 +46,9 @@ fn meaning(status: u16) -> &'static str {
         413 => "The body is longer than 64 KiB",
         415 => "The body is not said to be `application/json`",
         422 => "Fields are wrong, or the idempotency key was used with another body",
-        429 => "The caller has as many requests under way, or the pool as many leases, as it may have",
+        429 => {
+            "The caller has as many requests under way, or the pool, the workspace or the token as many leases, as it may have"
+        }
         501 => "The pool cannot lease such a machine at all",
         503 => "The service or the provider cannot answer now",
         _ => "A problem",

@@ -72,6 +72,8 @@ pub struct Quota {
     pub all: usize,
     /// Per workspace; 0 means no limit.
     pub workspace: usize,
+    /// Of the caller, in all workspaces; 0 means no limit.
+    pub caller: usize,
 }
 
 /// Result of recording a lease request.
@@ -83,7 +85,7 @@ pub enum Asked {
     Known(Box<Row>),
     /// The key is known, with a different request.
     Conflict,
-    /// A limit is reached. Names whose: the pool's or the workspace's.
+    /// A limit is reached. Names whose: the pool's, the workspace's or the token's.
     Full(&'static str),
 }
 
@@ -324,6 +326,10 @@ fn ask(connection: &Connection, row: &Row, quota: Quota) -> rusqlite::Result<Ask
     }
     if quota.workspace > 0 && own >= quota.workspace {
         return Ok(Asked::Full("the workspace"));
+    }
+    let callers = count("select count(*) from leases where state <> 'released' and owner = ?1", &[&row.owner])?;
+    if quota.caller > 0 && callers >= quota.caller {
+        return Ok(Asked::Full("the token"));
     }
     let lease_request = serde_json::to_string(&row.lease_request).expect("invariant: a lease_request is plain data");
     let sql = "insert into leases (id, owner, idempotency_key, workspace, wish, state, asked, expires, changed)

@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use super::desk::{Desk, End, Work, at, ended};
 use super::error::ServeError;
 use super::health::Health;
-use super::ledger::{Ledger, LedgerView};
+use super::ledger::{Ledger, LedgerView, Quota};
 use super::log;
 use super::machine::{Row, State, lease_id};
 use super::metrics::Metrics;
@@ -33,10 +33,20 @@ pub struct Bounds {
     pub max_leases: usize,
     /// Leases per workspace; 0 means no limit.
     pub max_leases_per_workspace: usize,
+    /// Leases per token, where the token has no limit of its own; 0 means no limit.
+    pub max_leases_per_token: usize,
     /// Longest lifetime of a lease, including renewals, in seconds.
     pub max_ttl_s: u64,
     /// Interval between sweeps for expired leases and failed releases.
     pub sweep: Duration,
+}
+
+impl Bounds {
+    /// How many leases there may be where this caller asks for one.
+    fn quota(&self, caller: &Caller) -> Quota {
+        let own = caller.max_leases().unwrap_or(self.max_leases_per_token);
+        Quota { all: self.max_leases, workspace: self.max_leases_per_workspace, caller: own }
+    }
 }
 
 /// Source of the current time.
@@ -123,7 +133,8 @@ impl Pool {
         };
         let id = row.id.clone();
         let pool = Arc::clone(self);
-        let (new, work) = self.at_desk(move |desk| Ok(desk.ask(&pool, row))).await??;
+        let quota = self.bounds.quota(caller);
+        let (new, work) = self.at_desk(move |desk| Ok(desk.ask(&pool, row, quota))).await??;
         if let Some(work) = work
             && let End::Failed(fault) = ended(&work).await
         {

@@ -117,12 +117,15 @@ impl Pool {
 
 impl Desk {
     /// Records a request and starts acquiring. Returns whether it is new, and the task to wait for, if any.
-    pub(super) fn ask(&mut self, pool: &Arc<Pool>, row: Row) -> Result<(bool, Option<Arc<Work>>), Problem> {
+    pub(super) fn ask(
+        &mut self,
+        pool: &Arc<Pool>,
+        row: Row,
+        quota: Quota,
+    ) -> Result<(bool, Option<Arc<Work>>), Problem> {
         if self.stopping {
             return Err(stopping());
         }
-        let bounds = pool.bounds;
-        let quota = Quota { all: bounds.max_leases, workspace: bounds.max_leases_per_workspace };
         match self.ledger.ask(&row, quota)? {
             Asked::New => {
                 let work = self.begin(&row.id);

@@ -152,7 +152,13 @@ impl Drop for Running {
 
 /// Limits that no test reaches by accident.
 pub fn bounds() -> Bounds {
-    Bounds { max_leases: 10, max_leases_per_workspace: 0, max_ttl_s: 3600, sweep: Duration::from_millis(10) }
+    Bounds {
+        max_leases: 10,
+        max_leases_per_workspace: 0,
+        max_leases_per_token: 0,
+        max_ttl_s: 3600,
+        sweep: Duration::from_millis(10),
+    }
 }
 
 /// Tokens as read from a file: name, token and workspaces.

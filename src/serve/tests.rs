@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::stub_tests::*;
-use super::{Bounds, Listen, ServeError, Service, Tokens, listen};
+use super::{Bounds, Listen, ServeError, Service, Tokens, hash_token, listen};
 use crate::domain::model::{Fault, FaultKind};
 use crate::domain::ports::Resource;
 
@@ -108,6 +108,37 @@ async fn a_full_pool_says_when_to_come_again() {
     assert_eq!(service.lease("a", &lease_request("w")).await.0, 200, "a known lease needs no room");
     assert_eq!(service.json(Method::DELETE, &path(&first), "", None).await.0, 204);
     assert_eq!(service.lease("d", &lease_request("u")).await.0, 201);
+}
+
+/// Whatever workspaces it is for, and whatever others have.
+#[tokio::test]
+async fn a_token_takes_no_more_than_its_own_share() {
+    let (stub, data) = (Stub::new(), folder());
+    let token = |at: usize| format!("token-{at}-0123456789-abcdef");
+    let tokens =
+        [("ci", 1, ""), ("lab", 2, "max_leases = 1\n"), ("free", 3, "max_leases = 5\n")].map(|(name, at, more)| {
+            let sha256 = hash_token(&token(at)).expect("long enough");
+            format!("[[tokens]]\nname = \"{name}\"\nsha256 = \"{sha256}\"\nworkspaces = [\"*\"]\n{more}")
+        });
+    std::fs::write(data.path().join("tokens"), tokens.concat()).expect("written");
+    let tokens = Tokens::read(&data.path().join("tokens")).expect("sound");
+    let bounds = Bounds { max_leases: 10, max_leases_per_token: 2, ..bounds() };
+    let service = Running::with(stub.clone(), &data.path().join("pool"), tokens, bounds).await;
+    let lease = async |at: usize, key: &str, workspace: &str| {
+        let asked = service.ask(Method::POST, POOL, &token(at), key, Some(&lease_request(workspace))).await;
+        let (status, patient) = (asked.status().as_u16(), asked.headers().contains_key("retry-after"));
+        let body: Value = asked.json().await.expect("JSON");
+        (status, patient, body)
+    };
+    for (at, most) in [(1, 2), (2, 1), (3, 5)] {
+        for key in 0..most {
+            assert_eq!(lease(at, &format!("k{key}"), &format!("w{key}")).await.0, 201, "{at} {key}");
+        }
+        let (status, patient, problem) = lease(at, "more", "w").await;
+        assert_eq!((status, patient, code(&problem)), (429, true, "quota"), "{at}");
+        assert!(problem["error"]["message"].as_str().expect("a message").contains("the token"), "{problem}");
+        assert_eq!(lease(at, "k0", "w0").await.0, 200, "a known lease needs no room");
+    }
 }
 
 #[tokio::test]

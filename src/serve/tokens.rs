@@ -26,6 +26,8 @@ struct Entry {
     name: String,
     sha256: String,
     workspaces: Vec<String>,
+    #[serde(default)]
+    max_leases: Option<std::num::NonZeroU16>,
 }
 
 #[derive(Deserialize)]
@@ -40,12 +42,18 @@ pub struct Caller {
     /// Name of the token; empty without authentication.
     pub name: String,
     workspaces: Vec<String>,
+    max_leases: Option<usize>,
 }
 
 impl Caller {
     /// The workspaces that the caller may use; `*` is all.
     pub fn workspaces(&self) -> &[String] {
         &self.workspaces
+    }
+
+    /// How many leases the caller may have at once, where that is said of its token.
+    pub(super) fn max_leases(&self) -> Option<usize> {
+        self.max_leases
     }
 
     /// Whether the caller may use a workspace.
@@ -76,7 +84,7 @@ impl Tokens {
     /// The caller of an `Authorization` header; a 401 problem if the token is missing or unknown.
     pub fn caller(&self, authorization: Option<&str>) -> Result<Caller, Problem> {
         if self.is_empty() {
-            return Ok(Caller { name: String::new(), workspaces: vec!["*".to_owned()] });
+            return Ok(Caller { name: String::new(), workspaces: vec!["*".to_owned()], max_leases: None });
         }
         let help = "send `Authorization: Bearer TOKEN` with a token that the pool's operator gave you";
         let shown = authorization.and_then(|value| value.split_once(' '));
@@ -92,7 +100,10 @@ impl Tokens {
             }
         }
         match found {
-            Some(Entry { name, workspaces, .. }) => Ok(Caller { name: name.clone(), workspaces: workspaces.clone() }),
+            Some(Entry { name, workspaces, max_leases, .. }) => {
+                let max_leases = max_leases.map(|most| most.get().into());
+                Ok(Caller { name: name.clone(), workspaces: workspaces.clone(), max_leases })
+            }
             None => Err(Problem::new(401, "unauthorized", "the bearer token is not known", help)),
         }
     }
