@@ -15,6 +15,10 @@ mod lease;
 mod leasing;
 mod limits;
 #[cfg(test)]
+mod pieces;
+#[cfg(test)]
+mod played;
+#[cfg(test)]
 mod properties;
 mod run;
 mod step;

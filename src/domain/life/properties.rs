@@ -8,7 +8,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use super::world::{PLATFORMS, SIZES, World, layer, place, price, size};
+use super::pieces::{PLATFORMS, SIZES, layer, place, price, size};
+use super::world::World;
 use super::*;
 use crate::domain::base::{Digest, RunId, Timestamp};
 use crate::domain::model::Outcome;
@@ -106,7 +107,7 @@ fn simulate(specs: &[StepSpec], limits: &Limits, hosts: Option<Vec<usize>>, dice
             0 if good % 8 == 0 => feed(&mut run, &mut world, at, Input::Stop { level: StopLevel::Cancel }),
             1 if good % 16 == 0 => feed(&mut run, &mut world, at, Input::Stop { level: StopLevel::Kill }),
             1 if good % 64 == 1 => feed(&mut run, &mut world, at, Input::Stop { level: StopLevel::Leave }),
-            2..=20 => feed(&mut run, &mut world, at, world::stray(good)),
+            2..=20 => feed(&mut run, &mut world, at, pieces::stray(good)),
             _ => {
                 if let Some(input) = world.answer(pick, good) {
                     feed(&mut run, &mut world, at, input);
@@ -141,18 +142,18 @@ fn assigned(specs: &[StepSpec], limits: &Limits, taken: u32, mut turns: u64) -> 
         for effect in run.on(at, next) {
             match effect {
                 Effect::Acquire { .. } | Effect::Sync { .. } => assigned.push(effect.clone()),
-                Effect::Kill { ref layer, .. } => owed.retain(|owed| !world::is_work_of(owed, layer)),
+                Effect::Kill { ref layer, .. } => owed.retain(|owed| !pieces::is_work_of(owed, layer)),
                 _ => {}
             }
             owed.push(effect);
         }
-        owed.retain(|effect| world::well(effect, taken).is_some());
+        owed.retain(|effect| pieces::well(effect, taken).is_some());
         let claims = owed.iter().filter(|effect| matches!(effect, Effect::Claim { .. })).count();
         // What is not a claim is answered in an order that does not hang on when it was wanted.
         owed.sort_by_key(|effect| (!matches!(effect, Effect::Claim { .. }), format!("{effect:?}")));
         let pick = (turns % claims.max(1) as u64) as usize;
         turns = turns.rotate_right(7);
-        input = (!owed.is_empty()).then(|| owed.remove(pick)).and_then(|effect| world::well(&effect, taken));
+        input = (!owed.is_empty()).then(|| owed.remove(pick)).and_then(|effect| pieces::well(&effect, taken));
     }
     assert!(run.is_finished(), "the run waits for ever");
     assigned
