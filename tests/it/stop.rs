@@ -189,7 +189,8 @@ fn the_first_time_buildctl_is_asked_to_end_and_the_second_time_it_is_killed() {
     signal(reading.id(), "INT");
     until("asked");
     let own = format!("{}/bin/buildctl", project.path().display());
-    assert_eq!(processes(&own).len(), 1, "it is not left to end by itself");
+    // Between its fork and the `sleep` a child of the shell has its command line, too.
+    assert!(!processes(&own).is_empty(), "it is not left to end by itself");
     signal(reading.id(), "INT");
     let (code, output) = reading.drain();
     assert_eq!(code, 130, "{output}");
