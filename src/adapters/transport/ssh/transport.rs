@@ -182,11 +182,14 @@ impl Transport for SshConnection {
     }
 
     async fn look(&self) -> Result<Readiness, Fault> {
-        match self.exec(LOOK, b"").await?.stdout.trim() {
+        let output = self.exec(LOOK, b"").await?;
+        match output.stdout.trim() {
             "booting" => Ok(Readiness::Booting),
             "no_socket" => Ok(Readiness::NoSocket),
             "denied" => Ok(Readiness::Denied),
             "socket" => self.greeted().await,
+            // What cannot begin says so on the other stream.
+            "" => Ok(Readiness::NoShell(format!("{} (exit code {})", output.stderr.trim(), output.code))),
             instead => Ok(Readiness::NoShell(instead.to_owned())),
         }
     }
