@@ -337,12 +337,14 @@ fn of_nothing_known(error: &str, failure: &Failure) -> Fault {
         let fault = Fault::new(FaultKind::Infrastructure, "lian::buildkit::buildctl_killed", "buildctl was killed");
         return fault.help("run it again");
     }
+    // A message may be there and say nothing: blanks, line ends.
+    let message = Some(one_line(error)).filter(|message| !message.is_empty());
+    let message = message.unwrap_or_else(|| "buildctl failed without a message".to_owned());
     let dockerfile = error.contains("dockerfile parse error") || error.contains("target stage");
     if dockerfile || failure.text.contains("--------------------") {
-        let fault = Fault::new(FaultKind::Build, "lian::buildkit::dockerfile", one_line(error));
+        let fault = Fault::new(FaultKind::Build, "lian::buildkit::dockerfile", message);
         return fault.help("correct the Dockerfile; `lian-build check` finds such faults before a build");
     }
-    let message = if error.is_empty() { "buildctl failed without a message".to_owned() } else { one_line(error) };
     Fault::new(FaultKind::Build, "lian::buildkit::solve_failed", message)
         .help("the whole log: `lian-build logs`; the daemon's: `lian-build doctor`")
 }

@@ -34,6 +34,14 @@ fn a_step_that_ends_badly_is_a_failed_build() {
 }
 
 #[test]
+fn a_message_that_says_nothing_is_told_as_none() {
+    for error in ["", " ", "\r\n"] {
+        let fault = classify(&Failure { vertices: vec![vertex(RUN, error)], exit: Some(1), ..Failure::default() });
+        assert_eq!(fault.message, "buildctl failed without a message", "{error:?}");
+    }
+}
+
+#[test]
 fn out_of_memory_wants_evidence() {
     let killed = r#"process "/bin/sh -c make" did not complete successfully: exit code: 137"#;
     assert_eq!(step(killed, &[], counter()).kind, FaultKind::OutOfMemory);
