@@ -122,6 +122,9 @@ fn schema(connection: &Connection) -> rusqlite::Result<Vec<(String, String, Stri
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?.collect()
 }
 
+/// The longest id that somebody else may give, bytes.
+const LONGEST_ID: usize = 1024;
+
 /// Reads a text that becomes a part of a path, of an address or of a command's arguments. What is no name is refused, as
 /// lian-build writes none.
 pub fn name(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
@@ -141,11 +144,51 @@ pub fn to_be_name(text: &str) -> rusqlite::Result<&str> {
     checked_name(text).map_err(|what| rusqlite::Error::ToSqlConversionFailure(what.into()))
 }
 
+/// Reads an id that somebody else gave: names, which may be parted by slashes.
+pub fn id(row: &Row<'_>, column: usize) -> rusqlite::Result<String> {
+    let text: String = row.get(column)?;
+    checked_id(&text).map_err(|what| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, what.into()))?;
+    Ok(text)
+}
+
+/// Refuses to write what could not be read.
+pub fn to_be_id(text: &str) -> rusqlite::Result<&str> {
+    checked_id(text).map_err(|what| rusqlite::Error::ToSqlConversionFailure(what.into()))
+}
+
 fn checked_name(text: &str) -> Result<&str, String> {
-    if is_name(text) {
-        return Ok(text);
+    if is_name(text) { Ok(text) } else { Err(odd(text)) }
+}
+
+fn checked_id(text: &str) -> Result<&str, String> {
+    let parts = text.strip_prefix('/').unwrap_or(text);
+    if text.len() <= LONGEST_ID && parts.split('/').all(is_id) { Ok(text) } else { Err(odd(text)) }
+}
+
+/// Whether a text may be a part of an id: clouds write `:`, `@`, `+` and `=` into theirs.
+fn is_id(part: &str) -> bool {
+    let sound = |c: char| c.is_ascii_alphanumeric() || "._-:@+=".contains(c);
+    !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(sound)
+}
+
+fn odd(text: &str) -> String {
+    format!("`{}` is no id of lian-build's", text.chars().take(80).collect::<String>().escape_debug())
+}
+
+#[cfg(test)]
+mod id_tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_others_have_parts_and_lead_nowhere_else() {
+        for sound in ["42", "taken/0123-1", "/projects/a/instances/b", "UPID:node:0001:root@pam"] {
+            assert_eq!(checked_id(sound), Ok(sound));
+        }
+        for odd in ["", "/", "a//b", "../x", "a/../b", "a/.b", "-x", "a b", "a\nb", "a?b", &"a".repeat(LONGEST_ID + 1)]
+        {
+            assert!(checked_id(odd).is_err(), "{odd}");
+        }
     }
-    Err(format!("`{}` is no id of lian-build's", text.chars().take(80).collect::<String>().escape_debug()))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 use super::rows::millis;
 use crate::domain::base::{LeaseId, RunId, Timestamp};
 use crate::domain::ports::{LeaseMark, Resource};
-use crate::system::sqlite::to_be_name;
+use crate::system::sqlite::{to_be_id, to_be_name};
 
 /// A lease and its provider.
 pub(super) struct LeaseRow<'a> {
@@ -64,7 +64,7 @@ pub(super) fn learn(
     let sql = "insert into resources (lease, kind, id, name, mark) values (?1, ?2, ?3, ?4, ?5)
                on conflict (lease, kind, id) do update set
                  mark = case when ?4 is null and name is not null then mark else ?5 end, name = coalesce(?4, name)";
-    let (kind, id) = (to_be_name(&resource.kind)?, to_be_name(&resource.id)?);
+    let (kind, id) = (to_be_name(&resource.kind)?, to_be_id(&resource.id)?);
     let name = resource.name.as_deref().map(to_be_name).transpose()?;
     durably(connection, || {
         let transaction = connection.unchecked_transaction()?;

@@ -73,7 +73,7 @@ impl Store {
         let sql = "select kind, id, name, mark from resources where lease = ?1 order by rowid";
         let mut statement = self.connection.prepare_cached(sql).map_err(self.fault())?;
         let rows = statement.query_map([lease.as_str()], |row| {
-            let (kind, id, name) = (sqlite::name(row, 0)?, sqlite::name(row, 1)?, sqlite::optional_name(row, 2)?);
+            let (kind, id, name) = (sqlite::name(row, 0)?, sqlite::id(row, 1)?, sqlite::optional_name(row, 2)?);
             Ok(Known { resource: Resource { kind, id, name }, mark: row.get(3)? })
         });
         rows.and_then(Iterator::collect).map_err(self.fault())
